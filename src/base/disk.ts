@@ -1,0 +1,87 @@
+// The disk: the only door to files, with the writes that survive a power cut.
+import { type FSWatcher, watch as fsWatch } from "node:fs";
+import { mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { dirname } from "node:path";
+
+export interface FileInfo {
+  readonly size: number;
+  readonly modifiedMs: number;
+  readonly isDirectory: boolean;
+  /** Device and inode: the same file under any name. */
+  readonly identity: string;
+}
+
+/** Files and folders. All methods reject with Node's errno errors. */
+export interface Disk {
+  readBytes(path: string): Promise<Uint8Array>;
+  readText(path: string): Promise<string>;
+  /** Names in a folder, in order. */
+  list(path: string): Promise<string[]>;
+  /** Undefined where nothing is. */
+  info(path: string): Promise<FileInfo | undefined>;
+  makeFolder(path: string): Promise<void>;
+  /** Replaces a file so that readers see the old or the new content whole, also after a power cut. */
+  replace(path: string, content: string | Uint8Array, mode?: number): Promise<void>;
+  remove(path: string): Promise<void>;
+  /** Calls back when something below the path may have changed (a bell, not a report). Closing stops it. Missing paths reject. */
+  bell(path: string, ring: () => void): Promise<{ close(): void }>;
+}
+
+async function syncFolder(path: string): Promise<void> {
+  const handle = await open(path, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** The system's disk. */
+export const systemDisk: Disk = {
+  readBytes: (path) => readFile(path),
+  readText: (path) => readFile(path, "utf8"),
+  list: async (path) => (await readdir(path)).sort(),
+  async info(path) {
+    try {
+      const found = await stat(path);
+      return {
+        size: found.size,
+        modifiedMs: found.mtimeMs,
+        isDirectory: found.isDirectory(),
+        identity: `${found.dev}:${found.ino}`,
+      };
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+      throw error;
+    }
+  },
+  async makeFolder(path) {
+    await mkdir(path, { recursive: true });
+  },
+  async replace(path, content, mode = 0o644) {
+    const temporary = `${path}.${process.pid}.tmp`;
+    const handle = await open(temporary, "w", mode);
+    try {
+      await handle.writeFile(content);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(temporary, path);
+    await syncFolder(dirname(path));
+  },
+  async remove(path) {
+    await rm(path, { recursive: true, force: true });
+  },
+  async bell(path, ring) {
+    await stat(path);
+    let watcher: FSWatcher | undefined = fsWatch(path, { persistent: false }, ring);
+    watcher.on("error", ring);
+    return {
+      close() {
+        watcher?.close();
+        watcher = undefined;
+      },
+    };
+  },
+};

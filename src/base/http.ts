@@ -1,0 +1,138 @@
+// HTTP, both ways: requests (TCP or unix socket) through undici, a server on node:http that leaves paths and headers untouched.
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import type { Readable } from "node:stream";
+import { wrap } from "./error.ts";
+import { hostPort, type Listening } from "./net.ts";
+
+export type { IncomingMessage, ServerResponse };
+
+/** Answers one request. A rejection becomes a 500 and is logged; the handler has to end the response otherwise. */
+export type Handler = (request: IncomingMessage, response: ServerResponse) => void | Promise<void>;
+
+export interface HttpRequest {
+  /** `http://host:port/path?query`; with `socketPath` the host only fills the Host header. */
+  readonly url: string;
+  readonly socketPath?: string;
+  readonly method?: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string | Uint8Array | Readable;
+  readonly signal?: AbortSignal;
+  /** Milliseconds without the response's head; 0 = no limit. Default 30 000. */
+  readonly headTimeoutMs?: number;
+  /** Milliseconds of silence within the body; 0 = no limit. Default 30 000. */
+  readonly bodyTimeoutMs?: number;
+}
+
+export interface HttpResponse {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | string[] | undefined>>;
+  /** Must be read to its end or destroyed. */
+  readonly body: Readable;
+  /** The whole body as text. @throws TrilithError `too-large` over `maxBytes` (default 64 MiB) */
+  text(maxBytes?: number): Promise<string>;
+}
+
+export interface Http {
+  /** Sends one request. Redirects are not followed. @throws TrilithError `unavailable`, `timeout` naming the URL */
+  request(request: HttpRequest): Promise<HttpResponse>;
+  /** Serves; closing ends open connections. Slow headers are cut off after 10 s. */
+  serve(
+    on: { readonly host: string; readonly port: number } | { readonly path: string },
+    handle: Handler,
+  ): Promise<Listening>;
+}
+
+/** The system's HTTP. */
+export function createHttp(): Http & { close(): Promise<void> } {
+  const agents = new Map<string, import("undici").Agent>();
+  const agentFor = async (socketPath: string | undefined): Promise<import("undici").Agent> => {
+    const { Agent } = await import("undici");
+    const key = socketPath ?? "";
+    let agent = agents.get(key);
+    if (agent === undefined) {
+      agent = new Agent({ connect: socketPath === undefined ? {} : { socketPath }, pipelining: 1 });
+      agents.set(key, agent);
+    }
+    return agent;
+  };
+  return {
+    async request(request) {
+      const { request: send } = await import("undici");
+      try {
+        const answer = await send(request.url, {
+          dispatcher: await agentFor(request.socketPath),
+          method: (request.method ?? "GET") as "GET",
+          headersTimeout: request.headTimeoutMs ?? 30_000,
+          bodyTimeout: request.bodyTimeoutMs ?? 30_000,
+          ...(request.headers === undefined ? {} : { headers: request.headers }),
+          ...(request.body === undefined ? {} : { body: request.body }),
+          ...(request.signal === undefined ? {} : { signal: request.signal }),
+        });
+        return {
+          status: answer.statusCode,
+          headers: answer.headers,
+          body: answer.body,
+          text: (maxBytes = 64 << 20) => readText(answer.body, maxBytes),
+        };
+      } catch (error) {
+        if (request.signal?.aborted) throw request.signal.reason;
+        throw wrap(error, `${request.method ?? "GET"} ${request.socketPath ?? ""}${request.url}`);
+      }
+    },
+    serve: (on, handle) =>
+      new Promise((resolve, reject) => {
+        const server = createServer({
+          noDelay: true,
+          headersTimeout: 10_000,
+          requestTimeout: 0,
+          keepAliveTimeout: 120_000,
+          maxHeaderSize: 64 << 10,
+        });
+        server.on("request", (request, response) => {
+          void Promise.resolve()
+            .then(() => handle(request, response))
+            .catch((error: unknown) => {
+              if (response.headersSent) response.destroy();
+              else
+                response
+                  .writeHead(500, { "content-type": "text/plain" })
+                  .end(String(error instanceof Error ? error.message : error));
+            });
+        });
+        const where = "path" in on ? on.path : hostPort(on.host, on.port);
+        server.once("error", (error) => reject(wrap(error, `listening for HTTP on ${where}`)));
+        const listening = (): void => {
+          const at = server.address() as AddressInfo | string;
+          resolve({
+            host: typeof at === "string" ? at : at.address,
+            port: typeof at === "string" ? 0 : at.port,
+            close: () =>
+              new Promise((closed) => {
+                server.close(() => closed());
+                server.closeAllConnections();
+              }),
+          });
+        };
+        if ("path" in on) server.listen(on.path, listening);
+        else server.listen(on.port, on.host, listening);
+      }),
+    async close() {
+      await Promise.all([...agents.values()].map((agent) => agent.destroy()));
+      agents.clear();
+    },
+  };
+}
+
+/** Reads a stream as UTF-8 text up to a limit. */
+async function readText(body: Readable, maxBytes: number): Promise<string> {
+  const { TrilithError } = await import("./error.ts");
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of body as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size > maxBytes) throw new TrilithError("too-large", `the answer is larger than ${maxBytes} bytes`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString("utf8");
+}

@@ -1,0 +1,65 @@
+// The log: one line per event, a sentence and fields; pino behind it in the program, silence for library users.
+
+export type LogLevel = "trace" | "debug" | "info" | "warn" | "error";
+export type LogFields = Readonly<Record<string, unknown>>;
+
+export interface Log {
+  trace(text: string, fields?: LogFields): void;
+  debug(text: string, fields?: LogFields): void;
+  info(text: string, fields?: LogFields): void;
+  warn(text: string, fields?: LogFields): void;
+  error(text: string, fields?: LogFields): void;
+  /** A log whose lines carry `part: name`. */
+  part(name: string): Log;
+}
+
+/** Says nothing. */
+export const silentLog: Log = {
+  trace() {},
+  debug() {},
+  info() {},
+  warn() {},
+  error() {},
+  part: () => silentLog,
+};
+
+/** A log that hands each line to a function: for tests and for `monitor`. */
+export function callbackLog(
+  line: (level: LogLevel, part: string, text: string, fields: LogFields) => void,
+  part = "",
+): Log {
+  const at =
+    (level: LogLevel) =>
+    (text: string, fields: LogFields = {}): void =>
+      line(level, part, text, fields);
+  return {
+    trace: at("trace"),
+    debug: at("debug"),
+    info: at("info"),
+    warn: at("warn"),
+    error: at("error"),
+    part: (name) => callbackLog(line, part === "" ? name : `${part}.${name}`),
+  };
+}
+
+/** The program's log by pino, as JSON lines or (on a terminal) as plain text, to standard error. */
+export async function programLog(level: LogLevel, format: "text" | "json"): Promise<Log> {
+  if (format === "json") {
+    const { pino } = await import("pino");
+    const logger = pino(
+      { level, base: null, timestamp: pino.stdTimeFunctions.isoTime },
+      pino.destination({ fd: 2, sync: true }),
+    );
+    return callbackLog((at, part, text, fields) => logger[at](part === "" ? fields : { part, ...fields }, text));
+  }
+  const RANK: Record<LogLevel, number> = { trace: 0, debug: 1, info: 2, warn: 3, error: 4 };
+  return callbackLog((at, part, text, fields) => {
+    if (RANK[at] < RANK[level]) return;
+    const extra = Object.entries(fields).map(
+      ([key, value]) => ` ${key}=${typeof value === "string" ? value : JSON.stringify(value)}`,
+    );
+    process.stderr.write(
+      `${new Date().toISOString()} [${at.toUpperCase()}]  ${part === "" ? "agent" : part}: ${text}${extra.join("")}\n`,
+    );
+  });
+}

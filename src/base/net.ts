@@ -1,0 +1,154 @@
+// The network: the only door to sockets, addresses and the system's own resolver.
+import { createSocket, type Socket as DatagramSocket } from "node:dgram";
+import { lookup as systemLookup } from "node:dns/promises";
+import { type AddressInfo, connect, createServer, isIP, type Server, type Socket } from "node:net";
+import { networkInterfaces } from "node:os";
+import { TrilithError, wrap } from "./error.ts";
+
+export type { DatagramSocket, Socket };
+
+export interface Interface {
+  readonly name: string;
+  readonly address: string;
+  readonly family: 4 | 6;
+  readonly cidr: string;
+  readonly internal: boolean;
+}
+
+/** Something that listens; `port` is the real one where 0 was asked for. */
+export interface Listening {
+  readonly host: string;
+  readonly port: number;
+  /** Resolves when the port is free and every connection is closed. */
+  close(): Promise<void>;
+}
+
+/** A bound datagram socket. */
+export interface Datagrams {
+  readonly host: string;
+  readonly port: number;
+  send(bytes: Uint8Array, port: number, host: string): void;
+  close(): Promise<void>;
+}
+
+/** Sockets and names. Errors are TrilithErrors that name the address. */
+export interface Net {
+  /** Connects by TCP or to a unix socket path. The caller owns (and destroys) the socket. */
+  connect(
+    to: { readonly host: string; readonly port: number } | { readonly path: string },
+    signal?: AbortSignal,
+  ): Promise<Socket>;
+  listen(
+    on: { readonly host: string; readonly port: number },
+    connection: (socket: Socket) => void,
+  ): Promise<Listening>;
+  datagrams(
+    on: { readonly host: string; readonly port: number; readonly receiveBufferBytes?: number },
+    message: (bytes: Uint8Array, from: { readonly address: string; readonly port: number }) => void,
+  ): Promise<Datagrams>;
+  interfaces(): readonly Interface[];
+  /** The system's own name resolution (hosts file, resolver): all addresses. */
+  resolve(hostname: string): Promise<readonly string[]>;
+}
+
+/** 4 or 6 for an IP address in text, 0 for anything else. */
+export function ipFamily(text: string): 0 | 4 | 6 {
+  return isIP(text) as 0 | 4 | 6;
+}
+
+/** `host:port` with brackets around IPv6 addresses. */
+export function hostPort(host: string, port: number): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/** The system's network. */
+export const systemNet: Net = {
+  connect(to, signal) {
+    return new Promise((resolve, reject) => {
+      const where = "path" in to ? to.path : hostPort(to.host, to.port);
+      if (signal?.aborted) return reject(signal.reason);
+      const socket = connect("path" in to ? { path: to.path } : { host: to.host, port: to.port, noDelay: true });
+      const onAbort = (): void => {
+        socket.destroy();
+        reject(signal?.reason);
+      };
+      const onError = (error: Error): void => {
+        signal?.removeEventListener("abort", onAbort);
+        reject(wrap(error, `connecting to ${where}`));
+      };
+      signal?.addEventListener("abort", onAbort, { once: true });
+      socket.once("error", onError);
+      socket.once("connect", () => {
+        socket.off("error", onError);
+        signal?.removeEventListener("abort", onAbort);
+        resolve(socket);
+      });
+    });
+  },
+  listen(on, connection) {
+    return new Promise((resolve, reject) => {
+      const sockets = new Set<Socket>();
+      const server: Server = createServer({ noDelay: true }, (socket) => {
+        sockets.add(socket);
+        socket.once("close", () => sockets.delete(socket));
+        connection(socket);
+      });
+      server.once("error", (error) => reject(wrap(error, `listening on TCP ${hostPort(on.host, on.port)}`)));
+      server.listen(on.port, on.host, () => {
+        const { address, port } = server.address() as AddressInfo;
+        resolve({
+          host: address,
+          port,
+          close: () =>
+            new Promise((closed) => {
+              server.close(() => closed());
+              for (const socket of sockets) socket.destroy();
+            }),
+        });
+      });
+    });
+  },
+  datagrams(on, message) {
+    return new Promise((resolve, reject) => {
+      const family = ipFamily(on.host);
+      if (family === 0) return reject(new TrilithError("invalid", `"${on.host}" is not an IP address to listen on`));
+      const socket = createSocket({
+        type: family === 6 ? "udp6" : "udp4",
+        ...(on.receiveBufferBytes === undefined ? {} : { recvBufferSize: on.receiveBufferBytes }),
+      });
+      const onError = (error: Error): void => reject(wrap(error, `listening on UDP ${hostPort(on.host, on.port)}`));
+      socket.once("error", onError);
+      socket.bind(on.port, on.host, () => {
+        socket.off("error", onError);
+        // ICMP errors for earlier replies surface here; they say nothing about this socket.
+        socket.on("error", () => {});
+        socket.on("message", message);
+        const { address, port } = socket.address();
+        let closed: Promise<void> | undefined;
+        resolve({
+          host: address,
+          port,
+          send: (bytes, toPort, toHost) => socket.send(bytes, toPort, toHost, () => {}),
+          close: () => {
+            closed ??= new Promise((done) => socket.close(() => done()));
+            return closed;
+          },
+        });
+      });
+    });
+  },
+  interfaces() {
+    const found: Interface[] = [];
+    for (const [name, addresses] of Object.entries(networkInterfaces()))
+      for (const a of addresses ?? [])
+        found.push({
+          name,
+          address: a.address,
+          family: a.family === "IPv6" ? 6 : 4,
+          cidr: a.cidr ?? a.address,
+          internal: a.internal,
+        });
+    return found;
+  },
+  resolve: async (hostname) => (await systemLookup(hostname, { all: true })).map(({ address }) => address),
+};

@@ -1,0 +1,64 @@
+// Stone 2, the agent: this host's list of registrations and checks.
+import type { Check, CheckSpec, Outcome, Status } from "../model/check.ts";
+import type { Instance, Registration } from "../model/instance.ts";
+import type { Node } from "../model/node.ts";
+import type { Reason } from "../model/reason.ts";
+import type { Index } from "../model/record.ts";
+import type { SourceList } from "./source.ts";
+
+/** A check registered on its own: about the node (`serviceId` "") or about a service of this host. */
+export interface CheckRegistration extends CheckSpec {
+  readonly serviceId: string;
+}
+
+/** A service of this host as the agent holds it. */
+export interface HeldService {
+  readonly instance: Instance;
+  readonly checks: readonly CheckSpec[];
+}
+
+/** A check of this host as the agent holds it; newer than the directory's by what has not been carried over yet. */
+export interface HeldCheck {
+  readonly check: Check;
+  readonly spec: CheckSpec;
+  /** The last results, newest first, at most 16. */
+  readonly history: readonly { readonly atMs: number; readonly status: Status; readonly output: string }[];
+}
+
+/**
+ * This host's list. Registering resolves when the host's list is durable (and, with an embedded store, the directory too);
+ * carrying it to a shared directory is anti-entropy and never blocks a caller. Each registration belongs to the `from` that made it;
+ * another `from` with the same id takes it over only from a lower rank (file < docker/process/other sources < api), else `conflict`.
+ */
+export interface Agent {
+  /** This host's node record. */
+  readonly node: Node;
+  /** Registers or replaces one service. `keepChecks` false (default true) drops checks that the registration does not name. */
+  register(from: string, r: Registration, options?: { readonly replaceChecks?: boolean }): Promise<void>;
+  /** @throws TrilithError `not-found` */
+  deregister(from: string, id: string, why?: Reason): Promise<void>;
+  /** Takes a source's whole list: what is missing from it and was `from`'s is gone. Resolves when the host's list is durable. */
+  adopt(from: string, whole: SourceList): Promise<void>;
+  /** @throws TrilithError `not-found` (unknown service), `invalid` */
+  registerCheck(from: string, check: CheckRegistration): Promise<void>;
+  /** @throws TrilithError `not-found` */
+  deregisterCheck(from: string, id: string): Promise<void>;
+  /** A pushed result. @throws TrilithError `not-found` (unknown check), `invalid` (not a check that is pushed) */
+  report(checkId: string, outcome: Outcome): Promise<void>;
+  /** Puts a service ("" = the node) out of routing with a reason, or back. @throws TrilithError `not-found` */
+  maintenance(serviceId: string, on: boolean, reason?: string): Promise<void>;
+  /** Marks a service as on its way out (or not after all): out of every routable lookup at once. */
+  drain(serviceId: string, draining: boolean, why: Reason): Promise<void>;
+  services(): ReadonlyMap<string, HeldService>;
+  checks(): ReadonlyMap<string, HeldCheck>;
+  /** Resolves when this host's list or the checks' statuses changed since `after`; the number counts from 1 and belongs to this process. */
+  changed(after: Index, signal: AbortSignal): Promise<Index>;
+  /** The number of the present state, for `changed`. */
+  version(): Index;
+  /** Resolves when everything held so far is in the directory. */
+  synced(signal?: AbortSignal): Promise<void>;
+  /** Reasons, newest first, at most 64 kept per service name: what came and went here and why. */
+  history(service: string): readonly { readonly atMs: number; readonly id: string; readonly text: string }[];
+  /** Complaints of the sources: what could not be taken over, and why. */
+  complaints(): readonly { readonly from: string; readonly about: string; readonly text: string }[];
+}

@@ -1,0 +1,64 @@
+// What a protocol may be handed: it names what it needs, the rest does not compile.
+import type { Clock } from "../base/clock.ts";
+import type { Disk } from "../base/disk.ts";
+import type { Http } from "../base/http.ts";
+import type { Log } from "../base/log.ts";
+import type { Metrics } from "../base/metrics.ts";
+import type { Net } from "../base/net.ts";
+import type { Processes } from "../base/process.ts";
+import type { Random } from "../base/random.ts";
+import type { Agent } from "./agent.ts";
+import type { Directory } from "./directory.ts";
+import type { Kv } from "./kv.ts";
+import type { Lookup } from "./lookup.ts";
+import type { Probe } from "./probe.ts";
+
+/** Facts about this agent that every dialect tells. */
+export interface Self {
+  readonly version: string;
+  readonly node: string;
+  readonly nodeId: string;
+  readonly datacenter: string;
+  /** The DNS domain without dots at its ends: "consul". */
+  readonly domain: string;
+  readonly advertiseAddress: string;
+  readonly bindAddress: string;
+  readonly startedAtMs: number;
+  /** True for `-dev`: nothing is kept on disk. */
+  readonly dev: boolean;
+  /** "consul": recorded behaviour of Consul wins over our own better defaults. */
+  readonly compat: "none" | "consul";
+  /** True while script checks are allowed, and from where. */
+  readonly scripts: { readonly fromApi: boolean; readonly fromFiles: boolean };
+  /** Where the agent listens, filled in as parts start: "http" → "127.0.0.1:8500". */
+  readonly listening: ReadonlyMap<string, string>;
+}
+
+/** The state of a source as `doctor` shows it. */
+export interface SourceState {
+  readonly name: string;
+  readonly ok: boolean;
+  readonly text: string;
+}
+
+export interface Ground {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly disk: Disk;
+  readonly net: Net;
+  readonly http: Http;
+  readonly processes: Processes;
+  readonly metrics: Metrics;
+  readonly directory: Directory;
+  readonly kv: Kv;
+  readonly agent: Agent;
+  readonly lookup: Lookup;
+  readonly self: Self;
+  /** All ways to ask "alive?" by kind, for decoders of check definitions. */
+  readonly probes: ReadonlyMap<string, Probe>;
+  /** The state of every source, for start-up message and doctor. */
+  readonly sources: () => readonly SourceState[];
+  /** Ask the agent to re-read its files, or to stop. */
+  readonly control: { reload(): Promise<void>; stop(): void };
+}

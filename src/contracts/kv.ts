@@ -1,0 +1,31 @@
+// Keys and values with check-and-set, as promised to every dialect that has them (the rules live in directory/kv.ts).
+import type { Change, Entry, Expect, Index } from "../model/record.ts";
+import type { View, Written } from "./directory.ts";
+
+/** How to set a key. At most one of `cas`, `acquire`, `release`. */
+export interface KvSet {
+  readonly flags?: bigint;
+  /** Only if the key stands at this modifyIndex; 0 = only if it does not exist. */
+  readonly cas?: Index;
+  readonly acquire?: string;
+  readonly release?: string;
+}
+
+/** What a KV operation would write, worked out on a view: put together by transactions. */
+export type KvPlan =
+  | { readonly ok: true; readonly changes: readonly Change[]; readonly expect: readonly Expect[] }
+  | { readonly ok: false };
+
+/** The key-value store on the directory's line. Retries by itself when others write in between. */
+export interface Kv {
+  get(key: string): Entry<"kv"> | undefined;
+  /** False where the condition did not hold. @throws TrilithError `invalid` (unknown session), `too-large` */
+  set(key: string, value: Uint8Array, options?: KvSet): Promise<boolean>;
+  /** True unless `cas` did not hold; a missing key counts as deleted. */
+  delete(key: string, options?: { readonly cas?: Index }): Promise<boolean>;
+  deleteTree(prefix: string): Promise<void>;
+  planSet(view: View, key: string, value: Uint8Array, options?: KvSet): KvPlan;
+  planDelete(view: View, key: string, options?: { readonly cas?: Index }): KvPlan;
+}
+
+export type { Written };

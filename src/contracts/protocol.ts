@@ -1,0 +1,49 @@
+// A folder under protocols/: one dialect, handed only what it names.
+import type { Handler } from "../base/http.ts";
+import type { Ground } from "./ground.ts";
+import type { Lookup } from "./lookup.ts";
+import type { Probe } from "./probe.ts";
+import type { Source } from "./source.ts";
+
+/** Something that listens. Starting twice = once; stopping before starting = nothing; after `stop` every port is free. */
+export interface Listener {
+  /** "dns", "http" … as shown at start. */
+  readonly name: string;
+  /** Resolves when it listens, with where ("127.0.0.1:8600"). @throws TrilithError `address-in-use`, `not-allowed` */
+  start(): Promise<string>;
+  stop(): Promise<void>;
+}
+
+/** Paths under `prefix` on the agent's HTTP listener belong to this part; the longest prefix wins. */
+export interface Route {
+  readonly prefix: string;
+  readonly handle: Handler;
+}
+
+/** What a protocol puts at the agent's disposal. */
+export interface Part {
+  readonly listeners?: readonly Listener[];
+  readonly routes?: readonly Route[];
+  readonly source?: Source;
+  readonly upstream?: Pick<Lookup, "resolve">;
+  readonly probes?: readonly Probe[];
+  /** Called on SIGHUP and `reload`, with the part's newly read raw configuration. */
+  reload?(): Promise<void>;
+}
+
+/** A dialect. `needs` lists what `setup` is handed; anything else does not compile. */
+export interface Protocol<Config, Needs extends keyof Ground> {
+  readonly name: string;
+  readonly needs: readonly Needs[];
+  /** Checks raw configuration. @throws TrilithError `invalid` with the key and what would be right */
+  configure(raw: unknown): Config;
+  /** Builds the part; does no I/O of its own beyond what it awaits, starts nothing. Undefined = switched off by configuration. */
+  setup(config: Config, ground: Pick<Ground, Needs>): Part | undefined | Promise<Part | undefined>;
+}
+
+/** Writes a protocol down with its `needs` checked against what `setup` uses. */
+export function defineProtocol<Config, const Needs extends keyof Ground>(
+  protocol: Protocol<Config, Needs>,
+): Protocol<Config, Needs> {
+  return protocol;
+}

@@ -1,0 +1,89 @@
+// An instance: one held registration of a service on a node, and the registration that asked for it.
+import type { CheckSpec } from "./check.ts";
+import type { Labels, Node } from "./node.ts";
+import type { Authority } from "./reason.ts";
+import type { Entry } from "./record.ts";
+
+/** From where an address can be reached. */
+export type Reach = "loopback" | "bridge" | "lan" | "tailnet" | "public";
+
+/** One of an instance's addresses. `network` names the network it belongs to (a CIDR or a Docker network's name). */
+export interface Address {
+  readonly host: string;
+  readonly port: number;
+  readonly reach: Reach;
+  readonly network?: string;
+}
+
+/** Who brought an instance in. */
+export interface Origin {
+  /** The source's name: "api", "docker", "file", "process", "catalog" … */
+  readonly source: string;
+  readonly authority: Authority;
+  /** What the source itself calls it (container ID and port, pid and start time, znode); with `source` the identity over restarts. */
+  readonly foreignId?: string;
+  /** A sentence for people: "container web-1 (3f2a…), port 80/tcp". */
+  readonly text?: string;
+}
+
+export interface Weights {
+  readonly passing: number;
+  readonly warning: number;
+}
+
+/** A host and port under a role name (`lan`, `wan`, `lan_ipv4`, `virtual` …). */
+export interface TaggedAddress {
+  readonly address: string;
+  readonly port: number;
+}
+
+/** What a registration and an instance have in common. */
+export interface ServiceFacts {
+  /** Unique on its node. */
+  readonly id: string;
+  readonly name: string;
+  readonly tags: readonly string[];
+  readonly labels: Labels;
+  /** IP address or host name; "" = the node's address. */
+  readonly address: string;
+  /** 0 = no port. */
+  readonly port: number;
+  /** Further addresses, one of which a lookup may pick for the asker's network. */
+  readonly addresses?: readonly Address[];
+  readonly taggedAddresses?: Readonly<Record<string, TaggedAddress>>;
+  readonly weights?: Weights;
+  readonly socketPath?: string;
+  /** True = tags may be changed in the catalog by others; the agent then takes them over. */
+  readonly enableTagOverride?: boolean;
+  /** On its way out: in no lookup, still registered. */
+  readonly draining?: boolean;
+  /** What only one dialect understands and must get back unchanged (Consul's Kind, Proxy, Connect, Locality …). */
+  readonly foreign?: Readonly<Record<string, unknown>>;
+}
+
+/** Asked for: what a source or a caller wants to be registered on this host. */
+export interface Registration extends ServiceFacts {
+  readonly checks: readonly CheckSpec[];
+  readonly foreignId?: string;
+  /** Who asked, for people. */
+  readonly text?: string;
+}
+
+/** Held: what stands in the directory. */
+export interface Instance extends ServiceFacts {
+  /** The node's name. */
+  readonly node: string;
+  readonly origin: Origin;
+}
+
+/** An instance with what decides about it: its node and all checks that count for it (its own and the node's). */
+export interface Resident {
+  readonly instance: Entry<"service">;
+  readonly node: Entry<"node">;
+  readonly checks: readonly Entry<"check">[];
+}
+
+/** The address at which a resident is reached when nothing is known about the asker. */
+export function addressOf(resident: { readonly instance: ServiceFacts; readonly node: Node }): string {
+  return resident.instance.address === "" ? resident.node.address : resident.instance.address;
+}

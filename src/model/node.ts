@@ -1,0 +1,19 @@
+// A node: a host (or an outside thing treated like one) on which instances live.
+
+/** Key=value pairs: Consul Meta, Minidisc labels, DNS-SD TXT pairs. Objects made from input have no prototype. */
+export type Labels = Readonly<Record<string, string>>;
+
+/** A host in the directory. Names are unique ignoring case; a clash of `id` or name is an error. */
+export interface Node {
+  /** UUID, or "" for an external node that never told one. */
+  readonly id: string;
+  readonly name: string;
+  /** IP address or host name under which the node is reached. */
+  readonly address: string;
+  readonly datacenter: string;
+  /** Further addresses by role: `lan`, `wan`, `lan_ipv4` … */
+  readonly taggedAddresses: Labels;
+  readonly labels: Labels;
+  /** True where no Trilith agent lives on the node: nobody's liveness stands for it. */
+  readonly external?: boolean;
+}

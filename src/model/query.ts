@@ -1,0 +1,54 @@
+// What is asked of the lookup, and what it answers.
+import type { Resident } from "./instance.ts";
+import type { Labels } from "./node.ts";
+import type { Index } from "./record.ts";
+
+/** A question for endpoints of one service. */
+export interface Query {
+  readonly service: string;
+  /** All of these tags, compared ignoring case. */
+  readonly tags?: readonly string[];
+  /** All of these labels with these values. */
+  readonly labels?: Labels;
+  /** Only this datacenter; this one's own when absent. */
+  readonly datacenter?: string;
+  /** `routable` (default): passing or warning, not draining. `passing`: passing only. `any`: everything recorded, for listings. */
+  readonly health?: "routable" | "passing" | "any";
+  /** The asker's IP address, so that an address on its network can be picked. */
+  readonly asker?: string;
+  /** The order of the answer: a picker's name; default "random". */
+  readonly order?: "random" | "stable" | "near";
+  readonly limit?: number;
+}
+
+/** Given to a caller: where to connect. */
+export interface Endpoint {
+  readonly address: string;
+  readonly port: number;
+  readonly weight: number;
+  readonly resident: Resident;
+  /** True while the guard keeps it in answers although its source no longer lists it. */
+  readonly held?: boolean;
+}
+
+/** The answer to a query. */
+export interface Answer {
+  readonly endpoints: readonly Endpoint[];
+  /** False = the last one known good: the source is away or restarting. */
+  readonly fresh: boolean;
+  /** Milliseconds since the answer was known to be true; 0 when fresh. */
+  readonly ageMs: number;
+  /** True where the name is known at all: NODATA against NXDOMAIN. */
+  readonly known: boolean;
+  readonly index: Index;
+  /** Set while a guard keeps old endpoints in the answer. */
+  readonly held?: { readonly sinceMs: number; readonly text: string };
+}
+
+/** Why an instance is, or is not, in an answer. */
+export interface Verdict {
+  readonly resident: Resident;
+  readonly included: boolean;
+  /** For people: "critical: check 'service:web' says …", "held by the sharp-drop guard since …". */
+  readonly text: string;
+}

@@ -1,0 +1,107 @@
+// The records that the directory holds, table by table, and how a record is addressed, numbered and changed.
+import type { Check } from "./check.ts";
+import type { Instance } from "./instance.ts";
+import type { KvPair } from "./kv.ts";
+import type { Node } from "./node.ts";
+import type { Reason } from "./reason.ts";
+
+/** A position on the directory's line of changes: a positive integer that only grows; 0 means "before everything". */
+export type Index = number;
+
+/** A session that holds locks (Consul's sessions; part 2 fills in its life cycle). Durations in milliseconds. */
+export interface Session {
+  readonly id: string;
+  readonly name: string;
+  readonly node: string;
+  readonly lockDelayMs: number;
+  readonly behavior: "release" | "delete";
+  readonly ttlMs?: number;
+  readonly nodeChecks: readonly string[];
+  readonly serviceChecks: readonly { readonly id: string; readonly namespace: string }[];
+}
+
+/** A sign of life: present while the agent of `node` keeps its lease in a shared store. */
+export interface Alive {
+  readonly node: string;
+  /** The life that signs: another one after each start of the agent. */
+  readonly life: string;
+}
+
+/** What is left of a removed record (or of one that moved away from a scope), so that no waiter sleeps on stale data. */
+export interface Grave {
+  /** The scopes that the change touched and that no living record speaks for any more. */
+  readonly scopes: readonly Scope[];
+  readonly why?: Reason;
+}
+
+/** The tables of the directory. Keys are made by `keyOf`. */
+export interface Tables {
+  readonly node: Node;
+  readonly service: Instance;
+  readonly check: Check;
+  readonly kv: KvPair;
+  readonly session: Session;
+  readonly alive: Alive;
+  readonly grave: Grave;
+}
+export type Table = keyof Tables;
+
+/** A record with its place on the line of changes. */
+export type Entry<T extends Table> = Tables[T] & { readonly createIndex: Index; readonly modifyIndex: Index };
+
+/** One change. A `delete` may say why, for the guard and for "why is it gone?". Deleting what is not there changes nothing. */
+export type Change =
+  | { [T in Table]: { readonly op: "put"; readonly table: T; readonly key: string; readonly value: Tables[T] } }[Table]
+  | { readonly op: "delete"; readonly table: Table; readonly key: string; readonly why?: Reason };
+
+/** A condition on a write: the record stands at this modifyIndex; 0 = it does not exist. */
+export interface Expect {
+  readonly table: Table;
+  readonly key: string;
+  readonly at: Index;
+}
+
+const SEPARATOR = "\u0000";
+
+/** The keys of the tables. Parts are joined by NUL, which no name may contain; node and check keys ignore ASCII case. */
+export const keyOf = {
+  node: (node: string): string => node.toLowerCase(),
+  service: (node: string, id: string): string => node.toLowerCase() + SEPARATOR + id,
+  check: (node: string, id: string): string => node.toLowerCase() + SEPARATOR + id,
+  kv: (key: string): string => key,
+  session: (id: string): string => id,
+  alive: (node: string): string => node.toLowerCase(),
+  /** The prefix under which all services or checks of a node lie. */
+  ofNode: (node: string): string => node.toLowerCase() + SEPARATOR,
+} as const;
+
+/**
+ * What a waiter waits for. `service:` covers the health of a service (instances, their nodes and checks), `instances:` only
+ * instances and their nodes; `node:` a node with its services and checks; `tree:` all keys below a prefix. Names in scopes are lower case.
+ */
+export type Scope =
+  | "nodes"
+  | "services"
+  | "checks"
+  | "sessions"
+  | `node:${string}`
+  | `service:${string}`
+  | `instances:${string}`
+  | `checks:${string}`
+  | `kv:${string}`
+  | `tree:${string}`
+  | `session:${string}`;
+
+/** Makes scopes; every name is brought to the case in which scopes are compared. */
+export const scope = {
+  node: (name: string): Scope => `node:${name.toLowerCase()}`,
+  /** Health of a service: its instances, their nodes, their checks. */
+  service: (name: string): Scope => `service:${name.toLowerCase()}`,
+  /** Instances of a service and their nodes, not their checks. */
+  instances: (name: string): Scope => `instances:${name.toLowerCase()}`,
+  /** The checks that belong to a service's instances, without node checks. */
+  checksOf: (name: string): Scope => `checks:${name.toLowerCase()}`,
+  kv: (key: string): Scope => `kv:${key}`,
+  tree: (prefix: string): Scope => `tree:${prefix}`,
+  session: (id: string): Scope => `session:${id}`,
+} as const;

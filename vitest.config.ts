@@ -1,0 +1,16 @@
+// The test runner's settings: unit tests beside the files, suites under test/, slow peers only when asked for.
+import { defineConfig } from "vitest/config";
+
+const peers = process.env["TRILITH_PEERS"] === "1";
+
+export default defineConfig({
+  test: {
+    include: peers ? ["test/peers/**/*.test.ts"] : ["src/**/*.test.ts", "test/**/*.test.ts"],
+    exclude: peers ? [] : ["test/peers/**", "**/node_modules/**"],
+    testTimeout: 60_000,
+    hookTimeout: 180_000,
+    pool: "forks",
+    maxWorkers: 2,
+    reporters: ["default", ["json", { outputFile: ".tmp/vitest.json" }]],
+  },
+});
