@@ -11,6 +11,6 @@ export default defineConfig({
     hookTimeout: 180_000,
     pool: "forks",
     maxWorkers: 2,
-    reporters: ["default", ["json", { outputFile: ".tmp/vitest.json" }]],
+    reporters: ["default", ["json", { outputFile: peers ? ".tmp/vitest-peers.json" : ".tmp/vitest.json" }]],
   },
 });

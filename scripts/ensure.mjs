@@ -1,0 +1,42 @@
+// Makes a fresh clone ready: installs packages and builds when something is missing or older than its source.
+import { spawnSync } from "node:child_process";
+import { existsSync, readdirSync, statSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+export const root = join(dirname(fileURLToPath(import.meta.url)), "..");
+
+const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
+if (major < 20 || (major === 20 && minor < 19)) {
+  console.error(`Trilith needs Node.js 20.19 or newer; this is ${process.versions.node}.`);
+  process.exit(1);
+}
+
+function newest(path) {
+  const found = statSync(path);
+  if (!found.isDirectory()) return found.mtimeMs;
+  return Math.max(0, ...readdirSync(path).map((name) => newest(join(path, name))));
+}
+
+/** Runs a command with the caller's output; ends this process when it fails. */
+export function must(command, args, options = {}) {
+  const done = spawnSync(command, args, { cwd: root, stdio: "inherit", ...options });
+  if (done.status !== 0) process.exit(done.status ?? 1);
+}
+
+export function ensureInstalled() {
+  const marker = join(root, "node_modules", ".package-lock.json");
+  if (existsSync(marker) && statSync(marker).mtimeMs >= statSync(join(root, "package-lock.json")).mtimeMs) return;
+  console.error("Installing packages (once) …");
+  // What npm says belongs to standard error: standard output is the program's.
+  must("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"], { stdio: ["ignore", 2, 2] });
+}
+
+export function ensureBuilt() {
+  ensureInstalled();
+  const built = join(root, "dist", "cli", "main.js");
+  const sources = ["src", "package.json", "tsconfig.build.json", "tsconfig.json"].map((name) => newest(join(root, name)));
+  if (existsSync(built) && statSync(built).mtimeMs >= Math.max(...sources)) return;
+  console.error("Building …");
+  must("npm", ["run", "--silent", "build"], { stdio: ["ignore", 2, 2] });
+}

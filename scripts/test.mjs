@@ -1,0 +1,27 @@
+// `npm test` (check, unit, conformance, simulated, interop) and `npm run test:peers` (the slow peers); ends with "N passed, N failed".
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { ensureBuilt, must, root } from "./ensure.mjs";
+
+const peers = process.argv.includes("--peers");
+const rest = process.argv.slice(2).filter((word) => word !== "--peers");
+ensureBuilt();
+if (!peers && rest.length === 0) must(process.execPath, [join(root, "scripts", "check.mjs")]);
+
+const result = join(root, ".tmp", peers ? "vitest-peers.json" : "vitest.json");
+mkdirSync(join(root, ".tmp"), { recursive: true });
+rmSync(result, { force: true });
+const run = spawnSync("npx", ["--no-install", "vitest", "run", ...rest], {
+  cwd: root,
+  stdio: "inherit",
+  env: { ...process.env, TRILITH_PEERS: peers ? "1" : "0" },
+});
+if (!existsSync(result)) {
+  console.error("the test runner left no result");
+  process.exit(run.status || 1);
+}
+const { numPassedTests, numFailedTests, numPendingTests, numTodoTests, success } = JSON.parse(readFileSync(result, "utf8"));
+const left = numPendingTests + numTodoTests;
+console.log(`${numPassedTests} passed, ${numFailedTests} failed${left > 0 ? `, ${left} skipped` : ""}`);
+process.exit(run.status !== 0 || !success ? 1 : 0);
