@@ -1,0 +1,82 @@
+// How commands talk to an agent: its HTTP API at --http-addr, TRILITH_HTTP_ADDR, CONSUL_HTTP_ADDR or 127.0.0.1:8500.
+import type { Command as Commander } from "commander";
+import { TrilithError } from "../base/error.ts";
+import { createHttp, type HttpResponse } from "../base/http.ts";
+import type { Io } from "./io.ts";
+
+export interface Client {
+  /** Where the agent is, for messages. */
+  readonly address: string;
+  /** Sends a request; throws a TrilithError with the agent's own words for statuses from 400 (but 404 where `missing` is set). */
+  request(method: string, path: string, options?: { readonly body?: string | Uint8Array; readonly missing?: true }): Promise<HttpResponse>;
+  /** The JSON of a GET. */
+  get<T>(path: string): Promise<T>;
+  close(): Promise<void>;
+}
+
+/** Adds the flags that every command has that talks to an agent. */
+export function clientFlags(command: Commander): Commander {
+  return command
+    .option("--http-addr <address>", "the agent's HTTP address: host:port, http://…, unix:///path (TRILITH_HTTP_ADDR)")
+    .option("--token <token>", "the agent's token (TRILITH_HTTP_TOKEN)")
+    .option("--datacenter <name>", "another datacenter than the agent's own")
+    .option("--json", "print JSON for programs instead of a table");
+}
+
+export interface ClientOptions {
+  readonly httpAddr?: string;
+  readonly token?: string;
+  readonly datacenter?: string;
+  readonly json?: boolean;
+}
+
+/** A client for the agent that the flags and environment name. */
+export function clientFor(options: ClientOptions, io: Pick<Io, "env" | "signal">): Client {
+  const given = options.httpAddr ?? io.env("TRILITH_HTTP_ADDR") ?? io.env("CONSUL_HTTP_ADDR") ?? "127.0.0.1:8500";
+  const token = options.token ?? io.env("TRILITH_HTTP_TOKEN") ?? io.env("CONSUL_HTTP_TOKEN");
+  const socketPath = given.startsWith("unix://") ? given.slice("unix://".length) : undefined;
+  const base = socketPath !== undefined ? "http://localhost" : /^https?:\/\//.test(given) ? given.replace(/\/+$/, "") : `http://${given}`;
+  if (!URL.canParse(base))
+    throw new TrilithError("invalid", `"${given}" is no HTTP address: expected host:port, http://host:port or unix:///path`);
+  const http = createHttp();
+  const client: Client = {
+    address: given,
+    async request(method, path, { body, missing } = {}) {
+      const separator = path.includes("?") ? "&" : "?";
+      const url = `${base}${path}${options.datacenter === undefined ? "" : `${separator}dc=${encodeURIComponent(options.datacenter)}`}`;
+      let response: HttpResponse;
+      try {
+        response = await http.request({
+          url,
+          method,
+          signal: io.signal,
+          bodyTimeoutMs: 0,
+          ...(socketPath === undefined ? {} : { socketPath }),
+          ...(token === undefined ? {} : { headers: { "x-consul-token": token } }),
+          ...(body === undefined ? {} : { body }),
+        });
+      } catch (error) {
+        if (io.signal.aborted) throw error;
+        throw new TrilithError("unavailable", `no agent answers at ${given}. Start one with "trilith agent", or name another with --http-addr`, error);
+      }
+      if (response.status < 400 || (missing && response.status === 404)) return response;
+      throw new TrilithError(response.status === 404 ? "not-found" : "invalid", messageIn(await response.text(), response.status));
+    },
+    async get<T>(path: string): Promise<T> {
+      return JSON.parse(await (await client.request("GET", path)).text()) as T;
+    },
+    close: () => http.close(),
+  };
+  return client;
+}
+
+/** The agent's own words in an error answer: `{error: {message}}` or plain text. */
+function messageIn(text: string, status: number): string {
+  try {
+    const { error } = JSON.parse(text) as { error?: { message?: string } };
+    if (error?.message !== undefined) return error.message;
+  } catch {
+    // Plain text, as Consul's dialect answers.
+  }
+  return text.trim() === "" ? `the agent answered with status ${status}` : text.trim();
+}

@@ -1,0 +1,65 @@
+// `trilith agent`: runs an agent in the foreground until SIGINT or SIGTERM; Consul's flags are understood.
+import { onHangup } from "../../base/terminal.ts";
+import { collect, type Command } from "../io.ts";
+
+interface Options {
+  readonly configFile?: readonly string[];
+  readonly configDir?: readonly string[];
+  readonly quiet?: boolean;
+  readonly [flag: string]: unknown;
+}
+
+export const command: Command = {
+  name: "agent",
+  summary: "run an agent on this host",
+  define(parser, io, done) {
+    parser
+      .option("--dev", "keep nothing on disk (for trying things out)")
+      .option("--data-dir <folder>", "where the agent keeps its data (TRILITH_DATA_DIR)")
+      .option("--storage <name>", "memory, lmdb (default) or etcd")
+      .option("--etcd <urls>", "etcd members, separated by commas; implies --storage etcd")
+      .option("--etcd-prefix <prefix>", "everything lies below it (default /trilith/)")
+      .option("--node <name>", "this node's name (default: the host name)")
+      .option("--node-id <uuid>", "this node's ID (default: made once and kept)")
+      .option("--node-meta <key:value>", "a label of this node (repeatable)", collect)
+      .option("--datacenter <name>", "the datacenter (default dc1)")
+      .option("--domain <name>", "the DNS domain (default consul)")
+      .option("--alt-domain <name>", "a second DNS domain")
+      .option("--client <address>", "where HTTP and DNS listen (default 127.0.0.1)")
+      .option("--bind <address>", "this host's own address")
+      .option("--advertise <address>", "the address others reach this node at")
+      .option("--http-port <port>", "HTTP port (default 8500, -1 = off)")
+      .option("--dns-port <port>", "DNS port, UDP and TCP (default 8600, -1 = off)")
+      .option("--services <folder>", "a folder with service definition files (repeatable)", collect)
+      .option("--docker-host <url>", "unix:///path or tcp://host:port of a Docker daemon; off = none")
+      .option("--enable-script-checks", "let anybody who may register run check scripts on this host")
+      .option("--enable-local-script-checks", "let service files run check scripts")
+      .option("--config-file <file>", "a configuration file, JSON or HCL, in Consul's format (repeatable)", collect)
+      .option("--config-dir <folder>", "a folder of such files (repeatable)", collect)
+      .option("--compat <dialect>", "consul: reproduce Consul's DNS to the letter")
+      .option("--log-level <level>", "trace, debug, info, warn, err")
+      .option("--log-json", "log JSON lines")
+      .option("--quiet", "do not print where everything is")
+      .option("--server", "accepted as Consul's flag")
+      .option("--ui", "accepted as Consul's flag")
+      .option("--bootstrap", "accepted as Consul's flag")
+      .option("--bootstrap-expect <number>", "accepted as Consul's flag")
+      .action(async (options: Options) => {
+        const { loadSettings } = await import("../../protocols/consul/cli.ts");
+        const { configFile = [], configDir = [], quiet, ...flags } = options;
+        const settings = await loadSettings({ paths: [...configFile, ...configDir], flags, env: io.env });
+        const { createTrilith, startScreen } = await import("../../index.ts");
+        const trilith = await createTrilith(settings);
+        const hangup = onHangup(() => void trilith.reload());
+        try {
+          await trilith.start();
+          if (!quiet) io.out(startScreen(trilith));
+          await trilith.stopped(io.signal);
+          done(0);
+        } finally {
+          hangup.close();
+          await trilith.stop();
+        }
+      });
+  },
+};

@@ -1,0 +1,111 @@
+// `trilith catalog datacenters|nodes|services`: the catalog in Consul's columns.
+import type { Command as Commander } from "commander";
+import { type Client, clientFlags, clientFor, type ClientOptions } from "../client.ts";
+import { collect, type Command, type Io, pairs, table } from "../io.ts";
+
+interface Options extends ClientOptions {
+  readonly service?: string;
+  readonly node?: string;
+  readonly tags?: boolean;
+  readonly detailed?: boolean;
+  readonly nodeMeta?: readonly string[];
+}
+
+interface NodeRow {
+  readonly ID: string;
+  readonly Node: string;
+  readonly Address: string;
+  readonly Datacenter: string;
+  readonly TaggedAddresses: Record<string, string> | null;
+  readonly Meta?: Record<string, string> | null;
+  readonly NodeMeta?: Record<string, string> | null;
+}
+
+function metaQuery(options: Options): string {
+  const found = Object.entries(pairs(options.nodeMeta ?? [], "--node-meta"));
+  return found.length === 0 ? "" : `?${found.map(([key, value]) => `node-meta=${encodeURIComponent(`${key}:${value}`)}`).join("&")}`;
+}
+
+function pairText(pairs: Record<string, string> | null | undefined): string {
+  return Object.entries(pairs ?? {})
+    .map(([key, value]) => `${key}=${value}`)
+    .join(", ");
+}
+
+async function datacenters(client: Client, options: Options, io: Io): Promise<number> {
+  const names = await client.get<string[]>("/v1/catalog/datacenters");
+  io.out(options.json ? `${JSON.stringify(names, null, 2)}\n` : names.map((name) => `${name}\n`).join(""));
+  return 0;
+}
+
+async function nodes(client: Client, options: Options, io: Io): Promise<number> {
+  const path = options.service === undefined ? "nodes" : `service/${encodeURIComponent(options.service)}`;
+  const rows = await client.get<NodeRow[]>(`/v1/catalog/${path}${metaQuery(options)}`);
+  if (options.json) io.out(`${JSON.stringify(rows, null, 2)}\n`);
+  else if (rows.length > 0) {
+    const unique = [...new Map(rows.map((row) => [row.Node, row])).values()];
+    const detailed = options.detailed === true;
+    const head = ["Node", "ID", "Address", "DC", ...(detailed ? ["TaggedAddresses", "Meta"] : [])];
+    io.out(
+      table([
+        head,
+        ...unique.map((row) => [
+          row.Node,
+          detailed ? row.ID : row.ID.slice(0, 8),
+          row.Address,
+          row.Datacenter,
+          ...(detailed ? [pairText(row.TaggedAddresses), pairText(row.Meta ?? row.NodeMeta)] : []),
+        ]),
+      ]),
+    );
+  }
+  if (rows.length === 0) io.err(options.service === undefined ? "No nodes match the given query\n" : `No nodes run "${options.service}"\n`);
+  return rows.length === 0 ? 1 : 0;
+}
+
+async function services(client: Client, options: Options, io: Io): Promise<number> {
+  let found: Record<string, readonly string[]>;
+  if (options.node === undefined) found = await client.get<Record<string, string[]>>(`/v1/catalog/services${metaQuery(options)}`);
+  else {
+    const node = await client.get<{ Services: Record<string, { Service: string; Tags: string[] }> } | null>(
+      `/v1/catalog/node/${encodeURIComponent(options.node)}`,
+    );
+    if (node === null) {
+      io.err(`There is no node "${options.node}"\n`);
+      return 1;
+    }
+    const byName = new Map<string, Set<string>>();
+    for (const { Service, Tags } of Object.values(node.Services))
+      byName.set(Service, new Set([...(byName.get(Service) ?? []), ...(Tags ?? [])]));
+    found = Object.fromEntries([...byName].map(([name, tags]) => [name, [...tags]]));
+  }
+  const names = Object.keys(found).sort();
+  if (options.json) io.out(`${JSON.stringify(found, null, 2)}\n`);
+  else io.out(table(names.map((name) => (options.tags ? [name, (found[name] ?? []).toSorted().join(",")] : [name]))));
+  return 0;
+}
+
+export const command: Command = {
+  name: "catalog",
+  summary: "datacenters | nodes | services",
+  define(parser, io, done) {
+    const sub = (name: string, summary: string, act: (client: Client, options: Options, io: Io) => Promise<number>): Commander =>
+      clientFlags(parser.command(name).description(summary)).action(async (options: Options) => {
+        const client = clientFor(options, io);
+        try {
+          done(await act(client, options, io));
+        } finally {
+          await client.close();
+        }
+      });
+    sub("datacenters", "all datacenters known here", datacenters);
+    sub("nodes", "all nodes, or those that run a service", nodes)
+      .option("--service <name>", "only nodes that run it")
+      .option("--detailed", "with tagged addresses and labels")
+      .option("--node-meta <key=value>", "only nodes with this label (repeatable)", collect);
+    sub("services", "all services, or those of a node", services)
+      .option("--node <name>", "only this node's")
+      .option("--tags", "with their tags")
+      .option("--node-meta <key=value>", "only on nodes with this label (repeatable)", collect);
+  },
+};

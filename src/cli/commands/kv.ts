@@ -1,0 +1,152 @@
+// `trilith kv get|put|delete`: keys and values with Consul's flags.
+import type { Command as Commander } from "commander";
+import { systemDisk } from "../../base/disk.ts";
+import { type Client, clientFlags, clientFor, type ClientOptions } from "../client.ts";
+import type { Command, Io } from "../io.ts";
+import { table } from "../io.ts";
+
+interface Pair {
+  readonly LockIndex: number;
+  readonly Key: string;
+  readonly Flags: number;
+  readonly Value: string | null;
+  readonly CreateIndex: number;
+  readonly ModifyIndex: number;
+  readonly Session?: string;
+}
+
+interface Options extends ClientOptions {
+  readonly recurse?: boolean;
+  readonly keys?: boolean;
+  readonly separator: string;
+  readonly detailed?: boolean;
+  readonly base64?: boolean;
+  readonly cas?: boolean;
+  readonly modifyIndex?: string;
+  readonly flags?: string;
+  readonly acquire?: boolean;
+  readonly release?: boolean;
+  readonly session?: string;
+}
+
+/** A key as a path: slashes stay, everything else that a URL would read differently is escaped. */
+function path(key: string): string {
+  return `/v1/kv/${key.replace(/^\//, "").split("/").map(encodeURIComponent).join("/")}`;
+}
+
+function valueOf(pair: Pair, base64: boolean | undefined): Uint8Array | string {
+  if (base64) return pair.Value ?? "";
+  return Buffer.from(pair.Value ?? "", "base64");
+}
+
+function detailedText(pair: Pair, base64: boolean | undefined): string {
+  return table([
+    ["CreateIndex", String(pair.CreateIndex)],
+    ["Flags", String(pair.Flags)],
+    ["Key", pair.Key],
+    ["LockIndex", String(pair.LockIndex)],
+    ["ModifyIndex", String(pair.ModifyIndex)],
+    ["Session", pair.Session ?? "-"],
+    ["Value", valueOf(pair, base64).toString()],
+  ]);
+}
+
+async function get(client: Client, key: string, options: Options, io: Io): Promise<number> {
+  if (options.keys) {
+    const response = await client.request("GET", `${path(key)}?keys&separator=${encodeURIComponent(options.separator)}`, { missing: true });
+    const keys = response.status === 404 ? [] : (JSON.parse(await response.text()) as string[]);
+    if (response.status === 404) await response.text();
+    io.out(options.json ? `${JSON.stringify(keys, null, 2)}\n` : keys.map((found) => `${found}\n`).join(""));
+    return 0;
+  }
+  const response = await client.request("GET", `${path(key)}${options.recurse ? "?recurse" : ""}`, { missing: true });
+  const text = await response.text();
+  const pairs = response.status === 404 ? [] : (JSON.parse(text) as Pair[]);
+  if (pairs.length === 0 && !options.recurse) {
+    io.err(`Error! No key exists at: ${key}\n`);
+    return 1;
+  }
+  if (options.json) io.out(`${JSON.stringify(pairs, null, 2)}\n`);
+  else if (options.detailed) io.out(pairs.map((pair) => detailedText(pair, options.base64)).join("\n"));
+  else if (options.recurse) io.out(pairs.map((pair) => `${pair.Key}:${valueOf(pair, options.base64).toString()}\n`).join(""));
+  else io.out(`${valueOf(pairs[0] as Pair, options.base64).toString()}\n`);
+  return 0;
+}
+
+/** The value to put: `@file`, `-` (standard input) or the word itself. */
+async function dataOf(word: string | undefined, options: Options, io: Io): Promise<Uint8Array> {
+  const bytes =
+    word === undefined
+      ? new Uint8Array()
+      : word === "-"
+        ? await io.stdin()
+        : word.startsWith("@")
+          ? await systemDisk.readBytes(word.slice(1))
+          : Buffer.from(word);
+  return options.base64 ? Buffer.from(Buffer.from(bytes).toString("latin1"), "base64") : bytes;
+}
+
+async function put(client: Client, key: string, word: string | undefined, options: Options, io: Io): Promise<number> {
+  if (key.replace(/^\//, "") === "") throw new Error("a key must not be empty");
+  const query = new URLSearchParams();
+  if (options.flags !== undefined) query.set("flags", options.flags);
+  if (options.cas) query.set("cas", options.modifyIndex ?? "0");
+  if ((options.acquire || options.release) && options.session === undefined) throw new Error("--acquire and --release need --session");
+  if (options.acquire) query.set("acquire", options.session ?? "");
+  if (options.release) query.set("release", options.session ?? "");
+  const text = query.size === 0 ? "" : `?${query}`;
+  const done = (await (await client.request("PUT", `${path(key)}${text}`, { body: await dataOf(word, options, io) })).text()).trim() === "true";
+  if (done) io.out(`Success! Data written to: ${key}\n`);
+  else io.err(`Error! Did not ${options.acquire ? "acquire lock" : options.release ? "release lock" : "write to"} ${key}${options.cas ? ": CAS failed" : ""}\n`);
+  return done ? 0 : 1;
+}
+
+async function remove(client: Client, key: string, options: Options, io: Io): Promise<number> {
+  if (options.cas && options.modifyIndex === undefined) throw new Error("--cas needs --modify-index");
+  const query = options.recurse ? "?recurse" : options.cas ? `?cas=${encodeURIComponent(options.modifyIndex ?? "")}` : "";
+  const done = (await (await client.request("DELETE", `${path(key)}${query}`)).text()).trim() === "true";
+  if (done) io.out(options.recurse ? `Success! Deleted keys with prefix: ${key}\n` : `Success! Deleted key: ${key}\n`);
+  else io.err(`Error! Did not delete key ${key}: CAS failed\n`);
+  return done ? 0 : 1;
+}
+
+export const command: Command = {
+  name: "kv",
+  summary: "get | put | delete keys",
+  define(parser, io, done) {
+    const sub = (name: string, summary: string): Commander => clientFlags(parser.command(name).description(summary));
+    const withClient = async (options: Options, act: (client: Client) => Promise<number>): Promise<void> => {
+      const client = clientFor(options, io);
+      try {
+        done(await act(client));
+      } finally {
+        await client.close();
+      }
+    };
+    sub("get", "the value of a key, or all below a prefix")
+      .argument("[key]", "the key", "")
+      .option("--recurse", "all keys that start so")
+      .option("--keys", "only the keys")
+      .option("--separator <text>", "where to cut keys", "/")
+      .option("--detailed", "with indexes, flags and session")
+      .option("--base64", "leave values in base64")
+      .action((key: string, options: Options) => withClient(options, (client) => get(client, key, options, io)));
+    sub("put", "set a key: the value, @file, or - for standard input")
+      .argument("<key>")
+      .argument("[value]")
+      .option("--flags <number>", "a number of your own")
+      .option("--base64", "the value is in base64")
+      .option("--cas", "only if --modify-index still holds (0: only if there is none)")
+      .option("--modify-index <index>")
+      .option("--acquire", "take the lock")
+      .option("--release", "give the lock back")
+      .option("--session <id>", "for --acquire and --release")
+      .action((key: string, word: string | undefined, options: Options) => withClient(options, (client) => put(client, key, word, options, io)));
+    sub("delete", "remove a key, or all below a prefix")
+      .argument("<key>")
+      .option("--recurse", "all keys that start so")
+      .option("--cas", "only if --modify-index still holds")
+      .option("--modify-index <index>")
+      .action((key: string, options: Options) => withClient(options, (client) => remove(client, key, options, io)));
+  },
+};

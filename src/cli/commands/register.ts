@@ -1,0 +1,75 @@
+// `trilith register`: registers a service on the agent, by flags or from definition files, in Consul's spelling.
+import { clientFlags, clientFor, type ClientOptions } from "../client.ts";
+import { collect, type Command, pairs } from "../io.ts";
+
+interface Options extends ClientOptions {
+  readonly id?: string;
+  readonly name?: string;
+  readonly address?: string;
+  readonly port?: string;
+  readonly tag?: readonly string[];
+  readonly meta?: readonly string[];
+  readonly check?: readonly string[];
+  readonly interval: string;
+}
+
+/** `http:/path`, `http://…`, `tcp`, `tcp:host:port`, `ttl:30s`, `script:cmd …` as a check of Consul's API. */
+function checkOf(word: string, host: string, port: number, interval: string): Record<string, unknown> {
+  const [kind = "", ...rest] = word.split(":");
+  const detail = rest.join(":");
+  if (kind === "ttl" && detail !== "") return { TTL: detail };
+  if (kind === "script" && detail !== "") return { Args: ["/bin/sh", "-c", detail], Interval: interval };
+  if (kind === "tcp") return { TCP: detail === "" ? `${host}:${port}` : detail, Interval: interval };
+  if (kind === "http" && detail.startsWith("//")) return { HTTP: word, Interval: interval };
+  if (kind === "https" && detail.startsWith("//")) return { HTTP: word, Interval: interval };
+  if (kind === "http") return { HTTP: `http://${host}:${port}${detail === "" ? "/" : detail}`, Interval: interval };
+  throw new Error(`--check "${word}": expected http:/path, http://host/path, tcp, tcp:host:port, ttl:30s or script:command`);
+}
+
+export const command: Command = {
+  name: "register",
+  summary: "register a service on the agent, by flags or from a file",
+  define(parser, io, done) {
+    clientFlags(parser)
+      .argument("[files...]", "definition files (JSON, HCL) with service or services")
+      .option("--name <name>", "the service's name")
+      .option("--id <id>", "its ID, when there are several on this host (default: the name)")
+      .option("--address <address>", "its address (default: the node's)")
+      .option("--port <port>", "its port")
+      .option("--tag <tag>", "a tag (repeatable)", collect)
+      .option("--meta <key=value>", "a label (repeatable)", collect)
+      .option("--check <check>", "http:/path, tcp, ttl:30s, script:command (repeatable)", collect)
+      .option("--interval <duration>", "how often to check", "10s")
+      .action(async (files: readonly string[], options: Options) => {
+        const bodies: Record<string, unknown>[] = [];
+        if (files.length > 0) {
+          const { servicesInFiles } = await import("../../protocols/file/cli.ts");
+          bodies.push(...(await servicesInFiles(files)));
+        } else {
+          if (options.name === undefined) throw new Error("a service needs a name: --name web, or a file with its definition");
+          const port = Number(options.port ?? 0);
+          if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new Error(`--port "${options.port}": expected a whole number from 0 to 65535`);
+          const host = options.address ?? "127.0.0.1";
+          bodies.push({
+            Name: options.name,
+            ...(options.id === undefined ? {} : { ID: options.id }),
+            ...(options.address === undefined ? {} : { Address: options.address }),
+            Port: port,
+            Tags: options.tag ?? [],
+            Meta: pairs(options.meta ?? [], "--meta"),
+            Checks: (options.check ?? []).map((word) => checkOf(word, host, port, options.interval)),
+          });
+        }
+        const client = clientFor(options, io);
+        try {
+          for (const body of bodies) {
+            await (await client.request("PUT", "/v1/agent/service/register", { body: JSON.stringify(body) })).text();
+            io.out(`Registered service: ${String(body["Name"] ?? body["name"])}\n`);
+          }
+          done(0);
+        } finally {
+          await client.close();
+        }
+      });
+  },
+};

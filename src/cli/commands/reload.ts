@@ -1,0 +1,20 @@
+// `trilith reload`: has the agent read its configuration and service files again (as SIGHUP does).
+import { clientFlags, clientFor, type ClientOptions } from "../client.ts";
+import type { Command } from "../io.ts";
+
+export const command: Command = {
+  name: "reload",
+  summary: "have the agent read its files again",
+  define(parser, io, done) {
+    clientFlags(parser).action(async (options: ClientOptions) => {
+      const client = clientFor(options, io);
+      try {
+        await (await client.request("PUT", "/v1/agent/reload")).text();
+        io.out("Configuration reload triggered\n");
+        done(0);
+      } finally {
+        await client.close();
+      }
+    });
+  },
+};

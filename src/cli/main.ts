@@ -1,0 +1,80 @@
+#!/usr/bin/env node
+// The program `trilith`: finds the command, loads only that one, and turns errors into a sentence and an exit code.
+import { Command as Commander, CommanderError } from "commander";
+import { codeOf, messageOf } from "../base/error.ts";
+import { processIo } from "../base/terminal.ts";
+import { goFlags } from "./go-flags.ts";
+import type { Command } from "./io.ts";
+
+/** Every command with what it does in one line, and the file to load when it is meant. */
+const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => Promise<{ readonly command: Command }>]>> = {
+  agent: ["run an agent on this host", () => import("./commands/agent.ts")],
+  run: ["run a program and register what it listens on: trilith run --name web -- cmd…", () => import("./commands/run.ts")],
+  find: ["where is a service? addresses and ports of its healthy instances", () => import("./commands/find.ts")],
+  list: ["which services are there?", () => import("./commands/list.ts")],
+  why: ["why is a service found, or not?", () => import("./commands/why.ts")],
+  doctor: ["is this agent well, what did it find, what is wrong?", () => import("./commands/doctor.ts")],
+  register: ["register a service on the agent, by flags or from a file", () => import("./commands/register.ts")],
+  deregister: ["take a service out", () => import("./commands/deregister.ts")],
+  services: ["register | deregister, as Consul spells it", () => import("./commands/services.ts")],
+  catalog: ["datacenters | nodes | services", () => import("./commands/catalog.ts")],
+  kv: ["get | put | delete keys", () => import("./commands/kv.ts")],
+  release: ["end the sharp-drop guard's hold on a service", () => import("./commands/release.ts")],
+  reload: ["have the agent read its files again", () => import("./commands/reload.ts")],
+  validate: ["check configuration and service files without an agent", () => import("./commands/validate.ts")],
+  version: ["print the version", () => import("./commands/version.ts")],
+};
+
+/** Exit codes: 0 done, 1 it did not work or nothing was found, 2 the command line is wrong. */
+async function main(argv: readonly string[]): Promise<number> {
+  const io = processIo();
+  const [word = "help", ...rest] = argv;
+  if (/^(help|-h|-help|--help)$/.test(word) && (rest[0] === undefined || !(rest[0] in COMMANDS))) {
+    io.out(helpText());
+    return 0;
+  }
+  const help = word === "help";
+  const name = help ? (rest[0] ?? "") : /^--?v(ersion)?$/.test(word) ? "version" : word;
+  const entry = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  if (entry === undefined) {
+    io.err(`trilith: there is no command "${word}".\n\n${helpText()}`);
+    return 2;
+  }
+  const { command } = await entry[1]();
+  let exitCode = 0;
+  const parser = new Commander(`trilith ${command.name}`)
+    .description(command.summary)
+    .exitOverride()
+    .showHelpAfterError(`(try "trilith ${command.name} --help")`)
+    .configureOutput({ writeOut: io.out, writeErr: io.err })
+    .helpOption("-h, --help", "show this help");
+  command.define(parser, io, (code) => {
+    exitCode = code;
+  });
+  try {
+    await parser.parseAsync(goFlags(help ? ["--help"] : rest, booleansOf(parser)), { from: "user" });
+    return exitCode;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    if (io.signal.aborted) return 130;
+    io.err(`trilith ${command.name}: ${messageOf(error)}\n`);
+    return codeOf(error) === "invalid" ? 2 : 1;
+  } finally {
+    io.close();
+  }
+}
+
+function booleansOf(parser: Commander): Set<string> {
+  const names = new Set<string>();
+  for (const command of [parser, ...parser.commands])
+    for (const option of command.options) if (option.isBoolean()) names.add(option.long?.slice(2) ?? "");
+  return names;
+}
+
+function helpText(): string {
+  const width = Math.max(...Object.keys(COMMANDS).map((name) => name.length));
+  const lines = Object.entries(COMMANDS).map(([name, [summary]]) => `  ${name.padEnd(width)}  ${summary}`);
+  return `Usage: trilith <command> [flags]\n\nTrilith finds services: what runs is found by name, over DNS and HTTP.\n\n${lines.join("\n")}\n\n"trilith <command> --help" tells a command's flags.\n`;
+}
+
+process.exitCode = await main(process.argv.slice(2));
