@@ -77,9 +77,11 @@ export const keyOf = {
 
 /**
  * What a waiter waits for. `service:` covers the health of a service (instances, their nodes and checks), `instances:` only
- * instances and their nodes; `node:` a node with its services and checks; `tree:` all keys below a prefix. Names in scopes are lower case.
+ * instances and their nodes; `node:` a node with its services and checks; `tree:` all keys below a prefix; `alive` signs of life that
+ * come and go. Names in scopes are lower case.
  */
 export type Scope =
+  | "alive"
   | "nodes"
   | "services"
   | "checks"
