@@ -15,8 +15,15 @@ export interface HttpRequest {
   readonly url: string;
   readonly socketPath?: string;
   readonly method?: string;
-  readonly headers?: Readonly<Record<string, string>>;
+  readonly headers?: Readonly<Record<string, string | readonly string[]>>;
   readonly body?: string | Uint8Array | Readable;
+  /** For `https:`: how the server's certificate is looked at. */
+  readonly tls?: {
+    /** True = any certificate is taken. */
+    readonly skipVerify?: boolean;
+    /** The name sent (SNI) and compared with the certificate; the URL's host unless told. */
+    readonly serverName?: string;
+  };
   readonly signal?: AbortSignal;
   /** Milliseconds without the response's head; 0 = no limit. Default 30 000. */
   readonly headTimeoutMs?: number;
@@ -26,6 +33,8 @@ export interface HttpRequest {
 
 export interface HttpResponse {
   readonly status: number;
+  /** The words behind the status as the server sent them ("Not Found"), which may be none. */
+  readonly statusText: string;
   readonly headers: Readonly<Record<string, string | string[] | undefined>>;
   /** Must be read to its end or destroyed. */
   readonly body: Readable;
@@ -46,12 +55,19 @@ export interface Http {
 /** The system's HTTP. */
 export function createHttp(): Http & { close(): Promise<void> } {
   const agents = new Map<string, import("undici").Agent>();
-  const agentFor = async (socketPath: string | undefined): Promise<import("undici").Agent> => {
+  const agentFor = async ({ socketPath, tls }: HttpRequest): Promise<import("undici").Agent> => {
     const { Agent } = await import("undici");
-    const key = socketPath ?? "";
+    const key = JSON.stringify([socketPath, tls?.skipVerify, tls?.serverName]);
     let agent = agents.get(key);
     if (agent === undefined) {
-      agent = new Agent({ connect: socketPath === undefined ? {} : { socketPath }, pipelining: 1 });
+      agent = new Agent({
+        connect: {
+          ...(socketPath === undefined ? {} : { socketPath }),
+          ...(tls?.skipVerify === true ? { rejectUnauthorized: false } : {}),
+          ...(tls?.serverName === undefined ? {} : { servername: tls.serverName }),
+        },
+        pipelining: 1,
+      });
       agents.set(key, agent);
     }
     return agent;
@@ -61,16 +77,17 @@ export function createHttp(): Http & { close(): Promise<void> } {
       const { request: send } = await import("undici");
       try {
         const answer = await send(request.url, {
-          dispatcher: await agentFor(request.socketPath),
+          dispatcher: await agentFor(request),
           method: (request.method ?? "GET") as "GET",
           headersTimeout: request.headTimeoutMs ?? 30_000,
           bodyTimeout: request.bodyTimeoutMs ?? 30_000,
-          ...(request.headers === undefined ? {} : { headers: request.headers }),
+          ...(request.headers === undefined ? {} : { headers: request.headers as Record<string, string | string[]> }),
           ...(request.body === undefined ? {} : { body: request.body }),
           ...(request.signal === undefined ? {} : { signal: request.signal }),
         });
         return {
           status: answer.statusCode,
+          statusText: answer.statusText,
           headers: answer.headers,
           body: answer.body,
           text: (maxBytes = 64 << 20) => readText(answer.body, maxBytes),

@@ -7,6 +7,17 @@ export interface Target {
   readonly port: number;
 }
 
+/** What a check allows its probe; for probes whose output says what was cut or how long was waited. */
+export interface Limits {
+  /** Bytes of the target's own words that may be kept. */
+  readonly outputMaxBytes: number;
+  /** How long the probe may take; the signal fires then, with a TrilithError `timeout` as its reason. */
+  readonly timeoutMs: number;
+}
+
+/** The limits of a check that names none. */
+export const defaultLimits: Limits = { outputMaxBytes: 4096, timeoutMs: 10_000 };
+
 /**
  * A way to ask. `run` never throws for a sick target (that is an outcome), obeys the signal at once, and leaves nothing behind.
  * Pushed health (TTL, container HEALTHCHECK) uses `Agent.report` instead.
@@ -15,7 +26,7 @@ export interface Probe<D = unknown> {
   readonly kind: string;
   /** Used where a check names no time-out. */
   readonly defaultTimeoutMs: number;
-  /** Checks and normalises a check's detail. @throws TrilithError `invalid` that says which key and what would be right */
+  /** Checks and normalises a check's detail; what it returns survives JSON, so that it can be kept over restarts. @throws TrilithError `invalid` that says which key and what would be right */
   parse(raw: unknown): D;
-  run(detail: D, target: Target, signal: AbortSignal): Promise<Outcome>;
+  run(detail: D, target: Target, signal: AbortSignal, limits?: Limits): Promise<Outcome>;
 }
