@@ -1,4 +1,5 @@
 // `trilith agent`: runs an agent in the foreground until SIGINT or SIGTERM; Consul's flags are understood.
+import { programLog } from "../../base/log.ts";
 import { onHangup } from "../../base/terminal.ts";
 import { collect, type Command } from "../io.ts";
 
@@ -48,8 +49,9 @@ export const command: Command = {
         const { loadSettings } = await import("../../protocols/consul/cli.ts");
         const { configFile = [], configDir = [], quiet, ...flags } = options;
         const settings = await loadSettings({ paths: [...configFile, ...configDir], flags, env: io.env });
-        const { createTrilith, startScreen } = await import("../../index.ts");
-        const trilith = await createTrilith(settings);
+        const { createTrilith } = await import("../../index.ts");
+        const { startScreen } = await import("../start-screen.ts");
+        const trilith = createTrilith(settings, { log: await programLog(settings.log?.level ?? "info", settings.log?.format ?? "text") });
         const hangup = onHangup(() => void trilith.reload());
         try {
           await trilith.start();

@@ -1,0 +1,25 @@
+// The public door of the package: an agent inside your program, or find, list and advertise through the agent of this host.
+export { type Code, InputError, TrilithError } from "./base/error.ts";
+export { callbackLog, type Log, type LogLevel, silentLog } from "./base/log.ts";
+export type { Agent } from "./contracts/agent.ts";
+export type { Directory, View, Written } from "./contracts/directory.ts";
+export type { Self, SourceState } from "./contracts/ground.ts";
+export type { Lookup } from "./contracts/lookup.ts";
+export type { Settings } from "./contracts/settings.ts";
+export type { Source, SourceList } from "./contracts/source.ts";
+export type { Check, CheckSpec, Outcome, Status } from "./model/check.ts";
+export type { Address, Instance, Registration, Resident } from "./model/instance.ts";
+export type { Labels, Node } from "./model/node.ts";
+export type { Answer, Endpoint, Query } from "./model/query.ts";
+export type { Reason } from "./model/reason.ts";
+export {
+  type AdvertiseOptions,
+  type Advertised,
+  advertise,
+  type ClientOptions,
+  find,
+  type Found,
+  list,
+  type Listed,
+} from "./protocols/api/client.ts";
+export { createTrilith, type Trilith, type TrilithOptions } from "./trilith.ts";

@@ -1,0 +1,29 @@
+// The list of protocols, one line each, in start order; each is loaded only when it is on.
+import type { Ground } from "../contracts/ground.ts";
+import type { Part, Protocol } from "../contracts/protocol.ts";
+
+/** One protocol of the list. `install` loads it, checks its configuration and hands it what it names in `needs`, and no more. */
+export interface Listed {
+  readonly name: string;
+  install(raw: unknown, ground: Ground): Promise<Part | undefined>;
+}
+
+function listed<Config, Needs extends keyof Ground>(name: string, load: () => Promise<Protocol<Config, Needs>>): Listed {
+  return {
+    name,
+    async install(raw, ground) {
+      const protocol = await load();
+      const handed = Object.fromEntries(protocol.needs.map((need) => [need, ground[need]])) as unknown as Pick<Ground, Needs>;
+      return await protocol.setup(protocol.configure(raw), handed);
+    },
+  };
+}
+
+export const protocols: readonly Listed[] = [
+  listed("file", async () => (await import("./file/setup.ts")).file),
+  listed("docker", async () => (await import("./docker/setup.ts")).docker),
+  listed("process", async () => (await import("./process/setup.ts")).processes),
+  listed("api", async () => (await import("./api/setup.ts")).api),
+  listed("consul", async () => (await import("./consul/setup.ts")).consul),
+  listed("dns", async () => (await import("./dns/setup.ts")).dns),
+];
