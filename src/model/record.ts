@@ -31,8 +31,15 @@ export interface Alive {
 export interface Grave {
   /** The scopes that the change touched and that no living record speaks for any more. */
   readonly scopes: readonly Scope[];
+  /** The nodes and services that were removed. */
+  readonly gone?: readonly { readonly table: Table; readonly key: string }[];
   readonly why?: Reason;
+  /** Only in the record `GRAVE_FLOOR`: removals up to here are no longer remembered one by one; no scope's index is below. */
+  readonly floor?: Index;
 }
+
+/** The key of the one grave that stands for all that were cleared away. */
+export const GRAVE_FLOOR = "floor";
 
 /** The tables of the directory. Keys are made by `keyOf`. */
 export interface Tables {
@@ -86,6 +93,7 @@ export type Scope =
   | "services"
   | "checks"
   | "sessions"
+  | "alive"
   | `node:${string}`
   | `service:${string}`
   | `instances:${string}`
