@@ -35,7 +35,9 @@ export function ensureInstalled() {
 export function ensureBuilt() {
   ensureInstalled();
   const built = join(root, "dist", "cli", "main.js");
-  const sources = ["src", "package.json", "tsconfig.build.json", "tsconfig.json"].map((name) => newest(join(root, name)));
+  const sources = ["src", "package.json", "tsconfig.build.json", "tsconfig.json"].map((name) =>
+    newest(join(root, name)),
+  );
   if (existsSync(built) && statSync(built).mtimeMs >= Math.max(...sources)) return;
   console.error("Building …");
   must("npm", ["run", "--silent", "build"], { stdio: ["ignore", 2, 2] });

@@ -4,6 +4,8 @@ import { join } from "node:path";
 import { ensureBuilt, root } from "./ensure.mjs";
 
 ensureBuilt();
-const child = spawn(process.execPath, [join(root, "dist", "cli", "main.js"), "agent", ...process.argv.slice(2)], { stdio: "inherit" });
+const child = spawn(process.execPath, [join(root, "dist", "cli", "main.js"), "agent", ...process.argv.slice(2)], {
+  stdio: "inherit",
+});
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => child.kill(signal));
 child.once("exit", (code, signal) => process.exit(code ?? (signal === null ? 1 : 128)));

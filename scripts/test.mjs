@@ -21,7 +21,9 @@ if (!existsSync(result)) {
   console.error("the test runner left no result");
   process.exit(run.status || 1);
 }
-const { numPassedTests, numFailedTests, numPendingTests, numTodoTests, success } = JSON.parse(readFileSync(result, "utf8"));
+const { numPassedTests, numFailedTests, numPendingTests, numTodoTests, success } = JSON.parse(
+  readFileSync(result, "utf8"),
+);
 const left = numPendingTests + numTodoTests;
 console.log(`${numPassedTests} passed, ${numFailedTests} failed${left > 0 ? `, ${left} skipped` : ""}`);
 process.exit(run.status !== 0 || !success ? 1 : 0);

@@ -8,7 +8,11 @@ export interface Client {
   /** Where the agent is, for messages. */
   readonly address: string;
   /** Sends a request; throws a TrilithError with the agent's own words for statuses from 400 (but 404 where `missing` is set). */
-  request(method: string, path: string, options?: { readonly body?: string | Uint8Array; readonly missing?: true }): Promise<HttpResponse>;
+  request(
+    method: string,
+    path: string,
+    options?: { readonly body?: string | Uint8Array; readonly missing?: true },
+  ): Promise<HttpResponse>;
   /** The JSON of a GET. */
   get<T>(path: string): Promise<T>;
   close(): Promise<void>;
@@ -35,9 +39,17 @@ export function clientFor(options: ClientOptions, io: Pick<Io, "env" | "signal">
   const given = options.httpAddr ?? io.env("TRILITH_HTTP_ADDR") ?? io.env("CONSUL_HTTP_ADDR") ?? "127.0.0.1:8500";
   const token = options.token ?? io.env("TRILITH_HTTP_TOKEN") ?? io.env("CONSUL_HTTP_TOKEN");
   const socketPath = given.startsWith("unix://") ? given.slice("unix://".length) : undefined;
-  const base = socketPath !== undefined ? "http://localhost" : /^https?:\/\//.test(given) ? given.replace(/\/+$/, "") : `http://${given}`;
+  const base =
+    socketPath !== undefined
+      ? "http://localhost"
+      : /^https?:\/\//.test(given)
+        ? given.replace(/\/+$/, "")
+        : `http://${given}`;
   if (!URL.canParse(base))
-    throw new TrilithError("invalid", `"${given}" is no HTTP address: expected host:port, http://host:port or unix:///path`);
+    throw new TrilithError(
+      "invalid",
+      `"${given}" is no HTTP address: expected host:port, http://host:port or unix:///path`,
+    );
   const http = createHttp();
   const client: Client = {
     address: given,
@@ -57,10 +69,17 @@ export function clientFor(options: ClientOptions, io: Pick<Io, "env" | "signal">
         });
       } catch (error) {
         if (io.signal.aborted) throw error;
-        throw new TrilithError("unavailable", `no agent answers at ${given}. Start one with "trilith agent", or name another with --http-addr`, error);
+        throw new TrilithError(
+          "unavailable",
+          `no agent answers at ${given}. Start one with "trilith agent", or name another with --http-addr`,
+          error,
+        );
       }
       if (response.status < 400 || (missing && response.status === 404)) return response;
-      throw new TrilithError(response.status === 404 ? "not-found" : "invalid", messageIn(await response.text(), response.status));
+      throw new TrilithError(
+        response.status === 404 ? "not-found" : "invalid",
+        messageIn(await response.text(), response.status),
+      );
     },
     async get<T>(path: string): Promise<T> {
       return JSON.parse(await (await client.request("GET", path)).text()) as T;

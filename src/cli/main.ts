@@ -7,9 +7,14 @@ import { goFlags } from "./go-flags.ts";
 import type { Command } from "./io.ts";
 
 /** Every command with what it does in one line, and the file to load when it is meant. */
-const COMMANDS: Readonly<Record<string, readonly [summary: string, load: () => Promise<{ readonly command: Command }>]>> = {
+const COMMANDS: Readonly<
+  Record<string, readonly [summary: string, load: () => Promise<{ readonly command: Command }>]>
+> = {
   agent: ["run an agent on this host", () => import("./commands/agent.ts")],
-  run: ["run a program and register what it listens on: trilith run --name web -- cmd…", () => import("./commands/run.ts")],
+  run: [
+    "run a program and register what it listens on: trilith run --name web -- cmd…",
+    () => import("./commands/run.ts"),
+  ],
   find: ["where is a service? addresses and ports of its healthy instances", () => import("./commands/find.ts")],
   list: ["which services are there?", () => import("./commands/list.ts")],
   why: ["why is a service found, or not?", () => import("./commands/why.ts")],

@@ -53,7 +53,9 @@ describe.runIf(able)("the README", () => {
 
   afterAll(async () => {
     for (const child of running) child.kill("SIGTERM");
-    await Promise.all(running.map((child) => child.exitCode ?? child.signalCode ?? new Promise((done) => child.once("exit", done))));
+    await Promise.all(
+      running.map((child) => child.exitCode ?? child.signalCode ?? new Promise((done) => child.once("exit", done))),
+    );
     await exec("ip", ["netns", "del", namespace]);
     await folder.remove();
   });

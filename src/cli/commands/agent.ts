@@ -1,7 +1,7 @@
 // `trilith agent`: runs an agent in the foreground until SIGINT or SIGTERM; Consul's flags are understood.
 import { programLog } from "../../base/log.ts";
 import { onHangup } from "../../base/terminal.ts";
-import { collect, type Command } from "../io.ts";
+import { type Command, collect } from "../io.ts";
 
 interface Options {
   readonly configFile?: readonly string[];
@@ -51,7 +51,9 @@ export const command: Command = {
         const settings = await loadSettings({ paths: [...configFile, ...configDir], flags, env: io.env });
         const { createTrilith } = await import("../../index.ts");
         const { startScreen } = await import("../start-screen.ts");
-        const trilith = createTrilith(settings, { log: await programLog(settings.log?.level ?? "info", settings.log?.format ?? "text") });
+        const trilith = createTrilith(settings, {
+          log: await programLog(settings.log?.level ?? "info", settings.log?.format ?? "text"),
+        });
         const hangup = onHangup(() => void trilith.reload());
         try {
           await trilith.start();

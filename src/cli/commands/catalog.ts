@@ -1,7 +1,7 @@
 // `trilith catalog datacenters|nodes|services`: the catalog in Consul's columns.
 import type { Command as Commander } from "commander";
-import { type Client, clientFlags, clientFor, type ClientOptions } from "../client.ts";
-import { collect, type Command, type Io, pairs, table } from "../io.ts";
+import { type Client, type ClientOptions, clientFlags, clientFor } from "../client.ts";
+import { type Command, collect, type Io, pairs, table } from "../io.ts";
 
 interface Options extends ClientOptions {
   readonly service?: string;
@@ -23,7 +23,9 @@ interface NodeRow {
 
 function metaQuery(options: Options): string {
   const found = Object.entries(pairs(options.nodeMeta ?? [], "--node-meta"));
-  return found.length === 0 ? "" : `?${found.map(([key, value]) => `node-meta=${encodeURIComponent(`${key}:${value}`)}`).join("&")}`;
+  return found.length === 0
+    ? ""
+    : `?${found.map(([key, value]) => `node-meta=${encodeURIComponent(`${key}:${value}`)}`).join("&")}`;
 }
 
 function pairText(pairs: Record<string, string> | null | undefined): string {
@@ -59,13 +61,15 @@ async function nodes(client: Client, options: Options, io: Io): Promise<number> 
       ]),
     );
   }
-  if (rows.length === 0) io.err(options.service === undefined ? "No nodes match the given query\n" : `No nodes run "${options.service}"\n`);
+  if (rows.length === 0)
+    io.err(options.service === undefined ? "No nodes match the given query\n" : `No nodes run "${options.service}"\n`);
   return rows.length === 0 ? 1 : 0;
 }
 
 async function services(client: Client, options: Options, io: Io): Promise<number> {
   let found: Record<string, readonly string[]>;
-  if (options.node === undefined) found = await client.get<Record<string, string[]>>(`/v1/catalog/services${metaQuery(options)}`);
+  if (options.node === undefined)
+    found = await client.get<Record<string, string[]>>(`/v1/catalog/services${metaQuery(options)}`);
   else {
     const node = await client.get<{ Services: Record<string, { Service: string; Tags: string[] }> } | null>(
       `/v1/catalog/node/${encodeURIComponent(options.node)}`,
@@ -89,7 +93,11 @@ export const command: Command = {
   name: "catalog",
   summary: "datacenters | nodes | services",
   define(parser, io, done) {
-    const sub = (name: string, summary: string, act: (client: Client, options: Options, io: Io) => Promise<number>): Commander =>
+    const sub = (
+      name: string,
+      summary: string,
+      act: (client: Client, options: Options, io: Io) => Promise<number>,
+    ): Commander =>
       clientFlags(parser.command(name).description(summary)).action(async (options: Options) => {
         const client = clientFor(options, io);
         try {

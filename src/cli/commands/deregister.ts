@@ -1,6 +1,6 @@
 // `trilith deregister ID`: takes services out that were registered on this agent.
-import { clientFlags, clientFor, type ClientOptions } from "../client.ts";
-import { collect, type Command } from "../io.ts";
+import { type ClientOptions, clientFlags, clientFor } from "../client.ts";
+import { type Command, collect } from "../io.ts";
 
 export const command: Command = {
   name: "deregister",

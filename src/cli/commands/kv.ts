@@ -1,7 +1,7 @@
 // `trilith kv get|put|delete`: keys and values with Consul's flags.
 import type { Command as Commander } from "commander";
 import { systemDisk } from "../../base/disk.ts";
-import { type Client, clientFlags, clientFor, type ClientOptions } from "../client.ts";
+import { type Client, type ClientOptions, clientFlags, clientFor } from "../client.ts";
 import type { Command, Io } from "../io.ts";
 import { table } from "../io.ts";
 
@@ -34,7 +34,7 @@ function path(key: string): string {
   return `/v1/kv/${key.replace(/^\//, "").split("/").map(encodeURIComponent).join("/")}`;
 }
 
-function valueOf(pair: Pair, base64: boolean | undefined): Uint8Array | string {
+function valueIn(pair: Pair, base64: boolean | undefined): Uint8Array | string {
   if (base64) return pair.Value ?? "";
   return Buffer.from(pair.Value ?? "", "base64");
 }
@@ -47,13 +47,17 @@ function detailedText(pair: Pair, base64: boolean | undefined): string {
     ["LockIndex", String(pair.LockIndex)],
     ["ModifyIndex", String(pair.ModifyIndex)],
     ["Session", pair.Session ?? "-"],
-    ["Value", valueOf(pair, base64).toString()],
+    ["Value", valueIn(pair, base64).toString()],
   ]);
 }
 
 async function get(client: Client, key: string, options: Options, io: Io): Promise<number> {
   if (options.keys) {
-    const response = await client.request("GET", `${path(key)}?keys&separator=${encodeURIComponent(options.separator)}`, { missing: true });
+    const response = await client.request(
+      "GET",
+      `${path(key)}?keys&separator=${encodeURIComponent(options.separator)}`,
+      { missing: true },
+    );
     const keys = response.status === 404 ? [] : (JSON.parse(await response.text()) as string[]);
     if (response.status === 404) await response.text();
     io.out(options.json ? `${JSON.stringify(keys, null, 2)}\n` : keys.map((found) => `${found}\n`).join(""));
@@ -68,8 +72,9 @@ async function get(client: Client, key: string, options: Options, io: Io): Promi
   }
   if (options.json) io.out(`${JSON.stringify(pairs, null, 2)}\n`);
   else if (options.detailed) io.out(pairs.map((pair) => detailedText(pair, options.base64)).join("\n"));
-  else if (options.recurse) io.out(pairs.map((pair) => `${pair.Key}:${valueOf(pair, options.base64).toString()}\n`).join(""));
-  else io.out(`${valueOf(pairs[0] as Pair, options.base64).toString()}\n`);
+  else if (options.recurse)
+    io.out(pairs.map((pair) => `${pair.Key}:${valueIn(pair, options.base64).toString()}\n`).join(""));
+  else io.out(`${valueIn(pairs[0] as Pair, options.base64).toString()}\n`);
   return 0;
 }
 
@@ -91,19 +96,30 @@ async function put(client: Client, key: string, word: string | undefined, option
   const query = new URLSearchParams();
   if (options.flags !== undefined) query.set("flags", options.flags);
   if (options.cas) query.set("cas", options.modifyIndex ?? "0");
-  if ((options.acquire || options.release) && options.session === undefined) throw new Error("--acquire and --release need --session");
+  if ((options.acquire || options.release) && options.session === undefined)
+    throw new Error("--acquire and --release need --session");
   if (options.acquire) query.set("acquire", options.session ?? "");
   if (options.release) query.set("release", options.session ?? "");
   const text = query.size === 0 ? "" : `?${query}`;
-  const done = (await (await client.request("PUT", `${path(key)}${text}`, { body: await dataOf(word, options, io) })).text()).trim() === "true";
+  const done =
+    (
+      await (await client.request("PUT", `${path(key)}${text}`, { body: await dataOf(word, options, io) })).text()
+    ).trim() === "true";
   if (done) io.out(`Success! Data written to: ${key}\n`);
-  else io.err(`Error! Did not ${options.acquire ? "acquire lock" : options.release ? "release lock" : "write to"} ${key}${options.cas ? ": CAS failed" : ""}\n`);
+  else
+    io.err(
+      `Error! Did not ${options.acquire ? "acquire lock" : options.release ? "release lock" : "write to"} ${key}${options.cas ? ": CAS failed" : ""}\n`,
+    );
   return done ? 0 : 1;
 }
 
 async function remove(client: Client, key: string, options: Options, io: Io): Promise<number> {
   if (options.cas && options.modifyIndex === undefined) throw new Error("--cas needs --modify-index");
-  const query = options.recurse ? "?recurse" : options.cas ? `?cas=${encodeURIComponent(options.modifyIndex ?? "")}` : "";
+  const query = options.recurse
+    ? "?recurse"
+    : options.cas
+      ? `?cas=${encodeURIComponent(options.modifyIndex ?? "")}`
+      : "";
   const done = (await (await client.request("DELETE", `${path(key)}${query}`)).text()).trim() === "true";
   if (done) io.out(options.recurse ? `Success! Deleted keys with prefix: ${key}\n` : `Success! Deleted key: ${key}\n`);
   else io.err(`Error! Did not delete key ${key}: CAS failed\n`);
@@ -141,7 +157,9 @@ export const command: Command = {
       .option("--acquire", "take the lock")
       .option("--release", "give the lock back")
       .option("--session <id>", "for --acquire and --release")
-      .action((key: string, word: string | undefined, options: Options) => withClient(options, (client) => put(client, key, word, options, io)));
+      .action((key: string, word: string | undefined, options: Options) =>
+        withClient(options, (client) => put(client, key, word, options, io)),
+      );
     sub("delete", "remove a key, or all below a prefix")
       .argument("<key>")
       .option("--recurse", "all keys that start so")

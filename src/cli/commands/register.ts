@@ -1,6 +1,6 @@
 // `trilith register`: registers a service on the agent, by flags or from definition files, in Consul's spelling.
-import { clientFlags, clientFor, type ClientOptions } from "../client.ts";
-import { collect, type Command, pairs } from "../io.ts";
+import { type ClientOptions, clientFlags, clientFor } from "../client.ts";
+import { type Command, collect, pairs } from "../io.ts";
 
 interface Options extends ClientOptions {
   readonly id?: string;
@@ -23,7 +23,9 @@ function checkOf(word: string, host: string, port: number, interval: string): Re
   if (kind === "http" && detail.startsWith("//")) return { HTTP: word, Interval: interval };
   if (kind === "https" && detail.startsWith("//")) return { HTTP: word, Interval: interval };
   if (kind === "http") return { HTTP: `http://${host}:${port}${detail === "" ? "/" : detail}`, Interval: interval };
-  throw new Error(`--check "${word}": expected http:/path, http://host/path, tcp, tcp:host:port, ttl:30s or script:command`);
+  throw new Error(
+    `--check "${word}": expected http:/path, http://host/path, tcp, tcp:host:port, ttl:30s or script:command`,
+  );
 }
 
 export const command: Command = {
@@ -46,9 +48,11 @@ export const command: Command = {
           const { servicesInFiles } = await import("../../protocols/file/cli.ts");
           bodies.push(...(await servicesInFiles(files)));
         } else {
-          if (options.name === undefined) throw new Error("a service needs a name: --name web, or a file with its definition");
+          if (options.name === undefined)
+            throw new Error("a service needs a name: --name web, or a file with its definition");
           const port = Number(options.port ?? 0);
-          if (!Number.isInteger(port) || port < 0 || port > 65_535) throw new Error(`--port "${options.port}": expected a whole number from 0 to 65535`);
+          if (!Number.isInteger(port) || port < 0 || port > 65_535)
+            throw new Error(`--port "${options.port}": expected a whole number from 0 to 65535`);
           const host = options.address ?? "127.0.0.1";
           bodies.push({
             Name: options.name,

@@ -1,5 +1,5 @@
 // `trilith release NAME`: ends the sharp-drop guard's hold on a service by hand.
-import { clientFlags, clientFor, type ClientOptions } from "../client.ts";
+import { type ClientOptions, clientFlags, clientFor } from "../client.ts";
 import type { Command } from "../io.ts";
 
 export const command: Command = {
@@ -14,7 +14,9 @@ export const command: Command = {
           const { released } = JSON.parse(
             await (await client.request("POST", `/v1/trilith/release/${encodeURIComponent(service)}`)).text(),
           ) as { released: boolean };
-          io.out(released ? `${service}: released; answers show what is recorded now\n` : `${service}: nothing was held\n`);
+          io.out(
+            released ? `${service}: released; answers show what is recorded now\n` : `${service}: nothing was held\n`,
+          );
           done(released ? 0 : 1);
         } finally {
           await client.close();

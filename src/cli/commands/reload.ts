@@ -1,5 +1,5 @@
 // `trilith reload`: has the agent read its configuration and service files again (as SIGHUP does).
-import { clientFlags, clientFor, type ClientOptions } from "../client.ts";
+import { type ClientOptions, clientFlags, clientFor } from "../client.ts";
 import type { Command } from "../io.ts";
 
 export const command: Command = {
