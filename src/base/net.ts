@@ -3,6 +3,7 @@ import { createSocket, type Socket as DatagramSocket } from "node:dgram";
 import { lookup as systemLookup } from "node:dns/promises";
 import { type AddressInfo, connect, createServer, isIP, type Server, type Socket } from "node:net";
 import { networkInterfaces } from "node:os";
+import { connect as connectTls } from "node:tls";
 import { TrilithError, wrap } from "./error.ts";
 
 export type { DatagramSocket, Socket };
@@ -33,9 +34,15 @@ export interface Datagrams {
 
 /** Sockets and names. Errors are TrilithErrors that name the address. */
 export interface Net {
-  /** Connects by TCP or to a unix socket path. The caller owns (and destroys) the socket. */
+  /** Connects by TCP (with `tls`: up to the end of the handshake) or to a unix socket path. The caller owns (and destroys) the socket. */
   connect(
-    to: { readonly host: string; readonly port: number } | { readonly path: string },
+    to:
+      | {
+          readonly host: string;
+          readonly port: number;
+          readonly tls?: { readonly skipVerify?: boolean; readonly serverName?: string };
+        }
+      | { readonly path: string },
     signal?: AbortSignal,
   ): Promise<Socket>;
   listen(
@@ -67,7 +74,19 @@ export const systemNet: Net = {
     return new Promise((resolve, reject) => {
       const where = "path" in to ? to.path : hostPort(to.host, to.port);
       if (signal?.aborted) return reject(signal.reason);
-      const socket = connect("path" in to ? { path: to.path } : { host: to.host, port: to.port, noDelay: true });
+      const secure = "path" in to ? undefined : to.tls;
+      const socket =
+        "path" in to
+          ? connect({ path: to.path })
+          : secure === undefined
+            ? connect({ host: to.host, port: to.port, noDelay: true })
+            : connectTls({
+                host: to.host,
+                port: to.port,
+                rejectUnauthorized: secure.skipVerify !== true,
+                // A server name must not be an IP address [RFC6066-3].
+                ...(secure.serverName === undefined ? {} : { servername: secure.serverName }),
+              });
       const onAbort = (): void => {
         socket.destroy();
         reject(signal?.reason);
@@ -78,7 +97,7 @@ export const systemNet: Net = {
       };
       signal?.addEventListener("abort", onAbort, { once: true });
       socket.once("error", onError);
-      socket.once("connect", () => {
+      socket.once(secure === undefined ? "connect" : "secureConnect", () => {
         socket.off("error", onError);
         signal?.removeEventListener("abort", onAbort);
         resolve(socket);
