@@ -1,0 +1,170 @@
+// SERVICE_CHECK_* attributes → the one check Registrator would have registered, as a CheckSpec.
+import { messageOf } from "../../base/error.ts";
+import { hostPort } from "../../base/net.ts";
+import type { Probe } from "../../contracts/probe.ts";
+import type { CheckSpec, Status } from "../../model/check.ts";
+import { parseGoDuration } from "../../wire/duration.ts";
+
+/** What a check is about. */
+export interface Checked {
+  readonly containerId: string;
+  readonly exposedPort: string;
+  /** "" = the node's own address. */
+  readonly address: string;
+  readonly port: number;
+  /** Attributes in lower case, as metadata.ts reads them. */
+  readonly attributes: ReadonlyMap<string, string>;
+}
+
+export interface CheckOptions {
+  /** True where containers may have commands run on this host. */
+  readonly scripts: boolean;
+  /** The ways to ask that this agent has, by kind. */
+  readonly probes: ReadonlyMap<string, Pick<Probe, "parse">>;
+  /** Address used in URLs where the service has none of its own. */
+  readonly nodeAddress: string;
+}
+
+const DEFAULT_INTERVAL_MS = 10_000;
+
+/** The attributes that ask for a check, in Registrator's order: the first one given wins. */
+const KINDS = [
+  "check_http",
+  "check_https",
+  "check_cmd",
+  "check_script",
+  "check_ttl",
+  "check_tcp",
+  "check_grpc",
+] as const;
+
+/** Commands inside the container: spellings of Registrator's forks, not of its releases. */
+const INSIDE = ["check_docker", "check_docker_script", "check_docker_shell", "docker_check_script"] as const;
+
+const STATUSES: ReadonlySet<string> = new Set(["passing", "warning", "critical"]);
+
+/** `SERVICE_CHECK_HTTP` for `check_http`. */
+function spelt(key: string): string {
+  return `SERVICE_${key.toUpperCase()}`;
+}
+
+/**
+ * The check a port's attributes ask for, if any. What is wrong about it is told to `complain` and left out, so that a spelling mistake
+ * never costs the service. Source: Registrator 7.4.0, consul/consul.go `buildCheck`.
+ */
+export function buildCheck(
+  checked: Checked,
+  options: CheckOptions,
+  complain: (text: string) => void,
+): CheckSpec | undefined {
+  const { attributes } = checked;
+  const get = (key: string): string => attributes.get(key) ?? "";
+  const duration = (key: string, instead: string, minimumMs = 0): number | undefined => {
+    if (get(key) === "") return undefined;
+    try {
+      const ms = parseGoDuration(get(key));
+      if (ms > minimumMs) return ms;
+      complain(`${spelt(key)}="${get(key)}" is not more than ${minimumMs}: ${instead}`);
+    } catch (error) {
+      complain(`${spelt(key)}="${get(key)}": ${messageOf(error)}; right would be "10s" or "1m30s": ${instead}`);
+    }
+    return undefined;
+  };
+  for (const key of INSIDE)
+    if (get(key) !== "")
+      complain(
+        `${spelt(key)}: commands inside the container are not run by this version; registered without this check`,
+      );
+
+  const kind = KINDS.find((key) => get(key) !== "");
+  if (kind === undefined) return undefined;
+  const where = hostPort(checked.address === "" ? options.nodeAddress : checked.address, checked.port);
+  const url = (scheme: string, path: string): string => `${scheme}://${where}${path.startsWith("/") ? "" : "/"}${path}`;
+  const withoutCheck = "registered without this check";
+
+  let probe: { readonly kind: string; readonly detail: unknown };
+  let ttlMs: number | undefined;
+  switch (kind) {
+    case "check_http":
+      probe = { kind: "http", detail: httpDetail(url("http", get(kind)), get("check_http_method")) };
+      break;
+    case "check_https":
+      // Registrator knows CHECK_TLS_SKIP_VERIFY for gRPC only.
+      probe = { kind: "http", detail: httpDetail(url("https", get(kind)), get("check_https_method")) };
+      break;
+    case "check_cmd":
+      probe = {
+        kind: "script",
+        detail: { args: ["check-cmd", checked.containerId.slice(0, 12), checked.exposedPort, get(kind)] },
+      };
+      break;
+    case "check_script": {
+      const script = get(kind)
+        .replaceAll("$SERVICE_IP", checked.address === "" ? options.nodeAddress : checked.address)
+        .replaceAll("$SERVICE_PORT", String(checked.port));
+      // Registrator hands the whole line over as one program name, which runs only where it has no arguments.
+      probe = { kind: "script", detail: { args: ["/bin/sh", "-c", script] } };
+      break;
+    }
+    case "check_ttl":
+      ttlMs = duration(kind, withoutCheck);
+      if (ttlMs === undefined) return undefined;
+      probe = { kind: "ttl", detail: undefined };
+      break;
+    case "check_tcp":
+      probe = { kind: "tcp", detail: { address: where } };
+      break;
+    case "check_grpc": {
+      const tls = get("check_grpc_use_tls") !== "";
+      probe = {
+        kind: "grpc",
+        detail: { address: where, useTls: tls, tlsSkipVerify: tls && get("check_tls_skip_verify") !== "" },
+      };
+      break;
+    }
+  }
+  if (probe.kind === "script" && !options.scripts) {
+    complain(`${spelt(kind)}: script checks are switched off (enable_script_checks); ${withoutCheck}`);
+    return undefined;
+  }
+  let detail: unknown;
+  if (probe.kind !== "ttl") {
+    const asked = options.probes.get(probe.kind);
+    if (asked === undefined) {
+      complain(`${spelt(kind)}: this version has no ${probe.kind} checks; ${withoutCheck}`);
+      return undefined;
+    }
+    try {
+      detail = asked.parse(probe.detail);
+    } catch (error) {
+      complain(`${spelt(kind)}="${get(kind)}": ${messageOf(error)}; ${withoutCheck}`);
+      return undefined;
+    }
+  }
+
+  const takesTimeout = probe.kind !== "ttl" && probe.kind !== "script";
+  const timeoutMs = takesTimeout ? duration("check_timeout", "the default is used") : undefined;
+  const intervalMs = ttlMs === undefined ? duration("check_interval", "every 10s instead") : undefined;
+  const deregisterAfterMs = duration("check_deregister_after", "never deregistered for being critical");
+  const initial = get("check_initial_status");
+  if (initial !== "" && !STATUSES.has(initial))
+    complain(
+      `${spelt("check_initial_status")}="${initial}": it has to be passing, warning or critical; begins as critical`,
+    );
+  return {
+    id: "",
+    name: "",
+    notes: "",
+    kind: probe.kind,
+    detail,
+    intervalMs: ttlMs === undefined ? (intervalMs ?? DEFAULT_INTERVAL_MS) : 0,
+    timeoutMs: timeoutMs ?? 0,
+    ...(ttlMs === undefined ? {} : { ttlMs }),
+    ...(STATUSES.has(initial) ? { initial: initial as Status } : {}),
+    ...(deregisterAfterMs === undefined ? {} : { deregisterAfterMs }),
+  };
+}
+
+function httpDetail(url: string, method: string): unknown {
+  return { url, ...(method === "" ? {} : { method }) };
+}

@@ -1,0 +1,68 @@
+// What containers say about themselves in SERVICE_* variables and labels, read as Registrator reads it.
+
+/** The SERVICE_* entries that hold for one port: keys without prefix, in lower case. */
+export interface Metadata {
+  readonly values: ReadonlyMap<string, string>;
+  /** Keys whose value was given for this port (`SERVICE_80_NAME`), not for all. */
+  readonly fromPort: ReadonlySet<string>;
+}
+
+const PREFIX = "SERVICE_";
+/** What Go's strconv.Atoi accepts, as far as it is a port number at all. */
+const INTEGER = /^[+-]?\d+$/;
+const INT64_MAX = 9223372036854775807n;
+
+function isInteger(text: string): boolean {
+  if (!INTEGER.test(text)) return false;
+  const value = BigInt(text.replace(/^\+/, ""));
+  return value <= INT64_MAX && value >= -INT64_MAX - 1n;
+}
+
+/**
+ * The entries for an exposed port ("80"). Environment first, then labels, so that at one level labels win; an entry for the port wins
+ * over an entry for all ports whatever the order. Labels that differ only in case are taken in their byte order, the last one wins.
+ * Source: Registrator 7.4.0, bridge/util.go `serviceMetaData` (recorded in test/golden/registrator/units.json).
+ */
+export function serviceMetadata(
+  env: readonly string[],
+  labels: Readonly<Record<string, string>>,
+  exposedPort: string,
+): Metadata {
+  const values = new Map<string, string>();
+  const fromPort = new Set<string>();
+  const entries = [
+    ...env,
+    ...Object.keys(labels)
+      .sort()
+      .map((key) => `${key}=${labels[key]}`),
+  ];
+  for (const entry of entries) {
+    const equals = entry.indexOf("=");
+    if (!entry.startsWith(PREFIX) || equals < 0) continue;
+    const key = entry.slice(PREFIX.length, equals).toLowerCase();
+    if (fromPort.has(key)) continue;
+    const value = entry.slice(equals + 1);
+    const underscore = key.indexOf("_");
+    const first = underscore < 0 ? key : key.slice(0, underscore);
+    if (underscore >= 0 && isInteger(first)) {
+      if (first !== exposedPort) continue;
+      const rest = key.slice(underscore + 1);
+      values.set(rest, value);
+      fromPort.add(rest);
+    } else values.set(key, value);
+  }
+  return { values, fromPort };
+}
+
+/** Splits a list of tags at commas that no backslash precedes; `\,` is a comma, empty items vanish, blanks stay. In written order. */
+export function splitTags(text: string): string[] {
+  return text
+    .split(/(?<!\\),/)
+    .map((tag) => tag.replaceAll("\\,", ","))
+    .filter((tag) => tag !== "");
+}
+
+/** The tags of several lists. Registrator hands on each list in reverse order (`reversed`), which was an accident of its splitter. */
+export function combineTags(lists: readonly string[], reversed: boolean): string[] {
+  return lists.flatMap((list) => (reversed ? splitTags(list).reverse() : splitTags(list)));
+}

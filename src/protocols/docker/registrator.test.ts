@@ -1,0 +1,467 @@
+// Registrator's translation against its recordings: every static case has an expectation, and its pure functions their tables.
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { expectations } from "../../../test/golden/registrator-expectations.ts";
+import { httpProbe } from "../../agent/checks/http.ts";
+import { scriptProbe } from "../../agent/checks/script.ts";
+import { tcpProbe } from "../../agent/checks/tcp.ts";
+import { createHttp } from "../../base/http.ts";
+import { systemNet } from "../../base/net.ts";
+import { systemProcesses } from "../../base/process.ts";
+import type { Probe } from "../../contracts/probe.ts";
+import type { CheckSpec } from "../../model/check.ts";
+import type { Registration } from "../../model/instance.ts";
+import { parseGoDuration } from "../../wire/duration.ts";
+import { type Container, readContainer } from "./inspect.ts";
+import { combineTags, serviceMetadata } from "./metadata.ts";
+import { healthCheckId, type TranslateOptions, translate } from "./registrator.ts";
+import { parseTemplate } from "./tags-template.ts";
+
+const golden = join(import.meta.dirname, "../../../test/golden/registrator");
+const read = (path: string): unknown => JSON.parse(readFileSync(join(golden, path), "utf8"));
+
+interface Recorded {
+  readonly kind: string;
+  readonly name: string;
+  readonly flags: readonly string[];
+  readonly hostname_resolves: boolean;
+  readonly puts: readonly { readonly body: Body; readonly status: number }[] | null;
+  readonly registered: readonly Held[] | null;
+  readonly variants_seen?: readonly (readonly Held[])[];
+  readonly inspect: Readonly<Record<string, unknown>> | null;
+}
+interface Body {
+  readonly ID: string;
+  readonly Name: string;
+  readonly Port: number | string;
+  readonly Address?: string;
+  readonly Tags?: readonly string[];
+  readonly Meta?: Readonly<Record<string, string>>;
+  readonly Check: Readonly<Record<string, unknown>> | null;
+}
+interface Held {
+  readonly ID: string;
+  readonly Service: string;
+  readonly Address: string;
+  readonly Port: number | string;
+  readonly Tags: readonly string[];
+  readonly Meta: Readonly<Record<string, string>>;
+}
+
+const HOST = "reghost";
+const HOST_IP = "192.0.2.10";
+const cases = (read("cases.json") as Recorded[]).filter(({ kind }) => kind === "static");
+
+const probes = new Map<string, Pick<Probe, "parse">>([
+  ["http", httpProbe(createHttp())],
+  ["tcp", tcpProbe(systemNet)],
+  ["script", scriptProbe(systemProcesses)],
+]);
+
+const defaults: TranslateOptions = {
+  ip: "",
+  internal: false,
+  explicit: false,
+  useIpFromLabel: "",
+  tags: () => "",
+  compat: false,
+  hostname: HOST,
+  hostIp: HOST_IP,
+  scripts: true,
+  probes,
+  nodeAddress: "192.0.2.99",
+};
+
+function optionsOf(recorded: Recorded, compat: boolean): TranslateOptions {
+  const value = (flag: string): string => {
+    const at = recorded.flags.indexOf(flag);
+    return at < 0 ? "" : (recorded.flags[at + 1] ?? "");
+  };
+  const template = parseTemplate(value("-tags"));
+  return {
+    ...defaults,
+    compat,
+    hostIp: recorded.hostname_resolves ? HOST_IP : "",
+    ip: value("-ip"),
+    internal: recorded.flags.includes("-internal"),
+    explicit: recorded.flags.includes("-explicit"),
+    useIpFromLabel: value("-useIpFromLabel"),
+    tags: (container) => template(container.raw),
+    scripts: recorded.name !== "check-script-consul-scripts-disabled",
+  };
+}
+
+/** The containers of a case: the full inspect answers where they were kept, else the shortened ones. */
+function containersOf(recorded: Recorded): Container[] {
+  return Object.entries(recorded.inspect ?? {}).map(([name, short]) => {
+    for (const file of [`inspect/${recorded.name}.json`, `inspect/${recorded.name}.${name}.json`]) {
+      let raw: unknown;
+      try {
+        raw = read(file);
+      } catch {
+        continue;
+      }
+      if ((raw as { Name?: string }).Name === `/${name}`) return readContainer(raw);
+    }
+    return readContainer(short);
+  });
+}
+
+function translateAll(recorded: Recorded, compat = false): { registrations: Registration[]; complaints: string[] } {
+  const containers = containersOf(recorded);
+  const options = optionsOf(recorded, compat);
+  const all = containers.map((container) =>
+    translate(container, options, (id) => containers.find((other) => other.id === id || other.name === id)),
+  );
+  return {
+    registrations: all.flatMap((one) => one.registrations),
+    complaints: all.flatMap((one) => one.complaints.map(({ about, text }) => `${about}: ${text}`)),
+  };
+}
+
+const MARK = /\{(hostname|hostip|cid12|cip|hostport)(?::([^}]*))?\}/g;
+
+/** Fills a recording's marks in; a text that is nothing but a host port becomes a number. */
+function fill(value: unknown, containers: readonly Container[]): unknown {
+  if (Array.isArray(value)) return value.map((item) => fill(item, containers));
+  if (typeof value === "object" && value !== null)
+    return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, fill(item, containers)]));
+  if (typeof value !== "string") return value;
+  const [main] = containers.slice(-1);
+  const filled = value.replace(MARK, (_, mark: string, of: string | undefined) => {
+    const container = mark === "hostport" || of === undefined ? main : containers.find(({ name }) => name === of);
+    if (container === undefined) throw new Error(`${value}: no such container`);
+    if (mark === "hostname") return HOST;
+    if (mark === "hostip") return HOST_IP;
+    if (mark === "cid12") return container.id.slice(0, 12);
+    if (mark === "hostport") return container.ports.get(of ?? "")?.[0]?.hostPort ?? "?";
+    return container.ipAddress || (container.networks[0]?.ipv4 ?? "");
+  });
+  return value.startsWith("{hostport") ? Number(filled) : filled;
+}
+
+const ms = (value: unknown): number | undefined => (value === undefined ? undefined : parseGoDuration(String(value)));
+
+/** A check in the words of the recording. */
+function consulCheck(check: CheckSpec): Record<string, unknown> {
+  const detail = (check.detail ?? {}) as Record<string, unknown>;
+  const method = detail["method"] === "GET" ? undefined : detail["method"];
+  return {
+    HTTP: check.kind === "http" ? detail["url"] : undefined,
+    Method: check.kind === "http" ? method : undefined,
+    TCP: check.kind === "tcp" ? detail["address"] : undefined,
+    ScriptArgs: check.kind === "script" ? detail["args"] : undefined,
+    TTL: check.ttlMs,
+    Interval: check.kind === "ttl" ? undefined : check.intervalMs,
+    Timeout: check.timeoutMs === 0 ? undefined : check.timeoutMs,
+    Status: check.initial,
+    DeregisterCriticalServiceAfter: check.deregisterAfterMs,
+  };
+}
+
+function recordedCheck(check: Body["Check"]): Record<string, unknown> | undefined {
+  if (check === null) return undefined;
+  return {
+    HTTP: check["HTTP"],
+    Method: check["Method"],
+    TCP: check["TCP"],
+    ScriptArgs: check["ScriptArgs"],
+    TTL: ms(check["TTL"]),
+    Interval: ms(check["Interval"]),
+    Timeout: ms(check["Timeout"]),
+    Status: check["Status"],
+    DeregisterCriticalServiceAfter: ms(check["DeregisterCriticalServiceAfter"]),
+  };
+}
+
+const byId = (a: { ID: string }, b: { ID: string }): number => (a.ID < b.ID ? -1 : 1);
+
+/** What was registered, field by field: of the entries with one ID, those that the recording saw win. */
+function wanted(recorded: Recorded): unknown[][] {
+  const containers = containersOf(recorded);
+  const variants = recorded.variants_seen ?? [recorded.registered ?? []];
+  return variants.map((held) =>
+    held
+      .map((entry) => {
+        const put = (recorded.puts ?? []).find(({ body }) => body.ID === entry.ID && body.Name === entry.Service);
+        return fill(
+          {
+            ID: entry.ID,
+            Name: entry.Service,
+            Port: entry.Port,
+            Address: entry.Address,
+            Tags: entry.Tags,
+            Meta: entry.Meta,
+            Check: recordedCheck(put?.body.Check ?? null),
+          },
+          containers,
+        ) as { ID: string };
+      })
+      .sort(byId),
+  );
+}
+
+function got(registrations: readonly Registration[]): unknown[] {
+  return registrations
+    .map((r) => ({
+      ID: r.id,
+      Name: r.name,
+      Port: r.port,
+      Address: r.address,
+      Tags: [...r.tags],
+      Meta: { ...r.labels },
+      Check: r.checks[0] === undefined ? undefined : consulCheck(r.checks[0]),
+    }))
+    .sort(byId);
+}
+
+describe("the recorded containers", () => {
+  it("all have an expectation, and no expectation is about nothing", () => {
+    expect(Object.keys(expectations).sort()).toEqual(cases.map(({ name }) => name).sort());
+  });
+
+  for (const recorded of cases) {
+    const expectation = expectations[recorded.name];
+    if (expectation === "same" || expectation === "compat-only")
+      it(`${recorded.name}: ${expectation}`, () => {
+        const variants = wanted(recorded);
+        const compat = got(translateAll(recorded, true).registrations);
+        const matching = variants.find((variant) => JSON.stringify(variant) === JSON.stringify(compat)) ?? variants[0];
+        expect(compat).toEqual(matching);
+        const usual = got(translateAll(recorded).registrations);
+        if (expectation === "same") expect(usual).toEqual(matching);
+        else expect(usual).not.toEqual(matching);
+      });
+    else if (recorded.inspect !== null && Object.keys(recorded.inspect).length > 0)
+      it(`${recorded.name}: ${typeof expectation === "object" && "differs" in expectation ? "differs" : "later"}`, () => {
+        const [variant] = wanted(recorded);
+        const usual = got(translateAll(recorded).registrations);
+        // Every difference is one of a registration, never a missing service.
+        expect(usual.length).toBeGreaterThanOrEqual(Math.max(1, variant?.length ?? 0));
+        expect(usual).not.toEqual(variant);
+      });
+  }
+});
+
+const named = (name: string): Recorded => {
+  const found = cases.find((one) => one.name === name);
+  if (found === undefined) throw new Error(`no case ${name}`);
+  return found;
+};
+
+describe("what differs from Registrator, and how", () => {
+  it("labels beyond Consul's limits are left out by name, the service and its other labels stay", () => {
+    const long = translateAll(named("attr-value-513"));
+    expect(long.registrations[0]?.labels).toEqual({});
+    expect(long.complaints[0]).toContain("SERVICE_FOO is no label: its value has 513 bytes, 512 are allowed");
+    const many = translateAll(named("attr-65-keys"));
+    expect(Object.keys(many.registrations[0]?.labels ?? {})).toHaveLength(64);
+    expect(many.complaints).toEqual([expect.stringContaining("SERVICE_K64 is no label")]);
+    const reserved = translateAll(named("attr-consul-prefix"));
+    expect({ ...reserved.registrations[0]?.labels }).toEqual({ consul: "x" });
+    expect(reserved.complaints[0]).toContain('keys that begin with "consul-" are reserved');
+    for (const name of [
+      "attr-key-dot",
+      "attr-key-too-long",
+      "attr-no-name-after-prefix",
+      "attr-port-number-underscore",
+    ]) {
+      const one = translateAll(named(name));
+      expect(one.registrations).toHaveLength(1);
+      expect(one.complaints).toHaveLength(1);
+    }
+  });
+
+  it("a wrong check attribute costs neither the service nor the check", () => {
+    const soon = translateAll(named("check-interval-bogus"));
+    expect(soon.registrations[0]?.checks[0]).toMatchObject({ kind: "tcp", intervalMs: 10_000 });
+    expect(soon.complaints[0]).toContain('SERVICE_CHECK_INTERVAL="soon"');
+    const status = translateAll(named("check-initial-status-bogus"));
+    expect(status.registrations[0]?.checks[0]).not.toHaveProperty("initial");
+    expect(status.complaints[0]).toContain("passing, warning or critical");
+    const never = translateAll(named("check-deregister-after-bogus"));
+    expect(never.registrations[0]?.checks[0]).not.toHaveProperty("deregisterAfterMs");
+    expect(never.complaints).toHaveLength(1);
+  });
+
+  it("scripts are shell lines, run only where scripts are on", () => {
+    const script = translateAll(named("check-script"));
+    expect(script.registrations[0]?.checks[0]?.detail).toEqual({
+      args: ["/bin/sh", "-c", `curl --silent --fail ${HOST_IP}:21080/x`],
+    });
+    const off = translateAll(named("check-script-consul-scripts-disabled"));
+    expect(off.registrations[0]?.checks).toEqual([]);
+    expect(off.complaints[0]).toContain("script checks are switched off");
+  });
+
+  it("IPv6 addresses in checks stand in brackets", () => {
+    expect(translateAll(named("check-tcp-v6-real")).registrations[0]?.checks[0]?.detail).toMatchObject({
+      address: "[2001:db8::7]:21080",
+    });
+    expect(translateAll(named("check-http-v6-real")).registrations[0]?.checks[0]?.detail).toMatchObject({
+      url: "http://[2001:db8::7]:21080/",
+    });
+  });
+
+  it("a host name that resolves to nothing leaves the node's own address", () => {
+    expect(translateAll(named("hostname-unresolvable")).registrations[0]?.address).toBe("");
+  });
+
+  it("a gRPC check is reported as missing and the service registered", () => {
+    const grpc = translateAll(named("check-grpc"));
+    expect(grpc.registrations[0]?.checks).toEqual([]);
+    expect(grpc.complaints[0]).toContain("no grpc checks");
+  });
+
+  it("of several ports with one ID the first is registered and the others are reported", () => {
+    const group = translateAll(named("id-general-group"));
+    expect(group.registrations.map(({ name }) => name)).toEqual(["bbexp3-53"]);
+    expect(group.complaints).toHaveLength(2);
+    expect(group.complaints[0]).toContain("SERVICE_80_ID");
+  });
+});
+
+describe("beyond Registrator", () => {
+  const plain = (name = "port-fixed"): { raw: Record<string, unknown>; container: Container } => {
+    const raw = structuredClone(read(`inspect/${name}.json`)) as Record<string, unknown>;
+    return { raw, container: readContainer(raw) };
+  };
+
+  it("all addresses of an instance, with their reach", () => {
+    const [one] = translate(plain().container, defaults).registrations;
+    expect(one?.addresses).toEqual([
+      { host: HOST_IP, port: 21080, reach: "public" },
+      { host: "172.17.0.2", port: 80, reach: "bridge", network: "172.17.0.0/16" },
+    ]);
+    expect(translate(plain().container, { ...defaults, compat: true }).registrations[0]).not.toHaveProperty(
+      "addresses",
+    );
+  });
+
+  it("identity and a sentence for people", () => {
+    const { container } = plain();
+    const [one] = translate(container, defaults).registrations;
+    expect(one?.foreignId).toBe(`${container.id}:80/tcp`);
+    expect(one?.text).toBe(`container c0 (${container.id.slice(0, 12)}), port 80/tcp`);
+  });
+
+  it("HEALTHCHECK becomes a pushed check, critical until healthy, and none with compat", () => {
+    const { raw } = plain();
+    (raw["State"] as Record<string, unknown>)["Health"] = { Status: "starting", FailingStreak: 0, Log: [] };
+    const container = readContainer(raw);
+    const [one] = translate(container, defaults).registrations;
+    expect(one?.checks).toMatchObject([{ id: healthCheckId(`${HOST}:c0:80`), kind: "none", initial: "critical" }]);
+    expect(translate(container, { ...defaults, compat: true }).registrations[0]?.checks).toEqual([]);
+  });
+
+  it("a container that shares the network of one that is not there is registered and reported", () => {
+    const { raw } = plain();
+    (raw["HostConfig"] as Record<string, unknown>)["NetworkMode"] = "container:gone";
+    const { registrations, complaints } = translate(readContainer(raw), defaults);
+    expect(registrations).toHaveLength(1);
+    expect(complaints[0]?.text).toContain("container:gone");
+  });
+
+  it("a network mode that is a network's ID is found, too", () => {
+    const { raw } = plain();
+    (raw["HostConfig"] as Record<string, unknown>)["NetworkMode"] = "n".repeat(64);
+    (raw["NetworkSettings"] as Record<string, unknown>)["Networks"] = {
+      back: { NetworkID: "n".repeat(64), IPAddress: "172.30.7.5", IPPrefixLen: 24 },
+    };
+    expect(translate(readContainer(raw), defaults).registrations[0]?.address).toBe("172.30.7.5");
+  });
+
+  it("names like __proto__ are ordinary labels", () => {
+    const { raw } = plain();
+    (raw["Config"] as Record<string, unknown>)["Env"] = ["SERVICE___proto__=x", "SERVICE_CONSTRUCTOR=y"];
+    const [one] = translate(readContainer(raw), defaults).registrations;
+    expect(Object.entries(one?.labels ?? {})).toEqual([
+      ["__proto__", "x"],
+      ["constructor", "y"],
+    ]);
+  });
+
+  it("a template that does not fit costs the tags, not the service", () => {
+    const tags = parseTemplate("{{.Nope}}");
+    const { registrations, complaints } = translate(plain().container, { ...defaults, tags: (c) => tags(c.raw) });
+    expect(registrations).toHaveLength(1);
+    expect(complaints[0]?.text).toContain("can't evaluate field Nope");
+  });
+
+  it("never throws, and never registers what Consul would refuse, whatever containers say", () => {
+    const texts = fc.oneof(
+      fc.string(),
+      fc.constantFrom("SERVICE_NAME=x", "SERVICE_80_ID=\u0000", "SERVICE_CHECK_HTTP=//", "SERVICE_CHECK_TTL=1e9"),
+    );
+    const keys = fc.constantFrom(
+      "NAME",
+      "80_NAME",
+      "CHECK_HTTP",
+      "CHECK_TTL",
+      "CHECK_INTERVAL",
+      "CHECK_SCRIPT",
+      "TAGS",
+      "consul-a",
+      "",
+      "é",
+      "CHECK_GRPC",
+    );
+    fc.assert(
+      fc.property(
+        fc.array(
+          fc.oneof(
+            texts,
+            fc.tuple(keys, fc.string()).map(([k, v]) => `SERVICE_${k}=${v}`),
+          ),
+        ),
+        fc.dictionary(
+          fc.oneof(
+            texts,
+            keys.map((k) => `SERVICE_${k}`),
+          ),
+          fc.string(),
+        ),
+        fc.boolean(),
+        (env, labels, internal) => {
+          const { raw } = plain();
+          Object.assign(raw["Config"] as object, { Env: env, Labels: labels });
+          for (const one of translate(readContainer(raw), { ...defaults, internal }).registrations) {
+            expect(Object.keys(one.labels).every((key) => /^[A-Za-z0-9_-]{1,128}$/.test(key))).toBe(true);
+            expect(Object.values(one.labels).every((value) => Buffer.byteLength(value) <= 512)).toBe(true);
+            expect(one.name).not.toBe("");
+          }
+        },
+      ),
+    );
+  });
+});
+
+describe("Registrator's pure functions", () => {
+  const units = read("units.json") as {
+    combineTags_one: { in: string; out: string[] }[];
+    combineTags_many: { in: string[]; out: string[] }[];
+    serviceMetaData: {
+      env: string[] | null;
+      labels: Record<string, string> | null;
+      port: string;
+      metadata: Record<string, string>;
+      from_port: Record<string, boolean>;
+    }[];
+  };
+  it("combineTags", () => {
+    for (const { in: text, out } of units.combineTags_one) {
+      expect(combineTags([text], true), text).toEqual(out);
+      expect(combineTags([text], false), text).toEqual([...out].reverse());
+    }
+    for (const { in: texts, out } of units.combineTags_many) expect(combineTags(texts, true)).toEqual(out);
+  });
+  it("serviceMetaData", () => {
+    for (const { env, labels, port, metadata, from_port } of units.serviceMetaData) {
+      const { values, fromPort } = serviceMetadata(env ?? [], labels ?? {}, port);
+      expect(Object.fromEntries(values)).toEqual(metadata);
+      expect([...fromPort]).toEqual(Object.keys(from_port));
+    }
+  });
+});

@@ -1,0 +1,334 @@
+// Registrator's translation, as a pure function: what Docker says about a container → what is registered, and what could not be.
+import { ipFamily } from "../../base/net.ts";
+import type { CheckSpec } from "../../model/check.ts";
+import type { Address, Reach, Registration } from "../../model/instance.ts";
+import type { Labels } from "../../model/node.ts";
+import { buildCheck, type CheckOptions } from "./checks.ts";
+import { type Attachment, type Binding, type Container, describe, shortId } from "./inspect.ts";
+import { combineTags, serviceMetadata } from "./metadata.ts";
+
+/** How to translate. The first six are Registrator's flags. */
+export interface TranslateOptions extends CheckOptions {
+  /** `-ip`: forced on every service; "" = not. */
+  readonly ip: string;
+  /** `-internal`: container address and exposed port. */
+  readonly internal: boolean;
+  /** `-explicit`: only what has a name. */
+  readonly explicit: boolean;
+  /** `-useIpFromLabel`: the label that holds the address; "" = none. */
+  readonly useIpFromLabel: string;
+  /** `-tags`: renders the further tags for a container (a comma list). @throws Error where the template does not fit the container */
+  readonly tags: (container: Container) => string;
+  /** Exactly as Registrator: tags of one list reversed, no further addresses, no HEALTHCHECK. */
+  readonly compat: boolean;
+  /** The host part of IDs. */
+  readonly hostname: string;
+  /** What the host name resolves to: the address of ports bound to 0.0.0.0. "" = unknown, the node's address then. */
+  readonly hostIp: string;
+}
+
+export interface Complaint {
+  readonly about: string;
+  readonly text: string;
+}
+
+export interface Translation {
+  readonly registrations: readonly Registration[];
+  readonly complaints: readonly Complaint[];
+}
+
+/** The id of the check that carries a container's HEALTHCHECK for a service. */
+export function healthCheckId(serviceId: string): string {
+  return `docker-health:${serviceId}`;
+}
+
+interface Port {
+  /** The number as text. */
+  readonly exposed: string;
+  readonly protocol: string;
+  readonly hostIp: string;
+  /** "" = not published. */
+  readonly hostPort: string;
+}
+
+const ON_HOST: ReadonlySet<string> = new Set(["bridge", "default", "host", ""]);
+const EVERYWHERE: ReadonlySet<string> = new Set(["", "0.0.0.0", "::"]);
+const META_PAIRS = 64;
+const META_KEY_LENGTH = 128;
+const META_VALUE_LENGTH = 512;
+const META_KEY = /^[A-Za-z0-9_-]+$/;
+const META_RESERVED = "consul-";
+
+/**
+ * Translates one container. `other` finds the container whose network another one shares (`--net container:x`), by ID or name.
+ * The order of registrations is that of the ports. Source: Registrator 7.4.0, bridge/bridge.go `add` and `newService`.
+ */
+export function translate(
+  container: Container,
+  options: TranslateOptions,
+  other: (idOrName: string) => Container | undefined = () => undefined,
+): Translation {
+  const complaints: Complaint[] = [];
+  const registrations: Registration[] = [];
+  const about = `container ${describe(container)}`;
+  const ports = portsOf(container).filter((port) => options.internal || port.hostPort !== "");
+  if (ports.length === 0) return { registrations, complaints };
+  const isGroup = ports.length > 1;
+  const forcedTags = tagsOf(container, options, (text) => complaints.push({ about, text }));
+  const taken = new Set<string>();
+  for (const port of ports) {
+    const registration = serviceOf(container, port, isGroup, forcedTags, options, other, (text) =>
+      complaints.push({ about: `${about}, port ${port.exposed}/${port.protocol}`, text }),
+    );
+    if (registration === undefined) continue;
+    if (taken.has(registration.id)) {
+      complaints.push({
+        about: `${about}, port ${port.exposed}/${port.protocol}`,
+        text: `not registered: another port of the container has the ID "${registration.id}" already; give each its own by SERVICE_${port.exposed}_ID`,
+      });
+      continue;
+    }
+    taken.add(registration.id);
+    registrations.push(registration);
+  }
+  return { registrations, complaints };
+}
+
+/** All ports: the exposed ones as if published under their own number (host networking), overlaid by what Docker published. */
+function portsOf(container: Container): Port[] {
+  const all = new Map<string, readonly Binding[] | undefined>();
+  for (const port of container.exposedPorts) all.set(port, [{ hostIp: "0.0.0.0", hostPort: port.split("/")[0] ?? "" }]);
+  for (const [port, bindings] of container.ports) all.set(port, bindings);
+  const attached = ON_HOST.has(container.networkMode)
+    ? undefined
+    : (container.networks.find(({ name }) => name === container.networkMode) ??
+      container.networks.find(({ id }) => id !== "" && id === container.networkMode));
+  return [...all]
+    .map(([spelling, bindings]): Port => {
+      const [exposed = "", protocol = "tcp"] = spelling.split("/");
+      const [first] = bindings ?? [];
+      const hostIp = first === undefined || EVERYWHERE.has(first.hostIp) ? "0.0.0.0" : first.hostIp;
+      return {
+        exposed,
+        protocol,
+        // On a network of its own a container is reached at its address there, with the host's port all the same.
+        hostIp: ON_HOST.has(container.networkMode) ? hostIp : (attached?.ipv4 ?? ""),
+        hostPort: first?.hostPort ?? "",
+      };
+    })
+    .sort((a, b) => Number(a.exposed) - Number(b.exposed) || rank(a.protocol) - rank(b.protocol));
+}
+
+function rank(protocol: string): number {
+  return ["tcp", "udp"].indexOf(protocol) >>> 0;
+}
+
+function tagsOf(container: Container, options: TranslateOptions, complain: (text: string) => void): string {
+  try {
+    return options.tags(container);
+  } catch (error) {
+    complain(`registered without the tags of the -tags template: ${error instanceof Error ? error.message : error}`);
+    return "";
+  }
+}
+
+function serviceOf(
+  container: Container,
+  port: Port,
+  isGroup: boolean,
+  forcedTags: string,
+  options: TranslateOptions,
+  other: (idOrName: string) => Container | undefined,
+  complain: (text: string) => void,
+): Registration | undefined {
+  const { values, fromPort } = serviceMetadata(container.env, container.labels, port.exposed);
+  const get = (key: string): string => values.get(key) ?? "";
+  if (get("ignore") !== "") return undefined;
+  if (get("name") === "" && options.explicit) return undefined;
+
+  const base = get("name") || defaultName(container.image);
+  const name = isGroup && !fromPort.has("name") ? `${base}-${port.exposed}` : base;
+  const generatedId = `${options.hostname}:${container.name}:${port.exposed}${port.protocol === "udp" ? ":udp" : ""}`;
+  const id = get("id") || generatedId;
+  if (`${name}${id}`.includes("\u0000")) {
+    complain("not registered: its name or ID holds a NUL character");
+    return undefined;
+  }
+  const address = addressOf(container, port, options, other, complain);
+  const number = Number(options.internal ? port.exposed : port.hostPort);
+  const tags = combineTags([get("tags"), forcedTags, port.protocol === "udp" ? "udp" : ""], options.compat);
+  const attributes = new Map(values);
+  for (const key of ["name", "id", "tags"]) attributes.delete(key);
+
+  const checks: CheckSpec[] = [];
+  const check = buildCheck(
+    { containerId: container.id, exposedPort: port.exposed, address, port: number, attributes },
+    options,
+    complain,
+  );
+  if (check !== undefined) checks.push(check);
+  const health = options.compat ? undefined : healthCheck(container, id, name);
+  if (health !== undefined) checks.push(health);
+
+  const addresses = options.compat ? [] : addressesOf(container, port, address, number, options);
+  return {
+    id,
+    name,
+    tags,
+    labels: labelsOf(attributes, complain),
+    address,
+    port: number,
+    ...(addresses.length > 1 ? { addresses } : {}),
+    checks,
+    foreignId: `${container.id}:${port.exposed}/${port.protocol}`,
+    text: `container ${container.name} (${shortId(container.id)}), port ${port.exposed}/${port.protocol}`,
+  };
+}
+
+/** The last path element of the image up to its first colon. */
+function defaultName(image: string): string {
+  const path = image.replace(/\/+$/, "");
+  return path.slice(path.lastIndexOf("/") + 1).split(":")[0] ?? "";
+}
+
+function addressOf(
+  container: Container,
+  port: Port,
+  options: TranslateOptions,
+  other: (idOrName: string) => Container | undefined,
+  complain: (text: string) => void,
+): string {
+  let address = options.internal ? containerAddress(container) : options.ip || hostAddress(port, options);
+  if (options.useIpFromLabel !== "") {
+    const label = container.labels[options.useIpFromLabel] ?? "";
+    const slash = label.lastIndexOf("/");
+    const fromLabel = slash < 0 ? label : label.slice(0, slash);
+    // Consul refuses these two as a service's address.
+    if (fromLabel === "0.0.0.0" || fromLabel === "::")
+      complain(`label ${options.useIpFromLabel}="${label}" is no address one can connect to: not used`);
+    else if (fromLabel !== "") address = fromLabel;
+  }
+  if (container.networkMode.startsWith("container:")) {
+    const owner = other(container.networkMode.slice("container:".length));
+    if (owner !== undefined) address = containerAddress(owner);
+    else
+      complain(
+        `the container whose network it shares (${container.networkMode}) is not running: its address is not known`,
+      );
+  }
+  return address;
+}
+
+function hostAddress(port: Port, options: TranslateOptions): string {
+  return port.hostIp === "0.0.0.0" ? options.hostIp : port.hostIp;
+}
+
+function containerAddress(container: Container): string {
+  if (container.ipAddress !== "") return container.ipAddress;
+  const own = container.networks.find(({ name, id }) => name === container.networkMode || id === container.networkMode);
+  return own?.ipv4 || (container.networks.find(({ ipv4 }) => ipv4 !== "")?.ipv4 ?? "");
+}
+
+/** The primary address first, then the host's (if published) and the container's own on each of its networks. */
+function addressesOf(
+  container: Container,
+  port: Port,
+  primary: string,
+  primaryPort: number,
+  options: TranslateOptions,
+): Address[] {
+  const found = new Map<string, Address>();
+  const add = (address: Address): void => {
+    const key = `${address.host} ${address.port}`;
+    if (address.host !== "" && !found.has(key)) found.set(key, address);
+  };
+  const inside: Address[] = [];
+  const exposed = Number(port.exposed);
+  for (const network of container.networks) {
+    inside.push({ host: network.ipv4, port: exposed, reach: "bridge", network: networkOf(network, 4) });
+    inside.push({ host: network.ipv6, port: exposed, reach: "bridge", network: networkOf(network, 6) });
+  }
+  const own = inside.find(({ host, port: at }) => host === primary && at === primaryPort);
+  add(own ?? { host: primary, port: primaryPort, reach: reachOf(primary) });
+  if (port.hostPort !== "" && container.networkMode !== "none") {
+    const bindings = container.ports.get(`${port.exposed}/${port.protocol}`);
+    const hosts = container.networkMode === "host" ? [""] : (bindings ?? []).map(({ hostIp }) => hostIp);
+    for (const hostIp of hosts) {
+      const host = EVERYWHERE.has(hostIp) ? options.ip || options.hostIp : hostIp;
+      add({ host, port: Number(port.hostPort), reach: reachOf(host) });
+    }
+  }
+  for (const address of inside) add(address);
+  return [...found.values()];
+}
+
+/** A network in CIDR notation, so that an asker's address can be compared with it; its name where Docker tells no length. */
+function networkOf(network: Attachment, family: 4 | 6): string {
+  if (family === 6)
+    return ipFamily(network.ipv6) === 6 && network.ipv6PrefixLength > 0
+      ? `${network.ipv6}/${network.ipv6PrefixLength}`
+      : network.name;
+  const length = network.ipv4PrefixLength;
+  if (ipFamily(network.ipv4) !== 4 || length < 1 || length > 32) return network.name;
+  const masked = network.ipv4.split(".").map((part, i) => {
+    const bits = Math.max(0, Math.min(8, length - 8 * i));
+    return Number(part) & (0xff << (8 - bits)) & 0xff;
+  });
+  return `${masked.join(".")}/${length}`;
+}
+
+/** From where an address can be reached, judged by its range [RFC1918, RFC4193, RFC6598, RFC3927, RFC4291-2.5.6]. Host names count as LAN. */
+function reachOf(host: string): Reach {
+  if (ipFamily(host) === 4) {
+    const [a = 0, b = 0] = host.split(".").map(Number);
+    if (a === 127) return "loopback";
+    if (a === 10 || (a === 172 && b >= 16 && b < 32) || (a === 192 && b === 168) || (a === 169 && b === 254))
+      return "lan";
+    return a === 100 && b >= 64 && b < 128 ? "tailnet" : "public";
+  }
+  if (ipFamily(host) === 6) {
+    if (host === "::1") return "loopback";
+    if (/^fd7a:115c:a1e0:/i.test(host)) return "tailnet";
+    return /^(f[cd]|fe[89ab])/i.test(host) ? "lan" : "public";
+  }
+  return "lan";
+}
+
+/** Attributes as labels, within the limits of Consul's Meta: what Consul would refuse is left out by name, the rest stays. */
+function labelsOf(attributes: ReadonlyMap<string, string>, complain: (text: string) => void): Labels {
+  const labels: Record<string, string> = Object.create(null);
+  let pairs = 0;
+  const refuse = (key: string, why: string): void =>
+    complain(`SERVICE_${key.slice(0, META_KEY_LENGTH).toUpperCase()} is no label: ${why}`);
+  for (const [key, value] of [...attributes].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    if (key === "") refuse(key, "nothing stands behind the underscore");
+    else if (!META_KEY.test(key)) refuse(key, "a key may hold letters, digits, - and _ only");
+    else if (key.length > META_KEY_LENGTH)
+      refuse(key, `its key has ${key.length} characters, ${META_KEY_LENGTH} are allowed`);
+    else if (key.startsWith(META_RESERVED)) refuse(key, `keys that begin with "${META_RESERVED}" are reserved`);
+    else if (Buffer.byteLength(value) > META_VALUE_LENGTH)
+      refuse(key, `its value has ${Buffer.byteLength(value)} bytes, ${META_VALUE_LENGTH} are allowed`);
+    else if (pairs === META_PAIRS)
+      refuse(key, `a service has at most ${META_PAIRS} labels, in the order of their keys`);
+    else {
+      labels[key] = value;
+      pairs++;
+    }
+  }
+  return labels;
+}
+
+/** Docker's own HEALTHCHECK as a pushed check: critical until Docker says healthy for the first time. */
+function healthCheck(container: Container, serviceId: string, name: string): CheckSpec | undefined {
+  if (container.health.status === "none") return undefined;
+  return {
+    id: healthCheckId(serviceId),
+    name: `Docker health of '${name}'`,
+    notes: "",
+    kind: "none",
+    detail: undefined,
+    intervalMs: 0,
+    timeoutMs: 0,
+    initial: container.health.status === "healthy" ? "passing" : "critical",
+  };
+}
