@@ -254,7 +254,6 @@ export class MessageBuilder {
         return;
       case "TXT":
         if (data.strings.length === 0) this.#raw(new Uint8Array(1));
-        return;
         for (const text of data.strings) {
           if (text.length > 255)
             throw new TrilithError("invalid", `a TXT string has ${text.length} bytes; 255 are allowed`);
