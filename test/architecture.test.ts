@@ -23,18 +23,22 @@ function importsOf(text: string): Import[] {
   const found: Import[] = [];
   for (const match of text.matchAll(/^\s*(?:import|export)\s[^;]*?from\s+"([^"]+)"|^\s*import\s+"([^"]+)"/gm))
     found.push({ specifier: match[1] ?? match[2] ?? "", lazy: false });
-  for (const match of text.matchAll(/import\(\s*"([^"]+)"\s*\)/g)) found.push({ specifier: match[1] ?? "", lazy: true });
+  for (const match of text.matchAll(/import\(\s*"([^"]+)"\s*\)/g))
+    found.push({ specifier: match[1] ?? "", lazy: true });
   return found;
 }
 
 /** The table of ARCHITECTURE.md: which room may import which. */
 function readTable(): Map<string, Set<string>> {
   const text = readFileSync(join(root, "ARCHITECTURE.md"), "utf8");
-  const rows = [...text.matchAll(/^\| ([^|]+) \| ([^|]+) \|$/gm)].map((m) => [m[1]?.trim() ?? "", m[2]?.trim() ?? ""] as const);
+  const rows = [...text.matchAll(/^\| ([^|]+) \| ([^|]+) \|$/gm)].map(
+    (m) => [m[1]?.trim() ?? "", m[2]?.trim() ?? ""] as const,
+  );
   const table = new Map<string, Set<string>>();
   for (const [rooms, may] of rows) {
     if (rooms === "folder" || rooms.startsWith("---")) continue;
-    for (const room of rooms.split(", ")) table.set(room, new Set(may === "—" ? [] : may.split(/[,;] /).map((s) => s.trim())));
+    for (const room of rooms.split(", "))
+      table.set(room, new Set(may === "—" ? [] : may.split(/[,;] /).map((s) => s.trim())));
   }
   return table;
 }
@@ -43,7 +47,8 @@ function readTable(): Map<string, Set<string>> {
 function roomOf(path: string): { room: string; protocol: string } {
   const parts = relative(src, path).split("/");
   if (parts.length === 1) return { room: parts[0] ?? "", protocol: "" };
-  if (parts[0] === "protocols") return parts.length > 2 ? { room: "protocols/x", protocol: parts[1] ?? "" } : { room: "protocols", protocol: "" };
+  if (parts[0] === "protocols")
+    return parts.length > 2 ? { room: "protocols/x", protocol: parts[1] ?? "" } : { room: "protocols", protocol: "" };
   return { room: parts[0] ?? "", protocol: "" };
 }
 
@@ -82,7 +87,11 @@ describe("the map and the code", () => {
         const own = to.room === from.room && to.protocol === from.protocol;
         // The list of protocols names every folder; that is what it is for.
         const list = from.room === "protocols" && to.room === "protocols/x";
-        const lazily = lazy && to.room === "protocols/x" && relative(src, target).endsWith("/cli.ts") && may.has("lazily protocols/x/cli.ts");
+        const lazily =
+          lazy &&
+          to.room === "protocols/x" &&
+          relative(src, target).endsWith("/cli.ts") &&
+          may.has("lazily protocols/x/cli.ts");
         if (own || list || lazily || may.has(to.room)) continue;
         wrong.push(`${relative(root, file)} (${from.room}) imports ${relative(src, target)} (${to.room})`);
       }
@@ -96,7 +105,8 @@ describe("the map and the code", () => {
       if (file.endsWith(".test.ts") || roomOf(file).room === "base") continue;
       const text = readFileSync(file, "utf8");
       for (const match of text.matchAll(/^\s*import\s+(type\s)?[^;]*?from\s+"(node:[^"]+)"/gm))
-        if (match[1] === undefined && MACHINE.test(match[2] ?? "")) wrong.push(`${relative(root, file)} imports ${match[2]}`);
+        if (match[1] === undefined && MACHINE.test(match[2] ?? ""))
+          wrong.push(`${relative(root, file)} imports ${match[2]}`);
       for (const [number, line] of text.split("\n").entries()) {
         const code = line.replace(/\/\/.*$|^\s*\*.*$|"(?:[^"\\]|\\.)*"|`[^`]*`/g, "");
         const found = GLOBALS.exec(code);
@@ -109,8 +119,12 @@ describe("the map and the code", () => {
   it("names every folder of src", () => {
     const text = readFileSync(join(root, "ARCHITECTURE.md"), "utf8");
     const folders = readdirSync(src).filter((name) => statSync(join(src, name)).isDirectory());
-    const protocols = readdirSync(join(src, "protocols")).filter((name) => statSync(join(src, "protocols", name)).isDirectory());
-    const unnamed = [...folders.map((f) => `${f}/`), ...protocols.map((p) => `protocols/${p}`)].filter((name) => !text.includes(`\`${name}\``));
+    const protocols = readdirSync(join(src, "protocols")).filter((name) =>
+      statSync(join(src, "protocols", name)).isDirectory(),
+    );
+    const unnamed = [...folders.map((f) => `${f}/`), ...protocols.map((p) => `protocols/${p}`)].filter(
+      (name) => !text.includes(`\`${name}\``),
+    );
     expect(unnamed).toEqual([]);
   });
 
@@ -122,7 +136,9 @@ describe("the map and the code", () => {
   });
 
   it("gives every protocol a README", () => {
-    const protocols = readdirSync(join(src, "protocols")).filter((name) => statSync(join(src, "protocols", name)).isDirectory());
+    const protocols = readdirSync(join(src, "protocols")).filter((name) =>
+      statSync(join(src, "protocols", name)).isDirectory(),
+    );
     const without = protocols.filter((name) => !readdirSync(join(src, "protocols", name)).includes("README.md"));
     expect(without).toEqual([]);
   });
