@@ -43,6 +43,8 @@ export interface Answer {
   readonly index: Index;
   /** Set while a guard keeps old endpoints in the answer. */
   readonly held?: { readonly sinceMs: number; readonly text: string };
+  /** True where too few instances are healthy (the service's panic threshold), so that unhealthy ones are answered as well. */
+  readonly panic?: boolean;
 }
 
 /** Why an instance is, or is not, in an answer. */

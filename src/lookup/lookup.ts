@@ -1,0 +1,480 @@
+// Stone 3, the lookup: query → view → filter → guard → picker → answer, cheap enough to stand behind every DNS packet.
+import type { Clock, Timer } from "../base/clock.ts";
+import type { Durable } from "../base/durable.ts";
+import { messageOf } from "../base/error.ts";
+import type { Log } from "../base/log.ts";
+import type { Metrics } from "../base/metrics.ts";
+import type { Interface } from "../base/net.ts";
+import type { Random } from "../base/random.ts";
+import type { Agent } from "../contracts/agent.ts";
+import type { Directory, View } from "../contracts/directory.ts";
+import type { SourceState } from "../contracts/ground.ts";
+import type { Lookup } from "../contracts/lookup.ts";
+import type { Settings } from "../contracts/settings.ts";
+import type { Resident } from "../model/instance.ts";
+import type { Answer, Endpoint, Query, Verdict } from "../model/query.ts";
+import { type Index, scope } from "../model/record.ts";
+import { type Asker, askerOf, createHere, type Here } from "./address.ts";
+import { explainOne, type Standing } from "./explain.ts";
+import { admits, cached, createPicture, endpointOf, isMeant, kindOf, type ListCache, type Picture } from "./filter.ts";
+import { createGuard, type Hold } from "./guard.ts";
+import { pickers } from "./pickers/index.ts";
+import { createRemember, type Remember } from "./remember.ts";
+
+/** What the lookup is built from. */
+export interface LookupParts {
+  readonly directory: Directory;
+  /** For "draining since": the agent's history. */
+  readonly agent?: Pick<Agent, "history">;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  /** Where the last known good is kept over a restart; absent = it is not. */
+  readonly durable?: Durable;
+  readonly guard: Settings["guard"];
+  /** This host: its node's name, its datacenter, and the machine's network interfaces (`net.interfaces`). */
+  readonly node: string;
+  readonly datacenter: string;
+  readonly interfaces: () => readonly Interface[];
+  /** True where the directory sleeps in a shared store (or another server), so that it may be away at start. */
+  readonly shared: boolean;
+  /** The states of this host's sources: answers from a second-hand source that is away are not fresh. */
+  readonly sources?: () => readonly SourceState[];
+  /** Who else may be asked for what is not known here, in order. */
+  readonly upstreams?: () => readonly Pick<Lookup, "resolve">[];
+}
+
+/** The lookup with its life. It answers before `start` too, but then notices drops only when asked and remembers nothing. */
+export interface RunningLookup extends Lookup {
+  /** Reads what was remembered and begins to watch the directory. Resolves without waiting for the directory. Twice = once. */
+  start(): Promise<void>;
+  /** Ends watching, writes what is to be remembered. Afterwards no timer runs. */
+  stop(): Promise<void>;
+}
+
+/** The directory is looked through for drops at most this often; asking looks at once. */
+const LOOK_THROUGH_MS = 1_000;
+/** …and never takes more than one part in so many of the time. */
+const LOOK_THROUGH_SHARE = 20;
+const NAMES_PER_TURN = 500;
+const SOURCE_STATES_MS = 1_000;
+const SOURCES_TICK_MS = 15_000;
+const CACHED_ASKERS = 1_024;
+
+/** What is known of a service at a moment. */
+interface Known {
+  readonly view: View;
+  readonly residents: readonly Resident[];
+  readonly picture: Picture;
+  readonly hold: Hold | undefined;
+  readonly fresh: boolean;
+  readonly ageMs: number;
+}
+
+/** See `LookupParts`. */
+export function createLookup(parts: LookupParts): RunningLookup {
+  const { directory, clock, random, metrics } = parts;
+  const log = parts.log.part("lookup");
+  const selfNode = parts.node.toLowerCase();
+  const datacenter = parts.datacenter.toLowerCase();
+  const here: Here = createHere(parts.node, parts.interfaces, () => clock.monotonic());
+  const startedAtMs = clock.now();
+  const bells = new Map<string, Set<() => void>>();
+  const ring = (service: string): void => {
+    for (const bell of bells.get(service) ?? []) bell();
+  };
+  const guard = createGuard({
+    settings: parts.guard,
+    node: parts.node,
+    clock,
+    log,
+    metrics,
+    changed: ring,
+  });
+  const remember: Remember | undefined =
+    parts.durable === undefined
+      ? undefined
+      : createRemember({ durable: parts.durable, clock, log, directory: parts.shared });
+  const answered = metrics.counter("lookup_answers_total", "Lookups answered");
+  const stale = metrics.counter("lookup_stale_answers_total", "Lookups answered from the last known good");
+
+  const pictures = new WeakMap<readonly Resident[], Picture>();
+  const hearsaySources = new Set<string>();
+  const askers = new Map<string, { readonly asker: Asker | undefined }>();
+  let ready = !parts.shared;
+  let life: { readonly controller: AbortController; readonly done: Promise<unknown> } | undefined;
+  let ticker: Timer | undefined;
+
+  const pictureOf = (residents: readonly Resident[]): Picture => {
+    let picture = pictures.get(residents);
+    if (picture === undefined) {
+      picture = createPicture(residents, selfNode);
+      pictures.set(residents, picture);
+      for (const source of picture.hearsay) hearsaySources.add(source);
+    }
+    return picture;
+  };
+
+  // How the sources are, read at most once a second.
+  const away = new Set<string>();
+  const lastWell = new Map<string, number>();
+  let statesReadMs = Number.NEGATIVE_INFINITY;
+  const readSources = (): void => {
+    if (parts.sources === undefined) return;
+    statesReadMs = clock.monotonic();
+    away.clear();
+    for (const { name, ok } of parts.sources()) {
+      if (!hearsaySources.has(name)) continue;
+      if (ok) {
+        lastWell.set(name, clock.now());
+        remember?.noteSource(name, clock.now());
+      } else away.add(name);
+    }
+  };
+  /** How long the worst of the sources has been away; 0 = all are well. */
+  const sourcesAgeMs = (names: readonly string[]): number => {
+    if (parts.sources === undefined) return 0;
+    if (clock.monotonic() - statesReadMs >= SOURCE_STATES_MS) readSources();
+    let ageMs = 0;
+    for (const name of names) {
+      if (!away.has(name)) continue;
+      const wellMs = lastWell.get(name) ?? remember?.sourceSeen(name) ?? startedAtMs;
+      ageMs = Math.max(ageMs, 1, clock.now() - wellMs);
+    }
+    return ageMs;
+  };
+
+  const knownOf = (service: string): Known => {
+    const view = directory.view();
+    if (!ready) {
+      const last = remember?.get(service);
+      if (last !== undefined)
+        return {
+          view,
+          residents: last.residents,
+          picture: pictureOf(last.residents),
+          hold: undefined,
+          fresh: false,
+          ageMs: Math.max(0, clock.now() - last.asOfMs),
+        };
+    }
+    const residents = view.residents(service);
+    const picture = pictureOf(residents);
+    const hold = guard.look(service, picture, view);
+    if (view.fresh && picture.hearsay.length === 0) return { view, residents, picture, hold, fresh: ready, ageMs: 0 };
+    const viewAgeMs = view.fresh ? 0 : Math.max(0, clock.now() - view.asOfMs);
+    const sourceAgeMs = picture.hearsay.length === 0 ? 0 : sourcesAgeMs(picture.hearsay);
+    return {
+      view,
+      residents,
+      picture,
+      hold,
+      fresh: ready && view.fresh && sourceAgeMs === 0,
+      ageMs: Math.max(viewAgeMs, sourceAgeMs),
+    };
+  };
+
+  const asking = (query: Query, picture: Picture): Asker | undefined => {
+    if (query.asker === undefined || (!picture.addressed && query.order !== "near")) return undefined;
+    let entry = askers.get(query.asker);
+    if (entry === undefined) {
+      if (askers.size >= CACHED_ASKERS) askers.clear();
+      entry = { asker: askerOf(query.asker, here) };
+      askers.set(query.asker, entry);
+    }
+    return entry.asker;
+  };
+
+  const inPanic = (service: string, { picture, hold }: Known): boolean => {
+    const { panicPercent } = guard.settings(service);
+    if (panicPercent <= 0) return false;
+    let healthy = picture.routable().size;
+    let meant = picture.meant();
+    for (const key of hold?.members.keys() ?? []) {
+      healthy++;
+      if (!picture.byKey().has(key)) meant++;
+    }
+    return meant > 0 && (healthy / meant) * 100 < panicPercent;
+  };
+
+  const build = (query: Query, known: Known, panic: boolean, asker: Asker | undefined): readonly Endpoint[] => {
+    const { picture, hold } = known;
+    const list: Endpoint[] = [];
+    const push = (endpoint: Endpoint | undefined): void => {
+      if (endpoint !== undefined) list.push(endpoint);
+    };
+    const listing = query.health === "any";
+    for (const facts of picture.facts) {
+      const last = listing ? undefined : hold?.members.get(facts.key);
+      if (last !== undefined) {
+        if (admits(query.health, last) || panic)
+          push(endpointOf({ ...last, resident: facts.resident }, query, asker, here, { held: true }));
+      } else if (admits(query.health, facts)) push(endpointOf(facts, query, asker, here));
+      else if (panic && isMeant(facts)) push(endpointOf(facts, query, asker, here, { panic: true }));
+    }
+    if (hold === undefined || listing) return list;
+    let added = false;
+    for (const [key, last] of hold.members) {
+      if (picture.byKey().has(key) || !(admits(query.health, last) || panic)) continue;
+      push(endpointOf(last, query, asker, here, { held: true }));
+      added = true;
+    }
+    if (added) list.sort(byNodeAndId);
+    return list;
+  };
+
+  /** Everything that the query may have, in stable order. */
+  const endpointsOf = (
+    query: Query,
+    known: Known,
+  ): { list: readonly Endpoint[]; panic: boolean; asker: Asker | undefined } => {
+    const asker = asking(query, known.picture);
+    const panic = query.health !== "any" && inPanic(query.service, known);
+    const kind = kindOf(query, known.picture.addressed ? asker : undefined);
+    const lists: ListCache = known.hold?.lists ?? known.picture.lists;
+    return { list: cached(lists, kind, () => build(query, known, panic, asker)), panic, asker };
+  };
+
+  const elsewhere = (query: Query): boolean =>
+    query.datacenter !== undefined && query.datacenter !== "" && query.datacenter.toLowerCase() !== datacenter;
+
+  const answer = (query: Query): Answer => {
+    answered.add();
+    if (elsewhere(query)) return { endpoints: [], fresh: true, ageMs: 0, known: false, index: directory.view().index };
+    const known = knownOf(query.service);
+    const { list, panic, asker } = endpointsOf(query, known);
+    if (!known.fresh) stale.add();
+    const pick = pickers[query.order ?? "random"];
+    const endpoints = pick(list, query.limit ?? Number.POSITIVE_INFINITY, { random, asker, here });
+    const index = known.view.at(scope.service(query.service));
+    const base = {
+      endpoints,
+      fresh: known.fresh,
+      ageMs: known.ageMs,
+      known: known.residents.length > 0 || known.hold !== undefined,
+      index,
+    };
+    if (known.hold === undefined && !panic) return base;
+    return {
+      ...base,
+      ...(known.hold === undefined || query.health === "any"
+        ? {}
+        : { held: { sinceMs: known.hold.sinceMs, text: known.hold.text } }),
+      ...(panic ? { panic } : {}),
+    };
+  };
+
+  /** Resolves when the service may stand differently: its scope moved, the guard changed its mind, or the directory became ready. */
+  const stir = async (service: string, after: Index, signal: AbortSignal): Promise<void> => {
+    const controller = new AbortController();
+    const one = AbortSignal.any([signal, controller.signal]);
+    const name = service.toLowerCase();
+    const rung = deferred();
+    const set = bells.get(name) ?? new Set();
+    bells.set(name, set);
+    set.add(rung.resolve);
+    try {
+      await Promise.race([directory.changed(scope.service(service), after, one), rung.promise]);
+    } finally {
+      controller.abort();
+      set.delete(rung.resolve);
+      if (set.size === 0) bells.delete(name);
+    }
+  };
+
+  async function* follow(query: Query, signal: AbortSignal): AsyncGenerator<Answer, void, undefined> {
+    let last: string | undefined;
+    while (!signal.aborted) {
+      const after = directory.view().at(scope.service(query.service));
+      const now = answer(query);
+      const signature = signatureOf(now);
+      if (signature !== last) {
+        last = signature;
+        yield now;
+        // The reader may have taken its time: look again before waiting.
+        continue;
+      }
+      try {
+        await stir(query.service, after, signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        throw error;
+      }
+    }
+  }
+
+  /** Services that hearsay could touch, from one walk over all instances. */
+  const guardedNames = (view: View): Set<string> => {
+    const names = new Set<string>();
+    for (const { name, node, origin } of view.list("service"))
+      if (origin.authority === "second-hand" || node.toLowerCase() !== selfNode) names.add(name);
+    return names;
+  };
+
+  const lookThrough = async (after: Index, signal: AbortSignal): Promise<Index> => {
+    let view = directory.view();
+    const upTo = view.index;
+    const names = new Set<string>();
+    const moved = (name: string): boolean => view.at(scope.service(name)) > after;
+    if (after === 0 && !parts.shared) for (const name of guardedNames(view)) names.add(name);
+    else for (const name of view.serviceNames()) if (after === 0 || moved(name)) names.add(name);
+    for (const name of guard.services()) if (moved(name)) names.add(name);
+    let count = 0;
+    for (const name of names) {
+      if (++count % NAMES_PER_TURN === 0) {
+        await clock.yield();
+        if (signal.aborted) return upTo;
+        // Answers given meanwhile have shown the guard newer pictures; it must never see an older one after them.
+        view = directory.view();
+      }
+      const residents = view.residents(name);
+      guard.look(name, pictureOf(residents), view);
+      if (view.fresh) remember?.note(name, residents);
+    }
+    if (view.fresh) remember?.stillTrue(clock.now());
+    return upTo;
+  };
+
+  const watch = async (signal: AbortSignal): Promise<void> => {
+    if (!ready) {
+      await directory.ready(signal);
+      ready = true;
+      remember?.drop();
+      for (const service of [...bells.keys()]) ring(service);
+    }
+    let after: Index = 0;
+    while (!signal.aborted) {
+      const beganMs = clock.monotonic();
+      const upTo = await lookThrough(after, signal);
+      const tookMs = clock.monotonic() - beganMs;
+      after = upTo;
+      await clock.sleep(Math.max(LOOK_THROUGH_MS, tookMs * LOOK_THROUGH_SHARE), signal);
+      const controller = new AbortController();
+      const one = AbortSignal.any([signal, controller.signal]);
+      try {
+        await Promise.race((["services", "checks", "nodes"] as const).map((all) => directory.changed(all, after, one)));
+      } finally {
+        controller.abort();
+      }
+    }
+  };
+
+  const tick = (): void => {
+    ticker = clock.after(SOURCES_TICK_MS, () => {
+      readSources();
+      if (ready && directory.view().fresh) remember?.stillTrue(clock.now());
+      tick();
+    });
+  };
+
+  return {
+    resolveNow: answer,
+    async resolve(query, signal) {
+      const now = answer(query);
+      if (now.known) return now;
+      if (!ready && signal !== undefined && !elsewhere(query)) {
+        await directory.ready(signal).catch(() => undefined);
+        const later = answer(query);
+        if (later.known) return later;
+      }
+      for (const upstream of parts.upstreams?.() ?? []) {
+        if (signal?.aborted) break;
+        try {
+          const theirs = await upstream.resolve(query, signal);
+          if (theirs.known) return theirs;
+        } catch (error) {
+          log.debug(`asking an upstream for "${query.service}": ${messageOf(error)}`);
+        }
+      }
+      return now;
+    },
+    follow,
+    explain(query): readonly Verdict[] {
+      if (elsewhere(query)) return [];
+      const known = knownOf(query.service);
+      const asker = asking({ ...query, order: "near" }, known.picture);
+      const standing: Standing = {
+        query,
+        asker,
+        here,
+        hold: known.hold,
+        panic: query.health !== "any" && inPanic(query.service, known),
+        history: parts.agent?.history(query.service) ?? [],
+        stale: known.fresh ? undefined : known.ageMs,
+      };
+      const all = known.picture.facts.map((facts) => explainOne(facts, standing, false));
+      for (const [key, last] of known.hold?.members ?? [])
+        if (!known.picture.byKey().has(key)) all.push(explainOne(last, standing, true));
+      return all;
+    },
+    release: guard.release,
+    held: guard.held,
+    confirmLost: (service, address, port) => void guard.confirmLost(service, address, port),
+    async start() {
+      if (life !== undefined) return;
+      const controller = new AbortController();
+      const begun = (async () => {
+        try {
+          await remember?.load();
+        } catch (error) {
+          log.error(`reading the last known endpoints: ${messageOf(error)}`);
+        }
+      })();
+      const done = begun
+        .then(() => watch(controller.signal))
+        .catch((error: unknown) => {
+          if (!controller.signal.aborted) log.error(`watching the directory: ${messageOf(error)}`);
+        });
+      life = { controller, done };
+      tick();
+      await begun;
+    },
+    async stop() {
+      if (life === undefined) return;
+      const { controller, done } = life;
+      controller.abort(new Error("the lookup has stopped"));
+      ticker?.cancel();
+      await done;
+      readSources();
+      if (ready && directory.view().fresh) remember?.stillTrue(clock.now());
+      guard.stop();
+      await remember?.stop();
+    },
+  };
+}
+
+function deferred(): { promise: Promise<void>; resolve: () => void } {
+  let resolve: () => void = () => {};
+  const promise = new Promise<void>((done) => {
+    resolve = done;
+  });
+  return { promise, resolve };
+}
+
+/** The order of `View.residents`. */
+function byNodeAndId(a: Endpoint, b: Endpoint): number {
+  const { instance: left } = a.resident;
+  const { instance: right } = b.resident;
+  if (left.node !== right.node) return left.node < right.node ? -1 : 1;
+  return left.id < right.id ? -1 : left.id > right.id ? 1 : 0;
+}
+
+/** What makes two answers the same for a follower: the endpoints and their registrations, in no order; not the age, not a check's output. */
+function signatureOf(answer: Answer): string {
+  return answer.endpoints
+    .map(({ address, port, weight, held, resident }) =>
+      JSON.stringify([
+        resident.instance.node,
+        resident.instance.id,
+        address,
+        port,
+        weight,
+        held === true,
+        resident.instance.modifyIndex,
+        resident.checks.map(({ status }) => status).sort(),
+      ]),
+    )
+    .sort()
+    .join("\n");
+}
