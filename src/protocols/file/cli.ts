@@ -1,0 +1,64 @@
+// Service files for the command line: `trilith register web.hcl` sends what they define to an agent.
+import { type Disk, systemDisk } from "../../base/disk.ts";
+import { InputError } from "../../base/error.ts";
+import { decodeService, type Path, serviceFault } from "../../wire/consul-definition.ts";
+import { parseConfigText } from "../../wire/hcl/config.ts";
+
+/**
+ * The services of definition files as bodies for /v1/agent/service/register, in the files' order.
+ * @throws InputError with file, line and key; Node's errno errors for unreadable files
+ */
+export async function servicesInFiles(
+  files: readonly string[],
+  disk: Pick<Disk, "readText"> = systemDisk,
+): Promise<Record<string, unknown>[]> {
+  const bodies: Record<string, unknown>[] = [];
+  for (const file of files) {
+    const config = parseConfigText(await disk.readText(file), file);
+    const found: { value: unknown; path: Path }[] = [];
+    for (const key of ["service", "services"]) {
+      const value = config.value[key];
+      if (Array.isArray(value)) for (const [i, one] of value.entries()) found.push({ value: one, path: [key, i] });
+      else if (value !== undefined && value !== null) found.push({ value, path: [key] });
+    }
+    if (found.length === 0) throw new InputError(file, "defines no service: expected service or services");
+    for (const { value, path } of found) {
+      const service = decodeService(value, { spelling: "file", at: config.at, path });
+      const [unknown] = service.unknown;
+      if (unknown !== undefined)
+        throw new InputError(
+          config.at(unknown.path),
+          `unknown key${unknown.nearest === undefined ? "" : `: did you mean "${unknown.nearest}"?`}`,
+        );
+      const fault = serviceFault(service);
+      if (fault !== undefined) throw new InputError(config.at(service.path), fault);
+      bodies.push({
+        ...service.foreign,
+        Name: service.name,
+        ...(service.id === "" ? {} : { ID: service.id }),
+        Tags: service.tags,
+        Meta: service.labels,
+        Address: service.address,
+        Port: service.port,
+        ...(service.taggedAddresses === undefined
+          ? {}
+          : {
+              TaggedAddresses: Object.fromEntries(
+                Object.entries(service.taggedAddresses).map(([role, { address, port }]) => [
+                  role,
+                  { Address: address, Port: port },
+                ]),
+              ),
+            }),
+        ...(service.weights === undefined
+          ? {}
+          : { Weights: { Passing: service.weights.passing, Warning: service.weights.warning } }),
+        ...(service.socketPath === "" ? {} : { SocketPath: service.socketPath }),
+        ...(service.enableTagOverride ? { EnableTagOverride: true } : {}),
+        ...(service.token === "" ? {} : { Token: service.token }),
+        Checks: service.checks.map((check) => check.given),
+      });
+    }
+  }
+  return bodies;
+}
