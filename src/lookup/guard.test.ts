@@ -1,0 +1,418 @@
+// The guard against a lying second-hand source, and what it must let go at once.
+import { afterEach, describe, expect, it } from "vitest";
+import { aliveChange, checkChange, goneChange, nodeChange, serviceChange } from "../../test/support/directory.ts";
+import { heldIds, ids, type World, world } from "../../test/support/lookup.ts";
+import { defaultSettings } from "../contracts/settings.ts";
+
+const SIX = ["m1", "m2", "m3", "m4", "m5", "m6"];
+const ask = (w: World, service = "db") => w.lookup.resolveNow({ service });
+
+const running: World[] = [];
+async function started(given: Parameters<typeof world>[0] = {}): Promise<World> {
+  const w = await world(given);
+  running.push(w);
+  await w.lookup.start();
+  return w;
+}
+afterEach(async () => {
+  for (const w of running.splice(0)) {
+    await w.lookup.stop();
+    expect(w.clock.timers).toBe(0);
+    expect(w.directory.waiting).toBe(0);
+  }
+});
+
+describe("a second-hand source that lies", () => {
+  it("lists six, then one, then none, then fails: the answers hold and say so", async () => {
+    const w = await started();
+    await w.list("db", SIX);
+    expect(ids(ask(w).endpoints)).toEqual(SIX);
+    expect(ask(w).held).toBeUndefined();
+
+    await w.list("db", ["m1"]);
+    const held = ask(w);
+    expect(ids(held.endpoints)).toEqual(SIX);
+    expect(heldIds(held.endpoints)).toEqual(["m2", "m3", "m4", "m5", "m6"]);
+    expect(held.held?.text).toContain("5 of 6 instances");
+    expect(held.held?.text).toContain('source "zookeeper" no longer lists them');
+    expect(held.held?.sinceMs).toBe(w.clock.now());
+
+    await w.list("db", []);
+    const empty = ask(w);
+    expect(ids(empty.endpoints)).toEqual(SIX);
+    expect(heldIds(empty.endpoints)).toEqual(SIX);
+    expect(empty.known).toBe(true);
+    // The source fails from now on: it yields nothing, and time goes by.
+    await w.clock.advance(300_000);
+    expect(ids(ask(w).endpoints)).toEqual(SIX);
+    expect(w.lookup.held()).toMatchObject([{ service: "db", instances: 6 }]);
+    expect(w.lines.filter((line) => line.startsWith("warn"))).toHaveLength(1);
+  });
+
+  it("never falsifies what is recorded: the view and listings show the source's list", async () => {
+    const w = await started();
+    await w.list("db", SIX);
+    ask(w);
+    await w.list("db", ["m1"]);
+    expect(ids(ask(w).endpoints)).toEqual(SIX);
+    expect(w.directory.view().residents("db")).toHaveLength(1);
+    const listing = w.lookup.resolveNow({ service: "db", health: "any" });
+    expect(ids(listing.endpoints)).toEqual(["m1"]);
+    expect(listing.held).toBeUndefined();
+  });
+
+  it("is noticed although nobody asked before, between or after", async () => {
+    const w = await started();
+    await w.list("db", SIX);
+    await w.clock.advance(5_000);
+    await w.list("db", ["m1"]);
+    await w.clock.advance(5_000);
+    await w.list("db", []);
+    await w.clock.advance(30_000);
+    expect(w.lookup.held()).toMatchObject([{ service: "db", instances: 6 }]);
+    expect(ids(ask(w).endpoints)).toEqual(SIX);
+  });
+
+  it("is noticed when it starts to lie right after the agent's start, on what an earlier life recorded", async () => {
+    const before = await world();
+    await before.list("db", SIX);
+    const w = await started({ directory: before.directory, clock: before.clock });
+    await w.clock.settle();
+    await w.list("db", []);
+    expect(ids(ask(w).endpoints)).toEqual(SIX);
+  });
+
+  it("is believed after ten minutes at the latest", async () => {
+    const w = await started();
+    await w.list("db", SIX);
+    ask(w);
+    await w.list("db", []);
+    expect(ids(ask(w).endpoints)).toEqual(SIX);
+    await w.clock.advance(599_000);
+    expect(ids(ask(w).endpoints)).toEqual(SIX);
+    await w.clock.advance(2_000);
+    expect(ask(w)).toMatchObject({ endpoints: [], known: false });
+    expect(w.lookup.held()).toEqual([]);
+  });
+
+  it("that comes to its senses ends the hold; what it still misses is believed to be gone", async () => {
+    const w = await started();
+    await w.list("db", SIX);
+    ask(w);
+    await w.list("db", []);
+    ask(w);
+    await w.clock.advance(120_000);
+    await w.list("db", ["m1", "m2", "m3", "m4"]);
+    const answer = ask(w);
+    expect(ids(answer.endpoints)).toEqual(["m1", "m2", "m3", "m4"]);
+    expect(answer.held).toBeUndefined();
+  });
+
+  it("takes a few away one after the other: within a minute the whole old set returns, slowly they go", async () => {
+    const w = await started();
+    await w.list("db", SIX);
+    ask(w);
+    for (const count of [5, 4, 3]) {
+      await w.clock.advance(10_000);
+      await w.list("db", SIX.slice(0, count));
+      expect(ids(ask(w).endpoints)).toEqual(SIX.slice(0, count));
+    }
+    await w.clock.advance(10_000);
+    await w.list("db", SIX.slice(0, 2));
+    expect(ids(ask(w).endpoints)).toEqual(SIX);
+
+    await w.list("slow", SIX);
+    ask(w, "slow");
+    for (const count of [5, 4, 3, 2, 1, 0]) {
+      await w.clock.advance(61_000);
+      await w.list("slow", SIX.slice(0, count));
+      expect(ids(ask(w, "slow").endpoints)).toEqual(SIX.slice(0, count));
+    }
+  });
+
+  it("renames its members, which stay where they were: nothing is held", async () => {
+    const w = await started();
+    const at = (id: string, n: number) =>
+      serviceChange("home", id, "db", {
+        address: `10.9.0.${n}`,
+        port: 7000,
+        origin: { source: "zookeeper", authority: "second-hand" },
+      });
+    await w.directory.write([1, 2, 3, 4].map((n) => at(`member_${n}`, n)));
+    ask(w);
+    await w.directory.write([
+      ...[1, 2, 3, 4].map((n) => goneChange("home", `member_${n}`)),
+      ...[1, 2, 3, 4].map((n) => at(`member_${n + 10}`, n)),
+    ]);
+    expect(ids(ask(w).endpoints)).toEqual(["member_11", "member_12", "member_13", "member_14"]);
+    expect(ask(w).held).toBeUndefined();
+  });
+
+  it("is held only from the threshold on, and thresholds are the service's own", async () => {
+    const w = await started({
+      guard: { ...defaultSettings.guard, perService: { Pair: { minInstances: 2 }, off: { minInstances: 1_000 } } },
+    });
+    for (const name of ["two", "pair", "off"])
+      await w.list(name, name === "off" ? SIX.map((id) => `${id}0`) : ["m1", "m2"]);
+    for (const name of ["two", "pair", "off"]) {
+      ask(w, name);
+      for (const { instance } of w.directory.view().residents(name))
+        await w.directory.write([goneChange("home", instance.id)]);
+    }
+    expect(ask(w, "two").endpoints).toEqual([]);
+    expect(heldIds(ask(w, "pair").endpoints)).toEqual(["m1", "m2"]);
+    expect(ask(w, "off").endpoints).toEqual([]);
+  });
+
+  it("loses exactly half: that is no sharp drop", async () => {
+    const w = await started();
+    await w.list("db", SIX);
+    ask(w);
+    await w.list("db", ["m1", "m2", "m3"]);
+    expect(ids(ask(w).endpoints)).toEqual(["m1", "m2", "m3"]);
+  });
+
+  it("keeps tags, labels and passing apart in what is held", async () => {
+    const w = await started();
+    await w.list("db", SIX, { more: { tags: ["Blue"], labels: { zone: "a" } } });
+    await w.directory.write([checkChange("home", "c2", "warning", { serviceId: "m2" })]);
+    ask(w);
+    await w.list("db", []);
+    expect(ids(w.lookup.resolveNow({ service: "DB", tags: ["blue"] }).endpoints)).toEqual(SIX);
+    expect(w.lookup.resolveNow({ service: "db", tags: ["green"] }).endpoints).toEqual([]);
+    expect(w.lookup.resolveNow({ service: "db", labels: { zone: "b" } }).endpoints).toEqual([]);
+    expect(ids(w.lookup.resolveNow({ service: "db", health: "passing" }).endpoints)).toEqual(
+      SIX.filter((id) => id !== "m2"),
+    );
+  });
+});
+
+describe("what is gone for certain goes at once", () => {
+  it("a first-hand list's drop", async () => {
+    const w = await started();
+    await w.list("web", SIX, { authority: "first-hand" });
+    expect(ids(ask(w, "web").endpoints)).toEqual(SIX);
+    await w.list("web", ["m1"], { authority: "first-hand" });
+    expect(ids(ask(w, "web").endpoints)).toEqual(["m1"]);
+    await w.list("web", [], { authority: "first-hand" });
+    expect(ask(w, "web")).toMatchObject({ endpoints: [], known: false });
+  });
+
+  it("what said so itself: a goodbye, a deregistration, a drain, a maintenance, another name", async () => {
+    const w = await started();
+    await w.list("db", SIX);
+    ask(w);
+    const why = (code: "goodbye" | "deregistered") => ({ code, text: "said so", confirmed: true });
+    await w.directory.write([
+      goneChange("home", "m1", why("goodbye")),
+      goneChange("home", "m2", why("deregistered")),
+      serviceChange("home", "m3", "db", { draining: true, origin: { source: "zookeeper", authority: "second-hand" } }),
+      checkChange("home", "_service_maintenance:m4", "critical", { serviceId: "m4" }),
+      serviceChange("home", "m5", "other", { origin: { source: "zookeeper", authority: "second-hand" } }),
+    ]);
+    expect(ids(ask(w).endpoints)).toEqual(["m6"]);
+    expect(w.lookup.held()).toEqual([]);
+  });
+
+  it("a failing probe", async () => {
+    const w = await started();
+    await w.list("db", SIX);
+    ask(w);
+    await w.directory.write(SIX.slice(1).map((id) => checkChange("home", `c-${id}`, "critical", { serviceId: id })));
+    expect(ids(ask(w).endpoints)).toEqual(["m1"]);
+  });
+
+  it("a first-hand instance of another host that its own agent took away, with or without a word", async () => {
+    const w = await started();
+    await w.directory.write([
+      nodeChange("far", "10.2.0.1"),
+      ...SIX.map((id) => serviceChange("far", id, "web", { port: 80 })),
+    ]);
+    ask(w, "web");
+    await w.directory.write(SIX.map((id) => goneChange("far", id)));
+    expect(ask(w, "web").endpoints).toEqual([]);
+  });
+});
+
+describe("hearsay about hosts", () => {
+  async function threeHosts(): Promise<World> {
+    const w = await started();
+    for (const host of ["a", "b", "c"])
+      await w.directory.write([
+        nodeChange(host, `10.2.0.${host.charCodeAt(0)}`),
+        aliveChange(host, true),
+        serviceChange(host, `web-${host}`, "web", { port: 80 }),
+      ]);
+    ask(w, "web");
+    return w;
+  }
+  const kill = (w: World, ...hosts: string[]) => w.directory.write(hosts.map((host) => aliveChange(host, false)));
+
+  it("one of three hosts is not heard of: its instance goes at once", async () => {
+    const w = await threeHosts();
+    await kill(w, "a");
+    expect(ids(ask(w, "web").endpoints)).toEqual(["web-b", "web-c"]);
+  });
+
+  it("two of three at once are held, and a probe's word ends the hold for its own instance only", async () => {
+    const w = await threeHosts();
+    await kill(w, "a", "b");
+    const answer = ask(w, "web");
+    expect(ids(answer.endpoints)).toEqual(["web-a", "web-b", "web-c"]);
+    expect(heldIds(answer.endpoints)).toEqual(["web-a", "web-b"]);
+    expect(answer.held?.text).toContain('node "a" is not heard of');
+    // The endpoint shows what is recorded: critical.
+    expect(answer.endpoints.find(({ held }) => held)?.resident.checks[0]?.status).toBe("critical");
+    await w.directory.write([checkChange("a", "probe", "critical", { serviceId: "web-a", output: "refused" })]);
+    expect(ids(ask(w, "web").endpoints)).toEqual(["web-b", "web-c"]);
+    expect(heldIds(ask(w, "web").endpoints)).toEqual(["web-b"]);
+    await w.directory.write([aliveChange("b", true)]);
+    expect(ask(w, "web").held).toBeUndefined();
+    expect(ids(ask(w, "web").endpoints)).toEqual(["web-b", "web-c"]);
+  });
+
+  it("this host's own liveness is no hearsay", async () => {
+    const w = await started();
+    await w.directory.write([aliveChange("home", true), ...SIX.map((id) => serviceChange("home", id, "web"))]);
+    ask(w, "web");
+    await w.directory.write([aliveChange("home", false)]);
+    expect(ask(w, "web").endpoints).toEqual([]);
+  });
+
+  it("a reaped host, and a store that lost everything without a word", async () => {
+    const w = await threeHosts();
+    await w.directory.write([
+      {
+        op: "delete",
+        table: "node",
+        key: "a",
+        why: { code: "reaped", text: "not heard of for 72 h", confirmed: false, atMs: 0 },
+      },
+      {
+        op: "delete",
+        table: "node",
+        key: "b",
+        why: { code: "reaped", text: "not heard of for 72 h", confirmed: false, atMs: 0 },
+      },
+    ]);
+    expect(heldIds(ask(w, "web").endpoints)).toEqual(["web-a", "web-b"]);
+
+    const wiped = await threeHosts();
+    wiped.directory.lose(() => false);
+    expect(heldIds(ask(wiped, "web").endpoints)).toEqual(["web-a", "web-b", "web-c"]);
+  });
+
+  it("a node that left of its own accord is gone", async () => {
+    const w = await threeHosts();
+    await w.directory.write(
+      ["a", "b"].map((key) => ({
+        op: "delete" as const,
+        table: "node" as const,
+        key,
+        why: { code: "deregistered" as const, text: "left", confirmed: true, atMs: 0 },
+      })),
+    );
+    expect(ids(ask(w, "web").endpoints)).toEqual(["web-c"]);
+  });
+});
+
+describe("ending a hold", () => {
+  async function holding(): Promise<World> {
+    const w = await started();
+    await w.list("db", SIX);
+    ask(w);
+    await w.list("db", []);
+    expect(ids(ask(w).endpoints)).toEqual(SIX);
+    return w;
+  }
+
+  it("a refused connection confirms one loss and frees no other", async () => {
+    const w = await holding();
+    w.lookup.confirmLost("DB", "10.9.0.3", 7003);
+    expect(ids(ask(w).endpoints)).toEqual(["m1", "m2", "m4", "m5", "m6"]);
+    w.lookup.confirmLost("db", "10.9.0.4", 9);
+    expect(ids(ask(w).endpoints)).toEqual(["m1", "m2", "m4", "m5", "m6"]);
+    for (const n of [1, 2, 4, 5]) w.lookup.confirmLost("db", `10.9.0.${n}`, 7000 + n);
+    expect(ids(ask(w).endpoints)).toEqual(["m6"]);
+    w.lookup.confirmLost("db", "10.9.0.6", 7006);
+    expect(ask(w)).toMatchObject({ endpoints: [], known: false });
+    expect(w.lookup.held()).toEqual([]);
+  });
+
+  it("a refused connection to what is listed changes nothing", async () => {
+    const w = await started();
+    await w.list("db", SIX);
+    ask(w);
+    w.lookup.confirmLost("db", "10.9.0.1", 7001);
+    expect(ids(ask(w).endpoints)).toEqual(SIX);
+  });
+
+  it("by hand, once", async () => {
+    const w = await holding();
+    expect(w.lookup.release("nothing")).toBe(false);
+    expect(w.lookup.release("DB")).toBe(true);
+    expect(ask(w).endpoints).toEqual([]);
+    expect(w.lookup.release("db")).toBe(false);
+  });
+
+  it("wakes a follower", async () => {
+    const w = await holding();
+    const stop = new AbortController();
+    const seen: number[] = [];
+    const done = (async () => {
+      for await (const answer of w.lookup.follow({ service: "db" }, stop.signal)) seen.push(answer.endpoints.length);
+    })();
+    await w.clock.settle();
+    w.lookup.confirmLost("db", "10.9.0.3", 7003);
+    await w.clock.settle();
+    await w.clock.advance(600_000);
+    expect(seen).toEqual([6, 5, 0]);
+    stop.abort();
+    await done;
+  });
+
+  it("does not make the memory grow: what is forgotten is forgotten", async () => {
+    const w = await started();
+    await w.list("db", SIX);
+    ask(w);
+    await w.list("db", ["m1", "m2", "m3"]);
+    ask(w);
+    const before = w.clock.timers;
+    await w.clock.advance(61_000);
+    await w.list("db", ["m1"]);
+    // Two of three went, the other three are no longer counted.
+    expect(ask(w).held?.text).toContain("2 of 3");
+    expect(before).toBeGreaterThan(0);
+  });
+});
+
+describe("the panic threshold", () => {
+  it("answers with all that are meant to serve when too few are healthy", async () => {
+    const w = await started({ guard: { ...defaultSettings.guard, perService: { web: { panicPercent: 50 } } } });
+    await w.directory.write(
+      SIX.map((id, i) => serviceChange("home", id, "web", { port: i + 1, draining: id === "m6" })),
+    );
+    const fail = (id: string) => w.directory.write([checkChange("home", `c-${id}`, "critical", { serviceId: id })]);
+    await fail("m1");
+    await fail("m2");
+    expect(ids(ask(w, "web").endpoints)).toEqual(["m3", "m4", "m5"]);
+    await fail("m3");
+    const answer = ask(w, "web");
+    expect(ids(answer.endpoints)).toEqual(["m1", "m2", "m3", "m4", "m5"]);
+    expect(answer.panic).toBe(true);
+    expect(answer.endpoints.every(({ weight }) => weight === 1)).toBe(true);
+    expect(w.lookup.explain({ service: "web" }).find(({ resident }) => resident.instance.id === "m1")).toMatchObject({
+      included: true,
+      text: expect.stringContaining("panic threshold"),
+    });
+  });
+
+  it("is off unless set", async () => {
+    const w = await started();
+    await w.directory.write([
+      serviceChange("home", "x", "web"),
+      checkChange("home", "c", "critical", { serviceId: "x" }),
+    ]);
+    expect(ask(w, "web")).toMatchObject({ endpoints: [], known: true });
+  });
+});
