@@ -1,0 +1,418 @@
+// The only file that knows everybody: builds the ground, joins the parts, starts and stops them.
+import { join } from "node:path";
+import { createAgent, type RunningAgent } from "./agent/agent.ts";
+import { builtInProbes } from "./agent/checks/index.ts";
+import { type Clock, systemClock } from "./base/clock.ts";
+import { type Disk, systemDisk } from "./base/disk.ts";
+import { type Durable, memoryDurable, openDurable } from "./base/durable.ts";
+import { messageOf, TrilithError } from "./base/error.ts";
+import { createHttp, type Handler, type Http } from "./base/http.ts";
+import { type Log, silentLog } from "./base/log.ts";
+import { createMetrics } from "./base/metrics.ts";
+import { hostPort, type Net, systemNet } from "./base/net.ts";
+import { type Processes, systemProcesses } from "./base/process.ts";
+import { jitter, type Random, systemRandom } from "./base/random.ts";
+import { packageVersion } from "./base/terminal.ts";
+import type { Agent } from "./contracts/agent.ts";
+import type { Directory } from "./contracts/directory.ts";
+import type { Ground, Self, SourceState } from "./contracts/ground.ts";
+import type { Kv } from "./contracts/kv.ts";
+import type { Lookup } from "./contracts/lookup.ts";
+import type { Probe } from "./contracts/probe.ts";
+import type { Part, Route } from "./contracts/protocol.ts";
+import { defaultSettings, type Settings } from "./contracts/settings.ts";
+import type { Source } from "./contracts/source.ts";
+import type { Storage } from "./contracts/storage.ts";
+import { createKv } from "./directory/kv.ts";
+import { createDirectory, type LocalDirectory } from "./directory/local.ts";
+import { lmdbStorage } from "./directory/storage/lmdb.ts";
+import { memoryStorage } from "./directory/storage/memory.ts";
+import { createLookup, type RunningLookup } from "./lookup/lookup.ts";
+import { protocols } from "./protocols/index.ts";
+
+/** The machine an agent runs on; tests bring their own pieces. */
+export interface TrilithOptions {
+  readonly log?: Log;
+  readonly clock?: Clock;
+  readonly random?: Random;
+  readonly disk?: Disk;
+  readonly net?: Net;
+  readonly http?: Http & { close(): Promise<void> };
+  readonly processes?: Processes;
+}
+
+/** An agent in this process. */
+export interface Trilith {
+  readonly self: Self;
+  readonly settings: Settings;
+  readonly directory: Directory;
+  readonly agent: Agent;
+  readonly lookup: Lookup;
+  readonly kv: Kv;
+  /** What was accepted at start without having an effect, and other things worth a look. */
+  readonly warnings: readonly string[];
+  sources(): readonly SourceState[];
+  /** Starts once. @throws TrilithError and leaves nothing behind when a part cannot start */
+  start(): Promise<void>;
+  /** Has every part read its files again. */
+  reload(): Promise<void>;
+  /** Resolves when somebody asked the agent to stop (a leave over HTTP) or the signal is aborted. */
+  stopped(signal?: AbortSignal): Promise<void>;
+  /** Stops once; afterwards every port, timer, file and socket is released. */
+  stop(): Promise<void>;
+}
+
+/** What has to be undone, in reverse order, when the agent stops or a start fails half-way. */
+class Undo {
+  readonly #steps: { readonly what: string; readonly run: () => Promise<void> | void }[] = [];
+
+  push(what: string, run: () => Promise<void> | void): void {
+    this.#steps.push({ what, run });
+  }
+
+  async all(log: Log): Promise<void> {
+    for (let step = this.#steps.pop(); step !== undefined; step = this.#steps.pop()) {
+      try {
+        await step.run();
+      } catch (error) {
+        log.error(`could not stop ${step.what}`, { error: messageOf(error) });
+      }
+    }
+  }
+}
+
+/** Builds an agent; nothing starts, no file is touched and no port opened before `start`. */
+export function createTrilith(given: Partial<Settings> = {}, options: TrilithOptions = {}): Trilith {
+  const settings: Settings = { ...defaultSettings, ...given };
+  checkSettings(settings);
+  return new Joined(settings, options);
+}
+
+function checkSettings(settings: Settings): void {
+  const wrong = (what: string): never => {
+    throw new TrilithError("invalid", what);
+  };
+  if (!settings.dev && settings.storage !== "memory" && settings.dataDir === undefined)
+    wrong("a data folder is needed (dataDir, --data-dir), or dev (--dev) to keep nothing");
+  if (settings.storage === "etcd" && (settings.etcd?.endpoints.length ?? 0) === 0)
+    wrong("storage etcd needs the members' URLs (etcd.endpoints, --etcd)");
+  for (const [what, text] of [
+    ["node", settings.node ?? "x"],
+    ["datacenter", settings.datacenter],
+  ] as const)
+    if (text === "" || /[\u0000-\u0020/]/.test(text))
+      wrong(`${what} "${text}": expected a name without blanks, slashes and control characters`);
+  if (!/^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$/.test(settings.domain))
+    wrong(`domain "${settings.domain}": expected a DNS name such as "consul"`);
+  if (!Number.isInteger(settings.httpPort) || settings.httpPort < -1 || settings.httpPort > 65_535)
+    wrong(`HTTP port ${settings.httpPort}: expected a port from 0 to 65535, or -1 for none`);
+}
+
+/** What exists between start and stop. */
+interface Built {
+  readonly self: Self;
+  readonly directory: LocalDirectory;
+  readonly agent: RunningAgent;
+  readonly lookup: RunningLookup;
+  readonly kv: Kv;
+}
+
+/** The parts, joined. */
+class Joined implements Trilith {
+  readonly settings: Settings;
+  readonly warnings: string[];
+  readonly #machine: Required<TrilithOptions>;
+  readonly #undo = new Undo();
+  readonly #listening = new Map<string, string>();
+  readonly #stop = new AbortController();
+  readonly #parts: Part[] = [];
+  readonly #probes = new Map<string, Probe>();
+  #started: Promise<void> | undefined;
+  #stopped: Promise<void> | undefined;
+  #built: Built | undefined;
+  #tailscaled: SourceState | undefined;
+
+  constructor(settings: Settings, options: TrilithOptions) {
+    this.settings = settings;
+    this.warnings = settings.ignored.map((key) => `${key} is accepted and has no effect here`);
+    const http = createHttp();
+    if (options.http === undefined) this.#undo.push("HTTP clients", () => http.close());
+    this.#machine = {
+      log: silentLog,
+      clock: systemClock,
+      random: systemRandom,
+      disk: systemDisk,
+      net: systemNet,
+      http,
+      processes: systemProcesses,
+      ...options,
+    };
+  }
+
+  get self(): Self {
+    return this.#whole.self;
+  }
+  get directory(): Directory {
+    return this.#whole.directory;
+  }
+  get agent(): Agent {
+    return this.#whole.agent;
+  }
+  get lookup(): Lookup {
+    return this.#whole.lookup;
+  }
+  get kv(): Kv {
+    return this.#whole.kv;
+  }
+  get #whole(): Built {
+    if (this.#built === undefined) throw new TrilithError("stopped", "the agent has not been started");
+    return this.#built;
+  }
+
+  sources(): readonly SourceState[] {
+    const states = this.#parts.flatMap(({ source }) =>
+      source === undefined ? [] : [{ name: source.name, ...source.state() }],
+    );
+    return this.#tailscaled === undefined ? states : [...states, this.#tailscaled];
+  }
+
+  start(): Promise<void> {
+    if (this.#stopped !== undefined) return Promise.reject(new TrilithError("stopped", "the agent has been stopped"));
+    this.#started ??= this.#build().catch(async (error: unknown) => {
+      await this.stop();
+      throw error;
+    });
+    return this.#started;
+  }
+
+  async #build(): Promise<void> {
+    const { settings } = this;
+    const { log, clock, random, disk, net, http, processes } = this.#machine;
+    const metrics = createMetrics();
+    const durable =
+      settings.dev || settings.dataDir === undefined ? memoryDurable() : await openDurable(settings.dataDir);
+    this.#undo.push("the data folder", () => durable.close());
+    const self = await this.#self(durable);
+
+    const storage = await this.#storage(durable);
+    const directory = createDirectory(storage, { clock, random, log, metrics });
+    this.#undo.push("the directory", () => directory.stop());
+    await directory.start();
+
+    for (const probe of builtInProbes({ http, net, processes })) this.#probes.set(probe.kind, probe);
+    const agent = createAgent({
+      directory,
+      durable,
+      clock,
+      random,
+      log,
+      metrics,
+      probes: this.#probes,
+      settings,
+      self,
+      shared: storage.shared,
+    });
+    const lookup = createLookup({
+      directory,
+      agent,
+      clock,
+      random,
+      log,
+      metrics,
+      durable,
+      guard: settings.guard,
+      node: self.node,
+      datacenter: settings.datacenter,
+      interfaces: () => net.interfaces(),
+      shared: storage.shared,
+      sources: () => this.sources(),
+      upstreams: () => this.#parts.flatMap(({ upstream }) => upstream ?? []),
+    });
+    const kv = createKv(directory, clock);
+    this.#built = { self, directory, agent, lookup, kv };
+
+    const ground: Ground = {
+      clock,
+      random,
+      log,
+      disk,
+      net,
+      http,
+      processes,
+      metrics,
+      directory,
+      kv,
+      agent,
+      lookup,
+      self,
+      probes: this.#probes,
+      sources: () => this.sources(),
+      control: { reload: () => this.reload(), stop: () => this.#stop.abort() },
+    };
+    for (const protocol of protocols) {
+      const part = await protocol.install(this.#rawConfig(protocol.name), ground);
+      if (part === undefined) continue;
+      this.#parts.push(part);
+      for (const probe of part.probes ?? []) this.#probes.set(probe.kind, probe);
+    }
+
+    await lookup.start();
+    this.#undo.push("the lookup", () => lookup.stop());
+    await agent.start();
+    this.#undo.push("the agent", () => agent.stop());
+    await this.#listen(http);
+    this.#watch(agent, log);
+    this.#tailscaled = await tailscaledState(disk);
+  }
+
+  /** The store that the settings name; etcd's client is loaded only when it is meant. */
+  async #storage(durable: Durable): Promise<Storage> {
+    const { settings } = this;
+    const { clock, random, disk, log } = this.#machine;
+    if (settings.storage === "etcd" && settings.etcd !== undefined) {
+      const { createEtcdStorage } = await import("./directory/storage/etcd.ts");
+      return await createEtcdStorage(settings.etcd, { clock, random, disk, log: log.part("etcd") });
+    }
+    return settings.dev || settings.storage === "memory" ? memoryStorage() : lmdbStorage(durable);
+  }
+
+  /** Who this agent is. The node's ID is made once and kept in the data folder. */
+  async #self(durable: Durable): Promise<Self> {
+    const { settings } = this;
+    const { clock, random, net, processes } = this.#machine;
+    const kept = durable.get("self", "node-id");
+    const nodeId = settings.nodeId ?? (kept === undefined ? random.uuid() : Buffer.from(kept).toString("utf8"));
+    if (kept === undefined || Buffer.from(kept).toString("utf8") !== nodeId)
+      await durable.write([{ table: "self", key: "node-id", value: Buffer.from(nodeId) }]);
+    const node = settings.node ?? (processes.hostname().split(".")[0] || "localhost");
+    return {
+      version: packageVersion(),
+      node,
+      nodeId,
+      datacenter: settings.datacenter,
+      domain: settings.domain.toLowerCase(),
+      advertiseAddress: settings.advertiseAddress ?? ownAddress(settings, net),
+      bindAddress: settings.bindAddress,
+      startedAtMs: clock.now(),
+      dev: settings.dev,
+      compat: settings.compat,
+      scripts: settings.scripts,
+      listening: this.#listening,
+    };
+  }
+
+  #rawConfig(name: string): unknown {
+    const raw = this.settings.protocols[name];
+    if (name !== "file" || raw === false || this.settings.dataDir === undefined || this.settings.dev) return raw;
+    // A folder to drop service files into is there without being asked for.
+    const given = (raw ?? {}) as { readonly paths?: readonly string[] };
+    return { ...given, paths: [join(this.settings.dataDir, "services.d"), ...(given.paths ?? [])] };
+  }
+
+  async #listen(http: Http): Promise<void> {
+    for (const listener of this.#parts.flatMap(({ listeners }) => listeners ?? [])) {
+      this.#undo.push(listener.name, () => listener.stop());
+      this.#listening.set(listener.name, await listener.start());
+    }
+    const routes = this.#parts.flatMap((part) => part.routes ?? []);
+    if (this.settings.httpPort < 0 || routes.length === 0) return;
+    const handle = mount(routes);
+    for (const host of this.settings.clientAddress.split(/[\s,]+/)) {
+      const at = host.startsWith("unix://")
+        ? { path: host.slice("unix://".length) }
+        : { host, port: this.settings.httpPort };
+      const server = await http.serve(at, handle);
+      this.#undo.push("HTTP", () => server.close());
+      if (!this.#listening.has("http"))
+        this.#listening.set("http", "path" in at ? host : hostPort(server.host, server.port));
+    }
+  }
+
+  /** Carries every source's lists to the agent, for ever. A source that breaks is started again, later and later. */
+  #watch(agent: Agent, log: Log): void {
+    const stop = new AbortController();
+    const running = this.#parts.flatMap(({ source }) =>
+      source === undefined ? [] : [this.#carry(source, agent, log, stop.signal)],
+    );
+    this.#undo.push("the sources", async () => {
+      stop.abort(new TrilithError("stopped", "the agent is stopping"));
+      await Promise.all(running);
+    });
+  }
+
+  async #carry(source: Source, agent: Agent, log: Log, signal: AbortSignal): Promise<void> {
+    const { clock, random } = this.#machine;
+    for (let pauseMs = 100; !signal.aborted; pauseMs = Math.min(pauseMs * 2, 30_000)) {
+      try {
+        for await (const list of source.watch(signal)) {
+          await agent.adopt(source.name, list);
+          pauseMs = 100;
+        }
+      } catch (error) {
+        if (signal.aborted) return;
+        log.error(`source ${source.name} broke and is started again`, { error: messageOf(error) });
+      }
+      await clock.sleep(jitter(pauseMs, 0.2, random), signal).catch(() => {});
+    }
+  }
+
+  async reload(): Promise<void> {
+    const { log } = this.#machine;
+    log.info("reading files again");
+    for (const part of this.#parts) {
+      try {
+        await part.reload?.();
+      } catch (error) {
+        log.error("could not read everything again", { error: messageOf(error) });
+      }
+    }
+  }
+
+  stopped(signal?: AbortSignal): Promise<void> {
+    const either = signal === undefined ? this.#stop.signal : AbortSignal.any([signal, this.#stop.signal]);
+    if (either.aborted) return Promise.resolve();
+    return new Promise((resolve) => either.addEventListener("abort", () => resolve(), { once: true }));
+  }
+
+  stop(): Promise<void> {
+    this.#stopped ??= this.#undo.all(this.#machine.log);
+    this.#stop.abort();
+    return this.#stopped;
+  }
+}
+
+/** One handler for all routes; the longest prefix wins. */
+function mount(routes: readonly Route[]): Handler {
+  const ordered = routes.toSorted((a, b) => b.prefix.length - a.prefix.length);
+  return (request, response) => {
+    const path = request.url ?? "/";
+    const route = ordered.find(({ prefix }) => path.startsWith(prefix));
+    if (route !== undefined) return route.handle(request, response);
+    response.writeHead(404, { "content-type": "text/plain" }).end(`there is nothing at ${path}\n`);
+  };
+}
+
+const LOOPBACK = /^(127\.|::1$|localhost$|unix:)/;
+
+/** The address other hosts reach this one at: loopback while nothing here speaks to other hosts, else the first of this host's own. */
+function ownAddress(settings: Settings, net: Net): string {
+  const { bindAddress, clientAddress } = settings;
+  const wildcard = /^(0\.0\.0\.0|::)$/.test(bindAddress);
+  const alone = settings.storage !== "etcd" && LOOPBACK.test(clientAddress);
+  if (!wildcard && (!LOOPBACK.test(bindAddress) || alone)) return bindAddress;
+  const outside = net
+    .interfaces()
+    .filter(({ internal, address }) => !internal && !address.startsWith("fe80:") && !address.startsWith("169.254."));
+  return (outside.find(({ family }) => family === 4) ?? outside[0])?.address ?? "127.0.0.1";
+}
+
+/** Whether a tailnet is at hand; part 4 speaks on it. */
+async function tailscaledState(disk: Disk): Promise<SourceState> {
+  const socket = "/var/run/tailscale/tailscaled.sock";
+  const found = (await disk.info(socket).catch(() => undefined)) !== undefined;
+  return {
+    name: "tailscaled",
+    ok: found,
+    text: found ? `${socket} is there; services of the tailnet are not read yet` : `not found (${socket})`,
+  };
+}
