@@ -1,0 +1,517 @@
+// The tables of the directory in memory: copy-on-write trees with the indexes that make reads cheap, and the frozen views on them.
+import sortedBtree from "sorted-btree";
+import type { View } from "../contracts/directory.ts";
+import type { Row } from "../contracts/storage.ts";
+import type { Resident } from "../model/instance.ts";
+import { compareUtf8 } from "../model/order.ts";
+import {
+  type Entry,
+  GRAVE_FLOOR,
+  type Index,
+  keyOf,
+  type Scope,
+  scope,
+  type Table,
+  type Tables as TableTypes,
+} from "../model/record.ts";
+
+type Tree<V> = InstanceType<typeof sortedBtree.default<string, V>>;
+// Node hands out the CommonJS module as it is, bundlers and test runners already unwrap its default export.
+const BTree = sortedBtree.default ?? (sortedBtree as unknown as typeof sortedBtree.default);
+const tree = <V>(): Tree<V> => new BTree<string, V>(undefined, compareUtf8);
+
+/** Which scopes moved, and to where. */
+export type Touched = ReadonlyMap<Scope, Index>;
+
+/** A service name in use. Replaced whenever something of the service changes, so that what is worked out from it may be kept. */
+interface Slot {
+  readonly name: string;
+  residents: readonly Resident[] | undefined;
+}
+
+const NUL = "\u0000";
+const NO_RESIDENTS: readonly Resident[] = Object.freeze([]);
+export const TABLES: readonly Table[] = ["kv", "session", "alive", "service", "check", "node", "grave"];
+
+/** Puts an entry together. */
+export function entryOf<T extends Table>(value: TableTypes[T], createIndex: Index, modifyIndex: Index): Entry<T> {
+  return Object.freeze({ ...value, createIndex, modifyIndex }) as unknown as Entry<T>;
+}
+
+/** The part of a service's or check's key that names its node. */
+export function nodeKeyOf(key: string): string {
+  return key.slice(0, key.indexOf(NUL));
+}
+
+/** One spelling per IP address; undefined for host names. */
+function ipKey(host: string): string | undefined {
+  if (host.includes(":")) {
+    try {
+      return new URL(`http://[${host.split("%", 1)[0]}]/`).hostname;
+    } catch {
+      return undefined;
+    }
+  }
+  return /^\d{1,3}(\.\d{1,3}){3}$/.test(host) ? host : undefined;
+}
+
+function addressKeys(entry: Entry<"service">): Set<string> {
+  const keys = new Set<string>();
+  for (const host of [entry.address, ...(entry.addresses ?? []).map((address) => address.host)]) {
+    const ip = host === "" ? undefined : ipKey(host);
+    if (ip !== undefined) keys.add(ip);
+  }
+  return keys;
+}
+
+function sameList(a: readonly string[], b: readonly string[]): boolean {
+  return a.length === b.length && a.every((item, i) => item === b[i]);
+}
+
+/** Everything the directory holds, at one point of the line. Changes only by `apply`; `clone` costs next to nothing. */
+export class Tables {
+  index: Index = 1;
+  /** What was removed up to here is not remembered one by one any more. */
+  floor: Index = 0;
+  readonly #trees: { readonly [T in Table]: Tree<Entry<T>> };
+  /** service name, service key → instance. */
+  readonly #byService: Tree<Entry<"service">>;
+  /** node, service id ("" for the node itself), check id → check. */
+  readonly #byOwner: Tree<Entry<"check">>;
+  /** IP address, "n" or "s", key of the node or service. */
+  readonly #byAddress: Tree<true>;
+  readonly #slots: Tree<Slot>;
+  /** The last change per scope. Keys that exist speak for themselves and have no stamp. */
+  readonly #stamps: Tree<Index>;
+  /** What `at` found for tree scopes; belongs to this state of the keys. */
+  #treeMemo = new Map<string, Index>();
+  /** Residents by lower-case name as asked of this very state. */
+  readonly #asked = new Map<string, readonly Resident[]>();
+
+  constructor(from?: Tables) {
+    if (from === undefined) {
+      this.#trees = {
+        node: tree(),
+        service: tree(),
+        check: tree(),
+        kv: tree(),
+        session: tree(),
+        alive: tree(),
+        grave: tree(),
+      };
+      this.#byService = tree();
+      this.#byOwner = tree();
+      this.#byAddress = tree();
+      this.#slots = tree();
+      this.#stamps = tree();
+      return;
+    }
+    this.index = from.index;
+    this.floor = from.floor;
+    const trees = from.#trees;
+    this.#trees = {
+      node: trees.node.clone(),
+      service: trees.service.clone(),
+      check: trees.check.clone(),
+      kv: trees.kv.clone(),
+      session: trees.session.clone(),
+      alive: trees.alive.clone(),
+      grave: trees.grave.clone(),
+    };
+    this.#byService = from.#byService.clone();
+    this.#byOwner = from.#byOwner.clone();
+    this.#byAddress = from.#byAddress.clone();
+    this.#slots = from.#slots.clone();
+    this.#stamps = from.#stamps.clone();
+    this.#treeMemo = from.#treeMemo;
+  }
+
+  /** The state of this moment, untouched by what is applied to this one later. */
+  clone(): Tables {
+    return new Tables(this);
+  }
+
+  /** Tables made of a whole content. */
+  static from(rows: Iterable<Row>, index: Index): Tables {
+    const byTable = new Map<Table, Row[]>(TABLES.map((table) => [table, []]));
+    for (const row of rows) if (row.value !== undefined) byTable.get(row.table)?.push(row);
+    const tables = new Tables();
+    // In the order of TABLES, so that a node finds its services, and a check its service, when it says which scopes it speaks for.
+    tables.apply([...byTable.values()].flat(), index);
+    // A service's name and tags belong to what is told of its checks; when it last changed them is not known any more.
+    for (const check of tables.list("check")) {
+      const service =
+        check.serviceId === "" ? undefined : tables.get("service", keyOf.service(check.node, check.serviceId));
+      if (service === undefined) continue;
+      tables.#stamp(scope.checksOf(service.name), service.modifyIndex);
+      tables.#stamp("checks", service.modifyIndex);
+    }
+    return tables;
+  }
+
+  /**
+   * Takes over rows, which stand in the order of their indexes, and tells which scopes moved. A put that is there already (same
+   * modifyIndex) and a removal of what is not there touch nothing by themselves.
+   */
+  apply(rows: Iterable<Row>, index: Index): Touched {
+    const touched = new Map<Scope, Index>();
+    let kvMoved = false;
+    for (const row of rows) {
+      const before = this.get(row.table, row.key);
+      if (row.value === undefined ? before === undefined : before?.modifyIndex === row.modifyIndex) continue;
+      const scopes = new Set<Scope>();
+      if (before !== undefined) {
+        for (const each of this.scopesOf(row.table, row.key, before)) scopes.add(each);
+        this.#unlink(row.table, row.key, before);
+      }
+      if (row.value !== undefined) {
+        const entry = entryOf(row.value, row.createIndex, row.modifyIndex);
+        this.#link(row.table, row.key, entry);
+        for (const each of this.scopesOf(row.table, row.key, entry)) scopes.add(each);
+        if (row.table === "service")
+          this.#spareChecks(before as Entry<"service"> | undefined, entry as Entry<"service">, scopes);
+      }
+      if (row.table === "grave") this.#takeGrave(row, before as Entry<"grave"> | undefined, scopes);
+      if (row.table === "kv" || row.table === "grave") kvMoved = true;
+      for (const each of scopes) {
+        if ((touched.get(each) ?? 0) < row.modifyIndex) touched.set(each, row.modifyIndex);
+        if (each.startsWith("kv:") && this.#trees.kv.has(each.slice(3))) continue;
+        this.#stamp(each, row.modifyIndex);
+      }
+    }
+    for (const each of touched.keys()) if (each.startsWith("service:")) this.#renewSlot(each.slice("service:".length));
+    if (kvMoved) this.#treeMemo = new Map();
+    this.#asked.clear();
+    if (index > this.index) this.index = index;
+    return touched;
+  }
+
+  /** Takes over the stamps of an older state of the same line, so that no scope goes back. `moved` scopes end above where they were. */
+  inherit(older: Tables, moved: Iterable<Scope>): Touched {
+    for (const [name, at] of older.#stamps.entries()) this.#stamp(name as Scope, at);
+    if (older.floor > this.floor) this.floor = older.floor;
+    const touched = new Map<Scope, Index>();
+    for (const each of moved) {
+      // Whatever moved did so after the older state, even where nothing tells any more when.
+      if (this.at(each) <= older.index) this.#stamp(each, this.index);
+      touched.set(each, this.at(each));
+    }
+    this.#treeMemo = new Map();
+    return touched;
+  }
+
+  /** The scopes for which a record speaks: those that move when it comes, changes or goes. */
+  scopesOf<T extends Table>(table: T, key: string, entry: TableTypes[T]): Scope[] {
+    switch (table) {
+      case "node": {
+        const scopes: Scope[] = ["nodes", scope.node(key)];
+        for (const service of this.list("service", key + NUL))
+          scopes.push(scope.service(service.name), scope.instances(service.name));
+        return scopes;
+      }
+      case "service": {
+        const { name, node, id } = entry as TableTypes["service"];
+        const scopes: Scope[] = ["services", scope.node(node), scope.service(name), scope.instances(name)];
+        if (this.#hasChecks(node, id)) scopes.push("checks", scope.checksOf(name));
+        return scopes;
+      }
+      case "check": {
+        const { node, serviceId } = entry as TableTypes["check"];
+        return ["checks", scope.node(node), ...this.scopesOfOwner(node, serviceId)];
+      }
+      case "kv":
+        return [scope.kv(key)];
+      case "session":
+        return ["sessions", scope.session(key)];
+      case "alive":
+        return ["alive"];
+      default:
+        return [];
+    }
+  }
+
+  /** The scopes that a check moves because of what it is about. */
+  scopesOfOwner(node: string, serviceId: string): Scope[] {
+    if (serviceId !== "") {
+      const name = this.get("service", keyOf.service(node, serviceId))?.name;
+      return name === undefined ? [] : [scope.service(name), scope.checksOf(name)];
+    }
+    return Array.from(this.list("service", keyOf.ofNode(node)), (service) => scope.service(service.name));
+  }
+
+  #hasChecks(node: string, serviceId: string): boolean {
+    const prefix = keyOf.ofNode(node) + serviceId + NUL;
+    return this.#byOwner.getPairOrNextHigher(prefix)?.[0].startsWith(prefix) === true;
+  }
+
+  /** Of a service its checks tell only name and tags: other changes do not concern who waits for checks. */
+  #spareChecks(before: Entry<"service"> | undefined, after: Entry<"service">, scopes: Set<Scope>): void {
+    if (before === undefined || before.name !== after.name || !sameList(before.tags, after.tags)) return;
+    scopes.delete("checks");
+    scopes.delete(scope.checksOf(after.name));
+  }
+
+  #takeGrave(row: Row, before: Entry<"grave"> | undefined, scopes: Set<Scope>): void {
+    const grave = row.value as TableTypes["grave"] | undefined;
+    if (grave === undefined) {
+      // What the floor covers, or a living key, needs no stamp of its own.
+      if (before === undefined) return;
+      for (const each of before.scopes) {
+        if (this.#stamps.get(each) !== before.modifyIndex) continue;
+        if (before.modifyIndex <= this.floor || (each.startsWith("kv:") && this.#trees.kv.has(each.slice(3))))
+          this.#stamps.delete(each);
+      }
+      return;
+    }
+    if (row.key !== GRAVE_FLOOR) {
+      for (const each of grave.scopes) scopes.add(each);
+      return;
+    }
+    if (grave.floor === undefined || grave.floor <= this.floor) return;
+    this.floor = grave.floor;
+    const covered: string[] = [];
+    for (const [name, at] of this.#stamps.entries()) if (at <= this.floor) covered.push(name);
+    for (const name of covered) this.#stamps.delete(name);
+  }
+
+  #stamp(name: Scope, at: Index): void {
+    if (at > this.floor && (this.#stamps.get(name) ?? 0) < at) this.#stamps.set(name, at);
+  }
+
+  #link(table: Table, key: string, entry: Entry<Table>): void {
+    (this.#trees[table] as Tree<Entry<Table>>).set(key, entry);
+    if (table === "service") {
+      const service = entry as Entry<"service">;
+      this.#byService.set(service.name.toLowerCase() + NUL + key, service);
+      for (const ip of addressKeys(service)) this.#byAddress.set(`${ip}${NUL}s${NUL}${key}`, true);
+    } else if (table === "check") {
+      const check = entry as Entry<"check">;
+      this.#byOwner.set(keyOf.ofNode(check.node) + check.serviceId + NUL + check.id, check);
+    } else if (table === "node") {
+      const ip = ipKey((entry as Entry<"node">).address);
+      if (ip !== undefined) this.#byAddress.set(`${ip}${NUL}n${NUL}${key}`, true);
+    }
+  }
+
+  #unlink(table: Table, key: string, entry: Entry<Table>): void {
+    this.#trees[table].delete(key);
+    if (table === "service") {
+      const service = entry as Entry<"service">;
+      this.#byService.delete(service.name.toLowerCase() + NUL + key);
+      for (const ip of addressKeys(service)) this.#byAddress.delete(`${ip}${NUL}s${NUL}${key}`);
+    } else if (table === "check") {
+      const check = entry as Entry<"check">;
+      this.#byOwner.delete(keyOf.ofNode(check.node) + check.serviceId + NUL + check.id);
+    } else if (table === "node") {
+      const ip = ipKey((entry as Entry<"node">).address);
+      if (ip !== undefined) this.#byAddress.delete(`${ip}${NUL}n${NUL}${key}`);
+    }
+  }
+
+  #renewSlot(lower: string): void {
+    const first = this.#byService.getPairOrNextHigher(lower + NUL);
+    if (first?.[0].startsWith(lower + NUL)) this.#slots.set(lower, { name: first[1].name, residents: undefined });
+    else this.#slots.delete(lower);
+  }
+
+  /** Keys are taken as `keyOf` makes them. */
+  get<T extends Table>(table: T, key: string): Entry<T> | undefined {
+    return (this.#trees[table] as Tree<Entry<T>>).get(key);
+  }
+
+  *list<T extends Table>(table: T, prefix = ""): Generator<Entry<T>, void> {
+    for (const [key, entry] of (this.#trees[table] as Tree<Entry<T>>).entries(prefix)) {
+      if (!key.startsWith(prefix)) return;
+      yield entry;
+    }
+  }
+
+  /** Keys and records, in order. */
+  entries<T extends Table>(table: T): IterableIterator<[string, Entry<T>]> {
+    return (this.#trees[table] as Tree<Entry<T>>).entries();
+  }
+
+  count(table: Table): number {
+    return this.#trees[table].size;
+  }
+
+  at(wanted: Scope): Index {
+    let at = Math.max(1, this.floor);
+    if (wanted.startsWith("tree:")) return Math.max(at, this.#treeAt(wanted.slice("tree:".length)));
+    at = Math.max(at, this.#stamps.get(wanted) ?? 0);
+    if (wanted.startsWith("kv:")) at = Math.max(at, this.#trees.kv.get(wanted.slice(3))?.modifyIndex ?? 0);
+    return at;
+  }
+
+  #treeAt(prefix: string): Index {
+    const known = this.#treeMemo.get(prefix);
+    if (known !== undefined) return known;
+    let at = 0;
+    for (const { modifyIndex } of this.list("kv", prefix)) if (modifyIndex > at) at = modifyIndex;
+    for (const [name, stamp] of this.#stamps.entries(`kv:${prefix}`)) {
+      if (!name.startsWith(`kv:${prefix}`)) break;
+      if (stamp > at) at = stamp;
+    }
+    this.#treeMemo.set(prefix, at);
+    return at;
+  }
+
+  /** Whether `scope` would be known to have moved after `index` without what stands at `index` itself and without the floor. */
+  movedAfter(wanted: Scope, index: Index): boolean {
+    if (wanted.startsWith("kv:") && (this.#trees.kv.get(wanted.slice(3))?.modifyIndex ?? 0) > index) return true;
+    return (this.#stamps.get(wanted) ?? 0) > index;
+  }
+
+  *serviceNames(): Generator<string, void> {
+    for (const slot of this.#slots.values()) yield slot.name;
+  }
+
+  residents(service: string): readonly Resident[] {
+    const lower = service.toLowerCase();
+    const asked = this.#asked.get(lower);
+    if (asked !== undefined) return asked;
+    const slot = this.#slots.get(lower);
+    if (slot === undefined) return NO_RESIDENTS;
+    if (slot.residents === undefined) {
+      const checksOfNode = new Map<string, readonly Entry<"check">[]>();
+      const residents: Resident[] = [];
+      for (const [key, instance] of this.#byService.entries(lower + NUL)) {
+        if (!key.startsWith(lower + NUL)) break;
+        const resident = this.#residentOf(instance, checksOfNode);
+        if (resident !== undefined) residents.push(resident);
+      }
+      slot.residents = Object.freeze(residents);
+    }
+    this.#asked.set(lower, slot.residents);
+    return slot.residents;
+  }
+
+  residentsOn(node: string): readonly Resident[] {
+    const checksOfNode = new Map<string, readonly Entry<"check">[]>();
+    const residents: Resident[] = [];
+    for (const instance of this.list("service", keyOf.ofNode(node))) {
+      const resident = this.#residentOf(instance, checksOfNode);
+      if (resident !== undefined) residents.push(resident);
+    }
+    return residents;
+  }
+
+  atAddress(address: string): { nodes: readonly Entry<"node">[]; residents: readonly Resident[] } {
+    const nodes: Entry<"node">[] = [];
+    const residents: Resident[] = [];
+    const ip = ipKey(address);
+    if (ip === undefined) return { nodes, residents };
+    for (const [found] of this.#byAddress.entries(ip + NUL)) {
+      if (!found.startsWith(ip + NUL)) break;
+      const key = found.slice(ip.length + 3);
+      if (found[ip.length + 1] === "n") {
+        const node = this.get("node", key);
+        if (node !== undefined) nodes.push(node);
+      } else {
+        const instance = this.get("service", key);
+        const resident = instance && this.#residentOf(instance);
+        if (resident !== undefined) residents.push(resident);
+      }
+    }
+    for (const node of nodes)
+      for (const resident of this.residentsOn(node.name))
+        if (resident.instance.address === "") residents.push(resident);
+    return { nodes, residents };
+  }
+
+  /** Undefined for an instance whose node is missing: it cannot be reached and is nobody's. */
+  #residentOf(
+    instance: Entry<"service">,
+    checksOfNode: Map<string, readonly Entry<"check">[]> = new Map(),
+  ): Resident | undefined {
+    const nodeKey = keyOf.node(instance.node);
+    const node = this.get("node", nodeKey);
+    if (node === undefined) return undefined;
+    let shared = checksOfNode.get(nodeKey);
+    if (shared === undefined) {
+      shared = this.checksAbout(nodeKey, "");
+      checksOfNode.set(nodeKey, shared);
+    }
+    const own = this.checksAbout(nodeKey, instance.id);
+    const checks = own.length === 0 ? shared : Object.freeze([...shared, ...own]);
+    return Object.freeze({ instance, node, checks });
+  }
+
+  /** The checks about one service of a node; "" = those about the node itself. */
+  checksAbout(nodeKey: string, serviceId: string): readonly Entry<"check">[] {
+    return this.#checksOf(nodeKey + NUL + serviceId + NUL);
+  }
+
+  #checksOf(prefix: string): readonly Entry<"check">[] {
+    const checks: Entry<"check">[] = [];
+    for (const [key, check] of this.#byOwner.entries(prefix)) {
+      if (!key.startsWith(prefix)) break;
+      checks.push(check);
+    }
+    return Object.freeze(checks);
+  }
+}
+
+/** The scopes in which two states differ. */
+export function difference(before: Tables, after: Tables): Set<Scope> {
+  const moved = new Set<Scope>();
+  for (const table of TABLES) {
+    if (table === "grave") continue;
+    for (const [key, old] of before.entries(table)) {
+      const now = after.get(table, key);
+      if (now?.modifyIndex === old.modifyIndex && now.createIndex === old.createIndex) continue;
+      for (const each of before.scopesOf(table, key, old)) moved.add(each);
+      if (now !== undefined) for (const each of after.scopesOf(table, key, now)) moved.add(each);
+    }
+    for (const [key, now] of after.entries(table))
+      if (before.get(table, key) === undefined) for (const each of after.scopesOf(table, key, now)) moved.add(each);
+  }
+  return moved;
+}
+
+function normalKey(table: Table, key: string): string {
+  if (table === "node" || table === "alive") return key.toLowerCase();
+  if (table !== "service" && table !== "check") return key;
+  const end = key.indexOf(NUL);
+  return end < 0 ? key : key.slice(0, end).toLowerCase() + key.slice(end);
+}
+
+/** A frozen picture: tables that nobody changes any more, and how true they are. */
+export class FrozenView implements View {
+  readonly index: Index;
+  readonly asOfMs: number;
+  readonly fresh: boolean;
+  readonly #tables: Tables;
+
+  constructor(tables: Tables, fresh: boolean, asOfMs: number) {
+    this.#tables = tables;
+    this.index = tables.index;
+    this.fresh = fresh;
+    this.asOfMs = asOfMs;
+  }
+
+  at(wanted: Scope): Index {
+    return this.#tables.at(wanted);
+  }
+  get<T extends Table>(table: T, key: string): Entry<T> | undefined {
+    return this.#tables.get(table, normalKey(table, key));
+  }
+  list<T extends Table>(table: T, prefix = ""): Iterable<Entry<T>> {
+    return this.#tables.list(table, normalKey(table, prefix));
+  }
+  count(table: Table): number {
+    return this.#tables.count(table);
+  }
+  serviceNames(): Iterable<string> {
+    return this.#tables.serviceNames();
+  }
+  residents(service: string): readonly Resident[] {
+    return this.#tables.residents(service);
+  }
+  residentsOn(node: string): readonly Resident[] {
+    return this.#tables.residentsOn(node);
+  }
+  atAddress(ip: string): { readonly nodes: readonly Entry<"node">[]; readonly residents: readonly Resident[] } {
+    return this.#tables.atAddress(ip);
+  }
+}
