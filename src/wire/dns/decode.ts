@@ -226,3 +226,14 @@ function readOpt(record: DnsRecord, bytes: Uint8Array, at: number): { edns: Edns
     },
   };
 }
+
+/** The first question of a message whose rest may be unreadable; undefined where the question itself is. */
+export function decodeQuestion(bytes: Uint8Array): Question | undefined {
+  if (bytes.length <= HEADER_BYTES) return undefined;
+  try {
+    const reader = new Reader(bytes, HEADER_BYTES);
+    return { name: reader.name(), type: reader.u16(), class: reader.u16() };
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,710 @@
+// Questions to answers: one packet in, one packet (or silence) out, from the directory as it stands; no sockets and no waiting here.
+import type { Clock } from "../../base/clock.ts";
+import { messageOf } from "../../base/error.ts";
+import type { Log } from "../../base/log.ts";
+import type { Metrics } from "../../base/metrics.ts";
+import { type Random, shuffle } from "../../base/random.ts";
+import type { Directory, View } from "../../contracts/directory.ts";
+import type { Self } from "../../contracts/ground.ts";
+import type { Lookup } from "../../contracts/lookup.ts";
+import type { Endpoint, Query } from "../../model/query.ts";
+import { keyOf } from "../../model/record.ts";
+import {
+  bytesOfHex,
+  CLASS,
+  type DnsRecord,
+  decodeHeader,
+  decodeMessage,
+  decodeQuestion,
+  EDNS_OPTION,
+  type Edns,
+  encodeMessage,
+  endsWith,
+  HEADER_BYTES,
+  type Header,
+  ipBytes,
+  ipText,
+  lowerLabel,
+  MAX_MESSAGE_BYTES,
+  type Message,
+  type Name,
+  OPCODE,
+  PLAIN_UDP_BYTES,
+  type Question,
+  RCODE,
+  TYPE,
+} from "../../wire/dns/index.ts";
+import { type Policy, serviceTtlMs } from "./config.ts";
+import { createExistence, type Existence } from "./existence.ts";
+import { type Draft, packAsConsul, packWhatFits } from "./fit.ts";
+import { type AskedService, datacenterOf, type InZone, readName, reversed, serviceOf, type Zones } from "./names.ts";
+import {
+  addressRecord,
+  hostName,
+  labelRecords,
+  nodeName,
+  record,
+  type Spot,
+  serviceName,
+  spotOf,
+  wantsAddress,
+} from "./records.ts";
+
+/** What answers are made from. */
+export interface AnswerParts {
+  readonly policy: Policy;
+  readonly directory: Pick<Directory, "view">;
+  readonly lookup: Pick<Lookup, "resolveNow">;
+  readonly clock: Pick<Clock, "now">;
+  readonly random: Random;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly self: Pick<Self, "node" | "datacenter" | "advertiseAddress">;
+}
+
+/** Where a packet came from. */
+export interface From {
+  /** The asker's IP address. */
+  readonly address: string;
+  readonly tcp: boolean;
+}
+
+/** Answers packets. */
+export interface Responder {
+  /** The packet to send back; undefined = silence (not a question, or too short to be one). Never throws. */
+  respond(packet: Uint8Array, from: From): Uint8Array | undefined;
+}
+
+/** Above this many bytes UDP off the host breaks into fragments [DNS flag day 2020]. */
+const SAFE_UDP_BYTES = 1232;
+/** On loopback nothing is fragmented on the way. */
+const LOOPBACK_UDP_BYTES = 65_467;
+/** What is offered to askers on loopback for their next question. */
+const OFFERED_ON_LOOPBACK_BYTES = 4096;
+/** How many names of ours one answer follows behind a CNAME: Consul's number, and ours. */
+const CONSUL_MOST_HOPS = 3;
+const MOST_HOPS = 8;
+/** Consul adds at most so many records of a followed CNAME without EDNS. */
+const CONSUL_MOST_FOLLOWED = 5;
+const MOST_NAME_SERVERS = 3;
+/** The service that stands for the servers themselves (Consul's name). */
+const SERVERS = "consul";
+
+/** One question on its way to an answer. */
+interface Asking {
+  readonly question: Question;
+  /** The name that answers belong to: the question's, or that of a CNAME being followed. */
+  readonly owner: Name;
+  readonly type: number;
+  readonly edns: Edns | undefined;
+  readonly from: From;
+  readonly view: View;
+  /** Names that may still be followed. */
+  readonly hops: number;
+}
+
+/** The sections of an answer. */
+interface Reply {
+  readonly rcode: number;
+  readonly answers: DnsRecord[];
+  readonly authorities: DnsRecord[];
+  readonly additionals: DnsRecord[];
+  /** Set where the zone has nothing to say about the name. */
+  readonly foreign?: true;
+}
+
+const reply = (answers: DnsRecord[] = [], additionals: DnsRecord[] = [], authorities: DnsRecord[] = []): Reply => ({
+  rcode: RCODE.NOERROR,
+  answers,
+  authorities,
+  additionals,
+});
+
+/** See `Responder`. */
+export function createResponder(parts: AnswerParts): Responder {
+  return new Answering(parts);
+}
+
+class Answering implements Responder {
+  readonly #parts: AnswerParts;
+  readonly #policy: Policy;
+  readonly #zones: Zones;
+  readonly #existence: (view: View) => Existence;
+  readonly #counts: {
+    readonly udp: { add(): void };
+    readonly tcp: { add(): void };
+    readonly dropped: { add(): void };
+    readonly truncated: { add(): void };
+    readonly failed: { add(): void };
+    readonly rcodes: ReadonlyMap<number, { add(): void }>;
+  };
+
+  constructor(parts: AnswerParts) {
+    const { policy, metrics } = parts;
+    this.#parts = parts;
+    this.#policy = policy;
+    this.#zones = { primary: policy.domain, alternative: policy.altDomain };
+    this.#existence = createExistence();
+    const queries = (transport: string): { add(): void } =>
+      metrics.counter("dns_queries_total", "DNS packets taken in", { transport });
+    this.#counts = {
+      udp: queries("udp"),
+      tcp: queries("tcp"),
+      dropped: metrics.counter("dns_dropped_total", "DNS packets left unanswered: no questions at all"),
+      truncated: metrics.counter("dns_truncated_total", "DNS answers sent with TC"),
+      failed: metrics.counter("dns_failures_total", "DNS questions answered with SERVFAIL for an error of our own"),
+      rcodes: new Map(
+        Object.entries(RCODE).map(([rcode, code]) => [
+          code,
+          metrics.counter("dns_answers_total", "DNS answers by response code", { rcode }),
+        ]),
+      ),
+    };
+  }
+
+  respond(packet: Uint8Array, from: From): Uint8Array | undefined {
+    this.#counts[from.tcp ? "tcp" : "udp"].add();
+    // Too short for a header, or a response: an answer to either could only be used to keep two servers busy with each other.
+    if (packet.length < HEADER_BYTES || ((packet[2] as number) & 0x80) !== 0) {
+      this.#counts.dropped.add();
+      return undefined;
+    }
+    try {
+      return this.#answer(packet, from);
+    } catch (error) {
+      this.#counts.failed.add();
+      this.#parts.log.error("could not answer a DNS question", { error: messageOf(error) });
+      return this.#refuse(packet, RCODE.SERVFAIL, true);
+    }
+  }
+
+  #answer(packet: Uint8Array, from: From): Uint8Array {
+    const { compat } = this.#policy;
+    const header = decodeHeader(packet);
+    const questions = ((packet[4] as number) << 8) | (packet[5] as number);
+    const answers = ((packet[6] as number) << 8) | (packet[7] as number);
+    const authorities = ((packet[8] as number) << 8) | (packet[9] as number);
+    const additionals = ((packet[10] as number) << 8) | (packet[11] as number);
+    if (header.opcode !== OPCODE.QUERY && !(compat && header.opcode === OPCODE.NOTIFY))
+      return this.#refuse(packet, RCODE.NOTIMP, false);
+    // One SOA may come along with NOTIFY or IXFR, an OPT and a signature with anything.
+    if (questions !== 1 || answers > 1 || authorities > 1 || additionals > 2)
+      return this.#refuse(packet, RCODE.FORMERR, false);
+    // Consul's library takes a bare header for a message without sections, and its multiplexer refuses what asks nothing.
+    if (compat && packet.length === HEADER_BYTES) return this.#refuse(packet, RCODE.REFUSED, false);
+    let message: Message;
+    try {
+      message = decodeMessage(packet);
+    } catch {
+      return this.#refuse(packet, RCODE.FORMERR, true);
+    }
+    const question = message.questions[0] as Question;
+    const edns = message.edns;
+    if (edns !== undefined) {
+      const subnet = clientSubnet(edns);
+      if (subnet !== undefined && !isSubnet(subnet)) return this.#refuse(packet, RCODE.FORMERR, true);
+    }
+    if (!compat && edns !== undefined && edns.version > 0)
+      return this.#finish(message, question, from, { ...reply(), rcode: RCODE.BADVERS }, false);
+    const made = this.#ask(question, edns, from);
+    return this.#finish(message, question, from, made, made.foreign !== true);
+  }
+
+  /** A header-only answer, with the question where it can be read. */
+  #refuse(packet: Uint8Array, rcode: number, withQuestion: boolean): Uint8Array {
+    const header = decodeHeader(packet);
+    const question = withQuestion ? decodeQuestion(packet) : undefined;
+    this.#counts.rcodes.get(rcode)?.add();
+    return encodeMessage({
+      ...header,
+      response: true,
+      // A packet that could not be read is answered as a query, whatever it was [miekg/dns, as Consul sends it].
+      opcode: rcode === RCODE.FORMERR ? OPCODE.QUERY : header.opcode,
+      authoritative: false,
+      truncated: false,
+      recursionAvailable: false,
+      authenticData: false,
+      rcode,
+      questions: question === undefined ? [] : [question],
+      answers: [],
+      authorities: [],
+      additionals: [],
+    });
+  }
+
+  #finish(asked: Message, question: Question, from: From, made: Reply, authoritative: boolean): Uint8Array {
+    const policy = this.#policy;
+    const query = asked.opcode === OPCODE.QUERY;
+    const header: Header = {
+      id: asked.id,
+      response: true,
+      opcode: asked.opcode,
+      authoritative,
+      truncated: false,
+      recursionDesired: query && asked.recursionDesired,
+      recursionAvailable: false,
+      authenticData: false,
+      checkingDisabled: query && asked.checkingDisabled,
+      rcode: made.rcode,
+    };
+    const loopback = isLoopback(from.address);
+    const draft: Draft = { ...made, header, question, edns: this.#edns(asked.edns, made, loopback) };
+    const compress = !policy.disableCompression;
+    this.#counts.rcodes.get(made.rcode)?.add();
+    let packed: Uint8Array;
+    if (policy.compat) {
+      packed = packAsConsul(draft, {
+        tcp: from.tcp,
+        offeredBytes: asked.edns?.udpBytes ?? 0,
+        plainAnswers: policy.plainAnswers,
+        compress,
+        truncate: policy.truncate,
+      });
+    } else {
+      const offered = Math.max(PLAIN_UDP_BYTES, asked.edns?.udpBytes ?? PLAIN_UDP_BYTES);
+      const maxBytes = from.tcp ? MAX_MESSAGE_BYTES : Math.min(offered, loopback ? LOOPBACK_UDP_BYTES : SAFE_UDP_BYTES);
+      const limited =
+        !from.tcp && asked.edns === undefined && draft.answers.length > policy.plainAnswers
+          ? { ...draft, answers: draft.answers.slice(0, policy.plainAnswers) }
+          : draft;
+      packed = packWhatFits(limited, maxBytes, compress, policy.truncate);
+    }
+    if (((packed[2] as number) & 2) !== 0) this.#counts.truncated.add();
+    return packed;
+  }
+
+  /** The OPT record of an answer; none where none was sent, or where Consul leaves it out. */
+  #edns(asked: Edns | undefined, made: Reply, loopback: boolean): Edns | undefined {
+    if (asked === undefined) return undefined;
+    const subnet = clientSubnet(asked);
+    // Scope 0: what we say holds for every network [RFC 7871 §7.2.1].
+    const options =
+      subnet === undefined
+        ? []
+        : [{ code: EDNS_OPTION.CLIENT_SUBNET, bytes: Uint8Array.from(subnet, (byte, i) => (i === 3 ? 0 : byte)) }];
+    if (this.#policy.compat)
+      return made.foreign === true ? undefined : { udpBytes: asked.udpBytes, version: 0, dnssecOk: false, options };
+    return {
+      udpBytes: loopback ? OFFERED_ON_LOOPBACK_BYTES : SAFE_UDP_BYTES,
+      version: 0,
+      dnssecOk: asked.dnssecOk,
+      options,
+    };
+  }
+
+  // What the zone says ------------------------------------------------------------------------------------------------
+
+  #ask(question: Question, edns: Edns | undefined, from: From): Reply {
+    const { compat } = this.#policy;
+    const asking: Asking = {
+      question,
+      owner: question.name,
+      type: question.type,
+      edns,
+      from,
+      view: this.#parts.directory.view(),
+      hops: compat ? CONSUL_MOST_HOPS : MOST_HOPS,
+    };
+    const asked = readName(question.name, this.#zones);
+    if (asked.where === "outside" || (!compat && question.class !== CLASS.IN && question.class !== CLASS.ANY))
+      return { ...reply(), rcode: RCODE.REFUSED, foreign: true };
+    if (asked.where === "reverse") return this.#reverse(asking, asked.labels);
+    if (compat) {
+      // Consul answers these for every name of the zone, existing or not.
+      if (asking.type === TYPE.SOA) {
+        const { servers, glue } = this.#nameServers(asking, asked);
+        return reply([this.#soa(asking, this.#soaZone(question.name))], glue, servers);
+      }
+      if (asking.type === TYPE.NS) {
+        const { servers, glue } = this.#nameServers(asking, asked);
+        return reply(servers, glue);
+      }
+      if (asking.type === TYPE.AXFR) return { ...reply(), rcode: RCODE.NOTIMP };
+    } else if (asking.type === TYPE.AXFR || asking.type === TYPE.IXFR) return { ...reply(), rcode: RCODE.NOTIMP };
+    return this.#inZone(asking, asked);
+  }
+
+  #inZone(asking: Asking, asked: InZone): Reply {
+    switch (asked.kind) {
+      case "apex":
+        return this.#apex(asking, asked);
+      case "service":
+        return this.#service(asking, asked);
+      case "node":
+        return this.#node(asking, asked);
+      case "addr":
+        return this.#address(asking, asked);
+      case "virtual":
+        // Virtual addresses belong to the mesh, of which there is none: Consul then says nothing rather than no.
+        if (this.#policy.compat && asked.parts.length > 0 && datacenterOf(asked.suffix) !== false) return reply();
+        return this.#no(asking, RCODE.NXDOMAIN);
+      case "query":
+      case "connect":
+      case "ingress":
+        return this.#no(asking, RCODE.NXDOMAIN);
+      case "none":
+        return this.#loose(asking, asked);
+    }
+  }
+
+  /** Nothing to give: NXDOMAIN where the name does not exist, NOERROR where only the type does not; both with the SOA [RFC 2308]. */
+  #no(asking: Asking, rcode: number, zone?: Name): Reply {
+    const soa = this.#soa(asking, zone ?? this.#soaZone(asking.question.name));
+    return { rcode, answers: [], additionals: [], authorities: [soa] };
+  }
+
+  /** Ours: NODATA where the name exists, else NXDOMAIN. Consul's: NXDOMAIN. */
+  #empty(asking: Asking, exists: () => boolean): Reply {
+    return this.#no(asking, !this.#policy.compat && exists() ? RCODE.NOERROR : RCODE.NXDOMAIN);
+  }
+
+  /** The domain whose SOA belongs to a name: Consul takes the alternative one only for names below it. */
+  #soaZone(name: Name): Name {
+    const { primary, alternative } = this.#zones;
+    if (alternative === undefined || !endsWith(name, alternative)) return primary;
+    if (this.#policy.compat) return name.length > alternative.length ? alternative : primary;
+    return endsWith(name, primary) && primary.length > alternative.length ? primary : alternative;
+  }
+
+  #soa(asking: Asking, zone: Name): DnsRecord {
+    const { compat, minTtlS, soa, domain } = this.#policy;
+    const host = zone[zone.length - 1] === "arpa" ? domain : zone;
+    return record(zone, minTtlS, {
+      kind: "SOA",
+      primary: ["ns", ...host],
+      mailbox: ["hostmaster", ...host],
+      // Ours changes when something changed; Consul's is the time.
+      serial: compat ? Math.floor(this.#parts.clock.now() / 1000) >>> 0 : asking.view.index >>> 0,
+      refreshS: soa.refreshS,
+      retryS: soa.retryS,
+      expireS: soa.expireS,
+      minTtlS,
+    });
+  }
+
+  /** Up to three servers of the zone with their addresses: the nodes of the service "consul", else this node. */
+  #nameServers(asking: Asking, asked: InZone): { servers: DnsRecord[]; glue: DnsRecord[] } {
+    const { compat, nodeTtlS } = this.#policy;
+    const { self } = this.#parts;
+    const servers: DnsRecord[] = [];
+    const glue: DnsRecord[] = [];
+    const nodes = new Map<string, string>();
+    for (const { resident } of this.#shuffled(this.#resolve({ service: SERVERS }, asking)))
+      nodes.set(resident.node.name, resident.node.address);
+    if (nodes.size === 0 && !compat)
+      nodes.set(self.node, asking.view.get("node", keyOf.node(self.node))?.address ?? self.advertiseAddress);
+    for (const [node, address] of nodes) {
+      if (servers.length === MOST_NAME_SERVERS) break;
+      const name = nodeName(node.toLowerCase(), self.datacenter, asked.spelled.map(lowerLabel));
+      if (name === undefined || node.includes(".")) continue;
+      servers.push(record(asked.spelled, nodeTtlS, { kind: "NS", target: name }));
+      const ip = ipBytes(address);
+      if (ip !== undefined) glue.push(addressRecord(name, nodeTtlS, ip));
+    }
+    return { servers, glue };
+  }
+
+  #apex(asking: Asking, asked: InZone): Reply {
+    if (this.#policy.compat) return this.#no(asking, RCODE.NXDOMAIN);
+    const answers: DnsRecord[] = [];
+    const additionals: DnsRecord[] = [];
+    if (asking.type === TYPE.SOA || asking.type === TYPE.ANY) answers.push(this.#soa(asking, asked.zone));
+    if (asking.type === TYPE.NS || asking.type === TYPE.ANY) {
+      const { servers, glue } = this.#nameServers(asking, asked);
+      answers.push(...servers);
+      additionals.push(...glue);
+    }
+    return answers.length > 0 ? reply(answers, additionals) : this.#no(asking, RCODE.NOERROR);
+  }
+
+  /** Names of the zone that no word explains: a datacenter's, and the server's own. */
+  #loose(asking: Asking, asked: InZone): Reply {
+    if (this.#policy.compat) return this.#no(asking, RCODE.NXDOMAIN);
+    if (asked.parts.length === 1 && asked.parts[0] === "ns") {
+      const ip = ipBytes(this.#parts.self.advertiseAddress);
+      return ip !== undefined && wantsAddress(asking.type, ip)
+        ? reply([addressRecord(asking.owner, this.#policy.nodeTtlS, ip)])
+        : this.#no(asking, RCODE.NOERROR);
+    }
+    return this.#empty(asking, () => this.#isDatacenterName(asked.parts));
+  }
+
+  /** `dc1`, `dc` and `dc1.dc`: nothing is there, but names lie below. */
+  #isDatacenterName(labels: readonly string[]): boolean {
+    const own = this.#parts.self.datacenter.toLowerCase();
+    return (
+      (labels.length === 1 && (labels[0] === own || labels[0] === "dc")) ||
+      (labels.length === 2 && labels[0] === own && labels[1] === "dc")
+    );
+  }
+
+  #isOwnDatacenter(datacenter: string | undefined): boolean {
+    return datacenter === undefined || datacenter === this.#parts.self.datacenter.toLowerCase();
+  }
+
+  // Services ----------------------------------------------------------------------------------------------------------
+
+  #service(asking: Asking, asked: InZone): Reply {
+    const { compat } = this.#policy;
+    const datacenter = datacenterOf(asked.suffix);
+    if (datacenter === false || (asked.short && compat && asking.type !== TYPE.SRV))
+      return this.#no(asking, RCODE.NXDOMAIN);
+    const wanted = serviceOf(asked.parts);
+    if (wanted === undefined) return this.#empty(asking, () => this.#isOwnDatacenter(datacenter));
+    const endpoints = this.#endpoints(asking, wanted, datacenter);
+    if (endpoints.length === 0)
+      return this.#empty(
+        asking,
+        () => this.#isOwnDatacenter(datacenter) && this.#serviceExists(asking.view, wanted, asked.parts),
+      );
+    const ttlS = Math.floor(serviceTtlMs(this.#policy.serviceTtlMs, wanted.service) / 1000);
+    const where = datacenter ?? this.#parts.self.datacenter;
+    const spots: Spot[] = [];
+    for (const endpoint of endpoints) {
+      const spot = spotOf(endpoint, asking.question.name, where, asked.spelled);
+      if (spot !== undefined) spots.push(spot);
+    }
+    const made = reply();
+    if (asking.type === TYPE.SRV) this.#addSrv(asking, spots, ttlS, where, asked.spelled, made);
+    // `_name._tag.D` exists for SRV alone.
+    else if (!asked.short) {
+      this.#addAddresses(asking, spots, ttlS, made);
+      if (!compat && asking.type === TYPE.ANY && made.answers[0]?.data.kind !== "CNAME")
+        this.#addSrv(asking, spots, ttlS, where, asked.spelled, made);
+    }
+    return made.answers.length > 0 ? made : this.#no(asking, RCODE.NOERROR);
+  }
+
+  /** The endpoints behind a name, in the order of the answer. */
+  #endpoints(asking: Asking, { service, tag, rfc2782 }: AskedService, datacenter: string | undefined): Endpoint[] {
+    const query: Query = { service, ...(datacenter === undefined ? {} : { datacenter }) };
+    if (tag === "") return this.#shuffled(this.#resolve(query, asking));
+    const literal = this.#resolve({ ...query, tags: [tag] }, asking);
+    if (literal.length > 0 || rfc2782 || this.#policy.compat || !tag.includes(".")) return this.#shuffled(literal);
+    // Several tags at once, but never where somebody carries the dotted tag itself, be it well or not.
+    if (asking.view.residents(service).some(({ instance }) => hasTag(instance.tags, tag))) return [];
+    return this.#shuffled(this.#resolve({ ...query, tags: tag.split(".") }, asking));
+  }
+
+  #resolve(query: Query, { from }: Asking): readonly Endpoint[] {
+    return this.#parts.lookup.resolveNow({
+      ...query,
+      ...(this.#policy.onlyPassing ? { health: "passing" as const } : {}),
+      asker: from.address,
+      order: this.#policy.compat ? "stable" : "random",
+    }).endpoints;
+  }
+
+  /** Consul shuffles evenly, whatever the weights; ours comes shuffled from the lookup, by weight. */
+  #shuffled(endpoints: readonly Endpoint[]): Endpoint[] {
+    const list = endpoints.slice();
+    return this.#policy.compat ? shuffle(list, this.#parts.random) : list;
+  }
+
+  /** True where a name of a service exists although it has no endpoint to give: known, with that tag; or above such a name. */
+  #serviceExists(view: View, { service, tag, rfc2782 }: AskedService, parts: readonly string[]): boolean {
+    const residents = view.residents(service);
+    if (residents.length > 0) {
+      if (tag === "") return true;
+      const tags = tag.split(".");
+      for (const { instance } of residents) {
+        if (hasTag(instance.tags, tag)) return true;
+        if (rfc2782) continue;
+        if (tags.length > 1 && tags.every((one) => hasTag(instance.tags, one))) return true;
+        // `b.web` exists where an instance has the tag "a.b".
+        if (instance.tags.some((one) => one.toLowerCase().endsWith(`.${tag}`))) return true;
+      }
+    }
+    const first = parts[0] as string;
+    if (parts.length !== 1 || !first.startsWith("_")) return false;
+    return this.#existence(view).tag(first.slice(1));
+  }
+
+  /** A and AAAA records, each once; where there is none at all, the CNAME of an instance whose address is a name. */
+  #addAddresses(asking: Asking, spots: readonly Spot[], ttlS: number, made: Reply): void {
+    const { compat, aRecordLimit } = this.#policy;
+    // Consul answers a question for TXT as one for addresses.
+    const type = compat && asking.type === TYPE.TXT ? TYPE.ANY : asking.type;
+    const seen = new Set<string>();
+    let alias: Spot | undefined;
+    let addressed = false;
+    for (const spot of spots) {
+      if (spot.ip === undefined) {
+        alias ??= spot;
+        continue;
+      }
+      addressed = true;
+      if (!wantsAddress(type, spot.ip)) continue;
+      const key = ipText(spot.ip);
+      if (seen.has(key)) continue;
+      seen.add(key);
+      made.answers.push(addressRecord(asking.owner, ttlS, spot.ip));
+      if (seen.size === aRecordLimit) break;
+    }
+    if (made.answers.length > 0 || alias?.alias === undefined) return;
+    // Where others have addresses, ours does not call the name an alias: it is one for no type or for all.
+    if (addressed && !compat) return;
+    const target = alias.alias;
+    made.answers.push(record(asking.owner, ttlS, { kind: "CNAME", target }));
+    for (const followed of this.#followed(asking, target, ttlS)) made.answers.push(followed);
+  }
+
+  #addSrv(asking: Asking, spots: readonly Spot[], ttlS: number, datacenter: string, domain: Name, made: Reply): void {
+    const seen = new Set<string>();
+    const added = new Set<string>();
+    const add = (extra: DnsRecord): void => {
+      const key = `${extra.name.join(".")} ${JSON.stringify(extra.data)}`;
+      if (added.has(key)) return;
+      added.add(key);
+      made.additionals.push(extra);
+    };
+    for (const { endpoint, ip, target } of spots) {
+      const { node, instance } = endpoint.resident;
+      const key = `${node.name} ${instance.address === "" ? "" : endpoint.address} ${endpoint.port}`;
+      if (seen.has(key)) continue;
+      seen.add(key);
+      made.answers.push(
+        record(asking.owner, ttlS, { kind: "SRV", priority: 1, weight: endpoint.weight, port: endpoint.port, target }),
+      );
+      if (ip !== undefined) add(addressRecord(target, ttlS, ip));
+      else for (const followed of this.#followed(asking, target, ttlS)) add(followed);
+      if (this.#policy.enableAdditionalNodeMetaTxt && this.#policy.nodeMetaTxt) {
+        const name = nodeName(node.name, datacenter, domain);
+        if (name !== undefined) for (const text of labelRecords(name, node, ttlS)) add(text);
+      }
+    }
+  }
+
+  /** What a name that an address consists of leads to, as far as it is ours; with the TTL of the answer that leads there. */
+  #followed(asking: Asking, target: Name, ttlS: number): DnsRecord[] {
+    const { compat } = this.#policy;
+    const records: DnsRecord[] = [];
+    for (const found of this.#follow(asking, target)) {
+      const { kind } = found.data;
+      if (kind !== "CNAME" && kind !== "A" && kind !== "AAAA") continue;
+      const asksAll = compat || asking.type === TYPE.SRV || asking.type === TYPE.ANY;
+      if (!asksAll && kind !== "CNAME" && TYPE[kind] !== asking.type) continue;
+      records.push({ ...found, ttlS });
+      if (compat && asking.edns === undefined && records.length === CONSUL_MOST_FOLLOWED) break;
+    }
+    return records;
+  }
+
+  /** All records at a name of ours, through further names. */
+  #follow(asking: Asking, target: Name): readonly DnsRecord[] {
+    const { primary, alternative } = this.#zones;
+    const ours = (zone: Name): boolean => target.length > zone.length && endsWith(target, zone);
+    if (asking.hops < 1 || (!ours(primary) && (alternative === undefined || !ours(alternative)))) return [];
+    const asked = readName(target, this.#zones);
+    if (asked.where !== "zone") return [];
+    const question = { ...asking.question, name: target, type: TYPE.ANY };
+    return this.#inZone({ ...asking, question, owner: target, type: TYPE.ANY, hops: asking.hops - 1 }, asked).answers;
+  }
+
+  // Nodes and addresses -------------------------------------------------------------------------------------------------
+
+  #node(asking: Asking, asked: InZone): Reply {
+    const { compat, nodeTtlS, nodeMetaTxt, enableAdditionalNodeMetaTxt } = this.#policy;
+    const { type, owner } = asking;
+    const datacenter = datacenterOf(asked.suffix);
+    if (datacenter === false) return this.#no(asking, RCODE.NXDOMAIN);
+    if (asked.parts.length === 0) return this.#empty(asking, () => this.#isOwnDatacenter(datacenter));
+    const isAddress = type === TYPE.A || type === TYPE.AAAA || type === TYPE.ANY;
+    if (compat && !isAddress && type !== TYPE.TXT) return reply();
+    const text = asked.parts.join(".");
+    const node = this.#isOwnDatacenter(datacenter) ? asking.view.get("node", keyOf.node(text)) : undefined;
+    if (node === undefined)
+      return this.#empty(
+        asking,
+        () => this.#isOwnDatacenter(datacenter) && this.#existence(asking.view).belowNode(text),
+      );
+    const made = reply();
+    if (isAddress || (type === TYPE.CNAME && !compat)) {
+      const ip = ipBytes(node.address);
+      const target = ip === undefined ? hostName(node.address) : undefined;
+      if (ip !== undefined && wantsAddress(type, ip)) made.answers.push(addressRecord(owner, nodeTtlS, ip));
+      if (target !== undefined) {
+        made.answers.push(record(owner, nodeTtlS, { kind: "CNAME", target }));
+        made.answers.push(...(compat ? this.#follow(asking, target) : this.#followed(asking, target, nodeTtlS)));
+      }
+    }
+    const asksText = type === TYPE.TXT || type === TYPE.ANY;
+    const alias = made.answers[0]?.data.kind === "CNAME";
+    if (nodeMetaTxt && (asksText || enableAdditionalNodeMetaTxt) && (compat || !alias))
+      (asksText ? made.answers : made.additionals).push(...labelRecords(owner, node, nodeTtlS));
+    if (compat || made.answers.length > 0) return made;
+    return this.#no(asking, RCODE.NOERROR);
+  }
+
+  #address(asking: Asking, asked: InZone): Reply {
+    const { compat, nodeTtlS } = this.#policy;
+    const [text] = asked.parts;
+    const datacenter = datacenterOf(asked.suffix);
+    const here = datacenter !== false && this.#isOwnDatacenter(datacenter);
+    if (text === undefined) return this.#empty(asking, () => here);
+    const bytes = asked.parts.length > 1 ? undefined : bytesOfHex(text);
+    if (bytes === undefined || (bytes.length !== 4 && bytes.length !== 16)) return this.#no(asking, RCODE.NXDOMAIN);
+    // Consul does not look at the datacenter here.
+    if (!compat && !here) return this.#no(asking, RCODE.NXDOMAIN);
+    const found = addressRecord(asking.owner, nodeTtlS, bytes);
+    if (wantsAddress(asking.type, bytes)) return reply([found]);
+    return compat ? reply([], [found]) : this.#no(asking, RCODE.NOERROR);
+  }
+
+  /** The name of the node at an address, else of the first service there. */
+  #reverse(asking: Asking, labels: readonly string[]): Reply {
+    const { compat, domain, nodeTtlS } = this.#policy;
+    const { self } = this.#parts;
+    const tree = labels[labels.length - 1];
+    if (!compat && tree !== "in-addr" && tree !== "ip6") return { ...reply(), rcode: RCODE.REFUSED, foreign: true };
+    const zone = compat ? undefined : [tree as string, "arpa"];
+    const bytes = reversed(labels);
+    const at = bytes === undefined ? undefined : asking.view.atAddress(ipText(bytes));
+    const node = at?.nodes[0];
+    const service = at?.residents[0]?.instance.name;
+    let target: Name | undefined;
+    let ttlS = 0;
+    if (node !== undefined) {
+      target = nodeName(node.name, node.datacenter === "" ? self.datacenter : node.datacenter, domain);
+      if (!compat) ttlS = nodeTtlS;
+    } else if (service !== undefined) {
+      target = serviceName(service, self.datacenter, domain);
+      if (!compat) ttlS = Math.floor(serviceTtlMs(this.#policy.serviceTtlMs, service.toLowerCase()) / 1000);
+    }
+    if (target === undefined)
+      return this.#no(
+        asking,
+        !compat && this.#existence(asking.view).belowReverse(labels) ? RCODE.NOERROR : RCODE.NXDOMAIN,
+        zone,
+      );
+    const found = record(asking.owner, ttlS, { kind: "PTR", target });
+    // Consul answers whatever type is asked for.
+    if (compat) return reply([found], [], asking.type === TYPE.SOA ? [this.#soa(asking, domain)] : []);
+    return asking.type === TYPE.PTR || asking.type === TYPE.ANY
+      ? reply([found])
+      : this.#no(asking, RCODE.NOERROR, zone);
+  }
+}
+
+function hasTag(tags: readonly string[], tag: string): boolean {
+  return tags.some((one) => one.toLowerCase() === tag);
+}
+
+function clientSubnet(edns: Edns): Uint8Array | undefined {
+  return edns.options.find(({ code }) => code === EDNS_OPTION.CLIENT_SUBNET)?.bytes;
+}
+
+/** True for a well-formed client-subnet option [RFC 7871 §6]. */
+function isSubnet(bytes: Uint8Array): boolean {
+  if (bytes.length < 4) return false;
+  const family = ((bytes[0] as number) << 8) | (bytes[1] as number);
+  const bits = bytes[2] as number;
+  if (family === 0) return bits === 0 && bytes.length === 4;
+  const most = family === 1 ? 32 : family === 2 ? 128 : 0;
+  return bits <= most && bytes.length === 4 + Math.ceil(bits / 8);
+}
+
+/** 127.0.0.0/8 and ::1, also written as IPv4 within IPv6. */
+function isLoopback(address: string): boolean {
+  return address.startsWith("127.") || address === "::1" || address.startsWith("::ffff:127.");
+}

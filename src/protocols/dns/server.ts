@@ -1,0 +1,163 @@
+// The DNS on UDP and TCP: one listener for all hosts, the same port number for both transports.
+import type { Clock, Timer } from "../../base/clock.ts";
+import { codeOf, TrilithError } from "../../base/error.ts";
+import type { Log } from "../../base/log.ts";
+import { type Datagrams, hostPort, type Listening, type Net, type Socket } from "../../base/net.ts";
+import type { Listener } from "../../contracts/protocol.ts";
+import type { Responder } from "./answer.ts";
+
+export interface ServerParts {
+  readonly net: Net;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly responder: Responder;
+  readonly hosts: readonly string[];
+  /** 0 = any port that is free for both transports. */
+  readonly port: number;
+  /** A connection without a whole question for so long is closed. */
+  readonly tcpIdleMs: number;
+}
+
+/** More connections than this at a time are closed as they come: each holds memory, and UDP stays open to all. */
+const MOST_CONNECTIONS = 1000;
+/** Bursts wait in the kernel rather than being dropped. */
+const RECEIVE_BUFFER_BYTES = 4 << 20;
+/** How often a port is looked for that both transports have free. */
+const PORT_TRIES = 20;
+
+/** See the first line. */
+export function createServer(parts: ServerParts): Listener {
+  let open: Promise<{ readonly where: string; readonly listening: readonly (Listening | Datagrams)[] }> | undefined;
+  let connections = 0;
+  const count = (by: number): number => {
+    connections += by;
+    return connections;
+  };
+  return {
+    name: "dns",
+    async start() {
+      open ??= listenAll(parts, count);
+      try {
+        return (await open).where;
+      } catch (error) {
+        open = undefined;
+        throw error;
+      }
+    },
+    async stop() {
+      const closing = open;
+      open = undefined;
+      if (closing === undefined) return;
+      const { listening } = await closing.catch(() => ({ listening: [] }));
+      await Promise.all(listening.map((one) => one.close()));
+    },
+  };
+}
+
+async function listenAll(
+  parts: ServerParts,
+  count: (by: number) => number,
+): Promise<{ where: string; listening: readonly (Listening | Datagrams)[] }> {
+  const listening: (Listening | Datagrams)[] = [];
+  const places: string[] = [];
+  let { port } = parts;
+  try {
+    for (const host of parts.hosts) {
+      const pair = await listenOn(parts, host, port, count);
+      listening.push(...pair);
+      port = pair[0].port;
+      places.push(hostPort(host, port));
+    }
+  } catch (error) {
+    await Promise.all(listening.map((one) => one.close()));
+    throw explainPort(error, port);
+  }
+  return { where: places.join(", "), listening };
+}
+
+/** TCP and UDP on one port of one host. */
+async function listenOn(
+  parts: ServerParts,
+  host: string,
+  port: number,
+  count: (by: number) => number,
+): Promise<readonly [Listening, Datagrams]> {
+  const { net, responder } = parts;
+  for (let tries = 1; ; tries++) {
+    const tcp = await net.listen({ host, port }, (socket) => serveConnection(parts, socket, count));
+    try {
+      const udp: Datagrams = await net.datagrams(
+        { host, port: tcp.port, receiveBufferBytes: RECEIVE_BUFFER_BYTES },
+        (packet, from) => {
+          const answer = responder.respond(packet, { address: from.address, tcp: false });
+          if (answer !== undefined) udp.send(answer, from.port, from.address);
+        },
+      );
+      return [tcp, udp];
+    } catch (error) {
+      await tcp.close();
+      if (port !== 0 || codeOf(error) !== "address-in-use" || tries === PORT_TRIES) throw error;
+    }
+  }
+}
+
+/** Answers the questions of one connection in their order [RFC 7766 §6.2.1]; each is preceded by its length [RFC 1035 §4.2.2]. */
+function serveConnection(parts: ServerParts, socket: Socket, count: (by: number) => number): void {
+  const { clock, responder, tcpIdleMs, log } = parts;
+  if (count(1) > MOST_CONNECTIONS) {
+    count(-1);
+    log.warn(`more than ${MOST_CONNECTIONS} DNS connections over TCP: a new one is closed`);
+    socket.destroy();
+    return;
+  }
+  const from = { address: socket.remoteAddress ?? "", tcp: true };
+  let waiting: Buffer = Buffer.alloc(0);
+  let lastMs = clock.monotonic();
+  let timer: Timer;
+  // The timer is set anew only when it fires: a busy connection costs no timers.
+  const watch = (ms: number): Timer =>
+    clock.after(ms, () => {
+      const restMs = lastMs + tcpIdleMs - clock.monotonic();
+      if (restMs > 0) timer = watch(restMs);
+      else socket.destroy();
+    });
+  timer = watch(tcpIdleMs);
+  const takeIn = (): void => {
+    let at = 0;
+    const answers: Uint8Array[] = [];
+    while (waiting.length - at >= 2) {
+      const end = at + 2 + waiting.readUInt16BE(at);
+      if (end > waiting.length) break;
+      const answer = responder.respond(waiting.subarray(at + 2, end), from);
+      at = end;
+      lastMs = clock.monotonic();
+      if (answer !== undefined) answers.push(Uint8Array.of(answer.length >> 8, answer.length & 255), answer);
+    }
+    waiting = waiting.subarray(at);
+    if (answers.length > 0 && !socket.write(Buffer.concat(answers))) {
+      // Who does not read answers is not asked for more questions.
+      socket.pause();
+      socket.once("drain", () => socket.resume());
+    }
+  };
+  socket.on("data", (chunk: Buffer) => {
+    waiting = waiting.length === 0 ? chunk : Buffer.concat([waiting, chunk]);
+    takeIn();
+  });
+  // A broken connection is over: "close" follows and cleans up.
+  socket.on("error", () => {});
+  socket.once("close", () => {
+    timer.cancel();
+    count(-1);
+  });
+}
+
+/** The error with advice, where the system refuses a port below 1024. */
+function explainPort(error: unknown, port: number): unknown {
+  if (codeOf(error) !== "not-allowed" || port >= 1024 || port <= 0) return error;
+  return new TrilithError(
+    "not-allowed",
+    `port ${port} needs a privilege: run as root, or grant it with "setcap cap_net_bind_service=+ep" to node, or choose a port above 1023`,
+    error,
+  );
+}
