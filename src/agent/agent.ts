@@ -1,0 +1,1355 @@
+// The agent: this host's list of services and checks, who owns what, how the checks stand, and what of it goes to the directory.
+import type { Clock } from "../base/clock.ts";
+import type { Durable } from "../base/durable.ts";
+import { InputError, messageOf, TrilithError, wrap } from "../base/error.ts";
+import type { Log } from "../base/log.ts";
+import type { Metrics } from "../base/metrics.ts";
+import { ipFamily } from "../base/net.ts";
+import type { Random } from "../base/random.ts";
+import type { Agent, CheckRegistration, HeldCheck, HeldService } from "../contracts/agent.ts";
+import type { Directory, View } from "../contracts/directory.ts";
+import type { Probe } from "../contracts/probe.ts";
+import type { SourceList } from "../contracts/source.ts";
+import {
+  type Check,
+  type CheckSpec,
+  NODE_ALIVE_CHECK,
+  NODE_MAINTENANCE_CHECK,
+  type Outcome,
+  SERVICE_MAINTENANCE_CHECK,
+  type Status,
+} from "../model/check.ts";
+import type { Instance, Origin, Registration, ServiceFacts } from "../model/instance.ts";
+import type { Labels, Node } from "../model/node.ts";
+import type { Authority, Reason } from "../model/reason.ts";
+import { type Entry, type Index, keyOf, type Tables } from "../model/record.ts";
+import { Carrier, type HostTable, type Ref, RefusedError } from "./carry.ts";
+import { head } from "./checks/output.ts";
+import { expiredOutput } from "./checks/ttl.ts";
+import { Deadlines } from "./deadlines.ts";
+import { HostList, type KeptCheck, type KeptService } from "./host-list.ts";
+import { checkFault, normalize, reconcile, registrationFault, same, whoIs } from "./reconcile.ts";
+import { Scheduler } from "./schedule.ts";
+import { ResultCounter } from "./thresholds.ts";
+
+export interface AgentOptions {
+  readonly directory: Directory;
+  /** Where this host's list is kept; the directory's own environment where it is embedded, so that both share a sync. */
+  readonly durable: Durable;
+  /** True where the directory's store is in this process: registering then waits for the directory, too, and no other host can hold this name. */
+  readonly embedded: boolean;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  /** Ways to ask, by kind; looked at when they are needed, so that protocols may add theirs. */
+  readonly probes: ReadonlyMap<string, Probe>;
+  readonly node: {
+    readonly id: string;
+    readonly name: string;
+    /** Where other hosts reach this one. */
+    readonly address: string;
+    readonly datacenter: string;
+    readonly labels: Labels;
+    /** Addresses by role beside lan and wan, which all nodes have. */
+    readonly taggedAddresses?: Labels;
+  };
+  /** From where script checks are allowed (Settings.scripts). */
+  readonly scripts: { readonly fromApi: boolean; readonly fromFiles: boolean };
+  /** Settings.antiEntropyMs. */
+  readonly antiEntropyMs: number;
+  /** Settings.checkUpdateMs. */
+  readonly checkUpdateMs: number;
+  /** The agent's own service in the catalog (Consul's servers list "consul"); not part of `services()`. */
+  readonly selfService?: ServiceFacts;
+  /** The `life` of this agent's own sign of life in a shared store. */
+  readonly life?: string;
+  /** How many checks run at once; default 256. */
+  readonly maxRunningChecks?: number;
+}
+
+/** An agent with its beginning and its end. */
+export interface HostAgent extends Agent {
+  /**
+   * Reads the kept list, then keeps the directory in step with it. Starting twice = once. Resolves when the kept list is back and, with an
+   * embedded store, in the directory; a shared store that is away does not hold it up. @throws TrilithError `conflict` where another live
+   * host has this name or ID
+   */
+  start(): Promise<void>;
+  /** Ends checks and writes; what is registered stays registered. */
+  stop(): Promise<void>;
+  /** Stops and takes this node, with everything on it, out of the directory. */
+  leave(): Promise<void>;
+}
+
+/** Who wins an id: the higher rank takes over from the lower one, equals do not take from each other. */
+function rankOf(from: string): number {
+  if (from === "api") return 3;
+  if (from === OWN) return 0;
+  return from === "file" || from.startsWith("file:") ? 1 : 2;
+}
+
+/** Owner of what the agent itself sets up (maintenance). */
+const OWN = "agent";
+const HISTORY_PER_CHECK = 16;
+const HISTORY_OUTPUT_CHARACTERS = 512;
+const HISTORY_PER_SERVICE = 64;
+const HISTORY_SERVICES = 2048;
+/** Consul's shortest time from critical to deregistered. */
+const MIN_DEREGISTER_AFTER_MS = 60_000;
+/** How long a start waits for a shared store's first picture. */
+const READY_WAIT_MS = 3000;
+const OUTPUT_MAX_BYTES = 4096;
+/** Kinds that run commands, and so need to be allowed. */
+const SCRIPT_KINDS: ReadonlySet<string> = new Set(["script", "docker"]);
+/** Consul's type words where they differ from the kinds. */
+const TYPE_OF: Readonly<Record<string, string>> = { none: "", "os-service": "os_service" };
+
+class ServiceRecord implements HeldService {
+  readonly from: string;
+  readonly registration: Registration;
+  readonly instance: Instance;
+  readonly checks: readonly CheckSpec[];
+  constructor(from: string, registration: Registration, instance: Instance, checks: readonly CheckSpec[]) {
+    this.from = from;
+    this.registration = registration;
+    this.instance = instance;
+    this.checks = checks;
+  }
+}
+
+interface Result {
+  readonly atMs: number;
+  readonly status: Status;
+  readonly output: string;
+}
+
+class CheckRecord implements HeldCheck {
+  readonly from: string;
+  readonly check: Check;
+  readonly spec: CheckSpec;
+  /** Shared by all records of one check; newest first. */
+  readonly results: Result[];
+  readonly counter: ResultCounter;
+  constructor(from: string, check: Check, spec: CheckSpec, before?: CheckRecord) {
+    this.from = from;
+    this.check = check;
+    this.spec = spec;
+    this.results = before?.results ?? [];
+    this.counter = before !== undefined && before.spec === spec ? before.counter : new ResultCounter(spec.thresholds);
+  }
+  get serviceId(): string {
+    return this.check.serviceId;
+  }
+  get history(): readonly Result[] {
+    return [...this.results];
+  }
+}
+
+interface SourceState {
+  /** What was taken over from the last list. */
+  last: Map<string, Registration>;
+  whole: SourceList | undefined;
+  /** Ids it wants and another one holds. */
+  readonly blocked: Set<string>;
+  complaints: readonly { readonly about: string; readonly text: string }[];
+  next:
+    | { readonly whole: SourceList; readonly waiting: { resolve(): void; reject(error: unknown): void }[] }
+    | undefined;
+  busy: boolean;
+}
+
+/** One change of the list, with what it takes to undo it. */
+interface Step {
+  readonly services: Map<string, { readonly before: ServiceRecord | undefined; after: ServiceRecord | undefined }>;
+  readonly checks: Map<string, { readonly before: CheckRecord | undefined; after: CheckRecord | undefined }>;
+  readonly kept: Promise<void>[];
+  readonly whys: Map<string, Reason>;
+}
+
+/** Builds the agent; nothing is read, run or written before `start`. */
+export function createAgent(options: AgentOptions): HostAgent {
+  return new ListAgent(options);
+}
+
+class ListAgent implements HostAgent {
+  readonly node: Node;
+  readonly #options: AgentOptions;
+  readonly #log: Log;
+  readonly #list: HostList;
+  readonly #carrier: Carrier;
+  readonly #scheduler: Scheduler;
+  readonly #services = new Map<string, ServiceRecord>();
+  readonly #checks = new Map<string, CheckRecord>();
+  /** Ids of the checks of each service. */
+  readonly #checksOf = new Map<string, Set<string>>();
+  readonly #draining = new Set<string>();
+  readonly #sources = new Map<string, SourceState>();
+  readonly #ownComplaints = new Map<string, { readonly from: string; readonly about: string; readonly text: string }>();
+  readonly #history = new Map<string, { readonly atMs: number; readonly id: string; readonly text: string }[]>();
+  readonly #ttls: Deadlines;
+  readonly #reaps: Deadlines;
+  /** Checks whose output changed alone, until it is time to carry it. */
+  readonly #heldOutputs: Deadlines;
+  readonly #outputsDue = new Set<string>();
+  readonly #selfInstance: Instance | undefined;
+  readonly #alive: Check;
+  readonly #stopping = new AbortController();
+  #version: Index = 1;
+  #waiters: { readonly after: Index; resolve(version: Index): void }[] = [];
+  #starting: Promise<void> | undefined;
+  #stopped: Promise<void> | undefined;
+
+  constructor(options: AgentOptions) {
+    this.#options = options;
+    this.#log = options.log.part("agent");
+    const { node, clock, random, metrics, directory } = options;
+    const family = ipFamily(node.address);
+    this.node = {
+      id: node.id,
+      name: node.name,
+      address: node.address,
+      datacenter: node.datacenter,
+      taggedAddresses: {
+        lan: node.address,
+        ...(family === 0 ? {} : { [`lan_ipv${family}`]: node.address }),
+        wan: node.address,
+        ...(family === 0 ? {} : { [`wan_ipv${family}`]: node.address }),
+        ...node.taggedAddresses,
+      },
+      labels: node.labels,
+    };
+    const origin: Origin = { source: OWN, authority: "first-hand" };
+    this.#alive = {
+      id: NODE_ALIVE_CHECK,
+      node: node.name,
+      name: "Serf Health Status",
+      status: "passing",
+      notes: "",
+      output: "Agent alive and reachable",
+      serviceId: "",
+      type: "",
+      origin,
+    };
+    this.#selfInstance =
+      options.selfService === undefined ? undefined : { ...options.selfService, node: node.name, origin };
+    this.#list = new HostList(options.durable);
+    this.#scheduler = new Scheduler({
+      clock,
+      random,
+      ...(options.maxRunningChecks === undefined ? {} : { maxRunning: options.maxRunningChecks }),
+    });
+    this.#ttls = new Deadlines(clock, (id) => this.#ttlExpired(id));
+    this.#reaps = new Deadlines(clock, (id) => this.#reap(id));
+    this.#heldOutputs = new Deadlines(clock, (id) => {
+      this.#outputsDue.add(id);
+      this.#touch([{ table: "check", id }]);
+    });
+    this.#carrier = new Carrier({
+      directory,
+      node: node.name,
+      truth: {
+        wanted: (ref, now) => this.#wanted(ref, now),
+        all: () => this.#all(),
+        forbidden: (view) => this.#rival(view),
+        refused: (ref, error) => {
+          this.#ownComplaints.set(`${ref.table}\0${ref.id}`, {
+            from: this.#ownerOf(ref),
+            about: ref.id,
+            text: `the directory refuses ${ref.table} "${ref.id}": ${error.message}`,
+          });
+        },
+      },
+      clock,
+      random,
+      log: this.#log,
+      metrics,
+      embedded: options.embedded,
+      antiEntropyMs: options.antiEntropyMs,
+    });
+    metrics.gauge("agent_services", "Services in this host's list", () => this.#services.size);
+    metrics.gauge("agent_checks", "Checks in this host's list", () => this.#checks.size);
+    metrics.gauge("agent_checks_running", "Checks that are being asked", () => this.#scheduler.running);
+    metrics.gauge("agent_checks_waiting", "Checks that are due and wait for their turn", () => this.#scheduler.waiting);
+  }
+
+  // ---- beginning and end ----
+
+  start(): Promise<void> {
+    if (this.#stopped !== undefined) return Promise.reject(this.#stopError());
+    this.#starting ??= this.#start();
+    return this.#starting;
+  }
+
+  async #start(): Promise<void> {
+    const { directory, embedded, clock } = this.#options;
+    const stop = this.#stopping.signal;
+    const kept = await this.#list.load();
+    for (const { about, text } of kept.damaged) {
+      this.#log.error(text);
+      this.#ownComplaints.set(`damaged\0${about}`, { from: OWN, about, text });
+    }
+    this.#restore(kept.services, kept.checks);
+    const go = async (): Promise<void> => {
+      const rival = this.#rival(directory.view());
+      if (rival !== undefined) throw new TrilithError("conflict", rival);
+      await this.#removeFormerNames();
+      this.#carrier.start();
+    };
+    if (embedded) {
+      await directory.ready(stop);
+      await go();
+      await this.#carrier.settled();
+      return;
+    }
+    const ready = directory.ready(stop).then(() => true);
+    const waiting = new AbortController();
+    const first = await Promise.race([
+      ready,
+      clock.sleep(READY_WAIT_MS, waiting.signal).then(
+        () => false,
+        () => false,
+      ),
+    ]);
+    waiting.abort();
+    if (first) return await go();
+    this.#log.warn(
+      "the directory's store is away: this host's list is served and will be carried over when it is back",
+    );
+    // A rival found this late stops the carrying (see `forbidden`) and is complained about, but not the agent.
+    ready
+      .then(async () => {
+        await this.#removeFormerNames();
+        this.#carrier.start();
+      })
+      .catch((error: unknown) => {
+        if (!stop.aborted) this.#log.error("waiting for the directory failed", { error: messageOf(error) });
+      });
+  }
+
+  stop(): Promise<void> {
+    this.#stopped ??= (async () => {
+      this.#stopping.abort(this.#stopError());
+      this.#ttls.clear();
+      this.#reaps.clear();
+      this.#heldOutputs.clear();
+      await this.#starting?.catch(() => {});
+      await this.#scheduler.stop();
+      await this.#carrier.stop();
+      await this.#list.settled().catch((error: unknown) => {
+        this.#log.error("the last changes of this host's list could not be kept", { error: messageOf(error) });
+      });
+      for (const waiter of this.#waiters.splice(0)) waiter.resolve(-1);
+    })();
+    return this.#stopped;
+  }
+
+  async leave(): Promise<void> {
+    await this.stop();
+    const { directory, clock } = this.#options;
+    if (this.#carrier.forbidden !== undefined) return;
+    const why: Reason = {
+      code: "goodbye",
+      text: `node ${this.node.name} left`,
+      confirmed: true,
+      atMs: clock.now(),
+    };
+    const written = await directory.write([{ op: "delete", table: "node", key: keyOf.node(this.node.name), why }]);
+    if (written.result === "unknown") throw wrap(written.cause, `taking node ${this.node.name} out of the directory`);
+  }
+
+  #stopError(): TrilithError {
+    return new TrilithError("stopped", "the agent is stopping");
+  }
+
+  #mustRun(): void {
+    if (this.#stopped !== undefined) throw this.#stopError();
+  }
+
+  /** Puts back what was kept, as it stood. */
+  #restore(services: ReadonlyMap<string, KeptService>, checks: ReadonlyMap<string, KeptCheck>): void {
+    for (const [id, kept] of services) {
+      if (this.#services.has(id)) continue;
+      const { registration } = kept;
+      this.#services.set(id, this.#serviceRecord(kept.from, kept.authority, registration, kept.tags));
+      if (kept.from !== "api") this.#source(kept.from).last.set(id, registration);
+    }
+    for (const [id, kept] of checks) {
+      if (this.#checks.has(id)) continue;
+      if (kept.serviceId !== "" && !this.#services.has(kept.serviceId)) {
+        // Its service went in a write that did not take it along: nobody owns it any more.
+        this.#list.check(id, undefined).catch((error: unknown) => {
+          this.#log.warn(`check "${id}" of a service that is gone could not be forgotten`, { error: messageOf(error) });
+        });
+        continue;
+      }
+      const authority = services.get(kept.serviceId)?.authority ?? "first-hand";
+      const record = new CheckRecord(
+        kept.from,
+        this.#checkOf(kept.spec, kept.serviceId, kept.from, authority, kept.status, kept.output),
+        kept.spec,
+      );
+      this.#checks.set(id, record);
+      this.#index(id, kept.serviceId);
+      this.#schedule(record);
+    }
+    for (const [id, record] of this.#services) this.#services.set(id, this.#withChecks(record));
+    if (services.size + checks.size > 0) this.#bump();
+  }
+
+  // ---- registering ----
+
+  async register(from: string, r: Registration, options: { readonly replaceChecks?: boolean } = {}): Promise<void> {
+    this.#mustRun();
+    const fault = registrationFault(r);
+    if (fault !== undefined) throw new InputError("", fault);
+    const registration = normalize(r);
+    for (const spec of registration.checks) this.#mustBeAskable(from, spec);
+    const conflict = this.#conflict(from, registration);
+    if (conflict !== undefined) throw new TrilithError("conflict", conflict);
+    for (const spec of registration.checks) {
+      const taken = this.#checkConflict(from, spec.id, registration.id);
+      if (taken !== undefined) throw new TrilithError("conflict", taken);
+    }
+    const step = newStep();
+    this.#putService(step, from, "first-hand", registration, options.replaceChecks === true);
+    await this.#commit(step, `registering service "${registration.id}"`);
+  }
+
+  async deregister(from: string, id: string, why?: Reason): Promise<void> {
+    this.#mustRun();
+    const held = this.#services.get(id);
+    if (held === undefined)
+      throw new TrilithError(
+        "not-found",
+        `Unknown service ID ${JSON.stringify(id)}. Ensure that the service ID is passed, not the service name.`,
+      );
+    if (held.from !== from && rankOf(from) <= rankOf(held.from))
+      throw new TrilithError(
+        "conflict",
+        `service "${id}" is held by ${held.from} (${whoIs(held.registration)}) and cannot be deregistered by ${from}`,
+      );
+    const step = newStep();
+    this.#removeService(
+      step,
+      id,
+      why ?? {
+        code: "deregistered",
+        text: `was deregistered by ${from}`,
+        confirmed: true,
+        atMs: this.#options.clock.now(),
+      },
+    );
+    await this.#commit(step, `deregistering service "${id}"`);
+    this.#offerAgain([id]);
+  }
+
+  adopt(from: string, whole: SourceList): Promise<void> {
+    if (this.#stopped !== undefined) return Promise.reject(this.#stopError());
+    const source = this.#source(from);
+    return new Promise((resolve, reject) => {
+      // A newer list speaks for the older one that still waits.
+      const waiting = source.next?.waiting ?? [];
+      waiting.push({ resolve, reject });
+      source.next = { whole, waiting };
+      if (!source.busy) void this.#adoptAll(from, source);
+    });
+  }
+
+  async #adoptAll(from: string, source: SourceState): Promise<void> {
+    source.busy = true;
+    for (let next = source.next; next !== undefined; next = source.next) {
+      source.next = undefined;
+      try {
+        await this.#adoptOne(from, source, next.whole);
+        for (const { resolve } of next.waiting) resolve();
+      } catch (error) {
+        for (const { reject } of next.waiting) reject(error);
+      }
+    }
+    source.busy = false;
+  }
+
+  async #adoptOne(from: string, source: SourceState, whole: SourceList): Promise<void> {
+    this.#mustRun();
+    const difference = reconcile(from, source.last, whole, this.#options.clock.now());
+    const last = new Map(difference.list);
+    const complaints = [...difference.complaints];
+    const step = newStep();
+    source.blocked.clear();
+    // A thing that only got another id keeps how its checks stood.
+    const stood = new Map<string, readonly CheckRecord[]>();
+    for (const [id, oldId] of difference.renamed)
+      stood.set(
+        id,
+        (this.#services.get(oldId)?.registration.checks ?? []).flatMap((spec) => this.#checks.get(spec.id) ?? []),
+      );
+    const freed: string[] = [];
+    for (const { id, why } of difference.gone) {
+      if (this.#services.get(id)?.from !== from) continue;
+      this.#removeService(step, id, why);
+      freed.push(id);
+    }
+    for (const wanted of difference.put) {
+      const conflict =
+        this.#conflict(from, wanted) ??
+        wanted.checks.map((spec) => this.#checkConflict(from, spec.id, wanted.id)).find((text) => text !== undefined);
+      if (conflict !== undefined) {
+        complaints.push({ about: wanted.id, text: conflict });
+        last.delete(wanted.id);
+        source.blocked.add(wanted.id);
+        // What it changed into is somebody else's: the old form must not stay either.
+        if (this.#services.get(wanted.id)?.from === from)
+          this.#removeService(step, wanted.id, {
+            code: "refused",
+            text: conflict,
+            confirmed: true,
+            atMs: this.#options.clock.now(),
+          });
+        continue;
+      }
+      const checks = wanted.checks.map((spec) => {
+        const fault = this.#askFault(from, spec);
+        if (fault === undefined) return spec;
+        complaints.push({ about: wanted.id, text: fault.message });
+        return unaskable(spec, fault.message);
+      });
+      this.#putService(step, from, whole.authority, { ...wanted, checks }, true, stood.get(wanted.id));
+    }
+    try {
+      await this.#commit(step, `adopting the list of ${from}`, (id, text) => {
+        complaints.push({ about: id, text });
+        last.delete(id);
+      });
+    } finally {
+      // Also after a failure: what was said about the list stays true.
+      source.complaints = complaints;
+    }
+    source.last = last;
+    source.whole = whole;
+    this.#offerAgain(freed, from);
+  }
+
+  async registerCheck(from: string, check: CheckRegistration): Promise<void> {
+    this.#mustRun();
+    const { serviceId, ...given } = check;
+    const id = given.id === "" ? given.name : given.id;
+    if (id === "") throw new InputError("", "the check has neither an id nor a name: expected at least one of them");
+    const spec: CheckSpec = { ...given, id, name: given.name === "" ? id : given.name };
+    const service = this.#services.get(serviceId);
+    if (serviceId !== "" && service === undefined)
+      throw new TrilithError("not-found", `ServiceID ${JSON.stringify(serviceId)} does not exist`);
+    this.#mustBeAskable(from, spec);
+    const conflict = this.#checkConflict(from, id, serviceId);
+    if (conflict !== undefined) throw new TrilithError("conflict", conflict);
+    const step = newStep();
+    this.#putCheck(step, from, service?.instance.origin.authority ?? "first-hand", spec, serviceId);
+    await this.#commit(step, `registering check "${id}"`);
+  }
+
+  async deregisterCheck(from: string, id: string): Promise<void> {
+    this.#mustRun();
+    const held = this.#mustHold(id);
+    if (held.from !== from && rankOf(from) <= rankOf(held.from))
+      throw new TrilithError("conflict", `check "${id}" is held by ${held.from} and cannot be deregistered by ${from}`);
+    const step = newStep();
+    this.#setCheck(step, id, undefined);
+    await this.#commit(step, `deregistering check "${id}"`);
+  }
+
+  async report(checkId: string, outcome: Outcome): Promise<void> {
+    this.#mustRun();
+    const held = this.#mustHold(checkId);
+    const { spec } = held;
+    if ((spec.kind !== "ttl" && spec.kind !== "none") || isMaintenance(checkId))
+      throw new TrilithError("invalid", `CheckID ${JSON.stringify(checkId)} does not have associated TTL`);
+    this.#armTtl(spec);
+    const step = newStep();
+    this.#stand(step, held, outcome.status, head(outcome.output, spec.outputMaxBytes ?? OUTPUT_MAX_BYTES));
+    if (step.checks.size > 0) await this.#commit(step, `keeping the state of check "${checkId}"`);
+  }
+
+  async maintenance(serviceId: string, on: boolean, reason = ""): Promise<void> {
+    this.#mustRun();
+    const service = this.#services.get(serviceId);
+    if (serviceId !== "" && service === undefined)
+      throw new TrilithError(
+        "not-found",
+        `Unknown service ID ${JSON.stringify(serviceId)}. Ensure that the service ID is passed, not the service name.`,
+      );
+    const id = serviceId === "" ? NODE_MAINTENANCE_CHECK : SERVICE_MAINTENANCE_CHECK + serviceId;
+    const what = serviceId === "" ? "node" : "service";
+    const step = newStep();
+    if (on === this.#checks.has(id)) return;
+    if (on) {
+      const notes =
+        reason === ""
+          ? `Maintenance mode is enabled for this ${what}, but no reason was provided. This is a default message.`
+          : reason;
+      const spec: CheckSpec = {
+        id,
+        name: serviceId === "" ? "Node Maintenance Mode" : "Service Maintenance Mode",
+        notes,
+        kind: "none",
+        detail: null,
+        intervalMs: 0,
+        timeoutMs: 0,
+        initial: "critical",
+      };
+      this.#putCheck(step, OWN, service?.instance.origin.authority ?? "first-hand", spec, serviceId);
+      if (service !== undefined) this.#note(service.instance.name, serviceId, `is in maintenance: ${notes}`);
+    } else {
+      this.#setCheck(step, id, undefined);
+      if (service !== undefined) this.#note(service.instance.name, serviceId, "is no longer in maintenance");
+    }
+    await this.#commit(step, `setting the maintenance of ${serviceId === "" ? "the node" : `service "${serviceId}"`}`);
+  }
+
+  async drain(serviceId: string, draining: boolean, why: Reason): Promise<void> {
+    this.#mustRun();
+    const held = this.#services.get(serviceId);
+    if (held === undefined)
+      throw new TrilithError(
+        "not-found",
+        `there is no service ${JSON.stringify(serviceId)} on this host to be drained`,
+      );
+    if (draining === this.#draining.has(serviceId)) return;
+    if (draining) this.#draining.add(serviceId);
+    else this.#draining.delete(serviceId);
+    this.#note(held.instance.name, serviceId, draining ? `is draining: ${why.text}` : `is routable again: ${why.text}`);
+    const { source, authority } = held.instance.origin;
+    // Whether something drains is known by who sees it, afresh after each start: it is not kept.
+    this.#services.set(
+      serviceId,
+      this.#withChecks(this.#serviceRecord(source, authority, held.registration, held.instance.tags)),
+    );
+    this.#bump();
+    const carried = this.#carrier.touch([{ table: "service", id: serviceId }]);
+    await carried.catch((error: unknown) => {
+      throw wrap(error, `draining service "${serviceId}"`);
+    });
+  }
+
+  // ---- what is held ----
+
+  services(): ReadonlyMap<string, HeldService> {
+    return this.#services;
+  }
+
+  checks(): ReadonlyMap<string, HeldCheck> {
+    return this.#checks;
+  }
+
+  version(): Index {
+    return this.#version;
+  }
+
+  changed(after: Index, signal: AbortSignal): Promise<Index> {
+    if (signal.aborted) return Promise.reject(signal.reason);
+    if (this.#stopped !== undefined) return Promise.reject(this.#stopError());
+    if (this.#version > after) return Promise.resolve(this.#version);
+    return new Promise((resolve, reject) => {
+      const onAbort = (): void => {
+        this.#waiters = this.#waiters.filter((other) => other !== waiter);
+        reject(signal.reason);
+      };
+      const waiter = {
+        after,
+        resolve: (version: Index): void => {
+          signal.removeEventListener("abort", onAbort);
+          if (version < 0) reject(this.#stopError());
+          else resolve(version);
+        },
+      };
+      signal.addEventListener("abort", onAbort, { once: true });
+      this.#waiters.push(waiter);
+    });
+  }
+
+  async synced(signal?: AbortSignal): Promise<void> {
+    if (this.#starting === undefined) throw new TrilithError("unavailable", "the agent has not been started");
+    await this.#starting;
+    await this.#carrier.synced(signal);
+  }
+
+  history(service: string): readonly { readonly atMs: number; readonly id: string; readonly text: string }[] {
+    return [...(this.#history.get(service) ?? [])];
+  }
+
+  complaints(): readonly { readonly from: string; readonly about: string; readonly text: string }[] {
+    const rival = this.#carrier.forbidden;
+    return [
+      ...(rival === undefined ? [] : [{ from: OWN, about: this.node.name, text: rival }]),
+      ...this.#ownComplaints.values(),
+      ...[...this.#sources].flatMap(([from, { complaints }]) => complaints.map((one) => ({ from, ...one }))),
+    ];
+  }
+
+  // ---- the list's own mechanics ----
+
+  #source(from: string): SourceState {
+    let source = this.#sources.get(from);
+    if (source === undefined) {
+      source = {
+        last: new Map(),
+        whole: undefined,
+        blocked: new Set(),
+        complaints: [],
+        next: undefined,
+        busy: false,
+      };
+      this.#sources.set(from, source);
+    }
+    return source;
+  }
+
+  /** Lets sources that wanted freed ids have them. */
+  #offerAgain(ids: readonly string[], except?: string): void {
+    for (const [from, source] of this.#sources)
+      if (from !== except && source.whole !== undefined && ids.some((id) => source.blocked.has(id)))
+        this.adopt(from, source.next?.whole ?? source.whole).catch((error: unknown) => {
+          if (!this.#stopping.signal.aborted)
+            this.#log.warn(`the list of ${from} could not be adopted again`, { error: messageOf(error) });
+        });
+  }
+
+  #conflict(from: string, r: Registration): string | undefined {
+    if (this.#selfInstance?.id === r.id && rankOf(from) > 0)
+      return `the service id "${r.id}" belongs to the agent itself: ${from} (${whoIs(r)}) has to use another one`;
+    const held = this.#services.get(r.id);
+    if (held === undefined || held.from === from || rankOf(from) > rankOf(held.from)) return undefined;
+    return (
+      `the service id "${r.id}" on node ${this.node.name} is held by ${held.from} (${whoIs(held.registration)}) and also ` +
+      `wanted by ${from} (${whoIs(r)}): one of them has to use another id`
+    );
+  }
+
+  #checkConflict(from: string, id: string, serviceId: string): string | undefined {
+    if (id === NODE_ALIVE_CHECK || id === NODE_MAINTENANCE_CHECK || id.startsWith(SERVICE_MAINTENANCE_CHECK))
+      return `the check id "${id}" belongs to the agent itself: ${from} has to use another one`;
+    const held = this.#checks.get(id);
+    if (held === undefined || held.from === from || rankOf(from) > rankOf(held.from)) return undefined;
+    // What takes a service over takes its checks along.
+    if (held.serviceId === serviceId && this.#services.get(serviceId)?.from === held.from && serviceId !== "")
+      return undefined;
+    return `the check id "${id}" on node ${this.node.name} is held by ${held.from} and also wanted by ${from}: one of them has to use another id`;
+  }
+
+  #askFault(from: string, spec: CheckSpec): TrilithError | undefined {
+    const { probes, scripts } = this.#options;
+    const fault = checkFault(spec, probes);
+    if (fault !== undefined) return new InputError("", fault);
+    if (!SCRIPT_KINDS.has(spec.kind)) return undefined;
+    if (rankOf(from) === 1) {
+      if (scripts.fromFiles || scripts.fromApi) return undefined;
+      return new TrilithError(
+        "not-allowed",
+        "Scripts are disabled on this agent; to enable, configure 'enable_script_checks' or 'enable_local_script_checks' to true",
+      );
+    }
+    if (scripts.fromApi) return undefined;
+    return new TrilithError(
+      "not-allowed",
+      "Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true",
+    );
+  }
+
+  #mustBeAskable(from: string, spec: CheckSpec): void {
+    const fault = this.#askFault(from, spec);
+    if (fault !== undefined) throw fault;
+  }
+
+  #mustHold(checkId: string): CheckRecord {
+    const held = this.#checks.get(checkId);
+    if (held === undefined)
+      throw new TrilithError(
+        "not-found",
+        `Unknown check ID ${JSON.stringify(checkId)}. Ensure that the check ID is passed, not the check name.`,
+      );
+    return held;
+  }
+
+  #serviceRecord(from: string, authority: Authority, r: Registration, tags: readonly string[] = r.tags): ServiceRecord {
+    const { checks: _checks, foreignId, text, draining, ...facts } = r;
+    const instance: Instance = {
+      ...facts,
+      tags: r.enableTagOverride === true ? tags : r.tags,
+      ...(draining === true || this.#draining.has(r.id) ? { draining: true } : {}),
+      node: this.node.name,
+      origin: {
+        source: from,
+        authority,
+        ...(foreignId === undefined ? {} : { foreignId }),
+        ...(text === undefined ? {} : { text }),
+      },
+    };
+    return new ServiceRecord(from, r, instance, []);
+  }
+
+  #withChecks(record: ServiceRecord): ServiceRecord {
+    const ids = this.#checksOf.get(record.instance.id) ?? [];
+    const specs = [...ids].flatMap((id) => this.#checks.get(id)?.spec ?? []);
+    return new ServiceRecord(record.from, record.registration, record.instance, specs);
+  }
+
+  #checkOf(
+    spec: CheckSpec,
+    serviceId: string,
+    from: string,
+    authority: Authority,
+    status: Status,
+    output: string,
+  ): Check {
+    return {
+      id: spec.id,
+      node: this.node.name,
+      name: spec.name,
+      status,
+      notes: spec.notes,
+      output,
+      serviceId,
+      type: isMaintenance(spec.id) ? "maintenance" : (TYPE_OF[spec.kind] ?? spec.kind),
+      ...(spec.intervalMs > 0 ? { intervalMs: spec.intervalMs } : {}),
+      ...(spec.timeoutMs > 0 ? { timeoutMs: spec.timeoutMs } : {}),
+      origin: { source: from, authority },
+      ...(spec.foreign === undefined ? {} : { foreign: spec.foreign }),
+    };
+  }
+
+  /** Holds a service in its new form. Nothing happens where nothing differs. */
+  #putService(
+    step: Step,
+    from: string,
+    authority: Authority,
+    r: Registration,
+    replaceChecks: boolean,
+    stood: readonly CheckRecord[] = [],
+  ): void {
+    const held = this.#services.get(r.id);
+    if (held !== undefined && held.from !== from) {
+      this.#note(held.instance.name, r.id, `is taken over by ${from} (${whoIs(r)}) from ${held.from}`);
+      const loser = this.#sources.get(held.from);
+      loser?.last.delete(r.id);
+      loser?.blocked.add(r.id);
+    }
+    const before = [...(this.#checksOf.get(r.id) ?? [])].join("\0");
+    const named = new Set(r.checks.map((spec) => spec.id));
+    for (const id of [...(this.#checksOf.get(r.id) ?? [])]) {
+      const owner = this.#checks.get(id)?.from ?? "";
+      const goes =
+        owner === from ? replaceChecks : owner === held?.from || (replaceChecks && rankOf(from) > rankOf(owner));
+      if (!named.has(id) && goes && !isMaintenance(id)) this.#setCheck(step, id, undefined);
+    }
+    const unchanged =
+      held !== undefined &&
+      held.from === from &&
+      held.instance.origin.authority === authority &&
+      same(held.registration, r);
+    if (!unchanged) {
+      const tags = held?.registration.enableTagOverride === true ? held.instance.tags : r.tags;
+      this.#setService(step, r.id, this.#serviceRecord(from, authority, r, tags));
+      if (held === undefined) this.#note(r.name, r.id, `was registered by ${from}: ${whoIs(r)}`);
+      else if (held.instance.name !== r.name) {
+        this.#note(held.instance.name, r.id, `is now called "${r.name}"`);
+        this.#note(r.name, r.id, `was called "${held.instance.name}" before`);
+      } else if (held.from === from) this.#note(r.name, r.id, `was changed by ${from}: ${whoIs(r)}`);
+    }
+    r.checks.forEach((spec, i) => {
+      const like = stood[i];
+      const state =
+        like !== undefined && like.spec.kind === spec.kind && same(like.spec.detail, spec.detail) ? like : undefined;
+      this.#putCheck(step, from, authority, spec, r.id, state);
+    });
+    const after = this.#services.get(r.id);
+    if (after !== undefined && (!unchanged || before !== [...(this.#checksOf.get(r.id) ?? [])].join("\0")))
+      this.#services.set(r.id, this.#withChecks(after));
+    const entry = step.services.get(r.id);
+    if (entry !== undefined) entry.after = this.#services.get(r.id);
+  }
+
+  #removeService(step: Step, id: string, why: Reason): void {
+    const held = this.#services.get(id);
+    if (held === undefined) return;
+    for (const checkId of [...(this.#checksOf.get(id) ?? [])]) this.#setCheck(step, checkId, undefined);
+    step.whys.set(id, why);
+    this.#draining.delete(id);
+    this.#setService(step, id, undefined);
+    this.#note(held.instance.name, id, `went (${why.code}): ${why.text}`);
+  }
+
+  /** Holds a check in its new form; how it stood stays, so that registering again does not flap. */
+  #putCheck(
+    step: Step,
+    from: string,
+    authority: Authority,
+    spec: CheckSpec,
+    serviceId: string,
+    stood?: CheckRecord,
+  ): void {
+    const held = this.#checks.get(spec.id);
+    if (held !== undefined && held.from === from && held.serviceId === serviceId && same(held.spec, spec)) return;
+    const state = held ?? stood;
+    const check = this.#checkOf(
+      spec,
+      serviceId,
+      from,
+      authority,
+      spec.kind === "none" && spec.initial !== undefined
+        ? spec.initial
+        : (state?.check.status ?? spec.initial ?? "critical"),
+      spec.kind === "none" && isRefusal(spec) ? spec.notes : (state?.check.output ?? ""),
+    );
+    this.#setCheck(step, spec.id, new CheckRecord(from, check, spec, held));
+  }
+
+  #setService(step: Step, id: string, after: ServiceRecord | undefined): void {
+    const before = this.#services.get(id);
+    const known = step.services.get(id);
+    if (known === undefined) step.services.set(id, { before, after });
+    else known.after = after;
+    if (after === undefined) this.#services.delete(id);
+    else this.#services.set(id, after);
+    step.kept.push(
+      this.#list.service(
+        id,
+        after === undefined
+          ? undefined
+          : {
+              from: after.from,
+              authority: after.instance.origin.authority,
+              registration: after.registration,
+              ...(after.registration.enableTagOverride === true ? { tags: after.instance.tags } : {}),
+            },
+      ),
+    );
+  }
+
+  #setCheck(step: Step, id: string, after: CheckRecord | undefined): void {
+    const before = this.#checks.get(id);
+    const known = step.checks.get(id);
+    if (known === undefined) step.checks.set(id, { before, after });
+    else known.after = after;
+    if (after === undefined) {
+      this.#checks.delete(id);
+      this.#unindex(id, before?.serviceId ?? "");
+      this.#unschedule(id);
+    } else {
+      if (before !== undefined && before.serviceId !== after.serviceId) this.#unindex(id, before.serviceId);
+      this.#checks.set(id, after);
+      this.#index(id, after.serviceId);
+      if (before === undefined || before.spec !== after.spec) this.#schedule(after);
+      else if (before.check.status !== after.check.status) this.#armReap(after);
+    }
+    // An output that changed alone is not worth a write to the disk.
+    const worthKeeping =
+      before === undefined ||
+      after === undefined ||
+      before.spec !== after.spec ||
+      before.from !== after.from ||
+      before.check.status !== after.check.status ||
+      before.serviceId !== after.serviceId;
+    if (worthKeeping)
+      step.kept.push(
+        this.#list.check(
+          id,
+          after === undefined
+            ? undefined
+            : {
+                from: after.from,
+                serviceId: after.serviceId,
+                spec: after.spec,
+                status: after.check.status,
+                output: after.check.output,
+              },
+        ),
+      );
+    const owners = new Set([before?.serviceId, after?.serviceId]);
+    for (const owner of owners) {
+      const service = owner === undefined ? undefined : this.#services.get(owner);
+      if (service !== undefined && before?.spec !== after?.spec)
+        this.#services.set(service.instance.id, this.#withChecks(service));
+    }
+  }
+
+  #index(id: string, serviceId: string): void {
+    if (serviceId === "") return;
+    const ids = this.#checksOf.get(serviceId);
+    if (ids === undefined) this.#checksOf.set(serviceId, new Set([id]));
+    else ids.add(id);
+  }
+
+  #unindex(id: string, serviceId: string): void {
+    const ids = this.#checksOf.get(serviceId);
+    ids?.delete(id);
+    if (ids?.size === 0) this.#checksOf.delete(serviceId);
+  }
+
+  /**
+   * Makes a change last: resolves when this host's list is durable and an embedded directory has it. What fails is undone and thrown;
+   * with `leaveOut`, services that the directory refuses for good are undone alone and told.
+   */
+  async #commit(step: Step, doing: string, leaveOut?: (serviceId: string, text: string) => void): Promise<void> {
+    if (step.services.size === 0 && step.checks.size === 0) {
+      // The same may just be on its way for somebody else: what is acknowledged must be durable.
+      await this.#list.settled();
+      if (this.#options.embedded) await this.#carrier.settled();
+      return;
+    }
+    this.#bump();
+    const carried: Promise<void>[] = [];
+    const plain: Ref[] = [...step.checks.keys()].map((id) => ({ table: "check", id }));
+    for (const id of step.services.keys()) {
+      const why = step.whys.get(id);
+      if (why === undefined || this.#services.has(id)) plain.push({ table: "service", id });
+      else carried.push(this.#carrier.touch([{ table: "service", id }], why));
+    }
+    carried.push(this.#carrier.touch(plain));
+    // Before the start nothing is carried; the start itself carries it.
+    const waitFor = this.#starting === undefined ? [] : carried;
+    for (const promise of carried) promise.catch(() => {});
+    const outcomes = await Promise.allSettled([...step.kept, ...waitFor]);
+    const failed = outcomes.filter((outcome) => outcome.status === "rejected").map(({ reason }) => reason as unknown);
+    const worst = failed.find((reason) => !(reason instanceof RefusedError)) ?? failed[0];
+    if (worst === undefined) return;
+    if (this.#stopping.signal.aborted) throw this.#stopError();
+    if (worst instanceof RefusedError && leaveOut !== undefined) {
+      const ids = new Set<string>();
+      for (const reason of failed)
+        for (const ref of (reason as RefusedError).refs) {
+          const serviceId =
+            ref.table === "service"
+              ? ref.id
+              : (step.checks.get(ref.id)?.after?.serviceId ?? this.#checks.get(ref.id)?.serviceId);
+          if (serviceId !== undefined) ids.add(serviceId);
+        }
+      for (const id of ids) leaveOut(id, worst.message);
+      this.#undo(step, (serviceId) => ids.has(serviceId));
+      return;
+    }
+    this.#undo(step, () => true);
+    throw wrap(worst, doing);
+  }
+
+  /** Puts back how services and their checks stood before a step, unless somebody changed them since. */
+  #undo(step: Step, concerned: (serviceId: string) => boolean): void {
+    const back = newStep();
+    for (const [id, { before, after }] of step.services)
+      if (concerned(id) && this.#services.get(id)?.registration === after?.registration) {
+        this.#setService(back, id, before);
+        if (before === undefined) this.#draining.delete(id);
+      }
+    for (const [id, { before, after }] of step.checks)
+      if (concerned((after ?? before)?.serviceId ?? "") && this.#checks.get(id)?.spec === after?.spec)
+        this.#setCheck(back, id, before);
+    for (const id of back.services.keys()) {
+      const service = this.#services.get(id);
+      if (service !== undefined) this.#services.set(id, this.#withChecks(service));
+    }
+    this.#bump();
+    for (const promise of back.kept)
+      promise.catch((error: unknown) => {
+        this.#log.error("this host's list on disk is behind", { error: messageOf(error) });
+      });
+    this.#touch([
+      ...[...back.services.keys()].map((id): Ref => ({ table: "service", id })),
+      ...[...back.checks.keys()].map((id): Ref => ({ table: "check", id })),
+    ]);
+  }
+
+  /** Has records carried without waiting; the carrier tries again and tells what fails. */
+  #touch(refs: readonly Ref[]): void {
+    this.#carrier.touch(refs).catch(() => {});
+  }
+
+  #bump(): void {
+    this.#version++;
+    const version = this.#version;
+    const woken = this.#waiters.filter((waiter) => waiter.after < version);
+    if (woken.length === 0) return;
+    this.#waiters = this.#waiters.filter((waiter) => waiter.after >= version);
+    for (const waiter of woken) waiter.resolve(version);
+  }
+
+  #note(service: string, id: string, text: string): void {
+    const notes = this.#history.get(service) ?? [];
+    notes.unshift({ atMs: this.#options.clock.now(), id, text });
+    notes.length = Math.min(notes.length, HISTORY_PER_SERVICE);
+    // The names touched last stand last.
+    this.#history.delete(service);
+    this.#history.set(service, notes);
+    if (this.#history.size > HISTORY_SERVICES) {
+      const [oldest] = this.#history.keys();
+      if (oldest !== undefined) this.#history.delete(oldest);
+    }
+  }
+
+  // ---- how checks stand ----
+
+  #schedule(record: CheckRecord): void {
+    const { spec } = record;
+    this.#unschedule(spec.id);
+    if (this.#stopped !== undefined) return;
+    this.#armReap(record);
+    this.#armTtl(spec);
+    if (spec.kind === "ttl" || spec.kind === "none") return;
+    const { probes, metrics } = this.#options;
+    const timeoutMs = spec.timeoutMs > 0 ? spec.timeoutMs : (probes.get(spec.kind)?.defaultTimeoutMs ?? 10_000);
+    const outputMaxBytes = spec.outputMaxBytes ?? OUTPUT_MAX_BYTES;
+    const runs = metrics.counter("agent_check_runs_total", "Checks asked", { kind: spec.kind });
+    this.#scheduler.set(spec.id, {
+      intervalMs: spec.intervalMs,
+      timeoutMs,
+      run: async (signal) => {
+        runs.add();
+        const probe = probes.get(spec.kind);
+        if (probe === undefined)
+          return {
+            status: "critical",
+            output: `nothing here can ask a check of kind "${spec.kind}": known are ${[...probes.keys()].sort().join(", ")}`,
+            final: true,
+          };
+        const instance = this.#services.get(this.#checks.get(spec.id)?.serviceId ?? "")?.instance;
+        const address = instance === undefined || instance.address === "" ? this.node.address : instance.address;
+        return await probe.run(spec.detail, { address, port: instance?.port ?? 0 }, signal, {
+          outputMaxBytes,
+          timeoutMs,
+        });
+      },
+      done: (outcome) => {
+        const held = this.#checks.get(spec.id);
+        if (held === undefined || held.spec !== spec) return;
+        const status = held.counter.count(outcome);
+        if (status === undefined) this.#remember(held, outcome.status, outcome.output);
+        else this.#standAndTell(held, status, outcome.output);
+      },
+    });
+  }
+
+  #unschedule(id: string): void {
+    this.#scheduler.delete(id);
+    this.#ttls.delete(id);
+    this.#reaps.delete(id);
+    this.#heldOutputs.delete(id);
+    this.#outputsDue.delete(id);
+  }
+
+  /**
+   * A pushed check has its full time again. So it has after a restart: while the agent was away nobody could push, and its silence
+   * proves nothing.
+   */
+  #armTtl(spec: CheckSpec): void {
+    if (spec.kind === "ttl" && spec.ttlMs !== undefined && spec.ttlMs > 0) this.#ttls.set(spec.id, spec.ttlMs);
+  }
+
+  #armReap(record: CheckRecord): void {
+    const { spec, check } = record;
+    if (spec.deregisterAfterMs === undefined || spec.deregisterAfterMs <= 0 || check.serviceId === "") return;
+    if (check.status !== "critical") this.#reaps.delete(spec.id);
+    else if (!this.#reaps.has(spec.id))
+      this.#reaps.set(spec.id, Math.max(MIN_DEREGISTER_AFTER_MS, spec.deregisterAfterMs));
+  }
+
+  #ttlExpired(id: string): void {
+    const held = this.#checks.get(id);
+    if (held === undefined) return;
+    this.#standAndTell(held, "critical", expiredOutput(held.check.output));
+  }
+
+  #reap(checkId: string): void {
+    const held = this.#checks.get(checkId);
+    if (held === undefined || held.check.status !== "critical") return;
+    const service = this.#services.get(held.serviceId);
+    if (service === undefined) return;
+    const step = newStep();
+    const text = `check "${checkId}" was critical for longer than ${Math.round((held.spec.deregisterAfterMs ?? 0) / 1000)} s`;
+    this.#log.info(`service "${held.serviceId}" is deregistered`, { why: text });
+    this.#removeService(step, held.serviceId, {
+      code: "reaped",
+      text,
+      confirmed: true,
+      atMs: this.#options.clock.now(),
+    });
+    this.#commit(step, `deregistering service "${held.serviceId}"`).then(
+      () => this.#offerAgain([held.serviceId]),
+      (error: unknown) => {
+        if (!this.#stopping.signal.aborted) this.#log.error(messageOf(error));
+      },
+    );
+  }
+
+  /** A result of the agent's own asking. */
+  #standAndTell(held: CheckRecord, status: Status, output: string): void {
+    const step = newStep();
+    const before = held.check.status;
+    this.#stand(step, held, status, output);
+    if (step.checks.size === 0) return;
+    if (before !== status)
+      this.#log.debug(`check "${held.check.id}" is ${status}`, {
+        before,
+        output: output.slice(0, HISTORY_OUTPUT_CHARACTERS),
+      });
+    // A status that cannot be kept or carried now is still true: nothing is undone, the carrier tries again.
+    this.#bump();
+    for (const promise of step.kept)
+      promise.catch((error: unknown) => {
+        this.#log.error(`the status of check "${held.check.id}" could not be kept`, { error: messageOf(error) });
+      });
+    this.#touch([{ table: "check", id: held.check.id }]);
+  }
+
+  #stand(step: Step, held: CheckRecord, status: Status, output: string): void {
+    const { check, spec, from } = held;
+    this.#remember(held, status, output);
+    if (check.status === status && check.output === output) return;
+    this.#setCheck(step, spec.id, new CheckRecord(from, { ...check, status, output }, spec, held));
+  }
+
+  #remember({ results }: CheckRecord, status: Status, output: string): void {
+    const short = output.length > HISTORY_OUTPUT_CHARACTERS ? `${output.slice(0, HISTORY_OUTPUT_CHARACTERS)}…` : output;
+    const newest = results[0];
+    results.unshift({
+      atMs: this.#options.clock.now(),
+      status,
+      // The same words are kept once.
+      output: newest?.output === short ? newest.output : short,
+    });
+    results.length = Math.min(results.length, HISTORY_PER_CHECK);
+  }
+
+  // ---- what should be in the directory ----
+
+  #ownerOf(ref: Ref): string {
+    if (ref.table === "service") return this.#services.get(ref.id)?.from ?? OWN;
+    return this.#checks.get(ref.id)?.from ?? OWN;
+  }
+
+  *#all(): Iterable<Ref> {
+    yield { table: "node", id: this.node.name };
+    yield { table: "check", id: NODE_ALIVE_CHECK };
+    if (this.#selfInstance !== undefined) yield { table: "service", id: this.#selfInstance.id };
+    for (const id of this.#services.keys()) yield { table: "service", id };
+    for (const id of this.#checks.keys()) yield { table: "check", id };
+  }
+
+  #wanted(ref: Ref, now: Entry<HostTable> | undefined): Tables[HostTable] | undefined {
+    if (ref.table === "node") return this.node;
+    if (ref.table === "service") {
+      if (ref.id === this.#selfInstance?.id) return this.#selfInstance;
+      return this.#wantedService(ref.id, now as Entry<"service"> | undefined);
+    }
+    if (ref.id === NODE_ALIVE_CHECK) return this.#alive;
+    return this.#wantedCheck(ref.id, now as Entry<"check"> | undefined);
+  }
+
+  #wantedService(id: string, now: Entry<"service"> | undefined): Instance | undefined {
+    const held = this.#services.get(id);
+    if (held === undefined || held.instance.enableTagOverride !== true || now === undefined) return held?.instance;
+    if (same(now.tags, held.instance.tags)) return held.instance;
+    // Others may set its tags in the catalog, and what they set wins here, too.
+    const step = newStep();
+    const taken = this.#serviceRecord(held.from, held.instance.origin.authority, held.registration, [...now.tags]);
+    this.#setService(step, id, taken);
+    this.#services.set(id, this.#withChecks(taken));
+    this.#bump();
+    for (const promise of step.kept)
+      promise.catch((error: unknown) => {
+        this.#log.error(`the tags of service "${id}" could not be kept`, { error: messageOf(error) });
+      });
+    return taken.instance;
+  }
+
+  #wantedCheck(id: string, now: Entry<"check"> | undefined): Check | undefined {
+    const check = this.#checks.get(id)?.check;
+    const { checkUpdateMs, random } = this.#options;
+    if (check === undefined || now === undefined || checkUpdateMs <= 0) return check;
+    const outputAlone =
+      now.output !== check.output && same({ ...now, output: "" }, { ...check, output: "", ...placeOf(now) });
+    if (!outputAlone || this.#outputsDue.has(id)) {
+      this.#outputsDue.delete(id);
+      this.#heldOutputs.delete(id);
+      return check;
+    }
+    // Like Consul, at a moment within the second half of the time, so that many do not come together.
+    if (!this.#heldOutputs.has(id)) this.#heldOutputs.set(id, checkUpdateMs * (0.5 + random.fraction() / 2));
+    return { ...check, output: now.output };
+  }
+
+  // ---- other hosts ----
+
+  /** Who else lives under this node's name or ID; undefined = nobody. */
+  #rival(view: View): string | undefined {
+    if (this.#options.embedded) return undefined;
+    const { name, id } = this.node;
+    const sameName = view.get("node", keyOf.node(name));
+    if (sameName !== undefined && sameName.id !== "" && sameName.id !== id && this.#lives(view, sameName.name))
+      return (
+        `the node name "${name}" belongs to another live host: node ID ${sameName.id} at ${sameName.address}, this one has ${id} at ` +
+        `${this.node.address}; give one of them another name`
+      );
+    for (const other of view.list("node"))
+      if (other.id === id && other.name.toLowerCase() !== name.toLowerCase() && this.#lives(view, other.name))
+        return (
+          `the node ID ${id} belongs to the live host "${other.name}" at ${other.address}, too; was this host's data folder copied? ` +
+          `Give "${name}" a node ID and a data folder of its own`
+        );
+    return undefined;
+  }
+
+  #lives(view: View, name: string): boolean {
+    const sign = view.get("alive", keyOf.alive(name));
+    if (sign !== undefined) return sign.life !== this.#options.life;
+    // A directory without signs of life (a Consul's) tells by the node's check.
+    return view.count("alive") === 0 && view.get("check", keyOf.check(name, NODE_ALIVE_CHECK))?.status === "passing";
+  }
+
+  /** A host that was renamed takes its records along: nothing stays under the old name. */
+  async #removeFormerNames(): Promise<void> {
+    const { directory, clock } = this.#options;
+    const { id, name } = this.node;
+    const view = directory.view();
+    if (id === "" || this.#rival(view) !== undefined) return;
+    const why: Reason = {
+      code: "replaced",
+      text: `the host is called "${name}" now`,
+      confirmed: true,
+      atMs: clock.now(),
+    };
+    const former = [...view.list("node")].filter(
+      (node) => node.id === id && node.name.toLowerCase() !== name.toLowerCase(),
+    );
+    if (former.length === 0) return;
+    try {
+      await directory.write(
+        former.map((node) => ({ op: "delete", table: "node", key: keyOf.node(node.name), why })),
+        undefined,
+        this.#stopping.signal,
+      );
+    } catch (error) {
+      this.#log.warn("the records under this host's former name could not be removed", { error: messageOf(error) });
+    }
+  }
+}
+
+function newStep(): Step {
+  return { services: new Map(), checks: new Map(), kept: [], whys: new Map() };
+}
+
+function isMaintenance(checkId: string): boolean {
+  return checkId === NODE_MAINTENANCE_CHECK || checkId.startsWith(SERVICE_MAINTENANCE_CHECK);
+}
+
+const REFUSED = "refused check";
+
+/** In place of a check that cannot be asked: the service is held, visible and never healthy by mistake. */
+function unaskable(spec: CheckSpec, text: string): CheckSpec {
+  const { ttlMs: _ttl, ...rest } = spec;
+  return { ...rest, kind: "none", detail: REFUSED, initial: "critical", notes: text };
+}
+
+function isRefusal(spec: CheckSpec): boolean {
+  return spec.detail === REFUSED;
+}
+
+function placeOf(entry: Entry<"check">): { createIndex: Index; modifyIndex: Index } {
+  return { createIndex: entry.createIndex, modifyIndex: entry.modifyIndex };
+}

@@ -1,0 +1,102 @@
+// The durable copy of this host's list: what was registered, with the statuses that must survive a restart.
+import type { Durable, DurableWrite } from "../base/durable.ts";
+import { messageOf } from "../base/error.ts";
+import type { CheckSpec, Status } from "../model/check.ts";
+import type { Registration } from "../model/instance.ts";
+import type { Authority } from "../model/reason.ts";
+
+/** A service as it is kept. */
+export interface KeptService {
+  readonly from: string;
+  readonly authority: Authority;
+  readonly registration: Registration;
+  /** Tags that others gave it in the catalog (`enableTagOverride`). */
+  readonly tags?: readonly string[];
+}
+
+/** A check as it is kept. Its status is as of its last change; an output that changed alone is not kept. */
+export interface KeptCheck {
+  readonly from: string;
+  readonly serviceId: string;
+  readonly spec: CheckSpec;
+  readonly status: Status;
+  readonly output: string;
+}
+
+const SERVICES = "agent.service";
+const CHECKS = "agent.check";
+
+/** Everything kept, and what could not be read. */
+export interface Kept {
+  readonly services: ReadonlyMap<string, KeptService>;
+  readonly checks: ReadonlyMap<string, KeptCheck>;
+  readonly damaged: readonly { readonly about: string; readonly text: string }[];
+}
+
+/** Writes of one turn go to the durable store as one; the last one for a key wins. */
+export class HostList {
+  readonly #durable: Durable;
+  #gathering: Map<string, DurableWrite> | undefined;
+  #batch: Promise<void> = Promise.resolve();
+  readonly #underWay = new Set<Promise<void>>();
+
+  constructor(durable: Durable) {
+    this.#durable = durable;
+  }
+
+  async load(): Promise<Kept> {
+    const damaged: { about: string; text: string }[] = [];
+    const read = async <T>(table: string): Promise<Map<string, T>> => {
+      const found = new Map<string, T>();
+      const decoder = new TextDecoder("utf-8", { fatal: true });
+      for await (const [key, bytes] of this.#durable.entries(table))
+        try {
+          found.set(key, JSON.parse(decoder.decode(bytes)) as T);
+        } catch (error) {
+          damaged.push({
+            about: key,
+            text: `"${key}" in table ${table} of the data folder cannot be read and was left out: ${messageOf(error)}`,
+          });
+        }
+      return found;
+    };
+    return { services: await read<KeptService>(SERVICES), checks: await read<KeptCheck>(CHECKS), damaged };
+  }
+
+  /** Keeps or forgets (undefined) a service. Resolves when the turn's writes are durable. */
+  service(id: string, kept: KeptService | undefined): Promise<void> {
+    return this.#add(SERVICES, id, kept);
+  }
+
+  /** Keeps or forgets (undefined) a check. */
+  check(id: string, kept: KeptCheck | undefined): Promise<void> {
+    return this.#add(CHECKS, id, kept);
+  }
+
+  /** Resolves when everything given so far is durable; rejects where a write of it fails. */
+  async settled(): Promise<void> {
+    await Promise.all(this.#underWay);
+  }
+
+  #add(table: string, key: string, value: object | undefined): Promise<void> {
+    if (this.#gathering === undefined) {
+      const gathering = new Map<string, DurableWrite>();
+      this.#gathering = gathering;
+      // A microtask: still the same turn, so that the directory's write and this one share a sync.
+      const batch = Promise.resolve().then(() => {
+        this.#gathering = undefined;
+        return this.#durable.write([...gathering.values()]);
+      });
+      this.#batch = batch;
+      this.#underWay.add(batch);
+      const over = (): void => void this.#underWay.delete(batch);
+      batch.then(over, over);
+    }
+    this.#gathering.set(`${table}\0${key}`, {
+      table,
+      key,
+      value: value === undefined ? undefined : new TextEncoder().encode(JSON.stringify(value)),
+    });
+    return this.#batch;
+  }
+}
