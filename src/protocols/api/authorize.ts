@@ -1,0 +1,46 @@
+// The one place of this dialect that decides who may write.
+import { createHash, timingSafeEqual } from "node:crypto";
+import { TrilithError } from "../../base/error.ts";
+import type { IncomingMessage } from "../../base/http.ts";
+
+/**
+ * Lets a write pass or throws. From this host everybody may write, except web pages of elsewhere (a browser says which page asks);
+ * from other hosts, and through proxies, whoever has the token. @throws TrilithError `not-allowed`
+ */
+export function authorizeWrite(request: IncomingMessage, token: string | undefined): void {
+  if (token !== undefined && hasToken(request, token)) return;
+  const origin = request.headers.origin;
+  if (origin !== undefined && !isSameHost(origin, request.headers.host))
+    throw new TrilithError("not-allowed", `a web page of ${origin} may not change anything here`);
+  const from = request.socket.remoteAddress;
+  const forwarded = request.headers["x-forwarded-for"] ?? request.headers.forwarded;
+  if (isLocal(from) && forwarded === undefined) return;
+  const who = forwarded === undefined ? `${from}` : `behind the proxy ${from} (${forwarded})`;
+  throw new TrilithError(
+    "not-allowed",
+    token === undefined
+      ? `changes from other hosts (${who}) need a token, and this agent has none configured: set protocols.api.token, or ask on the agent's own host`
+      : `changes from other hosts (${who}) need the agent's token in the header X-Trilith-Token or Authorization: Bearer`,
+  );
+}
+
+/** Loopback, or a unix socket, which has no address. */
+function isLocal(address: string | undefined): boolean {
+  return address === undefined || address === "::1" || /^(::ffff:)?127\./.test(address);
+}
+
+function hasToken(request: IncomingMessage, token: string): boolean {
+  const bearer = /^Bearer\s+(\S+)\s*$/i.exec(request.headers.authorization ?? "")?.[1];
+  // The command line sends one token to every dialect, in Consul's header.
+  const given = [request.headers["x-trilith-token"], request.headers["x-consul-token"], bearer];
+  return given.some((text) => typeof text === "string" && timingSafeEqual(digest(text), digest(token)));
+}
+
+/** Of equal length for any text, as the comparison in constant time wants it. */
+function digest(text: string): Uint8Array {
+  return createHash("sha256").update(text).digest();
+}
+
+function isSameHost(origin: string, host: string | undefined): boolean {
+  return host !== undefined && URL.canParse(origin) && new URL(origin).host === host.toLowerCase();
+}

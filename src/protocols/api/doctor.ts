@@ -1,0 +1,91 @@
+// The doctor: what this agent is, whether its parts are well, and what somebody should look at.
+import { messageOf, TrilithError } from "../../base/error.ts";
+import type { Table } from "../../model/record.ts";
+import type { ApiGround } from "./server.ts";
+import { type DoctorJson, time } from "./shapes.ts";
+
+/** How long the store may take to answer before it counts as away. */
+const STORE_MS = 2_000;
+const COUNTED: Readonly<Record<string, Table>> = {
+  nodes: "node",
+  services: "service",
+  checks: "check",
+  keys: "kv",
+  sessions: "session",
+};
+const COMPLAINTS = 20;
+
+/** Looks at everything; takes at most as long as the store may. */
+export async function diagnose(ground: ApiGround, signal: AbortSignal): Promise<DoctorJson> {
+  const { agent, clock, directory, lookup, self, sources } = ground;
+  const trip = await askStore(ground, signal);
+  const view = directory.view();
+  const held = lookup.held();
+  const states = sources();
+  const complaints = agent.complaints();
+  const warnings: string[] = [];
+  if (trip.error !== undefined) warnings.push(`the store cannot be reached: ${trip.error}`);
+  if (!view.fresh)
+    warnings.push(
+      `answers are the last ones known good, as of ${time(view.asOfMs)}: the store behind the directory is away`,
+    );
+  for (const { name, ok, text } of states) if (!ok) warnings.push(`source ${name}: ${text}`);
+  for (const { service, text } of held)
+    warnings.push(`service "${service}" is held by the sharp-drop guard: ${text}; trilith release ${service} ends it`);
+  for (const { from, about, text } of complaints.slice(0, COMPLAINTS)) warnings.push(`${from}: ${about}: ${text}`);
+  if (complaints.length > COMPLAINTS) warnings.push(`${complaints.length - COMPLAINTS} more complaints of sources`);
+  for (const [name, where] of self.listening)
+    if (!/^(127\.|\[::1\]|localhost|unix:|\/)/.test(where))
+      warnings.push(`${name} listens on ${where}, where other hosts can reach it`);
+  if (self.dev) warnings.push("nothing is kept on disk (development mode): a restart forgets everything");
+  return {
+    self: {
+      version: self.version,
+      node: self.node,
+      nodeId: self.nodeId,
+      datacenter: self.datacenter,
+      domain: self.domain,
+      advertiseAddress: self.advertiseAddress,
+      bindAddress: self.bindAddress,
+      startedAt: time(self.startedAtMs),
+      upMs: Math.max(0, Math.round(clock.now() - self.startedAtMs)),
+      dev: self.dev,
+      compat: self.compat,
+      scripts: self.scripts,
+    },
+    listening: Object.fromEntries(self.listening),
+    sources: states,
+    store: {
+      reachable: trip.error === undefined,
+      ...trip,
+      fresh: view.fresh,
+      asOf: time(view.asOfMs),
+      index: view.index,
+      counts: Object.fromEntries(Object.entries(COUNTED).map(([name, table]) => [name, view.count(table)])),
+    },
+    held: held.map(({ service, sinceMs, text, instances }) => ({ service, since: time(sinceMs), text, instances })),
+    complaints,
+    warnings,
+  };
+}
+
+/** A linearizable read, timed. */
+async function askStore(
+  { clock, directory }: ApiGround,
+  signal: AbortSignal,
+): Promise<{ readonly roundTripMs?: number; readonly error?: string }> {
+  const limit = new AbortController();
+  const timer = clock.after(STORE_MS, () =>
+    limit.abort(new TrilithError("timeout", `it did not answer within ${STORE_MS} ms`)),
+  );
+  const beganMs = clock.monotonic();
+  try {
+    await directory.barrier(AbortSignal.any([signal, limit.signal]));
+    return { roundTripMs: Math.round((clock.monotonic() - beganMs) * 1000) / 1000 };
+  } catch (error) {
+    signal.throwIfAborted();
+    return { error: messageOf(error) };
+  } finally {
+    timer.cancel();
+  }
+}

@@ -1,0 +1,341 @@
+// The routes of the API: a table of verbs, one handler in front of them.
+import { InputError, messageOf, TrilithError } from "../../base/error.ts";
+import type { Handler, IncomingMessage, ServerResponse } from "../../base/http.ts";
+import type { Ground } from "../../contracts/ground.ts";
+import { NODE_MAINTENANCE_CHECK, SERVICE_MAINTENANCE_CHECK, type Status, worst } from "../../model/check.ts";
+import type { Query } from "../../model/query.ts";
+import { scope } from "../../model/record.ts";
+import { authorizeWrite } from "./authorize.ts";
+import { diagnose } from "./doctor.ts";
+import { errorReply, MethodError } from "./errors.ts";
+import { flag, onlyKnown, queryOf } from "./query.ts";
+import {
+  findJson,
+  type GoneJson,
+  heldJson,
+  instanceJson,
+  type ListedJson,
+  type ListJson,
+  time,
+  type WhyJson,
+} from "./shapes.ts";
+
+/** What this protocol is handed. */
+export const NEEDS = ["clock", "log", "directory", "agent", "lookup", "self", "sources"] as const;
+export type ApiGround = Pick<Ground, (typeof NEEDS)[number]>;
+
+/** One request to one verb. */
+interface Call {
+  readonly ground: ApiGround;
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+  /** What follows the verb in the path, decoded; "" = nothing. */
+  readonly name: string;
+  readonly parameters: URLSearchParams;
+  /** Aborted when the client goes away. */
+  readonly signal: AbortSignal;
+}
+
+interface Verb {
+  readonly method: "GET" | "POST";
+  /** What the path names behind the verb; absent = nothing may follow. */
+  readonly names?: "a service" | "a service's ID";
+  /** Resolves to the JSON of the answer; undefined = it has answered by itself. */
+  run(call: Call): Promise<unknown> | unknown;
+}
+
+/** A caller of `find` waits at most so long for others to be asked. */
+const RESOLVE_MS = 10_000;
+const SERVICES_PER_TURN = 500;
+const GONE = 32;
+const SIMILAR = 10;
+
+const VERBS: ReadonlyMap<string, Verb> = new Map<string, Verb>([
+  ["find", { method: "GET", names: "a service", run: find }],
+  ["follow", { method: "GET", names: "a service", run: follow }],
+  ["list", { method: "GET", run: list }],
+  ["why", { method: "GET", names: "a service", run: why }],
+  ["doctor", { method: "GET", run: doctor }],
+  ["release", { method: "POST", names: "a service", run: release }],
+  ["drain", { method: "POST", names: "a service's ID", run: drain }],
+]);
+
+/** The handler of everything below `prefix`. */
+export function createHandler(prefix: string, token: string | undefined, ground: ApiGround): Handler {
+  const log = ground.log.part("api");
+  return async (request, response) => {
+    const gone = new AbortController();
+    response.once("close", () => gone.abort(new TrilithError("stopped", "the caller has gone away")));
+    // No verb reads a body; what comes is let through, so that the connection can be used again.
+    request.resume();
+    let pretty = false;
+    try {
+      const { verb, call } = route(prefix, request, response, ground, gone.signal);
+      pretty = call.parameters.has("pretty");
+      if (verb.method === "POST") authorizeWrite(request, token);
+      const json = await verb.run(call);
+      if (json !== undefined) send(response, 200, json, pretty);
+    } catch (error) {
+      if (gone.signal.aborted) return;
+      const { status, body } = errorReply(error);
+      if (status === 500) log.error(`${request.method} ${request.url}: ${messageOf(error)}`);
+      if (response.headersSent) {
+        response.destroy();
+        return;
+      }
+      if (error instanceof MethodError) response.setHeader("allow", error.allow);
+      send(response, status, body, pretty);
+    }
+  };
+}
+
+function route(
+  prefix: string,
+  request: IncomingMessage,
+  response: ServerResponse,
+  ground: ApiGround,
+  signal: AbortSignal,
+): { readonly verb: Verb; readonly call: Call } {
+  const url = request.url ?? "";
+  const mark = url.indexOf("?");
+  const path = mark === -1 ? url : url.slice(0, mark);
+  const below = path.slice(prefix.length);
+  const slash = below.indexOf("/");
+  const word = slash === -1 ? below : below.slice(0, slash);
+  const verb = VERBS.get(word);
+  if (verb === undefined)
+    throw new TrilithError(
+      "not-found",
+      `nothing is at ${path}: there are ${[...VERBS.keys()].map((each) => prefix + each).join(", ")}`,
+    );
+  if (request.method !== verb.method) throw new MethodError(request.method ?? "?", prefix + word, verb.method);
+  const name = slash === -1 ? "" : decode(below.slice(slash + 1));
+  if (verb.names !== undefined && name === "")
+    throw new InputError(path, `expected the name of ${verb.names} behind it: ${prefix}${word}/NAME`);
+  if (verb.names === undefined && name !== "") throw new InputError(path, `expected nothing behind ${prefix}${word}`);
+  const parameters = new URLSearchParams(mark === -1 ? "" : url.slice(mark + 1));
+  return { verb, call: { ground, request, response, name, parameters, signal } };
+}
+
+function decode(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch (error) {
+    throw new InputError(`path "${text}"`, "expected UTF-8 in percent encoding", error);
+  }
+}
+
+function send(response: ServerResponse, status: number, json: unknown, pretty: boolean): void {
+  const body = Buffer.from(`${JSON.stringify(json, undefined, pretty ? 2 : undefined)}\n`);
+  response
+    .writeHead(status, {
+      "content-type": "application/json; charset=utf-8",
+      "content-length": body.length,
+      "cache-control": "no-store",
+      "x-content-type-options": "nosniff",
+    })
+    .end(body);
+}
+
+/** The query of a call; who does not say who asks is the caller. */
+function queryFor({ name, parameters, request }: Call): Query {
+  return queryOf(name, parameters, request.socket.remoteAddress?.replace(/%.*$/, ""));
+}
+
+async function find(call: Call): Promise<unknown> {
+  const query = queryFor(call);
+  const limit = new AbortController();
+  const timer = call.ground.clock.after(RESOLVE_MS, () =>
+    limit.abort(new TrilithError("timeout", "asking others took too long")),
+  );
+  try {
+    const answer = await call.ground.lookup.resolve(query, AbortSignal.any([call.signal, limit.signal]));
+    return findJson(query.service, answer);
+  } finally {
+    timer.cancel();
+  }
+}
+
+/** One line of JSON per change (or one event, for `Accept: text/event-stream`), until the caller goes away. */
+async function follow(call: Call): Promise<undefined> {
+  const { response, signal, request } = call;
+  const query = queryFor(call);
+  const events = /\btext\/event-stream\b/.test(request.headers.accept ?? "");
+  response.writeHead(200, {
+    "content-type": events ? "text/event-stream; charset=utf-8" : "application/x-ndjson; charset=utf-8",
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+  });
+  response.flushHeaders();
+  for await (const answer of call.ground.lookup.follow(query, signal)) {
+    const line = JSON.stringify(findJson(query.service, answer));
+    // A reader that does not keep up gets the latest state when it is ready again, not every state in between.
+    if (!response.write(events ? `data: ${line}\n\n` : `${line}\n`)) await drained(response, signal);
+    if (signal.aborted) return undefined;
+  }
+  response.end();
+  return undefined;
+}
+
+function drained(response: ServerResponse, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    const done = (): void => {
+      response.off("drain", done);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    response.once("drain", done);
+    signal.addEventListener("abort", done, { once: true });
+  });
+}
+
+async function list({ ground, parameters, signal }: Call): Promise<ListJson> {
+  onlyKnown(parameters, []);
+  ownDatacenter(ground, parameters);
+  const view = ground.directory.view();
+  const held = new Map(
+    ground.lookup.held().map(({ service, instances }) => [service.toLowerCase(), { service, instances }]),
+  );
+  const services: ListedJson[] = [];
+  const add = (name: string): void => {
+    const counts: Record<Status | "draining" | "maintenance", number> = {
+      passing: 0,
+      warning: 0,
+      critical: 0,
+      draining: 0,
+      maintenance: 0,
+    };
+    const tags = new Set<string>();
+    const residents = view.residents(name);
+    for (const { instance, checks } of residents) {
+      for (const tag of instance.tags) tags.add(tag);
+      if (checks.some(isMaintenance)) counts.maintenance++;
+      else if (instance.draining === true) counts.draining++;
+      else counts[worst(checks)]++;
+    }
+    services.push({
+      name,
+      instances: residents.length,
+      ...counts,
+      held: held.get(name.toLowerCase())?.instances ?? 0,
+      tags: [...tags].sort(),
+    });
+    held.delete(name.toLowerCase());
+  };
+  for (const name of view.serviceNames()) {
+    add(name);
+    if (services.length % SERVICES_PER_TURN === 0) {
+      await ground.clock.yield();
+      signal.throwIfAborted();
+    }
+  }
+  // Services of which the guard alone still knows.
+  for (const { service } of [...held.values()]) add(service);
+  return {
+    index: view.index,
+    fresh: view.fresh,
+    ageMs: view.fresh ? 0 : Math.max(0, Math.round(ground.clock.now() - view.asOfMs)),
+    services,
+  };
+}
+
+function isMaintenance({ id, status }: { readonly id: string; readonly status: Status }): boolean {
+  return status === "critical" && (id === NODE_MAINTENANCE_CHECK || id.startsWith(SERVICE_MAINTENANCE_CHECK));
+}
+
+function why(call: Call): WhyJson {
+  const { ground, name } = call;
+  const query = queryFor(call);
+  ownDatacenter(ground, call.parameters);
+  const { agent, directory, lookup, self } = ground;
+  const answer = lookup.resolveNow(query);
+  const here = self.node.toLowerCase();
+  const lower = name.toLowerCase();
+  const mentions = (text: string): boolean => text.toLowerCase().includes(lower);
+  return {
+    service: name,
+    known: answer.known,
+    fresh: answer.fresh,
+    ageMs: Math.round(answer.ageMs),
+    ...heldJson(answer.held),
+    ...(answer.panic === true ? { panic: true } : {}),
+    instances: lookup
+      .explain(query)
+      .map((verdict) =>
+        instanceJson(verdict, verdict.resident.instance.node.toLowerCase() === here ? agent.checks() : undefined),
+      ),
+    recent: agent.history(name).map(({ atMs, id, text }) => ({ at: time(atMs), id, text })),
+    gone: goneOf(ground, lower),
+    complaints: agent.complaints().filter(({ about, text }) => mentions(about) || mentions(text)),
+    similar: answer.known ? [] : similarNames(directory.view().serviceNames(), lower),
+  };
+}
+
+/** The graves of a service, newest first. */
+function goneOf({ directory }: ApiGround, service: string): readonly GoneJson[] {
+  const wanted = scope.service(service);
+  const found: GoneJson[] = [];
+  for (const { scopes, gone, why: reason, modifyIndex } of directory.view().list("grave")) {
+    if (!scopes.includes(wanted)) continue;
+    const about = {
+      index: modifyIndex,
+      ...(reason === undefined
+        ? {}
+        : { at: time(reason.atMs), code: reason.code, text: reason.text, confirmed: reason.confirmed }),
+    };
+    const services = (gone ?? []).filter(({ table }) => table === "service");
+    // Of several services removed in one go the directory no longer knows which instance was whose.
+    if (services.length === 0 || scopes.filter((each) => each.startsWith("service:")).length > 1) found.push(about);
+    else
+      for (const { key } of services) {
+        const [node = "", id = ""] = key.split("\u0000");
+        found.push({ node, id, ...about });
+      }
+  }
+  return found.sort((a, b) => b.index - a.index).slice(0, GONE);
+}
+
+function similarNames(names: Iterable<string>, asked: string): string[] {
+  const found: string[] = [];
+  for (const name of names) {
+    const lower = name.toLowerCase();
+    if (lower.includes(asked) || asked.includes(lower)) found.push(name);
+    if (found.length === SIMILAR) break;
+  }
+  return found;
+}
+
+function doctor({ ground, parameters, signal }: Call): Promise<unknown> {
+  onlyKnown(parameters, []);
+  ownDatacenter(ground, parameters);
+  return diagnose(ground, signal);
+}
+
+function release({ ground, name, parameters }: Call): unknown {
+  onlyKnown(parameters, []);
+  return { service: name, released: ground.lookup.release(name) };
+}
+
+async function drain({ ground, name, parameters }: Call): Promise<unknown> {
+  onlyKnown(parameters, ["off", "reason"]);
+  const draining = !flag(parameters, "off");
+  const reason = parameters.get("reason");
+  await ground.agent.drain(name, draining, {
+    code: "draining",
+    text: reason === null || reason === "" ? "asked for through the API" : reason,
+    confirmed: true,
+    atMs: ground.clock.now(),
+  });
+  return { id: name, draining };
+}
+
+/** @throws TrilithError `not-found` for another datacenter: this agent tells only of its own */
+function ownDatacenter({ self }: ApiGround, parameters: URLSearchParams): void {
+  const asked = parameters.get("dc");
+  if (asked !== null && asked !== "" && asked.toLowerCase() !== self.datacenter.toLowerCase())
+    throw new TrilithError(
+      "not-found",
+      `datacenter "${asked}" is not known here; this agent is in "${self.datacenter}"`,
+    );
+}

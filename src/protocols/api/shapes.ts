@@ -1,0 +1,253 @@
+// The JSON that this API answers, and how it is made from the lookup's, the agent's and the directory's answers.
+import type { HeldCheck } from "../../contracts/agent.ts";
+import type { SourceState } from "../../contracts/ground.ts";
+import { type Status, worst } from "../../model/check.ts";
+import type { Address, Resident } from "../../model/instance.ts";
+import type { Labels } from "../../model/node.ts";
+import type { Answer, Endpoint, Verdict } from "../../model/query.ts";
+import type { Authority, Reason } from "../../model/reason.ts";
+import type { Index } from "../../model/record.ts";
+
+/** Where to connect. */
+export interface EndpointJson {
+  readonly address: string;
+  readonly port: number;
+  readonly weight: number;
+  readonly node: string;
+  readonly id: string;
+  readonly status: Status;
+  readonly tags: readonly string[];
+  readonly labels: Labels;
+  /** Present while the guard keeps it in answers although its source no longer lists it. */
+  readonly held?: true;
+}
+
+/** The answer of `find`, and each line of `follow`. */
+export interface FindJson {
+  readonly service: string;
+  /** False: nothing of that name is known at all. */
+  readonly known: boolean;
+  /** False: the last one known good, `ageMs` old. */
+  readonly fresh: boolean;
+  readonly ageMs: number;
+  readonly index: Index;
+  readonly held?: { readonly since: string; readonly text: string };
+  readonly panic?: true;
+  readonly endpoints: readonly EndpointJson[];
+}
+
+/** One service of `list`. Every instance counts once: in maintenance, else draining, else by its checks. */
+export interface ListedJson {
+  readonly name: string;
+  readonly instances: number;
+  readonly passing: number;
+  readonly warning: number;
+  readonly critical: number;
+  readonly draining: number;
+  readonly maintenance: number;
+  /** Kept in answers by the guard. */
+  readonly held: number;
+  readonly tags: readonly string[];
+}
+
+/** The answer of `list`. */
+export interface ListJson {
+  readonly index: Index;
+  readonly fresh: boolean;
+  readonly ageMs: number;
+  readonly services: readonly ListedJson[];
+}
+
+/** A check that counts for an instance. */
+export interface CheckJson {
+  readonly id: string;
+  readonly name: string;
+  readonly about: "service" | "node";
+  readonly status: Status;
+  readonly output: string;
+  readonly notes: string;
+  readonly type: string;
+  readonly intervalMs?: number;
+  readonly timeoutMs?: number;
+  /** The last results, newest first; only for checks that this agent runs. */
+  readonly history?: readonly { readonly at: string; readonly status: Status; readonly output: string }[];
+}
+
+/** One instance as `why` tells it. */
+export interface InstanceJson {
+  readonly id: string;
+  readonly node: string;
+  readonly nodeAddress: string;
+  readonly address: string;
+  readonly port: number;
+  readonly addresses?: readonly Address[];
+  readonly tags: readonly string[];
+  readonly labels: Labels;
+  readonly status: Status;
+  readonly draining: boolean;
+  /** Whether it is in the answer, and the sentence that says why. */
+  readonly included: boolean;
+  readonly why: string;
+  readonly registeredBy: {
+    readonly source: string;
+    readonly authority: Authority;
+    readonly foreignId?: string;
+    readonly text?: string;
+  };
+  readonly createIndex: Index;
+  readonly modifyIndex: Index;
+  readonly checks: readonly CheckJson[];
+}
+
+/** What was removed lately, as the directory remembers it. */
+export interface GoneJson {
+  readonly node?: string;
+  readonly id?: string;
+  readonly index: Index;
+  readonly at?: string;
+  readonly code?: Reason["code"];
+  readonly text?: string;
+  readonly confirmed?: boolean;
+}
+
+/** The answer of `why`. */
+export interface WhyJson {
+  readonly service: string;
+  readonly known: boolean;
+  readonly fresh: boolean;
+  readonly ageMs: number;
+  readonly held?: { readonly since: string; readonly text: string };
+  readonly panic?: true;
+  readonly instances: readonly InstanceJson[];
+  /** What came and went on this host, newest first. */
+  readonly recent: readonly { readonly at: string; readonly id: string; readonly text: string }[];
+  /** What was removed from the directory, newest first. */
+  readonly gone: readonly GoneJson[];
+  /** What sources could not take over and that has to do with the name. */
+  readonly complaints: readonly { readonly from: string; readonly about: string; readonly text: string }[];
+  /** Other names in which the asked one occurs, or which occur in it, where it is not known. */
+  readonly similar: readonly string[];
+}
+
+/** The answer of `doctor`. */
+export interface DoctorJson {
+  readonly self: {
+    readonly version: string;
+    readonly node: string;
+    readonly nodeId: string;
+    readonly datacenter: string;
+    readonly domain: string;
+    readonly advertiseAddress: string;
+    readonly bindAddress: string;
+    readonly startedAt: string;
+    readonly upMs: number;
+    readonly dev: boolean;
+    readonly compat: string;
+    readonly scripts: { readonly fromApi: boolean; readonly fromFiles: boolean };
+  };
+  readonly listening: Readonly<Record<string, string>>;
+  readonly sources: readonly SourceState[];
+  readonly store: {
+    readonly reachable: boolean;
+    /** How long a linearizable read took. */
+    readonly roundTripMs?: number;
+    /** Why it could not be reached. */
+    readonly error?: string;
+    readonly fresh: boolean;
+    readonly asOf: string;
+    readonly index: Index;
+    readonly counts: Readonly<Record<string, number>>;
+  };
+  readonly held: readonly {
+    readonly service: string;
+    readonly since: string;
+    readonly text: string;
+    readonly instances: number;
+  }[];
+  readonly complaints: readonly { readonly from: string; readonly about: string; readonly text: string }[];
+  /** Sentences about what somebody should look at; empty = all is well. */
+  readonly warnings: readonly string[];
+}
+
+/** Milliseconds since the epoch as ISO 8601. */
+export function time(atMs: number): string {
+  return new Date(atMs).toISOString();
+}
+
+export function heldJson(held: Answer["held"]): { held?: { since: string; text: string } } {
+  return held === undefined ? {} : { held: { since: time(held.sinceMs), text: held.text } };
+}
+
+export function findJson(service: string, answer: Answer): FindJson {
+  return {
+    service,
+    known: answer.known,
+    fresh: answer.fresh,
+    ageMs: Math.round(answer.ageMs),
+    index: answer.index,
+    ...heldJson(answer.held),
+    ...(answer.panic === true ? { panic: true } : {}),
+    endpoints: answer.endpoints.map(endpointJson),
+  };
+}
+
+function endpointJson({ address, port, weight, resident, held }: Endpoint): EndpointJson {
+  const { instance, checks } = resident;
+  return {
+    address,
+    port,
+    weight,
+    node: instance.node,
+    id: instance.id,
+    status: worst(checks),
+    tags: instance.tags,
+    labels: instance.labels,
+    ...(held === true ? { held } : {}),
+  };
+}
+
+export function instanceJson(verdict: Verdict, checksHere: ReadonlyMap<string, HeldCheck> | undefined): InstanceJson {
+  const { resident, included, text } = verdict;
+  const { instance, node, checks } = resident;
+  const { source, authority, foreignId, text: words } = instance.origin;
+  return {
+    id: instance.id,
+    node: instance.node,
+    nodeAddress: node.address,
+    address: instance.address === "" ? node.address : instance.address,
+    port: instance.port,
+    ...(instance.addresses === undefined ? {} : { addresses: instance.addresses }),
+    tags: instance.tags,
+    labels: instance.labels,
+    status: worst(checks),
+    draining: instance.draining === true,
+    included,
+    why: text,
+    registeredBy: {
+      source,
+      authority,
+      ...(foreignId === undefined ? {} : { foreignId }),
+      ...(words === undefined ? {} : { text: words }),
+    },
+    createIndex: instance.createIndex,
+    modifyIndex: instance.modifyIndex,
+    checks: checks.map((check) => checkJson(check, checksHere?.get(check.id))),
+  };
+}
+
+function checkJson(check: Resident["checks"][number], held: HeldCheck | undefined): CheckJson {
+  return {
+    id: check.id,
+    name: check.name,
+    about: check.serviceId === "" ? "node" : "service",
+    status: check.status,
+    output: check.output,
+    notes: check.notes,
+    type: check.type,
+    ...(check.intervalMs === undefined ? {} : { intervalMs: check.intervalMs }),
+    ...(check.timeoutMs === undefined ? {} : { timeoutMs: check.timeoutMs }),
+    ...(held === undefined
+      ? {}
+      : { history: held.history.map(({ atMs, status, output }) => ({ at: time(atMs), status, output })) }),
+  };
+}
