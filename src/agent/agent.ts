@@ -8,7 +8,9 @@ import { ipFamily } from "../base/net.ts";
 import type { Random } from "../base/random.ts";
 import type { Agent, CheckRegistration, HeldCheck, HeldService } from "../contracts/agent.ts";
 import type { Directory, View } from "../contracts/directory.ts";
+import type { Self } from "../contracts/ground.ts";
 import type { Probe } from "../contracts/probe.ts";
+import type { Settings } from "../contracts/settings.ts";
 import type { SourceList } from "../contracts/source.ts";
 import {
   type Check,
@@ -28,7 +30,7 @@ import { head } from "./checks/output.ts";
 import { expiredOutput } from "./checks/ttl.ts";
 import { Deadlines } from "./deadlines.ts";
 import { HostList, type KeptCheck, type KeptService } from "./host-list.ts";
-import { checkFault, normalize, reconcile, registrationFault, same, whoIs } from "./reconcile.ts";
+import { checkFault, normalize, ownLabels, reconcile, registrationFault, same, whoIs } from "./reconcile.ts";
 import { Scheduler } from "./schedule.ts";
 import { ResultCounter } from "./thresholds.ts";
 
@@ -36,30 +38,23 @@ export interface AgentOptions {
   readonly directory: Directory;
   /** Where this host's list is kept; the directory's own environment where it is embedded, so that both share a sync. */
   readonly durable: Durable;
-  /** True where the directory's store is in this process: registering then waits for the directory, too, and no other host can hold this name. */
-  readonly embedded: boolean;
+  /**
+   * True where other processes write to the directory's store, too. Otherwise registering waits for the directory as well as for this
+   * host's list, and no other host can hold this name.
+   */
+  readonly shared: boolean;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
   readonly metrics: Metrics;
   /** Ways to ask, by kind; looked at when they are needed, so that protocols may add theirs. */
   readonly probes: ReadonlyMap<string, Probe>;
-  readonly node: {
-    readonly id: string;
-    readonly name: string;
-    /** Where other hosts reach this one. */
-    readonly address: string;
-    readonly datacenter: string;
-    readonly labels: Labels;
-    /** Addresses by role beside lan and wan, which all nodes have. */
-    readonly taggedAddresses?: Labels;
-  };
-  /** From where script checks are allowed (Settings.scripts). */
-  readonly scripts: { readonly fromApi: boolean; readonly fromFiles: boolean };
-  /** Settings.antiEntropyMs. */
-  readonly antiEntropyMs: number;
-  /** Settings.checkUpdateMs. */
-  readonly checkUpdateMs: number;
+  readonly settings: Pick<Settings, "nodeLabels" | "scripts" | "antiEntropyMs" | "checkUpdateMs">;
+  readonly self: Pick<Self, "node" | "nodeId" | "datacenter" | "advertiseAddress">;
+  /** The node's labels beside those of the settings, which win. */
+  readonly labels?: Labels;
+  /** The node's addresses by role beside lan and wan, which all nodes have. */
+  readonly taggedAddresses?: Labels;
   /** The agent's own service in the catalog (Consul's servers list "consul"); not part of `services()`. */
   readonly selfService?: ServiceFacts;
   /** The `life` of this agent's own sign of life in a shared store. */
@@ -69,7 +64,7 @@ export interface AgentOptions {
 }
 
 /** An agent with its beginning and its end. */
-export interface HostAgent extends Agent {
+export interface RunningAgent extends Agent {
   /**
    * Reads the kept list, then keeps the directory in step with it. Starting twice = once. Resolves when the kept list is back and, with an
    * embedded store, in the directory; a shared store that is away does not hold it up. @throws TrilithError `conflict` where another live
@@ -168,11 +163,11 @@ interface Step {
 }
 
 /** Builds the agent; nothing is read, run or written before `start`. */
-export function createAgent(options: AgentOptions): HostAgent {
+export function createAgent(options: AgentOptions): RunningAgent {
   return new ListAgent(options);
 }
 
-class ListAgent implements HostAgent {
+class ListAgent implements RunningAgent {
   readonly node: Node;
   readonly #options: AgentOptions;
   readonly #log: Log;
@@ -203,26 +198,27 @@ class ListAgent implements HostAgent {
   constructor(options: AgentOptions) {
     this.#options = options;
     this.#log = options.log.part("agent");
-    const { node, clock, random, metrics, directory } = options;
-    const family = ipFamily(node.address);
+    const { self, settings, clock, random, metrics, directory } = options;
+    const address = self.advertiseAddress;
+    const family = ipFamily(address);
     this.node = {
-      id: node.id,
-      name: node.name,
-      address: node.address,
-      datacenter: node.datacenter,
+      id: self.nodeId,
+      name: self.node,
+      address,
+      datacenter: self.datacenter,
       taggedAddresses: {
-        lan: node.address,
-        ...(family === 0 ? {} : { [`lan_ipv${family}`]: node.address }),
-        wan: node.address,
-        ...(family === 0 ? {} : { [`wan_ipv${family}`]: node.address }),
-        ...node.taggedAddresses,
+        lan: address,
+        ...(family === 0 ? {} : { [`lan_ipv${family}`]: address }),
+        wan: address,
+        ...(family === 0 ? {} : { [`wan_ipv${family}`]: address }),
+        ...options.taggedAddresses,
       },
-      labels: node.labels,
+      labels: ownLabels({ ...options.labels, ...settings.nodeLabels }),
     };
     const origin: Origin = { source: OWN, authority: "first-hand" };
     this.#alive = {
       id: NODE_ALIVE_CHECK,
-      node: node.name,
+      node: self.node,
       name: "Serf Health Status",
       status: "passing",
       notes: "",
@@ -232,7 +228,7 @@ class ListAgent implements HostAgent {
       origin,
     };
     this.#selfInstance =
-      options.selfService === undefined ? undefined : { ...options.selfService, node: node.name, origin };
+      options.selfService === undefined ? undefined : { ...options.selfService, node: self.node, origin };
     this.#list = new HostList(options.durable);
     this.#scheduler = new Scheduler({
       clock,
@@ -247,7 +243,7 @@ class ListAgent implements HostAgent {
     });
     this.#carrier = new Carrier({
       directory,
-      node: node.name,
+      node: self.node,
       truth: {
         wanted: (ref, now) => this.#wanted(ref, now),
         all: () => this.#all(),
@@ -264,8 +260,8 @@ class ListAgent implements HostAgent {
       random,
       log: this.#log,
       metrics,
-      embedded: options.embedded,
-      antiEntropyMs: options.antiEntropyMs,
+      embedded: !options.shared,
+      antiEntropyMs: settings.antiEntropyMs,
     });
     metrics.gauge("agent_services", "Services in this host's list", () => this.#services.size);
     metrics.gauge("agent_checks", "Checks in this host's list", () => this.#checks.size);
@@ -282,7 +278,7 @@ class ListAgent implements HostAgent {
   }
 
   async #start(): Promise<void> {
-    const { directory, embedded, clock } = this.#options;
+    const { directory, shared, clock } = this.#options;
     const stop = this.#stopping.signal;
     const kept = await this.#list.load();
     for (const { about, text } of kept.damaged) {
@@ -296,7 +292,7 @@ class ListAgent implements HostAgent {
       await this.#removeFormerNames();
       this.#carrier.start();
     };
-    if (embedded) {
+    if (!shared) {
       await directory.ready(stop);
       await go();
       await this.#carrier.settled();
@@ -736,7 +732,8 @@ class ListAgent implements HostAgent {
   }
 
   #askFault(from: string, spec: CheckSpec): TrilithError | undefined {
-    const { probes, scripts } = this.#options;
+    const { probes, settings } = this.#options;
+    const { scripts } = settings;
     const fault = checkFault(spec, probes);
     if (fault !== undefined) return new InputError("", fault);
     if (!SCRIPT_KINDS.has(spec.kind)) return undefined;
@@ -992,7 +989,7 @@ class ListAgent implements HostAgent {
     if (step.services.size === 0 && step.checks.size === 0) {
       // The same may just be on its way for somebody else: what is acknowledged must be durable.
       await this.#list.settled();
-      if (this.#options.embedded) await this.#carrier.settled();
+      if (!this.#options.shared) await this.#carrier.settled();
       return;
     }
     this.#bump();
@@ -1260,7 +1257,8 @@ class ListAgent implements HostAgent {
 
   #wantedCheck(id: string, now: Entry<"check"> | undefined): Check | undefined {
     const check = this.#checks.get(id)?.check;
-    const { checkUpdateMs, random } = this.#options;
+    const { settings, random } = this.#options;
+    const { checkUpdateMs } = settings;
     if (check === undefined || now === undefined || checkUpdateMs <= 0) return check;
     const outputAlone =
       now.output !== check.output && same({ ...now, output: "" }, { ...check, output: "", ...placeOf(now) });
@@ -1278,7 +1276,7 @@ class ListAgent implements HostAgent {
 
   /** Who else lives under this node's name or ID; undefined = nobody. */
   #rival(view: View): string | undefined {
-    if (this.#options.embedded) return undefined;
+    if (!this.#options.shared) return undefined;
     const { name, id } = this.node;
     const sameName = view.get("node", keyOf.node(name));
     if (sameName !== undefined && sameName.id !== "" && sameName.id !== id && this.#lives(view, sameName.name))
