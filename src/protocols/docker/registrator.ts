@@ -248,8 +248,9 @@ function addressesOf(
     inside.push({ host: network.ipv4, port: exposed, reach: "bridge", network: networkOf(network, 4) });
     inside.push({ host: network.ipv6, port: exposed, reach: "bridge", network: networkOf(network, 6) });
   }
-  const own = inside.find(({ host, port: at }) => host === primary && at === primaryPort);
-  add(own ?? { host: primary, port: primaryPort, reach: reachOf(primary) });
+  // The primary address is the operator's choice (-internal on a routed network): it is never bound to this host as a bridge address is.
+  const network = inside.find(({ host }) => host !== "" && host === primary)?.network;
+  add({ host: primary, port: primaryPort, reach: reachOf(primary), ...(network === undefined ? {} : { network }) });
   if (port.hostPort !== "" && container.networkMode !== "none") {
     const bindings = container.ports.get(`${port.exposed}/${port.protocol}`);
     const hosts = container.networkMode === "host" ? [""] : (bindings ?? []).map(({ hostIp }) => hostIp);

@@ -1,0 +1,196 @@
+// The Docker Engine API as far as it is needed: list, inspect, events, over a unix socket or TCP.
+import type { Clock } from "../../base/clock.ts";
+import { codeOf, InputError, messageOf, TrilithError } from "../../base/error.ts";
+import type { Http, HttpResponse } from "../../base/http.ts";
+import { type Happening, readEvents } from "./events.ts";
+import { type Container, readContainer, shortId } from "./inspect.ts";
+
+/** Where an engine listens. */
+export interface Endpoint {
+  /** As DOCKER_HOST spells it: "unix:///var/run/docker.sock", "tcp://10.0.0.5:2375". */
+  readonly spelling: string;
+  readonly socketPath?: string;
+  /** `http://host:port`. */
+  readonly base: string;
+}
+
+/** A line of the container list: which one, and everything whose change calls for a new look at it, as one text. */
+export interface Listed {
+  readonly id: string;
+  readonly fingerprint: string;
+}
+
+/** One connection to an engine. All methods throw TrilithErrors that name the endpoint; what is no answer of an engine is `damaged`. */
+export interface Engine {
+  /** The running (and paused) containers. */
+  list(): Promise<readonly Listed[]>;
+  /** A container by ID or name; undefined where the engine says that there is none. */
+  inspect(id: string): Promise<Container | undefined>;
+  /** Resolves when the engine has begun to report; ends when the engine ends it, throws for junk. */
+  events(): Promise<AsyncIterable<Happening>>;
+  /** "Docker 20.10.24", once it has answered; "Docker" before. */
+  name(): string;
+}
+
+/** The whole answer has to be there after so long: an answer that drips for ever is none. */
+const DEADLINE_MS = 15_000;
+const LIST_MAX_BYTES = 32 << 20;
+const INSPECT_MAX_BYTES = 4 << 20;
+const DEFAULT_TCP_PORT = 2375;
+
+/** The events that may change what is registered; everything else (exec, attach, top …) is not even sent. */
+const FILTERS = JSON.stringify({
+  type: ["container", "network"],
+  event: [
+    "start",
+    "restart",
+    "die",
+    "died",
+    "kill",
+    "stop",
+    "oom",
+    "pause",
+    "unpause",
+    "rename",
+    "update",
+    "destroy",
+    "remove",
+    "health_status",
+    "connect",
+    "disconnect",
+  ],
+});
+
+/**
+ * Reads DOCKER_HOST's spelling.
+ * @throws InputError naming `where` for anything but unix:///path, tcp://host[:port] and http://host:port
+ */
+export function parseHost(spelling: string, where: string): Endpoint {
+  const path = /^unix:\/\/(\/.+)$/.exec(spelling)?.[1];
+  if (path !== undefined) return { spelling, socketPath: path, base: "http://docker" };
+  const url = /^(tcp|http):\/\//.test(spelling) ? spelling.replace(/^tcp:/, "http:") : undefined;
+  if (url === undefined || !URL.canParse(url) || new URL(url).hostname === "")
+    throw new InputError(
+      where,
+      `${JSON.stringify(spelling)}: expected unix:///path/to/docker.sock or tcp://host:port (TLS, ssh and npipe are not spoken)`,
+    );
+  const { hostname, host, port } = new URL(url);
+  const explicit80 = port === "" && /:80\/?$/.test(url);
+  return { spelling, base: `http://${port === "" && !explicit80 ? `${hostname}:${DEFAULT_TCP_PORT}` : host}` };
+}
+
+type Json = Readonly<Record<string, unknown>>;
+
+function parseJson(text: string, what: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new TrilithError("damaged", `${what}: the answer is not JSON (${messageOf(error)})`, error);
+  }
+}
+
+/** The `message` of Docker's error answers; "" for answers that are not Docker's. */
+function refusal(text: string): string {
+  try {
+    const said = (JSON.parse(text) as Json | null)?.["message"];
+    return typeof said === "string" ? said : "";
+  } catch {
+    return "";
+  }
+}
+
+function fingerprint(line: Json): string {
+  const settings = line["NetworkSettings"] as Json | undefined;
+  const health = /\((?:health: )?(\w+)\)/.exec(String(line["Status"] ?? ""))?.[1] ?? "";
+  return JSON.stringify([line["Names"], line["State"], line["Ports"], line["Labels"], settings?.["Networks"], health]);
+}
+
+/** Speaks to the engine at an endpoint until the signal, which ends whatever is under way. */
+export function createEngine(endpoint: Endpoint, http: Http, clock: Clock, signal: AbortSignal): Engine {
+  let name = "Docker";
+  const at = `Docker at ${endpoint.spelling}`;
+  const underWay = new Set<AbortController>();
+  signal.addEventListener(
+    "abort",
+    () => {
+      for (const one of underWay) one.abort(signal.reason);
+    },
+    { once: true },
+  );
+
+  const send = async (path: string, until: AbortSignal, endless: boolean): Promise<HttpResponse> => {
+    const answer = await http.request({
+      url: endpoint.base + path,
+      ...(endpoint.socketPath === undefined ? {} : { socketPath: endpoint.socketPath }),
+      signal: until,
+      headTimeoutMs: DEADLINE_MS,
+      bodyTimeoutMs: endless ? 0 : DEADLINE_MS,
+    });
+    const [, program, version] = /^([A-Za-z-]+)\/([\w.+~-]+)/.exec(String(answer.headers["server"] ?? "")) ?? [];
+    if (program !== undefined) name = `${program} ${version}`;
+    return answer;
+  };
+
+  /** A whole answer within the deadline. */
+  const ask = async (path: string, maxBytes: number): Promise<{ readonly status: number; readonly text: string }> => {
+    signal.throwIfAborted();
+    const limit = new AbortController();
+    underWay.add(limit);
+    const late = new TrilithError("timeout", `${at} did not answer GET ${path} within ${DEADLINE_MS} ms`);
+    const timer = clock.after(DEADLINE_MS, () => limit.abort(late));
+    try {
+      const answer = await send(path, limit.signal, false);
+      return { status: answer.status, text: await answer.text(maxBytes) };
+    } catch (error) {
+      if (limit.signal.aborted) throw limit.signal.reason;
+      throw new TrilithError(codeOf(error), `${at}: ${messageOf(error)}`, error);
+    } finally {
+      timer.cancel();
+      underWay.delete(limit);
+    }
+  };
+
+  const unexpected = (path: string, status: number, text: string): TrilithError => {
+    const said = refusal(text) || text.slice(0, 200).replace(/\s+/g, " ");
+    return new TrilithError(
+      status >= 500 ? "unavailable" : "damaged",
+      `${at} answered GET ${path} with ${status}: ${said}`,
+    );
+  };
+
+  return {
+    name: () => name,
+    async list() {
+      const { status, text } = await ask("/containers/json", LIST_MAX_BYTES);
+      if (status !== 200) throw unexpected("/containers/json", status, text);
+      const lines = parseJson(text, `${at}, container list`);
+      const isLine = (line: unknown): line is Json => typeof (line as Json | null)?.["Id"] === "string";
+      if (!Array.isArray(lines) || !lines.every(isLine))
+        throw new TrilithError("damaged", `${at}: the container list is not a list of containers`);
+      return lines.map((line) => ({ id: String(line["Id"]), fingerprint: fingerprint(line) }));
+    },
+    async inspect(id) {
+      const path = `/containers/${encodeURIComponent(id)}/json`;
+      const { status, text } = await ask(path, INSPECT_MAX_BYTES);
+      // Only Docker's own words prove that a container is gone: a proxy's 404 page does not.
+      if (status === 404 && /no such container/i.test(text) && text.trimStart().startsWith("{")) return undefined;
+      if (status !== 200) throw unexpected(path, status, text);
+      const container = readContainer(parseJson(text, `${at}, container ${shortId(id)}`));
+      if (container.id !== id)
+        throw new TrilithError(
+          "damaged",
+          `${at} was asked for container ${shortId(id)} and answered with ${shortId(container.id)}`,
+        );
+      return container;
+    },
+    async events() {
+      const path = `/events?filters=${encodeURIComponent(FILTERS)}`;
+      const answer = await send(path, signal, true);
+      if (answer.status !== 200) {
+        const text = await answer.text(1 << 20).catch(messageOf);
+        throw unexpected("/events", answer.status, text);
+      }
+      return readEvents(answer.body, at);
+    },
+  };
+}
