@@ -105,6 +105,8 @@ export function createHttp(): Http & { close(): Promise<void> } {
           requestTimeout: 0,
           keepAliveTimeout: 120_000,
           maxHeaderSize: 64 << 10,
+          // HTTP/1.0 clients need none; what a missing one means under 1.1 is for the dialect to say.
+          requireHostHeader: false,
         });
         server.on("request", (request, response) => {
           void Promise.resolve()

@@ -1,4 +1,5 @@
 // A node: a host (or an outside thing treated like one) on which instances live.
+import type { Index } from "./record.ts";
 
 /** Key=value pairs: Consul Meta, Minidisc labels, DNS-SD TXT pairs. Objects made from input have no prototype. */
 export type Labels = Readonly<Record<string, string>>;
@@ -16,4 +17,6 @@ export interface Node {
   readonly labels: Labels;
   /** True where no Trilith agent lives on the node: nobody's liveness stands for it. */
   readonly external?: boolean;
+  /** For a node that was renamed: where it stood on the line of changes when it was first entered, under its earlier name. */
+  readonly enteredAt?: Index;
 }

@@ -1,0 +1,220 @@
+// The JSON bodies that requests bring, field by field. Services and checks of the agent are in wire/consul-definition.ts, which files share.
+import { anything, type Decoder, durationMs, flag, integer, list, map, record, text } from "./decode.ts";
+
+/** PUT /v1/agent/check/update/:id */
+export interface CheckUpdateBody {
+  readonly Status?: string;
+  readonly Output?: string;
+}
+export const checkUpdateBody: Decoder<CheckUpdateBody> = record<CheckUpdateBody>("checkUpdate", {
+  Status: text,
+  Output: text,
+});
+
+/** An address under a role name. */
+export interface ServiceAddressBody {
+  readonly Address?: string;
+  readonly Port?: number;
+}
+export interface WeightsBody {
+  readonly Passing?: number;
+  readonly Warning?: number;
+}
+
+/** A service as the catalog takes it. */
+export interface NodeServiceBody {
+  readonly Kind?: string;
+  readonly ID?: string;
+  readonly Service?: string;
+  readonly Tags?: readonly string[];
+  readonly Address?: string;
+  readonly TaggedAddresses?: Readonly<Record<string, ServiceAddressBody>>;
+  readonly Meta?: Readonly<Record<string, string>>;
+  readonly Port?: number;
+  readonly Ports?: unknown;
+  readonly SocketPath?: string;
+  readonly Weights?: WeightsBody;
+  readonly EnableTagOverride?: boolean;
+  readonly Locality?: unknown;
+  readonly Proxy?: unknown;
+  readonly Connect?: unknown;
+  readonly PeerName?: string;
+  readonly CreateIndex?: number;
+  readonly ModifyIndex?: number;
+}
+export const nodeServiceBody: Decoder<NodeServiceBody> = record<NodeServiceBody>("NodeService", {
+  Kind: text,
+  ID: text,
+  Service: text,
+  Tags: list(text),
+  Address: text,
+  TaggedAddresses: map(record<ServiceAddressBody>("ServiceAddress", { Address: text, Port: integer })),
+  Meta: map(text),
+  Port: integer,
+  Ports: anything,
+  SocketPath: text,
+  Weights: record<WeightsBody>("Weights", { Passing: integer, Warning: integer }),
+  EnableTagOverride: flag,
+  Locality: anything,
+  Proxy: anything,
+  Connect: anything,
+  PeerName: text,
+  CreateIndex: integer,
+  ModifyIndex: integer,
+});
+
+/** What an external monitor is told about a check; handed back unchanged. */
+export interface CheckDefinitionBody {
+  readonly HTTP?: string;
+  readonly TLSServerName?: string;
+  readonly TLSSkipVerify?: boolean;
+  readonly Header?: Readonly<Record<string, readonly string[]>>;
+  readonly Method?: string;
+  readonly Body?: string;
+  readonly DisableRedirects?: boolean;
+  readonly TCP?: string;
+  readonly TCPUseTLS?: boolean;
+  readonly UDP?: string;
+  readonly H2PING?: string;
+  readonly H2PingUseTLS?: boolean;
+  readonly OSService?: string;
+  readonly Interval?: number;
+  readonly Timeout?: number;
+  readonly DeregisterCriticalServiceAfter?: number;
+  readonly IntervalDuration?: number;
+  readonly TimeoutDuration?: number;
+  readonly DeregisterCriticalServiceAfterDuration?: number;
+  readonly OutputMaxSize?: number;
+  readonly ScriptArgs?: readonly string[];
+  readonly DockerContainerID?: string;
+  readonly Shell?: string;
+  readonly GRPC?: string;
+  readonly GRPCUseTLS?: boolean;
+  readonly AliasNode?: string;
+  readonly AliasService?: string;
+  readonly TTL?: number;
+}
+export const checkDefinitionBody: Decoder<CheckDefinitionBody> = record<CheckDefinitionBody>("HealthCheckDefinition", {
+  HTTP: text,
+  TLSServerName: text,
+  TLSSkipVerify: flag,
+  Header: map(list(text)),
+  Method: text,
+  Body: text,
+  DisableRedirects: flag,
+  TCP: text,
+  TCPUseTLS: flag,
+  UDP: text,
+  H2PING: text,
+  H2PingUseTLS: flag,
+  OSService: text,
+  Interval: durationMs,
+  Timeout: durationMs,
+  DeregisterCriticalServiceAfter: durationMs,
+  IntervalDuration: durationMs,
+  TimeoutDuration: durationMs,
+  DeregisterCriticalServiceAfterDuration: durationMs,
+  OutputMaxSize: integer,
+  ScriptArgs: list(text),
+  DockerContainerID: text,
+  Shell: text,
+  GRPC: text,
+  GRPCUseTLS: flag,
+  AliasNode: text,
+  AliasService: text,
+  TTL: durationMs,
+});
+
+/** A check as the catalog takes it. */
+export interface HealthCheckBody {
+  readonly Node?: string;
+  readonly CheckID?: string;
+  readonly Name?: string;
+  readonly Status?: string;
+  readonly Notes?: string;
+  readonly Output?: string;
+  readonly ServiceID?: string;
+  readonly ServiceName?: string;
+  readonly ServiceTags?: readonly string[];
+  readonly Type?: string;
+  readonly Interval?: string;
+  readonly Timeout?: string;
+  readonly ExposedPort?: number;
+  readonly PeerName?: string;
+  readonly Definition?: CheckDefinitionBody;
+  readonly CreateIndex?: number;
+  readonly ModifyIndex?: number;
+}
+export const healthCheckBody: Decoder<HealthCheckBody> = record<HealthCheckBody>("HealthCheck", {
+  Node: text,
+  CheckID: text,
+  Name: text,
+  Status: text,
+  Notes: text,
+  Output: text,
+  ServiceID: text,
+  ServiceName: text,
+  ServiceTags: list(text),
+  Type: text,
+  Interval: text,
+  Timeout: text,
+  ExposedPort: integer,
+  PeerName: text,
+  Definition: checkDefinitionBody,
+  CreateIndex: integer,
+  ModifyIndex: integer,
+});
+
+/** PUT /v1/catalog/register */
+export interface RegisterBody {
+  readonly Datacenter?: string;
+  readonly ID?: string;
+  readonly Node?: string;
+  readonly Address?: string;
+  readonly TaggedAddresses?: Readonly<Record<string, string>>;
+  readonly NodeMeta?: Readonly<Record<string, string>>;
+  readonly Service?: NodeServiceBody;
+  readonly Check?: HealthCheckBody;
+  readonly Checks?: readonly HealthCheckBody[];
+  readonly SkipNodeUpdate?: boolean;
+  readonly PeerName?: string;
+  readonly Locality?: unknown;
+  readonly Token?: string;
+  readonly WriteRequest?: unknown;
+}
+export const registerBody: Decoder<RegisterBody> = record<RegisterBody>("RegisterRequest", {
+  Datacenter: text,
+  ID: text,
+  Node: text,
+  Address: text,
+  TaggedAddresses: map(text),
+  NodeMeta: map(text),
+  Service: nodeServiceBody,
+  Check: healthCheckBody,
+  Checks: list(healthCheckBody),
+  SkipNodeUpdate: flag,
+  PeerName: text,
+  Locality: anything,
+  Token: text,
+  WriteRequest: anything,
+});
+
+/** PUT /v1/catalog/deregister */
+export interface DeregisterBody {
+  readonly Datacenter?: string;
+  readonly Node?: string;
+  readonly ServiceID?: string;
+  readonly CheckID?: string;
+  readonly PeerName?: string;
+  readonly Token?: string;
+  readonly WriteRequest?: unknown;
+}
+export const deregisterBody: Decoder<DeregisterBody> = record<DeregisterBody>("DeregisterRequest", {
+  Datacenter: text,
+  Node: text,
+  ServiceID: text,
+  CheckID: text,
+  PeerName: text,
+  Token: text,
+  WriteRequest: anything,
+});

@@ -1,0 +1,131 @@
+// Consul's configuration files for the command line: `trilith agent` starts from them, `trilith validate` looks through them.
+import { type Disk, systemDisk } from "../../base/disk.ts";
+import { InputError, messageOf, wrap } from "../../base/error.ts";
+import type { Settings } from "../../contracts/settings.ts";
+import {
+  checkFault,
+  decodeCheck,
+  decodeService,
+  type Path,
+  STATUS_FAULT,
+  serviceFault,
+  statusKnown,
+  type UnknownField,
+} from "../../wire/consul-definition.ts";
+import { type ConfigText, parseConfigText } from "../../wire/hcl/config.ts";
+import { type ConsulFile, type Flags, settingsFrom } from "./settings.ts";
+
+type Reading = Pick<Disk, "info" | "list" | "readText">;
+
+/** The files of a path: itself, or a folder's *.json and *.hcl in lexical order, as Consul reads them. @throws TrilithError naming the path */
+async function filesOf(path: string, disk: Reading): Promise<string[]> {
+  const info = await disk.info(path).catch((error: unknown) => {
+    throw wrap(error, path);
+  });
+  if (info === undefined) throw new InputError(path, "there is no such file or folder");
+  if (!info.isDirectory) return [path];
+  return (await disk.list(path))
+    .filter((name) => /\.(json|hcl)$/i.test(name))
+    .map((name) => `${path.replace(/\/+$/, "")}/${name}`);
+}
+
+async function read(path: string, disk: Reading): Promise<ConfigText> {
+  const text = await disk.readText(path).catch((error: unknown) => {
+    throw wrap(error, path);
+  });
+  return parseConfigText(text, path);
+}
+
+/** Where to look for settings. */
+export interface Given {
+  /** Files and folders of -config-file and -config-dir, in their order. */
+  readonly paths: readonly string[];
+  readonly flags: Flags;
+  readonly env: (name: string) => string | undefined;
+}
+
+/**
+ * The settings that files, flags and the environment (TRILITH_DATA_DIR) make; flags win over files, files over the environment.
+ * @throws InputError with file, line and key
+ */
+export async function loadSettings(given: Given, disk: Reading = systemDisk): Promise<Partial<Settings>> {
+  const files: ConsulFile[] = [];
+  for (const path of given.paths)
+    for (const file of await filesOf(path, disk)) {
+      const { value, at } = await read(file, disk);
+      files.push({ value, at, path: file });
+    }
+  const settings = settingsFrom(files, given.flags);
+  const dataDir = given.env("TRILITH_DATA_DIR");
+  const fromEnv = settings.dataDir === undefined && settings.dev !== true && dataDir !== undefined && dataDir !== "";
+  return fromEnv ? { ...settings, dataDir } : settings;
+}
+
+/** What is wrong, and what has no effect, in files that an agent is to start with. */
+export interface Findings {
+  readonly errors: readonly string[];
+  readonly warnings: readonly string[];
+}
+
+/** Looks through configuration and service files; every file is looked at, whatever is wrong with others. */
+export async function validateFiles(paths: readonly string[], disk: Reading = systemDisk): Promise<Findings> {
+  const errors: string[] = [];
+  const warnings: string[] = [];
+  const attempt = async (work: () => Promise<void> | void): Promise<void> => {
+    try {
+      await work();
+    } catch (error) {
+      errors.push(messageOf(error));
+    }
+  };
+  for (const path of paths)
+    await attempt(async () => {
+      for (const file of await filesOf(path, disk))
+        await attempt(async () => {
+          const config = await read(file, disk);
+          for (const key of config.duplicates)
+            warnings.push(`${config.at(key)}: given more than once, the last one counts`);
+          await attempt(() => {
+            const { ignored = [] } = settingsFrom([{ value: config.value, at: config.at, path: file }]);
+            for (const key of ignored) warnings.push(`${file}: ${key} is accepted and has no effect here`);
+          });
+          for (const [key, read] of [
+            ["service", readService],
+            ["services", readService],
+            ["check", readCheck],
+            ["checks", readCheck],
+          ] as const)
+            for (const { value, at } of listed(config.value[key], [key]))
+              await attempt(() => {
+                for (const unknown of read(value, at, config)) warnings.push(unknownText(unknown, config));
+              });
+        });
+    });
+  return { errors, warnings };
+}
+
+function listed(value: unknown, path: Path): readonly { readonly value: unknown; readonly at: Path }[] {
+  if (value === undefined || value === null) return [];
+  return Array.isArray(value)
+    ? value.map((one, i) => ({ value: one as unknown, at: [...path, i] }))
+    : [{ value, at: path }];
+}
+
+function readService(value: unknown, path: Path, config: ConfigText): readonly UnknownField[] {
+  const service = decodeService(value, { spelling: "file", at: config.at, path });
+  const fault = serviceFault(service);
+  if (fault !== undefined) throw new InputError(config.at(service.path), fault);
+  return service.unknown;
+}
+
+function readCheck(value: unknown, path: Path, config: ConfigText): readonly UnknownField[] {
+  const check = decodeCheck(value, { spelling: "file", at: config.at, path });
+  const fault = checkFault(check) ?? (statusKnown(check) ? undefined : STATUS_FAULT);
+  if (fault !== undefined) throw new InputError(config.at(check.path), fault);
+  if (check.name === "" && check.id === "") throw new InputError(config.at(check.path), "Missing check name");
+  return check.unknown;
+}
+
+function unknownText({ key, path, nearest }: UnknownField, config: ConfigText): string {
+  return `${config.at(path)}: unknown key "${key}"${nearest === undefined ? "" : `: did you mean "${nearest}"?`}`;
+}

@@ -1,0 +1,49 @@
+// What this protocol is told (`protocols.consul` of the settings): checked, with defaults.
+import * as v from "valibot";
+import { InputError } from "../../base/error.ts";
+
+/** The protocol's configuration. Sizes in bytes. */
+export interface ConsulConfig {
+  /** The port under which this agent calls itself a server (the leader's address, members); nothing listens there. */
+  readonly serverPort: number;
+  /** The port for gossip that members are told; nothing listens there. */
+  readonly serfPort: number;
+  readonly kvMaxValueBytes: number;
+  /** The largest JSON body. */
+  readonly maxBodyBytes: number;
+  /** TTL outputs are cut to this. */
+  readonly checkOutputMaxBytes: number;
+  /** Sent with every answer. */
+  readonly responseHeaders: Readonly<Record<string, string>>;
+  /** Paths below these prefixes answer 403. */
+  readonly blockEndpoints: readonly string[];
+  /** True: `/` leads to `/ui/`. */
+  readonly ui: boolean;
+  /** JSON is indented also where nobody asked for it, as `consul agent -dev` does; the agent's own dev flag when absent. */
+  readonly indent?: boolean;
+  /** True: /v1/agent/metrics?format=prometheus answers. */
+  readonly prometheus: boolean;
+}
+
+const bytes = v.pipe(v.number(), v.integer(), v.minValue(1));
+const port = v.pipe(v.number(), v.integer(), v.minValue(-1), v.maxValue(65_535));
+const schema = v.strictObject({
+  serverPort: v.optional(port, 8300),
+  serfPort: v.optional(port, 8301),
+  kvMaxValueBytes: v.optional(bytes, 512 << 10),
+  maxBodyBytes: v.optional(bytes, 8 << 20),
+  checkOutputMaxBytes: v.optional(bytes, 4096),
+  responseHeaders: v.optional(v.record(v.string(), v.string()), {}),
+  blockEndpoints: v.optional(v.array(v.string()), []),
+  ui: v.optional(v.boolean(), true),
+  indent: v.exactOptional(v.boolean()),
+  prometheus: v.optional(v.boolean(), false),
+});
+
+/** @throws InputError with the key and what would be right */
+export function configure(raw: unknown): ConsulConfig {
+  const result = v.safeParse(schema, raw ?? {});
+  if (result.success) return result.output;
+  const [issue] = result.issues;
+  throw new InputError(`consul.${v.getDotPath(issue) ?? ""}`, issue.message);
+}

@@ -1,0 +1,89 @@
+// Query options that all reading endpoints share: consistency, datacenter, waiting.
+import { InputError } from "../../base/error.ts";
+import { parseGoDuration } from "../../wire/duration.ts";
+import type { Call } from "./call.ts";
+import { Refusal } from "./errors.ts";
+import { parseUint } from "./query.ts";
+
+const DEFAULT_WAIT_MS = 300_000;
+const MAX_WAIT_MS = 600_000;
+
+/** How a read wants to be answered. */
+export interface Options {
+  /** 0 = at once. */
+  readonly minIndex: number;
+  /** How long a blocking query waits, jitter included. */
+  readonly waitMs: number;
+  readonly consistency: "leader" | "stale" | "consistent";
+  readonly cached: boolean;
+  /** "" = this one. */
+  readonly datacenter: string;
+}
+
+/** @throws Refusal 400 for values and combinations that Consul refuses */
+export function readOptions(call: Call): Options {
+  const { query } = call;
+  refuseEnterprise(call);
+  let stale = query.has("stale");
+  const consistent = query.has("consistent");
+  const cached = query.has("cached");
+  const maxStale = query.get("max_stale");
+  if (maxStale !== "" && durationMs(maxStale, `Invalid max_stale value ${JSON.stringify(maxStale)}`) > 0) stale = true;
+  if (stale && consistent) throw new Refusal(400, "Cannot specify ?stale with ?consistent, conflicting semantics.");
+  if (cached && consistent) throw new Refusal(400, "Cannot specify ?cached with ?consistent, conflicting semantics.");
+  const waitMs = readWait(call);
+  const index = query.get("index");
+  let minIndex = 0;
+  if (index !== "") {
+    const parsed = parseUint(index);
+    if (!parsed.ok) throw new Refusal(400, "Invalid index");
+    minIndex = Number(parsed.value);
+  }
+  return {
+    minIndex,
+    waitMs,
+    consistency: consistent ? "consistent" : stale ? "stale" : "leader",
+    cached,
+    datacenter: datacenterOf(call),
+  };
+}
+
+/** `?wait=`, limited and with up to a sixteenth added at random, so that many waiters do not come back at one moment. */
+export function readWait(call: Call): number {
+  const text = call.query.get("wait");
+  const asked = text === "" ? 0 : durationMs(text, "Invalid wait time");
+  const waitMs = Math.min(asked > 0 ? asked : DEFAULT_WAIT_MS, MAX_WAIT_MS);
+  return waitMs + (call.ground.random.fraction() * waitMs) / 16;
+}
+
+function durationMs(text: string, refusal: string): number {
+  try {
+    return parseGoDuration(text);
+  } catch (error) {
+    if (error instanceof InputError) throw new Refusal(400, refusal);
+    throw error;
+  }
+}
+
+function datacenterOf({ query, ground }: Call): string {
+  const named = query.get("dc") !== "" ? query.get("dc") : query.get("datacenter");
+  return named.toLowerCase() === ground.self.datacenter.toLowerCase() ? "" : named;
+}
+
+/** @throws Refusal 500 when another datacenter was asked for */
+export function ownDatacenterOnly(datacenter: string, headers: Readonly<Record<string, string>> = {}): void {
+  if (datacenter !== "") throw new Refusal(500, "No path to datacenter", headers);
+}
+
+/** @throws Refusal 400 for namespaces and partitions, which no open-source Consul has */
+export function refuseEnterprise({ query, request }: Call): void {
+  for (const [name, header, what] of [
+    ["ns", "X-Consul-Namespace", "Namespaces"],
+    ["partition", "X-Consul-Partition", "Partitions"],
+  ] as const) {
+    if (query.get(name) !== "")
+      throw new Refusal(400, `Invalid query parameter: "${name}" - ${what} are a Consul Enterprise feature`);
+    if ((request.headers[header.toLowerCase()] ?? "") !== "")
+      throw new Refusal(400, `Invalid header: "${header}" - ${what} are a Consul Enterprise feature`);
+  }
+}

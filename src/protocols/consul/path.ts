@@ -1,0 +1,45 @@
+// Request paths as Go's server treats them: cleaned on their escaped form, decoded once, without control characters.
+
+/** Path and query of a request line; the absolute form ("http://host/path") counts as its path. */
+export function splitTarget(target: string): { readonly path: string; readonly query: string } {
+  const absolute = /^[A-Za-z][A-Za-z0-9+.-]*:\/\/[^/?]*/.exec(target);
+  const rest = absolute === null ? target : target.slice(absolute[0].length);
+  const at = rest.indexOf("?");
+  const path = at === -1 ? rest : rest.slice(0, at);
+  return { path: path === "" ? "/" : path, query: at === -1 ? "" : rest.slice(at + 1) };
+}
+
+/** An escaped path without empty, "." and ".." segments; a slash at the end stays. The same text where nothing is to be done. */
+export function cleanPath(path: string): string {
+  if (path.startsWith("/") && !/\/\/|\/\.{1,2}(\/|$)/.test(path)) return path;
+  const kept: string[] = [];
+  for (const part of path.split("/")) {
+    if (part === "" || part === ".") continue;
+    if (part === "..") kept.pop();
+    else kept.push(part);
+  }
+  const joined = `/${kept.join("/")}`;
+  return joined !== "/" && path.endsWith("/") ? `${joined}/` : joined;
+}
+
+/** The decoded path. Undefined for a broken escape (%zz) and for bytes that are not UTF-8. */
+export function decodePath(path: string): string | undefined {
+  if (!path.includes("%") && !/[\x80-\uffff]/.test(path)) return path;
+  try {
+    // Node hands on raw bytes of a request line as Latin-1 characters.
+    return decodeURIComponent(path.replace(/[\x80-\xff]+/g, (raw) => encodeBytes(raw)));
+  } catch {
+    return undefined;
+  }
+}
+
+function encodeBytes(latin1: string): string {
+  let text = "";
+  for (const char of latin1) text += `%${char.charCodeAt(0).toString(16).padStart(2, "0")}`;
+  return text;
+}
+
+/** True where every character may be shown (Go's unicode.IsPrint): letters, marks, numbers, punctuation, symbols and the blank. */
+export function isPrintable(path: string): boolean {
+  return /^[\x20-\x7e]*$/.test(path) || /^[\p{L}\p{M}\p{N}\p{P}\p{S} ]*$/u.test(path);
+}

@@ -1,0 +1,280 @@
+// /v1/agent: the agent and its host: self, members, host, version, metrics, maintenance, reload, leave, join.
+import { hostPort } from "../../../base/net.ts";
+import { NODE_ALIVE_CHECK, NODE_MAINTENANCE_CHECK } from "../../../model/check.ts";
+import type { Node } from "../../../model/node.ts";
+import { keyOf } from "../../../model/record.ts";
+import type { Call, Reply, Row } from "../call.ts";
+import { Refusal } from "../errors.ts";
+import { refuseEnterprise } from "../options.ts";
+import { readEnable } from "./agent-services.ts";
+import { refuseFilter } from "./filter.ts";
+
+/** The release of Consul whose API this is; the node's label says the same to those who look there. */
+export const CONSUL_VERSION = "1.19.2";
+
+const versionOf = (call: Call): string => call.ground.agent.node.labels["consul-version"] ?? CONSUL_VERSION;
+const revisionOf = (call: Call): string => `trilith-${call.ground.self.version}`;
+const buildDate = (call: Call): string => new Date(call.ground.self.startedAtMs).toISOString().replace(/\.\d+Z$/, "Z");
+
+/** Serf's words for a member; protocols as Consul 1.19 speaks them. */
+function member(call: Call, node: Node, alive: boolean, suffix = ""): Record<string, unknown> {
+  const { config } = call;
+  const { self } = call.ground;
+  return {
+    Name: node.name + suffix,
+    Addr: node.address,
+    Port: config.serfPort,
+    Tags: {
+      build: `${versionOf(call)}:${revisionOf(call)}`,
+      dc: self.datacenter,
+      id: node.id,
+      port: String(config.serverPort),
+      raft_vsn: "3",
+      role: "consul",
+      segment: "",
+      vsn: "2",
+      vsn_max: "3",
+      vsn_min: "2",
+    },
+    Status: alive ? 1 : 4,
+    ProtocolMin: 1,
+    ProtocolMax: 5,
+    ProtocolCur: 2,
+    DelegateMin: 2,
+    DelegateMax: 5,
+    DelegateCur: 4,
+  };
+}
+
+function members(call: Call): Reply {
+  refuseFilter(call);
+  const wan = call.query.get("wan") !== "" && call.query.get("wan") !== "0";
+  const view = call.ground.directory.view();
+  const rows: unknown[] = [];
+  for (const node of view.list("node")) {
+    if (node.external === true) continue;
+    const alive = view.get("check", keyOf.check(node.name, NODE_ALIVE_CHECK))?.status !== "critical";
+    rows.push(member(call, node, alive, wan ? `.${node.datacenter}` : ""));
+  }
+  return { json: rows };
+}
+
+function self(call: Call): Reply {
+  const { agent, self: me, directory, clock } = call.ground;
+  const view = directory.view();
+  const client = (me.listening.get("http") ?? me.bindAddress).replace(/:\d+$/, "").replace(/^\[(.*)\]$/, "$1");
+  const meta: Record<string, string> = Object.create(null);
+  for (const [key, value] of Object.entries(agent.node.labels)) if (!key.startsWith("consul-")) meta[key] = value;
+  return {
+    json: {
+      Config: {
+        Datacenter: me.datacenter,
+        PrimaryDatacenter: me.datacenter,
+        NodeName: me.node,
+        NodeID: me.nodeId,
+        Revision: revisionOf(call),
+        Server: true,
+        Version: versionOf(call),
+        BuildDate: buildDate(call),
+      },
+      DebugConfig: {
+        AdvertiseAddrLAN: me.advertiseAddress,
+        BindAddr: me.bindAddress,
+        ClientAddrs: [client],
+        Datacenter: me.datacenter,
+        DevMode: me.dev,
+        DNSDomain: `${me.domain}.`,
+        EnableLocalScriptChecks: me.scripts.fromFiles,
+        EnableRemoteScriptChecks: me.scripts.fromApi,
+        KVMaxValueSize: call.config.kvMaxValueBytes,
+        NodeID: me.nodeId,
+        NodeMeta: meta,
+        NodeName: me.node,
+        ServerMode: true,
+        ServerPort: call.config.serverPort,
+        Version: versionOf(call),
+      },
+      Coord: { Vec: [0, 0, 0, 0, 0, 0, 0, 0], Error: 1.5, Adjustment: 0, Height: 0.00001 },
+      Member: member(call, agent.node, true),
+      Stats: {
+        agent: {
+          check_monitors: String([...agent.checks().values()].filter(({ spec }) => spec.kind !== "ttl").length),
+          check_ttls: String([...agent.checks().values()].filter(({ spec }) => spec.kind === "ttl").length),
+          checks: String(agent.checks().size),
+          services: String(agent.services().size),
+        },
+        build: { revision: revisionOf(call), version: versionOf(call) },
+        consul: {
+          known_datacenters: "1",
+          leader: String(view.fresh),
+          leader_addr: hostPort(me.advertiseAddress, call.config.serverPort),
+          server: "true",
+        },
+        raft: { applied_index: String(view.index), state: "Leader" },
+        runtime: { uptime_s: String(Math.round((clock.now() - me.startedAtMs) / 1000)) },
+      },
+      Meta: agent.node.labels,
+      xDS: { Port: -1, Ports: { Plaintext: -1, TLS: -1 } },
+    },
+  };
+}
+
+function version(call: Call): Reply {
+  return {
+    json: {
+      SHA: revisionOf(call),
+      BuildDate: buildDate(call),
+      HumanVersion: versionOf(call),
+      FIPS: "",
+    },
+  };
+}
+
+/** What /proc says about the host; what cannot be read is left out. */
+async function host(call: Call): Promise<Reply> {
+  const { processes, clock } = call.ground;
+  const [meminfo = "", cpuinfo = "", uptime = "", release = ""] = await Promise.all(
+    ["meminfo", "cpuinfo", "uptime", "sys/kernel/osrelease"].map((path) => processes.proc(path)),
+  );
+  const memory = new Map<string, number>();
+  for (const line of meminfo.split("\n")) {
+    const match = /^(\w+):\s+(\d+) kB/.exec(line);
+    if (match !== null) memory.set(match[1] as string, Number(match[2]) * 1024);
+  }
+  const total = memory.get("MemTotal") ?? 0;
+  const available = memory.get("MemAvailable") ?? 0;
+  const cpus = cpuinfo
+    .split("\n\n")
+    .filter((block) => /^processor\s*:/m.test(block))
+    .map((block, i) => {
+      const read = (name: string): string => new RegExp(`^${name}\\s*:\\s*(.*)$`, "m").exec(block)?.[1] ?? "";
+      return { cpu: i, vendorId: read("vendor_id"), modelName: read("model name"), mhz: Number(read("cpu MHz") || 0) };
+    });
+  const upSeconds = Math.floor(Number(uptime.split(" ")[0] ?? 0));
+  return {
+    json: {
+      Memory: { total, available, used: total - available, free: memory.get("MemFree") ?? 0 },
+      CPU: cpus,
+      Host: {
+        hostname: processes.hostname(),
+        uptime: upSeconds,
+        bootTime: Math.floor(clock.now() / 1000) - upSeconds,
+        os: "linux",
+        kernelVersion: release.trim(),
+      },
+      Disk: {},
+      CollectionTime: clock.now() * 1e6,
+      Errors: null,
+    },
+  };
+}
+
+function metrics(call: Call): Reply {
+  const samples = call.ground.metrics.read();
+  if (call.query.get("format") === "prometheus") {
+    if (!call.config.prometheus)
+      return { headers: { "X-Consul-Reason": "Prometheus is not enabled since its retention time is not positive" } };
+    return { text: prometheusText(samples), type: "text/plain; version=0.0.4; charset=utf-8" };
+  }
+  const now = new Date(call.ground.clock.now());
+  return {
+    json: {
+      Timestamp: `${now.toISOString().slice(0, 19).replace("T", " ")} +0000 UTC`,
+      Gauges: samples
+        .filter(({ kind }) => kind === "gauge")
+        .map(({ name, value, labels }) => ({ Name: `consul.${name}`, Value: value, Labels: labels })),
+      Points: [],
+      Counters: samples
+        .filter(({ kind }) => kind === "counter")
+        .map(({ name, value, labels }) => ({ Name: `consul.${name}`, Count: value, Sum: value, Labels: labels })),
+      Samples: [],
+    },
+  };
+}
+
+function prometheusText(samples: ReturnType<Call["ground"]["metrics"]["read"]>): string {
+  let text = "";
+  const told = new Set<string>();
+  for (const { name, help, kind, labels, value } of [...samples].sort((a, b) => (a.name < b.name ? -1 : 1))) {
+    const full = `trilith_${name}`;
+    if (!told.has(full)) text += `# HELP ${full} ${help.replaceAll("\n", " ")}\n# TYPE ${full} ${kind}\n`;
+    told.add(full);
+    const pairs = Object.entries(labels).map(([key, of]) => `${key}=${JSON.stringify(of)}`);
+    text += `${full}${pairs.length === 0 ? "" : `{${pairs.join(",")}}`} ${value}\n`;
+  }
+  return text;
+}
+
+async function maintenance(call: Call): Promise<undefined> {
+  refuseEnterprise(call);
+  const enable = readEnable(call);
+  const { agent } = call.ground;
+  if (enable && agent.checks().has(NODE_MAINTENANCE_CHECK)) return undefined;
+  const reason = call.query.get("reason");
+  await agent.maintenance(
+    "",
+    enable,
+    reason === ""
+      ? "Maintenance mode is enabled for this node, but no reason was provided. This is a default message."
+      : reason,
+  );
+  return undefined;
+}
+
+async function reload(call: Call): Promise<undefined> {
+  await call.ground.control.reload();
+  return undefined;
+}
+
+function leave(call: Call): undefined {
+  // The answer has to be on its way before the listener goes.
+  call.ground.clock.after(10, () => call.ground.control.stop(), true);
+  return undefined;
+}
+
+/** Agents of Trilith meet in the store they share; there is no gossip to join. Joining oneself is what scripts do and is done. */
+function join(call: Call): undefined {
+  const { advertiseAddress, bindAddress } = call.ground.self;
+  const own = [advertiseAddress, bindAddress].flatMap((address) => [address, hostPort(address, call.config.serfPort)]);
+  if (own.includes(call.suffix)) return undefined;
+  throw new Refusal(
+    500,
+    `cannot join ${call.suffix}: agents of Trilith share a store (--etcd) or follow another directory (--join) instead of gossip`,
+  );
+}
+
+async function forceLeave(call: Call): Promise<undefined> {
+  const name = call.suffix;
+  const { directory, clock } = call.ground;
+  const node = directory.view().get("node", keyOf.node(name));
+  if (node === undefined || node.external === true) throw new Refusal(500, `agent: No node found with name '${name}'`);
+  if (node.name === call.ground.self.node) throw new Refusal(500, `agent: ${name} is this agent: use /v1/agent/leave`);
+  const why = { code: "node-removed", text: "force-leave over HTTP", confirmed: true, atMs: clock.now() } as const;
+  const written = await directory.write([{ op: "delete", table: "node", key: keyOf.node(name), why }], [], call.signal);
+  if (written.result === "unknown") throw written.cause;
+  return undefined;
+}
+
+const LEVELS: ReadonlySet<string> = new Set(["", "trace", "debug", "info", "warn", "warning", "err", "error"]);
+
+function monitor(call: Call): never {
+  const level = call.query.get("loglevel");
+  if (!LEVELS.has(level.toLowerCase())) throw new Refusal(400, `Unknown log level: ${level}`);
+  throw new Refusal(501, "this agent does not stream its log over HTTP: read its standard error");
+}
+
+const GET = ["GET"] as const;
+const PUT = ["PUT"] as const;
+export const agentNodeRows: readonly Row[] = [
+  { pattern: "/v1/agent/self", methods: GET, endpoint: self },
+  { pattern: "/v1/agent/host", methods: GET, endpoint: host },
+  { pattern: "/v1/agent/version", methods: GET, endpoint: version },
+  { pattern: "/v1/agent/members", methods: GET, endpoint: members },
+  { pattern: "/v1/agent/metrics", methods: GET, endpoint: metrics },
+  { pattern: "/v1/agent/monitor", methods: GET, endpoint: monitor },
+  { pattern: "/v1/agent/maintenance", methods: PUT, endpoint: maintenance },
+  { pattern: "/v1/agent/reload", methods: PUT, endpoint: reload },
+  { pattern: "/v1/agent/leave", methods: PUT, endpoint: leave },
+  { pattern: "/v1/agent/join/", methods: PUT, endpoint: join },
+  { pattern: "/v1/agent/force-leave/", methods: PUT, endpoint: forceLeave },
+];

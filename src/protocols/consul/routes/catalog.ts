@@ -1,0 +1,138 @@
+// /v1/catalog: what the directory holds, and writing into it directly.
+import type { View } from "../../../contracts/directory.ts";
+import { keyOf, type Scope, scope } from "../../../model/record.ts";
+import { answerQuery, headersOfNothing, type Manner } from "../blocking.ts";
+import { deregisterBody, registerBody } from "../bodies.ts";
+import type { Call, Reply, Row } from "../call.ts";
+import { deregister, register } from "../catalog-write.ts";
+import { decodeBody } from "../decode.ts";
+import { encodeCatalogService, encodeNode, encodeNodeService } from "../encode.ts";
+import { Refusal } from "../errors.ts";
+import { chosen, hasMeta, nodeMeta, refuseFilter } from "./filter.ts";
+
+const MANNER: Manner = { tellConsistency: true, headersOnError: true };
+
+function named(call: Call, what: string): string {
+  if (call.suffix === "") throw new Refusal(400, `Missing ${what}`);
+  return call.suffix;
+}
+
+async function put(call: Call): Promise<Reply> {
+  const body = decodeBody(await call.body(), registerBody);
+  await register(call, body);
+  return { json: true };
+}
+
+async function remove(call: Call): Promise<Reply> {
+  const body = decodeBody(await call.body(), deregisterBody);
+  await deregister(call, body);
+  return { json: true };
+}
+
+function nodes(call: Call): Promise<Reply> {
+  refuseFilter(call, headersOfNothing());
+  const meta = nodeMeta(call.query);
+  return answerQuery(call, MANNER, (view) => {
+    const rows: unknown[] = [];
+    for (const node of view.list("node")) if (hasMeta(node.labels, meta)) rows.push(encodeNode(node));
+    return { index: view.at("nodes"), waitOn: ["nodes"], reply: { json: rows } };
+  });
+}
+
+function services(call: Call): Promise<Reply> {
+  refuseFilter(call, headersOfNothing());
+  const meta = nodeMeta(call.query);
+  const waitOn: readonly Scope[] = meta === undefined ? ["services"] : ["services", "nodes"];
+  return answerQuery(call, MANNER, (view) => ({
+    index: Math.max(...waitOn.map((one) => view.at(one))),
+    waitOn,
+    reply: { json: namesWithTags(view, meta) },
+  }));
+}
+
+/** Every service's name with all tags of its instances. */
+function namesWithTags(view: View, meta: ReadonlyMap<string, string> | undefined): Record<string, readonly string[]> {
+  const tags = new Map<string, Set<string>>();
+  for (const instance of view.list("service")) {
+    if (meta !== undefined && !hasMeta(view.get("node", keyOf.node(instance.node))?.labels ?? {}, meta)) continue;
+    let set = tags.get(instance.name);
+    if (set === undefined) {
+      set = new Set();
+      tags.set(instance.name, set);
+    }
+    for (const tag of instance.tags) set.add(tag);
+  }
+  const result: Record<string, readonly string[]> = Object.create(null);
+  for (const name of [...tags.keys()].sort()) result[name] = [...(tags.get(name) as Set<string>)].sort();
+  return result;
+}
+
+function service(call: Call): Promise<Reply> {
+  const name = named(call, "service name");
+  refuseFilter(call, headersOfNothing());
+  return answerQuery(call, MANNER, (view) => ({
+    index: view.at(scope.instances(name)),
+    waitOn: [scope.instances(name)],
+    reply: { json: chosen(view.residents(name), call.query).map(encodeCatalogService) },
+  }));
+}
+
+function node(call: Call): Promise<Reply> {
+  const name = named(call, "node name");
+  refuseFilter(call, headersOfNothing());
+  return answerQuery(call, MANNER, (view) => {
+    const found = view.get("node", keyOf.node(name));
+    let json: unknown = null;
+    if (found !== undefined) {
+      const held: Record<string, unknown> = Object.create(null);
+      for (const instance of view.list("service", keyOf.ofNode(name))) held[instance.id] = encodeNodeService(instance);
+      json = { Node: encodeNode(found), Services: held };
+    }
+    return { index: view.at(scope.node(name)), waitOn: [scope.node(name)], reply: { json } };
+  });
+}
+
+function nodeServices(call: Call): Promise<Reply> {
+  const name = named(call, "node name");
+  refuseFilter(call, headersOfNothing());
+  return answerQuery(call, MANNER, (view) => {
+    const found = view.get("node", keyOf.node(name));
+    const rows = Array.from(view.list("service", keyOf.ofNode(name)), encodeNodeService);
+    return {
+      index: view.at(scope.node(name)),
+      waitOn: [scope.node(name)],
+      reply: {
+        json: { Node: found === undefined ? null : encodeNode(found), Services: rows.length === 0 ? null : rows },
+      },
+    };
+  });
+}
+
+/** Proxies and gateways of a service mesh: there are none. */
+function none(call: Call): Promise<Reply> {
+  const name = named(call, "service name");
+  return answerQuery(call, MANNER, (view) => ({
+    index: view.at(scope.instances(name)),
+    waitOn: [scope.instances(name)],
+    reply: { json: [] },
+  }));
+}
+
+const GET = ["GET"] as const;
+const PUT = ["PUT"] as const;
+export const catalogRows: readonly Row[] = [
+  { pattern: "/v1/catalog/register", methods: PUT, endpoint: put },
+  { pattern: "/v1/catalog/deregister", methods: PUT, endpoint: remove },
+  {
+    pattern: "/v1/catalog/datacenters",
+    methods: GET,
+    endpoint: ({ ground }): Reply => ({ json: [ground.self.datacenter] }),
+  },
+  { pattern: "/v1/catalog/nodes", methods: GET, endpoint: nodes },
+  { pattern: "/v1/catalog/services", methods: GET, endpoint: services },
+  { pattern: "/v1/catalog/service/", methods: GET, endpoint: service },
+  { pattern: "/v1/catalog/node/", methods: GET, endpoint: node },
+  { pattern: "/v1/catalog/node-services/", methods: GET, endpoint: nodeServices },
+  { pattern: "/v1/catalog/connect/", methods: GET, endpoint: none },
+  { pattern: "/v1/catalog/gateway-services/", methods: GET, endpoint: none },
+];

@@ -1,0 +1,48 @@
+// Which records a request wants: tags, node metadata, health; shared by catalog and health.
+import type { Resident } from "../../../model/instance.ts";
+import type { Labels } from "../../../model/node.ts";
+import type { Call } from "../call.ts";
+import { Refusal } from "../errors.ts";
+import type { Query } from "../query.ts";
+
+/** `?node-meta=key:value`, several times; undefined = every node. Without a colon the value is "". */
+export function nodeMeta(query: Query): ReadonlyMap<string, string> | undefined {
+  if (!query.has("node-meta")) return undefined;
+  const wanted = new Map<string, string>();
+  for (const pair of query.all("node-meta")) {
+    const at = pair.indexOf(":");
+    wanted.set(at === -1 ? pair : pair.slice(0, at), at === -1 ? "" : pair.slice(at + 1));
+  }
+  return wanted;
+}
+
+/** True where a node carries all the wanted metadata. */
+export function hasMeta(labels: Labels, wanted: ReadonlyMap<string, string> | undefined): boolean {
+  if (wanted === undefined) return true;
+  for (const [key, value] of wanted) if (labels[key] !== value) return false;
+  return true;
+}
+
+/** True where an instance carries all the tags, ignoring case. */
+export function hasTags(tags: readonly string[], wanted: readonly string[]): boolean {
+  return wanted.every((tag) => tags.some((own) => own.toLowerCase() === tag.toLowerCase()));
+}
+
+/** The residents with the request's `tag` and `node-meta`. */
+export function chosen(residents: readonly Resident[], query: Query): readonly Resident[] {
+  const tags = query.all("tag");
+  const meta = nodeMeta(query);
+  if (tags.length === 0 && meta === undefined) return residents;
+  return residents.filter(({ instance, node }) => hasTags(instance.tags, tags) && hasMeta(node.labels, meta));
+}
+
+/** `?filter=` is a language of its own that this version does not speak: it says so rather than answering too much. */
+export function refuseFilter({ query }: Call, headers: Readonly<Record<string, string>> = {}): void {
+  const filter = query.get("filter");
+  if (filter !== "")
+    throw new Refusal(
+      500,
+      `Failed to create boolean expression evaluator: filter expressions are not supported by this version: ${filter}`,
+      headers,
+    );
+}

@@ -1,0 +1,114 @@
+// /v1/health: checks by node, service and state; services with their nodes and checks.
+import { type Entry, scope } from "../../../model/record.ts";
+import { answerQuery, type Manner } from "../blocking.ts";
+import type { Call, Reply, Row } from "../call.ts";
+import { encodeCheck, encodeCheckOf, encodeResident } from "../encode.ts";
+import { Refusal } from "../errors.ts";
+import { parseBool } from "../query.ts";
+import { chosen, hasMeta, nodeMeta, refuseFilter } from "./filter.ts";
+
+const MANNER: Manner = { tellConsistency: true };
+
+function named(call: Call, what: string): string {
+  if (call.suffix === "") throw new Refusal(400, `Missing ${what}`);
+  return call.suffix;
+}
+
+const byId = (a: Entry<"check">, b: Entry<"check">): number => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
+
+function nodeChecks(call: Call): Promise<Reply> {
+  const node = named(call, "node name");
+  refuseFilter(call);
+  return answerQuery(call, MANNER, (view) => ({
+    index: view.at(scope.node(node)),
+    waitOn: [scope.node(node)],
+    reply: {
+      json: Array.from(view.list("check", `${node.toLowerCase()}\u0000`), (check) => encodeCheckOf(view, check)),
+    },
+  }));
+}
+
+function serviceChecks(call: Call): Promise<Reply> {
+  const service = named(call, "service name");
+  refuseFilter(call);
+  const meta = nodeMeta(call.query);
+  return answerQuery(call, MANNER, (view) => {
+    const rows: unknown[] = [];
+    let node = "";
+    let own: { check: Entry<"check">; row: unknown }[] = [];
+    // Residents come node by node; within a node Consul orders checks by their ID, whatever instance they belong to.
+    const flush = (): void => {
+      for (const { row } of own.sort((a, b) => byId(a.check, b.check))) rows.push(row);
+      own = [];
+    };
+    for (const resident of view.residents(service)) {
+      if (!hasMeta(resident.node.labels, meta)) continue;
+      if (resident.node.name !== node) flush();
+      node = resident.node.name;
+      for (const check of resident.checks)
+        if (check.serviceId === resident.instance.id) own.push({ check, row: encodeCheck(check, resident.instance) });
+    }
+    flush();
+    return { index: view.at(scope.checksOf(service)), waitOn: [scope.checksOf(service)], reply: { json: rows } };
+  });
+}
+
+function state(call: Call): Promise<Reply> {
+  const wanted = named(call, "check state");
+  refuseFilter(call);
+  const meta = nodeMeta(call.query);
+  return answerQuery(call, MANNER, (view) => {
+    const rows: unknown[] = [];
+    for (const check of view.list("check")) {
+      const shown = check.foreign?.["ShownStatus"] ?? check.status;
+      if (wanted !== "any" && shown !== wanted) continue;
+      if (meta !== undefined && !hasMeta(view.get("node", check.node.toLowerCase())?.labels ?? {}, meta)) continue;
+      rows.push(encodeCheckOf(view, check));
+    }
+    return { index: view.at("checks"), waitOn: ["checks"], reply: { json: rows } };
+  });
+}
+
+function service(call: Call): Promise<Reply> {
+  const name = named(call, "service name");
+  const { query } = call;
+  let passingOnly = false;
+  if (query.has("passing")) {
+    const asked = query.get("passing") === "" ? true : parseBool(query.get("passing"));
+    if (asked === undefined) throw new Refusal(400, "Invalid value for ?passing");
+    passingOnly = asked;
+  }
+  refuseFilter(call);
+  return answerQuery(call, { ...MANNER, streams: true }, (view) => {
+    let residents = chosen(view.residents(name), query);
+    if (passingOnly)
+      residents = residents.filter(
+        ({ instance, checks }) => instance.draining !== true && checks.every((check) => check.status === "passing"),
+      );
+    return {
+      index: view.at(scope.service(name)),
+      waitOn: [scope.service(name)],
+      reply: { json: residents.map(encodeResident) },
+    };
+  });
+}
+
+/** Proxies and gateways of a service mesh: there are none. */
+function none(call: Call): Promise<Reply> {
+  const name = named(call, "service name");
+  return answerQuery(call, MANNER, (view) => ({
+    index: view.at(scope.service(name)),
+    waitOn: [scope.service(name)],
+    reply: { json: [] },
+  }));
+}
+
+const GET = ["GET"] as const;
+export const healthRows: readonly Row[] = [
+  { pattern: "/v1/health/node/", methods: GET, endpoint: nodeChecks },
+  { pattern: "/v1/health/checks/", methods: GET, endpoint: serviceChecks },
+  { pattern: "/v1/health/state/", methods: GET, endpoint: state },
+  { pattern: "/v1/health/service/", methods: GET, endpoint: service },
+  { pattern: "/v1/health/connect/", methods: GET, endpoint: none },
+  { pattern: "/v1/health/ingress/", methods: GET, endpoint: none },
+];

@@ -1,0 +1,134 @@
+// /v1/kv/: keys with flags, check-and-set, locks, listings; the key is everything behind the prefix.
+import type { View } from "../../../contracts/directory.ts";
+import type { KvSet } from "../../../contracts/kv.ts";
+import { type Entry, scope } from "../../../model/record.ts";
+import { answerQuery, type Manner, type Seen } from "../blocking.ts";
+import type { Call, Reply, Row } from "../call.ts";
+import { encodeKv, isExact } from "../encode.ts";
+import { Refusal } from "../errors.ts";
+import { ownDatacenterOnly, readOptions } from "../options.ts";
+import { parseUint, type Query } from "../query.ts";
+
+const MANNER: Manner = { tellConsistency: false };
+const LIMIT_PAGE = "https://www.consul.io/docs/agent/config/config-files#kv_max_value_size";
+
+function keyed(call: Call): Promise<Reply> {
+  if (call.method === "PUT") return put(call);
+  if (call.method === "DELETE") return remove(call);
+  if (call.query.has("keys")) return listKeys(call);
+  if (call.query.has("recurse")) return list(call);
+  return get(call);
+}
+
+/** What is under a prefix, with the index of that tree; of all keys where there never was anything, as Consul counts. */
+function below(view: View, prefix: string): { readonly pairs: readonly Entry<"kv">[]; readonly index: number } {
+  const pairs = [...view.list("kv", prefix)];
+  const index = view.at(scope.tree(prefix));
+  return { pairs, index: pairs.length === 0 && index <= 1 ? view.at(scope.tree("")) : index };
+}
+
+function get(call: Call): Promise<Reply> {
+  const key = call.suffix;
+  if (key === "") throw new Refusal(400, "Missing key name");
+  const raw = call.query.has("raw");
+  return answerQuery(call, MANNER, (view): Seen => {
+    const pair = view.get("kv", key);
+    const waitOn = [scope.kv(key)];
+    if (pair === undefined) return { index: view.at(scope.tree("")), waitOn, missing: true, reply: { status: 404 } };
+    if (!raw)
+      return { index: pair.modifyIndex, waitOn, reply: { json: [encodeKv(pair)], exact: !isExact(pair.flags) } };
+    // What a key holds must never run in a browser.
+    const headers = { "X-Content-Type-Options": "nosniff", "Content-Security-Policy": "sandbox" };
+    return { index: pair.modifyIndex, waitOn, reply: { bytes: pair.value, type: "text/plain", headers } };
+  });
+}
+
+function list(call: Call): Promise<Reply> {
+  const prefix = call.suffix;
+  return answerQuery(call, MANNER, (view): Seen => {
+    const { pairs, index } = below(view, prefix);
+    const waitOn = [scope.tree(prefix)];
+    if (pairs.length === 0) return { index, waitOn, missing: true, reply: { status: 404 } };
+    return { index, waitOn, reply: { json: pairs.map(encodeKv), exact: !pairs.every((pair) => isExact(pair.flags)) } };
+  });
+}
+
+function listKeys(call: Call): Promise<Reply> {
+  const prefix = call.suffix;
+  // An old spelling that has to be understood for ever.
+  const separator = call.query.get(call.query.has("separator") ? "separator" : "seperator");
+  return answerQuery(call, MANNER, (view): Seen => {
+    const { pairs, index } = below(view, prefix);
+    const waitOn = [scope.tree(prefix)];
+    if (pairs.length === 0 && prefix !== "") return { index, waitOn, missing: true, reply: { status: 404 } };
+    return { index, waitOn, reply: { json: foldKeys(pairs, prefix, separator) } };
+  });
+}
+
+/** The keys; those with the separator behind the prefix are folded into one name that ends with it. */
+export function foldKeys(pairs: readonly { readonly key: string }[], prefix: string, separator: string): string[] {
+  const keys: string[] = [];
+  for (const { key } of pairs) {
+    const at = separator === "" ? -1 : key.indexOf(separator, prefix.length);
+    const name = at === -1 ? key : key.slice(0, at + separator.length);
+    if (at === -1 || keys.at(-1) !== name) keys.push(name);
+  }
+  return keys;
+}
+
+async function put(call: Call): Promise<Reply> {
+  const key = call.suffix;
+  const { query, config } = call;
+  ownDatacenterOnly(readOptions(call).datacenter);
+  if (key === "") throw new Refusal(400, "Missing key name");
+  refuseTogether(query, ["cas", "acquire", "release"]);
+  const flags = query.has("flags") ? uint(query.get("flags")) : undefined;
+  const cas = query.has("cas") ? Number(uint(query.get("cas"))) : undefined;
+  const holder = query.has("acquire") ? "acquire" : query.has("release") ? "release" : undefined;
+  const value = await call.body(
+    config.kvMaxValueBytes,
+    (bytes) => `Request body(${bytes} bytes) too large, max size: ${config.kvMaxValueBytes} bytes. See ${LIMIT_PAGE}.`,
+  );
+  let lock: KvSet = {};
+  if (holder !== undefined) {
+    const session = query.get(holder);
+    if (session === "") throw new Refusal(500, "raft apply failed: missing session");
+    if (call.ground.directory.view().get("session", session) === undefined && holder === "acquire")
+      throw new Refusal(500, `raft apply failed: invalid session ${JSON.stringify(session)}`);
+    lock = { [holder]: session };
+  }
+  const done = await call.ground.kv.set(key, value, {
+    ...(flags === undefined ? {} : { flags }),
+    ...(cas === undefined ? {} : { cas }),
+    ...lock,
+  });
+  return { json: done };
+}
+
+async function remove(call: Call): Promise<Reply> {
+  const key = call.suffix;
+  const { query } = call;
+  ownDatacenterOnly(readOptions(call).datacenter);
+  const recurse = query.has("recurse");
+  if (key === "" && !recurse) throw new Refusal(400, "Missing key name");
+  refuseTogether(query, ["recurse", "cas"]);
+  if (recurse) {
+    await call.ground.kv.deleteTree(key);
+    return { json: true };
+  }
+  if (!query.has("cas")) return { json: await call.ground.kv.delete(key) };
+  return { json: await call.ground.kv.delete(key, { cas: Number(uint(query.get("cas"))) }) };
+}
+
+function refuseTogether(query: Query, names: readonly string[]): void {
+  if (names.filter((name) => query.has(name)).length > 1)
+    throw new Refusal(400, `Conflicting flags: ${query.encode()}\n`);
+}
+
+function uint(text: string): bigint {
+  const parsed = parseUint(text);
+  if (!parsed.ok) throw new Refusal(500, parsed.text);
+  return parsed.value;
+}
+
+export const kvRows: readonly Row[] = [{ pattern: "/v1/kv/", methods: ["GET", "PUT", "DELETE"], endpoint: keyed }];

@@ -1,0 +1,599 @@
+// Consul's agent configuration (an object as JSON or HCL gives it) and Consul's command-line flags as Trilith's settings.
+import { InputError } from "../../base/error.ts";
+import type { LogLevel } from "../../base/log.ts";
+import { ipFamily } from "../../base/net.ts";
+import type { Settings } from "../../contracts/settings.ts";
+import { nearestName } from "../../wire/consul-definition.ts";
+import { parseDurationValue } from "../../wire/duration.ts";
+
+/** Keys (and places in lists) from the file's root to a value. */
+export type KeyPath = readonly (string | number)[];
+
+/** One configuration file. */
+export interface ConsulFile {
+  readonly value: Readonly<Record<string, unknown>>;
+  /** Where a key stands, for error messages: "agent.hcl:3: ports.http". */
+  readonly at: (path: KeyPath) => string;
+  /** Given to the `file` protocol, which takes the services and checks. */
+  readonly path: string;
+}
+
+/** Consul's and Trilith's flags by their names in camelCase; values as the command line gave them. */
+export type Flags = Readonly<Record<string, unknown>>;
+
+/** What is gathered while files and flags are read; later ones win. */
+interface Draft {
+  node?: string;
+  nodeId?: string;
+  datacenter?: string;
+  domain?: string;
+  dataDir?: string;
+  dev?: boolean;
+  compat?: Settings["compat"];
+  storage?: Settings["storage"];
+  etcd?: { endpoints: readonly string[]; prefix: string; livenessMs: number };
+  client?: string;
+  httpAddress?: string;
+  dnsAddress?: string;
+  bindAddress?: string;
+  advertiseAddress?: string;
+  readonly nodeLabels: Record<string, string>;
+  httpPort?: number;
+  scripts?: boolean;
+  localScripts?: boolean;
+  checkUpdateMs?: number;
+  leaveOnTerm?: boolean;
+  logLevel?: LogLevel;
+  logFormat?: "text" | "json";
+  readonly dns: Record<string, unknown>;
+  readonly soa: Record<string, number>;
+  readonly consul: Record<string, unknown>;
+  readonly docker: Record<string, unknown>;
+  readonly servicePaths: string[];
+  readonly ignored: Set<string>;
+}
+
+/** A value with its place. */
+class Value {
+  readonly raw: unknown;
+  readonly #at: string;
+  constructor(raw: unknown, at: string) {
+    this.raw = raw;
+    this.#at = at;
+  }
+  fail(right: string): never {
+    throw new InputError(this.#at, `${JSON.stringify(this.raw) ?? String(this.raw)}: expected ${right}`);
+  }
+  text(): string {
+    return typeof this.raw === "string" ? this.raw : this.fail("a text");
+  }
+  bool(): boolean {
+    if (this.raw === "true" || this.raw === "false") return this.raw === "true";
+    return typeof this.raw === "boolean" ? this.raw : this.fail("true or false");
+  }
+  integer(least: number, most: number): number {
+    const value = typeof this.raw === "string" && /^-?\d+$/.test(this.raw) ? Number(this.raw) : this.raw;
+    if (typeof value === "number" && Number.isInteger(value) && value >= least && value <= most) return value;
+    return this.fail(`a whole number from ${least} to ${most}`);
+  }
+  port(): number {
+    return this.integer(-1, 65_535);
+  }
+  durationMs(): number {
+    const ms = parseDurationValue(this.raw, this.#at);
+    return ms >= 0 ? ms : this.fail('a duration that is not negative, such as "10s"');
+  }
+  texts(): readonly string[] {
+    if (typeof this.raw === "string") return [this.raw];
+    if (Array.isArray(this.raw) && this.raw.every((item) => typeof item === "string")) return this.raw as string[];
+    return this.fail("a list of texts");
+  }
+  map(): readonly (readonly [key: string, value: string])[] {
+    const object = Array.isArray(this.raw) && this.raw.length === 1 ? (this.raw[0] as unknown) : this.raw;
+    if (typeof object !== "object" || object === null || Array.isArray(object)) return this.fail("an object of texts");
+    return Object.entries(object).map(([key, value]) => {
+      if (typeof value === "string") return [key, value] as const;
+      if (typeof value === "number" || typeof value === "boolean") return [key, String(value)] as const;
+      return this.fail(`an object of texts ("${key}" is none)`);
+    });
+  }
+  /** An IP address; names and go-sockaddr templates are refused with what would be right. */
+  address(): string {
+    const text = this.text().trim();
+    if (text.includes("{{")) return this.fail("an IP address (go-sockaddr templates are not understood)");
+    if (text === "localhost") return "127.0.0.1";
+    return ipFamily(text) === 0 ? this.fail("an IP address") : text;
+  }
+  /** Addresses to listen on, separated by blanks; unix sockets for HTTP are `unix://path`. */
+  addresses(): string {
+    const text = this.text().trim();
+    if (text.includes("{{")) return this.fail("IP addresses (go-sockaddr templates are not understood)");
+    for (const one of text.split(/\s+/))
+      if (!one.startsWith("unix://") && one !== "localhost" && ipFamily(one) === 0)
+        return this.fail(`IP addresses separated by blanks; "${one}" is none`);
+    return text;
+  }
+}
+
+type Setter = (draft: Draft, value: Value) => void;
+/** Taken over, or accepted without an effect. A name with `*` covers everything below it. */
+type Known = Setter | "ignored";
+
+const LOG_LEVELS: Readonly<Record<string, LogLevel>> = {
+  trace: "trace",
+  debug: "debug",
+  info: "info",
+  warn: "warn",
+  warning: "warn",
+  err: "error",
+  error: "error",
+};
+
+function logLevel(value: Value): LogLevel {
+  return LOG_LEVELS[value.text().toLowerCase()] ?? value.fail("one of trace, debug, info, warn, err");
+}
+
+const domainOf = (value: Value): string => {
+  const text = value.text().replace(/^\.+|\.+$/g, "");
+  return text === "" ? value.fail('a DNS name such as "consul"') : text;
+};
+
+const TAKEN: Readonly<Record<string, Setter>> = {
+  node_name: (d, v) => {
+    d.node = v.text();
+  },
+  node_id: (d, v) => {
+    d.nodeId = /^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$/.test(v.text())
+      ? v.text().toLowerCase()
+      : v.fail("a UUID");
+  },
+  datacenter: (d, v) => {
+    d.datacenter = /^[A-Za-z0-9_-]+$/.test(v.text())
+      ? v.text().toLowerCase()
+      : v.fail("letters, digits, hyphens and underscores");
+  },
+  domain: (d, v) => {
+    d.domain = domainOf(v);
+  },
+  alt_domain: (d, v) => {
+    if (v.text() !== "") d.dns["altDomain"] = domainOf(v);
+  },
+  client_addr: (d, v) => {
+    d.client = v.addresses();
+  },
+  bind_addr: (d, v) => {
+    d.bindAddress = v.address();
+  },
+  advertise_addr: (d, v) => {
+    d.advertiseAddress = v.address();
+  },
+  "addresses.http": (d, v) => {
+    d.httpAddress = v.addresses();
+  },
+  "addresses.dns": (d, v) => {
+    d.dnsAddress = v.addresses();
+  },
+  data_dir: (d, v) => {
+    d.dataDir = v.text();
+  },
+  log_level: (d, v) => {
+    d.logLevel = logLevel(v);
+  },
+  log_json: (d, v) => {
+    d.logFormat = v.bool() ? "json" : "text";
+  },
+  enable_script_checks: (d, v) => {
+    d.scripts = v.bool();
+  },
+  enable_local_script_checks: (d, v) => {
+    d.localScripts = v.bool();
+  },
+  node_meta: (d, v) => {
+    for (const [key, value] of v.map()) d.nodeLabels[key] = value;
+  },
+  check_update_interval: (d, v) => {
+    d.checkUpdateMs = v.durationMs();
+  },
+  check_output_max_size: (d, v) => {
+    d.consul["checkOutputMaxBytes"] = v.integer(1, 1 << 20);
+  },
+  leave_on_terminate: (d, v) => {
+    d.leaveOnTerm = v.bool();
+  },
+  "ports.http": (d, v) => {
+    d.httpPort = v.port();
+  },
+  "ports.dns": (d, v) => {
+    d.dns["port"] = v.port();
+  },
+  "ports.server": (d, v) => {
+    d.consul["serverPort"] = v.port();
+  },
+  "ports.serf_lan": (d, v) => {
+    d.consul["serfPort"] = v.port();
+  },
+  "dns_config.node_ttl": (d, v) => {
+    d.dns["nodeTtlMs"] = Math.round(v.durationMs());
+  },
+  "dns_config.service_ttl": (d, v) => {
+    const ttls: Record<string, number> = Object.create(null);
+    for (const [name, text] of v.map()) ttls[name] = Math.round(new Value(text, name).durationMs());
+    d.dns["serviceTtlMs"] = ttls;
+  },
+  "dns_config.only_passing": (d, v) => {
+    d.dns["onlyPassing"] = v.bool();
+  },
+  "dns_config.enable_truncate": (d, v) => {
+    d.dns["enableTruncate"] = v.bool();
+  },
+  "dns_config.udp_answer_limit": (d, v) => {
+    d.dns["udpAnswerLimit"] = v.integer(0, 65_535);
+  },
+  "dns_config.a_record_limit": (d, v) => {
+    d.dns["aRecordLimit"] = v.integer(0, 65_535);
+  },
+  "dns_config.disable_compression": (d, v) => {
+    d.dns["disableCompression"] = v.bool();
+  },
+  "dns_config.enable_additional_node_meta_txt": (d, v) => {
+    d.dns["enableAdditionalNodeMetaTxt"] = v.bool();
+  },
+  "dns_config.soa.refresh": (d, v) => {
+    d.soa["refreshS"] = seconds(v);
+  },
+  "dns_config.soa.retry": (d, v) => {
+    d.soa["retryS"] = seconds(v);
+  },
+  "dns_config.soa.expire": (d, v) => {
+    d.soa["expireS"] = seconds(v);
+  },
+  "dns_config.soa.min_ttl": (d, v) => {
+    d.soa["minTtlS"] = seconds(v);
+  },
+  "limits.kv_max_value_size": (d, v) => {
+    d.consul["kvMaxValueBytes"] = v.integer(1, 1 << 20);
+  },
+  "http_config.response_headers": (d, v) => {
+    d.consul["responseHeaders"] = Object.fromEntries(v.map());
+  },
+  "http_config.block_endpoints": (d, v) => {
+    d.consul["blockEndpoints"] = [...v.texts()];
+  },
+  ui: (d, v) => {
+    d.consul["ui"] = v.bool();
+  },
+  "ui_config.enabled": (d, v) => {
+    d.consul["ui"] = v.bool();
+  },
+  "telemetry.prometheus_retention_time": (d, v) => {
+    d.consul["prometheus"] = v.durationMs() > 0;
+  },
+};
+
+function seconds(value: Value): number {
+  return typeof value.raw === "string" && !/^\d+$/.test(value.raw)
+    ? Math.round(value.durationMs() / 1000)
+    : value.integer(0, 0x7fff_ffff);
+}
+
+/** Read by the `file` protocol from the same files. */
+const DEFINITIONS = ["service", "services", "check", "checks"];
+
+/** Understood as Consul's, without an effect here. */
+const IGNORED = [
+  "acl.*",
+  "acl_*",
+  "addresses.*",
+  "advertise_addr_ipv4",
+  "advertise_addr_ipv6",
+  "advertise_addr_wan",
+  "advertise_addr_wan_ipv4",
+  "advertise_addr_wan_ipv6",
+  "advertise_reconnect_timeout",
+  "audit.*",
+  "auto_config.*",
+  "auto_encrypt.*",
+  "auto_reload_config",
+  "autopilot.*",
+  "bootstrap",
+  "bootstrap_expect",
+  "ca_file",
+  "ca_path",
+  "cache.*",
+  "cert_file",
+  "cloud.*",
+  "config_entries.*",
+  "connect.*",
+  "default_intention_policy",
+  "default_query_time",
+  "disable_anonymous_signature",
+  "disable_coordinates",
+  "disable_host_node_id",
+  "disable_http_unprintable_char_filter",
+  "disable_keyring_file",
+  "disable_remote_exec",
+  "disable_update_check",
+  "discard_check_output",
+  "discovery_max_stale",
+  "dns_config.allow_stale",
+  "dns_config.cache_max_age",
+  "dns_config.max_stale",
+  "dns_config.prefer_namespace",
+  "dns_config.recursor_strategy",
+  "dns_config.recursor_timeout",
+  "dns_config.use_cache",
+  "enable_acl_replication",
+  "enable_agent_tls_for_checks",
+  "enable_central_service_config",
+  "enable_debug",
+  "enable_syslog",
+  "encrypt",
+  "encrypt_verify_incoming",
+  "encrypt_verify_outgoing",
+  "experiments",
+  "gossip_lan.*",
+  "gossip_wan.*",
+  "http_config.*",
+  "key_file",
+  "leave_on_terminate_wan",
+  "license_path",
+  "limits.*",
+  "locality.*",
+  "log_file",
+  "log_rotate_bytes",
+  "log_rotate_duration",
+  "log_rotate_max_files",
+  "max_query_time",
+  "partition",
+  "peering.*",
+  "performance.*",
+  "pid_file",
+  "ports.*",
+  "primary_datacenter",
+  "primary_gateways",
+  "primary_gateways_interval",
+  "protocol",
+  "raft_logstore.*",
+  "raft_protocol",
+  "raft_snapshot_interval",
+  "raft_snapshot_threshold",
+  "raft_trailing_logs",
+  "read_replica",
+  "reap",
+  "reconnect_timeout",
+  "reconnect_timeout_wan",
+  "recursors",
+  "rejoin_after_leave",
+  "reporting.*",
+  "retry_interval",
+  "retry_interval_wan",
+  "retry_join",
+  "retry_join_wan",
+  "retry_max",
+  "retry_max_wan",
+  "rpc.*",
+  "segment",
+  "segments.*",
+  "serf_allowed_cidrs_lan",
+  "serf_allowed_cidrs_wan",
+  "serf_lan",
+  "serf_wan",
+  "server",
+  "server_name",
+  "server_rejoin_age_max",
+  "session_ttl_min",
+  "skip_leave_on_interrupt",
+  "start_join",
+  "start_join_wan",
+  "syslog_facility",
+  "telemetry.*",
+  "tls.*",
+  "tls_*",
+  "token.*",
+  "translate_wan_addrs",
+  "ui_config.*",
+  "ui_content_path",
+  "ui_dir",
+  "unix_sockets.*",
+  "use_streaming_backend",
+  "verify_incoming",
+  "verify_incoming_https",
+  "verify_incoming_rpc",
+  "verify_outgoing",
+  "verify_server_hostname",
+  "watches",
+  "xds.*",
+] as const;
+
+const EXACT: ReadonlyMap<string, Known> = new Map<string, Known>([
+  ...IGNORED.filter((key) => !key.includes("*")).map((key) => [key, "ignored"] as const),
+  ...Object.entries(TAKEN),
+]);
+/** Groups whose keys are all accepted: "telemetry." of "telemetry.*", "acl_" of "acl_*". */
+const GROUPS: readonly string[] = IGNORED.filter((key) => key.endsWith("*")).map((key) => key.slice(0, -1));
+/** Keys that hold further keys: "ports", "dns_config", "dns_config.soa". */
+const PARENTS: ReadonlySet<string> = new Set(
+  [...Object.keys(TAKEN), ...IGNORED].flatMap((key) => {
+    const parts = key.split(".");
+    return parts.slice(0, -1).map((_, i) => parts.slice(0, i + 1).join("."));
+  }),
+);
+
+function newDraft(): Draft {
+  return {
+    nodeLabels: Object.create(null) as Record<string, string>,
+    dns: {},
+    soa: {},
+    consul: {},
+    docker: {},
+    servicePaths: [],
+    ignored: new Set(),
+  };
+}
+
+/** Reads one level of a file. `prefix` is the dotted name of the level, with a dot at its end. */
+function readLevel(
+  draft: Draft,
+  file: ConsulFile,
+  level: Readonly<Record<string, unknown>>,
+  path: KeyPath,
+  prefix: string,
+): void {
+  for (const [key, raw] of Object.entries(level)) {
+    const dotted = prefix + key.toLowerCase();
+    const here = [...path, key];
+    if (raw === null) continue;
+    if (prefix === "" && DEFINITIONS.includes(dotted)) continue;
+    const known = EXACT.get(dotted);
+    const inner = Array.isArray(raw) && raw.length === 1 ? (raw[0] as unknown) : raw;
+    if (
+      known === undefined &&
+      PARENTS.has(dotted) &&
+      typeof inner === "object" &&
+      inner !== null &&
+      !Array.isArray(inner)
+    ) {
+      const below = inner === raw ? here : [...here, 0];
+      readLevel(draft, file, inner as Readonly<Record<string, unknown>>, below, `${dotted}.`);
+    } else if (typeof known === "function") known(draft, new Value(raw, file.at(here)));
+    else if (known === "ignored" || GROUPS.some((group) => dotted.startsWith(group) || `${dotted}.` === group))
+      draft.ignored.add(dotted);
+    else throw new InputError(file.at(here), unknownKey(key, prefix));
+  }
+}
+
+function unknownKey(key: string, prefix: string): string {
+  const names = new Set<string>(prefix === "" ? DEFINITIONS : []);
+  for (const known of [...EXACT.keys(), ...PARENTS])
+    if (known.startsWith(prefix)) names.add(known.slice(prefix.length).split(".")[0] as string);
+  const nearest = nearestName(key, names);
+  return `unknown key "${prefix}${key}"${nearest === undefined ? "" : `: did you mean "${prefix}${nearest}"?`}`;
+}
+
+const FLAGS: Readonly<Record<string, Known | ((draft: Draft, value: Value) => void)>> = {
+  dev: (d, v) => {
+    d.dev = v.bool();
+  },
+  dataDir: TAKEN["data_dir"] as Setter,
+  storage: (d, v) => {
+    const text = v.text();
+    d.storage = text === "memory" || text === "lmdb" || text === "etcd" ? text : v.fail("memory, lmdb or etcd");
+  },
+  etcd: (d, v) => {
+    const endpoints = v.texts().flatMap((text) => text.split(",").map((url) => url.trim()));
+    for (const url of endpoints) if (!/^https?:\/\/./.test(url)) v.fail('URLs such as "http://127.0.0.1:2379"');
+    d.etcd = { prefix: "/trilith/", livenessMs: 15_000, ...d.etcd, endpoints };
+    d.storage = "etcd";
+  },
+  etcdPrefix: (d, v) => {
+    d.etcd = { endpoints: [], livenessMs: 15_000, ...d.etcd, prefix: v.text() };
+  },
+  node: TAKEN["node_name"] as Setter,
+  nodeId: TAKEN["node_id"] as Setter,
+  nodeMeta: (d, v) => {
+    for (const pair of v.texts()) {
+      const at = pair.indexOf(":");
+      if (at <= 0) v.fail("key:value");
+      d.nodeLabels[pair.slice(0, at)] = pair.slice(at + 1);
+    }
+  },
+  datacenter: TAKEN["datacenter"] as Setter,
+  domain: TAKEN["domain"] as Setter,
+  altDomain: TAKEN["alt_domain"] as Setter,
+  client: TAKEN["client_addr"] as Setter,
+  bind: TAKEN["bind_addr"] as Setter,
+  advertise: TAKEN["advertise_addr"] as Setter,
+  httpPort: TAKEN["ports.http"] as Setter,
+  dnsPort: TAKEN["ports.dns"] as Setter,
+  services: (d, v) => {
+    d.servicePaths.push(...v.texts());
+  },
+  dockerHost: (d, v) => {
+    if (v.text() === "off") d.docker["enabled"] = false;
+    else d.docker["host"] = v.text();
+  },
+  enableScriptChecks: TAKEN["enable_script_checks"] as Setter,
+  enableLocalScriptChecks: TAKEN["enable_local_script_checks"] as Setter,
+  compat: (d, v) => {
+    const text = v.text();
+    d.compat = text === "none" || text === "consul" ? text : v.fail("none or consul");
+  },
+  logLevel: TAKEN["log_level"] as Setter,
+  logJson: TAKEN["log_json"] as Setter,
+  ui: TAKEN["ui"] as Setter,
+  server: "ignored",
+  bootstrap: "ignored",
+  bootstrapExpect: "ignored",
+};
+
+/**
+ * Settings from Consul configuration files, in their order, then flags; what is not mentioned stays out.
+ * @throws InputError for wrong values and unknown keys, with file, line, key and the nearest known name
+ */
+export function settingsFrom(files: readonly ConsulFile[], flags: Flags = {}): Partial<Settings> {
+  const draft = newDraft();
+  for (const file of files) readLevel(draft, file, file.value, [], "");
+  for (const [name, raw] of Object.entries(flags)) {
+    if (raw === undefined) continue;
+    const flag = `-${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+    const known = FLAGS[name];
+    if (known === "ignored") draft.ignored.add(flag);
+    else if (known !== undefined) known(draft, new Value(raw, flag));
+    else throw new InputError(flag, "unknown flag");
+  }
+  return finish(draft, files);
+}
+
+function finish(draft: Draft, files: readonly ConsulFile[]): Partial<Settings> {
+  if (draft.etcd !== undefined && draft.etcd.endpoints.length === 0)
+    throw new InputError("-etcd-prefix", "needs the members' URLs (-etcd)");
+  const client = draft.client;
+  const dnsHosts = (draft.dnsAddress ?? client)
+    ?.split(/\s+/)
+    .filter((host) => !host.startsWith("unix://"))
+    .map((host) => (host === "localhost" ? "127.0.0.1" : host));
+  if (dnsHosts !== undefined && dnsHosts.length > 0) draft.dns["host"] = dnsHosts;
+  if (Object.keys(draft.soa).length > 0) draft.dns["soa"] = draft.soa;
+  const clientAddress = draft.httpAddress ?? client;
+  const protocols: Record<string, unknown> = {};
+  for (const name of ["dns", "consul", "docker"] as const)
+    if (Object.keys(draft[name]).length > 0) protocols[name] = draft[name];
+  const consulPaths = files.map(({ path }) => path);
+  if (consulPaths.length + draft.servicePaths.length > 0)
+    protocols["file"] = { paths: draft.servicePaths, consulPaths };
+  return {
+    ...given("node", draft.node),
+    ...given("nodeId", draft.nodeId),
+    ...given("datacenter", draft.datacenter),
+    ...given("domain", draft.domain),
+    ...given("dataDir", draft.dataDir),
+    ...given("dev", draft.dev),
+    ...given("compat", draft.compat),
+    ...given("storage", draft.storage),
+    ...given("etcd", draft.etcd),
+    ...given("clientAddress", clientAddress),
+    ...given("bindAddress", draft.bindAddress),
+    ...given("advertiseAddress", draft.advertiseAddress),
+    ...(Object.keys(draft.nodeLabels).length > 0 ? { nodeLabels: draft.nodeLabels } : {}),
+    ...given("httpPort", draft.httpPort),
+    ...(draft.scripts === undefined && draft.localScripts === undefined
+      ? {}
+      : {
+          scripts: {
+            fromApi: draft.scripts === true,
+            fromFiles: draft.scripts === true || draft.localScripts === true,
+          },
+        }),
+    ...given("checkUpdateMs", draft.checkUpdateMs),
+    ...given("leaveOnTerm", draft.leaveOnTerm),
+    ...(draft.logLevel === undefined && draft.logFormat === undefined
+      ? {}
+      : { log: { level: draft.logLevel ?? "info", format: draft.logFormat ?? "text" } }),
+    ...(Object.keys(protocols).length > 0 ? { protocols } : {}),
+    ...(draft.ignored.size > 0 ? { ignored: [...draft.ignored] } : {}),
+  };
+}
+
+function given<K extends keyof Settings>(key: K, value: Settings[K] | undefined): Partial<Pick<Settings, K>> {
+  return value === undefined ? {} : ({ [key]: value } as Partial<Pick<Settings, K>>);
+}
