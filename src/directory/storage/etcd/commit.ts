@@ -13,11 +13,8 @@ import { type Compare, type RangeResponse, type RequestOp, Target, type TxnReque
 
 /** etcd's default for operations (or conditions) of one transaction (`--max-txn-ops`). */
 const MOST_OPERATIONS = 128;
-/**
- * Changes of one commit. etcd's limit holds for each level of nested transactions, with what the levels above took subtracted, so 64
- * nested ones may hold 64 each.
- */
-export const MOST_CHANGES = 2_048;
+/** Changes (and expectations) of one commit; one place is the marker's. */
+export const MOST_CHANGES: number = MOST_OPERATIONS - 1;
 /** Commits share a transaction up to this size; etcd's default limit for a request is 1.5 MiB. */
 const SHARED_BYTES = 512 << 10;
 
@@ -60,18 +57,6 @@ export interface Writing {
 }
 
 const present = (key: Uint8Array): Compare => ({ target: Target.version, key, version: 0 });
-
-/** Puts operations into as many nested transactions as the limits ask for; `level` is what the level itself holds besides. */
-export function nest(operations: readonly RequestOp[], level: number): readonly RequestOp[] | undefined {
-  if (operations.length <= MOST_OPERATIONS && level <= MOST_OPERATIONS) return operations;
-  const nests = Math.max(level, MOST_OPERATIONS / 2);
-  const each = MOST_OPERATIONS - nests;
-  if (operations.length > nests * each) return undefined;
-  const result: RequestOp[] = [];
-  for (let i = 0; i < operations.length; i += each)
-    result.push({ requestTxn: { compare: [], success: operations.slice(i, i + each), failure: [] } });
-  return result;
-}
 
 /**
  * Writes commits. Each leaves a marker `~commit/<id>` under a lease of some minutes: a transaction whose marker is there already was
@@ -164,15 +149,10 @@ export class Writer {
         "too-large",
         `${operations.length} changes in one write; etcd takes ${MOST_CHANGES} at most`,
       );
-    if (conditions.length >= MOST_OPERATIONS)
+    if (conditions.length > MOST_CHANGES)
       throw new TrilithError(
         "too-large",
-        `${conditions.length} expectations in one write; etcd takes ${MOST_OPERATIONS - 1} at most`,
-      );
-    if (nest([...operations, {}], conditions.length + 1) === undefined)
-      throw new TrilithError(
-        "too-large",
-        `${operations.length} changes and ${conditions.length} expectations are more than one etcd transaction takes`,
+        `${conditions.length} expectations in one write; etcd takes ${MOST_CHANGES} at most`,
       );
     const marker = at.commit(commit.id);
     return {
@@ -334,7 +314,7 @@ function transaction(batch: readonly Pending[], lease: number): TxnRequest {
       ({ key, at }): Compare => (at === 0 ? present(key) : { target: Target.mod, key, modRevision: at }),
     ),
   ]);
-  const operations = batch.flatMap((pending): RequestOp[] => [
+  const success = batch.flatMap((pending): RequestOp[] => [
     ...pending.operations,
     { requestPut: { key: pending.marker, value: WRITTEN, lease } },
   ]);
@@ -342,5 +322,5 @@ function transaction(batch: readonly Pending[], lease: number): TxnRequest {
     { requestRange: { key: pending.marker } },
     ...pending.conditions.map(({ key }): RequestOp => ({ requestRange: { key, keysOnly: true } })),
   ]);
-  return { compare, success: nest(operations, compare.length) ?? operations, failure };
+  return { compare, success, failure };
 }
