@@ -12,14 +12,6 @@ export type { Address, Instance, Registration, Resident } from "./model/instance
 export type { Labels, Node } from "./model/node.ts";
 export type { Answer, Endpoint, Query } from "./model/query.ts";
 export type { Reason } from "./model/reason.ts";
-export {
-  type AdvertiseOptions,
-  type Advertised,
-  advertise,
-  type ClientOptions,
-  find,
-  type Found,
-  list,
-  type Listed,
-} from "./protocols/api/client.ts";
+export { type ClientOptions, find, list } from "./protocols/api/client.ts";
+export type { DoctorJson, EndpointJson, FindJson, InstanceJson, ListedJson, WhyJson } from "./protocols/api/shapes.ts";
 export { createTrilith, type Trilith, type TrilithOptions } from "./trilith.ts";

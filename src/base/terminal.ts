@@ -26,7 +26,7 @@ export function processIo(): Terminal {
   return {
     out: (text) => void process.stdout.write(text),
     err: (text) => void process.stderr.write(text),
-    env: (name) => (process.env[name] === "" ? undefined : process.env[name]),
+    env: environment,
     async stdin() {
       const chunks: Buffer[] = [];
       for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
@@ -51,4 +51,9 @@ export function onHangup(callback: () => void): { close(): void } {
 export function packageVersion(): string {
   const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
   return (JSON.parse(text) as { version: string }).version;
+}
+
+/** A variable of the environment; undefined where unset or empty. */
+export function environment(name: string): string | undefined {
+  return process.env[name] === "" ? undefined : process.env[name];
 }

@@ -1,5 +1,6 @@
 // How commands talk to an agent: its HTTP API at --http-addr, TRILITH_HTTP_ADDR, CONSUL_HTTP_ADDR or 127.0.0.1:8500.
 import type { Command as Commander } from "commander";
+import { agentAddress } from "../base/agent-address.ts";
 import { TrilithError } from "../base/error.ts";
 import { createHttp, type HttpResponse } from "../base/http.ts";
 import type { Io } from "./io.ts";
@@ -36,20 +37,8 @@ export interface ClientOptions {
 
 /** A client for the agent that the flags and environment name. */
 export function clientFor(options: ClientOptions, io: Pick<Io, "env" | "signal">): Client {
-  const given = options.httpAddr ?? io.env("TRILITH_HTTP_ADDR") ?? io.env("CONSUL_HTTP_ADDR") ?? "127.0.0.1:8500";
   const token = options.token ?? io.env("TRILITH_HTTP_TOKEN") ?? io.env("CONSUL_HTTP_TOKEN");
-  const socketPath = given.startsWith("unix://") ? given.slice("unix://".length) : undefined;
-  const base =
-    socketPath !== undefined
-      ? "http://localhost"
-      : /^https?:\/\//.test(given)
-        ? given.replace(/\/+$/, "")
-        : `http://${given}`;
-  if (!URL.canParse(base))
-    throw new TrilithError(
-      "invalid",
-      `"${given}" is no HTTP address: expected host:port, http://host:port or unix:///path`,
-    );
+  const { text: given, base, socketPath } = agentAddress(options.httpAddr);
   const http = createHttp();
   const client: Client = {
     address: given,

@@ -1,0 +1,40 @@
+// `trilith doctor`: how this agent is, what it found, and what somebody should look at.
+import type { DoctorJson } from "../../index.ts";
+import { type ClientOptions, clientFlags, clientFor } from "../client.ts";
+import { ago, type Command, table } from "../io.ts";
+
+function doctorText({ self, listening, sources, store, held, warnings }: DoctorJson): string {
+  const counts = Object.entries(store.counts).map(([name, number]) => `${number} ${name}`);
+  return `Trilith ${self.version} · node ${self.node} · datacenter ${self.datacenter} · up ${ago(self.upMs)}
+
+${table([
+  ...Object.entries(listening).map(([name, where]) => [`  ${name}`, where]),
+  [
+    "  store",
+    `${store.reachable ? `answers in ${store.roundTripMs ?? 0} ms` : `away: ${store.error ?? ""}`}, index ${store.index}`,
+  ],
+  ["  holds", counts.join(", ")],
+])}
+Sources
+${table(sources.map(({ name, ok, text }) => [`  ${ok ? "+" : "-"} ${name}`, text]))}${held.length === 0 ? "" : `\nHeld by the sharp-drop guard\n${table(held.map((one) => [`  ${one.service}`, one.text]))}`}
+${warnings.length === 0 ? "All is well.\n" : `To look at\n${warnings.map((text) => `  ! ${text}\n`).join("")}`}`;
+}
+
+export const command: Command = {
+  name: "doctor",
+  summary: "is this agent well, what did it find, what is wrong?",
+  define(parser, io, done) {
+    clientFlags(parser)
+      .addHelpText("after", "\nExit code 1 when there is something to look at.")
+      .action(async (options: ClientOptions) => {
+        const client = clientFor(options, io);
+        try {
+          const answer = await client.get<DoctorJson>("/v1/trilith/doctor");
+          io.out(options.json ? `${JSON.stringify(answer, null, 2)}\n` : doctorText(answer));
+          done(answer.warnings.length === 0 ? 0 : 1);
+        } finally {
+          await client.close();
+        }
+      });
+  },
+};
