@@ -10,6 +10,8 @@ export interface Io {
   /** Aborted by SIGINT or SIGTERM. */
   readonly signal: AbortSignal;
   readonly terminal: boolean;
+  /** Lets go of SIGINT and SIGTERM, for a command that handles them itself; `signal` is not aborted any more. */
+  close(): void;
 }
 
 /** One command of the program, in one file. `define` adds its flags and action; the action's number is the exit code. */

@@ -1,0 +1,304 @@
+// The source "process": the union of what all wrappers state. A run belongs to its process: while that lives it stays, with or without its wrapper.
+import type { Clock, Timer } from "../../base/clock.ts";
+import { codeOf, InputError, messageOf, TrilithError } from "../../base/error.ts";
+import type { Handler, IncomingMessage, ServerResponse } from "../../base/http.ts";
+import type { Log } from "../../base/log.ts";
+import type { Processes } from "../../base/process.ts";
+import type { Agent, HeldService } from "../../contracts/agent.ts";
+import type { Source, SourceList } from "../../contracts/source.ts";
+import type { Registration } from "../../model/instance.ts";
+import type { Reason } from "../../model/reason.ts";
+import { isLoopbackHost, liveStat } from "./ports.ts";
+import { type Line, parseLine, type Reply, registrationsOf, runKey, runOfForeignId } from "./statement.ts";
+
+export interface ProcessMachine {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly processes: Pick<Processes, "proc" | "exists">;
+  readonly agent: Pick<Agent, "services" | "report">;
+  /** A probe's own reading of a check's detail. @throws TrilithError `invalid` */
+  parse(kind: string, detail: Readonly<Record<string, unknown>>): unknown;
+}
+
+/** A process whose wrapper is away is looked at so often at first, and after a while at the slowest. */
+const LOOK_FIRST_MS = 20;
+const LOOK_SLOWEST_MS = 500;
+const LONGEST_LINE = 1 << 20;
+
+/** One program under a wrapper. */
+interface Run {
+  readonly pid: number;
+  readonly start: number;
+  registrations: readonly Registration[];
+  /** What the registrations were made from, to know a repetition. */
+  stated: string;
+  /** The wrapper's stream; undefined while it is away. */
+  stream: Stream | undefined;
+}
+
+/** One wrapper's connection. */
+interface Stream {
+  run: Run | undefined;
+  /** The number of the last line that is in the list, and of the last one acknowledged. */
+  read: number;
+  taken: number;
+  reply(reply: Reply): void;
+}
+
+export interface ProcessSource extends Source {
+  readonly handle: Handler;
+}
+
+export function createProcessSource(machine: ProcessMachine): ProcessSource {
+  return new Runs(machine);
+}
+
+class Runs implements ProcessSource {
+  readonly name = "process";
+  readonly handle: Handler = (request, response) => this.serve(request, response);
+  private readonly machine: ProcessMachine;
+  private readonly runs = new Map<string, Run>();
+  private readonly streams = new Set<Stream>();
+  private gone = new Map<string, Reason>();
+  private changed = false;
+  private wake: (() => void) | undefined;
+  private restored = false;
+  private lookMs = LOOK_FIRST_MS;
+
+  constructor(machine: ProcessMachine) {
+    this.machine = machine;
+  }
+
+  state(): { readonly ok: boolean; readonly text: string } {
+    const all = this.runs.size;
+    const alone = [...this.runs.values()].filter((run) => run.stream === undefined).length;
+    const text =
+      all === 0
+        ? "nothing runs under `trilith run`"
+        : `${all} ${all === 1 ? "program" : "programs"} under \`trilith run\``;
+    return { ok: true, text: alone === 0 ? text : `${text}, ${alone} without a wrapper` };
+  }
+
+  private ring(): void {
+    this.changed = true;
+    this.wake?.();
+  }
+
+  async *watch(signal: AbortSignal): AsyncIterable<SourceList> {
+    const { clock } = this.machine;
+    const stop = (): void => this.wake?.();
+    signal.addEventListener("abort", stop, { once: true });
+    try {
+      if (!this.restored) {
+        this.restored = true;
+        await this.restore();
+      }
+      this.changed = true;
+      while (!signal.aborted) {
+        if (this.changed) {
+          this.changed = false;
+          const gone = this.gone;
+          this.gone = new Map();
+          const marks = [...this.streams].map((stream) => [stream, stream.read] as const);
+          const list = [...this.runs.values()].flatMap((run) => run.registrations);
+          yield { list, authority: "first-hand", ...(gone.size > 0 ? { gone } : {}) };
+          // Asking for more says that the agent's list has it.
+          for (const [stream, read] of marks)
+            if (read > stream.taken) {
+              stream.taken = read;
+              stream.reply({ taken: read });
+            }
+          continue;
+        }
+        let timer: Timer | undefined;
+        await new Promise<void>((resolve) => {
+          this.wake = resolve;
+          if (this.changed || signal.aborted) return resolve();
+          if ([...this.runs.values()].some((run) => run.stream === undefined)) {
+            timer = clock.after(this.lookMs, resolve);
+            this.lookMs = Math.min(this.lookMs * 1.5, LOOK_SLOWEST_MS);
+          }
+        });
+        this.wake = undefined;
+        timer?.cancel();
+        if (!signal.aborted) await this.look();
+      }
+    } finally {
+      signal.removeEventListener("abort", stop);
+    }
+  }
+
+  /** What the agent's durable list holds of runs whose process still lives: their wrappers come back, or not. */
+  private async restore(): Promise<void> {
+    const held = new Map<string, { pid: number; start: number; services: HeldService[] }>();
+    for (const service of this.machine.agent.services().values()) {
+      const { origin } = service.instance;
+      const run = origin.source === this.name ? runOfForeignId(origin.foreignId ?? "") : undefined;
+      if (run === undefined) continue;
+      const key = runKey(run);
+      const known = held.get(key);
+      if (known === undefined) held.set(key, { ...run, services: [service] });
+      else known.services.push(service);
+    }
+    for (const [key, { pid, start, services }] of held) {
+      if (this.runs.has(key)) continue;
+      if (await this.lives(pid, start))
+        this.runs.set(key, {
+          pid,
+          start,
+          stated: "",
+          stream: undefined,
+          registrations: services.map(({ instance, checks }) => {
+            const { node: _node, origin, ...facts } = instance;
+            return {
+              ...facts,
+              checks,
+              ...(origin.foreignId === undefined ? {} : { foreignId: origin.foreignId }),
+              ...(origin.text === undefined ? {} : { text: origin.text }),
+            };
+          }),
+        });
+      else
+        for (const { instance } of services)
+          this.gone.set(instance.id, this.reason("died", `process ${pid} ended while no agent was running`));
+    }
+  }
+
+  private reason(code: "died" | "stopped", text: string): Reason {
+    return { code, text, confirmed: true, atMs: this.machine.clock.now() };
+  }
+
+  private async lives(pid: number, start: number): Promise<boolean> {
+    // Where the system tells no start times, the number alone has to do.
+    if (start === 0) return this.machine.processes.exists(pid);
+    return (await liveStat(this.machine.processes, pid))?.startTicks === start;
+  }
+
+  /** Looks at the processes whose wrappers are away. */
+  private async look(): Promise<void> {
+    for (const [key, run] of this.runs) {
+      if (run.stream !== undefined || (await this.lives(run.pid, run.start))) continue;
+      // Its wrapper may have come back meanwhile.
+      if (run.stream === undefined)
+        this.end(key, run, this.reason("died", `process ${run.pid} is gone, and so is its wrapper`));
+    }
+  }
+
+  private end(key: string, run: Run, why: Reason): void {
+    if (this.runs.get(key) !== run) return;
+    this.runs.delete(key);
+    for (const { id } of run.registrations) this.gone.set(id, why);
+    this.ring();
+  }
+
+  private async serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const refuse = (status: number, text: string, headers: Record<string, string> = {}): void => {
+      response.writeHead(status, { "content-type": "text/plain; charset=utf-8", connection: "close", ...headers });
+      response.end(`${text}\n`);
+    };
+    const peer = request.socket.remoteAddress?.replace(/^::ffff:/i, "");
+    // Undefined for a unix socket, whose peers are on this host, too.
+    if (peer !== undefined && !isLoopbackHost(peer))
+      return refuse(403, "only programs on this host can be registered by `trilith run`");
+    if (request.method !== "POST") return refuse(405, `method ${request.method} not allowed`, { allow: "POST" });
+    // Web pages cannot send this type to another origin unasked.
+    if (!/^application\/x-ndjson\b/i.test(request.headers["content-type"] ?? ""))
+      return refuse(415, "expected lines of JSON with the content type application/x-ndjson");
+    response.writeHead(200, { "content-type": "application/x-ndjson", "cache-control": "no-store" });
+    response.flushHeaders();
+    response.on("error", () => {});
+    const stream: Stream = {
+      run: undefined,
+      read: 0,
+      taken: 0,
+      reply: (reply) => {
+        if (!response.writableEnded && !response.destroyed) response.write(`${JSON.stringify(reply)}\n`);
+      },
+    };
+    this.streams.add(stream);
+    try {
+      for await (const line of linesOf(request)) await this.take(stream, parseLine(line));
+    } catch (error) {
+      if (codeOf(error) === "invalid" || codeOf(error) === "too-large") {
+        this.machine.log.warn(`a wrapper's statement was not taken: ${messageOf(error)}`);
+        stream.reply({ error: messageOf(error) });
+      }
+      // Anything else is the connection that broke: what counts then is the process.
+    } finally {
+      this.streams.delete(stream);
+      response.end();
+      const { run } = stream;
+      if (run !== undefined && run.stream === stream) {
+        run.stream = undefined;
+        this.lookMs = LOOK_FIRST_MS;
+        this.wake?.();
+      }
+    }
+  }
+
+  private async take(stream: Stream, line: Line): Promise<void> {
+    if ("report" in line) {
+      const { check, status, output } = line.report;
+      await this.machine.agent.report(check, { status, output }).catch((error: unknown) => {
+        // The check may not be in the list yet, or not any more; the next result will tell.
+        if (codeOf(error) !== "not-found") throw error;
+      });
+      return;
+    }
+    if ("gone" in line) {
+      const { run } = stream;
+      stream.read = line.n;
+      if (run === undefined) stream.reply({ taken: line.n });
+      else {
+        run.stream = undefined;
+        stream.run = undefined;
+        this.end(runKey(run), run, this.reason(line.gone.died ? "died" : "stopped", line.gone.text));
+      }
+      return;
+    }
+    const { state } = line;
+    const key = runKey(state);
+    const stated = JSON.stringify(state);
+    const registrations = registrationsOf(state, (kind, detail) => this.machine.parse(kind, detail));
+    if (stream.run !== undefined && runKey(stream.run) !== key)
+      throw new InputError("pid", "a stream speaks for one process only");
+    const known = this.runs.get(key);
+    const run = known ?? { pid: state.pid, start: state.start, registrations: [], stated: "", stream: undefined };
+    this.runs.set(key, run);
+    run.stream = stream;
+    stream.run = run;
+    stream.read = line.n;
+    if (run.stated === stated) {
+      // Nothing new; what stands is in the agent's list unless the list is on its way there.
+      if (this.changed || this.wake === undefined) this.ring();
+      else {
+        stream.taken = line.n;
+        stream.reply({ taken: line.n });
+      }
+      return;
+    }
+    for (const { id } of run.registrations)
+      if (!registrations.some((one) => one.id === id))
+        this.gone.set(id, this.reason("stopped", `process ${state.pid} does not listen there any more`));
+    for (const { id } of registrations) this.gone.delete(id);
+    run.stated = stated;
+    run.registrations = registrations;
+    this.ring();
+  }
+}
+
+/** Lines of a stream of UTF-8. @throws TrilithError `too-large` */
+async function* linesOf(stream: AsyncIterable<Uint8Array>): AsyncIterable<string> {
+  const decoder = new TextDecoder();
+  let rest = "";
+  for await (const chunk of stream) {
+    rest += decoder.decode(chunk, { stream: true });
+    for (let end = rest.indexOf("\n"); end !== -1; end = rest.indexOf("\n")) {
+      const line = rest.slice(0, end);
+      rest = rest.slice(end + 1);
+      if (line.trim() !== "") yield line;
+    }
+    if (rest.length > LONGEST_LINE)
+      throw new TrilithError("too-large", `a line is longer than ${LONGEST_LINE} characters`);
+  }
+}
