@@ -1,0 +1,148 @@
+// Tests of the durable map: what was written is there after reopening, keys of every kind, one sync for many, one process per folder.
+import { createHash } from "node:crypto";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import fc from "fast-check";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { ownFolder } from "../../test/support/peers.ts";
+import { type Durable, durableFile, memoryDurable, openDurable } from "./durable.ts";
+
+let folder: Awaited<ReturnType<typeof ownFolder>>;
+beforeEach(async () => {
+  folder = await ownFolder("durable");
+});
+afterEach(() => folder.remove());
+
+const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
+async function content(durable: Durable, table: string): Promise<Map<string, string>> {
+  const found = new Map<string, string>();
+  for await (const [key, value] of durable.entries(table)) found.set(key, Buffer.from(value).toString());
+  return found;
+}
+
+const kinds: readonly (readonly [string, () => Promise<Durable>])[] = [
+  ["memory", async () => memoryDurable()],
+  ["lmdb", () => openDurable(folder.path)],
+];
+for (const [kind, open] of kinds)
+  describe(kind, () => {
+    test("tables are apart, undefined removes, a missing table is empty", async () => {
+      const durable = await open();
+      await durable.write([
+        { table: "a", key: "x", value: bytes("1") },
+        { table: "ab", key: "x", value: bytes("2") },
+        { table: "a", key: "y", value: bytes("") },
+      ]);
+      await durable.write([
+        { table: "a", key: "x", value: undefined },
+        { table: "a", key: "none", value: undefined },
+      ]);
+      expect(await content(durable, "a")).toEqual(new Map([["y", ""]]));
+      expect(await content(durable, "ab")).toEqual(new Map([["x", "2"]]));
+      expect(await content(durable, "none")).toEqual(new Map());
+      expect(durable.get("a", "x")).toBeUndefined();
+      await durable.close();
+      await durable.close();
+      await expect(durable.write([{ table: "a", key: "x", value: bytes("1") }])).rejects.toMatchObject({
+        code: "stopped",
+      });
+    });
+
+    test("any key, short or long, comes back as it was", async () => {
+      const durable = await open();
+      const key = fc.oneof(
+        fc.string({ unit: "binary" }),
+        fc.string({ unit: fc.constantFrom("\ud800", "\udc00", "\u0000", "a") }),
+        fc.nat(3000).map((n) => "é".repeat(n)),
+        fc.nat(3000).map((n) => "\ud800".repeat(n)),
+      );
+      await fc.assert(
+        fc.asyncProperty(
+          fc.dictionary(key, fc.string({ unit: "binary" }), { maxKeys: 5, noNullPrototype: true }),
+          async (pairs) => {
+            const put = Object.entries(pairs).map(([k, v]) => ({ table: "t", key: k, value: bytes(v) }));
+            await durable.write(put);
+            expect(await content(durable, "t")).toEqual(new Map(Object.entries(pairs)));
+            for (const [k, v] of Object.entries(pairs))
+              expect(Buffer.from(durable.get("t", k) ?? []).toString()).toBe(v);
+            await durable.write(put.map((each) => ({ ...each, value: undefined })));
+            expect(await content(durable, "t")).toEqual(new Map());
+          },
+        ),
+        { numRuns: 40 },
+      );
+      await durable.close();
+    });
+  });
+
+describe("the data folder", () => {
+  test("what was written is there after reopening", async () => {
+    const long = "k".repeat(5000);
+    const first = await openDurable(folder.path);
+    await Promise.all(
+      Array.from({ length: 500 }, (_, i) => first.write([{ table: "t", key: `${i}`, value: bytes(`${i}`) }])),
+    );
+    await first.write([{ table: "t", key: long, value: bytes("long") }]);
+    await first.close();
+    const again = await openDurable(folder.path);
+    expect((await content(again, "t")).size).toBe(501);
+    expect(Buffer.from(again.get("t", long) ?? []).toString()).toBe("long");
+    await again.close();
+  });
+
+  test("a second holder is told who holds it; the lock of a closed or dead one is free", async () => {
+    const first = await openDurable(folder.path);
+    await expect(openDurable(folder.path)).rejects.toMatchObject({
+      code: "locked",
+      message: expect.stringContaining(`in use by this process already (pid ${process.pid})`),
+    });
+    await first.write([{ table: "t", key: "k", value: bytes("v") }]);
+    await first.close();
+    const second = await openDurable(folder.path);
+    expect(second.get("t", "k")).toBeDefined();
+    await second.close();
+  });
+
+  test("of many that want it at once exactly one gets it, also over a dead one's lock", async () => {
+    for (let round = 0; round < 5; round++) {
+      if (round % 2 === 1) await writeFile(join(folder.path, "trilith.lock"), "what a dead process left behind");
+      const tries = await Promise.allSettled(Array.from({ length: 8 }, () => openDurable(folder.path)));
+      const got = tries.flatMap((each) => (each.status === "fulfilled" ? [each.value] : []));
+      for (const each of tries) if (each.status === "rejected") expect(each.reason).toMatchObject({ code: "locked" });
+      expect(got).toHaveLength(1);
+      await got[0]?.close();
+    }
+  });
+
+  test("a folder with a long name", async () => {
+    const deep = join(folder.path, "a".repeat(100), "b".repeat(100));
+    const durable = await openDurable(deep);
+    await expect(openDurable(deep)).rejects.toMatchObject({ code: "locked" });
+    await durable.close();
+  });
+
+  test("newer data is refused and left as it is", async () => {
+    const durable = await openDurable(folder.path);
+    await durable.write([{ table: "meta", key: "format", value: bytes("7") }]);
+    await durable.close();
+    const hash = async (): Promise<string> =>
+      createHash("sha256")
+        .update(await readFile(durableFile(folder.path)))
+        .digest("hex");
+    const before = await hash();
+    for (let i = 0; i < 2; i++)
+      await expect(openDurable(folder.path)).rejects.toMatchObject({
+        code: "newer-data",
+        message: expect.stringContaining("data format 7, this version knows up to 1"),
+      });
+    expect(await hash()).toBe(before);
+  });
+
+  test("a file that is no database is called damaged and left as it is", async () => {
+    await mkdir(folder.path, { recursive: true });
+    const garbage = Buffer.alloc(20_000, "garbage ");
+    await writeFile(durableFile(folder.path), garbage);
+    await expect(openDurable(folder.path)).rejects.toMatchObject({ code: "damaged" });
+    expect((await readFile(durableFile(folder.path))).equals(garbage)).toBe(true);
+  });
+});
