@@ -197,8 +197,9 @@ export function chooseAddress(
   const sameHost = sharesHost(resident, asker, here);
   const reachable = addresses.filter((address) => {
     if (address.reach === "loopback") return sameHost;
-    // Every Docker host has the same bridge networks: their addresses mean something on their own host only.
-    if (address.reach === "bridge") return sameHost && (asker === undefined || asker.here);
+    // Every Docker host has the same bridge networks: their addresses mean something on their own host only, to it and its containers.
+    if (address.reach === "bridge")
+      return livesHere(resident, here) && (asker === undefined || asker.here || matchBits(address, asker) >= 0);
     return true;
   });
   const best = asker === undefined ? undefined : closest(reachable, asker, sameHost);

@@ -5,6 +5,9 @@ import { type Asker, chooseAddress, type Here } from "./address.ts";
 import { admits, type Facts, isMeant, lackingLabel, lackingTag } from "./filter.ts";
 import type { Hold } from "./guard.ts";
 
+/** The word by which the agent's history tells a drain. */
+const DRAINING = "draining";
+
 /** What the sentences are made from, besides the instance. */
 export interface Standing {
   readonly query: Query;
@@ -72,8 +75,10 @@ function deciding(facts: Facts, standing?: Standing): string {
     return `in maintenance${id === NODE_MAINTENANCE_CHECK ? ` with its node "${instance.node}"` : ""}${notes === "" ? "" : `: ${notes}`}`;
   }
   if (facts.draining) {
-    const entry = standing?.history.find(({ id }) => id === instance.id);
-    return entry === undefined ? "draining" : `draining since ${time(entry.atMs)}: ${entry.text}`;
+    const entry = standing?.history.find(({ id, text }) => id === instance.id && text.includes(DRAINING));
+    return entry === undefined
+      ? DRAINING
+      : `${DRAINING} since ${time(entry.atMs)}: ${entry.text.replace(`is ${DRAINING}: `, "")}`;
   }
   if (facts.status === "passing")
     return checks.length === 0 ? "passing: it has no checks" : `passing: ${count(checks.length, "check")} passing`;

@@ -373,7 +373,7 @@ export function createLookup(parts: LookupParts): RunningLookup {
     async resolve(query, signal) {
       const now = answer(query);
       if (now.known) return now;
-      if (!ready && signal !== undefined && !elsewhere(query)) {
+      if (!ready && signal?.aborted === false && !elsewhere(query)) {
         await directory.ready(signal).catch(() => undefined);
         const later = answer(query);
         if (later.known) return later;
@@ -404,6 +404,8 @@ export function createLookup(parts: LookupParts): RunningLookup {
         stale: known.fresh ? undefined : known.ageMs,
       };
       const all = known.picture.facts.map((facts) => explainOne(facts, standing, false));
+      // Listings show what is recorded, and those are not.
+      if (query.health === "any") return all;
       for (const [key, last] of known.hold?.members ?? [])
         if (!known.picture.byKey().has(key)) all.push(explainOne(last, standing, true));
       return all;

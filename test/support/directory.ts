@@ -69,6 +69,7 @@ export function testDirectory(clock: Clock, ready = true): TestDirectory {
     barrier: async () => tables.index,
     ready: (signal) =>
       new Promise((resolve, reject) => {
+        if (signal?.aborted) return reject(signal.reason);
         if (isReady) return resolve();
         readyWaiters.push(resolve);
         signal?.addEventListener("abort", () => reject(signal.reason), { once: true });
