@@ -1,0 +1,98 @@
+// Docker's configuration: what is accepted, what is refused and how, and which address the host has.
+import { describe, expect, it } from "vitest";
+import { systemProcesses } from "../../base/process.ts";
+import type { Ground } from "../../contracts/ground.ts";
+import { parseHost } from "./client.ts";
+import { signalNumber } from "./inspect.ts";
+import { docker, hostAddress } from "./setup.ts";
+
+describe("configuration", () => {
+  it("by default looks for the usual sockets", () => {
+    expect(docker.configure(undefined)).toMatchObject({ enabled: "auto", host: "", compat: false });
+    expect(docker.configure(true)).toMatchObject({ enabled: true });
+    expect(docker.configure(false)).toMatchObject({ enabled: false });
+  });
+  it.each([
+    [{ sockets: "x" }, 'unknown key "sockets"'],
+    [[], "expected true, false or an object"],
+    [{ enabled: "yes" }, 'docker.enabled: "yes": expected "auto", true or false'],
+    [{ host: "ssh://host" }, 'docker.host: "ssh://host": expected unix:///path/to/docker.sock or tcp://host:port'],
+    [{ ip: "0.0.0.0" }, "docker.ip"],
+    [{ internal: "true" }, 'docker.internal: "true": expected true or false'],
+    [{ tags: "{{.Name" }, "docker.tags: template: tags: unclosed action"],
+  ])("refuses %j", (raw, text) => {
+    expect(() => docker.configure(raw)).toThrow(text);
+  });
+  it.each([
+    ["unix:///var/run/docker.sock", { socketPath: "/var/run/docker.sock", base: "http://docker" }],
+    ["tcp://10.0.0.5:2376", { base: "http://10.0.0.5:2376" }],
+    ["tcp://docker", { base: "http://docker:2375" }],
+    ["tcp://[::1]:80", { base: "http://[::1]" }],
+    ["http://docker:80/", { base: "http://docker" }],
+  ])("reads the host %s", (spelling, endpoint) => {
+    expect(parseHost(spelling, "test")).toEqual({ spelling, ...endpoint });
+  });
+  it.each([
+    "",
+    "unix://relative",
+    "tcp://",
+    "npipe:////./pipe/docker_engine",
+    "https://docker:2376",
+    "/var/run/docker.sock",
+  ])("refuses the host %j", (spelling) => {
+    expect(() => parseHost(spelling, "DOCKER_HOST")).toThrow(/^DOCKER_HOST: /);
+  });
+  it("an agent starts although DOCKER_HOST names what is not spoken, and says so", async () => {
+    const processes = { ...systemProcesses, env: () => "ssh://far" };
+    const ground = { processes, self: {}, net: {}, probes: new Map() } as unknown as Ground;
+    const part = await docker.setup(docker.configure(undefined), ground);
+    expect(part?.source?.state()).toEqual({
+      ok: false,
+      text: expect.stringContaining('off: DOCKER_HOST: "ssh://far"'),
+    });
+    const stop = new AbortController();
+    const said = (async () => {
+      const lists = [];
+      for await (const list of part?.source?.watch(stop.signal) ?? []) lists.push(list);
+      return lists;
+    })();
+    stop.abort();
+    expect(await said).toEqual([]);
+    expect(() => docker.setup(docker.configure(true), ground)).toThrow("ssh://far");
+  });
+});
+
+describe("the address of the host", () => {
+  const net = (...addresses: string[]) => ({
+    resolve: async () => {
+      if (addresses.length === 0) throw new Error("ENOTFOUND");
+      return addresses;
+    },
+  });
+  it.each([
+    [["2001:db8::1", "192.0.2.1"], "10.0.0.1", false, "192.0.2.1"],
+    [["2001:db8::1"], "10.0.0.1", false, "2001:db8::1"],
+    [["127.0.1.1"], "10.0.0.1", false, "10.0.0.1"],
+    [["127.0.1.1"], "10.0.0.1", true, "127.0.1.1"],
+    [["127.0.1.1"], "127.0.0.1", false, "127.0.1.1"],
+    [[], "10.0.0.1", false, "10.0.0.1"],
+    [[], "127.0.0.1", false, ""],
+    [[], "10.0.0.1", true, ""],
+  ])("%j, advertised %s, compat %s: %s", async (addresses, advertised, compat, address) => {
+    expect(await hostAddress(net(...addresses), "h", advertised, compat)).toBe(address);
+  });
+});
+
+describe("signals", () => {
+  it.each([
+    ["SIGTERM", 15],
+    ["term", 15],
+    ["9", 9],
+    ["SIGRTMIN+3", 37],
+    ["RTMAX-1", 63],
+    ["", undefined],
+    ["toString", undefined],
+  ])("%s", (spelling, number) => {
+    expect(signalNumber(spelling)).toBe(number);
+  });
+});

@@ -1,0 +1,495 @@
+// The docker source against an engine that does everything a daemon should not: garbage, silence, hangs, stale answers.
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { fakeClock } from "../../../test/simulated/clock.ts";
+import { eventually, ownFolder } from "../../../test/support/peers.ts";
+import { type Clock, systemClock } from "../../base/clock.ts";
+import { systemDisk } from "../../base/disk.ts";
+import { createHttp, type IncomingMessage, type ServerResponse } from "../../base/http.ts";
+import { silentLog } from "../../base/log.ts";
+import type { Listening } from "../../base/net.ts";
+import { systemRandom } from "../../base/random.ts";
+import type { SourceList } from "../../contracts/source.ts";
+import type { Outcome } from "../../model/check.ts";
+import { parseHost } from "./client.ts";
+import type { TranslateOptions } from "./registrator.ts";
+import { dockerSource } from "./source.ts";
+
+const golden = join(import.meta.dirname, "../../../test/golden/registrator/inspect/port-fixed.json");
+const sample = JSON.parse(readFileSync(golden, "utf8")) as Record<string, unknown>;
+
+type Answer = (response: ServerResponse) => void;
+
+/** An engine whose containers and answers a test decides. */
+class FakeEngine {
+  readonly containers = new Map<string, Record<string, unknown>>();
+  readonly streams = new Set<ServerResponse>();
+  readonly asked: string[] = [];
+  list: Answer | undefined;
+  inspect: ((id: string, honest: Answer) => Answer) | undefined;
+  events: Answer | undefined;
+  #server: Listening | undefined;
+  readonly path: string;
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  async start(http: ReturnType<typeof createHttp>): Promise<void> {
+    this.#server = await http.serve({ path: this.path }, (request, response) => this.#answer(request, response));
+  }
+  async stop(): Promise<void> {
+    await this.#server?.close();
+    await systemDisk.remove(this.path);
+  }
+  add(name: string, port: number, change: (raw: Record<string, Record<string, unknown>>) => void = () => {}): string {
+    const raw = structuredClone(sample) as Record<string, Record<string, unknown>> & Record<string, unknown>;
+    const id = Buffer.from(name.padEnd(32, "-")).toString("hex");
+    Object.assign(raw, { Id: id, Name: `/${name}` });
+    raw["NetworkSettings"] = {
+      ...raw["NetworkSettings"],
+      Ports: { "80/tcp": [{ HostIp: "0.0.0.0", HostPort: String(port) }] },
+    };
+    change(raw);
+    this.containers.set(id, raw);
+    return id;
+  }
+  tell(event: unknown): void {
+    for (const stream of this.streams) stream.write(typeof event === "string" ? event : `${JSON.stringify(event)}\n`);
+  }
+  happens(action: string, id: string, attributes: Record<string, string> = {}): void {
+    this.tell({ Type: "container", Action: action, Actor: { ID: id, Attributes: attributes } });
+  }
+  drop(): void {
+    for (const stream of this.streams) stream.destroy();
+  }
+  #answer(request: IncomingMessage, response: ServerResponse): void {
+    const path = (request.url ?? "").split("?")[0] ?? "";
+    response.setHeader("Server", "Docker/20.10.24 (linux)");
+    if (path === "/events") {
+      if (this.events !== undefined) {
+        this.events(response);
+        return;
+      }
+      this.streams.add(response);
+      response.on("close", () => this.streams.delete(response));
+      response.writeHead(200, { "content-type": "application/json" }).flushHeaders();
+      return;
+    }
+    if (path === "/containers/json") {
+      if (this.list !== undefined) {
+        this.list(response);
+        return;
+      }
+      json(
+        200,
+        [...this.containers.values()]
+          .filter((raw) => (raw["State"] as { Running: boolean }).Running)
+          .map(({ Id, Name }) => ({ Id, Names: [Name], State: "running" })),
+      )(response);
+      return;
+    }
+    const id = /^\/containers\/(\w+)\/json$/.exec(path)?.[1] ?? "";
+    this.asked.push(id);
+    const raw = this.containers.get(id);
+    const honest = raw === undefined ? json(404, { message: `No such container: ${id}` }) : json(200, raw);
+    (this.inspect?.(id, honest) ?? honest)(response);
+  }
+}
+
+const json =
+  (status: number, body: unknown): Answer =>
+  (response) =>
+    void response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
+const raw =
+  (status: number, body: string): Answer =>
+  (response) =>
+    void response.writeHead(status, { "content-type": "text/html" }).end(body);
+const flood: Answer = (response) => {
+  response.writeHead(200);
+  const chunk = Buffer.alloc(1 << 20, "[");
+  const more = (): void => {
+    while (!response.destroyed && response.write(chunk));
+    if (!response.destroyed) response.once("drain", more);
+  };
+  more();
+};
+const hang: Answer = () => {};
+const cutOff: Answer = (response) => {
+  response.writeHead(200, { "content-length": "1000" });
+  response.write('[{"Id":"abc');
+  setImmediate(() => response.destroy());
+};
+
+const HTML = "<!DOCTYPE html><html><body>It works!</body></html>";
+const GARBAGE: Readonly<Record<string, Answer>> = {
+  "truncated JSON": raw(200, '[{"Id":"abc"'),
+  "an answer cut off": cutOff,
+  HTML: raw(200, HTML),
+  "an HTML 404": raw(404, HTML),
+  "a JSON 404 of somebody else": json(404, { error: "not found" }),
+  "an object of wrong types": json(200, { Id: 5, Config: [], State: "yes" }),
+  "an array of numbers": json(200, [1, 2, 3]),
+  null: json(200, null),
+  nothing: raw(200, ""),
+  "an internal error": json(500, { message: "server error" }),
+  "an endless answer": flood,
+  "a closed connection": (response) => void response.destroy(),
+};
+
+const options: TranslateOptions = {
+  ip: "",
+  internal: false,
+  explicit: false,
+  useIpFromLabel: "",
+  tags: () => "",
+  compat: false,
+  hostname: "h",
+  hostIp: "192.0.2.1",
+  scripts: false,
+  probes: new Map(),
+  nodeAddress: "192.0.2.1",
+};
+
+describe("the docker source", () => {
+  let folder: Awaited<ReturnType<typeof ownFolder>>;
+  let serving: ReturnType<typeof createHttp>;
+  let asking: ReturnType<typeof createHttp>;
+  let engine: FakeEngine;
+  let stop: AbortController;
+  let ended: Promise<void>;
+  let lists: SourceList[];
+  let reports: { check: string; outcome: Outcome }[];
+  let source: ReturnType<typeof dockerSource>;
+
+  beforeEach(async () => {
+    folder = await ownFolder("docker-source");
+    serving = createHttp();
+    asking = createHttp();
+    engine = new FakeEngine(join(folder.path, "docker.sock"));
+    stop = new AbortController();
+    ended = Promise.resolve();
+    lists = [];
+    reports = [];
+  });
+  afterEach(async () => {
+    stop.abort();
+    await ended;
+    await asking.close();
+    await engine.stop();
+    await serving.close();
+    await folder.remove();
+  });
+
+  function watch(clock: Clock = systemClock, optional = false): void {
+    source = dockerSource(
+      { endpoints: [parseHost(`unix://${engine.path}`, "test")], optional, translation: async () => options },
+      {
+        clock,
+        random: systemRandom,
+        disk: systemDisk,
+        http: asking,
+        log: silentLog,
+        agent: { report: async (check, outcome) => void reports.push({ check, outcome }) },
+      },
+    );
+    ended = (async () => {
+      for await (const list of source.watch(stop.signal)) lists.push(list);
+    })();
+  }
+  const names = (list = lists.at(-1)): string[] => (list?.list ?? []).map(({ id }) => id);
+  const shows = (...ids: string[]): Promise<unknown> =>
+    eventually(
+      `the list is ${ids.join(", ")}`,
+      () => lists.length > 0 && JSON.stringify(names()) === JSON.stringify(ids),
+    );
+
+  describe("garbage never empties the list, and what comes after it is followed", () => {
+    for (const [what, answer] of Object.entries(GARBAGE)) {
+      it(`${what} for the list`, async () => {
+        engine.add("one", 1001);
+        await engine.start(serving);
+        watch();
+        await shows("h:one:80");
+        engine.list = answer;
+        engine.drop();
+        await eventually("it says so", () => source.state().text.includes("away, trying again"));
+        expect(source.state().ok).toBe(false);
+        engine.list = undefined;
+        engine.add("two", 1002);
+        await shows("h:one:80", "h:two:80");
+        expect(lists.every((list) => names(list).includes("h:one:80"))).toBe(true);
+      });
+
+      it(`${what} for a container`, async () => {
+        const one = engine.add("one", 1001);
+        await engine.start(serving);
+        watch();
+        await shows("h:one:80");
+        engine.inspect = (id, honest) => (id === one ? answer : honest);
+        engine.happens("update", one);
+        await eventually("it says so", () => source.state().text.includes("cannot be read"));
+        const two = engine.add("two", 1002);
+        engine.happens("start", two);
+        await shows("h:one:80", "h:two:80");
+        engine.inspect = undefined;
+        await eventually("it is read again", () => source.state().ok);
+        expect(lists.every((list) => names(list).includes("h:one:80"))).toBe(true);
+      });
+    }
+
+    for (const [what, junk] of Object.entries({
+      HTML: `${HTML}\n`,
+      "truncated JSON": '{"Type":"container","Action\n',
+      "an array": "[1,2]\n",
+      "a line without end": "x".repeat((1 << 20) + 2),
+      "bytes that are no text": `${String.fromCharCode(0xd800)}\u0000\n`,
+    }))
+      it(`${what} in the event stream`, async () => {
+        engine.add("one", 1001);
+        await engine.start(serving);
+        watch();
+        await shows("h:one:80");
+        const [before] = engine.streams;
+        engine.tell(junk);
+        await eventually(
+          "it connects again",
+          () => engine.streams.size > 0 && !engine.streams.has(before as ServerResponse),
+        );
+        const two = engine.add("two", 1002);
+        engine.happens("start", two);
+        await shows("h:one:80", "h:two:80");
+        expect(lists.every((list) => names(list).includes("h:one:80"))).toBe(true);
+      });
+
+    it("events without sense are passed over", async () => {
+      const one = engine.add("one", 1001);
+      await engine.start(serving);
+      watch();
+      await shows("h:one:80");
+      for (const event of [
+        {},
+        { Type: "container" },
+        { Type: "container", Action: "die" },
+        { Type: "container", Action: 5, Actor: { ID: 7 } },
+        { Type: "image", Action: "die", Actor: { ID: one } },
+        { Type: "container", Action: "kill", Actor: { ID: one, Attributes: { signal: "lots" } } },
+        { Type: "network", Action: "connect", Actor: { ID: "n" } },
+      ])
+        engine.tell(event);
+      const two = engine.add("two", 1002);
+      engine.happens("start", two);
+      await shows("h:one:80", "h:two:80");
+      expect(lists).toHaveLength(2);
+    });
+  });
+
+  it("an answer that drips for ever ends at the deadline", async () => {
+    const clock = fakeClock();
+    engine.add("one", 1001);
+    let drips = 0;
+    engine.list = (response) => {
+      response.writeHead(200);
+      response.write("[");
+      drips++;
+    };
+    await engine.start(serving);
+    watch(clock);
+    await eventually("the list is asked for", () => drips > 0);
+    await eventually("the deadline passes", async () => {
+      await clock.advance(1_000);
+      return source.state().text.includes("did not answer GET /containers/json within 15000 ms");
+    });
+    expect(lists).toEqual([]);
+  });
+
+  it("begins when the socket appears, and is no fault until then where Docker is optional", async () => {
+    const clock = fakeClock();
+    engine.add("one", 1001);
+    watch(clock, true);
+    await eventually("it looks", () => source.state().text.startsWith("no Docker: nothing at unix://"));
+    expect(source.state().ok).toBe(true);
+    await engine.start(serving);
+    await eventually("the list", async () => {
+      await clock.advance(500);
+      return names().length === 1;
+    });
+    expect(source.state().text).toMatch(/^Docker 20\.10\.24 at unix:.*, 1 container$/);
+  });
+
+  it("a container that vanished between list and inspect is simply not there", async () => {
+    const two = engine.add("two", 1002);
+    engine.add("one", 1001);
+    engine.inspect = (id, honest) => (id === two ? json(404, { message: "No such container: two" }) : honest);
+    await engine.start(serving);
+    watch();
+    await shows("h:one:80");
+    expect(lists).toHaveLength(1);
+  });
+
+  it("an inspect answer older than a death does not bring the dead back", async () => {
+    const one = engine.add("one", 1001);
+    await engine.start(serving);
+    watch();
+    await shows("h:one:80");
+    const held: (() => void)[] = [];
+    engine.inspect = (_, honest) => (response) => void held.push(() => honest(response));
+    engine.happens("update", one);
+    await eventually("an inspect is under way", () => held.length === 1);
+    const alive = held[0] as () => void;
+    engine.inspect = undefined;
+    engine.happens("die", one, { name: "one", exitCode: "3" });
+    await shows();
+    alive();
+    engine.containers.delete(one);
+    await eventually("it is looked at again", () => engine.asked.filter((id) => id === one).length >= 3);
+    engine.add("last", 1003);
+    engine.happens("start", [...engine.containers.keys()].at(-1) ?? "");
+    await shows("h:last:80");
+    expect(lists.map((list) => names(list))).toEqual([["h:one:80"], [], ["h:last:80"]]);
+    expect(lists[1]?.gone?.get("h:one:80")).toMatchObject({
+      code: "died",
+      text: expect.stringMatching(/^container one \([0-9a-f]{12}\) died, exit code 3$/),
+      confirmed: true,
+    });
+  });
+
+  it("a container whose inspect hangs holds up nobody else", async () => {
+    engine.add("one", 1001);
+    await engine.start(serving);
+    watch();
+    await shows("h:one:80");
+    const stuck = engine.add("stuck", 1002);
+    engine.inspect = (id, honest) => (id === stuck ? hang : honest);
+    engine.happens("start", stuck);
+    const two = engine.add("two", 1003);
+    engine.happens("start", two);
+    await shows("h:one:80", "h:two:80");
+  });
+
+  it("the first list waits for what cannot be read, then reports it by name", async () => {
+    const bad = engine.add("bad", 1001);
+    engine.add("one", 1002);
+    const attempts = (): number => engine.asked.filter((id) => id === bad).length;
+    engine.inspect = (id, honest) => (id === bad ? json(500, { message: "boom" }) : honest);
+    await engine.start(serving);
+    watch();
+    await shows("h:one:80");
+    expect(attempts()).toBeGreaterThanOrEqual(4);
+    expect(lists[0]?.complaints).toEqual([
+      { about: `container ${bad.slice(0, 12)}`, text: expect.stringContaining("boom") },
+    ]);
+  });
+
+  it("nothing at all is said while no container can be read", async () => {
+    engine.add("one", 1001);
+    engine.inspect = () => json(500, { message: "boom" });
+    await engine.start(serving);
+    watch();
+    await eventually("many attempts", () => engine.asked.length > 3);
+    expect(lists).toEqual([]);
+    engine.inspect = undefined;
+    await shows("h:one:80");
+  });
+
+  it("of two containers with one ID the older is registered, then the other", async () => {
+    const older = engine.add("older", 1001, (raw) => {
+      Object.assign(raw["Config"] ?? {}, { Env: ["SERVICE_ID=same"] });
+      Object.assign(raw["State"] ?? {}, { StartedAt: "2026-01-01T00:00:00Z" });
+    });
+    engine.add("newer", 1002, (raw) => {
+      Object.assign(raw["Config"] ?? {}, { Env: ["SERVICE_ID=same"] });
+    });
+    await engine.start(serving);
+    watch();
+    await shows("same");
+    expect(lists[0]?.list[0]?.port).toBe(1001);
+    expect(lists[0]?.complaints?.[0]?.text).toContain('has the ID "same" already');
+    engine.containers.delete(older);
+    engine.happens("die", older, { exitCode: "0" });
+    await eventually("the other takes over", () => lists.at(-1)?.list[0]?.port === 1002);
+    expect(lists.at(-1)?.complaints).toEqual([]);
+  });
+
+  it("what shares another container's network follows its address", async () => {
+    const owner = engine.add("owner", 1001, (raw) => Object.assign(raw["Config"] ?? {}, { Env: ["SERVICE_IGNORE=1"] }));
+    engine.add("side", 1002, (raw) => Object.assign(raw["HostConfig"] ?? {}, { NetworkMode: `container:${owner}` }));
+    await engine.start(serving);
+    watch();
+    await shows("h:side:80");
+    expect(lists[0]?.list[0]?.address).toBe("172.17.0.2");
+    const changed = engine.containers.get(owner) as Record<string, Record<string, unknown>>;
+    changed["NetworkSettings"] = { ...changed["NetworkSettings"], IPAddress: "172.17.0.9" };
+    engine.happens("restart", owner);
+    await eventually("the new address", () => lists.at(-1)?.list[0]?.address === "172.17.0.9");
+  });
+
+  it("only what may have changed is looked at again", async () => {
+    const [one, two] = [engine.add("one", 1001), engine.add("two", 1002)];
+    await engine.start(serving);
+    watch();
+    await shows("h:one:80", "h:two:80");
+    engine.asked.length = 0;
+    (engine.containers.get(two) as Record<string, unknown>)["Name"] = "/deux";
+    engine.happens("rename", two);
+    await shows("h:one:80", "h:deux:80");
+    expect(engine.asked).toEqual([two]);
+    expect(lists.at(-1)?.gone?.get("h:two:80")?.code).toBe("replaced");
+    engine.happens("update", one);
+    await eventually("it is looked at", () => engine.asked.includes(one));
+    expect(lists).toHaveLength(2);
+  });
+
+  it("health is pushed and is no change of the list", async () => {
+    const health = (status: string): unknown => ({ Status: status, Log: [{ Output: `says ${status}` }] });
+    const one = engine.add("one", 1001, (raw) => Object.assign(raw["State"] ?? {}, { Health: health("starting") }));
+    await engine.start(serving);
+    watch();
+    await shows("h:one:80");
+    for (const status of ["healthy", "unhealthy"]) {
+      Object.assign((engine.containers.get(one) as { State: object }).State, { Health: health(status) });
+      engine.happens(`health_status: ${status}`, one);
+      await eventually(status, () => reports.at(-1)?.outcome.output === `says ${status}`);
+    }
+    expect(reports.map(({ outcome }) => outcome.status)).toEqual(["critical", "passing", "critical"]);
+    expect(lists).toHaveLength(1);
+  });
+
+  it("drains on the stop signal of the container only, for its stop time-out", async () => {
+    const clock = fakeClock();
+    const one = engine.add("one", 1001, (raw) =>
+      Object.assign(raw["Config"] ?? {}, { StopSignal: "SIGQUIT", StopTimeout: 3 }),
+    );
+    await engine.start(serving);
+    watch(clock);
+    await shows("h:one:80");
+    engine.happens("kill", one, { signal: "15" });
+    engine.happens("kill", one, { signal: "3" });
+    await eventually("it drains", () => lists.at(-1)?.list[0]?.draining);
+    expect(lists).toHaveLength(2);
+    await clock.advance(4_900);
+    expect(lists).toHaveLength(2);
+    await clock.advance(200);
+    await eventually("it is routable again", () => lists.length === 3);
+    expect(lists[2]?.list[0]?.draining).toBeUndefined();
+    engine.happens("kill", one, { signal: "9" });
+    await eventually("SIGKILL drains, too", () => lists.at(-1)?.list[0]?.draining);
+  });
+
+  it("stopped before it started it says nothing; stopped, it leaves no connection and no timer", async () => {
+    const clock = fakeClock();
+    engine.add("one", 1001);
+    await engine.start(serving);
+    watch(clock);
+    await shows("h:one:80");
+    expect(engine.streams.size).toBe(1);
+    stop.abort();
+    await ended;
+    await eventually("the stream is closed", () => engine.streams.size === 0);
+    expect(clock.timers).toBe(0);
+    const again: SourceList[] = [];
+    for await (const list of source.watch(stop.signal)) again.push(list);
+    expect(again).toEqual([]);
+  });
+});
