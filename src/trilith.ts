@@ -24,10 +24,12 @@ import { defaultSettings, type Settings } from "./contracts/settings.ts";
 import type { Source } from "./contracts/source.ts";
 import type { Storage } from "./contracts/storage.ts";
 import { createKv } from "./directory/kv.ts";
+import { createLiveness } from "./directory/liveness.ts";
 import { createDirectory, type LocalDirectory } from "./directory/local.ts";
 import { lmdbStorage } from "./directory/storage/lmdb.ts";
 import { memoryStorage } from "./directory/storage/memory.ts";
 import { createLookup, type RunningLookup } from "./lookup/lookup.ts";
+import { CONSUL_VERSION } from "./protocols/consul/version.ts";
 import { protocols } from "./protocols/index.ts";
 
 /** The machine an agent runs on; tests bring their own pieces. */
@@ -127,6 +129,7 @@ class Joined implements Trilith {
   readonly #stop = new AbortController();
   readonly #parts: Part[] = [];
   readonly #probes = new Map<string, Probe>();
+  #leaving: boolean;
   #started: Promise<void> | undefined;
   #stopped: Promise<void> | undefined;
   #built: Built | undefined;
@@ -134,6 +137,7 @@ class Joined implements Trilith {
 
   constructor(settings: Settings, options: TrilithOptions) {
     this.settings = settings;
+    this.#leaving = settings.leaveOnTerm;
     this.warnings = settings.ignored.map((key) => `${key} is accepted and has no effect here`);
     const http = createHttp();
     if (options.http === undefined) this.#undo.push("HTTP clients", () => http.close());
@@ -200,6 +204,7 @@ class Joined implements Trilith {
     await directory.start();
 
     for (const probe of builtInProbes({ http, net, processes })) this.#probes.set(probe.kind, probe);
+    const life = random.uuid();
     const agent = createAgent({
       directory,
       durable,
@@ -211,6 +216,10 @@ class Joined implements Trilith {
       settings,
       self,
       shared: storage.shared,
+      life,
+      // What clients of Consul's API look for in every node and among the services.
+      labels: { "consul-network-segment": "", "consul-version": CONSUL_VERSION },
+      selfService: { id: "consul", name: "consul", tags: [], labels: {}, address: "", port: serverPort(settings) },
     });
     const lookup = createLookup({
       directory,
@@ -247,7 +256,7 @@ class Joined implements Trilith {
       self,
       probes: this.#probes,
       sources: () => this.sources(),
-      control: { reload: () => this.reload(), stop: () => this.#stop.abort() },
+      control: { reload: () => this.reload(), stop: (leave = false) => this.#end(leave) },
     };
     for (const protocol of protocols) {
       const part = await protocol.install(this.#rawConfig(protocol.name), ground);
@@ -256,10 +265,25 @@ class Joined implements Trilith {
       for (const probe of part.probes ?? []) this.#probes.set(probe.kind, probe);
     }
 
-    await lookup.start();
     this.#undo.push("the lookup", () => lookup.stop());
+    await lookup.start();
+    this.#undo.push("the agent", () => (this.#leaving ? agent.leave() : agent.stop()));
     await agent.start();
-    this.#undo.push("the agent", () => agent.stop());
+    if (storage.alive !== undefined) {
+      const liveness = createLiveness({
+        directory,
+        storage: storage as Pick<Required<Storage>, "alive">,
+        node: self.node,
+        nodeId: self.nodeId,
+        life,
+        ttlMs: settings.etcd?.livenessMs ?? 15_000,
+        clock,
+        random,
+        log,
+      });
+      liveness.start();
+      this.#undo.push("the sign of life", () => liveness.stop());
+    }
     await this.#listen(http);
     this.#watch(agent, log);
     this.#tailscaled = await tailscaledState(disk);
@@ -374,11 +398,22 @@ class Joined implements Trilith {
     return new Promise((resolve) => either.addEventListener("abort", () => resolve(), { once: true }));
   }
 
+  #end(leave: boolean): void {
+    this.#leaving ||= leave;
+    this.#stop.abort();
+  }
+
   stop(): Promise<void> {
     this.#stopped ??= this.#undo.all(this.#machine.log);
     this.#stop.abort();
     return this.#stopped;
   }
+}
+
+/** The port under which the agent calls itself a server, as the Consul dialect is told. */
+function serverPort(settings: Settings): number {
+  const told = (settings.protocols["consul"] as { readonly serverPort?: unknown } | undefined)?.serverPort;
+  return typeof told === "number" && told >= 0 ? told : 8300;
 }
 
 /** One handler for all routes; the longest prefix wins. */

@@ -59,6 +59,6 @@ export interface Ground {
   readonly probes: ReadonlyMap<string, Probe>;
   /** The state of every source, for start-up message and doctor. */
   readonly sources: () => readonly SourceState[];
-  /** Ask the agent to re-read its files, or to stop. */
-  readonly control: { reload(): Promise<void>; stop(): void };
+  /** Ask the agent to re-read its files, or to stop; `leave` also takes the node out of the directory. */
+  readonly control: { reload(): Promise<void>; stop(leave?: boolean): void };
 }

@@ -1,13 +1,22 @@
 // `trilith agent`: runs an agent in the foreground until SIGINT or SIGTERM; Consul's flags are understood.
+
 import { programLog } from "../../base/log.ts";
+import { systemProcesses } from "../../base/process.ts";
 import { onHangup } from "../../base/terminal.ts";
-import { type Command, collect } from "../io.ts";
+import { type Command, collect, type Io } from "../io.ts";
 
 interface Options {
   readonly configFile?: readonly string[];
   readonly configDir?: readonly string[];
   readonly quiet?: boolean;
   readonly [flag: string]: unknown;
+}
+
+/** Where data go unless told: the system's place for root, else the user's. */
+function dataFolder(io: Io): string {
+  if (systemProcesses.userName() === "root") return "/var/lib/trilith";
+  const home = io.env("XDG_DATA_HOME") ?? `${io.env("HOME") ?? "."}/.local/share`;
+  return `${home}/trilith`;
 }
 
 export const command: Command = {
@@ -48,7 +57,8 @@ export const command: Command = {
       .action(async (options: Options) => {
         const { loadSettings } = await import("../../protocols/consul/cli.ts");
         const { configFile = [], configDir = [], quiet, ...flags } = options;
-        const settings = await loadSettings({ paths: [...configFile, ...configDir], flags, env: io.env });
+        const told = await loadSettings({ paths: [...configFile, ...configDir], flags, env: io.env });
+        const settings = told.dev || told.dataDir !== undefined ? told : { ...told, dataDir: dataFolder(io) };
         const { createTrilith } = await import("../../index.ts");
         const { startScreen } = await import("../start-screen.ts");
         const trilith = createTrilith(settings, {

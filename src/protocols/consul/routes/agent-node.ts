@@ -1,4 +1,5 @@
 // /v1/agent: the agent and its host: self, members, host, version, metrics, maintenance, reload, leave, join.
+
 import { hostPort } from "../../../base/net.ts";
 import { NODE_ALIVE_CHECK, NODE_MAINTENANCE_CHECK } from "../../../model/check.ts";
 import type { Node } from "../../../model/node.ts";
@@ -6,11 +7,9 @@ import { keyOf } from "../../../model/record.ts";
 import type { Call, Reply, Row } from "../call.ts";
 import { Refusal } from "../errors.ts";
 import { refuseEnterprise } from "../options.ts";
+import { CONSUL_VERSION } from "../version.ts";
 import { readEnable } from "./agent-services.ts";
 import { refuseFilter } from "./filter.ts";
-
-/** The release of Consul whose API this is; the node's label says the same to those who look there. */
-export const CONSUL_VERSION = "1.19.2";
 
 const versionOf = (call: Call): string => call.ground.agent.node.labels["consul-version"] ?? CONSUL_VERSION;
 const revisionOf = (call: Call): string => `trilith-${call.ground.self.version}`;
