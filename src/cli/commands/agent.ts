@@ -12,6 +12,9 @@ interface Options {
   readonly [flag: string]: unknown;
 }
 
+/** The start screen waits so long for what the sources find. */
+const SOURCES_MS = 500;
+
 /** Where data go unless told: the system's place for root, else the user's. */
 function dataFolder(io: Io): string {
   if (systemProcesses.userName() === "root") return "/var/lib/trilith";
@@ -67,7 +70,10 @@ export const command: Command = {
         const hangup = onHangup(() => void trilith.reload());
         try {
           await trilith.start();
-          if (!quiet) io.out(startScreen(trilith));
+          if (!quiet) {
+            await trilith.settled(SOURCES_MS);
+            io.out(startScreen(trilith));
+          }
           await trilith.stopped(io.signal);
           done(0);
         } finally {

@@ -16,7 +16,7 @@ ${table([
   ["  holds", counts.join(", ")],
 ])}
 Sources
-${table(sources.map(({ name, ok, text }) => [`  ${ok ? "+" : "-"} ${name}`, text]))}${held.length === 0 ? "" : `\nHeld by the sharp-drop guard\n${table(held.map((one) => [`  ${one.service}`, one.text]))}`}
+${table(sources.map(({ name, ok, text }) => [`  ${ok ? "·" : "!"} ${name}`, text]))}${held.length === 0 ? "" : `\nHeld by the sharp-drop guard\n${table(held.map((one) => [`  ${one.service}`, one.text]))}`}
 ${warnings.length === 0 ? "All is well.\n" : `To look at\n${warnings.map((text) => `  ! ${text}\n`).join("")}`}`;
 }
 
