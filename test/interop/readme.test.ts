@@ -28,7 +28,7 @@ describe.runIf(able)("the README", () => {
 
   const inside = (words: readonly string[]): string[] => ["netns", "exec", namespace, ...words];
   const background = (words: readonly string[]): { output: () => string } => {
-    const child = spawn("ip", inside(words), { cwd: root, env, stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn("ip", inside(words), { cwd: root, env, stdio: ["ignore", "pipe", "pipe"], detached: true });
     running.push(child);
     let text = "";
     child.stdout?.on("data", (chunk: Buffer) => {
@@ -52,7 +52,8 @@ describe.runIf(able)("the README", () => {
   });
 
   afterAll(async () => {
-    for (const child of running) child.kill("SIGTERM");
+    for (const child of running)
+      if (child.exitCode === null && child.signalCode === null) process.kill(-(child.pid ?? 0), "SIGTERM");
     await Promise.all(
       running.map((child) => child.exitCode ?? child.signalCode ?? new Promise((done) => child.once("exit", done))),
     );
@@ -88,7 +89,8 @@ describe.runIf(able)("the README", () => {
   });
 
   it("is gone from all of them when the server stops", async () => {
-    running.at(-1)?.kill("SIGTERM");
+    // Ctrl-C in the terminal goes to everything in the foreground.
+    process.kill(-(running.at(-1)?.pid ?? 0), "SIGINT");
     const [, dig = "", curl = ""] = example("ask").trim().split("\n");
     await eventually("gone from HTTP", async () => (await shell(curl)).trim() === "[]");
     expect(await shell(dig)).toContain("status: NXDOMAIN");
