@@ -48,15 +48,16 @@ function parse(raw: unknown): HttpDetail {
 }
 
 /** The request's headers as Consul sends them; a check's own win, whatever their case. */
-function headersOf(detail: HttpDetail): Record<string, string[]> {
-  const headers: Record<string, string[]> = Object.create(null);
+function headersOf(detail: HttpDetail): Record<string, string | string[]> {
+  const headers: Record<string, string | string[]> = Object.create(null);
   const own = new Set<string>();
   for (const [name, values] of Object.entries(detail.headers)) {
-    headers[name] = [...values];
+    const [only] = values;
+    headers[name] = values.length === 1 && only !== undefined ? only : [...values];
     own.add(name.toLowerCase());
   }
   const unless = (name: string, value: string): void => {
-    if (!own.has(name.toLowerCase())) headers[name] = [value];
+    if (!own.has(name.toLowerCase())) headers[name] = value;
   };
   unless("User-Agent", "Consul Health Check");
   unless("Accept", "text/plain, text/*, */*");
