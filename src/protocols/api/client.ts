@@ -31,11 +31,19 @@ async function ask<T>(path: string, options: ClientOptions): Promise<T> {
     throw new TrilithError(codeOf(error), `no agent answers at ${text}: start one with "trilith agent"`, error);
   }
   const body = await response.text();
-  if (response.status !== 200) {
-    const { error } = JSON.parse(body) as { error: { code: TrilithError["code"]; message: string } };
-    throw new TrilithError(error.code, error.message);
+  let answer: { readonly error?: { readonly code: TrilithError["code"]; readonly message: string } };
+  try {
+    answer = JSON.parse(body);
+  } catch (error) {
+    throw new TrilithError(
+      "unsupported",
+      `what answers at ${text} is no Trilith agent: status ${response.status} and ${JSON.stringify(body.slice(0, 80))}, expected JSON`,
+      error,
+    );
   }
-  return JSON.parse(body) as T;
+  if (response.status !== 200)
+    throw new TrilithError(answer.error?.code ?? "internal", answer.error?.message ?? `status ${response.status}`);
+  return answer as T;
 }
 
 /**
