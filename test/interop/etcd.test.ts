@@ -1,5 +1,7 @@
 // The etcd storage against a real etcd: reading, writing once, following across restarts, cuts and compaction, leases, limits.
-import { readdir, readlink } from "node:fs/promises";
+import { execFile } from "node:child_process";
+import { readFile, writeFile } from "node:fs/promises";
+import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type Clock, sleepOn, systemClock } from "../../src/base/clock.ts";
 import { systemDisk } from "../../src/base/disk.ts";
@@ -10,9 +12,9 @@ import type { Commit } from "../../src/contracts/storage.ts";
 import { createEtcdStorage, type EtcdStorage } from "../../src/directory/storage/etcd.ts";
 import { type Change, keyOf } from "../../src/model/record.ts";
 import { cuttable, type EtcdNode, etcdStorage, Follower, ownPrefix, startEtcd } from "../support/etcd.ts";
-import { eventually, havePrograms } from "../support/peers.ts";
+import { eventually, havePrograms, ownFolder } from "../support/peers.ts";
 
-const here = await havePrograms("etcd", "etcdctl");
+const here = await havePrograms("etcd", "etcdctl", "openssl");
 
 let serial = 0;
 const newId = (): string => `test-${process.pid}-${serial++}`;
@@ -411,11 +413,16 @@ describe.skipIf(!here)("etcd", () => {
 
   test("aborting and closing leave nothing behind", async () => {
     const prefix = ownPrefix();
+    const port = Number(new URL(node.endpoint).port).toString(16).toUpperCase().padStart(4, "0");
+    /** Established connections to this etcd; it holds one to itself. */
     const sockets = async (): Promise<number> =>
-      (
-        await Promise.all((await readdir("/proc/self/fd")).map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => "")))
-      ).filter((link) => link.startsWith("socket:")).length;
-    const before = await sockets();
+      (await readFile("/proc/self/net/tcp", "utf8")).match(new RegExp(`:[0-9A-F]{4} [0-9A-F]{8}:${port} 01 `, "g"))
+        ?.length ?? 0;
+    const { before } = await eventually("connections of earlier tests are gone", async () => {
+      const before = await sockets();
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      return before === (await sockets()) && { before };
+    });
     let timers = 0;
     const clock: Clock = {
       ...systemClock,
@@ -472,5 +479,86 @@ describe.skipIf(!here)("etcd", () => {
     expect(await code(a.commit(write([kv("x", "")])))).toBe("stopped");
     expect(timers).toBe(0);
     await eventually("every socket is closed", async () => (await sockets()) <= before);
+  });
+
+  test("without space: disk-full, and what would help", async () => {
+    const small = await startEtcd(["--quota-backend-bytes", String(4 << 20)]);
+    ends.push(() => small.remove());
+    const a = end(await etcdStorage([small.endpoint], { prefix: "/small" }));
+    const follower = end(await Follower.start(a));
+    let failure: unknown;
+    for (let i = 0; i < 50 && failure === undefined; i++)
+      await written(a, write([kv("fill", Buffer.alloc(300 << 10, i))])).catch((error: unknown) => {
+        failure = error;
+      });
+    expect(failure).toMatchObject({ code: "disk-full", message: expect.stringMatching(/out of space.*alarm disarm/) });
+    // Reading goes on.
+    expect(await a.latest()).toBeGreaterThan(1);
+    expect(follower.value("kv", "fill")).toBeDefined();
+  });
+
+  test("authentication: the right password, a wrong one, none, and a token that is not valid any more", async () => {
+    const closed = await startEtcd(["--auth-token-ttl", "3"]);
+    ends.push(() => closed.remove());
+    await closed.ctl("user", "add", "root:top");
+    await closed.ctl("user", "add", "trilith:secret");
+    await closed.ctl("role", "add", "trilith");
+    await closed.ctl("role", "grant-permission", "trilith", "--prefix=true", "readwrite", "/trilith/");
+    await closed.ctl("user", "grant-role", "trilith", "trilith");
+    await closed.ctl("auth", "enable");
+    const asked = (settings: object): Promise<EtcdStorage> =>
+      etcdStorage([closed.endpoint], { prefix: "/trilith/", ...settings }).then(end);
+    const a = await asked({ username: "trilith", password: "secret" });
+    const follower = end(await Follower.start(a));
+    const first = await written(a, write([kv("x", "1")]));
+    await follower.until("the first", () => follower.index >= first);
+    // Longer than a token lives.
+    await new Promise((resolve) => setTimeout(resolve, 6_000));
+    const second = await written(a, write([kv("x", "2")]));
+    await follower.until("the second", () => follower.index >= second);
+    await closed.stop();
+    await closed.start();
+    await eventually("written again", () => written(a, write([kv("x", "3")])));
+    await follower.until("the third", () => text(follower.value("kv", "x")) === "3" && follower.reachable);
+    const wrong = await asked({ username: "trilith", password: "guess" });
+    expect(await code(wrong.latest())).toBe("not-allowed");
+    expect(await code(wrong.commit(write([kv("x", "4")])))).toBe("not-allowed");
+    const elsewhere = await asked({ username: "trilith", password: "secret", prefix: "/other/" });
+    expect(await code(elsewhere.commit(write([kv("x", "4")])))).toBe("not-allowed");
+    expect(await code((await asked({})).latest())).not.toMatch(/^no error/);
+    const superfluous = end(await etcdStorage([node.endpoint], { username: "u", password: "p" }));
+    expect(await code(superfluous.latest())).toBe("not-allowed");
+  });
+
+  test("TLS: with our certificate authority and client certificate, not without", async () => {
+    const folder = await ownFolder("etcd-tls");
+    ends.push(() => folder.remove());
+    const at = (name: string): string => `${folder.path}/${name}`;
+    const ssl = (...args: string[]): Promise<unknown> => promisify(execFile)("openssl", args, { cwd: folder.path });
+    const ec = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+    await ssl("req", "-x509", ...ec, "-days", "2", "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test CA");
+    await writeFile(at("ext"), "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth,clientAuth\n");
+    for (const name of ["server", "client"]) {
+      await ssl("req", ...ec, "-keyout", `${name}.key`, "-out", `${name}.csr`, "-subj", `/CN=${name}`);
+      const sign = ["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "ext"];
+      await ssl("x509", "-req", "-in", `${name}.csr`, ...sign, "-out", `${name}.pem`);
+    }
+    const files = ["--cert-file", at("server.pem"), "--key-file", at("server.key"), "--trusted-ca-file", at("ca.pem")];
+    const secure = await startEtcd([...files, "--client-cert-auth"], "https");
+    ends.push(() => secure.remove());
+    const whole = { caFile: at("ca.pem"), certFile: at("client.pem"), keyFile: at("client.key") };
+    const a = end(await etcdStorage([secure.endpoint], whole));
+    await eventually("it answers", () => a.latest());
+    const follower = end(await Follower.start(a));
+    const index = await written(a, write([kv("x", "1")]));
+    await follower.until("the write", () => follower.index >= index);
+    expect(await code(end(await etcdStorage([secure.endpoint], { caFile: at("ca.pem") })).latest())).toBe(
+      "unavailable",
+    );
+    expect(await code(end(await etcdStorage([secure.endpoint])).latest())).toBe("unavailable");
+    await expect(etcdStorage([secure.endpoint], { ...whole, caFile: at("missing.pem") })).rejects.toThrow(
+      /etcd\.caFile ".*missing\.pem": .*ENOENT/,
+    );
+    await expect(etcdStorage([secure.endpoint], { certFile: at("client.pem") })).rejects.toThrow(/belong together/);
   });
 });

@@ -59,7 +59,7 @@ export async function startEtcd(flags: readonly string[] = [], scheme: "http" | 
         ],
         join(folder.path, "log"),
       );
-      if (scheme === "http") await eventually("etcd answers", () => node.ctl("endpoint", "health").then(() => true));
+      if (scheme === "http") await eventually("etcd answers", async () => (await fetch(`${endpoint}/health`)).ok);
     },
     async stop(signal = "SIGTERM") {
       const ending = program;

@@ -57,18 +57,17 @@ export async function createEtcdStorage(
   const writer = new Writer({ client, at, line, clock, random, timing: patient });
   const closing = new AbortController();
   const running = new Set<Promise<unknown>>();
-  const until = (signal: AbortSignal | undefined): AbortSignal =>
-    signal === undefined ? closing.signal : AbortSignal.any([signal, closing.signal]);
+  const until = (signal: AbortSignal): AbortSignal => AbortSignal.any([signal, closing.signal]);
 
   return {
     name: "etcd",
     shared: true,
     maxChanges: MOST_CHANGES,
-    open: (signal?: AbortSignal): AsyncIterable<Batch> => snapshot(reading, until(signal)),
+    open: (signal?: AbortSignal): AsyncIterable<Batch> => snapshot(reading, signal),
     commit: (commit: Commit, signal?: AbortSignal): Promise<Written> => writer.commit(commit, signal),
     follow: (after: Index, signal: AbortSignal): AsyncIterable<Batch> => follow(reading, after, until(signal)),
     async latest(signal?: AbortSignal): Promise<Index> {
-      const { revision } = await newest(reading, until(signal));
+      const { revision } = await newest(reading, signal);
       line.want(revision);
       return revision;
     },
@@ -90,8 +89,8 @@ export async function createEtcdStorage(
       const why = new TrilithError("stopped", "the etcd storage is closed");
       closing.abort(why);
       writer.close(why);
-      await Promise.allSettled(running);
       client.close();
+      await Promise.allSettled(running);
     },
   };
 }

@@ -1,4 +1,6 @@
 // Calls to etcd: several members with fail-over, bounded waits, authentication, TLS, and errors sorted by what they mean for a retry.
+
+import { setMaxListeners } from "node:events";
 import type { ChannelCredentials, Client, ClientDuplexStream, Metadata, ServiceError } from "@grpc/grpc-js";
 import type { Clock } from "../../../base/clock.ts";
 import type { Disk } from "../../../base/disk.ts";
@@ -132,7 +134,7 @@ export function sortError(error: { readonly code: number; readonly details: stri
           "not-allowed",
           "no",
           false,
-          'etcd has authentication switched off, but a user name is set; remove it or run "etcdctl auth enable"',
+          `${details}, but a user name is set; remove it or run "etcdctl auth enable"`,
         );
       return make("conflict", "no", false);
     case OUT_OF_RANGE:
@@ -290,6 +292,8 @@ class Members implements EtcdClient {
     this.#settings = settings;
     this.#clock = clock;
     this.#timing = timing;
+    // Every call under way listens for the end.
+    setMaxListeners(0, this.#closed.signal);
   }
 
   get size(): number {
@@ -409,8 +413,27 @@ class Members implements EtcdClient {
     request: Methods[M]["request"],
     options: CallOptions = {},
   ): Promise<Methods[M]["response"]> {
-    const signal =
-      options.signal === undefined ? this.#closed.signal : AbortSignal.any([options.signal, this.#closed.signal]);
+    if (options.signal === undefined) return this.#attempts(method, request, options, this.#closed.signal);
+    // Not AbortSignal.any: what it hangs on a signal that lives long stays there.
+    const either = new AbortController();
+    const onAbort = (): void => either.abort((options.signal?.aborted ? options.signal : this.#closed.signal).reason);
+    for (const signal of [options.signal, this.#closed.signal])
+      if (signal.aborted) onAbort();
+      else signal.addEventListener("abort", onAbort, { once: true });
+    try {
+      return await this.#attempts(method, request, options, either.signal);
+    } finally {
+      options.signal.removeEventListener("abort", onAbort);
+      this.#closed.signal.removeEventListener("abort", onAbort);
+    }
+  }
+
+  async #attempts<M extends Exclude<Method, "watch">>(
+    method: M,
+    request: Methods[M]["request"],
+    options: CallOptions,
+    signal: AbortSignal,
+  ): Promise<Methods[M]["response"]> {
     const started = this.#clock.monotonic();
     const patienceMs = options.patienceMs ?? this.#timing.patienceMs;
     let onlyRefused = true;
