@@ -43,12 +43,9 @@ const FILTERS = JSON.stringify({
   type: ["container", "network"],
   event: [
     "start",
-    "restart",
     "die",
     "died",
     "kill",
-    "stop",
-    "oom",
     "pause",
     "unpause",
     "rename",

@@ -27,18 +27,18 @@ const event = (Action: string, id: string, Attributes: Record<string, string> = 
 
 describe("events", () => {
   it.each([
-    [event("start", "a"), { what: "changed", id: "a", started: true }],
+    [event("start", "a"), { what: "started", id: "a" }],
     [event("die", "a", { exitCode: "137", name: "web" }), { what: "died", id: "a", name: "web", exitCode: 137 }],
     [event("die", "a", { exitCode: "lots" }), { what: "died", id: "a", name: "", exitCode: 0 }],
     [event("kill", "a", { signal: "15" }), { what: "signalled", id: "a", signal: 15 }],
     [event("kill", "a"), undefined],
-    [event("health_status: healthy", "a"), { what: "changed", id: "a", started: false }],
-    [event("connect", "net", { container: "a" }, "network"), { what: "changed", id: "a", started: false }],
+    [event("health_status: healthy", "a"), { what: "changed", id: "a" }],
+    [event("connect", "net", { container: "a" }, "network"), { what: "changed", id: "a" }],
     [event("create", "net", { container: "a" }, "network"), undefined],
     [event("delete", "img", {}, "image"), undefined],
     [
       { status: "start", id: "old" },
-      { what: "changed", id: "old", started: true },
+      { what: "started", id: "old" },
     ],
     [{}, undefined],
     [null, undefined],

@@ -3,8 +3,10 @@ import { TrilithError } from "../../base/error.ts";
 
 /** What a line of the stream means here. */
 export type Happening =
-  /** Something about the container is different: look at it. */
-  | { readonly what: "changed"; readonly id: string; readonly started: boolean }
+  /** It began to run. */
+  | { readonly what: "started"; readonly id: string }
+  /** Something about it is different, if it runs. */
+  | { readonly what: "changed"; readonly id: string }
   /** Its process ended. */
   | { readonly what: "died"; readonly id: string; readonly name: string; readonly exitCode: number }
   /** A signal was sent to it. */
@@ -29,8 +31,7 @@ export function readEvent(raw: unknown): Happening | undefined {
   const ofNetwork = event["Type"] === "network";
   const id = ofNetwork ? attributes["container"] : (actor["ID"] ?? event["id"]);
   if (typeof id !== "string" || id === "" || action === "") return undefined;
-  if (ofNetwork)
-    return action === "connect" || action === "disconnect" ? { what: "changed", id, started: false } : undefined;
+  if (ofNetwork) return action === "connect" || action === "disconnect" ? { what: "changed", id } : undefined;
   if (event["Type"] !== undefined && event["Type"] !== "container") return undefined;
   switch (action) {
     case "die":
@@ -49,7 +50,7 @@ export function readEvent(raw: unknown): Happening | undefined {
       return Number.isInteger(signal) ? { what: "signalled", id, signal } : undefined;
     }
     default:
-      return { what: "changed", id, started: action === "start" };
+      return { what: action === "start" ? "started" : "changed", id };
   }
 }
 

@@ -21,6 +21,8 @@ export interface Scan {
   relist(all: boolean): Promise<void>;
   /** Looks at one container again; resolves after the first attempt, whatever came of it, and goes on trying by itself. */
   look(id: string): Promise<void>;
+  /** True while a look at the container is under way. */
+  looking(id: string): boolean;
   /** Its process ended, says the engine: it is out at once; a look follows, for it may have been started again. */
   died(id: string, name: string, exitCode: number, stopped: boolean): void;
 }
@@ -144,6 +146,7 @@ export function startScan(
 
   return {
     look,
+    looking: (id) => looks.has(id),
     async relist(all) {
       const listed = await engine.list();
       const ids = new Set<string>();

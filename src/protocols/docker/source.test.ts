@@ -421,7 +421,7 @@ describe("the docker source", () => {
     expect(lists[0]?.list[0]?.address).toBe("172.17.0.2");
     const changed = engine.containers.get(owner) as Record<string, Record<string, unknown>>;
     changed["NetworkSettings"] = { ...changed["NetworkSettings"], IPAddress: "172.17.0.9" };
-    engine.happens("restart", owner);
+    engine.happens("update", owner);
     await eventually("the new address", () => lists.at(-1)?.list[0]?.address === "172.17.0.9");
   });
 

@@ -223,8 +223,12 @@ class Watch {
       const stopped = container !== undefined && this.#drainingUntil(container) !== undefined;
       this.#signals.delete(id);
       scan.died(id, happening.name, happening.exitCode, stopped);
-    } else {
-      if (happening.started) this.#signals.delete(id);
+    } else if (happening.what === "started") {
+      this.#signals.delete(id);
+      void scan.look(id);
+    } else if (this.#known.running.has(id) || this.#known.unread.has(id) || scan.looking(id)) {
+      // A container that does not run is nobody's concern; a look at one that is about to start (its networks are connected
+      // first) would only have to be repeated.
       void scan.look(id);
     }
   }
