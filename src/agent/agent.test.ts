@@ -46,6 +46,13 @@ const asked = (kind: string, more: Partial<CheckSpec> = {}): CheckSpec => {
 };
 const reason = (code: Reason["code"], text = "because"): Reason => ({ code, text, confirmed: true, atMs: 0 });
 
+const SELF: AgentOptions["self"] = {
+  node: "Alpha",
+  nodeId: NODE_ID,
+  datacenter: "dc1",
+  advertiseAddress: "192.0.2.1",
+};
+
 interface Host {
   readonly clock: FakeClock;
   readonly durable: FakeDurable;
@@ -100,7 +107,7 @@ async function host(
         ["script", script],
       ]),
       settings: { ...defaultSettings, ...settings },
-      self: { node: "Alpha", nodeId: NODE_ID, datacenter: "dc1", advertiseAddress: "192.0.2.1", ...self },
+      self: { ...SELF, ...self },
       ...more,
       ...other,
     });
@@ -335,6 +342,13 @@ describe("registering", () => {
     await expect(agent.deregister("api", "web")).rejects.toMatchObject({ code: "disk-full" });
     expect([...agent.services().keys()]).toEqual(["web"]);
     expect([...agent.checks().keys()]).toEqual(["service:web"]);
+    // Two that build upon each other, in one turn: both go.
+    const both = await Promise.allSettled([
+      agent.register("api", service("web", { port: 82 })),
+      agent.register("api", service("web", { port: 83 })),
+    ]);
+    expect(both.map(({ status }) => status)).toEqual(["rejected", "rejected"]);
+    expect(agent.services().get("web")?.instance.port).toBe(80);
     durable.failure = undefined;
     await agent.synced();
     expect(entryOf(directory, "web")?.port).toBe(80);
@@ -790,7 +804,7 @@ describe("anti-entropy", () => {
       metrics: createMetrics(),
       probes: new Map(),
       settings: defaultSettings,
-      self: { node: "Alpha", nodeId: NODE_ID, datacenter: "dc1", advertiseAddress: "192.0.2.1" },
+      self: SELF,
     });
     ends.push(() => agent.stop());
     await agent.start();
@@ -1016,6 +1030,26 @@ describe("laws", () => {
     await directory.stop();
     expect(clock.timers).toBe(0);
     await expect(agent.start()).rejects.toMatchObject({ code: "stopped" });
+  });
+
+  test("a start that fails leaves nothing running", async () => {
+    const { build, clock, agent, directory } = await host();
+    await agent.register("api", service("w", { checks: [asked("told"), ttl({ id: "t" })] }));
+    await agent.stop();
+    await directory.write([
+      {
+        op: "put",
+        table: "alive",
+        key: keyOf.alive("alpha"),
+        value: { node: "Alpha", life: "theirs" },
+      },
+    ]);
+    const timers = clock.timers;
+    const other = build({ shared: true, self: { ...SELF, nodeId: "another" } });
+    await expect(other.start()).rejects.toMatchObject({ code: "conflict" });
+    expect(clock.timers).toBe(timers);
+    await expect(other.register("api", service("x"))).rejects.toMatchObject({ code: "stopped" });
+    await other.stop();
   });
 
   test("stopping before starting is nothing", async () => {

@@ -156,8 +156,8 @@ interface SourceState {
 
 /** One change of the list, with what it takes to undo it. */
 interface Step {
-  readonly services: Map<string, { readonly before: ServiceRecord | undefined; after: ServiceRecord | undefined }>;
-  readonly checks: Map<string, { readonly before: CheckRecord | undefined; after: CheckRecord | undefined }>;
+  readonly services: Map<string, { before: ServiceRecord | undefined; after: ServiceRecord | undefined }>;
+  readonly checks: Map<string, { before: CheckRecord | undefined; after: CheckRecord | undefined }>;
   readonly kept: Promise<void>[];
   readonly whys: Map<string, Reason>;
 }
@@ -191,6 +191,8 @@ class ListAgent implements RunningAgent {
   readonly #alive: Check;
   readonly #stopping = new AbortController();
   #version: Index = 1;
+  /** Steps that are not yet durable. */
+  readonly #underWay = new Set<Step>();
   #waiters: { readonly after: Index; resolve(version: Index): void }[] = [];
   #starting: Promise<void> | undefined;
   #stopped: Promise<void> | undefined;
@@ -272,8 +274,12 @@ class ListAgent implements RunningAgent {
   // ---- beginning and end ----
 
   start(): Promise<void> {
-    if (this.#stopped !== undefined) return Promise.reject(this.#stopError());
-    this.#starting ??= this.#start();
+    if (this.#stopping.signal.aborted) return Promise.reject(this.#stopError());
+    this.#starting ??= this.#start().catch(async (error: unknown) => {
+      // What started half stops whole.
+      await this.#end();
+      throw error;
+    });
     return this.#starting;
   }
 
@@ -326,18 +332,23 @@ class ListAgent implements RunningAgent {
   stop(): Promise<void> {
     this.#stopped ??= (async () => {
       this.#stopping.abort(this.#stopError());
-      this.#ttls.clear();
-      this.#reaps.clear();
-      this.#heldOutputs.clear();
       await this.#starting?.catch(() => {});
-      await this.#scheduler.stop();
-      await this.#carrier.stop();
-      await this.#list.settled().catch((error: unknown) => {
-        this.#log.error("the last changes of this host's list could not be kept", { error: messageOf(error) });
-      });
-      for (const waiter of this.#waiters.splice(0)) waiter.resolve(-1);
+      await this.#end();
     })();
     return this.#stopped;
+  }
+
+  async #end(): Promise<void> {
+    this.#stopping.abort(this.#stopError());
+    this.#ttls.clear();
+    this.#reaps.clear();
+    this.#heldOutputs.clear();
+    await this.#scheduler.stop();
+    await this.#carrier.stop();
+    await this.#list.settled().catch((error: unknown) => {
+      this.#log.error("the last changes of this host's list could not be kept", { error: messageOf(error) });
+    });
+    for (const waiter of this.#waiters.splice(0)) waiter.resolve(-1);
   }
 
   async leave(): Promise<void> {
@@ -359,7 +370,7 @@ class ListAgent implements RunningAgent {
   }
 
   #mustRun(): void {
-    if (this.#stopped !== undefined) throw this.#stopError();
+    if (this.#stopping.signal.aborted) throw this.#stopError();
   }
 
   /** Puts back what was kept, as it stood. */
@@ -441,7 +452,7 @@ class ListAgent implements RunningAgent {
   }
 
   adopt(from: string, whole: SourceList): Promise<void> {
-    if (this.#stopped !== undefined) return Promise.reject(this.#stopError());
+    if (this.#stopping.signal.aborted) return Promise.reject(this.#stopError());
     const source = this.#source(from);
     return new Promise((resolve, reject) => {
       // A newer list speaks for the older one that still waits.
@@ -642,7 +653,7 @@ class ListAgent implements RunningAgent {
 
   changed(after: Index, signal: AbortSignal): Promise<Index> {
     if (signal.aborted) return Promise.reject(signal.reason);
-    if (this.#stopped !== undefined) return Promise.reject(this.#stopError());
+    if (this.#stopping.signal.aborted) return Promise.reject(this.#stopError());
     if (this.#version > after) return Promise.resolve(this.#version);
     return new Promise((resolve, reject) => {
       const onAbort = (): void => {
@@ -846,6 +857,8 @@ class ListAgent implements RunningAgent {
       const tags = held?.registration.enableTagOverride === true ? held.instance.tags : r.tags;
       this.#setService(step, r.id, this.#serviceRecord(from, authority, r, tags));
       if (held === undefined) this.#note(r.name, r.id, `was registered by ${from}: ${whoIs(r)}`);
+      else if ((held.registration.draining ?? false) !== (r.draining ?? false))
+        this.#note(r.name, r.id, r.draining === true ? `is draining, says ${from}` : `is routable again, says ${from}`);
       else if (held.instance.name !== r.name) {
         this.#note(held.instance.name, r.id, `is now called "${r.name}"`);
         this.#note(r.name, r.id, `was called "${held.instance.name}" before`);
@@ -886,15 +899,15 @@ class ListAgent implements RunningAgent {
     const held = this.#checks.get(spec.id);
     if (held !== undefined && held.from === from && held.serviceId === serviceId && same(held.spec, spec)) return;
     const state = held ?? stood;
+    // What the agent itself set up stands as it says; everything else stands as it stood.
+    const fixed = isMaintenance(spec.id) || isRefusal(spec);
     const check = this.#checkOf(
       spec,
       serviceId,
       from,
       authority,
-      spec.kind === "none" && spec.initial !== undefined
-        ? spec.initial
-        : (state?.check.status ?? spec.initial ?? "critical"),
-      spec.kind === "none" && isRefusal(spec) ? spec.notes : (state?.check.output ?? ""),
+      fixed ? "critical" : (state?.check.status ?? spec.initial ?? "critical"),
+      isRefusal(spec) ? spec.notes : (state?.check.output ?? ""),
     );
     this.#setCheck(step, spec.id, new CheckRecord(from, check, spec, held));
   }
@@ -1004,7 +1017,9 @@ class ListAgent implements RunningAgent {
     // Before the start nothing is carried; the start itself carries it.
     const waitFor = this.#starting === undefined ? [] : carried;
     for (const promise of carried) promise.catch(() => {});
+    this.#underWay.add(step);
     const outcomes = await Promise.allSettled([...step.kept, ...waitFor]);
+    this.#underWay.delete(step);
     const failed = outcomes.filter((outcome) => outcome.status === "rejected").map(({ reason }) => reason as unknown);
     const worst = failed.find((reason) => !(reason instanceof RefusedError)) ?? failed[0];
     if (worst === undefined) return;
@@ -1030,14 +1045,25 @@ class ListAgent implements RunningAgent {
   /** Puts back how services and their checks stood before a step, unless somebody changed them since. */
   #undo(step: Step, concerned: (serviceId: string) => boolean): void {
     const back = newStep();
-    for (const [id, { before, after }] of step.services)
-      if (concerned(id) && this.#services.get(id)?.registration === after?.registration) {
-        this.#setService(back, id, before);
-        if (before === undefined) this.#draining.delete(id);
+    for (const [id, { before, after }] of step.services) {
+      if (!concerned(id)) continue;
+      // Who built upon what is undone now would go back to it.
+      for (const { services } of this.#underWay) {
+        const later = services.get(id);
+        if (later?.before !== undefined && later.before.registration === after?.registration) later.before = before;
       }
-    for (const [id, { before, after }] of step.checks)
-      if (concerned((after ?? before)?.serviceId ?? "") && this.#checks.get(id)?.spec === after?.spec)
-        this.#setCheck(back, id, before);
+      if (this.#services.get(id)?.registration !== after?.registration) continue;
+      this.#setService(back, id, before);
+      if (before === undefined) this.#draining.delete(id);
+    }
+    for (const [id, { before, after }] of step.checks) {
+      if (!concerned((after ?? before)?.serviceId ?? "")) continue;
+      for (const { checks } of this.#underWay) {
+        const later = checks.get(id);
+        if (later?.before !== undefined && later.before.spec === after?.spec) later.before = before;
+      }
+      if (this.#checks.get(id)?.spec === after?.spec) this.#setCheck(back, id, before);
+    }
     for (const id of back.services.keys()) {
       const service = this.#services.get(id);
       if (service !== undefined) this.#services.set(id, this.#withChecks(service));
@@ -1085,7 +1111,7 @@ class ListAgent implements RunningAgent {
   #schedule(record: CheckRecord): void {
     const { spec } = record;
     this.#unschedule(spec.id);
-    if (this.#stopped !== undefined) return;
+    if (this.#stopping.signal.aborted) return;
     this.#armReap(record);
     this.#armTtl(spec);
     if (spec.kind === "ttl" || spec.kind === "none") return;

@@ -280,6 +280,7 @@ export class Carrier {
   /** Writes one piece; what fails is dirty again. Resolves with the failure, never rejects. */
   async #write(steps: readonly Step[]): Promise<unknown> {
     const { directory, metrics, log } = this.#options;
+    const before = directory.view().index;
     try {
       const written = await directory.write(
         steps.map((step) => step.change),
@@ -289,7 +290,8 @@ export class Carrier {
       if (written.result === "unknown") throw written.cause;
       if (written.result !== "written")
         throw new TrilithError("internal", "a write without expectations failed on one");
-      this.#remember(written.index);
+      // A write that changed nothing tells an index that may be somebody else's.
+      if (written.index > before) this.#remember(written.index);
       this.#failures = 0;
       return undefined;
     } catch (error) {
