@@ -24,19 +24,12 @@ export function cleanPath(path: string): string {
 
 /** The decoded path. Undefined for a broken escape (%zz) and for bytes that are not UTF-8. */
 export function decodePath(path: string): string | undefined {
-  if (!path.includes("%") && !/[\x80-\uffff]/.test(path)) return path;
+  if (!path.includes("%")) return path;
   try {
-    // Node hands on raw bytes of a request line as Latin-1 characters.
-    return decodeURIComponent(path.replace(/[\x80-\xff]+/g, (raw) => encodeBytes(raw)));
+    return decodeURIComponent(path);
   } catch {
     return undefined;
   }
-}
-
-function encodeBytes(latin1: string): string {
-  let text = "";
-  for (const char of latin1) text += `%${char.charCodeAt(0).toString(16).padStart(2, "0")}`;
-  return text;
 }
 
 /** True where every character may be shown (Go's unicode.IsPrint): letters, marks, numbers, punctuation, symbols and the blank. */

@@ -135,7 +135,8 @@ export function createHandler(rows: readonly Row[], config: ConsulConfig, ground
     const { path: escaped, query } = splitTarget(request.url ?? "/");
     const path = decodePath(escaped);
     if (path === undefined) {
-      response.writeHead(400, { "Content-Type": TEXT, Connection: "close" }).end("400 Bad Request");
+      response.writeHead(400, { "Content-Type": TEXT, "Content-Length": "15", Connection: "close" });
+      response.end("400 Bad Request");
       return;
     }
     if (!isPrintable(path)) {
@@ -227,7 +228,6 @@ function readBody(
       timer.cancel();
       request.off("data", onData).off("end", onEnd).off("error", onGone).off("close", onGone);
       gone.removeEventListener("abort", onGone);
-      if (!request.complete) drain(request, clock);
     };
     function onIdle(): void {
       end();
@@ -239,6 +239,7 @@ function readBody(
       size += chunk.length;
       if (size > maxBytes) {
         end();
+        drain(request, clock);
         reject(new Refusal(413, tooLarge(Math.max(size, announced))));
         return;
       }
@@ -256,6 +257,7 @@ function readBody(
     }
     if (announced > maxBytes) {
       end();
+      drain(request, clock);
       reject(new Refusal(413, tooLarge(announced)));
       return;
     }
