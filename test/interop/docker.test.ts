@@ -8,9 +8,11 @@ import { systemRandom } from "../../src/base/random.ts";
 import type { SourceList } from "../../src/contracts/source.ts";
 import type { Outcome } from "../../src/model/check.ts";
 import type { Registration } from "../../src/model/instance.ts";
+import type { Endpoint } from "../../src/model/query.ts";
 import { parseHost } from "../../src/protocols/docker/client.ts";
 import type { TranslateOptions } from "../../src/protocols/docker/registrator.ts";
 import { dockerSource } from "../../src/protocols/docker/source.ts";
+import { createTrilith } from "../../src/trilith.ts";
 import { type Docker, startDocker } from "../support/docker.ts";
 import { eventually, havePrograms } from "../support/peers.ts";
 
@@ -284,5 +286,52 @@ describe.runIf(present)("docker", () => {
     await eventually("it says so", () => /, 1 container$/.test(seen.state()));
     await docker.docker("rm", "-f", "keep", "lose");
     await gone("keep:80");
+  });
+
+  it("a whole agent: found while it runs, out on the stop signal, adopted unchanged after a restart of the agent", async () => {
+    const settings = {
+      node: "n1",
+      dataDir: `${docker.folder}/trilith`,
+      httpPort: -1,
+      protocols: { docker: { host: docker.host, enabled: true, hostname: HOST, ip: "192.0.2.1" }, dns: { port: -1 } },
+    };
+    let agent = createTrilith(settings);
+    await agent.start();
+    try {
+      const endpoints = (): readonly Endpoint[] => agent.lookup.resolveNow({ service: "whole" }).endpoints;
+      const id = await run("whole", "-p", "80", "-e", "SERVICE_NAME=whole", "--stop-timeout", "1", "bbexp1");
+      await eventually("it is found", () => endpoints().length === 1);
+      const port = Number((await docker.docker("port", "whole", "80/tcp")).split("\n")[0]?.split(":").at(-1));
+      expect(endpoints()[0]).toMatchObject({ address: "192.0.2.1", port });
+      expect(endpoints()[0]?.resident.instance.origin).toEqual({
+        source: "docker",
+        authority: "first-hand",
+        foreignId: `${id}:80/tcp`,
+        text: `container whole (${id.slice(0, 12)}), port 80/tcp`,
+      });
+      expect(agent.sources().find(({ name }) => name === "docker")).toMatchObject({ ok: true });
+
+      const before = endpoints()[0]?.resident.instance;
+      await agent.stop();
+      agent = createTrilith(settings);
+      await agent.start();
+      await eventually("Docker is read", () =>
+        /, 1 container$/.test(agent.sources().find(({ name }) => name === "docker")?.text ?? ""),
+      );
+      await agent.agent.synced();
+      expect(endpoints()[0]?.resident.instance).toEqual(before);
+
+      const stopping = docker.docker("stop", "whole");
+      await eventually("it drains", () => endpoints().length === 0);
+      expect(agent.agent.services().get(`${HOST}:whole:80`)?.instance.draining).toBe(true);
+      await stopping;
+      await eventually("it is deregistered", () => agent.agent.services().size === 0);
+      expect(agent.agent.history("whole")[0]?.text).toMatch(
+        /container whole \([0-9a-f]{12}\) was stopped, exit code 137$/,
+      );
+    } finally {
+      await agent.stop();
+      await docker.docker("rm", "-f", "whole");
+    }
   });
 });
