@@ -55,6 +55,21 @@ describe("the history checker finds", () => {
     ["a record nobody wrote", right, [...content, row("ghost", 3, 3)], "too much"],
     ["a wrong index", [attempt("a", 0, 1, "written", 5)], [row(A, 2, 2)], "was told index 5"],
     [
+      "nothing wrong with two writes at one index that do not touch each other",
+      [attempt("a", 0, 2, "written", 2, [put("k", "1")]), attempt("b", 1, 3, "written", 2, [put("l", "2")])],
+      [row(A, 2, 2), row(B, 2, 2), row("k", 2, 2, "1"), row("l", 2, 2, "2")],
+      undefined,
+    ],
+    [
+      "two writes at one index that touch each other",
+      [
+        attempt("a", 0, 2, "written", 2, [put("k", "1")]),
+        attempt("b", 1, 3, "written", 2, [], [{ table: "kv", key: "k", at: 0 }]),
+      ],
+      [row(A, 2, 2), row(B, 2, 2), row("k", 2, 2, "1")],
+      "one touches the other",
+    ],
+    [
       "an order against time",
       [attempt("a", 0, 1, "written", 3), attempt("b", 2, 3, "written", 2)],
       [row(A, 3, 3), row(B, 2, 2)],

@@ -52,7 +52,8 @@ export const markOf = (id: string): string => `mark/${id}`;
 export function checkHistory(history: readonly Attempt[], rows: readonly Row[], first: Index): Map<Index, Row[]> {
   const content: State = new Map(rows.map((row) => [nameOf(row), row]));
   if (content.size !== rows.length) throw new Error("a snapshot holds a record twice");
-  const applied = new Map<Index, Attempt>();
+  /** Several at one index: a store may put commits that do not touch each other into one transaction. */
+  const applied = new Map<Index, Attempt[]>();
   for (const attempt of history) {
     const mark = content.get(nameOf({ table: "kv", key: markOf(attempt.commit.id) }));
     const what = `commit ${attempt.commit.id} (${attempt.outcome})`;
@@ -64,14 +65,18 @@ export function checkHistory(history: readonly Attempt[], rows: readonly Row[], 
     if (mark.createIndex !== mark.modifyIndex) throw new Error(`${what} was written twice`);
     if (attempt.index !== undefined && attempt.index !== mark.modifyIndex)
       throw new Error(`${what} was told index ${attempt.index} but stands at ${mark.modifyIndex}`);
-    const other = applied.get(mark.modifyIndex);
-    if (other !== undefined) throw new Error(`${what} shares index ${mark.modifyIndex} with ${other.commit.id}`);
-    applied.set(mark.modifyIndex, attempt);
+    const others = applied.get(mark.modifyIndex) ?? [];
+    for (const other of others)
+      if (touch(attempt.commit, other.commit))
+        throw new Error(
+          `${what} shares index ${mark.modifyIndex} with ${other.commit.id}, though one touches the other`,
+        );
+    applied.set(mark.modifyIndex, [...others, attempt]);
   }
   const order = [...applied.keys()].sort((a, b) => a - b);
 
   // In real time: what was over before something else began stands before it.
-  const byStart = order.map((index) => ({ index, attempt: applied.get(index) as Attempt }));
+  const byStart = order.flatMap((index) => (applied.get(index) ?? []).map((attempt) => ({ index, attempt })));
   for (const later of byStart)
     for (const earlier of byStart)
       if (
@@ -104,12 +109,14 @@ export function checkHistory(history: readonly Attempt[], rows: readonly Row[], 
   };
   explain(first, order[0] ?? Number.POSITIVE_INFINITY);
   order.forEach((index, i) => {
-    const attempt = applied.get(index) as Attempt;
-    if (index <= first) throw new Error(`${attempt.commit.id} stands at ${index}, not after the beginning ${first}`);
-    if (!holds(attempt))
-      throw new Error(`${attempt.commit.id} was written at ${index} though its expectation did not hold`);
+    const together = applied.get(index) as Attempt[];
+    for (const attempt of together) {
+      if (index <= first) throw new Error(`${attempt.commit.id} stands at ${index}, not after the beginning ${first}`);
+      if (!holds(attempt))
+        throw new Error(`${attempt.commit.id} was written at ${index} though its expectation did not hold`);
+    }
     const changed: Row[] = [];
-    for (const change of attempt.commit.changes) {
+    for (const change of together.flatMap(({ commit }) => commit.changes)) {
       const name = nameOf(change);
       const before = state.get(name);
       if (change.op === "put") {
@@ -135,6 +142,14 @@ export function checkHistory(history: readonly Attempt[], rows: readonly Row[], 
       throw new Error(`${attempt.commit.id} was refused though its expectation held all the time`);
   sameState(state, content, "the content");
   return transactions;
+}
+
+/** Whether one commit writes what the other writes or expects. */
+function touch(a: Commit, b: Commit): boolean {
+  const written = ({ changes }: Commit): string[] => changes.map(nameOf);
+  const all = (commit: Commit): Set<string> => new Set([...written(commit), ...commit.expect.map(nameOf)]);
+  const [ofA, ofB] = [all(a), all(b)];
+  return written(a).some((name) => ofB.has(name)) || written(b).some((name) => ofA.has(name));
 }
 
 function sameState(expected: State, found: State, what: string): void {
