@@ -38,6 +38,7 @@ import { type Policy, serviceTtlMs } from "./config.ts";
 import { createExistence, type Existence } from "./existence.ts";
 import { type Draft, packAsConsul, packWhatFits } from "./fit.ts";
 import { type AskedService, datacenterOf, type InZone, readName, reversed, serviceOf, type Zones } from "./names.ts";
+import { Quick } from "./quick.ts";
 import {
   addressRecord,
   hostName,
@@ -47,6 +48,7 @@ import {
   type Spot,
   serviceName,
   spotOf,
+  srvKey,
   wantsAddress,
 } from "./records.ts";
 
@@ -77,8 +79,8 @@ export interface Responder {
 
 /** Above this many bytes UDP off the host breaks into fragments [DNS flag day 2020]. */
 const SAFE_UDP_BYTES = 1232;
-/** On loopback nothing is fragmented on the way. */
-const LOOPBACK_UDP_BYTES = 65_467;
+/** As much as fits into a datagram with room for headers (Consul's number); on loopback nothing is fragmented on the way. */
+const MOST_UDP_BYTES = 65_467;
 /** What is offered to askers on loopback for their next question. */
 const OFFERED_ON_LOOPBACK_BYTES = 4096;
 /** How many names of ours one answer follows behind a CNAME: Consul's number, and ours. */
@@ -136,8 +138,10 @@ class Answering implements Responder {
     readonly dropped: { add(): void };
     readonly truncated: { add(): void };
     readonly failed: { add(): void };
+    readonly noError: { add(): void };
     readonly rcodes: ReadonlyMap<number, { add(): void }>;
   };
+  readonly #quick: Quick;
 
   constructor(parts: AnswerParts) {
     const { policy, metrics } = parts;
@@ -147,19 +151,25 @@ class Answering implements Responder {
     this.#existence = createExistence();
     const queries = (transport: string): { add(): void } =>
       metrics.counter("dns_queries_total", "DNS packets taken in", { transport });
+    const rcodes = new Map(
+      Object.entries(RCODE).map(([rcode, code]) => [
+        code,
+        metrics.counter("dns_answers_total", "DNS answers by response code", { rcode }),
+      ]),
+    );
     this.#counts = {
       udp: queries("udp"),
       tcp: queries("tcp"),
       dropped: metrics.counter("dns_dropped_total", "DNS packets left unanswered: no questions at all"),
       truncated: metrics.counter("dns_truncated_total", "DNS answers sent with TC"),
       failed: metrics.counter("dns_failures_total", "DNS questions answered with SERVFAIL for an error of our own"),
-      rcodes: new Map(
-        Object.entries(RCODE).map(([rcode, code]) => [
-          code,
-          metrics.counter("dns_answers_total", "DNS answers by response code", { rcode }),
-        ]),
-      ),
+      noError: rcodes.get(RCODE.NOERROR) as { add(): void },
+      rcodes,
     };
+    this.#quick = new Quick(policy, parts.lookup, parts.random, {
+      limit: (from, offeredBytes) => this.#limit(from, offeredBytes),
+      offer: (from, offeredBytes) => this.#offer(from, offeredBytes),
+    });
   }
 
   respond(packet: Uint8Array, from: From): Uint8Array | undefined {
@@ -170,7 +180,11 @@ class Answering implements Responder {
       return undefined;
     }
     try {
-      return this.#answer(packet, from);
+      const quick = this.#quick.respond(asBuffer(packet), from);
+      if (quick === undefined) return this.#answer(packet, from);
+      this.#counts.noError.add();
+      if (((quick[2] as number) & 2) !== 0) this.#counts.truncated.add();
+      return quick;
     } catch (error) {
       this.#counts.failed.add();
       this.#parts.log.error("could not answer a DNS question", { error: messageOf(error) });
@@ -247,49 +261,50 @@ class Answering implements Responder {
       checkingDisabled: query && asked.checkingDisabled,
       rcode: made.rcode,
     };
-    const loopback = isLoopback(from.address);
-    const draft: Draft = { ...made, header, question, edns: this.#edns(asked.edns, made, loopback) };
+    const draft: Draft = { ...made, header, question, edns: this.#edns(asked.edns, made, from) };
     const compress = !policy.disableCompression;
+    const udpBytes = this.#limit(from, asked.edns?.udpBytes ?? 0);
+    const packed = policy.compat
+      ? packAsConsul(draft, {
+          tcp: from.tcp,
+          udpBytes,
+          plainAnswers: policy.plainAnswers,
+          compress,
+          truncate: policy.truncate,
+        })
+      : packWhatFits(draft, from.tcp ? MAX_MESSAGE_BYTES : udpBytes, compress, policy.truncate);
     this.#counts.rcodes.get(made.rcode)?.add();
-    let packed: Uint8Array;
-    if (policy.compat) {
-      packed = packAsConsul(draft, {
-        tcp: from.tcp,
-        offeredBytes: asked.edns?.udpBytes ?? 0,
-        plainAnswers: policy.plainAnswers,
-        compress,
-        truncate: policy.truncate,
-      });
-    } else {
-      const offered = Math.max(PLAIN_UDP_BYTES, asked.edns?.udpBytes ?? PLAIN_UDP_BYTES);
-      const maxBytes = from.tcp ? MAX_MESSAGE_BYTES : Math.min(offered, loopback ? LOOPBACK_UDP_BYTES : SAFE_UDP_BYTES);
-      const limited =
-        !from.tcp && asked.edns === undefined && draft.answers.length > policy.plainAnswers
-          ? { ...draft, answers: draft.answers.slice(0, policy.plainAnswers) }
-          : draft;
-      packed = packWhatFits(limited, maxBytes, compress, policy.truncate);
-    }
     if (((packed[2] as number) & 2) !== 0) this.#counts.truncated.add();
     return packed;
   }
 
   /** The OPT record of an answer; none where none was sent, or where Consul leaves it out. */
-  #edns(asked: Edns | undefined, made: Reply, loopback: boolean): Edns | undefined {
-    if (asked === undefined) return undefined;
+  #edns(asked: Edns | undefined, made: Reply, from: From): Edns | undefined {
+    const { compat } = this.#policy;
+    if (asked === undefined || (compat && made.foreign === true)) return undefined;
     const subnet = clientSubnet(asked);
-    // Scope 0: what we say holds for every network [RFC 7871 §7.2.1].
-    const options =
-      subnet === undefined
-        ? []
-        : [{ code: EDNS_OPTION.CLIENT_SUBNET, bytes: Uint8Array.from(subnet, (byte, i) => (i === 3 ? 0 : byte)) }];
-    if (this.#policy.compat)
-      return made.foreign === true ? undefined : { udpBytes: asked.udpBytes, version: 0, dnssecOk: false, options };
     return {
-      udpBytes: loopback ? OFFERED_ON_LOOPBACK_BYTES : SAFE_UDP_BYTES,
+      udpBytes: this.#offer(from, asked.udpBytes),
       version: 0,
-      dnssecOk: asked.dnssecOk,
-      options,
+      dnssecOk: !compat && asked.dnssecOk,
+      // Scope 0: what we say holds for every network [RFC 7871 §7.2.1].
+      options:
+        subnet === undefined
+          ? []
+          : [{ code: EDNS_OPTION.CLIENT_SUBNET, bytes: Uint8Array.from(subnet, (byte, i) => (i === 3 ? 0 : byte)) }],
     };
+  }
+
+  /** The largest UDP message for an asker who offered so many bytes by EDNS (0 = none). */
+  #limit(from: From, offeredBytes: number): number {
+    const most = this.#policy.compat || isLoopback(from.address) ? MOST_UDP_BYTES : SAFE_UDP_BYTES;
+    return Math.min(Math.max(PLAIN_UDP_BYTES, offeredBytes), most);
+  }
+
+  /** The size that the OPT record of an answer offers; Consul repeats the asker's. */
+  #offer(from: From, offeredBytes: number): number {
+    if (this.#policy.compat) return offeredBytes;
+    return isLoopback(from.address) ? OFFERED_ON_LOOPBACK_BYTES : SAFE_UDP_BYTES;
   }
 
   // What the zone says ------------------------------------------------------------------------------------------------
@@ -464,6 +479,7 @@ class Answering implements Responder {
       const spot = spotOf(endpoint, asking.question.name, where, asked.spelled);
       if (spot !== undefined) spots.push(spot);
     }
+    if (!asked.short || asking.type === TYPE.SRV) this.#learn(asking, wanted, datacenter, ttlS, asked.zone);
     const made = reply();
     if (asking.type === TYPE.SRV) this.#addSrv(asking, spots, ttlS, where, asked.spelled, made);
     // `_name._tag.D` exists for SRV alone.
@@ -473,6 +489,26 @@ class Answering implements Responder {
         this.#addSrv(asking, spots, ttlS, where, asked.spelled, made);
     }
     return made.answers.length > 0 ? made : this.#no(asking, RCODE.NOERROR);
+  }
+
+  /** Names whose meaning does not hang on what is registered are answered the short way from now on. */
+  #learn(
+    asking: Asking,
+    { service, tag, rfc2782 }: AskedService,
+    datacenter: string | undefined,
+    ttlS: number,
+    zone: Name,
+  ): void {
+    const { compat, onlyPassing } = this.#policy;
+    if (!compat && !rfc2782 && tag.includes(".")) return;
+    const { name, type } = asking.question;
+    const query: Query = {
+      service,
+      ...(tag === "" ? {} : { tags: [tag] }),
+      ...(datacenter === undefined ? {} : { datacenter }),
+      ...(onlyPassing ? { health: "passing" as const } : {}),
+    };
+    this.#quick.learn({ name, type, query, ttlS, datacenter: datacenter ?? this.#parts.self.datacenter, zone });
   }
 
   /** The endpoints behind a name, in the order of the answer. */
@@ -523,6 +559,7 @@ class Answering implements Responder {
   /** A and AAAA records, each once; where there is none at all, the CNAME of an instance whose address is a name. */
   #addAddresses(asking: Asking, spots: readonly Spot[], ttlS: number, made: Reply): void {
     const { compat, aRecordLimit } = this.#policy;
+    const most = Math.min(aRecordLimit === 0 ? Number.POSITIVE_INFINITY : aRecordLimit, this.#configured(asking));
     // Consul answers a question for TXT as one for addresses.
     const type = compat && asking.type === TYPE.TXT ? TYPE.ANY : asking.type;
     const seen = new Set<string>();
@@ -539,7 +576,7 @@ class Answering implements Responder {
       if (seen.has(key)) continue;
       seen.add(key);
       made.answers.push(addressRecord(asking.owner, ttlS, spot.ip));
-      if (seen.size === aRecordLimit) break;
+      if (seen.size >= most) break;
     }
     if (made.answers.length > 0 || alias?.alias === undefined) return;
     // Where others have addresses, ours does not call the name an alias: it is one for no type or for all.
@@ -549,7 +586,14 @@ class Answering implements Responder {
     for (const followed of this.#followed(asking, target, ttlS)) made.answers.push(followed);
   }
 
+  /** How many answers the configuration lets into a plain UDP message; Consul's limit is applied to the whole answer later. */
+  #configured({ edns, from }: Asking): number {
+    const { compat, plainAnswers } = this.#policy;
+    return compat || from.tcp || edns !== undefined ? Number.POSITIVE_INFINITY : plainAnswers;
+  }
+
   #addSrv(asking: Asking, spots: readonly Spot[], ttlS: number, datacenter: string, domain: Name, made: Reply): void {
+    const most = made.answers.length + this.#configured(asking);
     const seen = new Set<string>();
     const added = new Set<string>();
     const add = (extra: DnsRecord): void => {
@@ -558,9 +602,11 @@ class Answering implements Responder {
       added.add(key);
       made.additionals.push(extra);
     };
-    for (const { endpoint, ip, target } of spots) {
-      const { node, instance } = endpoint.resident;
-      const key = `${node.name} ${instance.address === "" ? "" : endpoint.address} ${endpoint.port}`;
+    for (const spot of spots) {
+      const { endpoint, ip, target } = spot;
+      if (made.answers.length >= most) break;
+      const { node } = endpoint.resident;
+      const key = srvKey(spot, this.#policy.compat);
       if (seen.has(key)) continue;
       seen.add(key);
       made.answers.push(
@@ -702,6 +748,10 @@ function isSubnet(bytes: Uint8Array): boolean {
   if (family === 0) return bits === 0 && bytes.length === 4;
   const most = family === 1 ? 32 : family === 2 ? 128 : 0;
   return bits <= most && bytes.length === 4 + Math.ceil(bits / 8);
+}
+
+function asBuffer(bytes: Uint8Array): Buffer {
+  return bytes instanceof Buffer ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 /** 127.0.0.0/8 and ::1, also written as IPv4 within IPv6. */

@@ -39,11 +39,12 @@ export function packWhatFits(draft: Draft, maxBytes: number, compress: boolean, 
   return builder.finish(left && mayTruncate ? { ...draft.header, truncated: true } : draft.header);
 }
 
-/** As much as Consul lets into any UDP datagram, and into a message over TCP. */
-const CONSUL_MOST_UDP_BYTES = 65_467;
-const CONSUL_MOST_TCP_BYTES = 65_523;
+/** As much as Consul lets into a message over TCP. */
+export const CONSUL_MOST_TCP_BYTES = 65_523;
+/** Consul counts the UDP header into the size that the asker offers. */
+export const CONSUL_UDP_SLACK_BYTES = 8;
 const CONSUL_MOST_TCP_ANSWERS = 4096;
-const CONSUL_MOST_TCP_SRV_ANSWERS = 1024;
+export const CONSUL_MOST_TCP_SRV_ANSWERS = 1024;
 
 /** A draft being cut down, the OPT record among the additional ones as Consul counts it. */
 interface Cut {
@@ -61,8 +62,8 @@ export function packAsConsul(
   draft: Draft,
   options: {
     readonly tcp: boolean;
-    /** What the asker offered by EDNS; 0 without. */
-    readonly offeredBytes: number;
+    /** The largest message over UDP for this asker. */
+    readonly udpBytes: number;
     readonly plainAnswers: number;
     readonly compress: boolean;
     readonly truncate: boolean;
@@ -85,8 +86,8 @@ export function packAsConsul(
     const most = draft.question?.type === TYPE.SRV ? CONSUL_MOST_TCP_SRV_ANSWERS : CONSUL_MOST_TCP_ANSWERS;
     if (all > most) cut.answers = cut.answers.slice(0, most);
   } else {
-    maxBytes = Math.min(Math.max(PLAIN_UDP_BYTES, options.offeredBytes), CONSUL_MOST_UDP_BYTES);
-    slack = 8;
+    maxBytes = options.udpBytes;
+    slack = CONSUL_UDP_SLACK_BYTES;
     if (maxBytes === PLAIN_UDP_BYTES && all > options.plainAnswers) {
       measured = false;
       keep(options.plainAnswers);

@@ -8,6 +8,7 @@ import {
   ipBytes,
   ipText,
   labelFromText,
+  lowerLabel,
   MAX_NAME_BYTES,
   type Name,
   nameBytes,
@@ -97,6 +98,14 @@ export function spotOf(endpoint: Endpoint, owner: Name, datacenter: string, doma
     return { endpoint, ip: nodeIp, alias: undefined, target };
   }
   return { endpoint, ip: undefined, alias, target: alias };
+}
+
+/** What two SRV records must not share: target and port; to Consul node, service address and port are the same question. */
+export function srvKey({ endpoint, target }: Spot, compat: boolean): string {
+  const { instance, node } = endpoint.resident;
+  return compat
+    ? `${node.name} ${instance.address === "" ? "" : endpoint.address} ${endpoint.port}`
+    : `${target.map(lowerLabel).join(".")} ${endpoint.port}`;
 }
 
 /** A node's labels as TXT records: `key=value` [RFC 1464], or the bare value where the key begins with `rfc1035-`. */

@@ -321,6 +321,27 @@ export function flagsOf(header: Header): number {
   );
 }
 
+/** A record in wire form, every name in full. @throws TrilithError `invalid` for what no message can carry */
+export function recordToWire(record: DnsRecord): Uint8Array {
+  const builder = new MessageBuilder({ compress: false });
+  if (!builder.record("answers", record))
+    throw new TrilithError("invalid", `a record's data takes more than ${MAX_MESSAGE_BYTES} bytes`);
+  return builder.finish(NO_HEADER).slice(HEADER_BYTES);
+}
+
+const NO_HEADER: Header = {
+  id: 0,
+  response: true,
+  opcode: 0,
+  authoritative: false,
+  truncated: false,
+  recursionDesired: false,
+  recursionAvailable: false,
+  authenticData: false,
+  checkingDisabled: false,
+  rcode: 0,
+};
+
 /** Bytes a record takes with every name in full: what Consul measures by, and an upper bound for any message. */
 export function recordBytes(record: DnsRecord): number {
   return nameBytes(record.name) + 10 + dataBytes(record.data);

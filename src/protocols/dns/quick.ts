@@ -1,0 +1,452 @@
+// The short way: questions for a service that was answered before are answered from records packed once, byte for byte what the long way makes.
+import { type Random, shuffle } from "../../base/random.ts";
+import type { Lookup } from "../../contracts/lookup.ts";
+import type { Endpoint, Query } from "../../model/query.ts";
+import {
+  CLASS,
+  FLAG,
+  HEADER_BYTES,
+  ipBytes,
+  ipText,
+  lowerLabel,
+  type Name,
+  nameBytes,
+  nameToWire,
+  PLAIN_UDP_BYTES,
+  recordBytes,
+  recordToWire,
+  sameName,
+  TYPE,
+} from "../../wire/dns/index.ts";
+import type { From } from "./answer.ts";
+import type { Policy } from "./config.ts";
+import { CONSUL_MOST_TCP_BYTES, CONSUL_MOST_TCP_SRV_ANSWERS, CONSUL_UDP_SLACK_BYTES } from "./fit.ts";
+import { addressRecord, labelRecords, nodeName, record, type Spot, spotOf, srvKey } from "./records.ts";
+
+/** A question for a service's addresses or ports, as the long way understood it. */
+export interface Learned {
+  /** The question's name. */
+  readonly name: Name;
+  readonly type: number;
+  /** All of the lookup's query but who asks. */
+  readonly query: Query;
+  readonly ttlS: number;
+  readonly datacenter: string;
+  /** The domain that the name lies in, as configured. */
+  readonly zone: Name;
+}
+
+/** Packed records of one list of endpoints, for one type of question. */
+interface Packed {
+  readonly answers: readonly PackedAnswer[];
+  readonly extras: readonly PackedExtra[];
+  /** Bytes of all answers, and of all extras. */
+  readonly answerBytes: number;
+  readonly extraBytes: number;
+}
+
+/** One answer record behind its owner, which is a pointer to the question. */
+interface PackedAnswer {
+  readonly bytes: Uint8Array;
+  /** Where the target of an SRV record begins in the record, owner included; 0 for addresses. */
+  readonly targetAt: number;
+  /** The additional records that go with it, as indexes of `extras`; the first is the address of the target. */
+  readonly extras: readonly number[];
+  /** Bytes with all names in full, of the record and of its first additional one. */
+  readonly fullBytes: number;
+  readonly fullExtraBytes: number;
+}
+
+interface PackedExtra {
+  /** Without its owner where that is the target it goes with. */
+  readonly bytes: Uint8Array;
+  readonly pointsToTarget: boolean;
+  /** Bytes of the owner in full, 0 where it is a pointer. */
+  readonly ownerBytes: number;
+}
+
+interface Entry extends Learned {
+  readonly zoneBytes: number;
+  /** Undefined = the long way has to be taken. */
+  packed: Packed | undefined;
+  /** The endpoints that `packed` was made from: another list makes other records. */
+  packedFrom: readonly Endpoint[] | undefined;
+}
+
+/** More names than that are forgotten all at once: they are learned again as they are asked for. */
+const MOST_NAMES = 4096;
+const POINTER_TO_QUESTION = 0xc000 | HEADER_BYTES;
+const POINTER_LIMIT = 0x4000;
+const OPT_BYTES = 11;
+
+/** What the long way tells the short one about sizes. */
+export interface Sizes {
+  /** The largest message for an asker who offered `offeredBytes` (0 = no EDNS). */
+  limit(from: From, offeredBytes: number): number;
+  /** The size that the answer's OPT record offers, for an asker who offered `offeredBytes`. */
+  offer(from: From, offeredBytes: number): number;
+}
+
+/** See the first line. `undefined` from `respond` means: take the long way. */
+export class Quick {
+  readonly #policy: Policy;
+  readonly #lookup: Pick<Lookup, "resolveNow">;
+  readonly #random: Random;
+  readonly #sizes: Sizes;
+  readonly #entries: ReadonlyMap<number, Map<string, Entry>> = new Map([
+    [TYPE.A, new Map()],
+    [TYPE.AAAA, new Map()],
+    [TYPE.SRV, new Map()],
+  ]);
+  /** The order of answers being written; one for all, since writing never waits. */
+  #order: number[] = [];
+  /** In which message an additional record was written last. */
+  #written: number[] = [];
+  #message = 0;
+
+  constructor(policy: Policy, lookup: Pick<Lookup, "resolveNow">, random: Random, sizes: Sizes) {
+    this.#policy = policy;
+    this.#lookup = lookup;
+    this.#random = random;
+    this.#sizes = sizes;
+  }
+
+  /** Takes in what a question was understood as, after it had an answer. */
+  learn(learned: Learned): void {
+    const entries = this.#entries.get(learned.type);
+    if (entries === undefined || this.#policy.disableCompression) return;
+    const key = keyOf(learned.name);
+    if (key === undefined) return;
+    if (entries.size >= MOST_NAMES) entries.clear();
+    entries.set(key, { ...learned, zoneBytes: nameBytes(learned.zone), packed: undefined, packedFrom: undefined });
+  }
+
+  respond(packet: Buffer, from: From): Buffer | undefined {
+    // A plain query with one question, nothing else but perhaps an OPT record.
+    if (
+      ((packet[2] as number) & 0xf8) !== 0 ||
+      packet[4] !== 0 ||
+      packet[5] !== 1 ||
+      packet[6] !== 0 ||
+      packet[7] !== 0 ||
+      packet[8] !== 0 ||
+      packet[9] !== 0 ||
+      packet[10] !== 0 ||
+      (packet[11] as number) > 1
+    )
+      return undefined;
+    let at = HEADER_BYTES;
+    let mixedCase = false;
+    for (;;) {
+      const length = packet[at] as number;
+      if (length === 0) break;
+      // Pointers and reserved forms, cut-off packets (undefined), and bytes above ASCII take the long way.
+      if (!(length < 64)) return undefined;
+      const end = at + 1 + length;
+      for (let i = at + 1; i < end; i++) {
+        const byte = packet[i] as number;
+        if (!(byte < 0x80)) return undefined;
+        if (byte >= 0x41 && byte <= 0x5a) mixedCase = true;
+      }
+      at = end;
+    }
+    const nameEnd = at + 1;
+    const questionEnd = nameEnd + 4;
+    if (packet.length < questionEnd || packet[nameEnd + 2] !== 0 || packet[nameEnd + 3] !== CLASS.IN) return undefined;
+    const entries = this.#entries.get(((packet[nameEnd] as number) << 8) | (packet[nameEnd + 1] as number));
+    if (entries === undefined) return undefined;
+    let offeredBytes = 0;
+    let edns = false;
+    let dnssecOk = false;
+    if (packet[11] === 1) {
+      // An OPT record at the root, without options; its version only matters to us, not to Consul.
+      if (
+        packet.length !== questionEnd + OPT_BYTES ||
+        packet[questionEnd] !== 0 ||
+        packet[questionEnd + 1] !== 0 ||
+        packet[questionEnd + 2] !== TYPE.OPT ||
+        packet[questionEnd + 9] !== 0 ||
+        packet[questionEnd + 10] !== 0 ||
+        (packet[questionEnd + 6] !== 0 && !this.#policy.compat)
+      )
+        return undefined;
+      edns = true;
+      offeredBytes = ((packet[questionEnd + 3] as number) << 8) | (packet[questionEnd + 4] as number);
+      dnssecOk = ((packet[questionEnd + 7] as number) & 0x80) !== 0;
+    } else if (packet.length !== questionEnd) return undefined;
+    const text = packet.toString("latin1", HEADER_BYTES, nameEnd);
+    const entry = entries.get(mixedCase ? text.toLowerCase() : text);
+    if (entry === undefined) return undefined;
+    const packed = this.#packedOf(entry, from);
+    if (packed === undefined) return undefined;
+    return this.#write(packet, from, entry, packed, { nameEnd, questionEnd, edns, offeredBytes, dnssecOk, mixedCase });
+  }
+
+  /** The packed records as of now; undefined where the long way has to be taken. */
+  #packedOf(entry: Entry, from: From): Packed | undefined {
+    const { endpoints } = this.#lookup.resolveNow({ ...entry.query, asker: from.address, order: "stable" });
+    if (entry.packedFrom !== endpoints) {
+      entry.packedFrom = endpoints;
+      entry.packed = this.#pack(entry, endpoints);
+    }
+    return entry.packed;
+  }
+
+  #pack(entry: Entry, endpoints: readonly Endpoint[]): Packed | undefined {
+    const { compat } = this.#policy;
+    const [first] = endpoints;
+    // Unequal weights make an uneven shuffle, which is the lookup's business.
+    if (first === undefined || (!compat && endpoints.some(({ weight }) => weight !== first.weight))) return undefined;
+    const spots: (Spot & { readonly ip: Uint8Array })[] = [];
+    for (const endpoint of endpoints) {
+      // Host names have to be followed.
+      const ip = ipBytes(endpoint.address);
+      const spot = ip && spotOf(endpoint, entry.name, entry.datacenter, entry.zone);
+      if (ip === undefined || spot === undefined) return undefined;
+      spots.push({ ...spot, ip });
+    }
+    const packed = entry.type === TYPE.SRV ? this.#packSrv(entry, spots) : packAddresses(entry, spots);
+    if (packed.answers.length === 0) return undefined;
+    const sum = (list: readonly { readonly bytes: Uint8Array }[]): number =>
+      list.reduce((total, { bytes }) => total + bytes.length + 2, 0);
+    const ownPointers = packed.extras.filter(({ pointsToTarget }) => !pointsToTarget).length;
+    return {
+      ...packed,
+      answerBytes: sum(packed.answers),
+      extraBytes: sum(packed.extras) - 2 * ownPointers,
+    };
+  }
+
+  #packSrv(entry: Entry, spots: readonly (Spot & { readonly ip: Uint8Array })[]): Pick<Packed, "answers" | "extras"> {
+    const { enableAdditionalNodeMetaTxt, nodeMetaTxt } = this.#policy;
+    const answers: PackedAnswer[] = [];
+    const extras: PackedExtra[] = [];
+    const known = new Map<string, number>();
+    const seen = new Set<string>();
+    const extra = (key: string, make: () => PackedExtra): number => {
+      let index = known.get(key);
+      if (index === undefined) {
+        index = extras.push(make()) - 1;
+        known.set(key, index);
+      }
+      return index;
+    };
+    // The labels of a node may point to a target for their owner where every target of the node is the node's name.
+    const elsewhere = new Set<string>();
+    for (const { endpoint, target } of spots) {
+      const { name } = endpoint.resident.node;
+      const own = nodeName(name, entry.datacenter, entry.zone);
+      if (own === undefined || !sameName(own, target)) elsewhere.add(name);
+    }
+    for (const spot of spots) {
+      const { endpoint, ip, target } = spot;
+      const { node } = endpoint.resident;
+      const key = srvKey(spot, this.#policy.compat);
+      if (seen.has(key)) continue;
+      seen.add(key);
+      const { port, weight } = endpoint;
+      const srv = record(entry.name, entry.ttlS, { kind: "SRV", priority: 1, weight, port, target });
+      const targetWire = nameToWire(target);
+      const targetKey = target.map(lowerLabel).join(".");
+      const address = addressRecord(target, entry.ttlS, ip);
+      const mine = [
+        extra(`${targetKey} ${ipText(ip)}`, () => ({
+          bytes: recordToWire(address).subarray(targetWire.length),
+          pointsToTarget: true,
+          ownerBytes: 0,
+        })),
+      ];
+      if (enableAdditionalNodeMetaTxt && nodeMetaTxt) {
+        const owner = nodeName(node.name, entry.datacenter, entry.zone);
+        const isTarget = !elsewhere.has(node.name);
+        const ownerBytes = owner === undefined ? 0 : nameBytes(owner);
+        for (const [i, text] of (owner === undefined ? [] : labelRecords(owner, node, entry.ttlS)).entries())
+          mine.push(
+            extra(`${node.name} TXT ${i}`, () => ({
+              bytes: isTarget ? recordToWire(text).subarray(ownerBytes) : recordToWire(text),
+              pointsToTarget: isTarget,
+              ownerBytes: isTarget ? 0 : ownerBytes,
+            })),
+          );
+      }
+      answers.push({
+        bytes: recordToWire(srv).subarray(nameBytes(entry.name)),
+        targetAt: 2 + 10 + 6,
+        extras: mine,
+        fullBytes: recordBytes(srv),
+        fullExtraBytes: recordBytes(address),
+      });
+    }
+    return { answers, extras };
+  }
+
+  #write(
+    packet: Buffer,
+    from: From,
+    entry: Entry,
+    packed: Packed,
+    asked: {
+      readonly nameEnd: number;
+      readonly questionEnd: number;
+      readonly edns: boolean;
+      readonly offeredBytes: number;
+      readonly dnssecOk: boolean;
+      readonly mixedCase: boolean;
+    },
+  ): Buffer | undefined {
+    const { compat, plainAnswers, aRecordLimit, truncate } = this.#policy;
+    const { nameEnd, questionEnd, edns, offeredBytes, mixedCase } = asked;
+    const srv = entry.type === TYPE.SRV;
+    const all = srv || aRecordLimit === 0 ? packed.answers.length : Math.min(aRecordLimit, packed.answers.length);
+    let limit = this.#sizes.limit(from, edns ? offeredBytes : 0);
+    const plain = !from.tcp && (compat ? limit === PLAIN_UDP_BYTES : !edns);
+    let count = all;
+    let cut = false;
+    if (plain && all > plainAnswers) {
+      // Consul drops the OPT record then.
+      if (compat && edns) return undefined;
+      count = plainAnswers;
+      cut = compat;
+    }
+    if (from.tcp && compat) {
+      limit = CONSUL_MOST_TCP_BYTES;
+      if (all > CONSUL_MOST_TCP_SRV_ANSWERS) return undefined;
+    } else if (compat) limit -= CONSUL_UDP_SLACK_BYTES;
+    // With everything in it the answer must fit, or the long way decides what is left out.
+    const bound = questionEnd + packed.answerBytes + packed.extraBytes + (edns ? OPT_BYTES : 0);
+    if (bound > limit && count === all) return undefined;
+    const order = this.#shuffled(packed.answers.length, count);
+    let size = questionEnd + (edns ? OPT_BYTES : 0);
+    let fullSize = questionEnd;
+    const message = ++this.#message;
+    for (let i = 0; i < count; i++) {
+      const answer = packed.answers[order[i] as number] as PackedAnswer;
+      size += 2 + answer.bytes.length;
+      fullSize += answer.fullBytes;
+      const mine = answer.extras;
+      // What was cut keeps addresses alone.
+      const many = cut ? Math.min(1, mine.length) : mine.length;
+      for (let k = 0; k < many; k++) {
+        const index = mine[k] as number;
+        if (this.#written[index] === message) continue;
+        this.#written[index] = message;
+        const extra = packed.extras[index] as PackedExtra;
+        size += extra.bytes.length + (extra.pointsToTarget ? 2 : 0);
+        if (k === 0) fullSize += answer.fullExtraBytes;
+      }
+    }
+    // Consul measures what it has cut with all names in full.
+    if (size > limit || (cut && fullSize > limit) || size > POINTER_LIMIT) return undefined;
+
+    const out = Buffer.allocUnsafe(size);
+    packet.copy(out, 0, 0, questionEnd);
+    // RD and CD come back [RFC 1035 §4.1.1, RFC 4035 §3.2.2].
+    out[2] = ((FLAG.QR | FLAG.AA | (cut && truncate ? FLAG.TC : 0)) >> 8) | ((packet[2] as number) & 1);
+    out[3] = (packet[3] as number) & FLAG.CD;
+    out[6] = count >> 8;
+    out[7] = count & 255;
+    let at = questionEnd;
+    const zoneAt = nameEnd - entry.zoneBytes;
+    const writing = ++this.#message;
+    for (let i = 0; i < count; i++) {
+      const answer = packed.answers[order[i] as number] as PackedAnswer;
+      out[at] = POINTER_TO_QUESTION >> 8;
+      out[at + 1] = POINTER_TO_QUESTION & 255;
+      out.set(answer.bytes, at + 2);
+      // Reused below: where this message has the target.
+      order[i] = ((order[i] as number) << 14) | at;
+      at += 2 + answer.bytes.length;
+      // Names that answers make up spell the domain as the question does.
+      if (mixedCase && srv) out.copyWithin(at - entry.zoneBytes, zoneAt, nameEnd);
+    }
+    let additionals = 0;
+    for (let i = 0; i < count && srv; i++) {
+      const both = order[i] as number;
+      const answer = packed.answers[both >> 14] as PackedAnswer;
+      const target = (both & 0x3fff) + answer.targetAt;
+      const many = cut ? Math.min(1, answer.extras.length) : answer.extras.length;
+      for (let k = 0; k < many; k++) {
+        const index = answer.extras[k] as number;
+        if (this.#written[index] === writing) continue;
+        this.#written[index] = writing;
+        const extra = packed.extras[index] as PackedExtra;
+        if (extra.pointsToTarget) {
+          out[at++] = 0xc0 | (target >> 8);
+          out[at++] = target & 255;
+        }
+        out.set(extra.bytes, at);
+        if (mixedCase && extra.ownerBytes > 0) out.copyWithin(at + extra.ownerBytes - entry.zoneBytes, zoneAt, nameEnd);
+        at += extra.bytes.length;
+        additionals++;
+      }
+    }
+    if (edns) {
+      const offer = this.#sizes.offer(from, offeredBytes);
+      out[at] = 0;
+      out[at + 1] = 0;
+      out[at + 2] = TYPE.OPT;
+      out[at + 3] = offer >> 8;
+      out[at + 4] = offer & 255;
+      out[at + 5] = 0;
+      out[at + 6] = 0;
+      out[at + 7] = asked.dnssecOk && !compat ? 0x80 : 0;
+      out[at + 8] = 0;
+      out[at + 9] = 0;
+      out[at + 10] = 0;
+      additionals++;
+    }
+    out[10] = additionals >> 8;
+    out[11] = additionals & 255;
+    return out;
+  }
+
+  /** `count` of the numbers below `all`, drawn in random order, in an array that lasts until the next call. */
+  #shuffled(all: number, count: number): number[] {
+    const order = this.#order;
+    order.length = all;
+    for (let i = 0; i < all; i++) order[i] = i;
+    if (count === all) return shuffle(order, this.#random);
+    for (let i = 0; i < count; i++) {
+      const j = i + this.#random.below(all - i);
+      const drawn = order[j] as number;
+      order[j] = order[i] as number;
+      order[i] = drawn;
+    }
+    return order;
+  }
+}
+
+/** A and AAAA records, each address once. */
+function packAddresses(
+  entry: Entry,
+  spots: readonly (Spot & { readonly ip: Uint8Array })[],
+): Pick<Packed, "answers" | "extras"> {
+  const answers: PackedAnswer[] = [];
+  const seen = new Set<string>();
+  const ownerBytes = nameBytes(entry.name);
+  for (const { ip } of spots) {
+    if ((ip.length === 4) !== (entry.type === TYPE.A)) continue;
+    const key = ipText(ip);
+    if (seen.has(key)) continue;
+    seen.add(key);
+    const made = addressRecord(entry.name, entry.ttlS, ip);
+    answers.push({
+      bytes: recordToWire(made).subarray(ownerBytes),
+      targetAt: 0,
+      extras: [],
+      fullBytes: recordBytes(made),
+      fullExtraBytes: 0,
+    });
+  }
+  return { answers, extras: [] };
+}
+
+/** A name's bytes in lower case, as a packet holds them; undefined for names beyond ASCII. */
+function keyOf(name: Name): string | undefined {
+  let key = "";
+  for (const label of name) {
+    for (let i = 0; i < label.length; i++) if (label.charCodeAt(i) > 0x7f) return undefined;
+    key += String.fromCharCode(label.length) + label.toLowerCase();
+  }
+  return `${key}\u0000`;
+}
