@@ -283,7 +283,9 @@ const DEFINITIONS = ["service", "services", "check", "checks"];
 const IGNORED = [
   "acl.*",
   "acl_*",
-  "addresses.*",
+  "addresses.grpc",
+  "addresses.grpc_tls",
+  "addresses.https",
   "advertise_addr_ipv4",
   "advertise_addr_ipv6",
   "advertise_addr_wan",
@@ -333,11 +335,21 @@ const IGNORED = [
   "experiments",
   "gossip_lan.*",
   "gossip_wan.*",
-  "http_config.*",
+  "http_config.allow_write_http_from",
+  "http_config.max_header_bytes",
+  "http_config.use_cache",
   "key_file",
   "leave_on_terminate_wan",
   "license_path",
-  "limits.*",
+  "limits.http_max_conns_per_client",
+  "limits.https_handshake_timeout",
+  "limits.request_limits.*",
+  "limits.rpc_client_timeout",
+  "limits.rpc_handshake_timeout",
+  "limits.rpc_max_burst",
+  "limits.rpc_max_conns_per_client",
+  "limits.rpc_rate",
+  "limits.txn_max_req_len",
   "locality.*",
   "log_file",
   "log_rotate_bytes",
@@ -346,9 +358,20 @@ const IGNORED = [
   "max_query_time",
   "partition",
   "peering.*",
-  "performance.*",
+  "performance.grpc_keepalive_interval",
+  "performance.grpc_keepalive_timeout",
+  "performance.leave_drain_time",
+  "performance.raft_multiplier",
+  "performance.rpc_hold_timeout",
   "pid_file",
-  "ports.*",
+  "ports.expose_max_port",
+  "ports.expose_min_port",
+  "ports.grpc",
+  "ports.grpc_tls",
+  "ports.https",
+  "ports.serf_wan",
+  "ports.sidecar_max_port",
+  "ports.sidecar_min_port",
   "primary_datacenter",
   "primary_gateways",
   "primary_gateways_interval",
@@ -391,7 +414,13 @@ const IGNORED = [
   "tls_*",
   "token.*",
   "translate_wan_addrs",
-  "ui_config.*",
+  "ui_config.content_path",
+  "ui_config.dashboard_url_templates.*",
+  "ui_config.dir",
+  "ui_config.metrics_provider",
+  "ui_config.metrics_provider_files",
+  "ui_config.metrics_provider_options_json",
+  "ui_config.metrics_proxy.*",
   "ui_content_path",
   "ui_dir",
   "unix_sockets.*",
@@ -446,18 +475,13 @@ function readLevel(
     if (prefix === "" && DEFINITIONS.includes(dotted)) continue;
     const known = EXACT.get(dotted);
     const inner = Array.isArray(raw) && raw.length === 1 ? (raw[0] as unknown) : raw;
-    if (
-      known === undefined &&
-      PARENTS.has(dotted) &&
-      typeof inner === "object" &&
-      inner !== null &&
-      !Array.isArray(inner)
-    ) {
+    if (known === undefined && PARENTS.has(dotted)) {
+      if (typeof inner !== "object" || inner === null || Array.isArray(inner))
+        throw new InputError(file.at(here), `${JSON.stringify(raw)}: expected an object`);
       const below = inner === raw ? here : [...here, 0];
       readLevel(draft, file, inner as Readonly<Record<string, unknown>>, below, `${dotted}.`);
     } else if (typeof known === "function") known(draft, new Value(raw, file.at(here)));
-    else if (known === "ignored" || GROUPS.some((group) => dotted.startsWith(group) || `${dotted}.` === group))
-      draft.ignored.add(dotted);
+    else if (known === "ignored" || GROUPS.some((group) => dotted.startsWith(group))) draft.ignored.add(dotted);
     else throw new InputError(file.at(here), unknownKey(key, prefix));
   }
 }

@@ -1,0 +1,270 @@
+// Consul's configuration and flags as settings: what is taken over, what is ignored by name, what is refused and how.
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { InputError } from "../../base/error.ts";
+import { pathText } from "../../wire/hcl/config.ts";
+import { readConfig } from "../dns/config.ts";
+import { configure } from "./config.ts";
+import { type ConsulFile, settingsFrom } from "./settings.ts";
+
+const file = (value: unknown, path = "agent.json"): ConsulFile => ({
+  value: value as Record<string, unknown>,
+  path,
+  at: (keys) => `${path}: ${pathText(keys)}`,
+});
+const from = (value: unknown): ReturnType<typeof settingsFrom> => settingsFrom([file(value)]);
+
+describe("files", () => {
+  it("takes over what it knows", () => {
+    expect(
+      from({
+        node_name: "alpha",
+        node_id: "40E4A748-2192-161A-0510-9BF59FE950B5",
+        datacenter: "DC7",
+        domain: "sd.internal.",
+        alt_domain: "alt.example",
+        client_addr: "127.0.0.1 ::1",
+        bind_addr: "192.0.2.1",
+        advertise_addr: "192.0.2.2",
+        data_dir: "/var/lib/consul",
+        log_level: "err",
+        log_json: true,
+        enable_local_script_checks: true,
+        node_meta: { rack: "r1", count: 3 },
+        check_update_interval: "0s",
+        check_output_max_size: 20,
+        leave_on_terminate: true,
+        ports: { http: 18500, dns: -1, server: 18300 },
+        dns_config: {
+          node_ttl: "11s",
+          service_ttl: { "*": "5s", web: "30s" },
+          only_passing: true,
+          udp_answer_limit: 2,
+          enable_truncate: true,
+          a_record_limit: 1,
+          disable_compression: true,
+          enable_additional_node_meta_txt: false,
+          soa: { refresh: 1800, retry: 300, expire: 43_200, min_ttl: 9 },
+        },
+        limits: { kv_max_value_size: 1000 },
+        http_config: { response_headers: { "X-Site": "lab" }, block_endpoints: ["/v1/event/"] },
+        ui_config: { enabled: false },
+        telemetry: { prometheus_retention_time: "60s" },
+      }),
+    ).toEqual({
+      node: "alpha",
+      nodeId: "40e4a748-2192-161a-0510-9bf59fe950b5",
+      datacenter: "dc7",
+      domain: "sd.internal",
+      clientAddress: "127.0.0.1 ::1",
+      bindAddress: "192.0.2.1",
+      advertiseAddress: "192.0.2.2",
+      dataDir: "/var/lib/consul",
+      log: { level: "error", format: "json" },
+      scripts: { fromApi: false, fromFiles: true },
+      nodeLabels: { rack: "r1", count: "3" },
+      checkUpdateMs: 0,
+      leaveOnTerm: true,
+      httpPort: 18_500,
+      protocols: {
+        file: { paths: [], consulPaths: ["agent.json"] },
+        dns: {
+          host: ["127.0.0.1", "::1"],
+          port: -1,
+          altDomain: "alt.example",
+          nodeTtlMs: 11_000,
+          serviceTtlMs: { "*": 5000, web: 30_000 },
+          onlyPassing: true,
+          udpAnswerLimit: 2,
+          enableTruncate: true,
+          aRecordLimit: 1,
+          disableCompression: true,
+          enableAdditionalNodeMetaTxt: false,
+          soa: { refreshS: 1800, retryS: 300, expireS: 43_200, minTtlS: 9 },
+        },
+        consul: {
+          serverPort: 18_300,
+          checkOutputMaxBytes: 20,
+          kvMaxValueBytes: 1000,
+          responseHeaders: { "X-Site": "lab" },
+          blockEndpoints: ["/v1/event/"],
+          ui: false,
+          prometheus: true,
+        },
+      },
+    });
+  });
+
+  it("makes configurations that the protocols take", () => {
+    const { protocols } = from({
+      client_addr: "127.0.0.1",
+      ports: { dns: 8600, server: 8300, serf_lan: 8301 },
+      dns_config: { service_ttl: { "db-*": "77s" }, soa: { min_ttl: 1 }, node_ttl: "1500ms" },
+      limits: { kv_max_value_size: 1000 },
+      http_config: { response_headers: { A: "b" } },
+    });
+    expect(readConfig(protocols?.["dns"])).toMatchObject({ port: 8600, hosts: ["127.0.0.1"], nodeTtlMs: 1500 });
+    expect(configure(protocols?.["consul"])).toMatchObject({ serverPort: 8300, kvMaxValueBytes: 1000 });
+  });
+
+  it("says by dotted name what has no effect", () => {
+    expect(
+      from({
+        server: true,
+        bootstrap_expect: 3,
+        performance: { raft_multiplier: 1 },
+        retry_join: ["a"],
+        ports: { grpc: 8502, http: 1 },
+        acl: { enabled: true, tokens: { agent: "x" } },
+        connect: { enabled: true },
+        dns_config: { allow_stale: true },
+        watches: [{ type: "key" }],
+        tls_min_version: "tls12",
+        recursors: ["8.8.8.8"],
+        http_config: { allow_write_http_from: ["127.0.0.0/8"] },
+      }).ignored,
+    ).toEqual([
+      "server",
+      "bootstrap_expect",
+      "performance.raft_multiplier",
+      "retry_join",
+      "ports.grpc",
+      "acl.enabled",
+      "acl.tokens",
+      "connect.enabled",
+      "dns_config.allow_stale",
+      "watches",
+      "tls_min_version",
+      "recursors",
+      "http_config.allow_write_http_from",
+    ]);
+  });
+
+  it("leaves services and checks to the file protocol", () => {
+    expect(from({ service: { name: "x" }, services: [], check: {}, checks: [] })).toEqual({
+      protocols: { file: { paths: [], consulPaths: ["agent.json"] } },
+    });
+  });
+
+  it("takes blocks as HCL gives them, and keys in any case", () => {
+    expect(
+      from({ Ports: [{ HTTP: 7 }], node_meta: [{ a: "b" }], dns_config: [{ soa: [{ min_ttl: 3 }] }] }),
+    ).toMatchObject({
+      httpPort: 7,
+      nodeLabels: { a: "b" },
+      protocols: { dns: { soa: { minTtlS: 3 } } },
+    });
+  });
+
+  it("lets later files win and gathers node metadata", () => {
+    const settings = settingsFrom([
+      file({ node_name: "a", datacenter: "one", node_meta: { x: "1", y: "1" } }, "a.json"),
+      file({ node_name: "b", node_meta: { y: "2" } }, "b.json"),
+    ]);
+    expect(settings).toMatchObject({ node: "b", datacenter: "one", nodeLabels: { x: "1", y: "2" } });
+    expect(settings.protocols?.["file"]).toEqual({ paths: [], consulPaths: ["a.json", "b.json"] });
+  });
+
+  it.each([
+    [{ node_nmae: "x" }, 'agent.json: node_nmae: unknown key "node_nmae": did you mean "node_name"?'],
+    [{ ports: { htp: 1 } }, 'agent.json: ports.htp: unknown key "ports.htp": did you mean "ports.http"?'],
+    [
+      { dns_config: { onlypassing: true } },
+      'unknown key "dns_config.onlypassing": did you mean "dns_config.only_passing"?',
+    ],
+    [{ zzzzzzzz: 1 }, 'agent.json: zzzzzzzz: unknown key "zzzzzzzz"'],
+    [{ ports: { http: "many" } }, 'agent.json: ports.http: "many": expected a whole number from -1 to 65535'],
+    [{ ports: 3 }, "agent.json: ports: 3: expected an object"],
+    [{ node_name: 7 }, "agent.json: node_name: 7: expected a text"],
+    [{ node_id: "x" }, "expected a UUID"],
+    [{ log_level: "loud" }, "expected one of trace, debug, info, warn, err"],
+    [{ client_addr: "{{ GetPrivateIP }}" }, "go-sockaddr templates are not understood"],
+    [{ client_addr: "127.0.0.1 nowhere" }, '"nowhere" is none'],
+    [{ bind_addr: "host.example" }, "expected an IP address"],
+    [{ check_update_interval: "soon" }, "agent.json: check_update_interval"],
+    [{ check_update_interval: "-1s" }, "expected a duration that is not negative"],
+    [{ node_meta: { a: {} } }, "expected an object of texts"],
+    [{ domain: "." }, "expected a DNS name"],
+    [{ enable_script_checks: "perhaps" }, "expected true or false"],
+  ])("refuses %j", (value, message) => {
+    expect(() => from(value)).toThrow(InputError);
+    expect(() => from(value)).toThrow(message);
+  });
+
+  it("raises nothing but InputError", () => {
+    const keys = fc.constantFrom(
+      "ports",
+      "http",
+      "dns_config",
+      "soa",
+      "service_ttl",
+      "node_meta",
+      "client_addr",
+      "acl",
+      "telemetry",
+      "__proto__",
+      "services",
+    );
+    fc.assert(
+      fc.property(fc.object({ key: fc.oneof(keys, fc.string()), maxDepth: 3 }), (value) => {
+        try {
+          from(value);
+        } catch (error) {
+          expect(error).toBeInstanceOf(InputError);
+        }
+      }),
+    );
+  });
+});
+
+describe("flags", () => {
+  it("are taken over and win", () => {
+    expect(
+      settingsFrom([file({ node_name: "a", ports: { http: 1 } })], {
+        dev: true,
+        node: "b",
+        httpPort: "18500",
+        dnsPort: "18600",
+        nodeMeta: ["rack:r1", "url:http://x"],
+        client: "0.0.0.0",
+        compat: "consul",
+        services: ["/srv/services"],
+        dockerHost: "off",
+        enableScriptChecks: true,
+        server: true,
+        bootstrapExpect: "1",
+        quiet: undefined,
+      }),
+    ).toEqual({
+      dev: true,
+      node: "b",
+      httpPort: 18_500,
+      nodeLabels: { rack: "r1", url: "http://x" },
+      clientAddress: "0.0.0.0",
+      compat: "consul",
+      scripts: { fromApi: true, fromFiles: true },
+      protocols: {
+        dns: { port: 18_600, host: ["0.0.0.0"] },
+        docker: { enabled: false },
+        file: { paths: ["/srv/services"], consulPaths: ["agent.json"] },
+      },
+      ignored: ["-server", "-bootstrap-expect"],
+    });
+  });
+  it("mean etcd", () => {
+    expect(settingsFrom([], { etcd: "http://a:2379, http://b:2379", etcdPrefix: "/x/" })).toEqual({
+      storage: "etcd",
+      etcd: { endpoints: ["http://a:2379", "http://b:2379"], prefix: "/x/", livenessMs: 15_000 },
+    });
+    expect(settingsFrom([], { etcdPrefix: "/x/", etcd: "http://a:2379" }).etcd?.prefix).toBe("/x/");
+  });
+  it.each([
+    [{ nonsense: 1 }, "-nonsense: unknown flag"],
+    [{ httpPort: "x" }, '-http-port: "x": expected a whole number'],
+    [{ compat: "zookeeper" }, "expected none or consul"],
+    [{ storage: "disk" }, "expected memory, lmdb or etcd"],
+    [{ etcd: "a:2379" }, "expected URLs"],
+    [{ etcdPrefix: "/x/" }, "needs the members' URLs"],
+    [{ nodeMeta: ["x"] }, "expected key:value"],
+  ])("refuse %j", (flags, message) => expect(() => settingsFrom([], flags)).toThrow(message));
+});
