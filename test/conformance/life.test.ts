@@ -1,0 +1,116 @@
+// The laws of a whole agent's life: started and stopped again and again it leaves nothing behind, and twice is once.
+import { readdirSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, it } from "vitest";
+import { createTrilith, type Settings, TrilithError } from "../../src/index.ts";
+import { freePort, ownFolder } from "../support/peers.ts";
+
+const files = (): number => readdirSync("/proc/self/fd").length;
+/** What keeps the process busy; files read in passing aside. */
+const resources = (...only: string[]): string[] =>
+  process
+    .getActiveResourcesInfo()
+    .filter((name) => !/^FS/.test(name) && (only.length === 0 || only.includes(name)))
+    .sort();
+const SOCKETS = ["TCPServerWrap", "UDPWrap", "PipeServerWrap"];
+
+async function settings(more: Partial<Settings> = {}): Promise<Partial<Settings>> {
+  return {
+    dev: true,
+    node: "alpha",
+    httpPort: await freePort(),
+    protocols: { dns: { port: await freePort() }, docker: { host: "unix:///nonexistent/docker.sock" } },
+    ...more,
+  };
+}
+
+describe("an agent's life", () => {
+  it("leaves nothing behind after a hundred starts and stops", async () => {
+    const given = await settings();
+    const once = async (): Promise<void> => {
+      const trilith = createTrilith(given);
+      await trilith.start();
+      await trilith.agent.register("api", {
+        id: "web",
+        name: "web",
+        tags: [],
+        labels: {},
+        address: "",
+        port: 80,
+        checks: [{ id: "", name: "", notes: "", kind: "ttl", detail: {}, intervalMs: 0, timeoutMs: 0, ttlMs: 60_000 }],
+      });
+      const response = await fetch(`http://${trilith.self.listening.get("http")}/v1/health/service/web`);
+      expect(await response.json()).toHaveLength(1);
+      await trilith.stop();
+    };
+    // What is loaded and opened once for the whole process comes with the first rounds.
+    for (let i = 0; i < 3; i++) await once();
+    await expect.poll(() => resources(...SOCKETS), { timeout: 15_000 }).toEqual([]);
+    const before = { files: files(), resources: resources() };
+    for (let i = 0; i < 100; i++) await once();
+    // fetch's own idle connections to ports that are closed go a moment later.
+    const left = (): boolean => files() <= before.files && resources().length <= before.resources.length;
+    await expect.poll(left, { timeout: 15_000 }).toBe(true);
+    expect(resources(...SOCKETS)).toEqual([]);
+  });
+
+  it("keeps its data folder to itself, and leaves it in good order", async () => {
+    const folder = await ownFolder("life");
+    try {
+      const given = await settings({ dev: false, dataDir: join(folder.path, "data") });
+      for (let round = 0; round < 5; round++) {
+        const trilith = createTrilith(given);
+        await trilith.start();
+        const { node, nodeId } = trilith.self;
+        const second = createTrilith({ ...given, httpPort: await freePort(), protocols: { dns: { port: -1 } } });
+        await expect(second.start()).rejects.toMatchObject({ code: "locked" });
+        await trilith.kv.set(`round/${round}`, Buffer.from(nodeId));
+        await trilith.stop();
+        const again = createTrilith(given);
+        await again.start();
+        expect(again.self).toMatchObject({ node, nodeId });
+        for (let i = 0; i <= round; i++)
+          expect(Buffer.from(again.kv.get(`round/${i}`)?.value ?? []).toString()).toBe(nodeId);
+        await again.stop();
+      }
+    } finally {
+      await folder.remove();
+    }
+  });
+
+  it("starts once however often it is asked, and not again after it was stopped", async () => {
+    const trilith = createTrilith(await settings());
+    await Promise.all([trilith.start(), trilith.start(), trilith.start()]);
+    await Promise.all([trilith.stop(), trilith.stop()]);
+    await expect(trilith.start()).rejects.toBeInstanceOf(TrilithError);
+  });
+
+  it("is nothing when stopped before it was started", async () => {
+    const before = files();
+    const trilith = createTrilith(await settings());
+    await trilith.stop();
+    expect(files()).toBe(before);
+  });
+
+  it("leaves nothing behind when a port is taken", async () => {
+    const first = createTrilith(await settings());
+    await first.start();
+    const before = { files: files(), resources: resources(...SOCKETS) };
+    const port = Number(first.self.listening.get("http")?.split(":")[1]);
+    const second = createTrilith({ ...(await settings()), httpPort: port });
+    await expect(second.start()).rejects.toMatchObject({ code: "address-in-use" });
+    await expect.poll(() => ({ files: files(), resources: resources(...SOCKETS) })).toEqual(before);
+    await first.stop();
+  });
+
+  it.each([
+    [{ httpPort: 70_000 }, /HTTP port 70000: expected/],
+    [{ node: "a b" }, /node "a b": expected a name/],
+    [{ domain: "" }, /domain "": expected/],
+    [{ dev: false }, /a data folder is needed/],
+    [{ storage: "etcd" as const }, /needs the members' URLs/],
+  ])("refuses %j and says what would be right", async (wrong, text) => {
+    const given = await settings();
+    expect(() => createTrilith({ ...given, ...wrong })).toThrow(text);
+  });
+});
