@@ -87,7 +87,7 @@ function deciding(facts: Facts, standing?: Standing): string {
   const output = culprit.output.trim();
   const says =
     output === ""
-      ? "says nothing"
+      ? "has no output"
       : `says: ${output.length > OUTPUT_CHARACTERS ? `${output.slice(0, OUTPUT_CHARACTERS)}…` : output}`;
   const whose =
     culprit.serviceId === ""

@@ -20,7 +20,7 @@ export interface Facts {
 /** Filtered lists by the kind of query; thrown away as a whole when it grows. */
 export type ListCache = Map<string, readonly Endpoint[]>;
 
-const CACHED_LISTS = 256;
+const CACHED_LISTS = 16;
 
 /** Everything worked out about one list of residents, which never changes. */
 export interface Picture {
@@ -31,7 +31,7 @@ export interface Picture {
   routable(): ReadonlyMap<string, Facts>;
   /** How many instances are neither draining nor in maintenance; worked out when first asked for. */
   meant(): number;
-  /** True where hearsay could take an instance away: it came second-hand, or lives on a node that is not this one. */
+  /** True where hearsay could take an instance away: it came second-hand, or lives on another agent's node. */
   readonly guarded: boolean;
   /** True where the answer depends on who asks. */
   readonly addressed: boolean;
@@ -40,8 +40,11 @@ export interface Picture {
   readonly lists: ListCache;
 }
 
-/** The residents' facts. `selfNode` in lower case. */
-export function createPicture(residents: readonly Resident[], selfNode: string): Picture {
+/**
+ * The residents' facts. `selfNode` in lower case; `shared`: other agents write the directory too, so that what is known of other hosts
+ * hangs on their being heard of.
+ */
+export function createPicture(residents: readonly Resident[], selfNode: string, shared: boolean): Picture {
   const facts: Facts[] = [];
   const hearsay = new Set<string>();
   let guarded = false;
@@ -56,7 +59,7 @@ export function createPicture(residents: readonly Resident[], selfNode: string):
       // Other agents watch their own sources; what is brought in on external nodes may be this agent's.
       if (!elsewhere || node.external === true) hearsay.add(instance.origin.source);
     }
-    if (elsewhere) guarded = true;
+    if (shared && elsewhere && node.external !== true) guarded = true;
     if (isAddressed(resident)) addressed = true;
   }
   let byKey: Map<string, Facts> | undefined;

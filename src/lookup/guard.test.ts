@@ -1,4 +1,5 @@
 // The guard against a lying second-hand source, and what it must let go at once.
+import fc from "fast-check";
 import { afterEach, describe, expect, it } from "vitest";
 import { aliveChange, checkChange, goneChange, nodeChange, serviceChange } from "../../test/support/directory.ts";
 import { heldIds, ids, type World, world } from "../../test/support/lookup.ts";
@@ -223,7 +224,7 @@ describe("what is gone for certain goes at once", () => {
   });
 
   it("a first-hand instance of another host that its own agent took away, with or without a word", async () => {
-    const w = await started();
+    const w = await started({ shared: true });
     await w.directory.write([
       nodeChange("far", "10.2.0.1"),
       ...SIX.map((id) => serviceChange("far", id, "web", { port: 80 })),
@@ -236,7 +237,7 @@ describe("what is gone for certain goes at once", () => {
 
 describe("hearsay about hosts", () => {
   async function threeHosts(): Promise<World> {
-    const w = await started();
+    const w = await started({ shared: true });
     for (const host of ["a", "b", "c"])
       await w.directory.write([
         nodeChange(host, `10.2.0.${host.charCodeAt(0)}`),
@@ -272,7 +273,7 @@ describe("hearsay about hosts", () => {
   });
 
   it("this host's own liveness is no hearsay", async () => {
-    const w = await started();
+    const w = await started({ shared: true });
     await w.directory.write([aliveChange("home", true), ...SIX.map((id) => serviceChange("home", id, "web"))]);
     ask(w, "web");
     await w.directory.write([aliveChange("home", false)]);
@@ -302,6 +303,17 @@ describe("hearsay about hosts", () => {
     expect(heldIds(ask(wiped, "web").endpoints)).toEqual(["web-a", "web-b", "web-c"]);
   });
 
+  it("nodes of a directory that is this host's alone have nobody's liveness: what is said of them counts", async () => {
+    const w = await started();
+    await w.directory.write([
+      nodeChange("printer", "10.2.0.1", { external: true }),
+      ...SIX.map((id) => serviceChange("printer", id, "web")),
+    ]);
+    ask(w, "web");
+    await w.directory.write([aliveChange("printer", false)]);
+    expect(ask(w, "web").endpoints).toEqual([]);
+  });
+
   it("a node that left of its own accord is gone", async () => {
     const w = await threeHosts();
     await w.directory.write(
@@ -314,6 +326,45 @@ describe("hearsay about hosts", () => {
     );
     expect(ids(ask(w, "web").endpoints)).toEqual(["web-c"]);
   });
+});
+
+it("whatever a source says in whatever order: what it lists is answered, what is held was listed once, and after ten quiet minutes only its list is left", async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(
+        fc.record({
+          list: fc.uniqueArray(fc.constantFrom(...SIX)),
+          afterMs: fc.integer({ min: 0, max: 90_000 }),
+          ask: fc.boolean(),
+        }),
+        { minLength: 1, maxLength: 12 },
+      ),
+      async (steps) => {
+        const w = await world();
+        await w.lookup.start();
+        const ever = new Set<string>();
+        let last: readonly string[] = [];
+        for (const step of steps) {
+          last = [...step.list].sort();
+          for (const id of last) ever.add(id);
+          await w.list("db", last);
+          if (step.ask) {
+            const { endpoints, held } = ask(w);
+            const kept = heldIds(endpoints);
+            expect(ids(endpoints)).toEqual([...new Set([...last, ...kept])].sort());
+            expect(kept.every((id) => ever.has(id) && !last.includes(id))).toBe(true);
+            expect(held !== undefined).toBe(kept.length > 0);
+          }
+          await w.clock.advance(step.afterMs);
+        }
+        await w.clock.advance(600_001);
+        expect(ids(ask(w).endpoints)).toEqual(last);
+        await w.lookup.stop();
+        expect(w.clock.timers).toBe(0);
+      },
+    ),
+    { numRuns: 60 },
+  );
 });
 
 describe("ending a hold", () => {

@@ -37,6 +37,8 @@ export interface Guard {
   look(service: string, picture: Picture, view: View): Hold | undefined;
   /** Names (lower case) that the guard has seen, those that are gone from the directory included. */
   services(): Iterable<string>;
+  /** True while there is any such service. */
+  watches(): boolean;
   settings(service: string): GuardSettings;
   release(service: string): boolean;
   confirmLost(service: string, address: string, port: number): boolean;
@@ -277,6 +279,7 @@ export function createGuard(parts: {
       return state.hold;
     },
     services: () => states.keys(),
+    watches: () => states.size > 0,
     release(service) {
       const key = service.toLowerCase();
       const state = states.get(key);

@@ -1,7 +1,7 @@
 // Stone 3, the lookup: query → view → filter → guard → picker → answer, cheap enough to stand behind every DNS packet.
 import type { Clock, Timer } from "../base/clock.ts";
 import type { Durable } from "../base/durable.ts";
-import { messageOf } from "../base/error.ts";
+import { codeOf, messageOf } from "../base/error.ts";
 import type { Log } from "../base/log.ts";
 import type { Metrics } from "../base/metrics.ts";
 import type { Interface } from "../base/net.ts";
@@ -13,7 +13,7 @@ import type { Lookup } from "../contracts/lookup.ts";
 import type { Settings } from "../contracts/settings.ts";
 import type { Resident } from "../model/instance.ts";
 import type { Answer, Endpoint, Query, Verdict } from "../model/query.ts";
-import { type Index, scope } from "../model/record.ts";
+import { type Index, type Scope, scope } from "../model/record.ts";
 import { type Asker, askerOf, createHere, type Here } from "./address.ts";
 import { explainOne, type Standing } from "./explain.ts";
 import { admits, cached, createPicture, endpointOf, isMeant, kindOf, type ListCache, type Picture } from "./filter.ts";
@@ -57,6 +57,7 @@ export interface RunningLookup extends Lookup {
 const LOOK_THROUGH_MS = 1_000;
 /** …and never takes more than one part in so many of the time. */
 const LOOK_THROUGH_SHARE = 20;
+const WATCH_AGAIN_MS = 5_000;
 const NAMES_PER_TURN = 500;
 const SOURCE_STATES_MS = 1_000;
 const SOURCES_TICK_MS = 15_000;
@@ -109,7 +110,7 @@ export function createLookup(parts: LookupParts): RunningLookup {
   const pictureOf = (residents: readonly Resident[]): Picture => {
     let picture = pictures.get(residents);
     if (picture === undefined) {
-      picture = createPicture(residents, selfNode);
+      picture = createPicture(residents, selfNode, parts.shared);
       pictures.set(residents, picture);
       for (const source of picture.hearsay) hearsaySources.add(source);
     }
@@ -265,20 +266,42 @@ export function createLookup(parts: LookupParts): RunningLookup {
     };
   };
 
+  /** Resolves when one of the scopes has moved past `after`, or earlier with `bell`. */
+  const moved = async (
+    scopes: readonly Scope[],
+    after: Index,
+    signal: AbortSignal,
+    bell?: Promise<void>,
+  ): Promise<void> => {
+    signal.throwIfAborted();
+    // Not AbortSignal.any: it would grow with every round for as long as the caller's signal lives.
+    const round = new AbortController();
+    const onAbort = (): void => round.abort(signal.reason);
+    signal.addEventListener("abort", onAbort, { once: true });
+    try {
+      const waits: Promise<unknown>[] = scopes.map((each) => directory.changed(each, after, round.signal));
+      if (bell !== undefined) waits.push(bell);
+      await Promise.race(waits);
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+      round.abort(new Error("no longer waited for"));
+    }
+  };
+
   /** Resolves when the service may stand differently: its scope moved, the guard changed its mind, or the directory became ready. */
   const stir = async (service: string, after: Index, signal: AbortSignal): Promise<void> => {
-    const controller = new AbortController();
-    const one = AbortSignal.any([signal, controller.signal]);
     const name = service.toLowerCase();
-    const rung = deferred();
+    let bell: () => void = () => {};
+    const rung = new Promise<void>((resolve) => {
+      bell = resolve;
+    });
     const set = bells.get(name) ?? new Set();
     bells.set(name, set);
-    set.add(rung.resolve);
+    set.add(bell);
     try {
-      await Promise.race([directory.changed(scope.service(service), after, one), rung.promise]);
+      await moved([scope.service(service)], after, signal, rung);
     } finally {
-      controller.abort();
-      set.delete(rung.resolve);
+      set.delete(bell);
       if (set.size === 0) bells.delete(name);
     }
   };
@@ -304,22 +327,25 @@ export function createLookup(parts: LookupParts): RunningLookup {
     }
   }
 
-  /** Services that hearsay could touch, from one walk over all instances. */
-  const guardedNames = (view: View): Set<string> => {
+  /** The services that may have to be noticed because they changed since. */
+  const movedNames = (view: View, after: Index): Set<string> => {
+    const moved = (name: string): boolean => after === 0 || view.at(scope.service(name)) > after;
     const names = new Set<string>();
-    for (const { name, node, origin } of view.list("service"))
-      if (origin.authority === "second-hand" || node.toLowerCase() !== selfNode) names.add(name);
+    if (parts.shared) {
+      for (const name of view.serviceNames()) if (moved(name)) names.add(name);
+    } else {
+      // Only what came second-hand can go by hearsay; one walk over the records finds it without putting any service together.
+      for (const { name, origin, modifyIndex } of view.list("service"))
+        if (origin.authority === "second-hand" && modifyIndex > after) names.add(name);
+    }
+    for (const name of guard.services()) if (moved(name)) names.add(name);
     return names;
   };
 
   const lookThrough = async (after: Index, signal: AbortSignal): Promise<Index> => {
     let view = directory.view();
     const upTo = view.index;
-    const names = new Set<string>();
-    const moved = (name: string): boolean => view.at(scope.service(name)) > after;
-    if (after === 0 && !parts.shared) for (const name of guardedNames(view)) names.add(name);
-    else for (const name of view.serviceNames()) if (after === 0 || moved(name)) names.add(name);
-    for (const name of guard.services()) if (moved(name)) names.add(name);
+    const names = movedNames(view, after);
     let count = 0;
     for (const name of names) {
       if (++count % NAMES_PER_TURN === 0) {
@@ -346,16 +372,24 @@ export function createLookup(parts: LookupParts): RunningLookup {
     let after: Index = 0;
     while (!signal.aborted) {
       const beganMs = clock.monotonic();
-      const upTo = await lookThrough(after, signal);
+      after = await lookThrough(after, signal);
       const tookMs = clock.monotonic() - beganMs;
-      after = upTo;
       await clock.sleep(Math.max(LOOK_THROUGH_MS, tookMs * LOOK_THROUGH_SHARE), signal);
-      const controller = new AbortController();
-      const one = AbortSignal.any([signal, controller.signal]);
+      // Health and addresses matter only to what is watched already.
+      const watched = parts.shared || guard.watches();
+      await moved(watched ? ["services", "checks", "nodes"] : ["services"], after, signal);
+    }
+  };
+
+  /** Until aborted or the directory has stopped; what goes wrong on the way is told and tried again. */
+  const keepWatching = async (signal: AbortSignal): Promise<void> => {
+    while (!signal.aborted) {
       try {
-        await Promise.race((["services", "checks", "nodes"] as const).map((all) => directory.changed(all, after, one)));
-      } finally {
-        controller.abort();
+        await watch(signal);
+      } catch (error) {
+        if (signal.aborted || codeOf(error) === "stopped") return;
+        log.error(`watching the directory: ${messageOf(error)}`);
+        await clock.sleep(WATCH_AGAIN_MS, signal).catch(() => undefined);
       }
     }
   };
@@ -423,11 +457,7 @@ export function createLookup(parts: LookupParts): RunningLookup {
           log.error(`reading the last known endpoints: ${messageOf(error)}`);
         }
       })();
-      const done = begun
-        .then(() => watch(controller.signal))
-        .catch((error: unknown) => {
-          if (!controller.signal.aborted) log.error(`watching the directory: ${messageOf(error)}`);
-        });
+      const done = begun.then(() => keepWatching(controller.signal));
       life = { controller, done };
       tick();
       await begun;
@@ -444,14 +474,6 @@ export function createLookup(parts: LookupParts): RunningLookup {
       await remember?.stop();
     },
   };
-}
-
-function deferred(): { promise: Promise<void>; resolve: () => void } {
-  let resolve: () => void = () => {};
-  const promise = new Promise<void>((done) => {
-    resolve = done;
-  });
-  return { promise, resolve };
 }
 
 /** The order of `View.residents`. */
