@@ -15,7 +15,7 @@ export interface Endpoint {
 }
 
 /** A line of the container list: which one, and everything whose change calls for a new look at it, as one text. */
-export interface Listed {
+interface Listed {
   readonly id: string;
   readonly fingerprint: string;
 }

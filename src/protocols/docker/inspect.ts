@@ -23,7 +23,7 @@ export interface Attachment {
 }
 
 /** What Docker's own HEALTHCHECK says. */
-export interface Health {
+interface Health {
   /** "none" where the container has no HEALTHCHECK. */
   readonly status: "none" | "starting" | "healthy" | "unhealthy";
   /** What the last probe printed. */

@@ -55,7 +55,7 @@ export function serviceMetadata(
 }
 
 /** Splits a list of tags at commas that no backslash precedes; `\,` is a comma, empty items vanish, blanks stay. In written order. */
-export function splitTags(text: string): string[] {
+function splitTags(text: string): string[] {
   return text
     .split(/(?<!\\),/)
     .map((tag) => tag.replaceAll("\\,", ","))

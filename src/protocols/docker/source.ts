@@ -180,14 +180,19 @@ class Watch {
     try {
       const engine = createEngine(endpoint, http, clock, session.signal);
       const events = await engine.events();
-      const translation = await this.#options.translation();
-      if (JSON.stringify(translation) !== JSON.stringify(this.#translation)) this.#translations.clear();
-      this.#translation = translation;
       const changed = (): void => {
         this.#describe(endpoint, engine.name());
         this.#bell.ring();
       };
       const scan = startScan(engine, this.#known, this.#machine, session.signal, changed);
+      // A resolver that takes its time holds up neither events nor, once there was a list, the next one.
+      const resolving = (async (): Promise<void> => {
+        const translation = await this.#options.translation();
+        if (session.signal.aborted) return;
+        if (JSON.stringify(translation) !== JSON.stringify(this.#translation)) this.#translations.clear();
+        this.#translation = translation;
+        changed();
+      })();
       const reading = (async (): Promise<never> => {
         for await (const happening of events) this.#on(happening, scan);
         throw new Error("the event stream ended");
@@ -201,7 +206,7 @@ class Watch {
         }
       })();
       try {
-        return await Promise.race([reading, scanning]);
+        return await Promise.race([reading, scanning, resolving.then(() => reading)]);
       } finally {
         session.abort();
         await Promise.allSettled([reading, scanning]);
