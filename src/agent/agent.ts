@@ -12,15 +12,7 @@ import type { Self } from "../contracts/ground.ts";
 import type { Probe } from "../contracts/probe.ts";
 import type { Settings } from "../contracts/settings.ts";
 import type { SourceList } from "../contracts/source.ts";
-import {
-  type Check,
-  type CheckSpec,
-  NODE_ALIVE_CHECK,
-  NODE_MAINTENANCE_CHECK,
-  type Outcome,
-  SERVICE_MAINTENANCE_CHECK,
-  type Status,
-} from "../model/check.ts";
+import { type Check, type CheckSpec, NODE_ALIVE_CHECK, type Outcome, type Status } from "../model/check.ts";
 import type { Instance, Origin, Registration, ServiceFacts } from "../model/instance.ts";
 import type { Labels, Node } from "../model/node.ts";
 import type { Authority, Reason } from "../model/reason.ts";
@@ -30,9 +22,21 @@ import { head } from "./checks/output.ts";
 import { expiredOutput } from "./checks/ttl.ts";
 import { Deadlines } from "./deadlines.ts";
 import { HostList, type KeptCheck, type KeptService } from "./host-list.ts";
-import { checkFault, normalize, ownLabels, reconcile, registrationFault, same, whoIs } from "./reconcile.ts";
+import { Notes } from "./notes.ts";
+import { askFaultOf, checkConflictOf, conflictOf, type Held, mayTake, OWN } from "./owners.ts";
+import { normalize, ownLabels, reconcile, registrationFault, same, whoIs } from "./reconcile.ts";
+import {
+  CheckRecord,
+  checkOf,
+  instanceOf,
+  isMaintenance,
+  isRefusal,
+  maintenanceSpec,
+  ServiceRecord,
+  unaskable,
+} from "./records.ts";
 import { Scheduler } from "./schedule.ts";
-import { ResultCounter } from "./thresholds.ts";
+import { Version } from "./version.ts";
 
 export interface AgentOptions {
   readonly directory: Directory;
@@ -77,70 +81,11 @@ export interface RunningAgent extends Agent {
   leave(): Promise<void>;
 }
 
-/** Who wins an id: the higher rank takes over from the lower one, equals do not take from each other. */
-function rankOf(from: string): number {
-  if (from === "api") return 3;
-  if (from === OWN) return 0;
-  return from === "file" || from.startsWith("file:") ? 1 : 2;
-}
-
-/** Owner of what the agent itself sets up (maintenance). */
-const OWN = "agent";
-const HISTORY_PER_CHECK = 16;
-const HISTORY_OUTPUT_CHARACTERS = 512;
-const HISTORY_PER_SERVICE = 64;
-const HISTORY_SERVICES = 2048;
 /** Consul's shortest time from critical to deregistered. */
 const MIN_DEREGISTER_AFTER_MS = 60_000;
 /** How long a start waits for a shared store's first picture. */
 const READY_WAIT_MS = 3000;
 const OUTPUT_MAX_BYTES = 4096;
-/** Kinds that run commands, and so need to be allowed. */
-const SCRIPT_KINDS: ReadonlySet<string> = new Set(["script", "docker"]);
-/** Consul's type words where they differ from the kinds. */
-const TYPE_OF: Readonly<Record<string, string>> = { none: "", "os-service": "os_service" };
-
-class ServiceRecord implements HeldService {
-  readonly from: string;
-  readonly registration: Registration;
-  readonly instance: Instance;
-  readonly checks: readonly CheckSpec[];
-  constructor(from: string, registration: Registration, instance: Instance, checks: readonly CheckSpec[]) {
-    this.from = from;
-    this.registration = registration;
-    this.instance = instance;
-    this.checks = checks;
-  }
-}
-
-interface Result {
-  readonly atMs: number;
-  readonly status: Status;
-  readonly output: string;
-}
-
-class CheckRecord implements HeldCheck {
-  readonly from: string;
-  readonly check: Check;
-  readonly spec: CheckSpec;
-  /** Shared by all records of one check; newest first. */
-  readonly results: Result[];
-  readonly counter: ResultCounter;
-  constructor(from: string, check: Check, spec: CheckSpec, before?: CheckRecord) {
-    this.from = from;
-    this.check = check;
-    this.spec = spec;
-    this.results = before?.results ?? [];
-    this.counter = before !== undefined && before.spec === spec ? before.counter : new ResultCounter(spec.thresholds);
-  }
-  get serviceId(): string {
-    return this.check.serviceId;
-  }
-  get history(): readonly Result[] {
-    return [...this.results];
-  }
-}
-
 interface SourceState {
   /** What was taken over from the last list. */
   last: Map<string, Registration>;
@@ -181,7 +126,7 @@ class ListAgent implements RunningAgent {
   readonly #draining = new Set<string>();
   readonly #sources = new Map<string, SourceState>();
   readonly #ownComplaints = new Map<string, { readonly from: string; readonly about: string; readonly text: string }>();
-  readonly #history = new Map<string, { readonly atMs: number; readonly id: string; readonly text: string }[]>();
+  readonly #notes = new Notes();
   readonly #ttls: Deadlines;
   readonly #reaps: Deadlines;
   /** Checks whose output changed alone, until it is time to carry it. */
@@ -190,10 +135,9 @@ class ListAgent implements RunningAgent {
   readonly #selfInstance: Instance | undefined;
   readonly #alive: Check;
   readonly #stopping = new AbortController();
-  #version: Index = 1;
+  readonly #version = new Version();
   /** Steps that are not yet durable. */
   readonly #underWay = new Set<Step>();
-  #waiters: { readonly after: Index; resolve(version: Index): void }[] = [];
   #starting: Promise<void> | undefined;
   #stopped: Promise<void> | undefined;
 
@@ -348,7 +292,7 @@ class ListAgent implements RunningAgent {
     await this.#list.settled().catch((error: unknown) => {
       this.#log.error("the last changes of this host's list could not be kept", { error: messageOf(error) });
     });
-    for (const waiter of this.#waiters.splice(0)) waiter.resolve(-1);
+    this.#version.end(this.#stopError());
   }
 
   async leave(): Promise<void> {
@@ -393,7 +337,7 @@ class ListAgent implements RunningAgent {
       const authority = services.get(kept.serviceId)?.authority ?? "first-hand";
       const record = new CheckRecord(
         kept.from,
-        this.#checkOf(kept.spec, kept.serviceId, kept.from, authority, kept.status, kept.output),
+        checkOf(this.node.name, kept.from, authority, kept.spec, kept.serviceId, kept),
         kept.spec,
       );
       this.#checks.set(id, record);
@@ -401,7 +345,7 @@ class ListAgent implements RunningAgent {
       this.#schedule(record);
     }
     for (const [id, record] of this.#services) this.#services.set(id, this.#withChecks(record));
-    if (services.size + checks.size > 0) this.#bump();
+    if (services.size + checks.size > 0) this.#version.grow();
   }
 
   // ---- registering ----
@@ -412,12 +356,8 @@ class ListAgent implements RunningAgent {
     if (fault !== undefined) throw new InputError("", fault);
     const registration = normalize(r);
     for (const spec of registration.checks) this.#mustBeAskable(from, spec);
-    const conflict = this.#conflict(from, registration);
+    const conflict = conflictOf(this.#held(), from, registration);
     if (conflict !== undefined) throw new TrilithError("conflict", conflict);
-    for (const spec of registration.checks) {
-      const taken = this.#checkConflict(from, spec.id, registration.id);
-      if (taken !== undefined) throw new TrilithError("conflict", taken);
-    }
     const step = newStep();
     this.#putService(step, from, "first-hand", registration, options.replaceChecks === true);
     await this.#commit(step, `registering service "${registration.id}"`);
@@ -431,7 +371,7 @@ class ListAgent implements RunningAgent {
         "not-found",
         `Unknown service ID ${JSON.stringify(id)}. Ensure that the service ID is passed, not the service name.`,
       );
-    if (held.from !== from && rankOf(from) <= rankOf(held.from))
+    if (!mayTake(from, held.from))
       throw new TrilithError(
         "conflict",
         `service "${id}" is held by ${held.from} (${whoIs(held.registration)}) and cannot be deregistered by ${from}`,
@@ -498,9 +438,7 @@ class ListAgent implements RunningAgent {
       freed.push(id);
     }
     for (const wanted of difference.put) {
-      const conflict =
-        this.#conflict(from, wanted) ??
-        wanted.checks.map((spec) => this.#checkConflict(from, spec.id, wanted.id)).find((text) => text !== undefined);
+      const conflict = conflictOf(this.#held(), from, wanted);
       if (conflict !== undefined) {
         complaints.push({ about: wanted.id, text: conflict });
         last.delete(wanted.id);
@@ -547,17 +485,17 @@ class ListAgent implements RunningAgent {
     if (serviceId !== "" && service === undefined)
       throw new TrilithError("not-found", `ServiceID ${JSON.stringify(serviceId)} does not exist`);
     this.#mustBeAskable(from, spec);
-    const conflict = this.#checkConflict(from, id, serviceId);
+    const conflict = checkConflictOf(this.#held(), from, id, serviceId);
     if (conflict !== undefined) throw new TrilithError("conflict", conflict);
     const step = newStep();
-    this.#putCheck(step, from, service?.instance.origin.authority ?? "first-hand", spec, serviceId);
+    this.#putCheck(step, from, service?.authority ?? "first-hand", spec, serviceId);
     await this.#commit(step, `registering check "${id}"`);
   }
 
   async deregisterCheck(from: string, id: string): Promise<void> {
     this.#mustRun();
     const held = this.#mustHold(id);
-    if (held.from !== from && rankOf(from) <= rankOf(held.from))
+    if (!mayTake(from, held.from))
       throw new TrilithError("conflict", `check "${id}" is held by ${held.from} and cannot be deregistered by ${from}`);
     const step = newStep();
     this.#setCheck(step, id, undefined);
@@ -584,31 +522,17 @@ class ListAgent implements RunningAgent {
         "not-found",
         `Unknown service ID ${JSON.stringify(serviceId)}. Ensure that the service ID is passed, not the service name.`,
       );
-    const id = serviceId === "" ? NODE_MAINTENANCE_CHECK : SERVICE_MAINTENANCE_CHECK + serviceId;
-    const what = serviceId === "" ? "node" : "service";
+    const spec = maintenanceSpec(serviceId, reason);
+    if (on === this.#checks.has(spec.id)) return;
     const step = newStep();
-    if (on === this.#checks.has(id)) return;
-    if (on) {
-      const notes =
-        reason === ""
-          ? `Maintenance mode is enabled for this ${what}, but no reason was provided. This is a default message.`
-          : reason;
-      const spec: CheckSpec = {
-        id,
-        name: serviceId === "" ? "Node Maintenance Mode" : "Service Maintenance Mode",
-        notes,
-        kind: "none",
-        detail: null,
-        intervalMs: 0,
-        timeoutMs: 0,
-        initial: "critical",
-      };
-      this.#putCheck(step, OWN, service?.instance.origin.authority ?? "first-hand", spec, serviceId);
-      if (service !== undefined) this.#note(service.instance.name, serviceId, `is in maintenance: ${notes}`);
-    } else {
-      this.#setCheck(step, id, undefined);
-      if (service !== undefined) this.#note(service.instance.name, serviceId, "is no longer in maintenance");
-    }
+    if (on) this.#putCheck(step, OWN, service?.authority ?? "first-hand", spec, serviceId);
+    else this.#setCheck(step, spec.id, undefined);
+    if (service !== undefined)
+      this.#note(
+        service.instance.name,
+        serviceId,
+        on ? `is in maintenance: ${spec.notes}` : "is no longer in maintenance",
+      );
     await this.#commit(step, `setting the maintenance of ${serviceId === "" ? "the node" : `service "${serviceId}"`}`);
   }
 
@@ -624,13 +548,12 @@ class ListAgent implements RunningAgent {
     if (draining) this.#draining.add(serviceId);
     else this.#draining.delete(serviceId);
     this.#note(held.instance.name, serviceId, draining ? `is draining: ${why.text}` : `is routable again: ${why.text}`);
-    const { source, authority } = held.instance.origin;
     // Whether something drains is known by who sees it, afresh after each start: it is not kept.
     this.#services.set(
       serviceId,
-      this.#withChecks(this.#serviceRecord(source, authority, held.registration, held.instance.tags)),
+      this.#withChecks(this.#serviceRecord(held.from, held.authority, held.registration, held.instance.tags)),
     );
-    this.#bump();
+    this.#version.grow();
     const carried = this.#carrier.touch([{ table: "service", id: serviceId }]);
     await carried.catch((error: unknown) => {
       throw wrap(error, `draining service "${serviceId}"`);
@@ -648,29 +571,11 @@ class ListAgent implements RunningAgent {
   }
 
   version(): Index {
-    return this.#version;
+    return this.#version.now;
   }
 
   changed(after: Index, signal: AbortSignal): Promise<Index> {
-    if (signal.aborted) return Promise.reject(signal.reason);
-    if (this.#stopping.signal.aborted) return Promise.reject(this.#stopError());
-    if (this.#version > after) return Promise.resolve(this.#version);
-    return new Promise((resolve, reject) => {
-      const onAbort = (): void => {
-        this.#waiters = this.#waiters.filter((other) => other !== waiter);
-        reject(signal.reason);
-      };
-      const waiter = {
-        after,
-        resolve: (version: Index): void => {
-          signal.removeEventListener("abort", onAbort);
-          if (version < 0) reject(this.#stopError());
-          else resolve(version);
-        },
-      };
-      signal.addEventListener("abort", onAbort, { once: true });
-      this.#waiters.push(waiter);
-    });
+    return this.#version.past(after, signal);
   }
 
   async synced(signal?: AbortSignal): Promise<void> {
@@ -680,7 +585,7 @@ class ListAgent implements RunningAgent {
   }
 
   history(service: string): readonly { readonly atMs: number; readonly id: string; readonly text: string }[] {
-    return [...(this.#history.get(service) ?? [])];
+    return this.#notes.of(service);
   }
 
   complaints(): readonly { readonly from: string; readonly about: string; readonly text: string }[] {
@@ -720,46 +625,18 @@ class ListAgent implements RunningAgent {
         });
   }
 
-  #conflict(from: string, r: Registration): string | undefined {
-    if (this.#selfInstance?.id === r.id && rankOf(from) > 0)
-      return `the service id "${r.id}" belongs to the agent itself: ${from} (${whoIs(r)}) has to use another one`;
-    const held = this.#services.get(r.id);
-    if (held === undefined || held.from === from || rankOf(from) > rankOf(held.from)) return undefined;
-    return (
-      `the service id "${r.id}" on node ${this.node.name} is held by ${held.from} (${whoIs(held.registration)}) and also ` +
-      `wanted by ${from} (${whoIs(r)}): one of them has to use another id`
-    );
-  }
-
-  #checkConflict(from: string, id: string, serviceId: string): string | undefined {
-    if (id === NODE_ALIVE_CHECK || id === NODE_MAINTENANCE_CHECK || id.startsWith(SERVICE_MAINTENANCE_CHECK))
-      return `the check id "${id}" belongs to the agent itself: ${from} has to use another one`;
-    const held = this.#checks.get(id);
-    if (held === undefined || held.from === from || rankOf(from) > rankOf(held.from)) return undefined;
-    // What takes a service over takes its checks along.
-    if (held.serviceId === serviceId && this.#services.get(serviceId)?.from === held.from && serviceId !== "")
-      return undefined;
-    return `the check id "${id}" on node ${this.node.name} is held by ${held.from} and also wanted by ${from}: one of them has to use another id`;
+  #held(): Held {
+    return {
+      node: this.node.name,
+      selfServiceId: this.#selfInstance?.id,
+      services: this.#services,
+      checks: this.#checks,
+    };
   }
 
   #askFault(from: string, spec: CheckSpec): TrilithError | undefined {
     const { probes, settings } = this.#options;
-    const { scripts } = settings;
-    const fault = checkFault(spec, probes);
-    if (fault !== undefined) return new InputError("", fault);
-    if (!SCRIPT_KINDS.has(spec.kind)) return undefined;
-    if (rankOf(from) === 1) {
-      if (scripts.fromFiles || scripts.fromApi) return undefined;
-      return new TrilithError(
-        "not-allowed",
-        "Scripts are disabled on this agent; to enable, configure 'enable_script_checks' or 'enable_local_script_checks' to true",
-      );
-    }
-    if (scripts.fromApi) return undefined;
-    return new TrilithError(
-      "not-allowed",
-      "Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true",
-    );
+    return askFaultOf(from, spec, probes, settings.scripts);
   }
 
   #mustBeAskable(from: string, spec: CheckSpec): void {
@@ -778,50 +655,14 @@ class ListAgent implements RunningAgent {
   }
 
   #serviceRecord(from: string, authority: Authority, r: Registration, tags: readonly string[] = r.tags): ServiceRecord {
-    const { checks: _checks, foreignId, text, draining, ...facts } = r;
-    const instance: Instance = {
-      ...facts,
-      tags: r.enableTagOverride === true ? tags : r.tags,
-      ...(draining === true || this.#draining.has(r.id) ? { draining: true } : {}),
-      node: this.node.name,
-      origin: {
-        source: from,
-        authority,
-        ...(foreignId === undefined ? {} : { foreignId }),
-        ...(text === undefined ? {} : { text }),
-      },
-    };
-    return new ServiceRecord(from, r, instance, []);
+    const now = { tags, draining: this.#draining.has(r.id) };
+    return new ServiceRecord(from, r, instanceOf(this.node.name, from, authority, r, now), []);
   }
 
   #withChecks(record: ServiceRecord): ServiceRecord {
     const ids = this.#checksOf.get(record.instance.id) ?? [];
     const specs = [...ids].flatMap((id) => this.#checks.get(id)?.spec ?? []);
     return new ServiceRecord(record.from, record.registration, record.instance, specs);
-  }
-
-  #checkOf(
-    spec: CheckSpec,
-    serviceId: string,
-    from: string,
-    authority: Authority,
-    status: Status,
-    output: string,
-  ): Check {
-    return {
-      id: spec.id,
-      node: this.node.name,
-      name: spec.name,
-      status,
-      notes: spec.notes,
-      output,
-      serviceId,
-      type: isMaintenance(spec.id) ? "maintenance" : (TYPE_OF[spec.kind] ?? spec.kind),
-      ...(spec.intervalMs > 0 ? { intervalMs: spec.intervalMs } : {}),
-      ...(spec.timeoutMs > 0 ? { timeoutMs: spec.timeoutMs } : {}),
-      origin: { source: from, authority },
-      ...(spec.foreign === undefined ? {} : { foreign: spec.foreign }),
-    };
   }
 
   /** Holds a service in its new form. Nothing happens where nothing differs. */
@@ -844,15 +685,12 @@ class ListAgent implements RunningAgent {
     const named = new Set(r.checks.map((spec) => spec.id));
     for (const id of [...(this.#checksOf.get(r.id) ?? [])]) {
       const owner = this.#checks.get(id)?.from ?? "";
-      const goes =
-        owner === from ? replaceChecks : owner === held?.from || (replaceChecks && rankOf(from) > rankOf(owner));
+      // Who takes a service over does not take over how its former owner had it checked.
+      const goes = (owner !== from && owner === held?.from) || (replaceChecks && mayTake(from, owner));
       if (!named.has(id) && goes && !isMaintenance(id)) this.#setCheck(step, id, undefined);
     }
     const unchanged =
-      held !== undefined &&
-      held.from === from &&
-      held.instance.origin.authority === authority &&
-      same(held.registration, r);
+      held !== undefined && held.from === from && held.authority === authority && same(held.registration, r);
     if (!unchanged) {
       const tags = held?.registration.enableTagOverride === true ? held.instance.tags : r.tags;
       this.#setService(step, r.id, this.#serviceRecord(from, authority, r, tags));
@@ -901,14 +739,10 @@ class ListAgent implements RunningAgent {
     const state = held ?? stood;
     // What the agent itself set up stands as it says; everything else stands as it stood.
     const fixed = isMaintenance(spec.id) || isRefusal(spec);
-    const check = this.#checkOf(
-      spec,
-      serviceId,
-      from,
-      authority,
-      fixed ? "critical" : (state?.check.status ?? spec.initial ?? "critical"),
-      isRefusal(spec) ? spec.notes : (state?.check.output ?? ""),
-    );
+    const check = checkOf(this.node.name, from, authority, spec, serviceId, {
+      status: fixed ? "critical" : (state?.check.status ?? spec.initial ?? "critical"),
+      output: isRefusal(spec) ? spec.notes : (state?.check.output ?? ""),
+    });
     this.#setCheck(step, spec.id, new CheckRecord(from, check, spec, held));
   }
 
@@ -926,7 +760,7 @@ class ListAgent implements RunningAgent {
           ? undefined
           : {
               from: after.from,
-              authority: after.instance.origin.authority,
+              authority: after.authority,
               registration: after.registration,
               ...(after.registration.enableTagOverride === true ? { tags: after.instance.tags } : {}),
             },
@@ -1005,7 +839,7 @@ class ListAgent implements RunningAgent {
       if (!this.#options.shared) await this.#carrier.settled();
       return;
     }
-    this.#bump();
+    this.#version.grow();
     const carried: Promise<void>[] = [];
     const plain: Ref[] = [...step.checks.keys()].map((id) => ({ table: "check", id }));
     for (const id of step.services.keys()) {
@@ -1068,7 +902,7 @@ class ListAgent implements RunningAgent {
       const service = this.#services.get(id);
       if (service !== undefined) this.#services.set(id, this.#withChecks(service));
     }
-    this.#bump();
+    this.#version.grow();
     for (const promise of back.kept)
       promise.catch((error: unknown) => {
         this.#log.error("this host's list on disk is behind", { error: messageOf(error) });
@@ -1084,26 +918,8 @@ class ListAgent implements RunningAgent {
     this.#carrier.touch(refs).catch(() => {});
   }
 
-  #bump(): void {
-    this.#version++;
-    const version = this.#version;
-    const woken = this.#waiters.filter((waiter) => waiter.after < version);
-    if (woken.length === 0) return;
-    this.#waiters = this.#waiters.filter((waiter) => waiter.after >= version);
-    for (const waiter of woken) waiter.resolve(version);
-  }
-
   #note(service: string, id: string, text: string): void {
-    const notes = this.#history.get(service) ?? [];
-    notes.unshift({ atMs: this.#options.clock.now(), id, text });
-    notes.length = Math.min(notes.length, HISTORY_PER_SERVICE);
-    // The names touched last stand last.
-    this.#history.delete(service);
-    this.#history.set(service, notes);
-    if (this.#history.size > HISTORY_SERVICES) {
-      const [oldest] = this.#history.keys();
-      if (oldest !== undefined) this.#history.delete(oldest);
-    }
+    this.#notes.add(service, { atMs: this.#options.clock.now(), id, text });
   }
 
   // ---- how checks stand ----
@@ -1142,7 +958,7 @@ class ListAgent implements RunningAgent {
         const held = this.#checks.get(spec.id);
         if (held === undefined || held.spec !== spec) return;
         const status = held.counter.count(outcome);
-        if (status === undefined) this.#remember(held, outcome.status, outcome.output);
+        if (status === undefined) held.remember(this.#options.clock.now(), outcome.status, outcome.output);
         else this.#standAndTell(held, status, outcome.output);
       },
     });
@@ -1209,10 +1025,10 @@ class ListAgent implements RunningAgent {
     if (before !== status)
       this.#log.debug(`check "${held.check.id}" is ${status}`, {
         before,
-        output: output.slice(0, HISTORY_OUTPUT_CHARACTERS),
+        output: output.slice(0, 200),
       });
     // A status that cannot be kept or carried now is still true: nothing is undone, the carrier tries again.
-    this.#bump();
+    this.#version.grow();
     for (const promise of step.kept)
       promise.catch((error: unknown) => {
         this.#log.error(`the status of check "${held.check.id}" could not be kept`, { error: messageOf(error) });
@@ -1222,21 +1038,9 @@ class ListAgent implements RunningAgent {
 
   #stand(step: Step, held: CheckRecord, status: Status, output: string): void {
     const { check, spec, from } = held;
-    this.#remember(held, status, output);
+    held.remember(this.#options.clock.now(), status, output);
     if (check.status === status && check.output === output) return;
     this.#setCheck(step, spec.id, new CheckRecord(from, { ...check, status, output }, spec, held));
-  }
-
-  #remember({ results }: CheckRecord, status: Status, output: string): void {
-    const short = output.length > HISTORY_OUTPUT_CHARACTERS ? `${output.slice(0, HISTORY_OUTPUT_CHARACTERS)}…` : output;
-    const newest = results[0];
-    results.unshift({
-      atMs: this.#options.clock.now(),
-      status,
-      // The same words are kept once.
-      output: newest?.output === short ? newest.output : short,
-    });
-    results.length = Math.min(results.length, HISTORY_PER_CHECK);
   }
 
   // ---- what should be in the directory ----
@@ -1270,10 +1074,10 @@ class ListAgent implements RunningAgent {
     if (same(now.tags, held.instance.tags)) return held.instance;
     // Others may set its tags in the catalog, and what they set wins here, too.
     const step = newStep();
-    const taken = this.#serviceRecord(held.from, held.instance.origin.authority, held.registration, [...now.tags]);
+    const taken = this.#serviceRecord(held.from, held.authority, held.registration, [...now.tags]);
     this.#setService(step, id, taken);
     this.#services.set(id, this.#withChecks(taken));
-    this.#bump();
+    this.#version.grow();
     for (const promise of step.kept)
       promise.catch((error: unknown) => {
         this.#log.error(`the tags of service "${id}" could not be kept`, { error: messageOf(error) });
@@ -1356,22 +1160,6 @@ class ListAgent implements RunningAgent {
 
 function newStep(): Step {
   return { services: new Map(), checks: new Map(), kept: [], whys: new Map() };
-}
-
-function isMaintenance(checkId: string): boolean {
-  return checkId === NODE_MAINTENANCE_CHECK || checkId.startsWith(SERVICE_MAINTENANCE_CHECK);
-}
-
-const REFUSED = "refused check";
-
-/** In place of a check that cannot be asked: the service is held, visible and never healthy by mistake. */
-function unaskable(spec: CheckSpec, text: string): CheckSpec {
-  const { ttlMs: _ttl, ...rest } = spec;
-  return { ...rest, kind: "none", detail: REFUSED, initial: "critical", notes: text };
-}
-
-function isRefusal(spec: CheckSpec): boolean {
-  return spec.detail === REFUSED;
 }
 
 function placeOf(entry: Entry<"check">): { createIndex: Index; modifyIndex: Index } {
