@@ -107,6 +107,8 @@ export interface EtcdCluster {
   leader(): Promise<number>;
   /** Waits until all three members answer and agree. */
   healthy(): Promise<void>;
+  /** Undoes every fault, and waits until all is well. */
+  mend(): Promise<void>;
   remove(): Promise<void>;
 }
 
@@ -184,6 +186,14 @@ export async function startEtcdCluster(third: number): Promise<EtcdCluster> {
         await etcdctl(endpoints.join(","), "endpoint", "health");
         return true;
       });
+    },
+    async mend() {
+      for (const n of numbers) {
+        await cluster.start(n);
+        cluster.resume(n);
+        await cluster.heal(n);
+      }
+      await cluster.healthy();
     },
     async remove() {
       for (const [n, program] of programs) {
