@@ -262,7 +262,9 @@ class Joined implements Trilith {
       control: { reload: () => this.reload(), stop: (leave = false) => this.#end(leave) },
     };
     for (const protocol of protocols) {
-      const part = await protocol.install(this.#rawConfig(protocol.name), ground);
+      const raw = this.#rawConfig(protocol.name);
+      if (raw === false) continue;
+      const part = await protocol.install(raw, ground);
       if (part === undefined) continue;
       this.#parts.push(part);
       for (const probe of part.probes ?? []) this.#probes.set(probe.kind, probe);
