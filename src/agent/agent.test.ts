@@ -542,6 +542,38 @@ describe("adopting whole lists", () => {
     await agent.synced();
   });
 
+  test("what is refused in a new form stays in its old one, and goes when it is no longer listed", async () => {
+    const { agent, directory } = await host();
+    const realWrite = directory.write.bind(directory);
+    directory.write = async (...args) => {
+      if (args[0].some((change) => change.op === "put" && change.table === "service" && change.value.port === 99))
+        throw new TrilithError("too-large", "2 MB are too much");
+      return await realWrite(...args);
+    };
+    const whole = (...ports: number[]) => ({
+      list: ports.map((port, i) => service(`s${i}`, { port, checks: [ttl()] })),
+      authority: "first-hand" as const,
+    });
+    await agent.adopt("docker", whole(80, 81));
+    await agent.adopt("docker", whole(80, 99));
+    expect(entryOf(directory, "s1")?.port).toBe(81);
+    expect(agent.complaints()).toMatchObject([{ about: "s1" }]);
+    await agent.adopt("docker", whole(80));
+    expect(entryOf(directory, "s1")).toBeUndefined();
+    expect(agent.complaints()).toEqual([]);
+  });
+
+  test("a take-over that fails gives it back to its source", async () => {
+    const { agent, durable } = await host();
+    await agent.adopt("docker", { list: [service("web")], authority: "first-hand" });
+    durable.failure = new TrilithError("disk-full", "no space left");
+    await expect(agent.register("api", service("web", { port: 81 }))).rejects.toMatchObject({ code: "disk-full" });
+    durable.failure = undefined;
+    expect(agent.services().get("web")?.instance).toMatchObject({ port: 80, origin: { source: "docker" } });
+    await agent.adopt("docker", { list: [], authority: "first-hand" });
+    expect(agent.services().size).toBe(0);
+  });
+
   test("a renamed thing keeps how its checks stood", async () => {
     const { agent, directory } = await host();
     const list = (id: string) => ({
@@ -653,6 +685,28 @@ describe("restarting", () => {
     await next.adopt("docker", { list: [service("b")], authority: "first-hand" });
     expect([...next.services().keys()]).toEqual(["b"]);
     expect(entryOf(directory, "a")).toBeUndefined();
+  });
+
+  test("scripts that were allowed before the restart and are no longer do not run", async () => {
+    const { agent, again, told, clock, directory } = await host({ scripts: { fromApi: true, fromFiles: true } });
+    await agent.register("api", service("s", { checks: [asked("script")] }));
+    await clock.advance(10_000);
+    expect(checkOf(directory, "service:s")?.status).toBe("passing");
+    await agent.stop();
+    const { asked: count } = told;
+    const next = await again({ settings: defaultSettings });
+    await clock.advance(60_000);
+    expect(told.asked).toBe(count);
+    expect(checkOf(directory, "service:s")).toMatchObject({
+      status: "critical",
+      output: expect.stringContaining("Scripts are disabled"),
+    });
+    expect(next.complaints()).toMatchObject([{ from: "api", about: "service:s" }]);
+    await next.stop();
+    const third = await again();
+    await clock.advance(10_000);
+    expect(third.checks().get("service:s")?.check.status).toBe("passing");
+    expect(third.complaints()).toEqual([]);
   });
 
   test("a damaged record is told and costs nothing else", async () => {

@@ -335,10 +335,16 @@ class ListAgent implements RunningAgent {
         continue;
       }
       const authority = services.get(kept.serviceId)?.authority ?? "first-hand";
+      // What was allowed when it was registered need not be allowed now. What is kept stays as it is: it may be allowed again.
+      const fault = isMaintenance(id) || isRefusal(kept.spec) ? undefined : this.#askFault(kept.from, kept.spec);
+      const spec = fault === undefined ? kept.spec : unaskable(kept.spec, fault.message);
+      if (fault !== undefined)
+        this.#ownComplaints.set(`check\0${id}`, { from: kept.from, about: id, text: fault.message });
+      const stands = fault === undefined ? kept : ({ status: "critical", output: fault.message } as const);
       const record = new CheckRecord(
         kept.from,
-        checkOf(this.node.name, kept.from, authority, kept.spec, kept.serviceId, kept),
-        kept.spec,
+        checkOf(this.node.name, kept.from, authority, spec, kept.serviceId, stands),
+        spec,
       );
       this.#checks.set(id, record);
       this.#index(id, kept.serviceId);
@@ -462,10 +468,17 @@ class ListAgent implements RunningAgent {
       this.#putService(step, from, whole.authority, { ...wanted, checks }, true, stood.get(wanted.id));
     }
     try {
+      const refused: string[] = [];
       await this.#commit(step, `adopting the list of ${from}`, (id, text) => {
         complaints.push({ about: id, text });
-        last.delete(id);
+        refused.push(id);
       });
+      for (const id of refused) {
+        // What was refused is as it was before: in its old form, or not there.
+        const old = this.#services.get(id);
+        if (old?.from === from) last.set(id, old.registration);
+        else last.delete(id);
+      }
     } finally {
       // Also after a failure: what was said about the list stays true.
       source.complaints = complaints;
@@ -753,6 +766,7 @@ class ListAgent implements RunningAgent {
     else known.after = after;
     if (after === undefined) this.#services.delete(id);
     else this.#services.set(id, after);
+    this.#ownComplaints.delete(`service\0${id}`);
     step.kept.push(
       this.#list.service(
         id,
@@ -773,6 +787,7 @@ class ListAgent implements RunningAgent {
     const known = step.checks.get(id);
     if (known === undefined) step.checks.set(id, { before, after });
     else known.after = after;
+    if (before?.spec !== after?.spec) this.#ownComplaints.delete(`check\0${id}`);
     if (after === undefined) {
       this.#checks.delete(id);
       this.#unindex(id, before?.serviceId ?? "");
@@ -889,6 +904,12 @@ class ListAgent implements RunningAgent {
       if (this.#services.get(id)?.registration !== after?.registration) continue;
       this.#setService(back, id, before);
       if (before === undefined) this.#draining.delete(id);
+      else if (before.from !== "api") {
+        // Its source has it again.
+        const source = this.#source(before.from);
+        source.last.set(id, before.registration);
+        source.blocked.delete(id);
+      }
     }
     for (const [id, { before, after }] of step.checks) {
       if (!concerned((after ?? before)?.serviceId ?? "")) continue;
