@@ -39,6 +39,9 @@ const SIGNALS: readonly NodeJS.Signals[] = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQ
 /** Ports are looked for so often at first, and at the slowest once nothing changes. */
 const LOOK_FIRST_MS = 20;
 const LOOK_SLOWEST_MS = 1000;
+/** Looking takes at most one part in so many of the time. */
+const LOOK_SHARE = 50;
+const LOOK_RAREST_MS = 5000;
 /** For so long ports are expected any moment. */
 const LOOK_FAST_FOR_MS = 2000;
 /** The whole state is repeated so often, also when nothing changed. */
@@ -199,7 +202,8 @@ class Wrapped {
     let statedAt = Number.NEGATIVE_INFINITY;
     let told = false;
     while (!signal.aborted) {
-      const found = canLook ? await finder.look() : [];
+      const lookedAt = clock.monotonic();
+      const found = canLook ? await finder.look(lookMs < LOOK_SLOWEST_MS) : [];
       if (signal.aborted) break;
       const ports = this.names.give(this.select(found, canLook));
       const text = JSON.stringify(ports);
@@ -221,7 +225,12 @@ class Wrapped {
         );
       }
       await clock.sleep(lookMs, signal).catch(() => {});
-      if (now - started > LOOK_FAST_FOR_MS) lookMs = Math.min(lookMs * 1.5, LOOK_SLOWEST_MS);
+      if (now - started < LOOK_FAST_FOR_MS) continue;
+      // Programs with very many open files are looked at less often, so that looking stays cheap.
+      lookMs = Math.max(
+        Math.min(lookMs * 1.5, LOOK_SLOWEST_MS),
+        Math.min((now - lookedAt) * LOOK_SHARE, LOOK_RAREST_MS),
+      );
     }
     await Promise.all(scripts);
   }

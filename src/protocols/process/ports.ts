@@ -96,6 +96,9 @@ export async function liveStat(
   };
 }
 
+/** So many looks in a row may rely on the family holding the same sockets. */
+const SKIPS = 4;
+
 type ProcDoor = Pick<Processes, "proc" | "procList" | "procLink">;
 
 /** Looks at one process and its descendants, again and again; remembers descendants that lost their parent. */
@@ -106,6 +109,9 @@ export class PortFinder {
   private family = new Map<number, number>();
   private ephemeral: readonly [low: number, high: number] | undefined;
   private unseen = false;
+  private held = "";
+  private skipped = 0;
+  private last: ListeningPort[] = [];
 
   constructor(processes: ProcDoor, root: number) {
     this.processes = processes;
@@ -117,12 +123,33 @@ export class PortFinder {
     return this.unseen;
   }
 
-  /** The ports at this moment. Empty where the process is gone. */
-  async look(): Promise<ListeningPort[]> {
+  /**
+   * The ports at this moment. Empty where the process is gone. Without `thorough` the kernel's socket tables, which are dear to read, are
+   * left alone for a few times while the family holds the same sockets.
+   */
+  async look(thorough = true): Promise<ListeningPort[]> {
     const pids = await this.members();
     this.unseen = false;
+    const sockets = new Map<number, string[]>();
+    for (const pid of pids) {
+      const files = await this.processes.procList(`${pid}/fd`);
+      if (files.length === 0) this.unseen = true;
+      const links = await Promise.all(files.map((file) => this.processes.procLink(`${pid}/fd/${file}`)));
+      sockets.set(
+        pid,
+        links.flatMap((link) => (link?.startsWith("socket:[") ? [link.slice(8, -1)] : [])),
+      );
+    }
+    const held = JSON.stringify([...sockets]);
+    if (!thorough && held === this.held && this.skipped < SKIPS) {
+      this.skipped++;
+      return this.last;
+    }
+    this.held = held;
+    this.skipped = 0;
     const namespaces = new Map<string, number[]>();
     for (const pid of pids) {
+      if ((sockets.get(pid) as string[]).length === 0) continue;
       const namespace = (await this.processes.procLink(`${pid}/ns/net`)) ?? "";
       const members = namespaces.get(namespace);
       if (members === undefined) namespaces.set(namespace, [pid]);
@@ -130,7 +157,6 @@ export class PortFinder {
     }
     const found: ListeningPort[] = [];
     for (const members of namespaces.values()) {
-      const [first] = members as [number];
       const listening = new Map<string, Socket>();
       for (const [file, protocol] of [
         ["tcp", "tcp"],
@@ -138,28 +164,23 @@ export class PortFinder {
         ["udp", "udp"],
         ["udp6", "udp"],
       ] as const) {
-        const table = await this.processes.proc(`${first}/net/${file}`);
+        const table = await this.processes.proc(`${members[0]}/net/${file}`);
         if (table !== undefined)
           for (const socket of listeningSockets(table, protocol)) listening.set(socket.inode, socket);
       }
-      if (listening.size === 0) continue;
-      for (const pid of members) {
-        const files = await this.processes.procList(`${pid}/fd`);
-        if (files.length === 0) this.unseen = true;
-        const links = await Promise.all(files.map((file) => this.processes.procLink(`${pid}/fd/${file}`)));
-        for (const link of links) {
-          const inode = link?.startsWith("socket:[") ? link.slice(8, -1) : undefined;
-          const socket = inode === undefined ? undefined : listening.get(inode);
+      for (const pid of members)
+        for (const inode of sockets.get(pid) as string[]) {
+          const socket = listening.get(inode);
           if (socket !== undefined) found.push(socket);
         }
-      }
     }
     const tcp = new Set(found.filter(({ protocol }) => protocol === "tcp").map(({ port }) => port));
     const range = await this.ephemeralRange();
     // A client's UDP socket on a port that the system picked looks like a server's; servers choose theirs, or share TCP's.
-    return mergePorts(
+    this.last = mergePorts(
       found.filter(({ protocol, port }) => protocol === "tcp" || tcp.has(port) || port < range[0] || port > range[1]),
     );
+    return this.last;
   }
 
   private async ephemeralRange(): Promise<readonly [number, number]> {
