@@ -158,7 +158,7 @@ export function askerOf(text: string | undefined, here: Here): Asker | undefined
 }
 
 /** True where the instance lives on this very host, also under another agent's name. */
-export function livesHere(resident: Resident, here: Here): boolean {
+function livesHere(resident: Resident, here: Here): boolean {
   if (resident.node.name.toLowerCase() === here.node.toLowerCase()) return true;
   const ip = parseIp(resident.node.address);
   return ip !== undefined && here.isOwn(ip);

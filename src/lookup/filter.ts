@@ -87,7 +87,7 @@ export function createPicture(residents: readonly Resident[], selfNode: string, 
 }
 
 /** One resident's facts. */
-export function factsOf(resident: Resident): Facts {
+function factsOf(resident: Resident): Facts {
   const { instance, checks } = resident;
   const maintenance = checks.find(isMaintenance);
   return {
@@ -112,7 +112,7 @@ export function isMeant(facts: Facts): boolean {
 }
 
 /** True where callers may be sent to it. */
-export function isRoutable(facts: Facts): boolean {
+function isRoutable(facts: Facts): boolean {
   return facts.status !== "critical" && isMeant(facts);
 }
 
@@ -153,7 +153,7 @@ export function lackingLabel(query: Query, resident: Resident): string | undefin
 }
 
 /** How often the endpoint is to be chosen: the registration's weight for its health; without health none. */
-export function weightOf(facts: Facts, panic = false): number {
+function weightOf(facts: Facts, panic = false): number {
   const weights = facts.resident.instance.weights;
   if (facts.status === "warning") return weights?.warning ?? 1;
   return facts.status === "passing" || panic ? (weights?.passing ?? 1) : 0;

@@ -235,6 +235,22 @@ describe("what is gone for certain goes at once", () => {
   });
 });
 
+it("a registration that goes on under another name is no loss, and an old grave says nothing about a later one", async () => {
+  const w = await started();
+  await w.list("db", SIX);
+  ask(w);
+  await w.list("database", SIX);
+  expect(ask(w).endpoints).toEqual([]);
+  expect(ids(ask(w, "database").endpoints)).toEqual(SIX);
+  // Said goodbye, came back, and then the store lost them without a word.
+  await w.directory.write(SIX.map((id) => goneChange("home", id, { code: "goodbye", text: "bye", confirmed: true })));
+  expect(ask(w, "database").endpoints).toEqual([]);
+  await w.list("database", SIX);
+  ask(w, "database");
+  w.directory.lose((table) => table === "node");
+  expect(heldIds(ask(w, "database").endpoints)).toEqual(SIX);
+});
+
 describe("hearsay about hosts", () => {
   async function threeHosts(): Promise<World> {
     const w = await started({ shared: true });

@@ -11,7 +11,7 @@ import type { Index } from "../model/record.ts";
 import type { Facts, ListCache, Picture } from "./filter.ts";
 
 /** The output of a node's liveness check while its agent is not heard of (Consul's words). */
-export const NODE_LOST_OUTPUT = "Agent not live or unreachable";
+const NODE_LOST_OUTPUT = "Agent not live or unreachable";
 
 /** A hold on a service; a new object whenever its members change. */
 export interface Hold {
@@ -27,10 +27,7 @@ export interface Hold {
   readonly lists: ListCache;
 }
 
-export type GuardSettings = Pick<
-  Settings["guard"],
-  "dropShare" | "minInstances" | "windowMs" | "holdMs" | "panicPercent"
->;
+type GuardSettings = Pick<Settings["guard"], "dropShare" | "minInstances" | "windowMs" | "holdMs" | "panicPercent">;
 
 export interface Guard {
   /** Takes notice of the service's present picture and tells what is held. Cheap while nothing changed. */

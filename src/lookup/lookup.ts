@@ -397,6 +397,8 @@ export function createLookup(parts: LookupParts): RunningLookup {
   const tick = (): void => {
     ticker = clock.after(SOURCES_TICK_MS, () => {
       readSources();
+      // This host's own addresses may have changed.
+      askers.clear();
       if (ready && directory.view().fresh) remember?.stillTrue(clock.now());
       tick();
     });

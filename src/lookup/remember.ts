@@ -25,7 +25,7 @@ const OUTPUT_CHARACTERS = 256;
 /** A turn of the event loop encodes no more than this. */
 const SERVICES_PER_WRITE = 200;
 
-export interface Remembered {
+interface Remembered {
   readonly residents: readonly Resident[];
   /** Milliseconds since the epoch at which this was known to be true. */
   readonly asOfMs: number;
@@ -37,7 +37,7 @@ export interface RememberLimits {
   readonly instancesPerService: number;
 }
 
-export const REMEMBER_LIMITS: RememberLimits = { services: 20_000, instancesPerService: 5_000 };
+const REMEMBER_LIMITS: RememberLimits = { services: 20_000, instancesPerService: 5_000 };
 
 /**
  * Memory over restarts. Writes are rare: only services whose endpoints differ from what is on disk, gathered for five seconds; and the

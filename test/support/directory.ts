@@ -3,6 +3,7 @@ import type { Clock } from "../../src/base/clock.ts";
 import type { Directory, Written } from "../../src/contracts/directory.ts";
 import type { Row } from "../../src/contracts/storage.ts";
 import { evaluate } from "../../src/directory/evaluate.ts";
+import { NODE_DEAD_OUTPUT } from "../../src/directory/liveness.ts";
 import { FrozenView, Tables } from "../../src/directory/tables.ts";
 import { Waiters } from "../../src/directory/watch.ts";
 import { NODE_ALIVE_CHECK, type Status } from "../../src/model/check.ts";
@@ -151,7 +152,7 @@ export function checkChange(
 /** A node's liveness check, as Consul words it. */
 export function aliveChange(node: string, alive: boolean): Change {
   return checkChange(node, NODE_ALIVE_CHECK, alive ? "passing" : "critical", {
-    output: alive ? "Agent alive and reachable" : "Agent not live or unreachable",
+    output: alive ? "Agent alive and reachable" : NODE_DEAD_OUTPUT,
   });
 }
 

@@ -50,7 +50,7 @@ export interface World {
   list(service: string, ids: readonly string[], options?: ListOptions): Promise<void>;
 }
 
-export interface ListOptions {
+interface ListOptions {
   readonly authority?: "first-hand" | "second-hand";
   readonly node?: string;
   readonly why?: Omit<Reason, "atMs">;

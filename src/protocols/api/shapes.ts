@@ -59,7 +59,7 @@ export interface ListJson {
 }
 
 /** A check that counts for an instance. */
-export interface CheckJson {
+interface CheckJson {
   readonly id: string;
   readonly name: string;
   readonly about: "service" | "node";
