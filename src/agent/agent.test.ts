@@ -773,6 +773,65 @@ describe("anti-entropy", () => {
     stop.abort();
   });
 
+  test("nobody sees a service without its checks, however many there are, on a store elsewhere, too", async () => {
+    for (const shared of [false, true]) {
+      const { directory, again, agent: first } = await host();
+      await first.stop();
+      const agent = await again({ shared });
+      const bare: string[] = [];
+      let writes = 0;
+      const realWrite = directory.write.bind(directory);
+      directory.write = async (...args) => {
+        writes++;
+        const [changes] = args;
+        expect(changes.length).toBeLessThanOrEqual(100);
+        for (const change of changes)
+          if (
+            change.op === "put" &&
+            change.table === "service" &&
+            !changes.some(
+              (other) => other.op === "put" && other.table === "check" && other.value.serviceId === change.value.id,
+            )
+          )
+            bare.push(change.value.id);
+        return await realWrite(...args);
+      };
+      const list = Array.from({ length: 170 }, (_, i) => service(`s${i}`, { checks: [ttl(), ttl()] }));
+      await agent.adopt("docker", { list, authority: "first-hand" });
+      await agent.synced();
+      expect(bare).toEqual([]);
+      expect(writes).toBe(Math.ceil(170 / 33));
+      expect([...directory.view().list("check", keyOf.ofNode("alpha"))]).toHaveLength(341);
+      expect(agent.complaints()).toEqual([]);
+    }
+  });
+
+  test("what was refused is tried again in the next round", async () => {
+    const { directory, agent, clock } = await host({ antiEntropyMs: 60_000 });
+    await agent.stop();
+    const { build } = await host();
+    const shared = build({ shared: true, directory, clock });
+    await shared.start();
+    const realWrite = directory.write.bind(directory);
+    let refuse = true;
+    directory.write = async (...args) => {
+      if (refuse && args[0].some(({ key }) => key.endsWith("web"))) throw new TrilithError("invalid", "not yet");
+      return await realWrite(...args);
+    };
+    await shared.register("api", service("web"));
+    await shared.register("api", service("other"));
+    await shared.synced();
+    expect(entryOf(directory, "other")).toBeDefined();
+    expect(entryOf(directory, "web")).toBeUndefined();
+    expect(shared.complaints()).toMatchObject([
+      { from: "api", about: "web", text: expect.stringContaining("not yet") },
+    ]);
+    refuse = false;
+    await clock.advance(70_000);
+    expect(entryOf(directory, "web")).toBeDefined();
+    expect(shared.complaints()).toEqual([]);
+  });
+
   test("catalog tags win where the registration allows it, and only there", async () => {
     const { agent, directory, clock } = await host();
     await agent.register("api", service("open", { tags: ["mine"], enableTagOverride: true }));

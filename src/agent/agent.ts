@@ -195,11 +195,15 @@ class ListAgent implements RunningAgent {
         all: () => this.#all(),
         forbidden: (view) => this.#rival(view),
         refused: (ref, error) => {
-          this.#ownComplaints.set(`${ref.table}\0${ref.id}`, {
+          this.#ownComplaints.set(`refused\0${ref.table}\0${ref.id}`, {
             from: this.#ownerOf(ref),
             about: ref.id,
             text: `the directory refuses ${ref.table} "${ref.id}": ${error.message}`,
           });
+        },
+        retrying: () => {
+          for (const key of this.#ownComplaints.keys())
+            if (key.startsWith("refused\0")) this.#ownComplaints.delete(key);
         },
       },
       clock,
@@ -339,7 +343,7 @@ class ListAgent implements RunningAgent {
       const fault = isMaintenance(id) || isRefusal(kept.spec) ? undefined : this.#askFault(kept.from, kept.spec);
       const spec = fault === undefined ? kept.spec : unaskable(kept.spec, fault.message);
       if (fault !== undefined)
-        this.#ownComplaints.set(`check\0${id}`, { from: kept.from, about: id, text: fault.message });
+        this.#ownComplaints.set(`unaskable\0${id}`, { from: kept.from, about: id, text: fault.message });
       const stands = fault === undefined ? kept : ({ status: "critical", output: fault.message } as const);
       const record = new CheckRecord(
         kept.from,
@@ -766,7 +770,7 @@ class ListAgent implements RunningAgent {
     else known.after = after;
     if (after === undefined) this.#services.delete(id);
     else this.#services.set(id, after);
-    this.#ownComplaints.delete(`service\0${id}`);
+    this.#ownComplaints.delete(`refused\0service\0${id}`);
     step.kept.push(
       this.#list.service(
         id,
@@ -787,7 +791,8 @@ class ListAgent implements RunningAgent {
     const known = step.checks.get(id);
     if (known === undefined) step.checks.set(id, { before, after });
     else known.after = after;
-    if (before?.spec !== after?.spec) this.#ownComplaints.delete(`check\0${id}`);
+    if (before?.spec !== after?.spec)
+      for (const kind of ["refused\0check", "unaskable"]) this.#ownComplaints.delete(`${kind}\0${id}`);
     if (after === undefined) {
       this.#checks.delete(id);
       this.#unindex(id, before?.serviceId ?? "");

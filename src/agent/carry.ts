@@ -5,6 +5,7 @@ import type { Log } from "../base/log.ts";
 import type { Metrics } from "../base/metrics.ts";
 import { jitter, type Random } from "../base/random.ts";
 import type { Directory, View } from "../contracts/directory.ts";
+import type { Check } from "../model/check.ts";
 import type { Reason } from "../model/reason.ts";
 import { type Change, type Entry, type Index, keyOf, scope, type Tables } from "../model/record.ts";
 import { sameRecord } from "./reconcile.ts";
@@ -26,8 +27,10 @@ export interface Truth {
   all(): Iterable<Ref>;
   /** Called before every whole comparison; undefined = this host may write, else why not (another host has its name). */
   forbidden(view: View): string | undefined;
-  /** A change that the directory refuses for good (`invalid`, `too-large`); it is left out until it is touched again. */
+  /** A change that the directory refuses (`invalid`, `too-large`); it is left out until it is touched again or the next round. */
   refused(ref: Ref, error: TrilithError): void;
+  /** Everything refused is about to be tried again. */
+  retrying(): void;
 }
 
 /** A write in which some changes were refused for good; everything else of it was carried. */
@@ -232,12 +235,12 @@ export class Carrier {
       return;
     }
     const waiting = this.#waiting.splice(0);
-    const chunks = this.#takeChanges(embedded ? Number.POSITIVE_INFINITY : MAX_CHANGES);
+    const writes = this.#takeWrites(embedded ? Number.POSITIVE_INFINITY : 1);
     const failures: { readonly names: ReadonlySet<string>; readonly error: unknown }[] = [];
     const done: Promise<void> = Promise.all(
-      chunks.map(async (chunk) => {
-        const error = await this.#write(chunk);
-        if (error !== undefined) failures.push({ names: new Set(chunk.map((step) => nameOf(step.ref))), error });
+      writes.map(async (steps) => {
+        const error = await this.#write(steps);
+        if (error !== undefined) failures.push({ names: new Set(steps.map((step) => nameOf(step.ref))), error });
       }),
     ).then(() => {
       this.#underWay.delete(done);
@@ -252,29 +255,57 @@ export class Carrier {
     this.#underWay.add(done);
   }
 
-  /** Takes up to `limit` changes out of the dirty ones, in an order in which each finds what it needs, in pieces a store takes. */
-  #takeChanges(limit: number): readonly (readonly Step[])[] {
+  /**
+   * Takes what is dirty, as writes of a size that every store takes, at most `limit` of them. Each finds what it needs: the node comes first,
+   * a service before its checks and, wherever they fit, in one write with them, so that nobody sees it without.
+   */
+  #takeWrites(limit: number): readonly (readonly Step[])[] {
     const { directory, node, truth } = this.#options;
     const view = directory.view();
-    const steps: Step[] = [];
+    const first: Step[] = [];
+    const gone: Step[] = [];
+    const groups = new Map<string, Step[]>();
     for (const [name, { ref, why }] of this.#dirty) {
-      if (steps.length >= limit) break;
-      this.#dirty.delete(name);
       const entry = entryOf(view, node, ref);
       const value = truth.wanted(ref, entry);
       // With writes under way the view is behind them: what it shows says nothing about what will stand there.
-      if (this.#underWay.size === 0 && sameRecord(entry, value)) continue;
+      if (this.#underWay.size === 0 && sameRecord(entry, value)) {
+        this.#dirty.delete(name);
+        continue;
+      }
       const key = keyIn(node, ref);
-      const change =
-        value === undefined
-          ? { op: "delete" as const, table: ref.table, key, ...(why === undefined ? {} : { why }) }
-          : ({ op: "put", table: ref.table, key, value } as Change);
-      steps.push({ ref, change, ...(why === undefined ? {} : { why }) });
+      if (value === undefined) {
+        const change = { op: "delete" as const, table: ref.table, key, ...(why === undefined ? {} : { why }) };
+        gone.push({ ref, change, ...(why === undefined ? {} : { why }) });
+        continue;
+      }
+      const step: Step = { ref, change: { op: "put", table: ref.table, key, value } as Change };
+      const serviceId = ref.table === "service" ? ref.id : ref.table === "check" ? (value as Check).serviceId : "";
+      if (serviceId === "") {
+        if (ref.table === "node") first.unshift(step);
+        else first.push(step);
+        continue;
+      }
+      const group = groups.get(serviceId);
+      if (group === undefined) groups.set(serviceId, [step]);
+      else if (ref.table === "service") group.unshift(step);
+      else group.push(step);
     }
-    steps.sort((a, b) => orderOf(a) - orderOf(b));
-    const chunks: Step[][] = [];
-    for (let at = 0; at < steps.length; at += MAX_CHANGES) chunks.push(steps.slice(at, at + MAX_CHANGES));
-    return chunks;
+    const writes: Step[][] = [];
+    let last: Step[] | undefined;
+    const add = (together: readonly Step[]): void => {
+      if (last === undefined || last.length + together.length > MAX_CHANGES) {
+        last = [];
+        writes.push(last);
+      }
+      last.push(...together);
+    };
+    for (const step of [...first, ...gone]) add([step]);
+    for (const group of groups.values())
+      for (let at = 0; at < group.length; at += MAX_CHANGES) add(group.slice(at, at + MAX_CHANGES));
+    const taken = writes.slice(0, limit);
+    for (const step of taken.flat()) this.#dirty.delete(nameOf(step.ref));
+    return taken;
   }
 
   /** Writes one piece; what fails is dirty again. Resolves with the failure, never rejects. */
@@ -395,7 +426,11 @@ export class Carrier {
           resolve();
         };
       });
-      if (!this.#stop.signal.aborted) this.compareAll();
+      if (this.#stop.signal.aborted) return;
+      // What was refused may have lacked something that is there by now.
+      if (this.#refused.size > 0) this.#options.truth.retrying();
+      this.#refused.clear();
+      this.compareAll();
     }
   }
 }
@@ -404,13 +439,6 @@ interface Step {
   readonly ref: Ref;
   readonly change: Change;
   readonly why?: Reason;
-}
-
-/** The node first, then what goes, then services, then their checks. */
-function orderOf({ ref, change }: Step): number {
-  if (ref.table === "node") return 0;
-  if (change.op === "delete") return ref.table === "check" ? 1 : 2;
-  return ref.table === "service" ? 3 : 4;
 }
 
 function keyIn(node: string, ref: Ref): string {
