@@ -58,7 +58,7 @@ const LOOK_THROUGH_MS = 1_000;
 /** …and never takes more than one part in so many of the time. */
 const LOOK_THROUGH_SHARE = 20;
 const WATCH_AGAIN_MS = 5_000;
-const NAMES_PER_TURN = 500;
+const INSTANCES_PER_TURN = 2_000;
 const SOURCE_STATES_MS = 1_000;
 const SOURCES_TICK_MS = 15_000;
 const CACHED_ASKERS = 1_024;
@@ -346,15 +346,17 @@ export function createLookup(parts: LookupParts): RunningLookup {
     let view = directory.view();
     const upTo = view.index;
     const names = movedNames(view, after);
-    let count = 0;
+    let work = 0;
     for (const name of names) {
-      if (++count % NAMES_PER_TURN === 0) {
+      if (work >= INSTANCES_PER_TURN) {
+        work = 0;
         await clock.yield();
         if (signal.aborted) return upTo;
         // Answers given meanwhile have shown the guard newer pictures; it must never see an older one after them.
         view = directory.view();
       }
       const residents = view.residents(name);
+      work += residents.length + 1;
       guard.look(name, pictureOf(residents), view);
       if (view.fresh) remember?.note(name, residents);
     }
