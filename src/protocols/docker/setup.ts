@@ -1,7 +1,7 @@
 // Docker: containers are services; named and described as Registrator does, drained on the stop signal, gone when they die.
 import { InputError, messageOf } from "../../base/error.ts";
 import { ipFamily, type Net } from "../../base/net.ts";
-import { defineProtocol } from "../../contracts/protocol.ts";
+import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
 import { type Endpoint, parseHost } from "./client.ts";
 import type { TranslateOptions } from "./registrator.ts";
 import { absentSource, dockerSource } from "./source.ts";
@@ -88,7 +88,10 @@ function isLoopback(address: string): boolean {
   return address === "" || address === "::1" || address.startsWith("127.");
 }
 
-export const docker = defineProtocol({
+export const docker: Protocol<
+  DockerConfig,
+  "clock" | "random" | "disk" | "net" | "http" | "log" | "processes" | "agent" | "self" | "probes"
+> = defineProtocol({
   name: "docker",
   needs: ["clock", "random", "disk", "net", "http", "log", "processes", "agent", "self", "probes"],
   configure,
