@@ -20,7 +20,7 @@ export interface Ref {
 }
 
 /** What should stand in the directory. */
-export interface Truth {
+interface Truth {
   /** What a record should be, given what the directory holds; undefined = it should not be there. */
   wanted(ref: Ref, now: Entry<HostTable> | undefined): Tables[HostTable] | undefined;
   /** Everything that should be there. */

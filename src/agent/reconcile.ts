@@ -75,7 +75,7 @@ export function checkFault(
 }
 
 /** What the agent calls checks that have no id or name of their own. */
-export function nameChecks(serviceId: string, serviceName: string, checks: readonly CheckSpec[]): readonly CheckSpec[] {
+function nameChecks(serviceId: string, serviceName: string, checks: readonly CheckSpec[]): readonly CheckSpec[] {
   return checks.map((spec, i) => ({
     ...spec,
     id: spec.id !== "" ? spec.id : checks.length === 1 ? `service:${serviceId}` : `service:${serviceId}:${i + 1}`,

@@ -106,7 +106,7 @@ test.runIf(ready)(
       etcd = await startEtcd();
       await one.agent.synced(AbortSignal.timeout(60_000));
       await two.directory.barrier();
-    const view = two.directory.view();
+      const view = two.directory.view();
       expect(view.get("service", keyOf.service("one", "s0"))).toBeUndefined();
       expect(view.get("service", keyOf.service("one", "s1000"))).toBeDefined();
       expect(view.get("check", keyOf.check("one", "service:s7"))).toMatchObject({ status: "critical", output: "down" });
