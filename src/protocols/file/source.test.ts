@@ -7,7 +7,7 @@ import { systemClock } from "../../base/clock.ts";
 import { systemDisk } from "../../base/disk.ts";
 import { InputError, TrilithError } from "../../base/error.ts";
 import { silentLog } from "../../base/log.ts";
-import type { CheckRegistration, HeldCheck } from "../../contracts/agent.ts";
+import type { CheckRegistration, HeldCheck, HeldService } from "../../contracts/agent.ts";
 import type { SourceList } from "../../contracts/source.ts";
 import { createFileSource, type FileConfig, type FileMachine, type FileSource } from "./source.ts";
 
@@ -18,7 +18,11 @@ class Checks {
   calls = 0;
   private changes: (() => void)[] = [];
   count = 1;
+  readonly again: string[] = [];
   readonly agent: FileMachine["agent"] = {
+    register: async (_from, registration) => {
+      this.again.push(registration.id);
+    },
     registerCheck: async (_from, check) => {
       this.calls++;
       if (check.serviceId !== "" && !this.services.has(check.serviceId))
@@ -35,7 +39,7 @@ class Checks {
           { spec, check: { serviceId: spec.serviceId, origin: { source: "file" } } } as unknown as HeldCheck,
         ]),
       ),
-    services: () => new Map(),
+    services: () => new Map([...this.services].map((id) => [id, {} as HeldService])),
     version: () => this.count,
     changed: (_after, signal) =>
       new Promise((resolve, reject) => {
@@ -209,6 +213,10 @@ describe("changes", () => {
     await source.reload();
     expect(lists.length).toBe(count + 1);
     expect(checks.held.has("disk")).toBe(true);
+    expect(checks.again).toEqual(["a"]);
+    checks.services.add("a");
+    await source.reload();
+    expect(checks.again).toEqual(["a"]);
   });
 });
 
