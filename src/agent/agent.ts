@@ -20,7 +20,6 @@ import { type Entry, type Index, keyOf, type Tables } from "../model/record.ts";
 import { Carrier, type HostTable, type Ref, RefusedError } from "./carry.ts";
 import { head } from "./checks/output.ts";
 import { expiredOutput } from "./checks/ttl.ts";
-import { Deadlines } from "./deadlines.ts";
 import { HostList, type KeptCheck, type KeptService } from "./host-list.ts";
 import { Notes } from "./notes.ts";
 import { askFaultOf, checkConflictOf, conflictOf, type Held, mayTake, OWN } from "./owners.ts";
@@ -35,7 +34,7 @@ import {
   ServiceRecord,
   unaskable,
 } from "./records.ts";
-import { Scheduler } from "./schedule.ts";
+import { OUTPUT_MAX_BYTES, Standing } from "./standing.ts";
 import { Version } from "./version.ts";
 
 export interface AgentOptions {
@@ -81,11 +80,8 @@ export interface RunningAgent extends Agent {
   leave(): Promise<void>;
 }
 
-/** Consul's shortest time from critical to deregistered. */
-const MIN_DEREGISTER_AFTER_MS = 60_000;
 /** How long a start waits for a shared store's first picture. */
 const READY_WAIT_MS = 3000;
-const OUTPUT_MAX_BYTES = 4096;
 interface SourceState {
   /** What was taken over from the last list. */
   last: Map<string, Registration>;
@@ -118,7 +114,7 @@ class ListAgent implements RunningAgent {
   readonly #log: Log;
   readonly #list: HostList;
   readonly #carrier: Carrier;
-  readonly #scheduler: Scheduler;
+  readonly #standing: Standing;
   readonly #services = new Map<string, ServiceRecord>();
   readonly #checks = new Map<string, CheckRecord>();
   /** Ids of the checks of each service. */
@@ -127,11 +123,6 @@ class ListAgent implements RunningAgent {
   readonly #sources = new Map<string, SourceState>();
   readonly #ownComplaints = new Map<string, { readonly from: string; readonly about: string; readonly text: string }>();
   readonly #notes = new Notes();
-  readonly #ttls: Deadlines;
-  readonly #reaps: Deadlines;
-  /** Checks whose output changed alone, until it is time to carry it. */
-  readonly #heldOutputs: Deadlines;
-  readonly #outputsDue = new Set<string>();
   readonly #selfInstance: Instance | undefined;
   readonly #alive: Check;
   readonly #stopping = new AbortController();
@@ -176,16 +167,33 @@ class ListAgent implements RunningAgent {
     this.#selfInstance =
       options.selfService === undefined ? undefined : { ...options.selfService, node: self.node, origin };
     this.#list = new HostList(options.durable);
-    this.#scheduler = new Scheduler({
+    this.#standing = new Standing({
       clock,
       random,
-      ...(options.maxRunningChecks === undefined ? {} : { maxRunning: options.maxRunningChecks }),
-    });
-    this.#ttls = new Deadlines(clock, (id) => this.#ttlExpired(id));
-    this.#reaps = new Deadlines(clock, (id) => this.#reap(id));
-    this.#heldOutputs = new Deadlines(clock, (id) => {
-      this.#outputsDue.add(id);
-      this.#touch([{ table: "check", id }]);
+      metrics,
+      probes: options.probes,
+      checkUpdateMs: settings.checkUpdateMs,
+      maxRunning: options.maxRunningChecks,
+      target: (checkId) => {
+        const instance = this.#services.get(this.#checks.get(checkId)?.serviceId ?? "")?.instance;
+        const { address = "", port = 0 } = instance ?? {};
+        return { address: address === "" ? this.node.address : address, port };
+      },
+      happening: {
+        answered: (spec, outcome) => {
+          const held = this.#checks.get(spec.id);
+          if (held === undefined || held.spec !== spec) return;
+          const status = held.counter.count(outcome);
+          if (status === undefined) held.remember(clock.now(), outcome.status, outcome.output);
+          else this.#standAndTell(held, status, outcome.output);
+        },
+        ranOut: (id) => {
+          const held = this.#checks.get(id);
+          if (held !== undefined) this.#standAndTell(held, "critical", expiredOutput(held.check.output));
+        },
+        outlived: (id) => this.#reap(id),
+        outputDue: (id) => this.#touch([{ table: "check", id }]),
+      },
     });
     this.#carrier = new Carrier({
       directory,
@@ -215,8 +223,6 @@ class ListAgent implements RunningAgent {
     });
     metrics.gauge("agent_services", "Services in this host's list", () => this.#services.size);
     metrics.gauge("agent_checks", "Checks in this host's list", () => this.#checks.size);
-    metrics.gauge("agent_checks_running", "Checks that are being asked", () => this.#scheduler.running);
-    metrics.gauge("agent_checks_waiting", "Checks that are due and wait for their turn", () => this.#scheduler.waiting);
   }
 
   // ---- beginning and end ----
@@ -288,10 +294,7 @@ class ListAgent implements RunningAgent {
 
   async #end(): Promise<void> {
     this.#stopping.abort(this.#stopError());
-    this.#ttls.clear();
-    this.#reaps.clear();
-    this.#heldOutputs.clear();
-    await this.#scheduler.stop();
+    await this.#standing.stop();
     await this.#carrier.stop();
     await this.#list.settled().catch((error: unknown) => {
       this.#log.error("the last changes of this host's list could not be kept", { error: messageOf(error) });
@@ -352,7 +355,7 @@ class ListAgent implements RunningAgent {
       );
       this.#checks.set(id, record);
       this.#index(id, kept.serviceId);
-      this.#schedule(record);
+      this.#standing.begin(record);
     }
     for (const [id, record] of this.#services) this.#services.set(id, this.#withChecks(record));
     if (services.size + checks.size > 0) this.#version.grow();
@@ -525,7 +528,7 @@ class ListAgent implements RunningAgent {
     const { spec } = held;
     if ((spec.kind !== "ttl" && spec.kind !== "none") || isMaintenance(checkId))
       throw new TrilithError("invalid", `CheckID ${JSON.stringify(checkId)} does not have associated TTL`);
-    this.#armTtl(spec);
+    this.#standing.reported(spec);
     const step = newStep();
     this.#stand(step, held, outcome.status, head(outcome.output, spec.outputMaxBytes ?? OUTPUT_MAX_BYTES));
     if (step.checks.size > 0) await this.#commit(step, `keeping the state of check "${checkId}"`);
@@ -796,13 +799,13 @@ class ListAgent implements RunningAgent {
     if (after === undefined) {
       this.#checks.delete(id);
       this.#unindex(id, before?.serviceId ?? "");
-      this.#unschedule(id);
+      this.#standing.end(id);
     } else {
       if (before !== undefined && before.serviceId !== after.serviceId) this.#unindex(id, before.serviceId);
       this.#checks.set(id, after);
       this.#index(id, after.serviceId);
-      if (before === undefined || before.spec !== after.spec) this.#schedule(after);
-      else if (before.check.status !== after.check.status) this.#armReap(after);
+      if (before === undefined || before.spec !== after.spec) this.#standing.begin(after);
+      else if (before.check.status !== after.check.status) this.#standing.statusChanged(after);
     }
     // An output that changed alone is not worth a write to the disk.
     const worthKeeping =
@@ -950,76 +953,6 @@ class ListAgent implements RunningAgent {
 
   // ---- how checks stand ----
 
-  #schedule(record: CheckRecord): void {
-    const { spec } = record;
-    this.#unschedule(spec.id);
-    if (this.#stopping.signal.aborted) return;
-    this.#armReap(record);
-    this.#armTtl(spec);
-    if (spec.kind === "ttl" || spec.kind === "none") return;
-    const { probes, metrics } = this.#options;
-    const timeoutMs = spec.timeoutMs > 0 ? spec.timeoutMs : (probes.get(spec.kind)?.defaultTimeoutMs ?? 10_000);
-    const outputMaxBytes = spec.outputMaxBytes ?? OUTPUT_MAX_BYTES;
-    const runs = metrics.counter("agent_check_runs_total", "Checks asked", { kind: spec.kind });
-    this.#scheduler.set(spec.id, {
-      intervalMs: spec.intervalMs,
-      timeoutMs,
-      run: async (signal) => {
-        runs.add();
-        const probe = probes.get(spec.kind);
-        if (probe === undefined)
-          return {
-            status: "critical",
-            output: `nothing here can ask a check of kind "${spec.kind}": known are ${[...probes.keys()].sort().join(", ")}`,
-            final: true,
-          };
-        const instance = this.#services.get(this.#checks.get(spec.id)?.serviceId ?? "")?.instance;
-        const address = instance === undefined || instance.address === "" ? this.node.address : instance.address;
-        return await probe.run(spec.detail, { address, port: instance?.port ?? 0 }, signal, {
-          outputMaxBytes,
-          timeoutMs,
-        });
-      },
-      done: (outcome) => {
-        const held = this.#checks.get(spec.id);
-        if (held === undefined || held.spec !== spec) return;
-        const status = held.counter.count(outcome);
-        if (status === undefined) held.remember(this.#options.clock.now(), outcome.status, outcome.output);
-        else this.#standAndTell(held, status, outcome.output);
-      },
-    });
-  }
-
-  #unschedule(id: string): void {
-    this.#scheduler.delete(id);
-    this.#ttls.delete(id);
-    this.#reaps.delete(id);
-    this.#heldOutputs.delete(id);
-    this.#outputsDue.delete(id);
-  }
-
-  /**
-   * A pushed check has its full time again. So it has after a restart: while the agent was away nobody could push, and its silence
-   * proves nothing.
-   */
-  #armTtl(spec: CheckSpec): void {
-    if (spec.kind === "ttl" && spec.ttlMs !== undefined && spec.ttlMs > 0) this.#ttls.set(spec.id, spec.ttlMs);
-  }
-
-  #armReap(record: CheckRecord): void {
-    const { spec, check } = record;
-    if (spec.deregisterAfterMs === undefined || spec.deregisterAfterMs <= 0 || check.serviceId === "") return;
-    if (check.status !== "critical") this.#reaps.delete(spec.id);
-    else if (!this.#reaps.has(spec.id))
-      this.#reaps.set(spec.id, Math.max(MIN_DEREGISTER_AFTER_MS, spec.deregisterAfterMs));
-  }
-
-  #ttlExpired(id: string): void {
-    const held = this.#checks.get(id);
-    if (held === undefined) return;
-    this.#standAndTell(held, "critical", expiredOutput(held.check.output));
-  }
-
   #reap(checkId: string): void {
     const held = this.#checks.get(checkId);
     if (held === undefined || held.check.status !== "critical") return;
@@ -1091,7 +1024,8 @@ class ListAgent implements RunningAgent {
       return this.#wantedService(ref.id, now as Entry<"service"> | undefined);
     }
     if (ref.id === NODE_ALIVE_CHECK) return this.#alive;
-    return this.#wantedCheck(ref.id, now as Entry<"check"> | undefined);
+    const check = this.#checks.get(ref.id)?.check;
+    return check === undefined ? undefined : this.#standing.carried(check, now as Entry<"check"> | undefined);
   }
 
   #wantedService(id: string, now: Entry<"service"> | undefined): Instance | undefined {
@@ -1109,23 +1043,6 @@ class ListAgent implements RunningAgent {
         this.#log.error(`the tags of service "${id}" could not be kept`, { error: messageOf(error) });
       });
     return taken.instance;
-  }
-
-  #wantedCheck(id: string, now: Entry<"check"> | undefined): Check | undefined {
-    const check = this.#checks.get(id)?.check;
-    const { settings, random } = this.#options;
-    const { checkUpdateMs } = settings;
-    if (check === undefined || now === undefined || checkUpdateMs <= 0) return check;
-    const outputAlone =
-      now.output !== check.output && same({ ...now, output: "" }, { ...check, output: "", ...placeOf(now) });
-    if (!outputAlone || this.#outputsDue.has(id)) {
-      this.#outputsDue.delete(id);
-      this.#heldOutputs.delete(id);
-      return check;
-    }
-    // Like Consul, at a moment within the second half of the time, so that many do not come together.
-    if (!this.#heldOutputs.has(id)) this.#heldOutputs.set(id, checkUpdateMs * (0.5 + random.fraction() / 2));
-    return { ...check, output: now.output };
   }
 
   // ---- other hosts ----
@@ -1186,8 +1103,4 @@ class ListAgent implements RunningAgent {
 
 function newStep(): Step {
   return { services: new Map(), checks: new Map(), kept: [], whys: new Map() };
-}
-
-function placeOf(entry: Entry<"check">): { createIndex: Index; modifyIndex: Index } {
-  return { createIndex: entry.createIndex, modifyIndex: entry.modifyIndex };
 }

@@ -1,0 +1,154 @@
+// When checks are asked, when pushed ones run out, when what stays critical goes, and when an output that changed alone may travel.
+import type { Clock } from "../base/clock.ts";
+import type { Metrics } from "../base/metrics.ts";
+import type { Random } from "../base/random.ts";
+import type { Probe, Target } from "../contracts/probe.ts";
+import type { Check, CheckSpec, Outcome } from "../model/check.ts";
+import type { Entry } from "../model/record.ts";
+import { Deadlines } from "./deadlines.ts";
+import { sameRecord } from "./reconcile.ts";
+import type { CheckRecord } from "./records.ts";
+import { Scheduler } from "./schedule.ts";
+
+/** What happens to checks as time goes by. */
+export interface Happening {
+  /** A check was asked and answered. */
+  answered(spec: CheckSpec, outcome: Outcome): void;
+  /** Nobody reported to a pushed check in time. */
+  ranOut(checkId: string): void;
+  /** A check was critical for so long that its service is to go. */
+  outlived(checkId: string): void;
+  /** An output that changed alone was held back long enough. */
+  outputDue(checkId: string): void;
+}
+
+export interface StandingOptions {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly metrics: Metrics;
+  readonly probes: ReadonlyMap<string, Probe>;
+  readonly checkUpdateMs: number;
+  readonly maxRunning: number | undefined;
+  /** Where a check's service is reached, at the moment of asking. */
+  readonly target: (checkId: string) => Target;
+  readonly happening: Happening;
+}
+
+/** Bytes of output kept where a check does not say. */
+export const OUTPUT_MAX_BYTES = 4096;
+/** Consul's shortest time from critical to deregistered. */
+const MIN_DEREGISTER_AFTER_MS = 60_000;
+
+/** The clockwork of all checks of a host. */
+export class Standing {
+  readonly #options: StandingOptions;
+  readonly #scheduler: Scheduler;
+  readonly #ttls: Deadlines;
+  readonly #reaps: Deadlines;
+  readonly #heldOutputs: Deadlines;
+  /** Outputs that were held back long enough, by check. */
+  readonly #dueOutputs = new Map<string, string>();
+  readonly #outputs = new Map<string, string>();
+  #stopped = false;
+
+  constructor(options: StandingOptions) {
+    this.#options = options;
+    const { clock, random, metrics, maxRunning, happening } = options;
+    this.#scheduler = new Scheduler({ clock, random, ...(maxRunning === undefined ? {} : { maxRunning }) });
+    this.#ttls = new Deadlines(clock, (id) => happening.ranOut(id));
+    this.#reaps = new Deadlines(clock, (id) => happening.outlived(id));
+    this.#heldOutputs = new Deadlines(clock, (id) => {
+      this.#dueOutputs.set(id, this.#outputs.get(id) ?? "");
+      happening.outputDue(id);
+    });
+    metrics.gauge("agent_checks_running", "Checks that are being asked", () => this.#scheduler.running);
+    metrics.gauge("agent_checks_waiting", "Checks that are due and wait for their turn", () => this.#scheduler.waiting);
+  }
+
+  /** Starts the clockwork of a check, anew where it ran in another form. */
+  begin(record: CheckRecord): void {
+    const { spec } = record;
+    this.end(spec.id);
+    if (this.#stopped) return;
+    this.statusChanged(record);
+    if (spec.kind === "ttl") this.reported(spec);
+    else if (spec.kind !== "none") this.#ask(spec);
+  }
+
+  end(checkId: string): void {
+    this.#scheduler.delete(checkId);
+    this.#ttls.delete(checkId);
+    this.#reaps.delete(checkId);
+    this.#release(checkId);
+  }
+
+  /**
+   * A pushed check has its full time again. So it has after a restart: while the agent was away nobody could push, and its silence
+   * proves nothing.
+   */
+  reported(spec: CheckSpec): void {
+    if (spec.kind === "ttl" && spec.ttlMs !== undefined && spec.ttlMs > 0) this.#ttls.set(spec.id, spec.ttlMs);
+  }
+
+  statusChanged({ spec, check }: CheckRecord): void {
+    if (spec.deregisterAfterMs === undefined || spec.deregisterAfterMs <= 0 || check.serviceId === "") return;
+    if (check.status !== "critical") this.#reaps.delete(spec.id);
+    else if (!this.#reaps.has(spec.id))
+      this.#reaps.set(spec.id, Math.max(MIN_DEREGISTER_AFTER_MS, spec.deregisterAfterMs));
+  }
+
+  /** The check as the directory should have it now: with the output it has there while a change of output alone is held back. */
+  carried(check: Check, now: Entry<"check"> | undefined): Check {
+    const { checkUpdateMs, random } = this.#options;
+    if (now === undefined || checkUpdateMs <= 0) return check;
+    const held: Check = { ...check, output: now.output };
+    if (now.output === check.output || !sameRecord(now, held)) {
+      this.#release(check.id);
+      return check;
+    }
+    if (this.#dueOutputs.get(check.id) === check.output) return check;
+    this.#outputs.set(check.id, check.output);
+    // Like Consul, at a moment within the second half of the time, so that many do not come together.
+    if (!this.#heldOutputs.has(check.id))
+      this.#heldOutputs.set(check.id, checkUpdateMs * (0.5 + random.fraction() / 2));
+    return held;
+  }
+
+  /** Resolves when nothing is asked any more. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#ttls.clear();
+    this.#reaps.clear();
+    this.#heldOutputs.clear();
+    await this.#scheduler.stop();
+  }
+
+  #release(checkId: string): void {
+    this.#heldOutputs.delete(checkId);
+    this.#dueOutputs.delete(checkId);
+    this.#outputs.delete(checkId);
+  }
+
+  #ask(spec: CheckSpec): void {
+    const { probes, metrics, target, happening } = this.#options;
+    const timeoutMs = spec.timeoutMs > 0 ? spec.timeoutMs : (probes.get(spec.kind)?.defaultTimeoutMs ?? 10_000);
+    const outputMaxBytes = spec.outputMaxBytes ?? OUTPUT_MAX_BYTES;
+    const runs = metrics.counter("agent_check_runs_total", "Checks asked", { kind: spec.kind });
+    this.#scheduler.set(spec.id, {
+      intervalMs: spec.intervalMs,
+      timeoutMs,
+      run: async (signal) => {
+        runs.add();
+        const probe = probes.get(spec.kind);
+        if (probe === undefined)
+          return {
+            status: "critical",
+            output: `nothing here can ask a check of kind "${spec.kind}": known are ${[...probes.keys()].sort().join(", ")}`,
+            final: true,
+          };
+        return await probe.run(spec.detail, target(spec.id), signal, { outputMaxBytes, timeoutMs });
+      },
+      done: (outcome) => happening.answered(spec, outcome),
+    });
+  }
+}
