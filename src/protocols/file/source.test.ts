@@ -81,7 +81,7 @@ function start(config: Partial<FileConfig> = {}, scripts = true): void {
       ability: {
         scripts,
         parse: (kind) =>
-          kind === "grpc"
+          kind === "grpc" || kind === "alias"
             ? undefined
             : (detail) => {
                 if (detail["url"] === "bad") throw new InputError("http check: url", '"bad": expected a URL');
@@ -235,6 +235,11 @@ describe("complaints", () => {
       "/a.hcl | /a.hcl:1: check: this agent has no way to run grpc checks",
     ],
     [
+      "an alias",
+      'service {\n name = "a"\n check { alias_service = "b" }\n}',
+      "/a.hcl | /a.hcl:3: service.check: this agent has no way to run alias checks",
+    ],
+    [
       "what the probe refuses",
       'service {\n name = "a"\n check {\n http = "bad"\n interval = "1s" }\n}',
       '/a.hcl | /a.hcl:3: service.check: http check: url: "bad": expected a URL',
@@ -292,9 +297,10 @@ describe("checks of their own", () => {
     start();
     await until("a try", () => checks.calls === 1);
     expect(checks.held.has("C")).toBe(false);
+    await until("the complaint", () => told().join() === "check C | no service api");
     checks.services.add("api");
     checks.ring();
-    await until("the check", () => checks.held.has("C"));
+    await until("the check", () => checks.held.has("C") && told().length === 0);
   });
 
   it("left behind by an earlier run are taken back", async () => {

@@ -71,6 +71,8 @@ class Files implements FileSource {
   private consulRead = false;
   private troubles: { about: string; text: string }[] = [];
   private registered = new Map<string, string>();
+  /** Checks of their own that the agent did not take. */
+  private untaken: readonly { readonly about: string; readonly text: string }[] = [];
   private adopted = false;
   private summary: { ok: boolean; text: string };
   private wake: (() => void) | undefined;
@@ -281,7 +283,7 @@ class Files implements FileSource {
           about: file.path,
           text: `${file.fault}${file.good === undefined ? "" : " (its last good version stays in force)"}`,
         });
-    const complaints = [...this.troubles, ...faults, ...merged.complaints];
+    const complaints = [...this.troubles, ...faults, ...this.untaken, ...merged.complaints];
     const broken = this.troubles.length + faults.length;
     const services = merged.services.length;
     const readable = files.length;
@@ -327,6 +329,7 @@ class Files implements FileSource {
         });
       }
     let unplaced = false;
+    const untaken: { about: string; text: string }[] = [];
     for (const [id, check] of wanted) {
       const text = JSON.stringify(check);
       const held = agent.checks().has(id);
@@ -337,8 +340,13 @@ class Files implements FileSource {
       } catch (error) {
         this.registered.delete(id);
         if (codeOf(error) === "not-found") unplaced = true;
-        log.warn(`the check ${id} of a service file was not taken: ${messageOf(error)}`);
+        untaken.push({ about: `check ${id}`, text: messageOf(error) });
       }
+    }
+    if (JSON.stringify(untaken) !== JSON.stringify(this.untaken)) {
+      this.untaken = untaken;
+      // The complaints changed, and they travel with the list.
+      this.ring();
     }
     return unplaced;
   }
