@@ -159,8 +159,9 @@ describe("answers", () => {
           expect(quick.truncated).toBe(long.truncated);
           expect(quick.edns).toEqual(long.edns);
           if (!alias) expect(quick.answers.map(recordText).sort()).toEqual(long.answers.map(recordText).sort());
-          const all = everything.additionals.length;
-          if (!alias && (quick.additionals.length === all || long.additionals.length === all))
+          // The short way writes some owners in full, so that near the limit one additional record less may fit.
+          const roomy = asked.tcp || (asked.edns?.udpBytes === 65535 && (compat || asked.from === "127.0.0.1"));
+          if (!alias && roomy)
             expect(quick.additionals.map(recordText).sort()).toEqual(long.additionals.map(recordText).sort());
         }
         if (!asked.tcp) {

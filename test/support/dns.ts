@@ -32,9 +32,9 @@ export interface DnsWorld extends World {
 }
 
 /** A query packet. */
-export function queryPacket(name: string, options: AskOptions = {}): Uint8Array {
+export function queryPacket(name: string, options: AskOptions = {}, id = 4711): Uint8Array {
   return encodeMessage({
-    id: 4711,
+    id,
     response: false,
     opcode: 0,
     authoritative: false,

@@ -57,7 +57,7 @@ export interface AnswerParts {
   readonly policy: Policy;
   readonly directory: Pick<Directory, "view">;
   readonly lookup: Pick<Lookup, "resolveNow">;
-  readonly clock: Pick<Clock, "now">;
+  readonly clock: Pick<Clock, "now" | "monotonic">;
   readonly random: Random;
   readonly log: Log;
   readonly metrics: Metrics;
@@ -142,6 +142,7 @@ class Answering implements Responder {
     readonly rcodes: ReadonlyMap<number, { add(): void }>;
   };
   readonly #quick: Quick;
+  #quietUntilMs = Number.NEGATIVE_INFINITY;
 
   constructor(parts: AnswerParts) {
     const { policy, metrics } = parts;
@@ -187,9 +188,17 @@ class Answering implements Responder {
       return quick;
     } catch (error) {
       this.#counts.failed.add();
-      this.#parts.log.error("could not answer a DNS question", { error: messageOf(error) });
+      this.#logFailure(error);
       return this.#refuse(packet, RCODE.SERVFAIL, true);
     }
+  }
+
+  /** At most once a second: whoever asks decides how often this happens. */
+  #logFailure(error: unknown): void {
+    const { clock, log } = this.#parts;
+    if (clock.monotonic() < this.#quietUntilMs) return;
+    this.#quietUntilMs = clock.monotonic() + 1000;
+    log.error("could not answer a DNS question", { error: messageOf(error) });
   }
 
   #answer(packet: Uint8Array, from: From): Uint8Array {

@@ -139,7 +139,10 @@ function readHosts(raw: unknown, where: string): readonly string[] {
   for (const host of given)
     if (typeof host !== "string" || ipFamily(host) === 0)
       throw new InputError(where, `${JSON.stringify(host)} is not an IP address to listen on`);
-  return [...new Set(given as readonly string[])];
+  const hosts = [...new Set(given as readonly string[])];
+  // "::" takes IPv4 in too, and "0.0.0.0" every IPv4 address: the others would find their port taken.
+  if (hosts.includes("::")) return ["::"];
+  return hosts.includes("0.0.0.0") ? hosts.filter((host) => host === "0.0.0.0" || ipFamily(host) === 6) : hosts;
 }
 
 function readServiceTtls(raw: unknown, where: string): ServiceTtls {

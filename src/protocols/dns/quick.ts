@@ -1,5 +1,5 @@
-// The short way: questions for a service that was answered before are answered from records packed once, byte for byte what the long way makes.
-import { type Random, shuffle } from "../../base/random.ts";
+// The short way: questions for a service that was answered before are answered from records packed once, with what the long way would say.
+import type { Random } from "../../base/random.ts";
 import type { Lookup } from "../../contracts/lookup.ts";
 import type { Endpoint, Query } from "../../model/query.ts";
 import {
@@ -9,6 +9,7 @@ import {
   ipBytes,
   ipText,
   lowerLabel,
+  MAX_MESSAGE_BYTES,
   type Name,
   nameBytes,
   nameToWire,
@@ -40,9 +41,6 @@ export interface Learned {
 interface Packed {
   readonly answers: readonly PackedAnswer[];
   readonly extras: readonly PackedExtra[];
-  /** Bytes of all answers, and of all extras. */
-  readonly answerBytes: number;
-  readonly extraBytes: number;
 }
 
 /** One answer record behind its owner, which is a pointer to the question. */
@@ -98,10 +96,14 @@ export class Quick {
     [TYPE.AAAA, new Map()],
     [TYPE.SRV, new Map()],
   ]);
-  /** The order of answers being written; one for all, since writing never waits. */
+  // What the message being written holds; one for all, since writing never waits.
+  /** The answers, as indexes of `Packed.answers`; the first `#count` count. */
   #order: number[] = [];
-  /** In which message an additional record was written last. */
-  #written: number[] = [];
+  #count = 0;
+  /** True where answers were left out that ought to be there. */
+  #left = false;
+  /** By index of `Packed.extras`: the number of the message that an additional record was chosen for last, negative when it is done with. */
+  #chosen: number[] = [];
   #message = 0;
 
   constructor(policy: Policy, lookup: Pick<Lookup, "resolveNow">, random: Random, sizes: Sizes) {
@@ -206,18 +208,10 @@ export class Quick {
       spots.push({ ...spot, ip });
     }
     const packed = entry.type === TYPE.SRV ? this.#packSrv(entry, spots) : packAddresses(entry, spots);
-    if (packed.answers.length === 0) return undefined;
-    const sum = (list: readonly { readonly bytes: Uint8Array }[]): number =>
-      list.reduce((total, { bytes }) => total + bytes.length + 2, 0);
-    const ownPointers = packed.extras.filter(({ pointsToTarget }) => !pointsToTarget).length;
-    return {
-      ...packed,
-      answerBytes: sum(packed.answers),
-      extraBytes: sum(packed.extras) - 2 * ownPointers,
-    };
+    return packed.answers.length === 0 ? undefined : packed;
   }
 
-  #packSrv(entry: Entry, spots: readonly (Spot & { readonly ip: Uint8Array })[]): Pick<Packed, "answers" | "extras"> {
+  #packSrv(entry: Entry, spots: readonly (Spot & { readonly ip: Uint8Array })[]): Packed {
     const { enableAdditionalNodeMetaTxt, nodeMetaTxt } = this.#policy;
     const answers: PackedAnswer[] = [];
     const extras: PackedExtra[] = [];
@@ -298,56 +292,31 @@ export class Quick {
     const { nameEnd, questionEnd, edns, offeredBytes, mixedCase } = asked;
     const srv = entry.type === TYPE.SRV;
     const all = srv || aRecordLimit === 0 ? packed.answers.length : Math.min(aRecordLimit, packed.answers.length);
-    let limit = this.#sizes.limit(from, edns ? offeredBytes : 0);
-    const plain = !from.tcp && (compat ? limit === PLAIN_UDP_BYTES : !edns);
-    let count = all;
-    let cut = false;
-    if (plain && all > plainAnswers) {
-      // Consul drops the OPT record then.
-      if (compat && edns) return undefined;
-      count = plainAnswers;
-      cut = compat;
-    }
-    if (from.tcp && compat) {
-      limit = CONSUL_MOST_TCP_BYTES;
-      if (all > CONSUL_MOST_TCP_SRV_ANSWERS) return undefined;
-    } else if (compat) limit -= CONSUL_UDP_SLACK_BYTES;
-    // With everything in it the answer must fit, or the long way decides what is left out.
-    const bound = questionEnd + packed.answerBytes + packed.extraBytes + (edns ? OPT_BYTES : 0);
-    if (bound > limit && count === all) return undefined;
-    const order = this.#shuffled(packed.answers.length, count);
-    let size = questionEnd + (edns ? OPT_BYTES : 0);
-    let fullSize = questionEnd;
-    const message = ++this.#message;
-    for (let i = 0; i < count; i++) {
-      const answer = packed.answers[order[i] as number] as PackedAnswer;
-      size += 2 + answer.bytes.length;
-      fullSize += answer.fullBytes;
-      const mine = answer.extras;
-      // What was cut keeps addresses alone.
-      const many = cut ? Math.min(1, mine.length) : mine.length;
-      for (let k = 0; k < many; k++) {
-        const index = mine[k] as number;
-        if (this.#written[index] === message) continue;
-        this.#written[index] = message;
-        const extra = packed.extras[index] as PackedExtra;
-        size += extra.bytes.length + (extra.pointsToTarget ? 2 : 0);
-        if (k === 0) fullSize += answer.fullExtraBytes;
-      }
-    }
-    // Consul measures what it has cut with all names in full.
-    if (size > limit || (cut && fullSize > limit) || size > POINTER_LIMIT) return undefined;
+    const udpBytes = this.#sizes.limit(from, edns ? offeredBytes : 0);
+    const plain = !from.tcp && (compat ? udpBytes === PLAIN_UDP_BYTES : !edns);
+    const most = plain ? Math.min(all, plainAnswers) : all;
+    const start = questionEnd + (edns ? OPT_BYTES : 0);
+    let size: number;
+    if (compat) {
+      // A cut answer loses its OPT record; one over TCP has a limit of records.
+      if ((edns && most < all) || (from.tcp && all > CONSUL_MOST_TCP_SRV_ANSWERS)) return undefined;
+      const limit = from.tcp ? CONSUL_MOST_TCP_BYTES : udpBytes - CONSUL_UDP_SLACK_BYTES;
+      size = this.#chooseAsConsul(packed, most, all, start, limit);
+    } else size = this.#choose(packed, most, start, from.tcp ? MAX_MESSAGE_BYTES : udpBytes);
+    if (size === 0 || size > POINTER_LIMIT) return undefined;
+    const count = this.#count;
+    const order = this.#order;
+    const message = this.#message;
 
     const out = Buffer.allocUnsafe(size);
     packet.copy(out, 0, 0, questionEnd);
     // RD and CD come back [RFC 1035 §4.1.1, RFC 4035 §3.2.2].
-    out[2] = ((FLAG.QR | FLAG.AA | (cut && truncate ? FLAG.TC : 0)) >> 8) | ((packet[2] as number) & 1);
+    out[2] = ((FLAG.QR | FLAG.AA | (this.#left && truncate ? FLAG.TC : 0)) >> 8) | ((packet[2] as number) & 1);
     out[3] = (packet[3] as number) & FLAG.CD;
     out[6] = count >> 8;
     out[7] = count & 255;
     let at = questionEnd;
     const zoneAt = nameEnd - entry.zoneBytes;
-    const writing = ++this.#message;
     for (let i = 0; i < count; i++) {
       const answer = packed.answers[order[i] as number] as PackedAnswer;
       out[at] = POINTER_TO_QUESTION >> 8;
@@ -364,11 +333,9 @@ export class Quick {
       const both = order[i] as number;
       const answer = packed.answers[both >> 14] as PackedAnswer;
       const target = (both & 0x3fff) + answer.targetAt;
-      const many = cut ? Math.min(1, answer.extras.length) : answer.extras.length;
-      for (let k = 0; k < many; k++) {
-        const index = answer.extras[k] as number;
-        if (this.#written[index] === writing) continue;
-        this.#written[index] = writing;
+      for (const index of answer.extras) {
+        if (this.#chosen[index] !== message) continue;
+        this.#chosen[index] = -message;
         const extra = packed.extras[index] as PackedExtra;
         if (extra.pointsToTarget) {
           out[at++] = 0xc0 | (target >> 8);
@@ -400,27 +367,81 @@ export class Quick {
     return out;
   }
 
-  /** `count` of the numbers below `all`, drawn in random order, in an array that lasts until the next call. */
-  #shuffled(all: number, count: number): number[] {
+  /**
+   * Draws the answers of a message of at most `limit` bytes, `start` of which are taken, and the additional records that fit behind them.
+   * Leaves them in `#order`, `#count`, `#left` and `#chosen`; the same choice as `packWhatFits`. Returns the size.
+   */
+  #choose(packed: Packed, most: number, start: number, limit: number): number {
+    const { answers, extras } = packed;
+    this.#draw(answers.length, most);
+    const message = ++this.#message;
+    let size = start;
+    let count = 0;
+    while (count < most) {
+      const { bytes } = answers[this.#order[count] as number] as PackedAnswer;
+      if (size + 2 + bytes.length > limit) break;
+      size += 2 + bytes.length;
+      count++;
+    }
+    this.#count = count;
+    this.#left = count < most;
+    for (let i = 0; i < count && !this.#left; i++)
+      for (const index of (answers[this.#order[i] as number] as PackedAnswer).extras) {
+        if (this.#chosen[index] === message || this.#chosen[index] === -message) continue;
+        const { bytes, pointsToTarget } = extras[index] as PackedExtra;
+        const more = bytes.length + (pointsToTarget ? 2 : 0);
+        const fits = size + more <= limit;
+        if (fits) size += more;
+        this.#chosen[index] = fits ? message : -message;
+      }
+    return size;
+  }
+
+  /** As `#choose`, for answers that Consul would leave whole or cut to `most`; 0 where it would go on cutting. */
+  #chooseAsConsul(packed: Packed, most: number, all: number, start: number, limit: number): number {
+    const { answers, extras } = packed;
+    const cut = most < all;
+    this.#draw(answers.length, most);
+    const message = ++this.#message;
+    this.#count = most;
+    this.#left = cut;
+    let size = start;
+    let fullSize = start;
+    for (let i = 0; i < most; i++) {
+      const answer = answers[this.#order[i] as number] as PackedAnswer;
+      size += 2 + answer.bytes.length;
+      fullSize += answer.fullBytes;
+      // What was cut keeps the addresses of its targets alone.
+      const many = cut ? Math.min(1, answer.extras.length) : answer.extras.length;
+      for (let k = 0; k < many; k++) {
+        const index = answer.extras[k] as number;
+        if (this.#chosen[index] === message) continue;
+        this.#chosen[index] = message;
+        const { bytes, pointsToTarget } = extras[index] as PackedExtra;
+        size += bytes.length + (pointsToTarget ? 2 : 0);
+        if (k === 0) fullSize += answer.fullExtraBytes;
+      }
+    }
+    // What was cut is measured with all names in full.
+    return size > limit || (cut && fullSize > limit) ? 0 : size;
+  }
+
+  /** Leaves `count` of the numbers below `all`, drawn in random order, at the front of `#order`. */
+  #draw(all: number, count: number): void {
     const order = this.#order;
     order.length = all;
     for (let i = 0; i < all; i++) order[i] = i;
-    if (count === all) return shuffle(order, this.#random);
-    for (let i = 0; i < count; i++) {
+    for (let i = 0; i < count && i < all - 1; i++) {
       const j = i + this.#random.below(all - i);
       const drawn = order[j] as number;
       order[j] = order[i] as number;
       order[i] = drawn;
     }
-    return order;
   }
 }
 
 /** A and AAAA records, each address once. */
-function packAddresses(
-  entry: Entry,
-  spots: readonly (Spot & { readonly ip: Uint8Array })[],
-): Pick<Packed, "answers" | "extras"> {
+function packAddresses(entry: Entry, spots: readonly (Spot & { readonly ip: Uint8Array })[]): Packed {
   const answers: PackedAnswer[] = [];
   const seen = new Set<string>();
   const ownerBytes = nameBytes(entry.name);

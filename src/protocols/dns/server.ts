@@ -122,27 +122,37 @@ function serveConnection(parts: ServerParts, socket: Socket, count: (by: number)
       else socket.destroy();
     });
   timer = watch(tcpIdleMs);
-  const takeIn = (): void => {
+  /** Answers what has come in whole, as far as the asker takes answers in; false = the rest waits until it does. */
+  const takeIn = (): boolean => {
     let at = 0;
-    const answers: Uint8Array[] = [];
-    while (waiting.length - at >= 2) {
+    let room = true;
+    socket.cork();
+    while (room && waiting.length - at >= 2) {
       const end = at + 2 + waiting.readUInt16BE(at);
       if (end > waiting.length) break;
       const answer = responder.respond(waiting.subarray(at + 2, end), from);
       at = end;
       lastMs = clock.monotonic();
-      if (answer !== undefined) answers.push(Uint8Array.of(answer.length >> 8, answer.length & 255), answer);
+      if (answer === undefined) continue;
+      socket.write(Uint8Array.of(answer.length >> 8, answer.length & 255));
+      room = socket.write(answer);
     }
+    socket.uncork();
     waiting = waiting.subarray(at);
-    if (answers.length > 0 && !socket.write(Buffer.concat(answers))) {
-      // Who does not read answers is not asked for more questions.
-      socket.pause();
-      socket.once("drain", () => socket.resume());
+    return room;
+  };
+  const goOn = (): void => {
+    if (takeIn()) {
+      socket.resume();
+      return;
     }
+    // Who does not read answers is not asked for more questions.
+    socket.pause();
+    socket.once("drain", goOn);
   };
   socket.on("data", (chunk: Buffer) => {
     waiting = waiting.length === 0 ? chunk : Buffer.concat([waiting, chunk]);
-    takeIn();
+    goOn();
   });
   // A broken connection is over: "close" follows and cleans up.
   socket.on("error", () => {});
