@@ -155,14 +155,13 @@ describe("answers", () => {
             for (const one of [...texts(message.answers), ...texts(message.additionals)]) expect(whole).toContain(one);
         }
         const complete = (message: Message): boolean => message.answers.length === everything.answers.length;
-        if (complete(quick) && complete(long)) {
+        if (!alias && complete(quick) && complete(long)) {
           expect(quick.truncated).toBe(long.truncated);
           expect(quick.edns).toEqual(long.edns);
-          if (!alias) expect(quick.answers.map(recordText).sort()).toEqual(long.answers.map(recordText).sort());
+          expect(quick.answers.map(recordText).sort()).toEqual(long.answers.map(recordText).sort());
           // The short way writes some owners in full, so that near the limit one additional record less may fit.
           const roomy = asked.tcp || (asked.edns?.udpBytes === 65535 && (compat || asked.from === "127.0.0.1"));
-          if (!alias && roomy)
-            expect(quick.additionals.map(recordText).sort()).toEqual(long.additionals.map(recordText).sort());
+          if (roomy) expect(quick.additionals.map(recordText).sort()).toEqual(long.additionals.map(recordText).sort());
         }
         if (!asked.tcp) {
           const offered = Math.max(512, asked.edns?.udpBytes ?? 0);
