@@ -47,7 +47,11 @@ export interface Storage {
    * An embedded store returns the commit's index; the directory then applies the changes itself, in the order of indexes.
    */
   commit(commit: Commit, signal?: AbortSignal): Promise<Written>;
-  /** Shared stores: everything after `after`, for ever, reconnecting by itself; ends only when aborted. */
+  /**
+   * Shared stores: everything after `after`, for ever, reconnecting by itself; ends only when aborted. Whenever the connection stands
+   * (also the first time) something is yielded, if only `reachable: true` or a delta without rows that tells the index reached: the
+   * directory waits for that index in barriers.
+   */
   follow?(after: Index, signal: AbortSignal): AsyncIterable<Batch>;
   /** Shared stores: the store's index as of a linearizable read made now. */
   latest?(signal?: AbortSignal): Promise<Index>;

@@ -37,6 +37,8 @@ type Slot = {
 
 /** How many scopes one grave holds at most, so that no record grows without bound. */
 const SCOPES_PER_GRAVE = 500;
+/** Of a node's services only so many are held fast while one of the node's own checks goes: beyond, a wake too many is the lesser evil. */
+const SERVICES_ASSUMED = 30;
 /** Tables whose records anybody may write: a dropped change to them takes somebody's word for how they stand. */
 const ANYBODYS: ReadonlySet<Table> = new Set(["kv", "session"]);
 const SURROGATE = /\p{Surrogate}/u;
@@ -104,7 +106,8 @@ export function graveTimeMs(key: string): number {
 }
 
 /**
- * Works out what `changes` come to on `tables`.
+ * Works out what `changes` come to on `tables`. `others`: other processes write as well, and may have put a check on a service that this
+ * one is about to remove; that check's scopes are taken to be among those that lose something.
  * @throws TrilithError `invalid`: keys that do not fit, services without their node, checks without their service
  */
 export function evaluate(
@@ -113,6 +116,7 @@ export function evaluate(
   expect: readonly Expect[],
   id: string,
   nowMs: number,
+  others = false,
 ): Evaluated {
   for (const { table, key, at } of expect)
     if ((tables.get(table, key)?.modifyIndex ?? 0) !== at) return { kind: "failed" };
@@ -203,6 +207,14 @@ export function evaluate(
     if (slot === undefined || unchanged(slot)) assume(table, key);
   };
 
+  /** What a check was about decides which scopes it leaves. */
+  const assumeOwner = ({ node, serviceId }: TableTypes["check"]): void => {
+    if (serviceId !== "") assume("service", keyOf.service(node, serviceId));
+    let left = serviceId === "" ? SERVICES_ASSUMED : 0;
+    for (const service of tables.list("service", keyOf.ofNode(node)))
+      if (left-- > 0) assume("service", keyOf.service(service.node, service.id));
+  };
+
   for (const [slotName, { table, key, value, why }] of net) {
     const before = tables.get(table, key);
     if (value === undefined) {
@@ -214,6 +226,8 @@ export function evaluate(
       (cascaded.has(slotName) ? following : result).push(change);
       if (table === "grave" || table === "alive") continue;
       assume(table, key);
+      if (table === "check") assumeOwner(before as Entry<"check">);
+      if (others && table === "service") bury(why, ["checks", scope.checksOf((before as Entry<"service">).name)]);
       bury(
         why,
         tables.scopesOf<Table>(table, key, before as TableTypes[Table]),
@@ -225,17 +239,20 @@ export function evaluate(
       if (ANYBODYS.has(table)) assume(table, key);
       continue;
     }
+    // What a service or check was before decides which scopes it leaves.
+    if (table === "service" || table === "check") assume(table, key);
     if (table === "service") {
       const { node, id: serviceId, name: serviceName } = value as TableTypes["service"];
       need("node", keyOf.node(node), () => `service "${serviceId}" names node "${node}"`);
       const old = (before as Entry<"service"> | undefined)?.name;
       if (old !== undefined && old.toLowerCase() !== serviceName.toLowerCase()) {
-        assume(table, key);
-        bury({ code: "replaced", text: `registered anew as ${serviceName}`, confirmed: true, atMs: nowMs }, [
-          scope.service(old),
-          scope.instances(old),
-          scope.checksOf(old),
-        ]);
+        for (const check of tables.checksAbout(keyOf.node(node), serviceId))
+          assume("check", keyOf.check(check.node, check.id));
+        const left = new Set<Scope>([scope.service(old), scope.instances(old), scope.checksOf(old)]);
+        bury(
+          { code: "replaced", text: `registered anew as ${serviceName}`, confirmed: true, atMs: nowMs },
+          others ? left : tables.scopesOf("service", key, before as Entry<"service">).filter((each) => left.has(each)),
+        );
       }
     } else if (table === "check") {
       const check = value as TableTypes["check"];
@@ -248,7 +265,7 @@ export function evaluate(
         );
       const old = before as Entry<"check"> | undefined;
       if (old !== undefined && old.serviceId !== check.serviceId) {
-        assume(table, key);
+        assumeOwner(old);
         bury(undefined, tables.scopesOfOwner(old.node, old.serviceId));
       }
     }

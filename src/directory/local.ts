@@ -6,9 +6,10 @@ import type { Metrics } from "../base/metrics.ts";
 import { jitter, type Random } from "../base/random.ts";
 import type { Directory, View, Written } from "../contracts/directory.ts";
 import type { Batch, Commit, Row, Storage } from "../contracts/storage.ts";
-import { type Change, type Expect, GRAVE_FLOOR, type Index, type Scope } from "../model/record.ts";
+import type { Reason } from "../model/reason.ts";
+import { type Change, type Expect, GRAVE_FLOOR, type Index, keyOf, type Scope } from "../model/record.ts";
 import { evaluate, graveTimeMs } from "./evaluate.ts";
-import { difference, FrozenView, Tables, type Touched } from "./tables.ts";
+import { difference, FrozenView, nodeKeyOf, Tables, type Touched } from "./tables.ts";
 import { Waiters } from "./watch.ts";
 
 /** What the directory needs of its surroundings. */
@@ -82,6 +83,29 @@ function rowsOf(tables: Tables, changes: readonly Change[], index: Index): Row[]
       ? { ...place, value: change.value, createIndex: createIndex ?? index }
       : { ...place, value: undefined, createIndex: createIndex ?? 0 };
   });
+}
+
+/**
+ * What others put on a node or service while it was being removed: it came first, but was not seen in time. None can come later, as
+ * whoever puts something on a record expects that record to be there.
+ */
+function orphansOf(tables: Tables, changes: readonly Change[]): Change[] {
+  const orphans = new Map<string, Change>();
+  const add = (table: "service" | "check", key: string, why: Reason | undefined): void => {
+    const change: Change = { op: "delete", table, key };
+    orphans.set(`${table}\u0000${key}`, why === undefined ? change : { ...change, why });
+  };
+  for (const change of changes) {
+    if (change.op !== "delete" || tables.get(change.table, change.key) !== undefined) continue;
+    const { table, key, why } = change;
+    if (table === "node") {
+      for (const { node, id } of tables.list("service", `${key}\u0000`)) add("service", keyOf.service(node, id), why);
+      for (const { node, id } of tables.list("check", `${key}\u0000`)) add("check", keyOf.check(node, id), why);
+    } else if (table === "service")
+      for (const { node, id } of tables.checksAbout(nodeKeyOf(key), key.slice(key.indexOf("\u0000") + 1)))
+        add("check", keyOf.check(node, id), why);
+  }
+  return [...orphans.values()];
 }
 
 function merge(into: Map<Scope, Index>, touched: Touched): void {
@@ -183,6 +207,7 @@ class StoredDirectory implements LocalDirectory {
         const snapshot = new Snapshot();
         for await (const batch of this.storage.open(life)) if (batch.kind === "snapshot") snapshot.take(batch);
         this.#tables = snapshot.tables();
+        this.#tables.stampChecks();
         this.#publish(new Map());
         this.#nowReady();
       } catch (error) {
@@ -374,7 +399,7 @@ class StoredDirectory implements LocalDirectory {
       const id = this.#base.random.uuid();
       let found: ReturnType<typeof evaluate>;
       try {
-        found = evaluate(this.#seen, changes, expect, id, this.#base.clock.now());
+        found = evaluate(this.#seen, changes, expect, id, this.#base.clock.now(), true);
       } catch (error) {
         if (caughtUp) throw error;
         await catchUp();
@@ -413,6 +438,8 @@ class StoredDirectory implements LocalDirectory {
       if (outcome.result === "written") {
         this.#commits.add();
         await this.#reached(outcome.index, signal);
+        const orphans = orphansOf(this.#seen, found.changes);
+        if (orphans.length > 0) await this.#writeShared(orphans, [], signal);
         return outcome;
       }
       // The caller's own expectation, or only what was taken for granted: the view tells once it has caught up.
@@ -428,7 +455,14 @@ class StoredDirectory implements LocalDirectory {
   async #commit(commit: Commit, signal: AbortSignal | undefined): Promise<Written> {
     const life = signal === undefined ? this.#life.signal : AbortSignal.any([signal, this.#life.signal]);
     for (let tries = 1; ; tries++) {
-      const outcome = await this.storage.commit(commit, life);
+      let outcome: Written;
+      try {
+        outcome = await this.storage.commit(commit, life);
+      } catch (error) {
+        // A refusal now says nothing about the attempt before.
+        if (tries === 1) throw error;
+        outcome = { result: "unknown", cause: wrap(error, "asking again") };
+      }
       if (outcome.result !== "unknown" || tries >= UNKNOWN_RETRIES || life.aborted) return outcome;
       this.#log.debug("the outcome of a write is unknown, asking again", {
         id: commit.id,
@@ -506,15 +540,17 @@ class StoredDirectory implements LocalDirectory {
     if (!batch.complete) return;
     const next = snapshot.tables();
     snapshot.clear();
-    const moved = difference(this.#seen, next);
     const restarted = next.index < this.#seen.index;
     if (restarted)
       this.#log.warn(
         `the store ${this.storage.name} went back from index ${this.#seen.index} to ${next.index}: its content was replaced`,
       );
     const first = !this.#isReady;
-    const touched: Touched =
-      restarted || first ? new Map([...moved].map((each) => [each, next.at(each)])) : next.inherit(this.#seen, moved);
+    let touched: Touched;
+    if (first || restarted) {
+      next.stampChecks();
+      touched = new Map(Array.from(difference(this.#seen, next), (each) => [each, next.at(each)]));
+    } else touched = next.inherit(this.#seen);
     this.#tables = next;
     this.#publish(touched, restarted);
     this.#fresh = true;

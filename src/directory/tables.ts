@@ -138,15 +138,21 @@ export class Tables {
     const tables = new Tables();
     // In the order of TABLES, so that a node finds its services, and a check its service, when it says which scopes it speaks for.
     tables.apply([...byTable.values()].flat(), index);
-    // A service's name and tags belong to what is told of its checks; when it last changed them is not known any more.
-    for (const check of tables.list("check")) {
-      const service =
-        check.serviceId === "" ? undefined : tables.get("service", keyOf.service(check.node, check.serviceId));
-      if (service === undefined) continue;
-      tables.#stamp(scope.checksOf(service.name), service.modifyIndex);
-      tables.#stamp("checks", service.modifyIndex);
-    }
     return tables;
+  }
+
+  /**
+   * A service's name and tags belong to what is told of its checks; when it last changed them is not known after a snapshot. So the
+   * service's own index counts, for the scopes that moved, or for all in a state that follows on nothing known.
+   */
+  stampChecks(moved?: ReadonlySet<Scope>): void {
+    for (const check of this.list("check")) {
+      const service =
+        check.serviceId === "" ? undefined : this.get("service", keyOf.service(check.node, check.serviceId));
+      if (service === undefined) continue;
+      for (const each of ["checks", scope.checksOf(service.name)] as const)
+        if (moved === undefined || moved.has(each)) this.#stamp(each, service.modifyIndex);
+    }
   }
 
   /**
@@ -169,7 +175,7 @@ export class Tables {
         this.#link(row.table, row.key, entry);
         for (const each of this.scopesOf(row.table, row.key, entry)) scopes.add(each);
         if (row.table === "service")
-          this.#spareChecks(before as Entry<"service"> | undefined, entry as Entry<"service">, scopes);
+          spareChecks(before as Entry<"service"> | undefined, entry as Entry<"service">, scopes);
       }
       if (row.table === "grave") this.#takeGrave(row, before as Entry<"grave"> | undefined, scopes);
       if (row.table === "kv" || row.table === "grave") kvMoved = true;
@@ -186,10 +192,15 @@ export class Tables {
     return touched;
   }
 
-  /** Takes over the stamps of an older state of the same line, so that no scope goes back. `moved` scopes end above where they were. */
-  inherit(older: Tables, moved: Iterable<Scope>): Touched {
+  /** Takes over the stamps of an older state of the same line, so that no scope goes back. Tells which scopes moved since. */
+  inherit(older: Tables): Touched {
+    const moved = difference(older, this);
+    // Also what came and went in between.
+    for (const [key, grave] of this.entries("grave"))
+      if (older.get("grave", key)?.modifyIndex !== grave.modifyIndex) for (const each of grave.scopes) moved.add(each);
     for (const [name, at] of older.#stamps.entries()) this.#stamp(name as Scope, at);
     if (older.floor > this.floor) this.floor = older.floor;
+    this.stampChecks(moved);
     const touched = new Map<Scope, Index>();
     for (const each of moved) {
       // Whatever moved did so after the older state, even where nothing tells any more when.
@@ -242,13 +253,6 @@ export class Tables {
   #hasChecks(node: string, serviceId: string): boolean {
     const prefix = keyOf.ofNode(node) + serviceId + NUL;
     return this.#byOwner.getPairOrNextHigher(prefix)?.[0].startsWith(prefix) === true;
-  }
-
-  /** Of a service its checks tell only name and tags: other changes do not concern who waits for checks. */
-  #spareChecks(before: Entry<"service"> | undefined, after: Entry<"service">, scopes: Set<Scope>): void {
-    if (before === undefined || before.name !== after.name || !sameList(before.tags, after.tags)) return;
-    scopes.delete("checks");
-    scopes.delete(scope.checksOf(after.name));
   }
 
   #takeGrave(row: Row, before: Entry<"grave"> | undefined, scopes: Set<Scope>): void {
@@ -452,6 +456,17 @@ export class Tables {
   }
 }
 
+/** Of a service its checks tell only name and tags: other changes do not concern who waits for checks. */
+function spareChecks(
+  before: TableTypes["service"] | undefined,
+  after: TableTypes["service"],
+  scopes: Set<Scope>,
+): void {
+  if (before === undefined || before.name !== after.name || !sameList(before.tags, after.tags)) return;
+  scopes.delete("checks");
+  scopes.delete(scope.checksOf(after.name));
+}
+
 /** The scopes in which two states differ. */
 export function difference(before: Tables, after: Tables): Set<Scope> {
   const moved = new Set<Scope>();
@@ -460,8 +475,11 @@ export function difference(before: Tables, after: Tables): Set<Scope> {
     for (const [key, old] of before.entries(table)) {
       const now = after.get(table, key);
       if (now?.modifyIndex === old.modifyIndex && now.createIndex === old.createIndex) continue;
-      for (const each of before.scopesOf(table, key, old)) moved.add(each);
-      if (now !== undefined) for (const each of after.scopesOf(table, key, now)) moved.add(each);
+      const scopes = new Set(before.scopesOf(table, key, old));
+      if (now !== undefined) for (const each of after.scopesOf(table, key, now)) scopes.add(each);
+      if (table === "service" && now !== undefined)
+        spareChecks(old as Entry<"service">, now as Entry<"service">, scopes);
+      for (const each of scopes) moved.add(each);
     }
     for (const [key, now] of after.entries(table))
       if (before.get(table, key) === undefined) for (const each of after.scopesOf(table, key, now)) moved.add(each);
