@@ -12,7 +12,7 @@ import { type Entry, keyOf } from "../model/record.ts";
 /** What the check of a dead node says (Consul's words). */
 export const NODE_DEAD_OUTPUT = "Agent not live or unreachable";
 /** The source of a check that a survivor wrote; its `foreignId` is when, in milliseconds since the epoch. */
-export const LIVENESS_SOURCE = "liveness";
+const LIVENESS_SOURCE = "liveness";
 
 /** A dead node and everything on it is removed after so long, as in Consul. */
 const REAP_AFTER_MS = 72 * 3_600_000;

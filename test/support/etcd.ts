@@ -85,7 +85,7 @@ export async function startEtcd(flags: readonly string[] = [], scheme: "http" | 
 }
 
 /** Runs etcdctl with API 3; its standard output. */
-export async function etcdctl(endpoints: string, ...args: string[]): Promise<string> {
+async function etcdctl(endpoints: string, ...args: string[]): Promise<string> {
   const { stdout } = await run("etcdctl", ["--command-timeout=5s", `--endpoints=${endpoints}`, ...args], {
     env: { ...process.env, ETCDCTL_API: "3" },
     maxBuffer: 1 << 26,
