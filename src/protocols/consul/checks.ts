@@ -13,7 +13,7 @@ export function detailParser(
     if (probe === undefined)
       throw new TrilithError(
         "invalid",
-        `Invalid check: this agent has no ${kind} checks; it has ${[...ground.probes.keys(), "ttl", "alias"].sort().join(", ")}`,
+        `Invalid check: this agent has no ${kind} checks; it has ${[...ground.probes.keys(), "ttl"].sort().join(", ")}`,
       );
     return probe.parse(detail);
   };

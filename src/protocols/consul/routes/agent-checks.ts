@@ -17,19 +17,22 @@ import { encodeCheck } from "../encode.ts";
 import { Refusal, unknownCheck } from "../errors.ts";
 import { decodeJson } from "../json.ts";
 import { refuseEnterprise } from "../options.ts";
+import { checkShape } from "../shapes.ts";
 import { decoding, FROM, refuseNul } from "./agent-services.ts";
-import { refuseFilter } from "./filter.ts";
+import { readFilter } from "./choose.ts";
 
 function checks(call: Call): Reply {
   refuseEnterprise(call);
-  refuseFilter(call);
+  // The one place where Consul leaves out the words in front of what is wrong.
+  const wanted = readFilter(call, checkShape, {}, "");
   const { agent } = call.ground;
   const services = agent.services();
   const json: Record<string, unknown> = Object.create(null);
   for (const id of [...agent.checks().keys()].sort()) {
     const held = agent.checks().get(id);
     if (held === undefined || id === NODE_ALIVE_CHECK) continue;
-    json[id] = encodeCheck(withoutIndexes(held), services.get(held.check.serviceId)?.instance);
+    const row = encodeCheck(withoutIndexes(held), services.get(held.check.serviceId)?.instance);
+    if (wanted(row)) json[id] = row;
   }
   return { json };
 }

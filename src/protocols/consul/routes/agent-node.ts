@@ -7,9 +7,10 @@ import { keyOf } from "../../../model/record.ts";
 import type { Call, Reply, Row } from "../call.ts";
 import { Refusal } from "../errors.ts";
 import { refuseEnterprise } from "../options.ts";
+import { memberShape } from "../shapes.ts";
 import { CONSUL_VERSION } from "../version.ts";
 import { readEnable } from "./agent-services.ts";
-import { refuseFilter } from "./filter.ts";
+import { readFilter } from "./choose.ts";
 
 const versionOf = (call: Call): string => call.ground.agent.node.labels["consul-version"] ?? CONSUL_VERSION;
 const revisionOf = (call: Call): string => `trilith-${call.ground.self.version}`;
@@ -46,7 +47,7 @@ function member(call: Call, node: Node, alive: boolean, suffix = ""): Record<str
 }
 
 function members(call: Call): Reply {
-  refuseFilter(call);
+  const wanted = readFilter(call, memberShape);
   const wan = call.query.get("wan") !== "" && call.query.get("wan") !== "0";
   const view = call.ground.directory.view();
   const rows: unknown[] = [];
@@ -55,7 +56,7 @@ function members(call: Call): Reply {
     const alive = view.get("check", keyOf.check(node.name, NODE_ALIVE_CHECK))?.status !== "critical";
     rows.push(member(call, node, alive, wan ? `.${node.datacenter}` : ""));
   }
-  return { json: rows };
+  return { json: rows.filter(wanted) };
 }
 
 function self(call: Call): Reply {

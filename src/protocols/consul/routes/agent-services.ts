@@ -18,19 +18,22 @@ import { Refusal, unknownService } from "../errors.ts";
 import { decodeJson } from "../json.ts";
 import { readWait, refuseEnterprise } from "../options.ts";
 import { parseBool } from "../query.ts";
-import { refuseFilter } from "./filter.ts";
+import { agentServiceShape } from "../shapes.ts";
+import { readFilter } from "./choose.ts";
 
 /** Everything registered over HTTP belongs to this name. */
 export const FROM = "api";
 
 function services(call: Call): Reply {
   refuseEnterprise(call);
-  refuseFilter(call);
+  const wanted = readFilter(call, agentServiceShape);
   const { agent, self } = call.ground;
   const json: Record<string, unknown> = Object.create(null);
   for (const id of [...agent.services().keys()].sort()) {
     const held = agent.services().get(id);
-    if (held !== undefined) json[id] = encodeAgentService(held.instance, self.datacenter);
+    if (held === undefined) continue;
+    const row = encodeAgentService(held.instance, self.datacenter);
+    if (wanted(row)) json[id] = row;
   }
   return { json };
 }

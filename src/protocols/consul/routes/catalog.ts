@@ -8,7 +8,9 @@ import { deregister, register } from "../catalog-write.ts";
 import { decodeBody } from "../decode.ts";
 import { encodeCatalogService, encodeNode, encodeNodeService } from "../encode.ts";
 import { Refusal } from "../errors.ts";
-import { chosen, hasMeta, nodeMeta, refuseFilter } from "./filter.ts";
+import type { Filter } from "../filter.ts";
+import { catalogServiceShape, nodeServiceShape, nodeShape } from "../shapes.ts";
+import { chosen, hasMeta, nodeMeta, readFilter } from "./choose.ts";
 
 const MANNER: Manner = { tellConsistency: true, headersOnError: true };
 
@@ -30,31 +32,44 @@ async function remove(call: Call): Promise<Reply> {
 }
 
 function nodes(call: Call): Promise<Reply> {
-  refuseFilter(call, headersOfNothing());
+  const wanted = readFilter(call, nodeShape, headersOfNothing());
   const meta = nodeMeta(call.query);
   return answerQuery(call, MANNER, (view) => {
     const rows: unknown[] = [];
-    for (const node of view.list("node")) if (hasMeta(node.labels, meta)) rows.push(encodeNode(node));
+    for (const node of view.list("node")) {
+      if (!hasMeta(node.labels, meta)) continue;
+      const row = encodeNode(node);
+      if (wanted(row)) rows.push(row);
+    }
     return { index: view.at("nodes"), waitOn: ["nodes"], reply: { json: rows } };
   });
 }
 
 function services(call: Call): Promise<Reply> {
-  refuseFilter(call, headersOfNothing());
+  const wanted =
+    call.query.get("filter") === "" ? undefined : readFilter(call, catalogServiceShape, headersOfNothing());
   const meta = nodeMeta(call.query);
   const waitOn: readonly Scope[] = meta === undefined ? ["services"] : ["services", "nodes"];
   return answerQuery(call, MANNER, (view) => ({
     index: Math.max(...waitOn.map((one) => view.at(one))),
     waitOn,
-    reply: { json: namesWithTags(view, meta) },
+    reply: { json: namesWithTags(view, meta, wanted) },
   }));
 }
 
 /** Every service's name with all tags of its instances. */
-function namesWithTags(view: View, meta: ReadonlyMap<string, string> | undefined): Record<string, readonly string[]> {
+function namesWithTags(
+  view: View,
+  meta: ReadonlyMap<string, string> | undefined,
+  wanted: Filter | undefined,
+): Record<string, readonly string[]> {
   const tags = new Map<string, Set<string>>();
   for (const instance of view.list("service")) {
-    if (meta !== undefined && !hasMeta(view.get("node", keyOf.node(instance.node))?.labels ?? {}, meta)) continue;
+    if (meta !== undefined || wanted !== undefined) {
+      const node = view.get("node", keyOf.node(instance.node));
+      if (node === undefined || !hasMeta(node.labels, meta)) continue;
+      if (wanted !== undefined && !wanted(encodeCatalogService({ instance, node, checks: [] }))) continue;
+    }
     let set = tags.get(instance.name);
     if (set === undefined) {
       set = new Set();
@@ -69,23 +84,26 @@ function namesWithTags(view: View, meta: ReadonlyMap<string, string> | undefined
 
 function service(call: Call): Promise<Reply> {
   const name = named(call, "service name");
-  refuseFilter(call, headersOfNothing());
+  const wanted = readFilter(call, catalogServiceShape, headersOfNothing());
   return answerQuery(call, MANNER, (view) => ({
     index: view.at(scope.instances(name)),
     waitOn: [scope.instances(name)],
-    reply: { json: chosen(view.residents(name), call.query).map(encodeCatalogService) },
+    reply: { json: chosen(view.residents(name), call.query).map(encodeCatalogService).filter(wanted) },
   }));
 }
 
 function node(call: Call): Promise<Reply> {
   const name = named(call, "node name");
-  refuseFilter(call, headersOfNothing());
+  const wanted = readFilter(call, nodeServiceShape, headersOfNothing());
   return answerQuery(call, MANNER, (view) => {
     const found = view.get("node", keyOf.node(name));
     let json: unknown = null;
     if (found !== undefined) {
       const held: Record<string, unknown> = Object.create(null);
-      for (const instance of view.list("service", keyOf.ofNode(name))) held[instance.id] = encodeNodeService(instance);
+      for (const instance of view.list("service", keyOf.ofNode(name))) {
+        const row = encodeNodeService(instance);
+        if (wanted(row)) held[instance.id] = row;
+      }
       json = { Node: encodeNode(found), Services: held };
     }
     return { index: view.at(scope.node(name)), waitOn: [scope.node(name)], reply: { json } };
@@ -94,10 +112,10 @@ function node(call: Call): Promise<Reply> {
 
 function nodeServices(call: Call): Promise<Reply> {
   const name = named(call, "node name");
-  refuseFilter(call, headersOfNothing());
+  const wanted = readFilter(call, nodeServiceShape, headersOfNothing());
   return answerQuery(call, MANNER, (view) => {
     const found = view.get("node", keyOf.node(name));
-    const rows = Array.from(view.list("service", keyOf.ofNode(name)), encodeNodeService);
+    const rows = Array.from(view.list("service", keyOf.ofNode(name)), encodeNodeService).filter(wanted);
     return {
       index: view.at(scope.node(name)),
       waitOn: [scope.node(name)],

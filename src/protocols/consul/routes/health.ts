@@ -1,13 +1,16 @@
 // /v1/health: checks by node, service and state; services with their nodes and checks.
-import { type Entry, scope } from "../../../model/record.ts";
-import { answerQuery, type Manner } from "../blocking.ts";
+import { type Entry, keyOf, scope } from "../../../model/record.ts";
+import { answerQuery, headersOfNothing, type Manner } from "../blocking.ts";
 import type { Call, Reply, Row } from "../call.ts";
 import { encodeCheck, encodeCheckOf, encodeResident } from "../encode.ts";
 import { Refusal } from "../errors.ts";
 import { parseBool } from "../query.ts";
-import { chosen, hasMeta, nodeMeta, refuseFilter } from "./filter.ts";
+import { checkShape, residentShape } from "../shapes.ts";
+import { chosen, hasMeta, nodeMeta, readFilter } from "./choose.ts";
 
-const MANNER: Manner = { tellConsistency: true };
+const MANNER: Manner = { tellConsistency: true, headersOnError: true };
+/** A service's health is streamed to its waiters, and its errors are bare. */
+const STREAMED: Manner = { tellConsistency: true, streams: true };
 
 function named(call: Call, what: string): string {
   if (call.suffix === "") throw new Refusal(400, `Missing ${what}`);
@@ -18,19 +21,19 @@ const byId = (a: Entry<"check">, b: Entry<"check">): number => (a.id < b.id ? -1
 
 function nodeChecks(call: Call): Promise<Reply> {
   const node = named(call, "node name");
-  refuseFilter(call);
+  const wanted = readFilter(call, checkShape, headersOfNothing());
   return answerQuery(call, MANNER, (view) => ({
     index: view.at(scope.node(node)),
     waitOn: [scope.node(node)],
     reply: {
-      json: Array.from(view.list("check", `${node.toLowerCase()}\u0000`), (check) => encodeCheckOf(view, check)),
+      json: Array.from(view.list("check", keyOf.ofNode(node)), (check) => encodeCheckOf(view, check)).filter(wanted),
     },
   }));
 }
 
 function serviceChecks(call: Call): Promise<Reply> {
   const service = named(call, "service name");
-  refuseFilter(call);
+  const wanted = readFilter(call, checkShape, headersOfNothing());
   const meta = nodeMeta(call.query);
   return answerQuery(call, MANNER, (view) => {
     const rows: unknown[] = [];
@@ -49,21 +52,26 @@ function serviceChecks(call: Call): Promise<Reply> {
         if (check.serviceId === resident.instance.id) own.push({ check, row: encodeCheck(check, resident.instance) });
     }
     flush();
-    return { index: view.at(scope.checksOf(service)), waitOn: [scope.checksOf(service)], reply: { json: rows } };
+    return {
+      index: view.at(scope.checksOf(service)),
+      waitOn: [scope.checksOf(service)],
+      reply: { json: rows.filter(wanted) },
+    };
   });
 }
 
 function state(call: Call): Promise<Reply> {
-  const wanted = named(call, "check state");
-  refuseFilter(call);
+  const wantedState = named(call, "check state");
+  const wanted = readFilter(call, checkShape, headersOfNothing());
   const meta = nodeMeta(call.query);
   return answerQuery(call, MANNER, (view) => {
     const rows: unknown[] = [];
     for (const check of view.list("check")) {
       const shown = check.foreign?.["ShownStatus"] ?? check.status;
-      if (wanted !== "any" && shown !== wanted) continue;
+      if (wantedState !== "any" && shown !== wantedState) continue;
       if (meta !== undefined && !hasMeta(view.get("node", check.node.toLowerCase())?.labels ?? {}, meta)) continue;
-      rows.push(encodeCheckOf(view, check));
+      const row = encodeCheckOf(view, check);
+      if (wanted(row)) rows.push(row);
     }
     return { index: view.at("checks"), waitOn: ["checks"], reply: { json: rows } };
   });
@@ -78,8 +86,8 @@ function service(call: Call): Promise<Reply> {
     if (asked === undefined) throw new Refusal(400, "Invalid value for ?passing");
     passingOnly = asked;
   }
-  refuseFilter(call);
-  return answerQuery(call, { ...MANNER, streams: true }, (view) => {
+  const wanted = readFilter(call, residentShape);
+  return answerQuery(call, STREAMED, (view) => {
     let residents = chosen(view.residents(name), query);
     if (passingOnly)
       residents = residents.filter(
@@ -88,7 +96,7 @@ function service(call: Call): Promise<Reply> {
     return {
       index: view.at(scope.service(name)),
       waitOn: [scope.service(name)],
-      reply: { json: residents.map(encodeResident) },
+      reply: { json: residents.map(encodeResident).filter(wanted) },
     };
   });
 }

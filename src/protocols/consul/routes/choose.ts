@@ -1,8 +1,10 @@
-// Which records a request wants: tags, node metadata, health; shared by catalog and health.
+// Which records a request wants: tags, node metadata, filter expressions; shared by catalog and health.
+import { messageOf, TrilithError } from "../../../base/error.ts";
 import type { Resident } from "../../../model/instance.ts";
 import type { Labels } from "../../../model/node.ts";
 import type { Call } from "../call.ts";
 import { Refusal } from "../errors.ts";
+import { type Filter, parseFilter, type Shape } from "../filter.ts";
 import type { Query } from "../query.ts";
 
 /** `?node-meta=key:value`, several times; undefined = every node. Without a colon the value is "". */
@@ -36,13 +38,19 @@ export function chosen(residents: readonly Resident[], query: Query): readonly R
   return residents.filter(({ instance, node }) => hasTags(instance.tags, tags) && hasMeta(node.labels, meta));
 }
 
-/** `?filter=` is a language of its own that this version does not speak: it says so rather than answering too much. */
-export function refuseFilter({ query }: Call, headers: Readonly<Record<string, string>> = {}): void {
-  const filter = query.get("filter");
-  if (filter !== "")
-    throw new Refusal(
-      500,
-      `Failed to create boolean expression evaluator: filter expressions are not supported by this version: ${filter}`,
-      headers,
-    );
+/** The request's `?filter=` over records of a shape; without one everything passes. @throws Refusal 500, as Consul answers a bad expression */
+export function readFilter(
+  { query }: Call,
+  shape: Shape,
+  headers: Readonly<Record<string, string>> = {},
+  prefix = "Failed to create boolean expression evaluator: ",
+): Filter {
+  try {
+    return parseFilter(query.get("filter"), shape) ?? everything;
+  } catch (error) {
+    if (error instanceof TrilithError && error.code === "invalid")
+      throw new Refusal(500, prefix + messageOf(error), headers);
+    throw error;
+  }
 }
+const everything: Filter = () => true;
