@@ -205,7 +205,7 @@ class Wrapped {
       const lookedAt = clock.monotonic();
       const found = canLook ? await finder.look(lookMs < LOOK_SLOWEST_MS) : [];
       if (signal.aborted) break;
-      const ports = this.names.give(this.select(found, canLook));
+      const ports = this.names.give(await this.select(found, finder, canLook));
       const text = JSON.stringify(ports);
       const now = clock.monotonic();
       if (text !== last || now - statedAt > REPEAT_MS) {
@@ -236,14 +236,19 @@ class Wrapped {
   }
 
   /** The ports to register, the one that may bear the plain name first. */
-  private select(found: readonly ListeningPort[], canLook: boolean): readonly ListeningPort[] {
+  private async select(
+    found: readonly ListeningPort[],
+    finder: PortFinder,
+    canLook: boolean,
+  ): Promise<readonly ListeningPort[]> {
     if (this.wanted.length === 0) return found;
-    return this.wanted.flatMap((port) => {
-      const seen = found.filter((one) => one.port === port);
-      if (seen.length > 0) return seen;
-      // Where nothing can be seen the user's word has to do.
-      return canLook ? [] : [{ protocol: "tcp" as const, port, host: "" }];
-    });
+    const own = this.wanted.map((port) => found.filter((one) => one.port === port));
+    if (own.every((ports) => ports.length > 0)) return own.flat();
+    // What is asked for by number may listen on the program's behalf without being its descendant (docker-proxy), or as another user.
+    const all = canLook
+      ? await finder.everybody()
+      : this.wanted.map((port) => ({ protocol: "tcp" as const, port, host: "" }));
+    return own.flatMap((ports, i) => (ports.length > 0 ? ports : all.filter(({ port }) => port === this.wanted[i])));
   }
 
   private state(change: Partial<Statement>): number {

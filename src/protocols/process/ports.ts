@@ -157,17 +157,7 @@ export class PortFinder {
     }
     const found: ListeningPort[] = [];
     for (const members of namespaces.values()) {
-      const listening = new Map<string, Socket>();
-      for (const [file, protocol] of [
-        ["tcp", "tcp"],
-        ["tcp6", "tcp"],
-        ["udp", "udp"],
-        ["udp6", "udp"],
-      ] as const) {
-        const table = await this.processes.proc(`${members[0]}/net/${file}`);
-        if (table !== undefined)
-          for (const socket of listeningSockets(table, protocol)) listening.set(socket.inode, socket);
-      }
+      const listening = new Map((await this.listening(members[0] as number)).map((socket) => [socket.inode, socket]));
       for (const pid of members)
         for (const inode of sockets.get(pid) as string[]) {
           const socket = listening.get(inode);
@@ -181,6 +171,26 @@ export class PortFinder {
       found.filter(({ protocol, port }) => protocol === "tcp" || tcp.has(port) || port < range[0] || port > range[1]),
     );
     return this.last;
+  }
+
+  /** Everything that listens in the network namespace of the root, whoever it belongs to. */
+  async everybody(): Promise<ListeningPort[]> {
+    return mergePorts(await this.listening(this.root));
+  }
+
+  /** The listening sockets in the network namespace of a process. */
+  private async listening(pid: number): Promise<Socket[]> {
+    const sockets: Socket[] = [];
+    for (const [file, protocol] of [
+      ["tcp", "tcp"],
+      ["tcp6", "tcp"],
+      ["udp", "udp"],
+      ["udp6", "udp"],
+    ] as const) {
+      const table = await this.processes.proc(`${pid}/net/${file}`);
+      if (table !== undefined) sockets.push(...listeningSockets(table, protocol));
+    }
+    return sockets;
   }
 
   private async ephemeralRange(): Promise<readonly [number, number]> {
