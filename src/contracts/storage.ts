@@ -12,8 +12,8 @@ export interface Row<T extends Table = Table> {
 }
 
 /**
- * A piece of the line of changes. A `snapshot` replaces everything (it may come in several parts; the last one has `complete: true`; the parts
- * of one share an index, and a part with another index before that begins a new snapshot in place of the unfinished one), a `delta` holds whole transactions up to and including `index`. Snapshots may come again at any time (compaction, long absence).
+ * A piece of the line of changes. A `snapshot` replaces everything (it may come in several parts; the last one has `complete: true`),
+ * a `delta` holds whole transactions up to and including `index`. Snapshots may come again at any time (compaction, long absence).
  */
 export type Batch =
   | { readonly kind: "snapshot"; readonly index: Index; readonly rows: readonly Row[]; readonly complete: boolean }

@@ -54,37 +54,36 @@ export async function newest(
   return header;
 }
 
-/** The whole content at one revision, in parts. Begins anew where that revision is compacted away meanwhile. @throws EtcdError */
+/** The whole content at one revision, in parts. @throws EtcdError, TrilithError `unavailable` where that revision is compacted away meanwhile */
 export async function* snapshot(reading: Reading, signal?: AbortSignal): AsyncGenerator<Batch & { kind: "snapshot" }> {
   const { client, at } = reading;
-  restart: for (;;) {
-    let index: Index | undefined;
-    let from = at.from;
-    let limit = FIRST_PAGE_KEYS;
-    for (;;) {
-      let page: RangeResponse;
-      try {
-        page = await client.call("range", { key: from, rangeEnd: at.to, limit, revision: index ?? 0 }, { signal });
-      } catch (error) {
-        if (index !== undefined && isCompacted(error)) continue restart;
-        throw error;
-      }
-      index ??= page.header.revision;
-      const rows: Row[] = [];
-      let bytes = 0;
-      for (const kv of page.kvs) {
-        bytes += kv.value.length;
-        const row = rowOf(kv, false, reading);
-        if (row !== undefined) rows.push(row);
-      }
-      const last = page.kvs.at(-1);
-      const complete = !page.more || last === undefined;
-      yield { kind: "snapshot", index, rows, complete };
-      if (complete) return;
-      from = Buffer.concat([last.key, Buffer.of(0)]);
-      const perKey = Math.max(1, bytes / page.kvs.length);
-      limit = Math.max(16, Math.min(MOST_PAGE_KEYS, limit * 4, Math.floor(PAGE_BYTES / perKey)));
+  let index: Index | undefined;
+  let from = at.from;
+  let limit = FIRST_PAGE_KEYS;
+  for (;;) {
+    let page: RangeResponse;
+    try {
+      page = await client.call("range", { key: from, rangeEnd: at.to, limit, revision: index ?? 0 }, { signal });
+    } catch (error) {
+      if (index !== undefined && isCompacted(error))
+        throw new TrilithError("unavailable", `etcd compacted revision ${index} while it was being read`, error);
+      throw error;
     }
+    index ??= page.header.revision;
+    const rows: Row[] = [];
+    let bytes = 0;
+    for (const kv of page.kvs) {
+      bytes += kv.value.length;
+      const row = rowOf(kv, false, reading);
+      if (row !== undefined) rows.push(row);
+    }
+    const last = page.kvs.at(-1);
+    const complete = !page.more || last === undefined;
+    yield { kind: "snapshot", index, rows, complete };
+    if (complete) return;
+    from = Buffer.concat([last.key, Buffer.of(0)]);
+    const perKey = Math.max(1, bytes / page.kvs.length);
+    limit = Math.max(16, Math.min(MOST_PAGE_KEYS, limit * 4, Math.floor(PAGE_BYTES / perKey)));
   }
 }
 
@@ -104,12 +103,13 @@ export async function* follow(reading: Reading, after: Index, signal: AbortSigna
   };
   async function* afresh(why: string): AsyncGenerator<Batch> {
     log.info(`reading everything from etcd again: ${why}`);
-    for await (const part of snapshot(reading, signal)) {
+    // Handed on only when it is whole: half a snapshot would be left over where the rest cannot be read.
+    const parts: (Batch & { kind: "snapshot" })[] = [];
+    for await (const part of snapshot(reading, signal)) parts.push(part);
+    for (const part of parts) {
+      after = part.index;
+      if (part.complete) line.reached(after, true);
       yield part;
-      if (part.complete) {
-        after = part.index;
-        line.reached(after, true);
-      }
     }
     sign();
   }
