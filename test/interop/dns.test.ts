@@ -268,12 +268,12 @@ describe("the listener", () => {
   it("says which port is taken, and leaves nothing open then", async () => {
     const here = await directory();
     const taken = createSocket("udp4");
-    await new Promise<void>((resolve) => taken.bind(0, "127.0.0.1", resolve));
-    const { port } = taken.address();
+    const port = await freePort();
+    await new Promise<void>((resolve) => taken.bind(port, "127.0.0.1", resolve));
     const listener = await listenerOf(here, { port });
     await expect(listener.start()).rejects.toMatchObject({
       code: "address-in-use",
-      message: expect.stringContaining(`127.0.0.1:${port}`),
+      message: expect.stringContaining(`UDP 127.0.0.1:${port}`),
     });
     // TCP of the same number was opened first: it must be free again.
     const free = createServer();

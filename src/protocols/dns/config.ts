@@ -162,7 +162,7 @@ function readServiceTtls(raw: unknown, where: string): ServiceTtls {
 }
 
 /** A domain from configuration, dots at its ends allowed. @throws InputError */
-export function readDomain(text: string, where: string): Name {
+function readDomain(text: string, where: string): Name {
   const trimmed = text.replace(/^\.+|\.+$/g, "");
   if (trimmed === "") throw new InputError(where, `"${text}" is no domain: it would hold every name there is`);
   try {

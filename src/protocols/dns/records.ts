@@ -54,7 +54,7 @@ export function serviceName(service: string, datacenter: string, domain: Name): 
 }
 
 /** `c0000201.addr.dc.domain`: a name that spells its address. */
-export function addressName(bytes: Uint8Array, datacenter: string, domain: Name): Name {
+function addressName(bytes: Uint8Array, datacenter: string, domain: Name): Name {
   return [hexOf(bytes), "addr", ...datacenter.split(".").map(labelFromText), ...domain];
 }
 

@@ -302,12 +302,12 @@ function typeBitmap(types: readonly number[]): Uint8Array {
 }
 
 /** The type number of a record's data. */
-export function typeOfData(data: RecordData): number {
+function typeOfData(data: RecordData): number {
   return data.kind === "other" ? data.type : TYPE[data.kind];
 }
 
 /** The header's second word. */
-export function flagsOf(header: Header): number {
+function flagsOf(header: Header): number {
   return (
     (header.response ? FLAG.QR : 0) |
     ((header.opcode & 15) << 11) |
