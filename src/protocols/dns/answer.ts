@@ -89,6 +89,8 @@ const MOST_HOPS = 8;
 /** Consul adds at most so many records of a followed CNAME without EDNS. */
 const CONSUL_MOST_FOLLOWED = 5;
 const MOST_NAME_SERVERS = 3;
+/** A name server is a host, and its node's name is one label of its name [RFC 952]. */
+const HOST_NAME = /^[A-Za-z0-9-]+$/;
 /** The service that stands for the servers themselves (Consul's name). */
 const SERVERS = "consul";
 
@@ -420,7 +422,7 @@ class Answering implements Responder {
     for (const [node, address] of nodes) {
       if (servers.length === MOST_NAME_SERVERS) break;
       const name = nodeName(node.toLowerCase(), self.datacenter, asked.spelled.map(lowerLabel));
-      if (name === undefined || node.includes(".")) continue;
+      if (name === undefined || !HOST_NAME.test(node)) continue;
       servers.push(record(asked.spelled, nodeTtlS, { kind: "NS", target: name }));
       const ip = ipBytes(address);
       if (ip !== undefined) glue.push(addressRecord(name, nodeTtlS, ip));
