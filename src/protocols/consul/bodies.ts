@@ -42,7 +42,7 @@ export interface NodeServiceBody {
   readonly CreateIndex?: number;
   readonly ModifyIndex?: number;
 }
-export const nodeServiceBody: Decoder<NodeServiceBody> = record<NodeServiceBody>("NodeService", {
+const nodeServiceBody: Decoder<NodeServiceBody> = record<NodeServiceBody>("NodeService", {
   Kind: text,
   ID: text,
   Service: text,
@@ -94,7 +94,7 @@ export interface CheckDefinitionBody {
   readonly AliasService?: string;
   readonly TTL?: number;
 }
-export const checkDefinitionBody: Decoder<CheckDefinitionBody> = record<CheckDefinitionBody>("HealthCheckDefinition", {
+const checkDefinitionBody: Decoder<CheckDefinitionBody> = record<CheckDefinitionBody>("HealthCheckDefinition", {
   HTTP: text,
   TLSServerName: text,
   TLSSkipVerify: flag,
@@ -145,7 +145,7 @@ export interface HealthCheckBody {
   readonly CreateIndex?: number;
   readonly ModifyIndex?: number;
 }
-export const healthCheckBody: Decoder<HealthCheckBody> = record<HealthCheckBody>("HealthCheck", {
+const healthCheckBody: Decoder<HealthCheckBody> = record<HealthCheckBody>("HealthCheck", {
   Node: text,
   CheckID: text,
   Name: text,

@@ -42,10 +42,11 @@ export async function register(call: Call, body: RegisterBody): Promise<void> {
   await retry(call, (view) => {
     const changes: Change[] = [];
     const expect: Expect[] = [];
-    const gone = new Set<string>();
     const existing = view.get("node", keyOf.node(name));
-    expect.push({ table: "node", key: keyOf.node(name), at: existing?.modifyIndex ?? 0 });
-    if (existing === undefined || body.SkipNodeUpdate !== true) {
+    if (existing !== undefined && body.SkipNodeUpdate === true) {
+      // What is put on a node that is not put itself must find it there. Otherwise the last writer wins, without any contention.
+      expect.push({ table: "node", key: keyOf.node(name), at: existing.modifyIndex });
+    } else {
       const renamed = renamedFrom(view, body, name);
       if (renamed !== undefined) {
         changes.push({
@@ -55,7 +56,6 @@ export async function register(call: Call, body: RegisterBody): Promise<void> {
           why: { code: "replaced", text: `renamed to ${name}`, confirmed: true, atMs: call.ground.clock.now() },
         });
         expect.push({ table: "node", key: keyOf.node(renamed.name), at: renamed.modifyIndex });
-        gone.add(renamed.name.toLowerCase());
       }
       changes.push({ op: "put", table: "node", key: keyOf.node(name), value: nodeOf(call, body, existing, renamed) });
     }

@@ -26,7 +26,7 @@ export function hasMeta(labels: Labels, wanted: ReadonlyMap<string, string> | un
 }
 
 /** True where an instance carries all the tags, ignoring case. */
-export function hasTags(tags: readonly string[], wanted: readonly string[]): boolean {
+function hasTags(tags: readonly string[], wanted: readonly string[]): boolean {
   return wanted.every((tag) => tags.some((own) => own.toLowerCase() === tag.toLowerCase()));
 }
 

@@ -66,7 +66,7 @@ function listKeys(call: Call): Promise<Reply> {
 }
 
 /** The keys; those with the separator behind the prefix are folded into one name that ends with it. */
-export function foldKeys(pairs: readonly { readonly key: string }[], prefix: string, separator: string): string[] {
+function foldKeys(pairs: readonly { readonly key: string }[], prefix: string, separator: string): string[] {
   const keys: string[] = [];
   for (const { key } of pairs) {
     const at = separator === "" ? -1 : key.indexOf(separator, prefix.length);
