@@ -290,6 +290,7 @@ class Joined implements Trilith {
       this.#undo.push("the sign of life", () => liveness.stop());
     }
     await this.#listen(http);
+    await this.#dropLeftovers(agent);
     this.#watch(agent, log);
     this.#tailscaled = await tailscaledState(disk);
   }
@@ -355,6 +356,14 @@ class Joined implements Trilith {
       if (!this.#listening.has("http"))
         this.#listening.set("http", "path" in at ? host : hostPort(server.host, server.port));
     }
+  }
+
+  /** What a source brought in before it was switched off has nobody left to take it out. */
+  async #dropLeftovers(agent: Agent): Promise<void> {
+    const running = new Set(this.#parts.map(({ source }) => source?.name));
+    const held = new Set([...agent.services().values()].map(({ instance }) => instance.origin.source));
+    for (const from of held)
+      if (from !== "api" && !running.has(from)) await agent.adopt(from, { list: [], authority: "first-hand" });
   }
 
   async settled(limitMs: number): Promise<void> {

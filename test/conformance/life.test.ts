@@ -78,6 +78,32 @@ describe("an agent's life", () => {
     }
   });
 
+  it("takes out what a source brought in that has been switched off, and nothing else", async () => {
+    const folder = await ownFolder("switched-off");
+    try {
+      const service = { name: "kept", port: 80 };
+      const dataDir = join(folder.path, "data");
+      const given = await settings({ dev: false, dataDir });
+      const file = { definitions: [{ service: { name: "from-file", port: 81 } }] };
+      const first = createTrilith({ ...given, protocols: { ...given.protocols, file } });
+      await first.start();
+      await fetch(`http://${first.self.listening.get("http")}/v1/agent/service/register`, {
+        method: "PUT",
+        body: JSON.stringify({ Name: service.name, Port: service.port }),
+      });
+      await expect.poll(() => [...first.agent.services().keys()].sort()).toEqual(["from-file", "kept"]);
+      await first.stop();
+      const second = createTrilith({ ...given, protocols: { ...given.protocols, file: false } });
+      await second.start();
+      expect([...second.agent.services().keys()]).toEqual(["kept"]);
+      await expect.poll(() => second.directory.view().residents("from-file")).toEqual([]);
+      expect(second.directory.view().residents("kept")).toHaveLength(1);
+      await second.stop();
+    } finally {
+      await folder.remove();
+    }
+  });
+
   it("starts once however often it is asked, and not again after it was stopped", async () => {
     const trilith = createTrilith(await settings());
     await Promise.all([trilith.start(), trilith.start(), trilith.start()]);
