@@ -177,7 +177,8 @@ export function createHandler(rows: readonly Row[], config: ConsulConfig, ground
 function replyTo(error: unknown, report: (text: string, fields: Record<string, unknown>) => void): Reply {
   if (error instanceof Refusal) return { status: error.status, headers: error.headers, text: error.message };
   const status = STATUS[codeOf(error)];
-  if (status >= 500)
+  // Whoever waits while the agent stops is told so; that is no failure.
+  if (status >= 500 && codeOf(error) !== "stopped")
     report("request failed", { error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
   return { status, text: messageOf(error) };
 }
