@@ -150,6 +150,29 @@ describe("the wrapper", () => {
     expect(await code).toBe(143);
   });
 
+  it("tells once that the agent refused, and asks it again", async () => {
+    let asked = 0;
+    const m = machine(linux(), { "10/fd/3": "socket:[7]", "10/ns/net": "n" });
+    const refusing: RunMachine = {
+      ...m.made,
+      http: {
+        ...m.made.http,
+        request: async () => {
+          asked++;
+          const body = new PassThrough();
+          body.end('{"error":"http check: url: bad"}\n');
+          return { status: 200, statusText: "OK", headers: {}, body, text: async () => "" };
+        },
+      },
+    };
+    const err: string[] = [];
+    const code = run(flags, { err: (text) => void err.push(text) }, refusing);
+    await eventually("a few tries", () => asked === 4);
+    expect(err).toEqual(['trilith run: the agent at agent did not register "thing": http check: url: bad\n']);
+    m.child.emit("exit", 0, null);
+    expect(await code).toBe(0);
+  });
+
   it("takes the user's word for a port that somebody else's process listens on", async () => {
     const m = machine(linux());
     const code = run({ ...flags, ports: ["8080"] }, { err: () => {} }, m.made);

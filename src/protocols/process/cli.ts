@@ -259,7 +259,9 @@ class Wrapped {
 
   private onLink(event: LinkEvent): void {
     if (event.event === "connected") {
-      if (this.agentTold !== "nothing") this.note(`connected to the agent at ${this.flags.agent.shown}`);
+      // After a refusal, being connected is no good news yet.
+      if (this.agentTold !== "away") return;
+      this.note(`connected to the agent at ${this.flags.agent.shown}`);
       this.agentTold = "nothing";
     } else if (event.event === "away") {
       if (this.agentTold === "away" || this.stopping) return;

@@ -30,6 +30,8 @@ export type LinkEvent =
 
 const RECONNECT_FIRST_MS = 50;
 const RECONNECT_SLOWEST_MS = 1000;
+/** An agent that refuses will go on refusing, until somebody changes something. */
+const REFUSED_SLOWEST_MS = 30_000;
 
 /** Keeps the agent told. Nothing here throws: a program runs with or without an agent. */
 export class Link {
@@ -105,32 +107,44 @@ export class Link {
   }
 
   private async run(): Promise<void> {
-    const { clock, random } = this.machine;
+    const { random } = this.machine;
     let pauseMs = RECONNECT_FIRST_MS;
     while (!this.over.signal.aborted) {
       if (this.last === undefined) {
-        await new Promise<void>((resolve) => {
-          this.nudge = resolve;
-          this.over.signal.addEventListener("abort", () => resolve(), { once: true });
-        });
-        this.nudge = undefined;
+        await this.pause(undefined, true);
         continue;
       }
-      if (await this.once()) pauseMs = RECONNECT_FIRST_MS;
+      const end = await this.once();
       if (this.over.signal.aborted) return;
-      await clock.sleep(jitter(pauseMs, 0.2, random), this.over.signal).catch(() => {});
-      pauseMs = Math.min(pauseMs * 2, RECONNECT_SLOWEST_MS);
+      if (end === "listened") pauseMs = RECONNECT_FIRST_MS;
+      await this.pause(jitter(pauseMs, 0.2, random), end === "refused");
+      pauseMs = Math.min(pauseMs * 2, end === "refused" ? REFUSED_SLOWEST_MS : RECONNECT_SLOWEST_MS);
     }
   }
 
-  /** One connection from its beginning to its end; true if the agent listened. */
-  private async once(): Promise<boolean> {
+  /** Waits for so long (undefined = for ever), for the end, and with `forNews` for a new statement. */
+  private async pause(ms: number | undefined, forNews: boolean): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const done = (): void => {
+        timer?.cancel();
+        this.over.signal.removeEventListener("abort", done);
+        this.nudge = undefined;
+        resolve();
+      };
+      const timer = ms === undefined ? undefined : this.machine.clock.after(ms, done, true);
+      if (forNews) this.nudge = done;
+      this.over.signal.addEventListener("abort", done, { once: true });
+    });
+  }
+
+  /** One connection from its beginning to its end. */
+  private async once(): Promise<"listened" | "refused" | "away"> {
     const body = new PassThrough();
     // The connection's end is told by the answer.
     body.on("error", () => {});
     body.write(this.last);
     this.body = body;
-    let listened = false;
+    let end = "away" as "listened" | "refused" | "away";
     try {
       const response = await this.machine.http.request({
         url: `${this.to.base}/v1/trilith/run`,
@@ -146,26 +160,31 @@ export class Link {
         ...(this.to.socketPath === undefined ? {} : { socketPath: this.to.socketPath }),
       });
       if (response.status !== 200) {
+        end = "refused";
         this.tell({ event: "refused", text: await refusal(response) });
-        return false;
+        return end;
       }
-      listened = true;
+      end = "listened";
       this.connected = true;
       this.tell({ event: "connected" });
-      await this.listen(response);
-      if (!this.over.signal.aborted) this.tell({ event: "away", text: "the connection ended" });
+      await this.listen(response, (text) => {
+        end = "refused";
+        this.tell({ event: "refused", text });
+      });
+      if (end === "listened" && !this.over.signal.aborted) this.tell({ event: "away", text: "the connection ended" });
     } catch (error) {
-      if (!this.over.signal.aborted) this.tell({ event: "away", text: messageOf(error) });
+      if (end !== "refused" && !this.over.signal.aborted) this.tell({ event: "away", text: messageOf(error) });
     } finally {
       this.connected = false;
       this.body = undefined;
       body.destroy();
       for (const { done } of this.waiting) done(false);
     }
-    return listened;
+    return end;
   }
 
-  private async listen(response: HttpResponse): Promise<void> {
+  /** Reads replies to their end. */
+  private async listen(response: HttpResponse, refused: (text: string) => void): Promise<void> {
     let rest = "";
     response.body.setEncoding("utf8");
     for await (const chunk of response.body as AsyncIterable<string>) {
@@ -173,7 +192,7 @@ export class Link {
       for (let end = rest.indexOf("\n"); end !== -1; end = rest.indexOf("\n")) {
         const reply = JSON.parse(rest.slice(0, end)) as Reply;
         rest = rest.slice(end + 1);
-        if ("error" in reply) this.tell({ event: "refused", text: reply.error });
+        if ("error" in reply) refused(reply.error);
         else {
           this.takenCount = Math.max(this.takenCount, reply.taken);
           for (const { n, done } of this.waiting) if (n <= this.takenCount) done(true);

@@ -19,13 +19,14 @@ let lists: SourceList[];
 let stop: () => Promise<void>;
 let alive: Map<number, number>;
 let reports: string[];
-/** Held back: the agent does not take a list over before this resolves. */
+/** By how much the clock is ahead; and held back: the agent does not take a list over before this resolves. */
+let late = 0;
 let adopting: Promise<void> | undefined;
 
 async function start(held: readonly HeldService[] = []): Promise<void> {
   const controller = new AbortController();
   source = createProcessSource({
-    clock: systemClock,
+    clock: { ...systemClock, monotonic: () => systemClock.monotonic() + late },
     log: silentLog,
     processes: {
       exists: (pid) => alive.has(pid),
@@ -62,6 +63,7 @@ async function start(held: readonly HeldService[] = []): Promise<void> {
 }
 
 beforeEach(() => {
+  late = 0;
   alive = new Map();
   reports = [];
   adopting = undefined;
@@ -181,6 +183,22 @@ describe("wrappers", () => {
     alive.set(2, 201);
     await until("the other gone", () => ids().length === 0);
     expect(lists.at(-1)?.gone?.get("p2:2:90")?.text).toBe("process 2 is gone, and so is its wrapper");
+  });
+
+  it("that went away while their program was to stop leave it in answers if it still runs later", async () => {
+    await start();
+    alive.set(1, 100);
+    const one = await wrapper();
+    one.send({ n: 1, state: statement(1, [80], { draining: true }) });
+    await until("the list", () => lists.at(-1)?.list[0]?.draining === true);
+    one.cut();
+    await until("away", () => source.state().text.includes("without a wrapper"));
+    late = 9000;
+    await new Promise((resolve) => setTimeout(resolve, 600));
+    expect(lists.at(-1)?.list[0]?.draining).toBe(true);
+    late = 11_000;
+    await until("the end of the drain", () => lists.at(-1)?.list[0]?.draining === undefined);
+    expect(ids()).toEqual(["p1:1:80"]);
   });
 
   it("come back to what stayed, and nothing changes", async () => {

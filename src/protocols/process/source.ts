@@ -23,6 +23,8 @@ export interface ProcessMachine {
 /** A process whose wrapper is away is looked at so often at first, and after a while at the slowest. */
 const LOOK_FIRST_MS = 20;
 const LOOK_SLOWEST_MS = 500;
+/** How long a program without a wrapper may take to stop before it counts as a service again. */
+const STOP_TIMEOUT_MS = 10_000;
 const LONGEST_LINE = 1 << 20;
 
 /** One program under a wrapper. */
@@ -34,6 +36,8 @@ interface Run {
   stated: string;
   /** The wrapper's stream; undefined while it is away. */
   stream: Stream | undefined;
+  /** When the wrapper went away (monotonic). */
+  aloneAt: number;
 }
 
 /** One wrapper's connection. */
@@ -148,6 +152,7 @@ class Runs implements ProcessSource {
           start,
           stated: "",
           stream: undefined,
+          aloneAt: this.machine.clock.monotonic(),
           registrations: services.map(({ instance, checks }) => {
             const { node: _node, origin, ...facts } = instance;
             return {
@@ -177,11 +182,24 @@ class Runs implements ProcessSource {
   /** Looks at the processes whose wrappers are away. */
   private async look(): Promise<void> {
     for (const [key, run] of this.runs) {
-      if (run.stream !== undefined || (await this.lives(run.pid, run.start))) continue;
+      if (run.stream !== undefined) continue;
+      if (await this.lives(run.pid, run.start)) {
+        this.endDrain(run);
+        continue;
+      }
       // Its wrapper may have come back meanwhile.
       if (run.stream === undefined)
         this.end(key, run, this.reason("died", `process ${run.pid} is gone, and so is its wrapper`));
     }
+  }
+
+  /** A program that was to stop, whose wrapper went away meanwhile, and that still runs, is a service again. */
+  private endDrain(run: Run): void {
+    const draining = run.registrations.some((registration) => registration.draining === true);
+    if (!draining || this.machine.clock.monotonic() - run.aloneAt < STOP_TIMEOUT_MS) return;
+    run.stated = "";
+    run.registrations = run.registrations.map(({ draining: _draining, ...rest }) => rest);
+    this.ring();
   }
 
   private end(key: string, run: Run, why: Reason): void {
@@ -217,7 +235,9 @@ class Runs implements ProcessSource {
     };
     this.streams.add(stream);
     try {
-      for await (const line of linesOf(request)) await this.take(stream, parseLine(line));
+      // The request must outlive the loop: destroying it would take the reply with it.
+      for await (const line of linesOf(request.iterator({ destroyOnReturn: false })))
+        await this.take(stream, parseLine(line));
     } catch (error) {
       if (codeOf(error) === "invalid" || codeOf(error) === "too-large") {
         this.machine.log.warn(`a wrapper's statement was not taken: ${messageOf(error)}`);
@@ -226,10 +246,11 @@ class Runs implements ProcessSource {
       // Anything else is the connection that broke: what counts then is the process.
     } finally {
       this.streams.delete(stream);
-      response.end();
+      response.end(() => request.destroy());
       const { run } = stream;
       if (run !== undefined && run.stream === stream) {
         run.stream = undefined;
+        run.aloneAt = this.machine.clock.monotonic();
         this.lookMs = LOOK_FIRST_MS;
         this.wake?.();
       }
@@ -263,7 +284,14 @@ class Runs implements ProcessSource {
     if (stream.run !== undefined && runKey(stream.run) !== key)
       throw new InputError("pid", "a stream speaks for one process only");
     const known = this.runs.get(key);
-    const run = known ?? { pid: state.pid, start: state.start, registrations: [], stated: "", stream: undefined };
+    const run = known ?? {
+      pid: state.pid,
+      start: state.start,
+      registrations: [],
+      stated: "",
+      stream: undefined,
+      aloneAt: 0,
+    };
     this.runs.set(key, run);
     run.stream = stream;
     stream.run = run;
@@ -291,14 +319,17 @@ class Runs implements ProcessSource {
 async function* linesOf(stream: AsyncIterable<Uint8Array>): AsyncIterable<string> {
   const decoder = new TextDecoder();
   let rest = "";
+  const check = (length: number): void => {
+    if (length > LONGEST_LINE) throw new TrilithError("too-large", `a line is longer than ${LONGEST_LINE} characters`);
+  };
   for await (const chunk of stream) {
     rest += decoder.decode(chunk, { stream: true });
     for (let end = rest.indexOf("\n"); end !== -1; end = rest.indexOf("\n")) {
       const line = rest.slice(0, end);
       rest = rest.slice(end + 1);
+      check(line.length);
       if (line.trim() !== "") yield line;
     }
-    if (rest.length > LONGEST_LINE)
-      throw new TrilithError("too-large", `a line is longer than ${LONGEST_LINE} characters`);
+    check(rest.length);
   }
 }
