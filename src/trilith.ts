@@ -236,6 +236,7 @@ class Joined implements Trilith {
       node: self.node,
       datacenter: settings.datacenter,
       interfaces: () => net.interfaces(),
+      net,
       shared: storage.shared,
       sources: () => this.sources(),
       upstreams: () => this.#parts.flatMap(({ upstream }) => upstream ?? []),
@@ -358,12 +359,12 @@ class Joined implements Trilith {
     }
   }
 
-  /** What a source brought in before it was switched off has nobody left to take it out. */
+  /** What a protocol's source brought in before it was switched off has nobody left to take it out. */
   async #dropLeftovers(agent: Agent): Promise<void> {
     const running = new Set(this.#parts.map(({ source }) => source?.name));
     const held = new Set([...agent.services().values()].map(({ instance }) => instance.origin.source));
-    for (const from of held)
-      if (from !== "api" && !running.has(from)) await agent.adopt(from, { list: [], authority: "first-hand" });
+    for (const { name } of protocols)
+      if (held.has(name) && !running.has(name)) await agent.adopt(name, { list: [], authority: "first-hand" });
   }
 
   async settled(limitMs: number): Promise<void> {

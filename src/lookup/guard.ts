@@ -9,6 +9,7 @@ import { addressOf } from "../model/instance.ts";
 import type { Reason } from "../model/reason.ts";
 import type { Index } from "../model/record.ts";
 import type { Facts, ListCache, Picture } from "./filter.ts";
+import type { Suspect } from "./second-opinion.ts";
 
 /** The output of a node's liveness check while its agent is not heard of (Consul's words). */
 const NODE_LOST_OUTPUT = "Agent not live or unreachable";
@@ -45,6 +46,8 @@ export interface Guard {
     readonly text: string;
     readonly instances: number;
   }[];
+  /** Everybody who is held, for a second opinion. */
+  suspects(): readonly Suspect[];
   /** Lets go of every timer and memory. */
   stop(): void;
 }
@@ -81,6 +84,8 @@ export function createGuard(parts: {
   readonly log: Log;
   readonly metrics: Metrics;
   readonly changed: (service: string) => void;
+  /** Called when a hold begins. */
+  readonly holding?: () => void;
 }): Guard {
   const { clock, log } = parts;
   const selfNode = parts.node.toLowerCase();
@@ -207,6 +212,7 @@ export function createGuard(parts: {
         lists: new Map(),
       };
       if (first) {
+        parts.holding?.();
         holdsTotal.add();
         log.warn(
           `service "${state.name}": ${state.hold.text}; answers keep them until their loss is confirmed, at most ${Math.round(holdMs / 1000)} s`,
@@ -315,6 +321,15 @@ export function createGuard(parts: {
         hold === undefined
           ? []
           : [{ service: name, sinceMs: hold.sinceMs, text: hold.text, instances: hold.members.size }],
+      ),
+    suspects: () =>
+      [...states.values()].flatMap(({ name, hold }) =>
+        [...(hold?.members.values() ?? [])].map(({ resident }) => ({
+          service: name,
+          address: addressOf(resident),
+          port: resident.instance.port,
+          tags: resident.instance.tags,
+        })),
       ),
     stop() {
       sweeper?.cancel();

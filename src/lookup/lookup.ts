@@ -4,7 +4,7 @@ import type { Durable } from "../base/durable.ts";
 import { codeOf, messageOf } from "../base/error.ts";
 import type { Log } from "../base/log.ts";
 import type { Metrics } from "../base/metrics.ts";
-import type { Interface } from "../base/net.ts";
+import type { Interface, Net } from "../base/net.ts";
 import type { Random } from "../base/random.ts";
 import type { Agent } from "../contracts/agent.ts";
 import type { Directory, View } from "../contracts/directory.ts";
@@ -20,6 +20,7 @@ import { admits, cached, createPicture, endpointOf, isMeant, kindOf, type ListCa
 import { createGuard, type Hold } from "./guard.ts";
 import { pickers } from "./pickers/index.ts";
 import { createRemember, type Remember } from "./remember.ts";
+import { createSecondOpinion } from "./second-opinion.ts";
 
 /** What the lookup is built from. */
 export interface LookupParts {
@@ -37,6 +38,8 @@ export interface LookupParts {
   readonly node: string;
   readonly datacenter: string;
   readonly interfaces: () => readonly Interface[];
+  /** For a second opinion on what the guard holds; absent = none is asked for. */
+  readonly net?: Pick<Net, "connect">;
   /** True where the directory sleeps in a shared store (or another server), so that it may be away at start. */
   readonly shared: boolean;
   /** The states of this host's sources: answers from a second-hand source that is away are not fresh. */
@@ -92,7 +95,18 @@ export function createLookup(parts: LookupParts): RunningLookup {
     log,
     metrics,
     changed: ring,
+    holding: () => opinion?.wanted(),
   });
+  const opinion =
+    parts.net === undefined
+      ? undefined
+      : createSecondOpinion({
+          clock,
+          random,
+          net: parts.net,
+          suspects: guard.suspects,
+          confirmLost: guard.confirmLost,
+        });
   const remember: Remember | undefined =
     parts.durable === undefined
       ? undefined
@@ -470,6 +484,7 @@ export function createLookup(parts: LookupParts): RunningLookup {
       if (life === undefined) return;
       const { controller, done } = life;
       controller.abort(new Error("the lookup has stopped"));
+      await opinion?.stop();
       ticker?.cancel();
       await done;
       readSources();
