@@ -1,6 +1,7 @@
 // A durable map from text to bytes in the data folder, by lmdb: many writers share one sync, and a write is told only when it is on disk.
 import { createHash } from "node:crypto";
-import { open as openFile, statfs } from "node:fs/promises";
+import { constants } from "node:fs";
+import { open as openFile, stat, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { RootDatabase } from "lmdb";
@@ -50,6 +51,8 @@ const MAGIC_AT = 24;
 const MAGIC = 0xbeefc0de;
 const MAGIC_VERSION = 2;
 const SMALLEST_FILE_BYTES = 8192;
+/** More than lmdb's table of readers takes. */
+const LOCK_FILE_BYTES = 16_384;
 
 interface Place {
   readonly id: Buffer;
@@ -99,6 +102,7 @@ export async function openDurable(folder: string): Promise<Durable> {
 async function openLocked(folder: string, lock: FolderLock): Promise<Durable> {
   const file = durableFile(folder);
   await mustBeDatabase(file);
+  await makeRoom(folder);
   const { open } = await import("lmdb");
   let database: RootDatabase<Buffer, Buffer>;
   try {
@@ -108,6 +112,8 @@ async function openLocked(folder: string, lock: FolderLock): Promise<Durable> {
       keyEncoding: "binary",
       // A commit is told when it is synced, not when it is merely visible.
       overlappingSync: false,
+      // Groups are made here. (lmdb's own would also leave promises behind that nobody can catch when a commit fails.)
+      eventTurnBatching: false,
     });
   } catch (error) {
     throw await explain(folder, error);
@@ -121,10 +127,47 @@ async function openLocked(folder: string, lock: FolderLock): Promise<Durable> {
         `the data in ${folder} was written by a newer version (data format ${format}, this version knows up to ${DATA_FORMAT}); ` +
           "it was left as it is: use that version, or another data folder",
       );
+    // A new file is only there after a power cut when its folder was synced, too.
+    if (known === undefined) for (const each of [folder, dirname(folder)]) await syncFolder(each);
     return new LmdbDurable(folder, database, lock, known === undefined);
   } catch (error) {
     await database.close();
     throw error instanceof TrilithError ? error : await explain(folder, error);
+  }
+}
+
+/**
+ * lmdb maps its lock file into memory before it has room on the disk: on a full one the process would die of it. So the room is taken
+ * beforehand, where running out of it is an error. (The folder is this process's own at that time.)
+ */
+async function makeRoom(folder: string): Promise<void> {
+  const path = `${durableFile(folder)}-lock`;
+  try {
+    const handle = await openFile(path, constants.O_RDWR | constants.O_CREAT, 0o664);
+    try {
+      if ((await handle.stat()).blocks * 512 < LOCK_FILE_BYTES)
+        await handle.write(Buffer.alloc(LOCK_FILE_BYTES), 0, LOCK_FILE_BYTES, 0);
+    } finally {
+      await handle.close();
+    }
+    const disk = await statfs(folder);
+    const size = await stat(durableFile(folder)).then(
+      (found) => found.size,
+      () => 0,
+    );
+    if (size === 0 && disk.bavail * disk.bsize < SMALLEST_FILE_BYTES * 2)
+      throw Object.assign(new Error("no room for an empty database"), { code: "ENOSPC" });
+  } catch (error) {
+    throw cannotWrite(folder, error);
+  }
+}
+
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await openFile(folder, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
   }
 }
 

@@ -69,7 +69,8 @@ export async function lockFolder(folder: string): Promise<FolderLock> {
     await takeName(folder, name, temporary, addressOf);
   } catch (error) {
     await close(server);
-    await unlinkIfThere(join(folder, temporary));
+    // What went wrong is told below; that there is nothing to clean up on such a disk adds nothing.
+    await unlinkIfThere(join(folder, temporary)).catch(() => {});
     await directory.close();
     if (error instanceof TrilithError) throw error;
     if (UNSUPPORTED.has(errnoOf(error)))
