@@ -112,10 +112,15 @@ describe.skipIf(!ready)("trilith run", () => {
 
   it("finds what a child of the program listens on, by the program's own name", async () => {
     const trilith = await startAgent();
-    const wrapper = wrap("--", "/bin/sh", "-c", "sleep 0.3; python3 -m http.server 0 >/dev/null 2>&1 & wait");
+    const wrapper = wrap(
+      "--",
+      "/bin/sh",
+      "-c",
+      "sleep 0.3; python3 -m http.server 0 >/dev/null 2>&1 & trap 'kill $!' TERM; wait; wait",
+    );
     const [id = ""] = await registered(trilith, "sh");
     expect(id).toBe(`sh:${pidIn(id)}:${endpoints(trilith, "sh")[0]?.split(":").pop()}`);
-    wrapper.child.kill("SIGINT");
+    wrapper.child.kill("SIGTERM");
     await wrapper.ended;
     await gone(trilith, "sh");
   });
