@@ -1,0 +1,102 @@
+// The package as its users get it: a fresh clone by `npm start`, an installed tarball by `npx trilith`, and the newest Node.js.
+import { execFile, spawn } from "node:child_process";
+import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { eventually, freePort, ownFolder } from "../support/peers.ts";
+
+const run = promisify(execFile);
+const root = resolve(import.meta.dirname, "../..");
+const npm = { maxBuffer: 1 << 26, env: { ...process.env, npm_config_update_notifier: "false" } };
+
+/** Starts an agent by any command line, waits for its start screen, asks it, and stops it by Ctrl-C. */
+async function startAskStop(command: readonly string[], cwd: string, dataDir: string): Promise<string> {
+  const [http, dns] = [await freePort(), await freePort()];
+  const [file = "", ...args] = [...command, `-http-port=${http}`, `-dns-port=${dns}`, "-docker-host=off"];
+  const child = spawn(file, args, {
+    cwd,
+    detached: true,
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { ...npm.env, TRILITH_DATA_DIR: dataDir },
+  });
+  let text = "";
+  const take = (chunk: Buffer): void => {
+    text += chunk.toString();
+  };
+  child.stdout.on("data", take);
+  child.stderr.on("data", take);
+  const ended = new Promise<void>((done) => child.once("exit", () => done()));
+  try {
+    await eventually("the start screen", () => text.includes("Ctrl-C stops the agent"), 240_000);
+    const response = await fetch(`http://127.0.0.1:${http}/v1/health/service/consul?passing`);
+    expect(await response.json()).toHaveLength(1);
+  } catch (error) {
+    throw new Error(`the agent said:\n${text}`, { cause: error });
+  } finally {
+    process.kill(-(child.pid ?? 0), "SIGINT");
+    await ended;
+  }
+  return text;
+}
+
+describe("the package", () => {
+  let folder: Awaited<ReturnType<typeof ownFolder>>;
+  beforeAll(async () => {
+    folder = await ownFolder("package");
+  });
+  afterAll(() => folder.remove());
+
+  it("runs from a fresh clone by `npm start`, which installs and builds what is missing", async () => {
+    const clone = join(folder.path, "clone");
+    await run("git", ["clone", "--quiet", "--no-local", root, clone]);
+    expect(await readdir(clone)).not.toContain("node_modules");
+    const text = await startAskStop(["npm", "start", "--silent", "--"], clone, join(folder.path, "data-clone"));
+    expect(text).toContain("Installing packages");
+    expect(text).toContain("Building");
+    const again = await startAskStop(["npm", "start", "--silent", "--"], clone, join(folder.path, "data-clone"));
+    expect(again).not.toContain("Installing");
+    expect(again).not.toContain("Building");
+  }, 600_000);
+
+  it("runs as an installed package by `npx trilith agent`, and is imported by its name", async () => {
+    const { stdout } = await run("npm", ["pack", "--silent", "--pack-destination", folder.path], { ...npm, cwd: root });
+    const home = join(folder.path, "home");
+    await mkdir(home);
+    await writeFile(join(home, "package.json"), '{"name":"home","private":true,"type":"module"}');
+    await run("npm", ["install", "--silent", "--no-audit", "--no-fund", join(folder.path, stdout.trim())], {
+      ...npm,
+      cwd: home,
+    });
+    await startAskStop(["npx", "--no-install", "trilith", "agent"], home, join(folder.path, "data-home"));
+    const script = 'import { createTrilith } from "trilith"; console.log(typeof createTrilith)';
+    expect((await run(process.execPath, ["--input-type=module", "-e", script], { cwd: home })).stdout).toBe(
+      "function\n",
+    );
+    const listing = await readdir(join(home, "node_modules/trilith"));
+    expect(listing).not.toContain("src");
+    expect(listing).not.toContain("test");
+  }, 600_000);
+
+  it("is well formed for those who import it (publint)", async () => {
+    const { stdout } = await run("npx", ["--no-install", "publint", "--strict"], { ...npm, cwd: root });
+    expect(stdout).toContain("All good!");
+  });
+
+  it("runs on the newest Node.js", async () => {
+    const home = join(folder.path, "newest");
+    await mkdir(home);
+    await writeFile(join(home, "package.json"), '{"name":"newest","private":true}');
+    const platform = `node-${process.platform}-${process.arch}`;
+    await run("npm", ["install", "--silent", "--no-audit", "--no-fund", `${platform}@latest`], { ...npm, cwd: home });
+    const node = join(home, "node_modules", platform, "bin/node");
+    const { stdout } = await run(node, ["--version"]);
+    expect(Number(stdout.slice(1).split(".")[0])).toBeGreaterThan(20);
+    const text = await startAskStop(
+      [node, join(root, "dist/cli/main.js"), "agent"],
+      home,
+      join(folder.path, "data-newest"),
+    );
+    expect(text).not.toMatch(/deprecat/i);
+  }, 300_000);
+});
