@@ -63,6 +63,7 @@ export async function advertise(options: AdvertiseOptions): Promise<Advertised> 
   const statement: Statement = {
     pid: systemProcesses.pid,
     start: (await systemProcesses.startTime(systemProcesses.pid)) ?? 0,
+    part: name,
     name,
     command: "advertise()",
     tags: options.tags ?? [],

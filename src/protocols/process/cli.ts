@@ -186,6 +186,7 @@ class Wrapped {
     this.statement = {
       pid,
       start,
+      part: "",
       name: this.name,
       command: this.flags.command.join(" ").slice(0, 200),
       tags: this.flags.tags,

@@ -75,6 +75,7 @@ afterEach(async () => {
 const statement = (pid: number, ports: readonly number[], more: Partial<Statement> = {}): Statement => ({
   pid,
   start: pid * 100,
+  part: "",
   name: `p${pid}`,
   command: "x",
   tags: [],

@@ -9,7 +9,15 @@ import type { Source, SourceList } from "../../contracts/source.ts";
 import type { Registration } from "../../model/instance.ts";
 import type { Reason } from "../../model/reason.ts";
 import { isLoopbackHost, liveStat } from "./ports.ts";
-import { type Line, parseLine, type Reply, registrationsOf, runKey, runOfForeignId } from "./statement.ts";
+import {
+  type Line,
+  parseLine,
+  type Reply,
+  type RunIdentity,
+  registrationsOf,
+  runKey,
+  runOfForeignId,
+} from "./statement.ts";
 
 export interface ProcessMachine {
   readonly clock: Clock;
@@ -28,9 +36,7 @@ const STOP_TIMEOUT_MS = 10_000;
 const LONGEST_LINE = 1 << 20;
 
 /** One program under a wrapper. */
-interface Run {
-  readonly pid: number;
-  readonly start: number;
+interface Run extends RunIdentity {
   registrations: readonly Registration[];
   /** What the registrations were made from, to know a repetition. */
   stated: string;
@@ -134,7 +140,7 @@ class Runs implements ProcessSource {
 
   /** What the agent's durable list holds of runs whose process still lives: their wrappers come back, or not. */
   private async restore(): Promise<void> {
-    const held = new Map<string, { pid: number; start: number; services: HeldService[] }>();
+    const held = new Map<string, RunIdentity & { services: HeldService[] }>();
     for (const service of this.machine.agent.services().values()) {
       const { origin } = service.instance;
       const run = origin.source === this.name ? runOfForeignId(origin.foreignId ?? "") : undefined;
@@ -144,12 +150,13 @@ class Runs implements ProcessSource {
       if (known === undefined) held.set(key, { ...run, services: [service] });
       else known.services.push(service);
     }
-    for (const [key, { pid, start, services }] of held) {
+    for (const [key, { pid, start, part, services }] of held) {
       if (this.runs.has(key)) continue;
       if (await this.lives(pid, start))
         this.runs.set(key, {
           pid,
           start,
+          part,
           stated: "",
           stream: undefined,
           aloneAt: this.machine.clock.monotonic(),
@@ -287,6 +294,7 @@ class Runs implements ProcessSource {
     const run = known ?? {
       pid: state.pid,
       start: state.start,
+      part: state.part,
       registrations: [],
       stated: "",
       stream: undefined,

@@ -16,6 +16,7 @@ const port = (number: number, host = "", protocol: "tcp" | "udp" = "tcp") => ({ 
 const statement: Statement = {
   pid: 12,
   start: 345,
+  part: "",
   name: "web",
   command: "python3 -m http.server",
   tags: ["a"],
@@ -102,6 +103,9 @@ describe("registrations", () => {
   it("carry their run in the foreign ID", () => {
     for (const registration of [web, second, udp])
       expect(runKey(runOfForeignId(registration?.foreignId ?? "")!)).toBe(runKey(statement));
+    for (const part of ["greeter", "a:1/tcp", "x#y", "ü"])
+      for (const { foreignId } of registrationsOf({ ...statement, part }, () => ({})))
+        expect(runOfForeignId(foreignId ?? "")).toEqual({ pid: 12, start: 345, part });
     expect(runOfForeignId("somebody else's")).toBeUndefined();
   });
   it("drain together", () => {

@@ -27,6 +27,8 @@ export interface Statement {
   readonly pid: number;
   /** Start of the process in clock ticks since boot; 0 where the system does not tell. */
   readonly start: number;
+  /** What tells several statements of one process apart: the name under which it advertises itself; "" under `trilith run`. */
+  readonly part: string;
   readonly name: string;
   /** The command line, for people. */
   readonly command: string;
@@ -110,6 +112,7 @@ export function parseLine(text: string): Line {
     state: {
       pid: need(state["pid"], "pid", isPid, "a process ID"),
       start: need(state["start"], "start", isCount, "a number of clock ticks"),
+      part: need(state["part"] ?? "", "part", isText, "text"),
       name: need(state["name"], "name", isName, "a name"),
       command: need(state["command"], "command", isText, "text"),
       tags: need(state["tags"], "tags", isList, "a list").map((tag, i) => need(tag, `tags[${i}]`, isText, "text")),
@@ -140,15 +143,22 @@ export function parseLine(text: string): Line {
   };
 }
 
-/** What identifies a run of a program over restarts of wrapper and agent. */
-export function runKey(statement: Pick<Statement, "pid" | "start">): string {
-  return `${statement.pid}:${statement.start}`;
+/** What a run is known by: the process, and the part of it that states. */
+export interface RunIdentity {
+  readonly pid: number;
+  readonly start: number;
+  readonly part: string;
 }
 
-/** The inverse of the foreign IDs that `registrationsOf` gives: "pid:start:port/protocol". */
-export function runOfForeignId(foreignId: string): { readonly pid: number; readonly start: number } | undefined {
-  const match = /^(\d+):(\d+):\d+\/(?:tcp|udp)$/.exec(foreignId);
-  return match === null ? undefined : { pid: Number(match[1]), start: Number(match[2]) };
+/** What identifies a run of a program over restarts of wrapper and agent. */
+export function runKey({ pid, start, part }: RunIdentity): string {
+  return part === "" ? `${pid}:${start}` : `${pid}:${start}#${part}`;
+}
+
+/** The inverse of the foreign IDs that `registrationsOf` gives: "pid:start[#part]:port/protocol". */
+export function runOfForeignId(foreignId: string): RunIdentity | undefined {
+  const match = /^(\d+):(\d+)(?:#([\s\S]*))?:\d+\/(?:tcp|udp)$/.exec(foreignId);
+  return match === null ? undefined : { pid: Number(match[1]), start: Number(match[2]), part: match[3] ?? "" };
 }
 
 /**
