@@ -274,9 +274,12 @@ class LmdbDurable implements Durable {
       if (value === undefined) parts.push(database.remove(id));
       else parts.push(database.put(id, prefix === undefined ? asBuffer(value) : Buffer.concat([prefix, value])));
     };
+    // Of several writes of one key in the group only the last one counts.
+    const last = new Map<string, DurableWrite>();
+    if (this.#unmarked) last.set("", { ...META_FORMAT, value: Buffer.from(String(DATA_FORMAT)) });
+    for (const { writes } of group) for (const write of writes) last.set(`${write.table}\u0000${write.key}`, write);
     const whole = database.batch(() => {
-      if (this.#unmarked) apply({ ...META_FORMAT, value: Buffer.from(String(DATA_FORMAT)) });
-      for (const { writes } of group) for (const write of writes) apply(write);
+      for (const write of last.values()) apply(write);
     });
     // The parts fail with the whole; each would otherwise complain on its own.
     for (const part of parts) part.catch(() => {});

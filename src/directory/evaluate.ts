@@ -106,8 +106,8 @@ export function graveTimeMs(key: string): number {
 }
 
 /**
- * Works out what `changes` come to on `tables`. `others`: other processes write as well, and may have put a check on a service that this
- * one is about to remove; that check's scopes are taken to be among those that lose something.
+ * Works out what `changes` come to on `tables`. `others`: other processes write as well. What is taken for granted is then named in
+ * `assumed`; and as they may have put a check on a service that this one is about to remove, that check's scopes count as left, too.
  * @throws TrilithError `invalid`: keys that do not fit, services without their node, checks without their service
  */
 export function evaluate(
@@ -179,6 +179,8 @@ export function evaluate(
   const following: Change[] = [];
   const assumed = new Map<string, Expect>();
   const assume = (table: Table, key: string): void => {
+    // Where nobody else writes there is nothing that could have changed meanwhile.
+    if (!others) return;
     assumed.set(name(table, key), { table, key, at: tables.get(table, key)?.modifyIndex ?? 0 });
   };
   const graves = new Map<
@@ -196,19 +198,23 @@ export function evaluate(
     if (gone !== undefined) grave.gone.push(gone);
   };
 
-  const unchanged = ({ table, key, value }: Slot): boolean => {
-    const before: TableTypes[Table] | undefined = tables.get(table, key);
+  const unchanged = (
+    { table, key, value }: Slot,
+    before: TableTypes[Table] | undefined = tables.get(table, key),
+  ): boolean => {
     return before !== undefined && value !== undefined && sameValue(bare(before), value);
   };
   /** A record that another one needs, and that this write leaves as it is: somebody else may be about to remove it. */
   const need = (table: "node" | "service", key: string, what: () => string): void => {
     if (now(table, key) === undefined) throw new TrilithError("invalid", `${what()}, which is not registered`);
+    if (!others) return;
     const slot = net.get(name(table, key));
     if (slot === undefined || unchanged(slot)) assume(table, key);
   };
 
   /** What a check was about decides which scopes it leaves. */
   const assumeOwner = ({ node, serviceId }: TableTypes["check"]): void => {
+    if (!others) return;
     if (serviceId !== "") assume("service", keyOf.service(node, serviceId));
     let left = serviceId === "" ? SERVICES_ASSUMED : 0;
     for (const service of tables.list("service", keyOf.ofNode(node)))
@@ -235,7 +241,7 @@ export function evaluate(
       );
       continue;
     }
-    if (unchanged({ table, key, value })) {
+    if (unchanged({ table, key, value }, before)) {
       if (ANYBODYS.has(table)) assume(table, key);
       continue;
     }
@@ -246,8 +252,9 @@ export function evaluate(
       need("node", keyOf.node(node), () => `service "${serviceId}" names node "${node}"`);
       const old = (before as Entry<"service"> | undefined)?.name;
       if (old !== undefined && old.toLowerCase() !== serviceName.toLowerCase()) {
-        for (const check of tables.checksAbout(keyOf.node(node), serviceId))
-          assume("check", keyOf.check(check.node, check.id));
+        if (others)
+          for (const check of tables.checksAbout(keyOf.node(node), serviceId))
+            assume("check", keyOf.check(check.node, check.id));
         const left = new Set<Scope>([scope.service(old), scope.instances(old), scope.checksOf(old)]);
         bury(
           { code: "replaced", text: `registered anew as ${serviceName}`, confirmed: true, atMs: nowMs },

@@ -43,6 +43,10 @@ export function nodeKeyOf(key: string): string {
   return key.slice(0, key.indexOf(NUL));
 }
 
+function ownerKey(check: TableTypes["check"]): string {
+  return keyOf.ofNode(check.node) + check.serviceId + NUL + check.id;
+}
+
 /** One spelling per IP address; undefined for host names. */
 function ipKey(host: string): string | undefined {
   if (host.includes(":")) {
@@ -168,11 +172,11 @@ export class Tables {
       const scopes = new Set<Scope>();
       if (before !== undefined) {
         for (const each of this.scopesOf(row.table, row.key, before)) scopes.add(each);
-        this.#unlink(row.table, row.key, before);
+        if (row.value === undefined) this.#unlink(row.table, row.key, before);
       }
       if (row.value !== undefined) {
         const entry = entryOf(row.value, row.createIndex, row.modifyIndex);
-        this.#link(row.table, row.key, entry);
+        this.#link(row.table, row.key, entry, before);
         for (const each of this.scopesOf(row.table, row.key, entry)) scopes.add(each);
         if (row.table === "service")
           spareChecks(before as Entry<"service"> | undefined, entry as Entry<"service">, scopes);
@@ -282,17 +286,35 @@ export class Tables {
     if (at > this.floor && (this.#stamps.get(name) ?? 0) < at) this.#stamps.set(name, at);
   }
 
-  #link(table: Table, key: string, entry: Entry<Table>): void {
+  /** Puts an entry into its tree and the indexes; what `before` had there and the entry has no more goes. */
+  #link(table: Table, key: string, entry: Entry<Table>, before: Entry<Table> | undefined): void {
     (this.#trees[table] as Tree<Entry<Table>>).set(key, entry);
     if (table === "service") {
       const service = entry as Entry<"service">;
+      const old = before as Entry<"service"> | undefined;
+      if (old !== undefined && old.name !== service.name) this.#byService.delete(old.name.toLowerCase() + NUL + key);
       this.#byService.set(service.name.toLowerCase() + NUL + key, service);
+      if (
+        old !== undefined &&
+        old.address === service.address &&
+        old.addresses === undefined &&
+        service.addresses === undefined
+      )
+        return;
+      if (old !== undefined) for (const ip of addressKeys(old)) this.#byAddress.delete(`${ip}${NUL}s${NUL}${key}`);
       for (const ip of addressKeys(service)) this.#byAddress.set(`${ip}${NUL}s${NUL}${key}`, true);
     } else if (table === "check") {
       const check = entry as Entry<"check">;
-      this.#byOwner.set(keyOf.ofNode(check.node) + check.serviceId + NUL + check.id, check);
+      const old = before as Entry<"check"> | undefined;
+      if (old !== undefined && old.serviceId !== check.serviceId) this.#byOwner.delete(ownerKey(old));
+      this.#byOwner.set(ownerKey(check), check);
     } else if (table === "node") {
-      const ip = ipKey((entry as Entry<"node">).address);
+      const { address } = entry as Entry<"node">;
+      const old = (before as Entry<"node"> | undefined)?.address;
+      if (old === address) return;
+      const oldIp = old === undefined ? undefined : ipKey(old);
+      if (oldIp !== undefined) this.#byAddress.delete(`${oldIp}${NUL}n${NUL}${key}`);
+      const ip = ipKey(address);
       if (ip !== undefined) this.#byAddress.set(`${ip}${NUL}n${NUL}${key}`, true);
     }
   }
@@ -303,10 +325,8 @@ export class Tables {
       const service = entry as Entry<"service">;
       this.#byService.delete(service.name.toLowerCase() + NUL + key);
       for (const ip of addressKeys(service)) this.#byAddress.delete(`${ip}${NUL}s${NUL}${key}`);
-    } else if (table === "check") {
-      const check = entry as Entry<"check">;
-      this.#byOwner.delete(keyOf.ofNode(check.node) + check.serviceId + NUL + check.id);
-    } else if (table === "node") {
+    } else if (table === "check") this.#byOwner.delete(ownerKey(entry as Entry<"check">));
+    else if (table === "node") {
       const ip = ipKey((entry as Entry<"node">).address);
       if (ip !== undefined) this.#byAddress.delete(`${ip}${NUL}n${NUL}${key}`);
     }
