@@ -11,9 +11,9 @@ import {
 } from "../../test/support/directory.ts";
 import { callbackLog, silentLog } from "../base/log.ts";
 import { systemRandom } from "../base/random.ts";
-import { NODE_ALIVE_CHECK } from "../model/check.ts";
+import { NODE_ALIVE_CHECK, NODE_DEAD_OUTPUT } from "../model/check.ts";
 import { type Change, keyOf } from "../model/record.ts";
-import { createLiveness, type Liveness, type LivenessOptions, NODE_DEAD_OUTPUT } from "./liveness.ts";
+import { createLiveness, type Liveness, type LivenessOptions } from "./liveness.ts";
 
 const sign = (node: string, life = "l"): Change => ({
   op: "put",

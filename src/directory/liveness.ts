@@ -5,12 +5,10 @@ import type { Log } from "../base/log.ts";
 import { jitter, type Random } from "../base/random.ts";
 import type { Directory, View } from "../contracts/directory.ts";
 import type { Storage } from "../contracts/storage.ts";
-import { type Check, NODE_ALIVE_CHECK } from "../model/check.ts";
+import { type Check, NODE_ALIVE_CHECK, NODE_DEAD_OUTPUT } from "../model/check.ts";
 import type { Node } from "../model/node.ts";
 import { type Entry, keyOf } from "../model/record.ts";
 
-/** What the check of a dead node says (Consul's words). */
-export const NODE_DEAD_OUTPUT = "Agent not live or unreachable";
 /** The source of a check that a survivor wrote; its `foreignId` is when, in milliseconds since the epoch. */
 const LIVENESS_SOURCE = "liveness";
 

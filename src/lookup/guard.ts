@@ -4,15 +4,12 @@ import type { Log } from "../base/log.ts";
 import type { Counter, Metrics } from "../base/metrics.ts";
 import type { View } from "../contracts/directory.ts";
 import type { Settings } from "../contracts/settings.ts";
-import { NODE_ALIVE_CHECK } from "../model/check.ts";
+import { NODE_ALIVE_CHECK, NODE_DEAD_OUTPUT } from "../model/check.ts";
 import { addressOf } from "../model/instance.ts";
 import type { Reason } from "../model/reason.ts";
 import type { Index } from "../model/record.ts";
 import type { Facts, ListCache, Picture } from "./filter.ts";
 import type { Suspect } from "./second-opinion.ts";
-
-/** The output of a node's liveness check while its agent is not heard of (Consul's words). */
-const NODE_LOST_OUTPUT = "Agent not live or unreachable";
 
 /** A hold on a service; a new object whenever its members change. */
 export interface Hold {
@@ -122,7 +119,7 @@ export function createGuard(parts: {
       return (
         critical.length > 0 &&
         now.resident.node.name.toLowerCase() !== selfNode &&
-        critical.every(({ id, output }) => id === NODE_ALIVE_CHECK && output === NODE_LOST_OUTPUT)
+        critical.every(({ id, output }) => id === NODE_ALIVE_CHECK && output === NODE_DEAD_OUTPUT)
       );
     }
     // The same registration under another name: said by whoever registered it.

@@ -80,6 +80,8 @@ export function worst(checks: Iterable<{ readonly status: Status }>): Status {
 
 /** The check that says whether a node's agent lives (Consul's spelling). */
 export const NODE_ALIVE_CHECK = "serfHealth";
+/** What that check says of a node whose agent is not heard of (Consul's words). */
+export const NODE_DEAD_OUTPUT = "Agent not live or unreachable";
 /** The check that puts a whole node into maintenance (Consul's spelling). */
 export const NODE_MAINTENANCE_CHECK = "_node_maintenance";
 /** The check that puts one service into maintenance, with the service's ID behind it (Consul's spelling). */
