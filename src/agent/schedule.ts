@@ -1,9 +1,9 @@
 // The scheduler: runs thousands of checks, each at its interval, one result at a time, never more at once than it may.
 import type { Clock } from "../base/clock.ts";
+import { Deadlines } from "../base/deadlines.ts";
 import { messageOf, TrilithError } from "../base/error.ts";
 import { jitter, type Random } from "../base/random.ts";
 import type { Outcome } from "../model/check.ts";
-import { Deadlines } from "./deadlines.ts";
 
 /** One check to be run again and again. */
 export interface Job {

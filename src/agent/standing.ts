@@ -1,11 +1,11 @@
 // When checks are asked, when pushed ones run out, when what stays critical goes, and when an output that changed alone may travel.
 import type { Clock } from "../base/clock.ts";
+import { Deadlines } from "../base/deadlines.ts";
 import type { Metrics } from "../base/metrics.ts";
 import type { Random } from "../base/random.ts";
 import type { Probe, Target } from "../contracts/probe.ts";
 import type { Check, CheckSpec, Outcome } from "../model/check.ts";
 import type { Entry } from "../model/record.ts";
-import { Deadlines } from "./deadlines.ts";
 import { sameRecord } from "./reconcile.ts";
 import type { CheckRecord } from "./records.ts";
 import { Scheduler } from "./schedule.ts";

@@ -1,5 +1,5 @@
 // Many moments, one timer: a heap of named deadlines, for check intervals, TTLs and held-back outputs.
-import type { Clock, Timer } from "../base/clock.ts";
+import type { Clock, Timer } from "./clock.ts";
 
 interface Moment {
   readonly name: string;
