@@ -40,7 +40,7 @@ const SCOPES_PER_GRAVE = 500;
 /** Of a node's services only so many are held fast while one of the node's own checks goes: beyond, a wake too many is the lesser evil. */
 const SERVICES_ASSUMED = 30;
 /** Tables whose records anybody may write: a dropped change to them takes somebody's word for how they stand. */
-const ANYBODYS: ReadonlySet<Table> = new Set(["kv", "session"]);
+const ANYBODYS: ReadonlySet<Table> = new Set(["kv", "session", "kept"]);
 const SURROGATE = /\p{Surrogate}/u;
 
 function checkKey(change: Change): void {
@@ -71,6 +71,8 @@ function keyOfValue(change: Extract<Change, { op: "put" }>): string | undefined 
       return keyOf.session(change.value.id);
     case "alive":
       return keyOf.alive(change.value.node);
+    case "kept":
+      return keyOf.kept(change.value.kind, change.value.id);
     default:
       return undefined;
   }
@@ -84,6 +86,8 @@ function namesIn(change: Extract<Change, { op: "put" }>): string[] {
       return [change.value.node, change.value.id, change.value.name];
     case "check":
       return [change.value.node, change.value.id];
+    case "kept":
+      return [change.value.kind, change.value.id];
     default:
       return [];
   }

@@ -155,7 +155,7 @@ class StoredDirectory implements LocalDirectory {
       "directory_spared_writes_total",
       "Writes that would have changed nothing and were not made",
     );
-    for (const table of ["node", "service", "check", "kv", "session", "grave"] as const)
+    for (const table of ["node", "service", "check", "kv", "session", "kept", "grave"] as const)
       metrics.gauge(`directory_${table}_records`, `Records in the table ${table}`, () => this.#seen.count(table));
     metrics.gauge("directory_index", "The position on the line of changes", () => this.#seen.index);
     metrics.gauge("directory_waiters", "Blocking queries that wait", () => this.#waiters.count);

@@ -31,7 +31,7 @@ interface Slot {
 
 const NUL = "\u0000";
 const NO_RESIDENTS: readonly Resident[] = Object.freeze([]);
-export const TABLES: readonly Table[] = ["kv", "session", "alive", "service", "check", "node", "grave"];
+export const TABLES: readonly Table[] = ["kv", "session", "alive", "service", "check", "node", "kept", "grave"];
 
 /** Puts an entry together. */
 export function entryOf<T extends Table>(value: TableTypes[T], createIndex: Index, modifyIndex: Index): Entry<T> {
@@ -101,6 +101,7 @@ export class Tables {
         kv: tree(),
         session: tree(),
         alive: tree(),
+        kept: tree(),
         grave: tree(),
       };
       this.#byService = tree();
@@ -120,6 +121,7 @@ export class Tables {
       kv: trees.kv.clone(),
       session: trees.session.clone(),
       alive: trees.alive.clone(),
+      kept: trees.kept.clone(),
       grave: trees.grave.clone(),
     };
     this.#byService = from.#byService.clone();
@@ -240,6 +242,8 @@ export class Tables {
         return ["sessions", scope.session(key)];
       case "alive":
         return ["alive"];
+      case "kept":
+        return [scope.kept((entry as TableTypes["kept"]).kind)];
       default:
         return [];
     }

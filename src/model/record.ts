@@ -27,6 +27,18 @@ export interface Alive {
   readonly life: string;
 }
 
+/**
+ * What a dialect keeps beside the records that every wing knows: Consul's prepared queries, configuration entries, network coordinates.
+ * Only the dialect that wrote it reads `value`.
+ */
+export interface Kept {
+  /** What it is, as the dialect names it: "consul.coordinate". */
+  readonly kind: string;
+  /** Unique within its kind. */
+  readonly id: string;
+  readonly value: unknown;
+}
+
 /** What is left of a removed record (or of one that moved away from a scope), so that no waiter sleeps on stale data. */
 export interface Grave {
   /** The scopes that the change touched and that no living record speaks for any more. */
@@ -49,6 +61,7 @@ export interface Tables {
   readonly kv: KvPair;
   readonly session: Session;
   readonly alive: Alive;
+  readonly kept: Kept;
   readonly grave: Grave;
 }
 export type Table = keyof Tables;
@@ -78,13 +91,16 @@ export const keyOf = {
   kv: (key: string): string => key,
   session: (id: string): string => id,
   alive: (node: string): string => node.toLowerCase(),
+  kept: (kind: string, id: string): string => kind + SEPARATOR + id,
+  /** The prefix under which everything of a kind lies that a dialect keeps. */
+  ofKind: (kind: string): string => kind + SEPARATOR,
   /** The prefix under which all services or checks of a node lie. */
   ofNode: (node: string): string => node.toLowerCase() + SEPARATOR,
 } as const;
 
 /**
  * What a waiter waits for. `service:` covers the health of a service (instances, their nodes and checks), `instances:` only
- * instances and their nodes; `node:` a node with its services and checks; `tree:` all keys below a prefix; `alive` signs of life that
+ * instances and their nodes; `node:` a node with its services and checks; `tree:` all keys below a prefix; `kept:` what a dialect keeps of one kind; `alive` signs of life that
  * come and go. Names in scopes are lower case.
  */
 export type Scope =
@@ -93,14 +109,14 @@ export type Scope =
   | "services"
   | "checks"
   | "sessions"
-  | "alive"
   | `node:${string}`
   | `service:${string}`
   | `instances:${string}`
   | `checks:${string}`
   | `kv:${string}`
   | `tree:${string}`
-  | `session:${string}`;
+  | `session:${string}`
+  | `kept:${string}`;
 
 /** Makes scopes; every name is brought to the case in which scopes are compared. */
 export const scope = {
@@ -114,4 +130,6 @@ export const scope = {
   kv: (key: string): Scope => `kv:${key}`,
   tree: (prefix: string): Scope => `tree:${prefix}`,
   session: (id: string): Scope => `session:${id}`,
+  /** Everything of one kind that a dialect keeps. */
+  kept: (kind: string): Scope => `kept:${kind}`,
 } as const;

@@ -143,7 +143,7 @@ function changesOf(store: SimulatedStore): Map<Scope, Index[]> {
 }
 
 const rowsOf = (view: View): Row[] =>
-  (["node", "service", "check", "kv", "session", "alive", "grave"] as const).flatMap((table) =>
+  (["node", "service", "check", "kv", "session", "alive", "kept", "grave"] as const).flatMap((table) =>
     Array.from(view.list(table), ({ createIndex, modifyIndex, ...value }) => ({
       table,
       key: "",

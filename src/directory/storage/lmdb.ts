@@ -13,6 +13,7 @@ const TABLES: Readonly<Record<Table, string>> = {
   kv: "d.kv",
   session: "d.session",
   alive: "d.alive",
+  kept: "d.kept",
   grave: "d.grave",
 };
 const META = { table: "d.meta", key: "index" } as const;

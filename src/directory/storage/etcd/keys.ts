@@ -2,7 +2,7 @@
 import { TrilithError } from "../../../base/error.ts";
 import type { Table } from "../../../model/record.ts";
 
-const TABLES: readonly Table[] = ["alive", "check", "grave", "kv", "node", "service", "session"];
+const TABLES: readonly Table[] = ["alive", "check", "grave", "kept", "kv", "node", "service", "session"];
 const KNOWN: ReadonlySet<string> = new Set(TABLES);
 
 const hex = (code: number): string => `%${code.toString(16).toUpperCase().padStart(2, "0")}`;
