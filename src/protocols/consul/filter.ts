@@ -1,7 +1,7 @@
 // Consul's filter expressions (`?filter=`): parsed, checked against the fields there are, evaluated on encoded records.
 import { InputError, messageOf, TrilithError } from "../../base/error.ts";
+import { compile } from "../../wire/regexp.ts";
 import { parseBool } from "./query.ts";
-import { compile } from "./regexp.ts";
 
 /** What a field holds, and so which operators it has. `list` and `map` hold records; `texts` and `labels` hold texts. */
 export type Shape =

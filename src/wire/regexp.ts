@@ -1,5 +1,5 @@
 // Regular expressions in RE2's syntax that take linear time whatever the pattern: patterns come from outside, and must not be able to stop the agent.
-import { InputError } from "../../base/error.ts";
+import { InputError } from "../base/error.ts";
 
 type Test = (code: number) => boolean;
 type Node =
@@ -7,18 +7,29 @@ type Node =
   | { readonly kind: "char"; readonly test: Test }
   | { readonly kind: "assert"; readonly holds: (before: number, after: number) => boolean }
   | { readonly kind: "seq" | "any"; readonly parts: readonly Node[] }
-  | { readonly kind: "repeat"; readonly part: Node; readonly min: number; readonly max: number };
+  | { readonly kind: "group"; readonly number: number; readonly part: Node }
+  | {
+      readonly kind: "repeat";
+      readonly part: Node;
+      readonly min: number;
+      readonly max: number;
+      readonly lazy: boolean;
+    };
 
 type Step =
   | { readonly kind: "char"; readonly test: Test; readonly next: number }
   | { readonly kind: "assert"; readonly holds: (before: number, after: number) => boolean; readonly next: number }
+  /** Ways to go on, the preferred one first. */
   | { readonly kind: "split"; readonly next: readonly number[] }
+  | { readonly kind: "save"; readonly slot: number; readonly next: number }
   | { readonly kind: "match" };
 
 /** A compiled pattern. */
 export interface Pattern {
   /** Whether the pattern occurs anywhere in the text. */
   found(text: string): boolean;
+  /** The leftmost match and its groups in the order of their parentheses, "" for those that took no part; undefined without a match. */
+  groups(text: string): readonly string[] | undefined;
 }
 
 const MAX_REPEAT = 1000;
@@ -86,13 +97,17 @@ interface Flags {
   readonly i: boolean;
   readonly m: boolean;
   readonly s: boolean;
+  /** Repetitions are lazy, and with `?` greedy. */
+  readonly U: boolean;
 }
 
 class Parser {
   readonly #chars: readonly string[];
   #at = 0;
   #depth = 0;
-  #flags: Flags = { i: false, m: false, s: false };
+  #flags: Flags = { i: false, m: false, s: false, U: false };
+  /** How many groups there are. */
+  groups = 0;
 
   constructor(pattern: string) {
     this.#chars = [...pattern];
@@ -137,9 +152,7 @@ class Parser {
         const times = this.#times();
         if (times === undefined) break;
         if (repeated) this.#fail("invalid nested repetition operator", this.#chars.slice(start, this.#at).join(""));
-        part = { kind: "repeat", part, ...times };
-        // Whether a repetition is greedy does not change whether there is a match.
-        this.#take("?");
+        part = { kind: "repeat", part, ...times, lazy: this.#take("?") !== this.#flags.U };
       }
       parts.push(part);
     }
@@ -197,22 +210,24 @@ class Parser {
   #group(): Node {
     if (++this.#depth > MAX_DEPTH) this.#fail("expression nests too deeply", "(");
     const outer = this.#flags;
+    let number: number | undefined;
     if (this.#take("?")) {
       if (this.#take("P<") || this.#take("<")) {
         const start = this.#at;
         while (this.#peek() !== undefined && this.#peek() !== ">") this.#at++;
         const name = this.#chars.slice(start, this.#at).join("");
         if (!this.#take(">") || !/^\w+$/.test(name)) this.#fail("invalid named capture", `(?P<${name}`);
+        number = ++this.groups;
       } else if (!this.#switches()) {
         this.#depth--;
         return { kind: "empty" };
       }
-    }
-    const node = this.#alternatives();
+    } else number = ++this.groups;
+    const part = this.#alternatives();
     if (!this.#take(")")) this.#fail("missing closing )", this.#chars.join(""));
     this.#flags = outer;
     this.#depth--;
-    return node;
+    return number === undefined ? part : { kind: "group", number, part };
   }
 
   /** `i`, `m`, `s`, `U` after `(?`. True where a group follows, false where they count for the rest of the group around. */
@@ -223,8 +238,9 @@ class Parser {
       if (char === ":") return true;
       if (char === ")") return false;
       if (char === "-" && on) on = false;
-      else if (char === "i" || char === "m" || char === "s") this.#flags = { ...this.#flags, [char]: on };
-      else if (char !== "U") this.#fail("invalid or unsupported Perl syntax", `(?${char ?? ""}`);
+      else if (char === "i" || char === "m" || char === "s" || char === "U")
+        this.#flags = { ...this.#flags, [char]: on };
+      else this.#fail("invalid or unsupported Perl syntax", `(?${char ?? ""}`);
     }
   }
 
@@ -355,16 +371,21 @@ class Program {
         return node.parts.reduceRight((then, part) => this.add(part, then), next);
       case "any":
         return this.#push({ kind: "split", next: node.parts.map((part) => this.add(part, next)) });
+      case "group": {
+        const end = this.#push({ kind: "save", slot: 2 * node.number + 1, next });
+        return this.#push({ kind: "save", slot: 2 * node.number, next: this.add(node.part, end) });
+      }
       case "repeat": {
+        const ways = (more: number): number[] => (node.lazy ? [next, more] : [more, next]);
         let then = next;
         if (node.max === Number.POSITIVE_INFINITY) {
           const loop: number[] = [];
           const split = this.#push({ kind: "split", next: loop });
-          loop.push(this.add(node.part, split), next);
+          loop.push(...ways(this.add(node.part, split)));
           then = split;
         } else
           for (let i = node.min; i < node.max; i++)
-            then = this.#push({ kind: "split", next: [this.add(node.part, then), next] });
+            then = this.#push({ kind: "split", next: ways(this.add(node.part, then)) });
         for (let i = 0; i < node.min; i++) then = this.add(node.part, then);
         return then;
       }
@@ -374,38 +395,97 @@ class Program {
 
 /** Compiles a pattern. @throws InputError in Go's words ("error parsing regexp: missing closing ]: `[`") */
 export function compile(pattern: string): Pattern {
+  const parser = new Parser(pattern);
+  const tree = parser.parse();
   const program = new Program();
-  const start = program.add(new Parser(pattern).parse(), 0);
+  const start = program.add(tree, 0);
   const { steps } = program;
   return {
-    found(text) {
-      let alive: number[] = [];
-      const marks = new Int32Array(steps.length).fill(-1);
-      let before = EDGE;
-      const codes = Array.from(text, (char) => char.codePointAt(0) as number);
-      for (let at = 0; at <= codes.length; at++) {
-        const after = at === codes.length ? EDGE : (codes[at] as number);
-        const reading: number[] = [];
-        // A match may begin anywhere: the start is tried again at every place.
-        const stack = [start, ...alive];
-        for (let step = stack.pop(); step !== undefined; step = stack.pop()) {
-          if (marks[step] === at) continue;
-          marks[step] = at;
-          const it = steps[step] as Step;
-          if (it.kind === "match") return true;
-          if (it.kind === "char") reading.push(step);
-          else if (it.kind === "split") stack.push(...it.next);
-          else if (it.holds(before, after)) stack.push(it.next);
-        }
-        if (at === codes.length) return false;
-        alive = [];
-        for (const step of reading) {
-          const it = steps[step] as Step & { readonly kind: "char" };
-          if (it.test(after)) alive.push(it.next);
-        }
-        before = after;
-      }
-      return false;
+    found: (text) => occurs(steps, start, codesOf(text)),
+    groups(text) {
+      const ends = firstMatch(steps, start, codesOf(text));
+      if (ends === undefined) return undefined;
+      const chars = [...text];
+      return Array.from({ length: parser.groups + 1 }, (_, i) => {
+        const [from, to] = [ends[2 * i], ends[2 * i + 1]];
+        return from === undefined || to === undefined ? "" : chars.slice(from, to).join("");
+      });
     },
   };
+}
+
+const codesOf = (text: string): readonly number[] => Array.from(text, (char) => char.codePointAt(0) as number);
+
+function occurs(steps: readonly Step[], start: number, codes: readonly number[]): boolean {
+  let alive: number[] = [];
+  const marks = new Int32Array(steps.length).fill(-1);
+  let before = EDGE;
+  for (let at = 0; at <= codes.length; at++) {
+    const after = at === codes.length ? EDGE : (codes[at] as number);
+    const reading: number[] = [];
+    // A match may begin anywhere: the start is tried again at every place.
+    const stack = [start, ...alive];
+    for (let step = stack.pop(); step !== undefined; step = stack.pop()) {
+      if (marks[step] === at) continue;
+      marks[step] = at;
+      const it = steps[step] as Step;
+      if (it.kind === "match") return true;
+      if (it.kind === "char") reading.push(step);
+      else if (it.kind === "split") stack.push(...it.next);
+      else if (it.kind === "save" || it.holds(before, after)) stack.push(it.next);
+    }
+    if (at === codes.length) return false;
+    alive = [];
+    for (const step of reading) {
+      const it = steps[step] as Step & { readonly kind: "char" };
+      if (it.test(after)) alive.push(it.next);
+    }
+    before = after;
+  }
+  return false;
+}
+
+/** Where groups begin (even places) and end (odd places); the whole match is group 0. */
+type Ends = readonly (number | undefined)[];
+
+/**
+ * The leftmost match, of those at one place the one that a backtracking engine would find first. All ways are walked at once in the
+ * order of preference, each step at most once per character.
+ */
+function firstMatch(steps: readonly Step[], start: number, codes: readonly number[]): Ends | undefined {
+  let alive: { readonly step: number; readonly ends: Ends }[] = [];
+  let best: Ends | undefined;
+  const marks = new Int32Array(steps.length).fill(-1);
+  let before = EDGE;
+  for (let at = 0; at <= codes.length; at++) {
+    const after = at === codes.length ? EDGE : (codes[at] as number);
+    const next: typeof alive = [];
+    // Whoever began further left is preferred; after a match nobody begins.
+    if (best === undefined) alive.push({ step: start, ends: [at] });
+    const stack = alive.reverse();
+    for (let way = stack.pop(); way !== undefined; way = stack.pop()) {
+      const { step, ends } = way;
+      if (marks[step] === at) continue;
+      marks[step] = at;
+      const it = steps[step] as Step;
+      if (it.kind === "match") {
+        best = [ends[0], at, ...ends.slice(2)];
+        // What is left is less preferred.
+        break;
+      }
+      if (it.kind === "char") {
+        if (after !== EDGE && it.test(after)) next.push({ step: it.next, ends });
+      } else if (it.kind === "split") {
+        for (let i = it.next.length - 1; i >= 0; i--) stack.push({ step: it.next[i] as number, ends });
+      } else if (it.kind === "save") {
+        const saved = [...ends];
+        saved[it.slot] = at;
+        stack.push({ step: it.next, ends: saved });
+      } else if (it.holds(before, after)) stack.push({ step: it.next, ends });
+    }
+    if (next.length === 0 && best !== undefined) return best;
+    alive = next;
+    before = after;
+  }
+  return best;
 }
