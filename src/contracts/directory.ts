@@ -47,7 +47,8 @@ export interface Directory {
   /**
    * Writes all changes or none. Resolves when they are durable and this process's view has reached them; blocks on disk or network.
    * A put of an equal record and a delete of a missing one are dropped; if nothing is left, resolves at once with the current index.
-   * Removing a node removes its services and checks, removing a service removes its checks.
+   * Removing a node removes its services and checks, removing a service removes its checks, removing a session what is
+   * kept with it.
    * @throws TrilithError `too-large`, `invalid`, `read-only`, `unavailable` (the store is away), `stopped`
    */
   write(changes: readonly Change[], expect?: readonly Expect[], signal?: AbortSignal): Promise<Written>;

@@ -176,6 +176,9 @@ export function evaluate(
       for (const each of tables.list("service", prefix)) keys.add(keyOf.service(each.node, each.id));
       for (const each of keys) remove("service", each, change.why, true);
     }
+    if (table === "session")
+      for (const { kind, id: keptId, session } of tables.list("kept"))
+        if (session === key) remove("kept", keyOf.kept(kind, keptId), change.why, true);
     remove(table, key, change.why, false);
   }
 
@@ -209,7 +212,7 @@ export function evaluate(
     return before !== undefined && value !== undefined && sameValue(bare(before), value);
   };
   /** A record that another one needs, and that this write leaves as it is: somebody else may be about to remove it. */
-  const need = (table: "node" | "service", key: string, what: () => string): void => {
+  const need = (table: "node" | "service" | "session", key: string, what: () => string): void => {
     if (now(table, key) === undefined) throw new TrilithError("invalid", `${what()}, which is not registered`);
     if (!others) return;
     const slot = net.get(name(table, key));
@@ -279,6 +282,10 @@ export function evaluate(
         assumeOwner(old);
         bury(undefined, tables.scopesOfOwner(old.node, old.serviceId));
       }
+    } else if (table === "kept") {
+      const { kind, id: keptId, session } = value as TableTypes["kept"];
+      if (session !== undefined)
+        need("session", keyOf.session(session), () => `${kind} "${keptId}" names session "${session}"`);
     }
     result.push({ op: "put", table, key, value: frozenCopy(value) } as Change);
   }

@@ -304,6 +304,38 @@ describe("removal", () => {
   });
 });
 
+describe("what a dialect keeps with a session", () => {
+  const session = {
+    id: "s1",
+    name: "",
+    node: "n1",
+    lockDelayMs: 0,
+    behavior: "release",
+    nodeChecks: [],
+    serviceChecks: [],
+  } as const;
+  const kept = (id: string, bound?: string): Change => ({
+    op: "put",
+    table: "kept",
+    key: keyOf.kept("x", id),
+    value: { kind: "x", id, value: { a: 1 }, ...(bound === undefined ? {} : { session: bound }) },
+  });
+  test("goes with it, and wakes who waits for its kind", async () => {
+    await write({ op: "put", table: "session", key: "s1", value: session }, kept("1", "s1"), kept("2"));
+    const scopes = [scope.kept("x"), scope.kept("y"), "sessions"] as const;
+    expect(await moved(scopes, () => write({ op: "delete", table: "session", key: "s1" }))).toEqual([
+      "kept:x",
+      "sessions",
+    ]);
+    expect(Array.from(directory.view().list("kept"), ({ id }) => id)).toEqual(["2"]);
+  });
+  test("cannot come without it", async () => {
+    await expect(directory.write([kept("1", "s9")])).rejects.toThrow(
+      'x "1" names session "s9", which is not registered',
+    );
+  });
+});
+
 describe("scopes", () => {
   const all: Scope[] = [
     "nodes",

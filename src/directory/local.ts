@@ -86,12 +86,12 @@ function rowsOf(tables: Tables, changes: readonly Change[], index: Index): Row[]
 }
 
 /**
- * What others put on a node or service while it was being removed: it came first, but was not seen in time. None can come later, as
+ * What others put on a node, service or session while it was being removed: it came first, but was not seen in time. None can come later, as
  * whoever puts something on a record expects that record to be there.
  */
 function orphansOf(tables: Tables, changes: readonly Change[]): Change[] {
   const orphans = new Map<string, Change>();
-  const add = (table: "service" | "check", key: string, why: Reason | undefined): void => {
+  const add = (table: "service" | "check" | "kept", key: string, why: Reason | undefined): void => {
     const change: Change = { op: "delete", table, key };
     orphans.set(`${table}\u0000${key}`, why === undefined ? change : { ...change, why });
   };
@@ -104,6 +104,9 @@ function orphansOf(tables: Tables, changes: readonly Change[]): Change[] {
     } else if (table === "service")
       for (const { node, id } of tables.checksAbout(nodeKeyOf(key), key.slice(key.indexOf("\u0000") + 1)))
         add("check", keyOf.check(node, id), why);
+    else if (table === "session")
+      for (const { kind, id, session } of tables.list("kept"))
+        if (session === key) add("kept", keyOf.kept(kind, id), why);
   }
   return [...orphans.values()];
 }

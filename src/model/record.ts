@@ -8,7 +8,7 @@ import type { Reason } from "./reason.ts";
 /** A position on the directory's line of changes: a positive integer that only grows; 0 means "before everything". */
 export type Index = number;
 
-/** A session that holds locks (Consul's sessions; part 2 fills in its life cycle). Durations in milliseconds. */
+/** A session that holds locks (Consul's sessions). Durations in milliseconds. */
 export interface Session {
   readonly id: string;
   readonly name: string;
@@ -18,6 +18,12 @@ export interface Session {
   readonly ttlMs?: number;
   readonly nodeChecks: readonly string[];
   readonly serviceChecks: readonly { readonly id: string; readonly namespace: string }[];
+  /** Further checks of the node, whatever they are about. */
+  readonly checks?: readonly string[];
+  /** It is over, and its locks are being released, in several writes because they are many. */
+  readonly ended?: true;
+  /** The dialect's own words, handed back unchanged (Consul's text of the TTL). */
+  readonly foreign?: Readonly<Record<string, unknown>>;
 }
 
 /** A sign of life: present while the agent of `node` keeps its lease in a shared store. */
@@ -37,6 +43,8 @@ export interface Kept {
   /** Unique within its kind. */
   readonly id: string;
   readonly value: unknown;
+  /** It is there as long as this session is: removing the session removes it. */
+  readonly session?: string;
 }
 
 /** What is left of a removed record (or of one that moved away from a scope), so that no waiter sleeps on stale data. */
