@@ -323,7 +323,7 @@ describe("registering", () => {
     );
     expect(await refused(service("x\0", { name: "x" }))).toMatch(/^invalid: service .*id must not contain NUL$/);
     expect(await refused(service("x", { checks: [asked("smoke")] }))).toBe(
-      `invalid: check "Service 'x' check": unknown kind "smoke": known are none, script, told, ttl`,
+      `invalid: check "Service 'x' check": unknown kind "smoke": known are alias, none, script, told, ttl`,
     );
     expect(await refused(service("x", { checks: [asked("told", { intervalMs: 0 })] }))).toBe(
       `invalid: check "Service 'x' check" of kind "told": interval 0 ms: expected more than 0`,

@@ -17,6 +17,7 @@ import type { Instance, Origin, Registration, ServiceFacts } from "../model/inst
 import type { Labels, Node } from "../model/node.ts";
 import type { Authority, Reason } from "../model/reason.ts";
 import { type Entry, type Index, keyOf, type Tables } from "../model/record.ts";
+import { Aliases, aliasDetail } from "./alias.ts";
 import { Carrier, type HostTable, type Ref, RefusedError } from "./carry.ts";
 import { head } from "./checks/output.ts";
 import { expiredOutput } from "./checks/ttl.ts";
@@ -53,7 +54,7 @@ export interface AgentOptions {
   /** Ways to ask, by kind; looked at when they are needed, so that protocols may add theirs. */
   readonly probes: ReadonlyMap<string, Probe>;
   readonly settings: Pick<Settings, "nodeLabels" | "scripts" | "antiEntropyMs" | "checkUpdateMs">;
-  readonly self: Pick<Self, "node" | "nodeId" | "datacenter" | "advertiseAddress">;
+  readonly self: Pick<Self, "node" | "nodeId" | "datacenter" | "advertiseAddress"> & Partial<Pick<Self, "compat">>;
   /** The node's labels beside those of the settings, which win. */
   readonly labels?: Labels;
   /** The node's addresses by role beside lan and wan, which all nodes have. */
@@ -115,9 +116,10 @@ class ListAgent implements RunningAgent {
   readonly #list: HostList;
   readonly #carrier: Carrier;
   readonly #standing: Standing;
+  readonly #aliases: Aliases;
   readonly #services = new Map<string, ServiceRecord>();
   readonly #checks = new Map<string, CheckRecord>();
-  /** Ids of the checks of each service. */
+  /** Ids of the checks of each service; "" = of the node. */
   readonly #checksOf = new Map<string, Set<string>>();
   readonly #draining = new Set<string>();
   readonly #sources = new Map<string, SourceState>();
@@ -193,6 +195,20 @@ class ListAgent implements RunningAgent {
         },
         outlived: (id) => this.#reap(id),
         outputDue: (id) => this.#touch([{ table: "check", id }]),
+      },
+    });
+    this.#aliases = new Aliases({
+      directory,
+      clock,
+      log: this.#log,
+      node: self.node,
+      missingNodePasses: self.compat === "consul",
+      checksOf: (serviceId) => [...(this.#checksOf.get(serviceId) ?? [])].flatMap((id) => this.#checks.get(id) ?? []),
+      hasService: (id) => this.#services.has(id),
+      stands: (id, { status, output }) => {
+        const held = this.#checks.get(id);
+        if (held !== undefined && (held.check.status !== status || held.check.output !== output))
+          this.#standAndTell(held, status, output);
       },
     });
     this.#carrier = new Carrier({
@@ -294,6 +310,7 @@ class ListAgent implements RunningAgent {
 
   async #end(): Promise<void> {
     this.#stopping.abort(this.#stopError());
+    await this.#aliases.stop();
     await this.#standing.stop();
     await this.#carrier.stop();
     await this.#list.settled().catch((error: unknown) => {
@@ -355,7 +372,7 @@ class ListAgent implements RunningAgent {
       );
       this.#checks.set(id, record);
       this.#index(id, kept.serviceId);
-      this.#standing.begin(record);
+      this.#begin(record);
     }
     for (const [id, record] of this.#services) this.#services.set(id, this.#withChecks(record));
     if (services.size + checks.size > 0) this.#version.grow();
@@ -759,10 +776,14 @@ class ListAgent implements RunningAgent {
     const state = held ?? stood;
     // What the agent itself set up stands as it says; everything else stands as it stood.
     const fixed = isMaintenance(spec.id) || isRefusal(spec);
-    const check = checkOf(this.node.name, from, authority, spec, serviceId, {
-      status: fixed ? "critical" : (state?.check.status ?? spec.initial ?? "critical"),
-      output: isRefusal(spec) ? spec.notes : (state?.check.output ?? ""),
-    });
+    const stands =
+      spec.kind === "alias"
+        ? this.#aliases.outcome(spec.id, aliasDetail(spec.detail))
+        : {
+            status: fixed ? "critical" : (state?.check.status ?? spec.initial ?? "critical"),
+            output: isRefusal(spec) ? spec.notes : (state?.check.output ?? ""),
+          };
+    const check = checkOf(this.node.name, from, authority, spec, serviceId, stands);
     this.#setCheck(step, spec.id, new CheckRecord(from, check, spec, held));
   }
 
@@ -773,6 +794,7 @@ class ListAgent implements RunningAgent {
     else known.after = after;
     if (after === undefined) this.#services.delete(id);
     else this.#services.set(id, after);
+    if ((before === undefined) !== (after === undefined)) this.#aliases.changed(id);
     this.#ownComplaints.delete(`refused\0service\0${id}`);
     step.kept.push(
       this.#list.service(
@@ -800,13 +822,16 @@ class ListAgent implements RunningAgent {
       this.#checks.delete(id);
       this.#unindex(id, before?.serviceId ?? "");
       this.#standing.end(id);
+      this.#aliases.end(id);
     } else {
       if (before !== undefined && before.serviceId !== after.serviceId) this.#unindex(id, before.serviceId);
       this.#checks.set(id, after);
       this.#index(id, after.serviceId);
-      if (before === undefined || before.spec !== after.spec) this.#standing.begin(after);
+      if (before === undefined || before.spec !== after.spec) this.#begin(after);
       else if (before.check.status !== after.check.status) this.#standing.statusChanged(after);
     }
+    for (const owner of new Set([before?.serviceId, after?.serviceId]))
+      if (owner !== undefined) this.#aliases.changed(owner);
     // An output that changed alone is not worth a write to the disk.
     const worthKeeping =
       before === undefined ||
@@ -838,8 +863,14 @@ class ListAgent implements RunningAgent {
     }
   }
 
+  /** Starts the clockwork of a check, anew where it ran in another form. */
+  #begin(record: CheckRecord): void {
+    this.#standing.begin(record);
+    if (record.spec.kind === "alias") this.#aliases.begin(record);
+    else this.#aliases.end(record.spec.id);
+  }
+
   #index(id: string, serviceId: string): void {
-    if (serviceId === "") return;
     const ids = this.#checksOf.get(serviceId);
     if (ids === undefined) this.#checksOf.set(serviceId, new Set([id]));
     else ids.add(id);

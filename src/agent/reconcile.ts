@@ -1,10 +1,12 @@
 // Pure comparing: a registration brought into one shape, a source's whole list against its last one, records against records.
 
+import { messageOf } from "../base/error.ts";
 import type { SourceList } from "../contracts/source.ts";
 import type { CheckSpec } from "../model/check.ts";
 import type { Registration } from "../model/instance.ts";
 import type { Labels } from "../model/node.ts";
 import type { Reason } from "../model/reason.ts";
+import { aliasDetail } from "./alias.ts";
 
 /** True where two values of plain data are equal; a key with the value undefined counts as absent, the order of keys does not count. */
 export function same(a: unknown, b: unknown): boolean {
@@ -60,15 +62,23 @@ export function registrationFault(r: Registration): string | undefined {
   return undefined;
 }
 
-/** Why a check cannot be held; undefined = nothing. `known` are the kinds that can be asked, besides "ttl" and "none". */
+/** Why a check cannot be held; undefined = nothing. `known` are the kinds that can be asked, besides "alias", "ttl" and "none". */
 export function checkFault(
   spec: CheckSpec,
   known: { has(kind: string): boolean; keys(): Iterable<string> },
 ): string | undefined {
   const name = spec.name === "" ? spec.id : spec.name;
   if (spec.id.includes("\0")) return `check ${JSON.stringify(name)}: id must not contain NUL`;
+  if (spec.kind === "alias") {
+    try {
+      aliasDetail(spec.detail);
+    } catch (error) {
+      return `check "${name}": ${messageOf(error)}`;
+    }
+    return undefined;
+  }
   if (spec.kind !== "ttl" && spec.kind !== "none" && !known.has(spec.kind))
-    return `check "${name}": unknown kind "${spec.kind}": known are ${[...known.keys(), "ttl", "none"].sort().join(", ")}`;
+    return `check "${name}": unknown kind "${spec.kind}": known are ${[...known.keys(), "alias", "ttl", "none"].sort().join(", ")}`;
   if (known.has(spec.kind) && !(spec.intervalMs > 0))
     return `check "${name}" of kind "${spec.kind}": interval ${spec.intervalMs} ms: expected more than 0`;
   return undefined;

@@ -72,7 +72,7 @@ export class Standing {
     if (this.#stopped) return;
     this.statusChanged(record);
     if (spec.kind === "ttl") this.reported(spec);
-    else if (spec.kind !== "none") this.#ask(spec);
+    else if (spec.kind !== "none" && spec.kind !== "alias") this.#ask(spec);
   }
 
   end(checkId: string): void {

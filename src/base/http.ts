@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import type { AddressInfo } from "node:net";
 import type { Readable } from "node:stream";
 import { wrap } from "./error.ts";
-import { hostPort, type Listening } from "./net.ts";
+import { hostPort, type Listening, type TlsClient, tlsOptions } from "./net.ts";
 
 export type { IncomingMessage, ServerResponse };
 
@@ -18,12 +18,7 @@ export interface HttpRequest {
   readonly headers?: Readonly<Record<string, string | readonly string[]>>;
   readonly body?: string | Uint8Array | Readable;
   /** For `https:`: how the server's certificate is looked at. */
-  readonly tls?: {
-    /** True = any certificate is taken. */
-    readonly skipVerify?: boolean;
-    /** The name sent (SNI) and compared with the certificate; the URL's host unless told. */
-    readonly serverName?: string;
-  };
+  readonly tls?: Omit<TlsClient, "alpn">;
   readonly signal?: AbortSignal;
   /** Milliseconds without the response's head; 0 = no limit. Default 30 000. */
   readonly headTimeoutMs?: number;
@@ -57,14 +52,13 @@ export function createHttp(): Http & { close(): Promise<void> } {
   const agents = new Map<string, import("undici").Agent>();
   const agentFor = async ({ socketPath, tls }: HttpRequest): Promise<import("undici").Agent> => {
     const { Agent } = await import("undici");
-    const key = JSON.stringify([socketPath, tls?.skipVerify, tls?.serverName]);
+    const key = JSON.stringify([socketPath, tls?.skipVerify, tls?.serverName, tls?.ca, tls?.cert, tls?.key]);
     let agent = agents.get(key);
     if (agent === undefined) {
       agent = new Agent({
         connect: {
           ...(socketPath === undefined ? {} : { socketPath }),
-          ...(tls?.skipVerify === true ? { rejectUnauthorized: false } : {}),
-          ...(tls?.serverName === undefined ? {} : { servername: tls.serverName }),
+          ...(tls === undefined ? {} : tlsOptions(tls)),
         },
         pipelining: 1,
       });

@@ -24,6 +24,41 @@ export interface Listening {
   close(): Promise<void>;
 }
 
+/** How a client takes part in TLS. */
+export interface TlsClient {
+  /** True = any certificate is taken. */
+  readonly skipVerify?: boolean;
+  /** The name sent (SNI) and compared with the certificate; the host connected to unless told. */
+  readonly serverName?: string;
+  /** Certificates (PEM) of the authorities that are believed; the system's unless told. */
+  readonly ca?: string;
+  /** The client's own certificate (PEM), with the key that belongs to it. */
+  readonly cert?: string;
+  readonly key?: string;
+  /** Protocols offered (ALPN): "h2". */
+  readonly alpn?: readonly string[];
+}
+
+/** The same in the words of node:tls. */
+export function tlsOptions(tls: TlsClient): {
+  rejectUnauthorized: boolean;
+  servername?: string;
+  ca?: string;
+  cert?: string;
+  key?: string;
+  ALPNProtocols?: string[];
+} {
+  return {
+    rejectUnauthorized: tls.skipVerify !== true,
+    // A server name must not be an IP address [RFC6066-3].
+    ...(tls.serverName === undefined ? {} : { servername: tls.serverName }),
+    ...(tls.ca === undefined ? {} : { ca: tls.ca }),
+    ...(tls.cert === undefined ? {} : { cert: tls.cert }),
+    ...(tls.key === undefined ? {} : { key: tls.key }),
+    ...(tls.alpn === undefined ? {} : { ALPNProtocols: [...tls.alpn] }),
+  };
+}
+
 /** A bound datagram socket. */
 export interface Datagrams {
   readonly host: string;
@@ -36,13 +71,7 @@ export interface Datagrams {
 export interface Net {
   /** Connects by TCP (with `tls`: up to the end of the handshake) or to a unix socket path. The caller owns (and destroys) the socket. */
   connect(
-    to:
-      | {
-          readonly host: string;
-          readonly port: number;
-          readonly tls?: { readonly skipVerify?: boolean; readonly serverName?: string };
-        }
-      | { readonly path: string },
+    to: { readonly host: string; readonly port: number; readonly tls?: TlsClient } | { readonly path: string },
     signal?: AbortSignal,
   ): Promise<Socket>;
   listen(
@@ -53,6 +82,16 @@ export interface Net {
     on: { readonly host: string; readonly port: number; readonly receiveBufferBytes?: number },
     message: (bytes: Uint8Array, from: { readonly address: string; readonly port: number }) => void,
   ): Promise<Datagrams>;
+  /**
+   * Sends one datagram from a connected socket of its own and resolves with the first reply (with `accept`: the first one it says true of;
+   * others may be forged). Waits until the signal, then rejects with its reason; rejects where the port is refused (ICMP), with the asking socket's address in the cause as `localAddress` and `localPort`.
+   */
+  exchange(
+    to: { readonly host: string; readonly port: number },
+    bytes: Uint8Array,
+    signal?: AbortSignal,
+    accept?: (reply: Uint8Array) => boolean,
+  ): Promise<Uint8Array>;
   interfaces(): readonly Interface[];
   /** The system's own name resolution (hosts file, resolver): all addresses. */
   resolve(hostname: string): Promise<readonly string[]>;
@@ -80,13 +119,7 @@ export const systemNet: Net = {
           ? connect({ path: to.path })
           : secure === undefined
             ? connect({ host: to.host, port: to.port, noDelay: true })
-            : connectTls({
-                host: to.host,
-                port: to.port,
-                rejectUnauthorized: secure.skipVerify !== true,
-                // A server name must not be an IP address [RFC6066-3].
-                ...(secure.serverName === undefined ? {} : { servername: secure.serverName }),
-              });
+            : connectTls({ host: to.host, port: to.port, ...tlsOptions(secure) });
       const onAbort = (): void => {
         socket.destroy();
         reject(signal?.reason);
@@ -155,6 +188,51 @@ export const systemNet: Net = {
         });
       });
     });
+  },
+  async exchange(to, bytes, signal, accept) {
+    const where = hostPort(to.host, to.port);
+    const known = ipFamily(to.host);
+    // IPv4 first, as for connections.
+    const { address, family } =
+      known === 0
+        ? await systemLookup(to.host, { order: "ipv4first" }).catch((error: unknown) => {
+            throw wrap(error, `asking UDP ${where}`);
+          })
+        : { address: to.host, family: known };
+    signal?.throwIfAborted();
+    const socket = createSocket(family === 6 ? "udp6" : "udp4");
+    let onAbort: (() => void) | undefined;
+    try {
+      return await new Promise((resolve, reject) => {
+        const fail = (error: Error): void => {
+          let from: { localAddress?: string; localPort?: number } = {};
+          try {
+            const { address: localAddress, port: localPort } = socket.address();
+            from = { localAddress, localPort };
+          } catch {
+            // It was never bound: the error says why.
+          }
+          reject(wrap(Object.assign(error, from), `asking UDP ${where}`));
+        };
+        onAbort = () => reject(signal?.reason);
+        signal?.addEventListener("abort", onAbort, { once: true });
+        socket.once("error", fail);
+        socket.on("message", (reply) => {
+          if (accept?.(reply) !== false) resolve(reply);
+        });
+        socket.connect(to.port, address, () => {
+          socket.send(bytes, (error) => {
+            if (error !== null) fail(error);
+          });
+        });
+      });
+    } finally {
+      if (onAbort !== undefined) signal?.removeEventListener("abort", onAbort);
+      // What comes in late is nobody's any more.
+      socket.removeAllListeners();
+      socket.on("error", () => {});
+      socket.close();
+    }
   },
   interfaces() {
     const found: Interface[] = [];

@@ -30,6 +30,8 @@ export interface Processes {
       readonly signal?: AbortSignal;
       readonly keepBytes?: number;
       readonly graceMs?: number;
+      /** Called with each piece of standard output and error as it comes: what was said counts also where the run is aborted. */
+      readonly onOutput?: (chunk: Uint8Array) => void;
       readonly env?: Readonly<Record<string, string>>;
       readonly input?: Uint8Array | string;
     },
@@ -88,6 +90,7 @@ export const systemProcesses: Processes = {
       };
       const take = (chunk: Buffer): void => {
         totalBytes += chunk.length;
+        options.onOutput?.(chunk);
         kept = Buffer.concat([kept, chunk]);
         if (kept.length > keepBytes) kept = kept.subarray(kept.length - keepBytes);
       };

@@ -14,8 +14,6 @@ const program = join(root, "dist", "cli", "main.js");
 /** Scenarios of which something is not built yet: they join the others as soon as it is. */
 const NOT_YET: ReadonlySet<string> = new Set([
   "acl-disabled",
-  "agent-check-errors",
-  "agent-check-kinds",
   "blocking-catalog",
   "catalog-query",
   "config-agent",

@@ -255,7 +255,7 @@ describe("http", () => {
     });
     expect(await ask(tcp, { address, useTls: true, tlsSkipVerify: true })).toEqual({
       status: "passing",
-      output: `TCP connect ${address}: Success`,
+      output: `TCP+TLS connect ${address}: Success`,
     });
   });
 

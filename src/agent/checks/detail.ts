@@ -1,5 +1,6 @@
 // Reading a check's raw detail: which keys there may be, of which type, and errors that say what would be right.
 import { InputError } from "../../base/error.ts";
+import type { TlsClient } from "../../base/net.ts";
 
 /** A raw detail under the reader's hands; every `where` names the check's kind and key. */
 export interface Fields {
@@ -73,4 +74,53 @@ export function splitHostPort(text: string): { readonly host: string; readonly p
   if (match === null) return undefined;
   const port = Number(match[3]);
   return port > 65_535 ? undefined : { host: (match[1] ?? match[2]) as string, port };
+}
+
+/** What a check that takes an address is told; "" = the service's own. Consul takes any text here and lets the check fail. */
+export interface AddressDetail {
+  readonly address: string;
+  readonly useTls: boolean;
+  /** "" = the address's host. */
+  readonly tlsServerName: string;
+  readonly tlsSkipVerify: boolean;
+}
+
+/** Reads the detail of a check that connects to an address, with TLS or without. */
+export function addressDetail(kind: string, raw: unknown): AddressDetail {
+  const fields = fieldsOf(kind, raw, ["address", "useTls", "tlsServerName", "tlsSkipVerify"]);
+  return {
+    address: fields.text("address", ""),
+    useTls: fields.flag("useTls"),
+    tlsServerName: fields.text("tlsServerName", ""),
+    tlsSkipVerify: fields.flag("tlsSkipVerify"),
+  };
+}
+
+/** What is wrong with an address that `splitHostPort` does not take, in Go's words. */
+export function addressFault(network: "tcp" | "udp", address: string): string {
+  const why = /:\d*$/.test(address) ? "invalid port" : "missing port in address";
+  return `dial ${network}: address ${address}: ${why}`;
+}
+
+/** The agent's own part in TLS connections of checks (Consul: enable_agent_tls_for_checks): PEM texts. */
+export interface CheckTls {
+  readonly ca?: string;
+  readonly cert?: string;
+  readonly key?: string;
+  /** For checks that name none. */
+  readonly serverName?: string;
+}
+
+/** How a check connects with TLS, given what it says itself and what the agent brings. */
+export function tlsOf(
+  detail: { readonly tlsServerName: string; readonly tlsSkipVerify: boolean },
+  agent: CheckTls,
+): Omit<TlsClient, "alpn"> {
+  const { serverName = "", ...own } = agent;
+  const name = detail.tlsServerName === "" ? serverName : detail.tlsServerName;
+  return {
+    ...own,
+    ...(detail.tlsSkipVerify ? { skipVerify: true } : {}),
+    ...(name === "" ? {} : { serverName: name }),
+  };
 }

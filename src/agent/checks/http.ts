@@ -5,7 +5,7 @@ import type { Http, HttpResponse } from "../../base/http.ts";
 import { hostPort } from "../../base/net.ts";
 import { defaultLimits, type Limits, type Probe, type Target } from "../../contracts/probe.ts";
 import type { Outcome, Status } from "../../model/check.ts";
-import { fieldsOf } from "./detail.ts";
+import { type CheckTls, fieldsOf, tlsOf } from "./detail.ts";
 import { goNetworkError } from "./go-text.ts";
 import { Tail, textOf } from "./output.ts";
 
@@ -93,7 +93,7 @@ async function tailOf(answer: HttpResponse, maxBytes: number, signal: AbortSigna
 }
 
 /** Makes the http probe. */
-export function httpProbe(http: Http): Probe<HttpDetail> {
+export function httpProbe(http: Http, tls: CheckTls = {}): Probe<HttpDetail> {
   /** The answer at the end of the redirects. */
   async function ask(detail: HttpDetail, first: string, signal: AbortSignal): Promise<HttpResponse> {
     let url = first;
@@ -110,14 +110,7 @@ export function httpProbe(http: Http): Probe<HttpDetail> {
         headTimeoutMs: 0,
         bodyTimeoutMs: 0,
         ...(body === "" ? {} : { body }),
-        ...(url.startsWith("https:") && (detail.tlsSkipVerify || detail.tlsServerName !== "")
-          ? {
-              tls: {
-                ...(detail.tlsSkipVerify ? { skipVerify: true } : {}),
-                ...(detail.tlsServerName === "" ? {} : { serverName: detail.tlsServerName }),
-              },
-            }
-          : {}),
+        ...(url.startsWith("https:") ? { tls: tlsOf(detail, tls) } : {}),
       });
       const location = answer.headers["location"];
       const redirect = [301, 302, 303, 307, 308].includes(answer.status) && typeof location === "string";

@@ -3,15 +3,30 @@ import type { Http } from "../../base/http.ts";
 import type { Net } from "../../base/net.ts";
 import type { Processes } from "../../base/process.ts";
 import type { Probe } from "../../contracts/probe.ts";
+import type { CheckTls } from "./detail.ts";
+import { grpcProbe } from "./grpc.ts";
+import { h2pingProbe } from "./h2ping.ts";
 import { httpProbe } from "./http.ts";
+import { osServiceProbe } from "./os-service.ts";
 import { scriptProbe } from "./script.ts";
 import { tcpProbe } from "./tcp.ts";
+import { udpProbe } from "./udp.ts";
 
-/** http, tcp and script. */
+/** http, tcp, udp, grpc, h2ping, script and os-service. `tls`: what the agent brings to the checks' TLS connections. */
 export function builtInProbes(machine: {
   readonly http: Http;
   readonly net: Net;
   readonly processes: Processes;
+  readonly tls?: CheckTls;
 }): readonly Probe[] {
-  return [httpProbe(machine.http), tcpProbe(machine.net), scriptProbe(machine.processes)] as readonly Probe[];
+  const { http, net, processes, tls } = machine;
+  return [
+    httpProbe(http, tls),
+    tcpProbe(net, tls),
+    udpProbe(net),
+    grpcProbe(tls),
+    h2pingProbe(net, tls),
+    scriptProbe(processes),
+    osServiceProbe(processes),
+  ] as readonly Probe[];
 }

@@ -1,4 +1,5 @@
 // What a check keeps of its target's words: heads and tails counted in bytes, with the texts that say what was cut.
+import { formatGoDuration } from "../../wire/duration.ts";
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
@@ -56,4 +57,10 @@ export class Tail {
     }
     return all.slice(Math.max(0, all.length - this.#maxBytes));
   }
+}
+
+/** What a command that took too long said so far, behind Consul's words for it: "Timed out (1s) running check\n\n…". */
+export function timedOut(timeoutMs: number, said: Tail): string {
+  const note = `Timed out (${formatGoDuration(timeoutMs)}) running check`;
+  return said.totalBytes === 0 ? note : `${note}\n\n${tailNote(said.bytes(), said.totalBytes)}`;
 }

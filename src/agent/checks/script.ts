@@ -2,10 +2,9 @@
 import type { Processes } from "../../base/process.ts";
 import { defaultLimits, type Limits, type Probe, type Target } from "../../contracts/probe.ts";
 import type { Outcome } from "../../model/check.ts";
-import { formatGoDuration } from "../../wire/duration.ts";
 import { fieldsOf } from "./detail.ts";
 import { goExecError } from "./go-text.ts";
-import { tailNote } from "./output.ts";
+import { Tail, tailNote, timedOut } from "./output.ts";
 
 /** The command and its arguments; no shell comes in between. */
 export interface ScriptDetail {
@@ -29,20 +28,20 @@ export function scriptProbe(processes: Processes): Probe<ScriptDetail> {
       return { args };
     },
     async run(detail, _target: Target, signal, limits: Limits = defaultLimits): Promise<Outcome> {
+      const said = new Tail(limits.outputMaxBytes);
       try {
         const ended = await processes.run(detail.args, {
           signal,
-          keepBytes: limits.outputMaxBytes,
+          keepBytes: 0,
           graceMs: GRACE_MS,
+          onOutput: (chunk) => said.add(chunk),
         });
         return {
           status: ended.exitCode === 0 ? "passing" : ended.exitCode === 1 ? "warning" : "critical",
-          output: tailNote(ended.output, ended.totalBytes),
+          output: tailNote(said.bytes(), said.totalBytes),
         };
       } catch (error) {
-        const output = signal.aborted
-          ? `Timed out (${formatGoDuration(limits.timeoutMs)}) running check`
-          : goExecError(error, detail.args[0] ?? "");
+        const output = signal.aborted ? timedOut(limits.timeoutMs, said) : goExecError(error, detail.args[0] ?? "");
         return { status: "critical", output, final: true };
       }
     },

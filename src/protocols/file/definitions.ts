@@ -77,11 +77,6 @@ export function definitionsIn(
     for (const key of Object.keys(config.value))
       if (!ROOT_KEYS.includes(key)) warnUnknown([{ key, path: [key], nearest: nearestName(key, ROOT_KEYS) }]);
 
-  // The shared decoder leaves aliases alone, because nothing asks for them by detail.
-  const refuseAlias = (check: CheckDefinition): void => {
-    if (check.kind === "alias" && ability.parse("alias") === undefined)
-      throw new InputError(config.at(check.path), "this agent has no way to run alias checks");
-  };
   const readable = (check: CheckDefinition): ((kind: CheckKind, detail: CheckDefinition["detail"]) => unknown) => {
     return (kind, detail) => {
       const where = config.at(check.path);
@@ -105,7 +100,6 @@ export function definitionsIn(
     const service: ServiceDefinition = decodeService(value, { spelling: "file", at: config.at, path });
     const fault = serviceFault(service);
     if (fault !== undefined) throw new InputError(config.at(placeOfFault(service)), fault);
-    service.checks.forEach(refuseAlias);
     warnUnknown(service.unknown);
     const byKind = new Map(service.checks.map((check) => [check.detail, check]));
     services.push({
@@ -122,7 +116,6 @@ export function definitionsIn(
         ? "Missing check name"
         : (checkFault(check) ?? (statusKnown(check) ? undefined : STATUS_FAULT));
     if (fault !== undefined) throw new InputError(config.at(check.path), fault);
-    refuseAlias(check);
     warnUnknown(check.unknown);
     const spec = checkSpecOf(check, readable(check));
     checks.push({
@@ -132,6 +125,7 @@ export function definitionsIn(
         id: spec.id === "" ? spec.name : spec.id,
         name: spec.name === "" ? spec.id : spec.name,
         serviceId: check.serviceId,
+        foreign: { ...spec.foreign, ...standAlone(check) },
       },
     });
   }

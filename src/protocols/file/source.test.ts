@@ -81,7 +81,7 @@ function start(config: Partial<FileConfig> = {}, scripts = true): void {
       ability: {
         scripts,
         parse: (kind) =>
-          kind === "grpc" || kind === "alias"
+          kind === "grpc"
             ? undefined
             : (detail) => {
                 if (detail["url"] === "bad") throw new InputError("http check: url", '"bad": expected a URL');
@@ -233,11 +233,6 @@ describe("complaints", () => {
       "a way to ask that nobody has",
       'check {\n name = "g"\n grpc = "x:1"\n interval = "1s"\n}',
       "/a.hcl | /a.hcl:1: check: this agent has no way to run grpc checks",
-    ],
-    [
-      "an alias",
-      'service {\n name = "a"\n check { alias_service = "b" }\n}',
-      "/a.hcl | /a.hcl:3: service.check: this agent has no way to run alias checks",
     ],
     [
       "what the probe refuses",
