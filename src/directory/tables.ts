@@ -1,5 +1,6 @@
 // The tables of the directory in memory: copy-on-write trees with the indexes that make reads cheap, and the frozen views on them.
 import sortedBtree from "sorted-btree";
+import { bulkLoad } from "sorted-btree/extended/bulkLoad.js";
 import type { View } from "../contracts/directory.ts";
 import type { Row } from "../contracts/storage.ts";
 import type { Resident } from "../model/instance.ts";
@@ -18,7 +19,23 @@ import {
 type Tree<V> = InstanceType<typeof sortedBtree.default<string, V>>;
 // Node hands out the CommonJS module as it is, bundlers and test runners already unwrap its default export.
 const BTree = sortedBtree.default ?? (sortedBtree as unknown as typeof sortedBtree.default);
-const tree = <V>(): Tree<V> => new BTree<string, V>(undefined, compareUtf8);
+const NODE_SIZE = 32;
+const emptyTree = <V>(): Tree<V> => new BTree<string, V>(undefined, compareUtf8, NODE_SIZE);
+
+/** A tree of pairs that come in any order, each key once. */
+function treeOf<V>(pairs: readonly (readonly [string, V])[]): Tree<V> {
+  const inOrder = pairs.every(
+    (pair, i) => i === 0 || compareUtf8((pairs[i - 1] as readonly [string, V])[0], pair[0]) < 0,
+  );
+  const sorted = inOrder ? pairs : [...pairs].sort((a, b) => compareUtf8(a[0], b[0]));
+  const keys = sorted.map(([key]) => key);
+  return bulkLoad(
+    keys,
+    sorted.map(([, value]) => value),
+    NODE_SIZE,
+    compareUtf8,
+  ) as Tree<V>;
+}
 
 /** Which scopes moved, and to where. */
 export type Touched = ReadonlyMap<Scope, Index>;
@@ -32,6 +49,9 @@ interface Slot {
 const NUL = "\u0000";
 const NO_RESIDENTS: readonly Resident[] = Object.freeze([]);
 export const TABLES: readonly Table[] = ["kv", "session", "alive", "service", "check", "node", "kept", "grave"];
+
+/** Tables whose records move each other's scopes, and those without stamps of their own. */
+const SCOPED_TOGETHER: ReadonlySet<Table> = new Set(["node", "service", "check", "kv", "grave"]);
 
 /** Puts an entry together. */
 export function entryOf<T extends Table>(value: TableTypes[T], createIndex: Index, modifyIndex: Index): Entry<T> {
@@ -77,16 +97,18 @@ export class Tables {
   index: Index = 1;
   /** What was removed up to here is not remembered one by one any more. */
   floor: Index = 0;
-  readonly #trees: { readonly [T in Table]: Tree<Entry<T>> };
+  #trees: { readonly [T in Table]: Tree<Entry<T>> };
   /** service name, service key → instance. */
-  readonly #byService: Tree<Entry<"service">>;
+  #byService: Tree<Entry<"service">>;
   /** node, service id ("" for the node itself), check id → check. */
-  readonly #byOwner: Tree<Entry<"check">>;
+  #byOwner: Tree<Entry<"check">>;
   /** IP address, "n" or "s", key of the node or service. */
-  readonly #byAddress: Tree<true>;
-  readonly #slots: Tree<Slot>;
+  #byAddress: Tree<true>;
+  #slots: Tree<Slot>;
   /** The last change per scope. Keys that exist speak for themselves and have no stamp. */
-  readonly #stamps: Tree<Index>;
+  #stamps: Tree<Index>;
+  /** After `from`: the youngest service with checks, per scope of checks. */
+  readonly #servicesOfChecks = new Map<Scope, Index>();
   /** What `at` found for tree scopes; belongs to this state of the keys. */
   #treeMemo = new Map<string, Index>();
   /** Residents by lower-case name as asked of this very state. */
@@ -95,20 +117,20 @@ export class Tables {
   constructor(from?: Tables) {
     if (from === undefined) {
       this.#trees = {
-        node: tree(),
-        service: tree(),
-        check: tree(),
-        kv: tree(),
-        session: tree(),
-        alive: tree(),
-        kept: tree(),
-        grave: tree(),
+        node: emptyTree(),
+        service: emptyTree(),
+        check: emptyTree(),
+        kv: emptyTree(),
+        session: emptyTree(),
+        alive: emptyTree(),
+        kept: emptyTree(),
+        grave: emptyTree(),
       };
-      this.#byService = tree();
-      this.#byOwner = tree();
-      this.#byAddress = tree();
-      this.#slots = tree();
-      this.#stamps = tree();
+      this.#byService = emptyTree();
+      this.#byOwner = emptyTree();
+      this.#byAddress = emptyTree();
+      this.#slots = emptyTree();
+      this.#stamps = emptyTree();
       return;
     }
     this.index = from.index;
@@ -139,26 +161,102 @@ export class Tables {
 
   /** Tables made of a whole content. */
   static from(rows: Iterable<Row>, index: Index): Tables {
-    const byTable = new Map<Table, Row[]>(TABLES.map((table) => [table, []]));
-    for (const row of rows) if (row.value !== undefined) byTable.get(row.table)?.push(row);
+    const entries = new Map(TABLES.map((table) => [table, new Map<string, Entry<Table>>()]));
+    for (const { table, key, value, createIndex, modifyIndex } of rows)
+      if (value !== undefined) entries.get(table)?.set(key, entryOf(value, createIndex, modifyIndex));
+    const of = <T extends Table>(table: T): Map<string, Entry<T>> =>
+      entries.get(table) as unknown as Map<string, Entry<T>>;
     const tables = new Tables();
-    // In the order of TABLES, so that a node finds its services, and a check its service, when it says which scopes it speaks for.
-    tables.apply([...byTable.values()].flat(), index);
+    tables.index = index;
+    tables.floor = of("grave").get(GRAVE_FLOOR)?.floor ?? 0;
+    const load = <T extends Table>(table: T): Tree<Entry<T>> => treeOf([...of(table)]);
+    tables.#trees = {
+      node: load("node"),
+      service: load("service"),
+      check: load("check"),
+      kv: load("kv"),
+      session: load("session"),
+      alive: load("alive"),
+      kept: load("kept"),
+      grave: load("grave"),
+    };
+    const byService: [string, Entry<"service">][] = [];
+    const byAddress: [string, true][] = [];
+    for (const [key, service] of of("service")) {
+      byService.push([service.name.toLowerCase() + NUL + key, service]);
+      for (const ip of addressKeys(service)) byAddress.push([`${ip}${NUL}s${NUL}${key}`, true]);
+    }
+    for (const [key, { address }] of of("node")) {
+      const ip = ipKey(address);
+      if (ip !== undefined) byAddress.push([`${ip}${NUL}n${NUL}${key}`, true]);
+    }
+    tables.#byService = treeOf(byService);
+    tables.#byAddress = treeOf(byAddress);
+    tables.#byOwner = treeOf(Array.from(of("check").values(), (check) => [ownerKey(check), check] as const));
+    const slots = new Map<string, Slot>();
+    for (const service of tables.#byService.values()) {
+      const lower = service.name.toLowerCase();
+      if (!slots.has(lower)) slots.set(lower, { name: service.name, residents: undefined });
+    }
+    tables.#slots = treeOf([...slots]);
+    tables.#loadStamps(of);
     return tables;
   }
 
+  /** What `scopesOf` says of each record, worked out for all at once. */
+  #loadStamps(of: <T extends Table>(table: T) => Map<string, Entry<T>>): void {
+    const stamps = new Map<Scope, Index>();
+    const stamp = (name: Scope, at: Index): void => {
+      if (at > this.floor && (stamps.get(name) ?? 0) < at) stamps.set(name, at);
+    };
+    const services = of("service");
+    /** What moves all services of a node: the node itself, its own checks. */
+    const nodeChecks = new Map<string, Index>();
+    for (const check of of("check").values()) {
+      stamp("checks", check.modifyIndex);
+      stamp(scope.node(check.node), check.modifyIndex);
+      const nodeKey = keyOf.node(check.node);
+      if (check.serviceId === "") nodeChecks.set(nodeKey, Math.max(nodeChecks.get(nodeKey) ?? 0, check.modifyIndex));
+      const service = check.serviceId === "" ? undefined : services.get(keyOf.service(check.node, check.serviceId));
+      if (service === undefined) continue;
+      stamp(scope.service(service.name), check.modifyIndex);
+      stamp(scope.checksOf(service.name), check.modifyIndex);
+      // Of a service its checks tell name and tags; when these last changed is not known any more, so the service's own index counts.
+      for (const each of ["checks", scope.checksOf(service.name)] as const)
+        if ((this.#servicesOfChecks.get(each) ?? 0) < service.modifyIndex)
+          this.#servicesOfChecks.set(each, service.modifyIndex);
+    }
+    const nodes = of("node");
+    for (const [key, { name, node, modifyIndex }] of services) {
+      const nodeKey = nodeKeyOf(key);
+      const nodeAt = Math.max(modifyIndex, nodes.get(nodeKey)?.modifyIndex ?? 0);
+      stamp("services", modifyIndex);
+      stamp(scope.node(node), modifyIndex);
+      stamp(scope.instances(name), nodeAt);
+      stamp(scope.service(name), Math.max(nodeAt, nodeChecks.get(nodeKey) ?? 0));
+    }
+    for (const [key, { modifyIndex }] of nodes) {
+      stamp("nodes", modifyIndex);
+      stamp(scope.node(key), modifyIndex);
+    }
+    for (const table of TABLES)
+      if (!SCOPED_TOGETHER.has(table))
+        for (const [key, entry] of of(table))
+          for (const each of this.scopesOf(table, key, entry as TableTypes[Table])) stamp(each, entry.modifyIndex);
+    const keys = of("kv");
+    for (const { scopes, modifyIndex } of of("grave").values())
+      for (const each of scopes)
+        if (!each.startsWith("kv:") || !keys.has(each.slice("kv:".length))) stamp(each, modifyIndex);
+    this.#stamps = treeOf([...stamps]);
+  }
+
   /**
-   * A service's name and tags belong to what is told of its checks; when it last changed them is not known after a snapshot. So the
-   * service's own index counts, for the scopes that moved, or for all in a state that follows on nothing known.
+   * After `from`: what is told of checks may have moved whenever their services did, as a service's own index tells no better. Counts
+   * for the scopes that moved, or for all in a state that follows on nothing known.
    */
   stampChecks(moved?: ReadonlySet<Scope>): void {
-    for (const check of this.list("check")) {
-      const service =
-        check.serviceId === "" ? undefined : this.get("service", keyOf.service(check.node, check.serviceId));
-      if (service === undefined) continue;
-      for (const each of ["checks", scope.checksOf(service.name)] as const)
-        if (moved === undefined || moved.has(each)) this.#stamp(each, service.modifyIndex);
-    }
+    for (const [each, at] of this.#servicesOfChecks) if (moved === undefined || moved.has(each)) this.#stamp(each, at);
+    this.#servicesOfChecks.clear();
   }
 
   /**
