@@ -17,9 +17,9 @@ import type { Instance, Origin, Registration, ServiceFacts } from "../model/inst
 import type { Labels, Node } from "../model/node.ts";
 import type { Authority, Reason } from "../model/reason.ts";
 import { type Entry, type Index, keyOf, type Tables } from "../model/record.ts";
+import { head } from "../wire/check-output.ts";
 import { Aliases, aliasDetail } from "./alias.ts";
 import { Carrier, type HostTable, type Ref, RefusedError } from "./carry.ts";
-import { head } from "./checks/output.ts";
 import { expiredOutput } from "./checks/ttl.ts";
 import { HostList, type KeptCheck, type KeptService } from "./host-list.ts";
 import { Notes } from "./notes.ts";

@@ -5,9 +5,9 @@ import type { Http, HttpResponse } from "../../base/http.ts";
 import { hostPort } from "../../base/net.ts";
 import { defaultLimits, type Limits, type Probe, type Target } from "../../contracts/probe.ts";
 import type { Outcome, Status } from "../../model/check.ts";
+import { Tail, textOf } from "../../wire/check-output.ts";
 import { type CheckTls, fieldsOf, tlsOf } from "./detail.ts";
 import { goNetworkError } from "./go-text.ts";
-import { Tail, textOf } from "./output.ts";
 
 /** What is sent to whom. */
 export interface HttpDetail {

@@ -3,9 +3,9 @@ import type { Processes } from "../../base/process.ts";
 import type { Probe, Target } from "../../contracts/probe.ts";
 import { defaultLimits, type Limits } from "../../contracts/probe.ts";
 import type { Outcome, Status } from "../../model/check.ts";
+import { Tail, textOf, timedOut } from "../../wire/check-output.ts";
 import { fieldsOf } from "./detail.ts";
 import { goExecError } from "./go-text.ts";
-import { Tail, textOf, timedOut } from "./output.ts";
 
 /** Which unit. */
 export interface OsServiceDetail {

@@ -2,9 +2,9 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { TrilithError } from "../../base/error.ts";
+import { head, Tail, tailNote, textOf } from "../../wire/check-output.ts";
 import { splitHostPort } from "./detail.ts";
 import { goExecError, goNetworkError } from "./go-text.ts";
-import { head, Tail, tailNote, textOf } from "./output.ts";
 import { expiredOutput } from "./ttl.ts";
 
 test("heads are counted in bytes and say what was cut [recorded: check-ttl]", () => {

@@ -2,9 +2,9 @@
 import type { Processes } from "../../base/process.ts";
 import { defaultLimits, type Limits, type Probe, type Target } from "../../contracts/probe.ts";
 import type { Outcome } from "../../model/check.ts";
+import { Tail, tailNote, timedOut } from "../../wire/check-output.ts";
 import { fieldsOf } from "./detail.ts";
 import { goExecError } from "./go-text.ts";
-import { Tail, tailNote, timedOut } from "./output.ts";
 
 /** The command and its arguments; no shell comes in between. */
 export interface ScriptDetail {

@@ -36,10 +36,11 @@ const KINDS = [
   "check_ttl",
   "check_tcp",
   "check_grpc",
+  // Commands inside the container: spellings of Registrator's forks, not of its releases.
+  "check_docker",
+  "check_docker_script",
+  "docker_check_script",
 ] as const;
-
-/** Commands inside the container: spellings of Registrator's forks, not of its releases. */
-const INSIDE = ["check_docker", "check_docker_script", "check_docker_shell", "docker_check_script"] as const;
 
 const STATUSES: ReadonlySet<string> = new Set(["passing", "warning", "critical"]);
 
@@ -70,12 +71,6 @@ export function buildCheck(
     }
     return undefined;
   };
-  for (const key of INSIDE)
-    if (get(key) !== "")
-      complain(
-        `${spelt(key)}: commands inside the container are not run by this version; registered without this check`,
-      );
-
   const kind = KINDS.find((key) => get(key) !== "");
   if (kind === undefined) return undefined;
   const where = hostPort(checked.address === "" ? options.nodeAddress : checked.address, checked.port);
@@ -122,8 +117,13 @@ export function buildCheck(
       };
       break;
     }
+    default:
+      probe = {
+        kind: "docker",
+        detail: { container: checked.containerId, args: [get("check_docker_shell") || "/bin/sh", "-c", get(kind)] },
+      };
   }
-  if (probe.kind === "script" && !options.scripts) {
+  if ((probe.kind === "script" || probe.kind === "docker") && !options.scripts) {
     complain(`${spelt(kind)}: script checks are switched off (enable_script_checks); ${withoutCheck}`);
     return undefined;
   }

@@ -1,8 +1,10 @@
 // Docker: containers are services; named and described as Registrator does, drained on the stop signal, gone when they die.
 import { InputError, messageOf } from "../../base/error.ts";
 import { ipFamily, type Net } from "../../base/net.ts";
+import type { Probe } from "../../contracts/probe.ts";
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
 import { type Endpoint, parseHost } from "./client.ts";
+import { execProbe } from "./exec.ts";
 import type { TranslateOptions } from "./registrator.ts";
 import { absentSource, dockerSource } from "./source.ts";
 import { parseTemplate } from "./tags-template.ts";
@@ -125,6 +127,7 @@ export const docker: Protocol<
       nodeAddress: self.advertiseAddress,
     });
     return {
+      probes: [execProbe(ground.http, endpoints) as Probe],
       source: dockerSource(
         { endpoints, optional: config.enabled === "auto" && spelling === "", translation },
         { ...ground, log: ground.log.part("docker") },

@@ -1,5 +1,5 @@
 // What a check keeps of its target's words: heads and tails counted in bytes, with the texts that say what was cut.
-import { formatGoDuration } from "../../wire/duration.ts";
+import { formatGoDuration } from "./duration.ts";
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
