@@ -1,4 +1,4 @@
-// What Trilith makes of each recorded Registrator case: the same, the same with `compat`, something better (and why), or not yet.
+// What Trilith makes of each recorded Registrator case: the same, the same with `compat`, or something better (and why).
 
 /** How a case's registrations compare with the recording. */
 export type Expectation =
@@ -7,16 +7,13 @@ export type Expectation =
   /** Exactly as recorded with `compat: true`; by default tags keep the order in which they were written. */
   | "compat-only"
   /** Not as recorded, and why. */
-  | { readonly differs: string }
-  /** Not yet. */
-  | { readonly later: string };
+  | { readonly differs: string };
 
 const META = "Registrator's whole registration is refused for one label; here the valid part is registered and the rest reported";
 const CHECK = "Registrator's whole registration is refused for one wrong check attribute; here it is registered and the attribute reported";
 const SCRIPT = "the script is run as a shell line; Registrator hands it over as one program name";
 const IPV6 = "IPv6 addresses stand in brackets";
 const SLASH = "a path without its slash gets it";
-const GRPC = "gRPC checks: the service is registered, the check reported as missing";
 const UNRESOLVED = "a host name that resolves to nothing: the node's own address instead of 0.0.0.0, which is refused";
 const NO_RUN = "Docker could not start the container: there is nothing to translate";
 
@@ -144,8 +141,8 @@ export const expectations: Readonly<Record<string, Expectation>> = {
   "check-interval-too-short": "same",
   "check-deregister-after-bogus": { differs: CHECK },
   "check-deregister-after-10s": "same",
-  "check-grpc": { later: GRPC },
-  "check-grpc-tls": { later: GRPC },
+  "check-grpc": "same",
+  "check-grpc-tls": "same",
   "check-precedence-ttl-over-tcp": "same",
   "check-precedence-script-over-ttl": { differs: SCRIPT },
   "check-http-internal": "same",
