@@ -29,6 +29,7 @@ import { createDirectory, type LocalDirectory } from "./directory/local.ts";
 import { lmdbStorage } from "./directory/storage/lmdb.ts";
 import { memoryStorage } from "./directory/storage/memory.ts";
 import { createLookup, type RunningLookup } from "./lookup/lookup.ts";
+import type { Labels } from "./model/node.ts";
 import { CONSUL_VERSION } from "./protocols/consul/version.ts";
 import { protocols } from "./protocols/index.ts";
 
@@ -222,7 +223,14 @@ class Joined implements Trilith {
       life,
       // What clients of Consul's API look for in every node and among the services.
       labels: { "consul-network-segment": "", "consul-version": CONSUL_VERSION },
-      selfService: { id: "consul", name: "consul", tags: [], labels: {}, address: "", port: serverPort(settings) },
+      selfService: {
+        id: "consul",
+        name: "consul",
+        tags: [],
+        labels: SELF_LABELS,
+        address: "",
+        port: serverPort(settings),
+      },
     });
     const lookup = createLookup({
       directory,
@@ -448,11 +456,32 @@ function serverPort(settings: Settings): number {
 function mount(routes: readonly Route[]): Handler {
   const ordered = routes.toSorted((a, b) => b.prefix.length - a.prefix.length);
   return (request, response) => {
-    const path = request.url ?? "/";
+    const path = pathOf(request.url ?? "/");
+    request.url = path;
     const route = ordered.find(({ prefix }) => path.startsWith(prefix));
     if (route !== undefined) return route.handle(request, response);
     response.writeHead(404, { "content-type": "text/plain" }).end(`there is nothing at ${path}\n`);
   };
+}
+
+/** What a Consul server tells of itself; no gRPC here. */
+const SELF_LABELS: Labels = {
+  grpc_port: "-1",
+  non_voter: "false",
+  raft_version: "3",
+  read_replica: "false",
+  serf_protocol_current: "2",
+  serf_protocol_max: "5",
+  serf_protocol_min: "1",
+  version: CONSUL_VERSION,
+};
+
+/** The path of a request target, which may be a whole URL [RFC9112-3.2.2]. */
+function pathOf(target: string): string {
+  const authority = /^https?:\/\/[^/?]*/i.exec(target)?.[0];
+  if (authority === undefined) return target;
+  const path = target.slice(authority.length);
+  return path.startsWith("/") ? path : `/${path}`;
 }
 
 const LOOPBACK = /^(127\.|::1$|localhost$|unix:)/;

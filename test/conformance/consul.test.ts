@@ -15,8 +15,6 @@ const program = join(root, "dist", "cli", "main.js");
 const NOT_YET: ReadonlySet<string> = new Set([
   "acl-disabled",
   "blocking-catalog",
-  "catalog-query",
-  "config-agent",
   "config-no-scripts",
   "dns-query",
   "event",

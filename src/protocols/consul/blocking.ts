@@ -1,6 +1,7 @@
 // Blocking queries: answer at once, or when the scope moved past the caller's index, or when the wait is over.
 import type { View } from "../../contracts/directory.ts";
 import type { Index, Scope } from "../../model/record.ts";
+import { cacheHeaders, readCacheControl } from "./cache.ts";
 import type { Call, ConsulGround, Reply } from "./call.ts";
 import { type Options, ownDatacenterOnly, readOptions } from "./options.ts";
 
@@ -21,6 +22,8 @@ export interface Manner {
   readonly tellConsistency: boolean;
   /** Health is streamed to waiters, which shows in the headers. */
   readonly streams?: boolean;
+  /** `?cached` means something here. */
+  readonly cacheable?: boolean;
   /** Errors carry the headers of a query, as those of the catalog do. */
   readonly headersOnError?: boolean;
 }
@@ -33,7 +36,16 @@ export async function answerQuery(
 ): Promise<Reply> {
   const options = readOptions(call);
   ownDatacenterOnly(options.datacenter, manner.headersOnError ? headersOfNothing() : {});
-  const { directory } = call.ground;
+  const { directory, clock } = call.ground;
+  const cached = options.cached && manner.cacheable === true;
+  const streaming = manner.streams === true && (options.minIndex > 0 || cached);
+  const cache = cached
+    ? await cacheHeaders(call, readCacheControl(call.request.headers["cache-control"]), streaming)
+    : () => ({});
+  if (options.maxStaleMs !== undefined) {
+    const { fresh, asOfMs } = directory.view();
+    if (!fresh && clock.now() - asOfMs > options.maxStaleMs) await directory.barrier(call.signal);
+  }
   if (options.consistency === "consistent") await directory.barrier(call.signal);
   let view = directory.view();
   let seen = read(view, options);
@@ -56,13 +68,13 @@ export async function answerQuery(
       waiting.end();
     }
   }
-  const streaming = manner.streams === true && options.minIndex > 0;
   const headers: Record<string, string> = {
     "X-Consul-Index": String(Math.max(1, seen.index)),
     "X-Consul-Knownleader": String(view.fresh && !streaming),
     "X-Consul-Lastcontact": String(view.fresh ? 0 : Math.max(0, Math.round(call.ground.clock.now() - view.asOfMs))),
     "X-Consul-Query-Backend": streaming ? "streaming" : "blocking-query",
     ...(manner.tellConsistency ? { "X-Consul-Effective-Consistency": options.consistency } : {}),
+    ...cache(view),
     ...seen.reply.headers,
   };
   return { ...seen.reply, headers };

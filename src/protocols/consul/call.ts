@@ -1,6 +1,7 @@
 // One request as the routes see it, what they answer, and one row of the route table.
 import type { IncomingMessage } from "../../base/http.ts";
 import type { Ground } from "../../contracts/ground.ts";
+import type { AskedBefore } from "./cache.ts";
 import type { ConsulConfig } from "./config.ts";
 import type { Query } from "./query.ts";
 
@@ -34,6 +35,8 @@ export interface Call {
   readonly query: Query;
   /** Aborted when the client goes away. */
   readonly signal: AbortSignal;
+  /** Which cached questions were asked before. */
+  readonly askedBefore: AskedBefore;
   /** The whole body. @throws Refusal 413 over `maxBytes` (default: the configured limit for JSON), 408 when it does not come */
   body(maxBytes?: number, tooLarge?: (bytes: number) => string): Promise<Uint8Array>;
 }

@@ -29,7 +29,8 @@ describe("loadSettings", () => {
     expect(settings).toMatchObject({ node: "from-hcl", datacenter: "one", httpPort: 7000, dev: true });
     expect(settings.protocols?.["file"]).toEqual({
       paths: [],
-      consulPaths: [at("conf.d/10.json"), at("conf.d/20.hcl")],
+      // The folder itself, so that a reload sees what is new in it.
+      consulPaths: [at("conf.d")],
     });
   });
   it("says where a mistake is", async () => {

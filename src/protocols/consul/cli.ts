@@ -55,7 +55,7 @@ export async function loadSettings(given: Given, disk: Reading = systemDisk): Pr
       const { value, at } = await read(file, disk);
       files.push({ value, at, path: file });
     }
-  const settings = settingsFrom(files, given.flags);
+  const settings = settingsFrom(files, given.flags, given.paths);
   const dataDir = given.env("TRILITH_DATA_DIR");
   const fromEnv = settings.dataDir === undefined && settings.dev !== true && dataDir !== undefined && dataDir !== "";
   return fromEnv ? { ...settings, dataDir } : settings;

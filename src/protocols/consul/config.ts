@@ -1,6 +1,7 @@
 // What this protocol is told (`protocols.consul` of the settings): checked, with defaults.
 import * as v from "valibot";
 import { InputError } from "../../base/error.ts";
+import { networkFault } from "../../base/networks.ts";
 
 /** The protocol's configuration. Sizes in bytes. */
 export interface ConsulConfig {
@@ -17,6 +18,8 @@ export interface ConsulConfig {
   readonly responseHeaders: Readonly<Record<string, string>>;
   /** Paths below these prefixes answer 403. */
   readonly blockEndpoints: readonly string[];
+  /** Requests that change something are answered from these networks (CIDR) only; empty = from everywhere. */
+  readonly allowWriteFrom: readonly string[];
   /** True: `/` leads to `/ui/`. */
   readonly ui: boolean;
   /** JSON is indented also where nobody asked for it, as `consul agent -dev` does; the agent's own dev flag when absent. */
@@ -35,6 +38,15 @@ const schema = v.strictObject({
   checkOutputMaxBytes: v.optional(bytes, 4096),
   responseHeaders: v.optional(v.record(v.string(), v.string()), {}),
   blockEndpoints: v.optional(v.array(v.string()), []),
+  allowWriteFrom: v.optional(
+    v.array(
+      v.pipe(
+        v.string(),
+        v.check((text) => networkFault(text) === undefined, "expected networks such as 10.0.0.0/8"),
+      ),
+    ),
+    [],
+  ),
   ui: v.optional(v.boolean(), true),
   indent: v.exactOptional(v.boolean()),
   prometheus: v.optional(v.boolean(), false),

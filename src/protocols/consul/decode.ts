@@ -24,6 +24,7 @@ export const text: Decoder<string> = (raw, at) => (typeof raw === "string" ? raw
 export const flag: Decoder<boolean> = (raw, at) => (typeof raw === "boolean" ? raw : mismatch(raw, at, "bool"));
 export const integer: Decoder<number> = (raw, at) =>
   typeof raw === "number" && Number.isInteger(raw) ? raw : mismatch(raw, at, "int");
+export const number: Decoder<number> = (raw, at) => (typeof raw === "number" ? raw : mismatch(raw, at, "float64"));
 /** Anything, handed on as it is. */
 export const anything: Decoder<unknown> = (raw) => raw;
 

@@ -16,6 +16,8 @@ export interface Options {
   readonly waitMs: number;
   readonly consistency: "leader" | "stale" | "consistent";
   readonly cached: boolean;
+  /** How old the answer may be while the store is away; no limit when absent. */
+  readonly maxStaleMs?: number;
   /** "" = this one. */
   readonly datacenter: string;
 }
@@ -28,7 +30,11 @@ export function readOptions(call: Call): Options {
   const consistent = query.has("consistent");
   const cached = query.has("cached");
   const maxStale = query.get("max_stale");
-  if (maxStale !== "" && durationMs(maxStale, `Invalid max_stale value ${JSON.stringify(maxStale)}`) > 0) stale = true;
+  let maxStaleMs: number | undefined;
+  if (maxStale !== "") {
+    maxStaleMs = durationMs(maxStale, `Invalid max_stale value ${JSON.stringify(maxStale)}`);
+    if (maxStaleMs > 0) stale = true;
+  }
   if (stale && consistent) throw new Refusal(400, "Cannot specify ?stale with ?consistent, conflicting semantics.");
   if (cached && consistent) throw new Refusal(400, "Cannot specify ?cached with ?consistent, conflicting semantics.");
   const waitMs = readWait(call);
@@ -44,6 +50,7 @@ export function readOptions(call: Call): Options {
     waitMs,
     consistency: consistent ? "consistent" : stale ? "stale" : "leader",
     cached,
+    ...(maxStaleMs === undefined || maxStaleMs <= 0 ? {} : { maxStaleMs }),
     datacenter: datacenterOf(call),
   };
 }

@@ -3,6 +3,8 @@ import { promisify } from "node:util";
 import { gzip } from "node:zlib";
 import { codeOf, messageOf } from "../../base/error.ts";
 import type { Handler, IncomingMessage, ServerResponse } from "../../base/http.ts";
+import { withinNetworks } from "../../base/networks.ts";
+import { AskedBefore } from "./cache.ts";
 import type { Call, ConsulGround, Reply, Row } from "./call.ts";
 import type { ConsulConfig } from "./config.ts";
 import { Refusal, STATUS } from "./errors.ts";
@@ -18,6 +20,7 @@ const BODY_IDLE_MS = 30_000;
 /** How much and how long a refused body is still read. */
 const DRAIN_MAX_BYTES = 64 << 20;
 const DRAIN_MAX_MS = 10_000;
+const READING: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS"]);
 const TEXT = "text/plain; charset=utf-8";
 
 /** Routes by Go's rules: exact patterns first, else the longest pattern with a slash at its end. */
@@ -47,6 +50,12 @@ export class RouteTable {
 export function createHandler(rows: readonly Row[], config: ConsulConfig, ground: ConsulGround): Handler {
   const table = new RouteTable(rows);
   const log = ground.log;
+  const askedBefore = new AskedBefore(ground.clock);
+
+  const within = withinNetworks(config.allowWriteFrom);
+  /** Whoever comes over a unix socket is in no network. */
+  const mayWrite = ({ method, socket }: IncomingMessage): boolean =>
+    config.allowWriteFrom.length === 0 || READING.has(method ?? "GET") || within(socket.remoteAddress ?? "");
 
   async function callRow(
     row: Row,
@@ -75,6 +84,7 @@ export function createHandler(rows: readonly Row[], config: ConsulConfig, ground
       suffix: path.slice(row.pattern.length),
       query: new Query(query),
       signal: gone.signal,
+      askedBefore,
       body: (
         maxBytes = config.maxBodyBytes,
         tooLarge = (bytes) => `Request body(${bytes} bytes) too large, max size: ${maxBytes} bytes.`,
@@ -87,6 +97,7 @@ export function createHandler(rows: readonly Row[], config: ConsulConfig, ground
       else if (method === "OPTIONS") reply = { headers: { Allow: allow() } };
       else if (!row.methods.includes(method))
         reply = { status: 405, headers: { Allow: allow() }, text: `method ${method} not allowed` };
+      else if (!mayWrite(request)) reply = { status: 403, text: "Access denied" };
       else reply = await row.endpoint(call);
     } catch (error) {
       if (gone.signal.aborted) return;

@@ -115,13 +115,12 @@ describe("files", () => {
         performance: { raft_multiplier: 1 },
         retry_join: ["a"],
         ports: { grpc: 8502, http: 1 },
-        acl: { enabled: true, tokens: { agent: "x" } },
+        acl: { enabled: false, tokens: { agent: "x" } },
         connect: { enabled: true },
         dns_config: { allow_stale: true },
         watches: [{ type: "key" }],
         tls_min_version: "tls12",
         recursors: ["8.8.8.8"],
-        http_config: { allow_write_http_from: ["127.0.0.0/8"] },
       }).ignored,
     ).toEqual([
       "server",
@@ -129,15 +128,28 @@ describe("files", () => {
       "performance.raft_multiplier",
       "retry_join",
       "ports.grpc",
-      "acl.enabled",
       "acl.tokens",
       "connect.enabled",
       "dns_config.allow_stale",
       "watches",
       "tls_min_version",
       "recursors",
-      "http_config.allow_write_http_from",
     ]);
+  });
+
+  it("refuses access control lists, which an operator must not believe in here", () => {
+    expect(() => from({ acl: { enabled: true } })).toThrow(/agent.json: acl.enabled: true: .*no access control lists/);
+    expect(() => from({ acl_datacenter: "dc1" })).toThrow(InputError);
+    expect(from({ acl: { enabled: false } })).toEqual({
+      protocols: { file: { paths: [], consulPaths: ["agent.json"] } },
+    });
+  });
+
+  it("takes networks that may write, and refuses what is no network", () => {
+    const { protocols } = from({ http_config: { allow_write_http_from: ["127.0.0.0/8", "fd00::/8"] } });
+    expect(configure(protocols?.["consul"]).allowWriteFrom).toEqual(["127.0.0.0/8", "fd00::/8"]);
+    for (const wrong of ["127.0.0.1", "10.0.0.0/33", "x/8"])
+      expect(() => from({ http_config: { allow_write_http_from: [wrong] } })).toThrow(/CIDR/);
   });
 
   it("leaves services and checks to the file protocol", () => {

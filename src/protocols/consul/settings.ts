@@ -2,6 +2,7 @@
 import { InputError } from "../../base/error.ts";
 import type { LogLevel } from "../../base/log.ts";
 import { ipFamily } from "../../base/net.ts";
+import { networkFault } from "../../base/networks.ts";
 import type { Settings } from "../../contracts/settings.ts";
 import { nearestName } from "../../wire/consul-definition.ts";
 import { parseDurationValue } from "../../wire/duration.ts";
@@ -138,6 +139,10 @@ const domainOf = (value: Value): string => {
   return text === "" ? value.fail('a DNS name such as "consul"') : text;
 };
 
+/** An operator must not believe in protection that is not there. */
+const NO_ACLS =
+  "false: Trilith has no access control lists; to restrict who may write, use http_config.allow_write_http_from and bind to loopback or a private network";
+
 const TAKEN: Readonly<Record<string, Setter>> = {
   node_name: (d, v) => {
     d.node = v.text();
@@ -259,6 +264,20 @@ const TAKEN: Readonly<Record<string, Setter>> = {
   "http_config.block_endpoints": (d, v) => {
     d.consul["blockEndpoints"] = [...v.texts()];
   },
+  "http_config.allow_write_http_from": (d, v) => {
+    const fault = v
+      .texts()
+      .map(networkFault)
+      .find((text) => text !== undefined);
+    if (fault !== undefined) v.fail(`networks (${fault})`);
+    d.consul["allowWriteFrom"] = [...v.texts()];
+  },
+  "acl.enabled": (_, v) => {
+    if (v.bool()) v.fail(NO_ACLS);
+  },
+  acl_datacenter: (_, v) => {
+    if (v.text() !== "") v.fail(NO_ACLS);
+  },
   ui: (d, v) => {
     d.consul["ui"] = v.bool();
   },
@@ -335,7 +354,6 @@ const IGNORED = [
   "experiments",
   "gossip_lan.*",
   "gossip_wan.*",
-  "http_config.allow_write_http_from",
   "http_config.max_header_bytes",
   "http_config.use_cache",
   "key_file",
@@ -551,10 +569,15 @@ const FLAGS: Readonly<Record<string, Known | ((draft: Draft, value: Value) => vo
 };
 
 /**
- * Settings from Consul configuration files, in their order, then flags; what is not mentioned stays out.
+ * Settings from Consul configuration files, in their order, then flags; what is not mentioned stays out. `paths` are the files and
+ * folders to look for services and checks in, also later: the files themselves unless told.
  * @throws InputError for wrong values and unknown keys, with file, line, key and the nearest known name
  */
-export function settingsFrom(files: readonly ConsulFile[], flags: Flags = {}): Partial<Settings> {
+export function settingsFrom(
+  files: readonly ConsulFile[],
+  flags: Flags = {},
+  paths: readonly string[] = files.map(({ path }) => path),
+): Partial<Settings> {
   const draft = newDraft();
   for (const file of files) readLevel(draft, file, file.value, [], "");
   for (const [name, raw] of Object.entries(flags)) {
@@ -565,10 +588,10 @@ export function settingsFrom(files: readonly ConsulFile[], flags: Flags = {}): P
     else if (known !== undefined) known(draft, new Value(raw, flag));
     else throw new InputError(flag, "unknown flag");
   }
-  return finish(draft, files);
+  return finish(draft, paths);
 }
 
-function finish(draft: Draft, files: readonly ConsulFile[]): Partial<Settings> {
+function finish(draft: Draft, consulPaths: readonly string[]): Partial<Settings> {
   if (draft.etcd !== undefined && draft.etcd.endpoints.length === 0)
     throw new InputError("-etcd-prefix", "needs the members' URLs (-etcd)");
   const client = draft.client;
@@ -582,9 +605,8 @@ function finish(draft: Draft, files: readonly ConsulFile[]): Partial<Settings> {
   const protocols: Record<string, unknown> = {};
   for (const name of ["dns", "consul", "docker"] as const)
     if (Object.keys(draft[name]).length > 0) protocols[name] = draft[name];
-  const consulPaths = files.map(({ path }) => path);
   if (consulPaths.length + draft.servicePaths.length > 0)
-    protocols["file"] = { paths: draft.servicePaths, consulPaths };
+    protocols["file"] = { paths: draft.servicePaths, consulPaths: [...consulPaths] };
   return {
     ...given("node", draft.node),
     ...given("nodeId", draft.nodeId),

@@ -132,6 +132,11 @@ export function definitionsIn(
   return { services, checks, warnings };
 }
 
+/** How Consul shows a check that stands alone in a file: without a type, its durations as they were given. */
+function standAlone(check: CheckDefinition): Readonly<Record<string, unknown>> {
+  return { Type: "", Interval: check.given["Interval"] ?? "0s", Timeout: check.given["Timeout"] ?? "0s" };
+}
+
 /** The path to point at for what `serviceFault` found: the first check at fault, or the service. */
 function placeOfFault(service: ServiceDefinition): Path {
   if (service.name === "") return service.path;

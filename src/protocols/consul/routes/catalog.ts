@@ -5,14 +5,17 @@ import { answerQuery, headersOfNothing, type Manner } from "../blocking.ts";
 import { deregisterBody, registerBody } from "../bodies.ts";
 import type { Call, Reply, Row } from "../call.ts";
 import { deregister, register } from "../catalog-write.ts";
+import { nearestFirst } from "../coordinates.ts";
 import { decodeBody } from "../decode.ts";
 import { encodeCatalogService, encodeNode, encodeNodeService } from "../encode.ts";
 import { Refusal } from "../errors.ts";
 import type { Filter } from "../filter.ts";
 import { catalogServiceShape, nodeServiceShape, nodeShape } from "../shapes.ts";
-import { chosen, hasMeta, nodeMeta, readFilter } from "./choose.ts";
+import { chosen, hasMeta, nearOf, nodeMeta, readFilter } from "./choose.ts";
 
 const MANNER: Manner = { tellConsistency: true, headersOnError: true };
+/** What Consul's agents keep in their cache for `?cached`. */
+const CACHED: Manner = { ...MANNER, cacheable: true };
 
 function named(call: Call, what: string): string {
   if (call.suffix === "") throw new Refusal(400, `Missing ${what}`);
@@ -34,13 +37,12 @@ async function remove(call: Call): Promise<Reply> {
 function nodes(call: Call): Promise<Reply> {
   const wanted = readFilter(call, nodeShape, headersOfNothing());
   const meta = nodeMeta(call.query);
+  const near = nearOf(call);
   return answerQuery(call, MANNER, (view) => {
-    const rows: unknown[] = [];
-    for (const node of view.list("node")) {
-      if (!hasMeta(node.labels, meta)) continue;
-      const row = encodeNode(node);
-      if (wanted(row)) rows.push(row);
-    }
+    const found = Array.from(view.list("node")).filter(({ labels }) => hasMeta(labels, meta));
+    const rows = nearestFirst(view, near, found, ({ name }) => name)
+      .map(encodeNode)
+      .filter(wanted);
     return { index: view.at("nodes"), waitOn: ["nodes"], reply: { json: rows } };
   });
 }
@@ -50,7 +52,7 @@ function services(call: Call): Promise<Reply> {
     call.query.get("filter") === "" ? undefined : readFilter(call, catalogServiceShape, headersOfNothing());
   const meta = nodeMeta(call.query);
   const waitOn: readonly Scope[] = meta === undefined ? ["services"] : ["services", "nodes"];
-  return answerQuery(call, MANNER, (view) => ({
+  return answerQuery(call, CACHED, (view) => ({
     index: Math.max(...waitOn.map((one) => view.at(one))),
     waitOn,
     reply: { json: namesWithTags(view, meta, wanted) },
@@ -85,10 +87,15 @@ function namesWithTags(
 function service(call: Call): Promise<Reply> {
   const name = named(call, "service name");
   const wanted = readFilter(call, catalogServiceShape, headersOfNothing());
-  return answerQuery(call, MANNER, (view) => ({
+  const near = nearOf(call);
+  return answerQuery(call, CACHED, (view) => ({
     index: view.at(scope.instances(name)),
     waitOn: [scope.instances(name)],
-    reply: { json: chosen(view.residents(name), call.query).map(encodeCatalogService).filter(wanted) },
+    reply: {
+      json: nearestFirst(view, near, chosen(view.residents(name), call.query), ({ node }) => node.name)
+        .map(encodeCatalogService)
+        .filter(wanted),
+    },
   }));
 }
 

@@ -38,6 +38,12 @@ export function chosen(residents: readonly Resident[], query: Query): readonly R
   return residents.filter(({ instance, node }) => hasTags(instance.tags, tags) && hasMeta(node.labels, meta));
 }
 
+/** `?near=`: a node's name, `_agent` for this one; "" = nobody asked. */
+export function nearOf({ query, ground }: Call): string {
+  const near = query.get("near");
+  return near === "_agent" ? ground.self.node : near;
+}
+
 /** The request's `?filter=` over records of a shape; without one everything passes. @throws Refusal 500, as Consul answers a bad expression */
 export function readFilter(
   { query }: Call,

@@ -2,15 +2,16 @@
 import { type Entry, keyOf, scope } from "../../../model/record.ts";
 import { answerQuery, headersOfNothing, type Manner } from "../blocking.ts";
 import type { Call, Reply, Row } from "../call.ts";
+import { nearestFirst } from "../coordinates.ts";
 import { encodeCheck, encodeCheckOf, encodeResident } from "../encode.ts";
 import { Refusal } from "../errors.ts";
 import { parseBool } from "../query.ts";
 import { checkShape, residentShape } from "../shapes.ts";
-import { chosen, hasMeta, nodeMeta, readFilter } from "./choose.ts";
+import { chosen, hasMeta, nearOf, nodeMeta, readFilter } from "./choose.ts";
 
 const MANNER: Manner = { tellConsistency: true, headersOnError: true };
 /** A service's health is streamed to its waiters, and its errors are bare. */
-const STREAMED: Manner = { tellConsistency: true, streams: true };
+const STREAMED: Manner = { tellConsistency: true, streams: true, cacheable: true };
 
 function named(call: Call, what: string): string {
   if (call.suffix === "") throw new Refusal(400, `Missing ${what}`);
@@ -33,6 +34,7 @@ function nodeChecks(call: Call): Promise<Reply> {
 
 function serviceChecks(call: Call): Promise<Reply> {
   const service = named(call, "service name");
+  const near = nearOf(call);
   const wanted = readFilter(call, checkShape, headersOfNothing());
   const meta = nodeMeta(call.query);
   return answerQuery(call, MANNER, (view) => {
@@ -44,7 +46,7 @@ function serviceChecks(call: Call): Promise<Reply> {
       for (const { row } of own.sort((a, b) => byId(a.check, b.check))) rows.push(row);
       own = [];
     };
-    for (const resident of view.residents(service)) {
+    for (const resident of nearestFirst(view, near, view.residents(service), (one) => one.node.name)) {
       if (!hasMeta(resident.node.labels, meta)) continue;
       if (resident.node.name !== node) flush();
       node = resident.node.name;
@@ -62,11 +64,12 @@ function serviceChecks(call: Call): Promise<Reply> {
 
 function state(call: Call): Promise<Reply> {
   const wantedState = named(call, "check state");
+  const near = nearOf(call);
   const wanted = readFilter(call, checkShape, headersOfNothing());
   const meta = nodeMeta(call.query);
   return answerQuery(call, MANNER, (view) => {
     const rows: unknown[] = [];
-    for (const check of view.list("check")) {
+    for (const check of nearestFirst(view, near, Array.from(view.list("check")), ({ node }) => node)) {
       const shown = check.foreign?.["ShownStatus"] ?? check.status;
       if (wantedState !== "any" && shown !== wantedState) continue;
       if (meta !== undefined && !hasMeta(view.get("node", check.node.toLowerCase())?.labels ?? {}, meta)) continue;
@@ -87,8 +90,10 @@ function service(call: Call): Promise<Reply> {
     passingOnly = asked;
   }
   const wanted = readFilter(call, residentShape);
-  return answerQuery(call, STREAMED, (view) => {
-    let residents = chosen(view.residents(name), query);
+  const near = nearOf(call);
+  // What is sorted is not streamed.
+  return answerQuery(call, near === "" ? STREAMED : { ...STREAMED, streams: false }, (view) => {
+    let residents = nearestFirst(view, near, chosen(view.residents(name), query), (one) => one.node.name);
     if (passingOnly)
       residents = residents.filter(
         ({ instance, checks }) => instance.draining !== true && checks.every((check) => check.status === "passing"),

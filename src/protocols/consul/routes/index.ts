@@ -6,6 +6,7 @@ import { agentHealthRows } from "./agent-health.ts";
 import { agentNodeRows } from "./agent-node.ts";
 import { agentServiceRows } from "./agent-services.ts";
 import { catalogRows } from "./catalog.ts";
+import { coordinateRows } from "./coordinate.ts";
 import { healthRows } from "./health.ts";
 import { kvRows } from "./kv.ts";
 import { statusRows } from "./status.ts";
@@ -16,6 +17,7 @@ export const rows: readonly Row[] = [
   ...agentHealthRows,
   ...agentNodeRows,
   ...catalogRows,
+  ...coordinateRows,
   ...healthRows,
   ...kvRows,
   ...statusRows,

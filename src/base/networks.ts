@@ -1,0 +1,26 @@
+// IP networks in CIDR notation, and whether an address lies in one of them.
+import { BlockList, isIP } from "node:net";
+
+/** What is wrong with a network in CIDR notation; undefined where nothing is. */
+export function networkFault(text: string): string | undefined {
+  const [address = "", bits, ...rest] = text.split("/");
+  const family = isIP(address);
+  const most = family === 4 ? 32 : 128;
+  if (family === 0 || rest.length > 0 || bits === undefined || !/^\d{1,3}$/.test(bits) || Number(bits) > most)
+    return `"${text}" is no network: expected CIDR notation such as "10.0.0.0/8"`;
+  return undefined;
+}
+
+/** Tells whether an address lies in one of the networks (which have no fault); IPv4 within IPv6 counts as IPv4. */
+export function withinNetworks(networks: readonly string[]): (address: string) => boolean {
+  const list = new BlockList();
+  for (const text of networks) {
+    const [address = "", bits = ""] = text.split("/");
+    list.addSubnet(address, Number(bits), isIP(address) === 6 ? "ipv6" : "ipv4");
+  }
+  return (given) => {
+    const address = given.replace(/^::ffff:(?=\d+\.)/i, "").replace(/%.*$/, "");
+    const family = isIP(address);
+    return family !== 0 && list.check(address, family === 6 ? "ipv6" : "ipv4");
+  };
+}
