@@ -32,7 +32,7 @@ export interface Durable {
 }
 
 /** The newest data format this version knows. Newer data is refused and left as it is. */
-export const DATA_FORMAT = 1;
+const DATA_FORMAT = 1;
 
 export const durableFile = (folder: string): string => join(folder, "trilith.mdb");
 

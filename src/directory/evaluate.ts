@@ -100,7 +100,7 @@ function bare(value: TableTypes[Table]): TableTypes[Table] {
 }
 
 /** Makes the keys of graves: in the order of time, so that the oldest are found first. */
-export function graveKey(nowMs: number, id: string, part: number): string {
+function graveKey(nowMs: number, id: string, part: number): string {
   return `${String(Math.max(0, Math.floor(nowMs))).padStart(15, "0")}.${id}.${part}`;
 }
 

@@ -48,13 +48,13 @@ interface Slot {
 
 const NUL = "\u0000";
 const NO_RESIDENTS: readonly Resident[] = Object.freeze([]);
-export const TABLES: readonly Table[] = ["kv", "session", "alive", "service", "check", "node", "kept", "grave"];
+const TABLES: readonly Table[] = ["kv", "session", "alive", "service", "check", "node", "kept", "grave"];
 
 /** Tables whose records move each other's scopes, and those without stamps of their own. */
 const SCOPED_TOGETHER: ReadonlySet<Table> = new Set(["node", "service", "check", "kv", "grave"]);
 
 /** Puts an entry together. */
-export function entryOf<T extends Table>(value: TableTypes[T], createIndex: Index, modifyIndex: Index): Entry<T> {
+function entryOf<T extends Table>(value: TableTypes[T], createIndex: Index, modifyIndex: Index): Entry<T> {
   return Object.freeze({ ...value, createIndex, modifyIndex }) as unknown as Entry<T>;
 }
 

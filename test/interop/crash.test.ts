@@ -2,6 +2,7 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { chmod, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { systemClock } from "../../src/base/clock.ts";
@@ -18,7 +19,7 @@ const run = promisify(execFile);
 const WRITERS = 16;
 const ROUNDS = 200;
 const LANES = 3;
-const LOADER = ["--import", "tsx", join(import.meta.dirname, "crash-writer.ts")];
+const LOADER = ["--import", "tsx", fileURLToPath(new URL("./crash-writer.ts", import.meta.url))];
 
 let folder: Awaited<ReturnType<typeof ownFolder>>;
 beforeEach(async () => {
