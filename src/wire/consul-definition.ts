@@ -605,22 +605,22 @@ export function statusKnown(check: CheckDefinition): boolean {
 /** Consul's words for a service's check whose status is not known. */
 export const STATUS_FAULT = "Status for checks must 'passing', 'warning', 'critical'";
 
-/** What Consul has against metadata (labels): "Couldn't load metadata pair ('a b', 'v'): Key contains invalid characters"; undefined = nothing. */
-export function metaFault(labels: Labels): string | undefined {
+/** What Consul has against metadata (labels): "Couldn't load metadata pair ('a b', 'v'): Key contains invalid characters"; undefined = nothing. `reserved` = Consul's own keys, too. */
+export function metaFault(labels: Labels, reserved = false): string | undefined {
   const pairs = Object.entries(labels);
   if (pairs.length > 64) return "Node metadata cannot contain more than 64 key/value pairs";
   for (const [key, value] of pairs) {
-    const fault = metaPairFault(key, value);
+    const fault = metaPairFault(key, value, reserved);
     if (fault !== undefined) return `Couldn't load metadata pair ('${key}', '${value}'): ${fault}`;
   }
   return undefined;
 }
 
-function metaPairFault(key: string, value: string): string | undefined {
+function metaPairFault(key: string, value: string, reserved: boolean): string | undefined {
   if (key === "") return "Key cannot be blank";
   if (!/^[a-zA-Z0-9_-]+$/.test(key)) return "Key contains invalid characters";
   if (key.length > 128) return "Key is too long (limit: 128 characters)";
-  if (key.startsWith("consul-")) return "Key prefix 'consul-' is reserved for internal use";
+  if (!reserved && key.startsWith("consul-")) return "Key prefix 'consul-' is reserved for internal use";
   if (new TextEncoder().encode(value).length > 512) return "Value is too long (limit: 512 characters)";
   return undefined;
 }

@@ -1,0 +1,56 @@
+// Prepared queries: kept, found by ID, name or template, and carried out (the rules live in directory/prepared.ts).
+import type { PreparedQuery, PreparedRequest } from "../model/prepared.ts";
+import type { Endpoint } from "../model/query.ts";
+import type { Index, Scope } from "../model/record.ts";
+import type { View } from "./directory.ts";
+
+/** A query with its place on the line of changes. */
+export type PreparedEntry = PreparedQuery & { readonly createIndex: Index; readonly modifyIndex: Index };
+
+/** Who asks, and how much is wanted. */
+export interface PreparedOptions {
+  /** At most so many endpoints; 0 or absent = all. */
+  readonly limit?: number;
+  /** A node, "_agent" or "_ip"; wins over the query's own. */
+  readonly near?: string;
+  /** The asker's IP address. */
+  readonly asker?: string;
+  /** Only instances of a service mesh, whatever the query says. */
+  readonly connect?: boolean;
+}
+
+/** What came of a query. */
+export interface PreparedAnswer {
+  readonly query: PreparedEntry;
+  /** In the order in which they are to be tried. */
+  readonly endpoints: readonly Endpoint[];
+  /** Where the endpoints are; "" for a peer's. */
+  readonly datacenter: string;
+  readonly peer: string;
+  /** How many other places were asked. */
+  readonly failovers: number;
+}
+
+/** The prepared queries of the directory. */
+export interface Prepared {
+  /** Moves when a query comes, changes or goes. */
+  readonly scope: Scope;
+  /** In the order of their IDs. */
+  list(view: View): readonly PreparedEntry[];
+  get(view: View, id: string): PreparedEntry | undefined;
+  /** Returns the new query's ID. @throws TrilithError `invalid`, `conflict` (the name is taken) in Consul's words, and as `Directory.write` */
+  create(request: PreparedRequest): Promise<string>;
+  /** @throws TrilithError `not-found`, and as `create` */
+  update(id: string, request: PreparedRequest): Promise<void>;
+  /** @throws TrilithError `not-found` */
+  delete(id: string): Promise<void>;
+  /**
+   * The query of an ID or name, else what the template with the longest fitting name makes of it; undefined = none.
+   * @throws TrilithError `invalid` for a template's ID, and where a template comes to nothing
+   */
+  resolve(view: View, idOrName: string): PreparedEntry | undefined;
+  /** Resolves and carries out; elsewhere, too, where nobody here answers. Waits at most until the signal. @throws as `resolve` */
+  execute(idOrName: string, options: PreparedOptions, signal?: AbortSignal): Promise<PreparedAnswer | undefined>;
+  /** Like `execute`, from what is known here; never blocks. */
+  executeNow(idOrName: string, options: PreparedOptions): PreparedAnswer | undefined;
+}
