@@ -1,5 +1,6 @@
 // The DNS listener alone in a process of its own, for bench/dns.ts: a service "web" with three instances, printed port, until its input ends.
 import { systemClock } from "../src/base/clock.ts";
+import { systemDisk } from "../src/base/disk.ts";
 import { silentLog } from "../src/base/log.ts";
 import { createMetrics } from "../src/base/metrics.ts";
 import { systemNet } from "../src/base/net.ts";
@@ -62,6 +63,7 @@ const part = await dns.setup(dns.configure({ port: 0 }), {
   directory,
   lookup,
   net: systemNet,
+  disk: systemDisk,
   self: {
     version: "0",
     node: "bench",

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { systemClock } from "../../src/base/clock.ts";
+import { systemDisk } from "../../src/base/disk.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { createMetrics } from "../../src/base/metrics.ts";
 import { systemNet } from "../../src/base/net.ts";
@@ -46,6 +47,7 @@ async function listenerOf(here: World, raw: object, compat: "none" | "consul" = 
     random: systemRandom,
     log: silentLog,
     net: systemNet,
+    disk: systemDisk,
     self: { ...SELF, compat },
     metrics: createMetrics(),
   });

@@ -43,6 +43,11 @@ export const command: Command = {
       .option("--advertise <address>", "the address others reach this node at")
       .option("--http-port <port>", "HTTP port (default 8500, -1 = off)")
       .option("--dns-port <port>", "DNS port, UDP and TCP (default 8600, -1 = off)")
+      .option(
+        "--recursor <address>",
+        "a server for names that are not ours; system = this host's (repeatable)",
+        collect,
+      )
       .option("--services <folder>", "a folder with service definition files (repeatable)", collect)
       .option("--docker-host <url>", "unix:///path or tcp://host:port of a Docker daemon; off = none")
       .option("--enable-script-checks", "let anybody who may register run check scripts on this host")

@@ -99,11 +99,23 @@ describe("files", () => {
     const { protocols } = from({
       client_addr: "127.0.0.1",
       ports: { dns: 8600, server: 8300, serf_lan: 8301 },
-      dns_config: { service_ttl: { "db-*": "77s" }, soa: { min_ttl: 1 }, node_ttl: "1500ms" },
+      dns_config: {
+        ...{ service_ttl: { "db-*": "77s" }, soa: { min_ttl: 1 }, node_ttl: "1500ms" },
+        ...{ recursor_strategy: "random", recursor_timeout: "3s" },
+      },
+      recursors: ["192.0.2.53", "[2001:db8::53]:5353"],
       limits: { kv_max_value_size: 1000 },
       http_config: { response_headers: { A: "b" } },
     });
     expect(readConfig(protocols?.["dns"])).toMatchObject({ port: 8600, hosts: ["127.0.0.1"], nodeTtlMs: 1500 });
+    expect(readConfig(protocols?.["dns"])).toMatchObject({
+      recursors: [
+        { host: "192.0.2.53", port: 53 },
+        { host: "2001:db8::53", port: 5353 },
+      ],
+      recursorStrategy: "random",
+      recursorTimeoutMs: 3000,
+    });
     expect(configure(protocols?.["consul"])).toMatchObject({ serverPort: 8300, kvMaxValueBytes: 1000 });
   });
 
@@ -120,7 +132,6 @@ describe("files", () => {
         dns_config: { allow_stale: true },
         watches: [{ type: "key" }],
         tls_min_version: "tls12",
-        recursors: ["8.8.8.8"],
       }).ignored,
     ).toEqual([
       "server",
@@ -133,7 +144,6 @@ describe("files", () => {
       "dns_config.allow_stale",
       "watches",
       "tls_min_version",
-      "recursors",
     ]);
   });
 

@@ -243,6 +243,16 @@ const TAKEN: Readonly<Record<string, Setter>> = {
   "dns_config.enable_additional_node_meta_txt": (d, v) => {
     d.dns["enableAdditionalNodeMetaTxt"] = v.bool();
   },
+  recursors: (d, v) => {
+    d.dns["recursors"] = [...((d.dns["recursors"] as readonly string[] | undefined) ?? []), ...v.texts()];
+  },
+  "dns_config.recursor_strategy": (d, v) => {
+    const text = v.text();
+    d.dns["recursorStrategy"] = text === "sequential" || text === "random" ? text : v.fail("sequential or random");
+  },
+  "dns_config.recursor_timeout": (d, v) => {
+    d.dns["recursorTimeoutMs"] = Math.max(1, Math.round(v.durationMs()));
+  },
   "dns_config.soa.refresh": (d, v) => {
     d.soa["refreshS"] = seconds(v);
   },
@@ -340,8 +350,6 @@ const IGNORED = [
   "dns_config.cache_max_age",
   "dns_config.max_stale",
   "dns_config.prefer_namespace",
-  "dns_config.recursor_strategy",
-  "dns_config.recursor_timeout",
   "dns_config.use_cache",
   "enable_acl_replication",
   "enable_agent_tls_for_checks",
@@ -403,7 +411,6 @@ const IGNORED = [
   "reap",
   "reconnect_timeout",
   "reconnect_timeout_wan",
-  "recursors",
   "rejoin_after_leave",
   "reporting.*",
   "retry_interval",
@@ -547,6 +554,7 @@ const FLAGS: Readonly<Record<string, Known | ((draft: Draft, value: Value) => vo
   advertise: TAKEN["advertise_addr"] as Setter,
   httpPort: TAKEN["ports.http"] as Setter,
   dnsPort: TAKEN["ports.dns"] as Setter,
+  recursor: TAKEN["recursors"] as Setter,
   services: (d, v) => {
     d.servicePaths.push(...v.texts());
   },

@@ -1,13 +1,15 @@
-// Questions to answers: one packet in, one packet (or silence) out, from the directory as it stands; no sockets and no waiting here.
+// Questions to answers: one packet in, one packet (or silence) out, from the directory as it stands and from whoever else has to be asked; no sockets here.
 import type { Clock } from "../../base/clock.ts";
-import { messageOf } from "../../base/error.ts";
+import { messageOf, TrilithError } from "../../base/error.ts";
 import type { Log } from "../../base/log.ts";
 import type { Metrics } from "../../base/metrics.ts";
 import { type Random, shuffle } from "../../base/random.ts";
 import type { Directory, View } from "../../contracts/directory.ts";
 import type { Self } from "../../contracts/ground.ts";
 import type { Lookup } from "../../contracts/lookup.ts";
-import type { Endpoint, Query } from "../../model/query.ts";
+import type { Resident } from "../../model/instance.ts";
+import type { Labels } from "../../model/node.ts";
+import type { Answer, Endpoint, Query } from "../../model/query.ts";
 import { keyOf } from "../../model/record.ts";
 import {
   bytesOfHex,
@@ -35,9 +37,11 @@ import {
   TYPE,
 } from "../../wire/dns/index.ts";
 import { type Policy, serviceTtlMs } from "./config.ts";
+import { Errands } from "./errands.ts";
 import { createExistence, type Existence } from "./existence.ts";
 import { type Draft, packAsConsul, packWhatFits } from "./fit.ts";
 import { type AskedService, datacenterOf, type InZone, readName, reversed, serviceOf, type Zones } from "./names.ts";
+import { type Access, isOnOneLink } from "./networks.ts";
 import { Quick } from "./quick.ts";
 import {
   addressRecord,
@@ -51,13 +55,16 @@ import {
   srvKey,
   wantsAddress,
 } from "./records.ts";
+import type { Recursors } from "./recursors.ts";
 
 /** What answers are made from. */
 export interface AnswerParts {
   readonly policy: Policy;
   readonly directory: Pick<Directory, "view">;
-  readonly lookup: Pick<Lookup, "resolveNow">;
-  readonly clock: Pick<Clock, "now" | "monotonic">;
+  readonly lookup: Pick<Lookup, "resolveNow" | "resolve">;
+  /** For names that are not ours, and who may ask for them; absent = nobody resolves them. */
+  readonly recursion?: { readonly recursors: Recursors; readonly access: Access };
+  readonly clock: Pick<Clock, "now" | "monotonic" | "after">;
   readonly random: Random;
   readonly log: Log;
   readonly metrics: Metrics;
@@ -73,8 +80,12 @@ export interface From {
 
 /** Answers packets. */
 export interface Responder {
-  /** The packet to send back; undefined = silence (not a question, or too short to be one). Never throws. */
+  /** The packet to send back, from what is known here; undefined = silence (not a question, or too short to be one). Never throws. */
   respond(packet: Uint8Array, from: From): Uint8Array | undefined;
+  /** The same, or "later" where others have to be asked: `later` is called with the packet then, once, unless everything stops before. */
+  respond(packet: Uint8Array, from: From, later: (answer: Uint8Array) => void): Uint8Array | "later" | undefined;
+  /** Ends everything under way. */
+  stop(): void;
 }
 
 /** Above this many bytes UDP off the host breaks into fragments [DNS flag day 2020]. */
@@ -91,6 +102,11 @@ const CONSUL_MOST_FOLLOWED = 5;
 const MOST_NAME_SERVERS = 3;
 /** A name server is a host, and its node's name is one label of its name [RFC 952]. */
 const HOST_NAME = /^[A-Za-z0-9-]+$/;
+/** More answers than this at a time do not wait for others: each is held in memory. */
+const MOST_WAITING = 4_000;
+/** An answer that still needs something after so many rounds of asking is in a circle. */
+const MOST_ROUNDS = 16;
+const LOCALHOST_TTL_S = 86_400;
 /** The service that stands for the servers themselves (Consul's name). */
 const SERVERS = "consul";
 
@@ -105,6 +121,8 @@ interface Asking {
   readonly view: View;
   /** Names that may still be followed. */
   readonly hops: number;
+  /** Who fetches what only others know; absent where nobody waits for it. */
+  readonly errands: Errands | undefined;
 }
 
 /** The sections of an answer. */
@@ -115,6 +133,8 @@ interface Reply {
   readonly additionals: DnsRecord[];
   /** Set where the zone has nothing to say about the name. */
   readonly foreign?: true;
+  /** Set where a recursor gave the answer. */
+  readonly recursed?: true;
 }
 
 const reply = (answers: DnsRecord[] = [], additionals: DnsRecord[] = [], authorities: DnsRecord[] = []): Reply => ({
@@ -123,6 +143,8 @@ const reply = (answers: DnsRecord[] = [], additionals: DnsRecord[] = [], authori
   authorities,
   additionals,
 });
+
+const refused = (): Reply => ({ ...reply(), rcode: RCODE.REFUSED, foreign: true });
 
 /** See `Responder`. */
 export function createResponder(parts: AnswerParts): Responder {
@@ -144,6 +166,8 @@ class Answering implements Responder {
     readonly rcodes: ReadonlyMap<number, { add(): void }>;
   };
   readonly #quick: Quick;
+  #stopping = new AbortController();
+  #waiting = 0;
   #quietUntilMs = Number.NEGATIVE_INFINITY;
 
   constructor(parts: AnswerParts) {
@@ -172,10 +196,19 @@ class Answering implements Responder {
     this.#quick = new Quick(policy, parts.lookup, parts.random, {
       limit: (from, offeredBytes) => this.#limit(from, offeredBytes),
       offer: (from, offeredBytes) => this.#offer(from, offeredBytes),
+      recursion: (from) => this.#recursesFor(from),
     });
   }
 
-  respond(packet: Uint8Array, from: From): Uint8Array | undefined {
+  stop(): void {
+    this.#stopping.abort(new TrilithError("stopped", "the DNS listener has stopped"));
+    this.#stopping = new AbortController();
+    this.#parts.recursion?.recursors.stop();
+  }
+
+  respond(packet: Uint8Array, from: From): Uint8Array | undefined;
+  respond(packet: Uint8Array, from: From, later: (answer: Uint8Array) => void): Uint8Array | "later" | undefined;
+  respond(packet: Uint8Array, from: From, later?: (answer: Uint8Array) => void): Uint8Array | "later" | undefined {
     this.#counts[from.tcp ? "tcp" : "udp"].add();
     // Too short for a header, or a response: an answer to either could only be used to keep two servers busy with each other.
     if (packet.length < HEADER_BYTES || ((packet[2] as number) & 0x80) !== 0) {
@@ -184,15 +217,48 @@ class Answering implements Responder {
     }
     try {
       const quick = this.#quick.respond(asBuffer(packet), from);
-      if (quick === undefined) return this.#answer(packet, from);
+      if (quick === undefined) {
+        const errands = later === undefined || this.#waiting >= MOST_WAITING ? undefined : new Errands();
+        const answer = this.#answer(packet, from, errands);
+        if (answer !== undefined || errands === undefined || later === undefined) return answer;
+        // A copy, since the packet's memory is the socket's.
+        void this.#wait(Uint8Array.from(packet), from, errands, later);
+        return "later";
+      }
       this.#counts.noError.add();
       if (((quick[2] as number) & 2) !== 0) this.#counts.truncated.add();
       return quick;
     } catch (error) {
+      return this.#fail(packet, from, error);
+    }
+  }
+
+  /** Fetches what the answer needs and makes it again, until nothing is missing. Never rejects. */
+  async #wait(packet: Uint8Array, from: From, errands: Errands, later: (answer: Uint8Array) => void): Promise<void> {
+    const stopping = this.#stopping.signal;
+    this.#waiting++;
+    try {
+      for (let round = 1; ; round++) {
+        await errands.run();
+        if (stopping.aborted) return;
+        const answer = this.#answer(packet, from, errands);
+        if (answer !== undefined) return later(answer);
+        if (round === MOST_ROUNDS) throw new TrilithError("unavailable", "names lead to names without an end");
+      }
+    } catch (error) {
+      if (!stopping.aborted) later(this.#fail(packet, from, error));
+    } finally {
+      this.#waiting--;
+    }
+  }
+
+  #fail(packet: Uint8Array, from: From, error: unknown): Uint8Array {
+    // Others that do not answer are no failure of ours, and have been told of where they were asked.
+    if (!(error instanceof TrilithError) || (error.code !== "unavailable" && error.code !== "timeout")) {
       this.#counts.failed.add();
       this.#logFailure(error);
-      return this.#refuse(packet, RCODE.SERVFAIL, true);
     }
+    return this.#refuse(packet, RCODE.SERVFAIL, true, from);
   }
 
   /** At most once a second: whoever asks decides how often this happens. */
@@ -203,7 +269,8 @@ class Answering implements Responder {
     log.error("could not answer a DNS question", { error: messageOf(error) });
   }
 
-  #answer(packet: Uint8Array, from: From): Uint8Array {
+  /** Undefined = something has to be fetched first. */
+  #answer(packet: Uint8Array, from: From, errands: Errands | undefined): Uint8Array | undefined {
     const { compat } = this.#policy;
     const header = decodeHeader(packet);
     const questions = ((packet[4] as number) << 8) | (packet[5] as number);
@@ -231,12 +298,13 @@ class Answering implements Responder {
     }
     if (!compat && edns !== undefined && edns.version > 0)
       return this.#finish(message, question, from, { ...reply(), rcode: RCODE.BADVERS }, false);
-    const made = this.#ask(question, edns, from);
-    return this.#finish(message, question, from, made, made.foreign !== true);
+    const made = this.#ask(message, question, from, errands);
+    if (errands?.waiting) return undefined;
+    return this.#finish(message, question, from, made, made.foreign !== true && made.recursed !== true);
   }
 
   /** A header-only answer, with the question where it can be read. */
-  #refuse(packet: Uint8Array, rcode: number, withQuestion: boolean): Uint8Array {
+  #refuse(packet: Uint8Array, rcode: number, withQuestion: boolean, from?: From): Uint8Array {
     const header = decodeHeader(packet);
     const question = withQuestion ? decodeQuestion(packet) : undefined;
     this.#counts.rcodes.get(rcode)?.add();
@@ -247,7 +315,7 @@ class Answering implements Responder {
       opcode: rcode === RCODE.FORMERR ? OPCODE.QUERY : header.opcode,
       authoritative: false,
       truncated: false,
-      recursionAvailable: false,
+      recursionAvailable: from !== undefined && this.#recursesFor(from),
       authenticData: false,
       rcode,
       questions: question === undefined ? [] : [question],
@@ -267,7 +335,7 @@ class Answering implements Responder {
       authoritative,
       truncated: false,
       recursionDesired: query && asked.recursionDesired,
-      recursionAvailable: false,
+      recursionAvailable: this.#recursesFor(from),
       authenticData: false,
       checkingDisabled: query && asked.checkingDisabled,
       rcode: made.rcode,
@@ -275,15 +343,21 @@ class Answering implements Responder {
     const draft: Draft = { ...made, header, question, edns: this.#edns(asked.edns, made, from) };
     const compress = !policy.disableCompression;
     const udpBytes = this.#limit(from, asked.edns?.udpBytes ?? 0);
-    const packed = policy.compat
-      ? packAsConsul(draft, {
-          tcp: from.tcp,
-          udpBytes,
-          plainAnswers: policy.plainAnswers,
-          compress,
-          truncate: policy.truncate,
-        })
-      : packWhatFits(draft, from.tcp ? MAX_MESSAGE_BYTES : udpBytes, compress, policy.truncate);
+    const packed =
+      policy.compat && made.recursed !== true
+        ? packAsConsul(draft, {
+            tcp: from.tcp,
+            udpBytes,
+            plainAnswers: policy.plainAnswers,
+            compress,
+            truncate: policy.truncate,
+          })
+        : packWhatFits(
+            draft,
+            from.tcp ? MAX_MESSAGE_BYTES : udpBytes,
+            compress,
+            policy.truncate || made.recursed === true,
+          );
     this.#counts.rcodes.get(made.rcode)?.add();
     if (((packed[2] as number) & 2) !== 0) this.#counts.truncated.add();
     return packed;
@@ -320,8 +394,9 @@ class Answering implements Responder {
 
   // What the zone says ------------------------------------------------------------------------------------------------
 
-  #ask(question: Question, edns: Edns | undefined, from: From): Reply {
+  #ask(message: Message, question: Question, from: From, errands: Errands | undefined): Reply {
     const { compat } = this.#policy;
+    const { edns } = message;
     const asking: Asking = {
       question,
       owner: question.name,
@@ -330,11 +405,12 @@ class Answering implements Responder {
       from,
       view: this.#parts.directory.view(),
       hops: compat ? CONSUL_MOST_HOPS : MOST_HOPS,
+      errands,
     };
     const asked = readName(question.name, this.#zones);
-    if (asked.where === "outside" || (!compat && question.class !== CLASS.IN && question.class !== CLASS.ANY))
-      return { ...reply(), rcode: RCODE.REFUSED, foreign: true };
-    if (asked.where === "reverse") return this.#reverse(asking, asked.labels);
+    if (!compat && question.class !== CLASS.IN && question.class !== CLASS.ANY) return refused();
+    if (asked.where === "outside") return this.#recurse(asking, message);
+    if (asked.where === "reverse") return this.#reverse(asking, asked.labels, message);
     if (compat) {
       // Consul answers these for every name of the zone, existing or not.
       if (asking.type === TYPE.SOA) {
@@ -348,6 +424,70 @@ class Answering implements Responder {
       if (asking.type === TYPE.AXFR) return { ...reply(), rcode: RCODE.NOTIMP };
     } else if (asking.type === TYPE.AXFR || asking.type === TYPE.IXFR) return { ...reply(), rcode: RCODE.NOTIMP };
     return this.#inZone(asking, asked);
+  }
+
+  // Names that are not ours ----------------------------------------------------------------------------------------------
+
+  #recursesFor({ address }: From): boolean {
+    return this.#parts.recursion?.access.allows(address) === true;
+  }
+
+  /** True where a name means something to others: not what is ours, and not what is some host's or network's own matter. */
+  #mayForward(name: Name): boolean {
+    const { neverForward, forwardSingleLabels } = this.#policy;
+    if (name.length === 1 && !forwardSingleLabels) return false;
+    if (readName(name, this.#zones).where === "zone") return false;
+    return !neverForward.some((domain) => endsWith(name, domain));
+  }
+
+  /** What recursors say, for those who may ask for it. */
+  #recurse(asking: Asking, message: Message): Reply {
+    const { compat } = this.#policy;
+    const { recursion } = this.#parts;
+    const { question, type, from, errands } = asking;
+    const wanted = compat || message.recursionDesired;
+    if (recursion === undefined || errands === undefined || !wanted || !recursion.access.allows(from.address))
+      return refused();
+    if (type === TYPE.AXFR || type === TYPE.IXFR) return { ...refused(), rcode: RCODE.NOTIMP };
+    const { name } = question;
+    if (!compat && name.length > 0 && lowerLabel(name[name.length - 1] as string) === "localhost") {
+      const found = ["127.0.0.1", "::1"].flatMap((text) => ipBytes(text) ?? []).filter((ip) => wantsAddress(type, ip));
+      return { ...reply(found.map((ip) => addressRecord(question.name, LOCALHOST_TTL_S, ip))), recursed: true };
+    }
+    if (!this.#mayForward(name)) return { ...reply(), rcode: RCODE.NXDOMAIN, recursed: true };
+    const { checkingDisabled, edns } = message;
+    const flags = { checkingDisabled, dnssecOk: edns?.dnssecOk === true };
+    const fetched = errands.get("recurse", () => recursion.recursors.ask(question, flags))?.value;
+    if (fetched === undefined) return refused();
+    const { rcode, answers, authorities, additionals } = fetched;
+    return {
+      rcode,
+      answers: [...answers],
+      authorities: [...authorities],
+      additionals: [...additionals],
+      recursed: true,
+    };
+  }
+
+  /** What recursors say about a name that an address of ours consists of. */
+  #outside(asking: Asking, target: Name): readonly DnsRecord[] {
+    const { compat } = this.#policy;
+    const { recursion } = this.#parts;
+    const { errands, type } = asking;
+    if (recursion === undefined || errands === undefined || !this.#mayForward(target)) return [];
+    const types = compat ? [TYPE.A] : type === TYPE.A || type === TYPE.AAAA ? [type] : [TYPE.A, TYPE.AAAA];
+    return types.flatMap((one) => {
+      const question = { name: target, type: one, class: CLASS.IN };
+      const flags = { checkingDisabled: false, dnssecOk: false };
+      // Without an answer the alias is told all the same: the asker may know whom to ask.
+      const fetched = errands.get(`follow ${target.map(lowerLabel).join(".")} ${one}`, () =>
+        recursion.recursors.ask(question, flags).then(
+          ({ answers }) => answers,
+          () => [],
+        ),
+      );
+      return fetched?.value ?? [];
+    });
   }
 
   #inZone(asking: Asking, asked: InZone): Reply {
@@ -415,7 +555,9 @@ class Answering implements Responder {
     const servers: DnsRecord[] = [];
     const glue: DnsRecord[] = [];
     const nodes = new Map<string, string>();
-    for (const { resident } of this.#shuffled(this.#resolve({ service: SERVERS }, asking)))
+    for (const { resident } of this.#shuffled(
+      this.#resolve({ service: SERVERS }, { ...asking, errands: undefined }).endpoints,
+    ))
       nodes.set(resident.node.name, resident.node.address);
     if (nodes.size === 0 && !compat)
       nodes.set(self.node, asking.view.get("node", keyOf.node(self.node))?.address ?? self.advertiseAddress);
@@ -477,11 +619,11 @@ class Answering implements Responder {
       return this.#no(asking, RCODE.NXDOMAIN);
     const wanted = serviceOf(asked.parts);
     if (wanted === undefined) return this.#empty(asking, () => this.#isOwnDatacenter(datacenter));
-    const endpoints = this.#endpoints(asking, wanted, datacenter);
+    const { endpoints, known } = this.#endpoints(asking, wanted, datacenter);
     if (endpoints.length === 0)
       return this.#empty(
         asking,
-        () => this.#isOwnDatacenter(datacenter) && this.#serviceExists(asking.view, wanted, asked.parts),
+        () => known || (this.#isOwnDatacenter(datacenter) && this.#serviceExists(asking.view, wanted, asked.parts)),
       );
     const ttlS = Math.floor(serviceTtlMs(this.#policy.serviceTtlMs, wanted.service) / 1000);
     const where = datacenter ?? this.#parts.self.datacenter;
@@ -511,7 +653,7 @@ class Answering implements Responder {
     zone: Name,
   ): void {
     const { compat, onlyPassing } = this.#policy;
-    if (!compat && !rfc2782 && tag.includes(".")) return;
+    if (!this.#isOwnDatacenter(datacenter) || (!compat && !rfc2782 && isSeveralWords(tag))) return;
     const { name, type } = asking.question;
     const query: Query = {
       service,
@@ -522,24 +664,64 @@ class Answering implements Responder {
     this.#quick.learn({ name, type, query, ttlS, datacenter: datacenter ?? this.#parts.self.datacenter, zone });
   }
 
-  /** The endpoints behind a name, in the order of the answer. */
-  #endpoints(asking: Asking, { service, tag, rfc2782 }: AskedService, datacenter: string | undefined): Endpoint[] {
+  /** The endpoints behind a name, in the order of the answer; `known` = the service is, though perhaps not here. */
+  #endpoints(
+    asking: Asking,
+    { service, tag, rfc2782 }: AskedService,
+    datacenter: string | undefined,
+  ): { readonly endpoints: Endpoint[]; readonly known: boolean } {
     const query: Query = { service, ...(datacenter === undefined ? {} : { datacenter }) };
-    if (tag === "") return this.#shuffled(this.#resolve(query, asking));
+    const elsewhere = !this.#isOwnDatacenter(datacenter);
+    const told = ({ endpoints, known }: Found): { endpoints: Endpoint[]; known: boolean } => ({
+      endpoints: this.#shuffled(endpoints),
+      known: known && (elsewhere || tag === ""),
+    });
+    if (tag === "") return told(this.#resolve(query, asking));
     const literal = this.#resolve({ ...query, tags: [tag] }, asking);
-    if (literal.length > 0 || rfc2782 || this.#policy.compat || !tag.includes(".")) return this.#shuffled(literal);
-    // Several tags at once, but never where somebody carries the dotted tag itself, be it well or not.
-    if (asking.view.residents(service).some(({ instance }) => hasTag(instance.tags, tag))) return [];
-    return this.#shuffled(this.#resolve({ ...query, tags: tag.split(".") }, asking));
+    if (literal.endpoints.length > 0 || rfc2782 || this.#policy.compat) return told(literal);
+    const words = wordsOf(tag, asking.view.residents(service));
+    if (words === undefined) return told(literal);
+    const all = this.#resolve({ ...query, tags: words.tags }, asking);
+    return told({ ...all, endpoints: all.endpoints.filter(({ resident }) => hasLabels(resident, words.labels)) });
   }
 
-  #resolve(query: Query, { from }: Asking): readonly Endpoint[] {
-    return this.#parts.lookup.resolveNow({
+  /** From what is known here; for what is not, others are asked where somebody waits for it. */
+  #resolve(query: Query, { from, errands }: Asking): Found {
+    const { compat, onlyPassing } = this.#policy;
+    const { lookup } = this.#parts;
+    const full: Query = {
       ...query,
-      ...(this.#policy.onlyPassing ? { health: "passing" as const } : {}),
+      ...(onlyPassing ? { health: "passing" as const } : {}),
       asker: from.address,
-      order: this.#policy.compat ? "stable" : "random",
-    }).endpoints;
+      order: compat ? "stable" : "random",
+    };
+    const now = lookup.resolveNow(full);
+    if (now.known || errands === undefined) return now;
+    return errands.get(`lookup ${JSON.stringify(full)}`, () => this.#resolveElsewhere(full))?.value ?? now;
+  }
+
+  /** @throws TrilithError `timeout`, `unavailable` where nobody said that there is no such service */
+  async #resolveElsewhere(query: Query): Promise<Found> {
+    const { clock, lookup } = this.#parts;
+    const { upstreamTimeoutMs } = this.#policy;
+    const limit = new AbortController();
+    const stopping = this.#stopping.signal;
+    const onStop = (): void => limit.abort(stopping.reason);
+    stopping.addEventListener("abort", onStop, { once: true });
+    const timer = clock.after(upstreamTimeoutMs, () =>
+      limit.abort(new TrilithError("timeout", `"${query.service}" was not found out within ${upstreamTimeoutMs} ms`)),
+    );
+    try {
+      const found = await lookup.resolve(query, limit.signal);
+      if (found.known) return found;
+      limit.signal.throwIfAborted();
+      if (!found.fresh && query.datacenter !== undefined)
+        throw new TrilithError("unavailable", `nobody could be asked about "${query.service}"`);
+      return found;
+    } finally {
+      timer.cancel();
+      stopping.removeEventListener("abort", onStop);
+    }
   }
 
   /** Consul shuffles evenly, whatever the weights; ours comes shuffled from the lookup, by weight. */
@@ -553,11 +735,12 @@ class Answering implements Responder {
     const residents = view.residents(service);
     if (residents.length > 0) {
       if (tag === "") return true;
-      const tags = tag.split(".");
-      for (const { instance } of residents) {
+      const words = rfc2782 ? undefined : wordsOf(tag, residents);
+      for (const resident of residents) {
+        const { instance } = resident;
         if (hasTag(instance.tags, tag)) return true;
         if (rfc2782) continue;
-        if (tags.length > 1 && tags.every((one) => hasTag(instance.tags, one))) return true;
+        if (words?.tags.every((one) => hasTag(instance.tags, one)) && hasLabels(resident, words.labels)) return true;
         // `b.web` exists where an instance has the tag "a.b".
         if (instance.tags.some((one) => one.toLowerCase().endsWith(`.${tag}`))) return true;
       }
@@ -651,7 +834,8 @@ class Answering implements Responder {
   #follow(asking: Asking, target: Name): readonly DnsRecord[] {
     const { primary, alternative } = this.#zones;
     const ours = (zone: Name): boolean => target.length > zone.length && endsWith(target, zone);
-    if (asking.hops < 1 || (!ours(primary) && (alternative === undefined || !ours(alternative)))) return [];
+    if (asking.hops < 1) return [];
+    if (!ours(primary) && (alternative === undefined || !ours(alternative))) return this.#outside(asking, target);
     const asked = readName(target, this.#zones);
     if (asked.where !== "zone") return [];
     const question = { ...asking.question, name: target, type: TYPE.ANY };
@@ -709,11 +893,11 @@ class Answering implements Responder {
   }
 
   /** The name of the node at an address, else of the first service there. */
-  #reverse(asking: Asking, labels: readonly string[]): Reply {
+  #reverse(asking: Asking, labels: readonly string[], message: Message): Reply {
     const { compat, domain, nodeTtlS } = this.#policy;
     const { self } = this.#parts;
     const tree = labels[labels.length - 1];
-    if (!compat && tree !== "in-addr" && tree !== "ip6") return { ...reply(), rcode: RCODE.REFUSED, foreign: true };
+    if (!compat && tree !== "in-addr" && tree !== "ip6") return this.#recurse(asking, message);
     const zone = compat ? undefined : [tree as string, "arpa"];
     const bytes = reversed(labels);
     const at = bytes === undefined ? undefined : asking.view.atAddress(ipText(bytes));
@@ -728,12 +912,12 @@ class Answering implements Responder {
       target = serviceName(service, self.datacenter, domain);
       if (!compat) ttlS = Math.floor(serviceTtlMs(this.#policy.serviceTtlMs, service.toLowerCase()) / 1000);
     }
-    if (target === undefined)
-      return this.#no(
-        asking,
-        !compat && this.#existence(asking.view).belowReverse(labels) ? RCODE.NOERROR : RCODE.NXDOMAIN,
-        zone,
-      );
+    if (target === undefined) {
+      const exists = !compat && this.#existence(asking.view).belowReverse(labels);
+      if (!exists && this.#recursesFor(asking.from) && (compat || bytes === undefined || !isOnOneLink(bytes)))
+        return this.#recurse(asking, message);
+      return this.#no(asking, exists ? RCODE.NOERROR : RCODE.NXDOMAIN, zone);
+    }
     const found = record(asking.owner, ttlS, { kind: "PTR", target });
     // Consul answers whatever type is asked for.
     if (compat) return reply([found], [], asking.type === TYPE.SOA ? [this.#soa(asking, domain)] : []);
@@ -741,6 +925,46 @@ class Answering implements Responder {
       ? reply([found])
       : this.#no(asking, RCODE.NOERROR, zone);
   }
+}
+
+/** What an answer of the lookup is to a name. */
+type Found = Pick<Answer, "endpoints" | "known">;
+
+/** Several tags and labels that a name asks for at once; a label is written `key--value`, which every stub resolver lets through. */
+interface Words {
+  readonly tags: readonly string[];
+  readonly labels: readonly (readonly [key: string, value: string])[];
+}
+
+const isSeveralWords = (tag: string): boolean => tag.includes(".") || tag.includes("--");
+
+/**
+ * The words of what stands before a service's name; undefined where it is one tag: it has no dots and no `--`, or some instance carries it as it is, be it
+ * well or not. A word that some instance carries as a tag is a tag, even with `--` in it.
+ */
+function wordsOf(tag: string, residents: readonly Resident[]): Words | undefined {
+  if (!isSeveralWords(tag) || residents.some(({ instance }) => hasTag(instance.tags, tag))) return undefined;
+  const tags: string[] = [];
+  const labels: (readonly [string, string])[] = [];
+  for (const word of tag.split(".")) {
+    const at = word.indexOf("--");
+    if (at <= 0 || residents.some(({ instance }) => hasTag(instance.tags, word))) tags.push(word);
+    else labels.push([word.slice(0, at), word.slice(at + 2)]);
+  }
+  return { tags, labels };
+}
+
+/** True where the instance, else its node, has all the labels; keys and values are compared ignoring case, as names are. */
+function hasLabels({ instance, node }: Resident, wanted: Words["labels"]): boolean {
+  return wanted.every(([key, value]) => {
+    const own = labelOf(instance.labels, key) ?? labelOf(node.labels, key);
+    return own?.toLowerCase() === value;
+  });
+}
+
+function labelOf(labels: Labels, key: string): string | undefined {
+  for (const [own, value] of Object.entries(labels)) if (own.toLowerCase() === key) return value;
+  return undefined;
 }
 
 function hasTag(tags: readonly string[], tag: string): boolean {

@@ -1,7 +1,9 @@
 // The DNS listener's configuration: keys, what is allowed, and the defaults of the two behaviours.
 import { InputError } from "../../base/error.ts";
 import { ipFamily } from "../../base/net.ts";
-import { type Name, nameFromText } from "../../wire/dns/index.ts";
+import { lowerLabel, type Name, nameFromText } from "../../wire/dns/index.ts";
+import { LOOPBACK_NETWORKS, type Network, networkOf } from "./networks.ts";
+import { type Recursor, recursorOf } from "./recursors.ts";
 
 /** Checked configuration. Undefined = the default of the behaviour in force (see `Policy`). */
 export interface DnsConfig {
@@ -27,6 +29,22 @@ export interface DnsConfig {
   readonly enableAdditionalNodeMetaTxt: boolean;
   readonly nodeMetaTxt: boolean;
   readonly tcpIdleMs: number;
+  /** Servers for names that are not ours, in their order; undefined = the system's where containers are served, else none. */
+  readonly recursors: readonly Recursor[] | undefined;
+  readonly recursorStrategy: "sequential" | "random";
+  /** One recursor has so long to answer. */
+  readonly recursorTimeoutMs: number;
+  readonly recursorCacheBytes: number;
+  /** Who may have names resolved that are not ours, besides the containers served. */
+  readonly recursionFrom: readonly Network[];
+  /** Names at and below these are never asked of recursors; undefined = the default of the behaviour in force. */
+  readonly neverForward: readonly Name[] | undefined;
+  /** True = names of a single label are asked of recursors. */
+  readonly forwardSingleLabels: boolean | undefined;
+  /** Where the system's nameservers stand. */
+  readonly resolvConf: string;
+  /** How long another datacenter may take to answer. */
+  readonly upstreamTimeoutMs: number;
 }
 
 /** TTLs by service name: exact name, else the longest prefix, else for all. */
@@ -90,6 +108,12 @@ class Keys {
     throw new InputError(this.where(key), `must be text, not ${JSON.stringify(value)}`);
   }
 
+  oneOf<T extends string>(key: string, allowed: readonly T[]): T | undefined {
+    const value = this.get(key);
+    if (value === undefined || allowed.includes(value as T)) return value as T | undefined;
+    throw new InputError(this.where(key), `must be ${allowed.join(" or ")}, not ${JSON.stringify(value)}`);
+  }
+
   /** @throws InputError for keys nobody asked about */
   end(): void {
     for (const key of Object.keys(this.#raw))
@@ -126,6 +150,20 @@ export function readConfig(raw: unknown): DnsConfig {
     enableAdditionalNodeMetaTxt: keys.boolean("enableAdditionalNodeMetaTxt") ?? true,
     nodeMetaTxt: keys.boolean("nodeMetaTxt") ?? true,
     tcpIdleMs: keys.integer("tcpIdleMs", 1, 3_600_000) ?? 10_000,
+    recursors: readList(keys, "recursors", 'an address such as "192.0.2.1", "192.0.2.1:5353" or "system"', recursorOf),
+    recursorStrategy: keys.oneOf("recursorStrategy", ["sequential", "random"]) ?? "sequential",
+    recursorTimeoutMs: keys.integer("recursorTimeoutMs", 1, 60_000) ?? 2_000,
+    recursorCacheBytes: keys.integer("recursorCacheBytes", 0, 1 << 30) ?? 4 << 20,
+    recursionFrom:
+      readList(keys, "recursionFrom", 'a network such as "10.0.0.0/8"', networkOf) ??
+      LOOPBACK_NETWORKS.flatMap((text) => networkOf(text) ?? []),
+    neverForward: readList(keys, "neverForward", "a domain", (text) => {
+      const name = hostLabels(text);
+      return name?.length === 0 ? undefined : name;
+    }),
+    forwardSingleLabels: keys.boolean("forwardSingleLabels"),
+    resolvConf: keys.text("resolvConf") ?? "/etc/resolv.conf",
+    upstreamTimeoutMs: keys.integer("upstreamTimeoutMs", 1, 60_000) ?? 2_000,
   };
   keys.end();
   return config;
@@ -143,6 +181,35 @@ function readHosts(raw: unknown, where: string): readonly string[] {
   // "::" takes IPv4 in too, and "0.0.0.0" every IPv4 address: the others would find their port taken.
   if (hosts.includes("::")) return ["::"];
   return hosts.includes("0.0.0.0") ? hosts.filter((host) => host === "0.0.0.0" || ipFamily(host) === 6) : hosts;
+}
+
+/** A list of texts, or one text; undefined where the key is absent. @throws InputError naming the item that is wrong */
+function readList<T>(
+  keys: Keys,
+  key: string,
+  right: string,
+  read: (text: string) => T | undefined,
+): readonly T[] | undefined {
+  const raw = keys.get(key);
+  if (raw === undefined || raw === null) return undefined;
+  const items: readonly unknown[] = Array.isArray(raw) ? raw : [raw];
+  return items.map((item, i) => {
+    const value = typeof item === "string" ? read(item.trim()) : undefined;
+    if (value !== undefined) return value;
+    throw new InputError(
+      Array.isArray(raw) ? `${keys.where(key)}[${i}]` : keys.where(key),
+      `${JSON.stringify(item)} is not ${right}`,
+    );
+  });
+}
+
+/** The labels of a name in lower case; undefined for what is no name. */
+function hostLabels(text: string): Name | undefined {
+  try {
+    return nameFromText(text.replace(/^\.+/, "")).map(lowerLabel);
+  } catch {
+    return undefined;
+  }
 }
 
 function readServiceTtls(raw: unknown, where: string): ServiceTtls {
@@ -183,7 +250,12 @@ export interface Policy extends DnsConfig {
   /** Consul only: TC where answers were left out. Ours always tells, unless a configured limit left them out. */
   readonly truncate: boolean;
   readonly nodeTtlS: number;
+  readonly neverForward: readonly Name[];
+  readonly forwardSingleLabels: boolean;
 }
+
+/** Names that mean something on one host or network only, or nothing at all [RFC 6761, RFC 6762 §22.1, RFC 7686]. */
+const LOCAL_NAMES: readonly Name[] = [["localhost"], ["local"], ["invalid"], ["onion"]];
 
 /** A UDP answer without EDNS holds at most so many records in Consul, whatever is configured. */
 const CONSUL_MOST_PLAIN_ANSWERS = 8;
@@ -203,5 +275,7 @@ export function policyOf(config: DnsConfig, compat: boolean, domain: string): Po
         : config.udpAnswerLimit,
     truncate: config.enableTruncate ?? !compat,
     nodeTtlS: Math.floor(config.nodeTtlMs / 1000),
+    neverForward: config.neverForward ?? (compat ? [] : LOCAL_NAMES),
+    forwardSingleLabels: config.forwardSingleLabels ?? compat,
   };
 }

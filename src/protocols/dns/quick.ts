@@ -83,6 +83,8 @@ export interface Sizes {
   limit(from: From, offeredBytes: number): number;
   /** The size that the answer's OPT record offers, for an asker who offered `offeredBytes`. */
   offer(from: From, offeredBytes: number): number;
+  /** True where recursion is available to the asker. */
+  recursion(from: From): boolean;
 }
 
 /** See the first line. `undefined` from `respond` means: take the long way. */
@@ -312,7 +314,7 @@ export class Quick {
     packet.copy(out, 0, 0, questionEnd);
     // RD and CD come back [RFC 1035 §4.1.1, RFC 4035 §3.2.2].
     out[2] = ((FLAG.QR | FLAG.AA | (this.#left && truncate ? FLAG.TC : 0)) >> 8) | ((packet[2] as number) & 1);
-    out[3] = (packet[3] as number) & FLAG.CD;
+    out[3] = ((packet[3] as number) & FLAG.CD) | (this.#sizes.recursion(from) ? FLAG.RA : 0);
     out[6] = count >> 8;
     out[7] = count & 255;
     let at = questionEnd;

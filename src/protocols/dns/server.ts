@@ -5,6 +5,7 @@ import type { Log } from "../../base/log.ts";
 import { type Datagrams, hostPort, type Listening, type Net, type Socket } from "../../base/net.ts";
 import type { Listener } from "../../contracts/protocol.ts";
 import type { Responder } from "./answer.ts";
+import type { Places } from "./places.ts";
 
 export interface ServerParts {
   readonly net: Net;
@@ -16,12 +17,16 @@ export interface ServerParts {
   readonly port: number;
   /** A connection without a whole question for so long is closed. */
   readonly tcpIdleMs: number;
+  /** Told where it listens. */
+  readonly places: Places;
 }
 
 /** More connections than this at a time are closed as they come: each holds memory, and UDP stays open to all. */
 const MOST_CONNECTIONS = 1000;
 /** Bursts wait in the kernel rather than being dropped. */
 const RECEIVE_BUFFER_BYTES = 4 << 20;
+/** A connection with so many questions for others under way is not read from. */
+const MOST_AWAITED = 100;
 /** How often a port is looked for that both transports have free. */
 const PORT_TRIES = 20;
 
@@ -48,6 +53,7 @@ export function createServer(parts: ServerParts): Listener {
       const closing = open;
       open = undefined;
       if (closing === undefined) return;
+      parts.responder.stop();
       const { listening } = await closing.catch(() => ({ listening: [] }));
       await Promise.all(listening.map((one) => one.close()));
     },
@@ -82,18 +88,28 @@ async function listenOn(
   port: number,
   count: (by: number) => number,
 ): Promise<readonly [Listening, Datagrams]> {
-  const { net, responder } = parts;
+  const { net, responder, places } = parts;
   for (let tries = 1; ; tries++) {
+    let open = true;
     const tcp = await net.listen({ host, port }, (socket) => serveConnection(parts, socket, count));
     try {
       const udp: Datagrams = await net.datagrams(
         { host, port: tcp.port, receiveBufferBytes: RECEIVE_BUFFER_BYTES },
         (packet, from) => {
-          const answer = responder.respond(packet, { address: from.address, tcp: false });
-          if (answer !== undefined) udp.send(answer, from.port, from.address);
+          const send = (answer: Uint8Array): void => {
+            if (open) udp.send(answer, from.port, from.address);
+          };
+          const answer = responder.respond(packet, { address: from.address, tcp: false }, send);
+          if (answer !== undefined && answer !== "later") send(answer);
         },
       );
-      return [tcp, udp];
+      places.add(host, tcp.port);
+      const close = (): Promise<void> => {
+        open = false;
+        places.remove(host, tcp.port);
+        return udp.close();
+      };
+      return [tcp, { ...udp, close }];
     } catch (error) {
       await tcp.close();
       if (port !== 0 || codeOf(error) !== "address-in-use" || tries === PORT_TRIES) throw error;
@@ -101,7 +117,10 @@ async function listenOn(
   }
 }
 
-/** Answers the questions of one connection in their order [RFC 7766 §6.2.1]; each is preceded by its length [RFC 1035 §4.2.2]. */
+/**
+ * Answers the questions of one connection in their order, but what others have to be asked for comes when it is there [RFC 7766 §6.2.1.1];
+ * each message is preceded by its length [RFC 1035 §4.2.2].
+ */
 function serveConnection(parts: ServerParts, socket: Socket, count: (by: number) => number): void {
   const { clock, responder, tcpIdleMs, log } = parts;
   if (count(1) > MOST_CONNECTIONS) {
@@ -110,6 +129,20 @@ function serveConnection(parts: ServerParts, socket: Socket, count: (by: number)
     socket.destroy();
     return;
   }
+  let awaited = 0;
+  const send = (answer: Uint8Array): boolean => {
+    socket.write(Uint8Array.of(answer.length >> 8, answer.length & 255));
+    return socket.write(answer);
+  };
+  const sendLater = (answer: Uint8Array): void => {
+    awaited--;
+    lastMs = clock.monotonic();
+    if (socket.destroyed) return;
+    send(answer);
+    if (awaited !== MOST_AWAITED - 1) return;
+    if (socket.writableNeedDrain) socket.once("drain", goOn);
+    else goOn();
+  };
   const from = { address: socket.remoteAddress ?? "", tcp: true };
   let waiting: Buffer = Buffer.alloc(0);
   let lastMs = clock.monotonic();
@@ -118,7 +151,7 @@ function serveConnection(parts: ServerParts, socket: Socket, count: (by: number)
   const watch = (ms: number): Timer =>
     clock.after(ms, () => {
       const restMs = lastMs + tcpIdleMs - clock.monotonic();
-      if (restMs > 0) timer = watch(restMs);
+      if (restMs > 0 || awaited > 0) timer = watch(restMs > 0 ? restMs : tcpIdleMs);
       else socket.destroy();
     });
   timer = watch(tcpIdleMs);
@@ -127,28 +160,28 @@ function serveConnection(parts: ServerParts, socket: Socket, count: (by: number)
     let at = 0;
     let room = true;
     socket.cork();
-    while (room && waiting.length - at >= 2) {
+    while (room && awaited < MOST_AWAITED && waiting.length - at >= 2) {
       const end = at + 2 + waiting.readUInt16BE(at);
       if (end > waiting.length) break;
-      const answer = responder.respond(waiting.subarray(at + 2, end), from);
+      const answer = responder.respond(waiting.subarray(at + 2, end), from, sendLater);
       at = end;
       lastMs = clock.monotonic();
-      if (answer === undefined) continue;
-      socket.write(Uint8Array.of(answer.length >> 8, answer.length & 255));
-      room = socket.write(answer);
+      if (answer === "later") awaited++;
+      else if (answer !== undefined) room = send(answer);
     }
     socket.uncork();
     waiting = waiting.subarray(at);
     return room;
   };
   const goOn = (): void => {
-    if (takeIn()) {
+    const room = takeIn();
+    if (room && awaited < MOST_AWAITED) {
       socket.resume();
       return;
     }
-    // Who does not read answers is not asked for more questions.
+    // Who does not read answers, or asks for more than others can tell, is not asked for more questions.
     socket.pause();
-    socket.once("drain", goOn);
+    if (!room) socket.once("drain", goOn);
   };
   socket.on("data", (chunk: Buffer) => {
     waiting = waiting.length === 0 ? chunk : Buffer.concat([waiting, chunk]);

@@ -3,7 +3,7 @@ import { TrilithError } from "../../base/error.ts";
 import { ipText } from "./address.ts";
 import { FLAG, HEADER_BYTES, MAX_NAME_BYTES, TYPE } from "./constants.ts";
 import type { DnsRecord, Edns, EdnsOption, Header, Message, Question, RecordData } from "./message.ts";
-import type { Name } from "./name.ts";
+import { type Name, nameToWire } from "./name.ts";
 
 /** More pointers in one name than any writer makes: without a limit, short packets could cost long walks. */
 const MAX_POINTERS = 64;
@@ -204,8 +204,45 @@ function readData(reader: Reader, type: number, length: number, end: number): Re
       return { kind: "NSEC", next, types };
     }
     default:
-      return { kind: "other", type, bytes: reader.take(length) };
+      return { kind: "other", type, bytes: spelledOut(reader, type, length, end) };
   }
+}
+
+/**
+ * Types whose data may hold compressed names although they have no form of their own here [RFC 3597 §4]: bytes before the first name, character strings after
+ * those, names; the rest is opaque. Their names are spelled out, since what they point to is in another place in another message.
+ */
+const NAMES_WITHIN: ReadonlyMap<number, readonly [bytes: number, strings: number, names: number]> = new Map([
+  [3, [0, 0, 1]], // MD
+  [4, [0, 0, 1]], // MF
+  [7, [0, 0, 1]], // MB
+  [8, [0, 0, 1]], // MG
+  [9, [0, 0, 1]], // MR
+  [14, [0, 0, 2]], // MINFO
+  [17, [0, 0, 2]], // RP
+  [18, [2, 0, 1]], // AFSDB
+  [21, [2, 0, 1]], // RT
+  [24, [18, 0, 1]], // SIG
+  [26, [2, 0, 2]], // PX
+  [30, [0, 0, 1]], // NXT
+  [35, [4, 3, 1]], // NAPTR
+  [36, [2, 0, 1]], // KX
+  [39, [0, 0, 1]], // DNAME
+]);
+
+function spelledOut(reader: Reader, type: number, length: number, end: number): Uint8Array {
+  const layout = NAMES_WITHIN.get(type);
+  if (layout === undefined) return reader.take(length);
+  const [bytes, strings, names] = layout;
+  const parts: Uint8Array[] = [reader.take(bytes)];
+  for (let i = 0; i < strings; i++) {
+    const count = reader.u8();
+    parts.push(Uint8Array.of(count), reader.take(count));
+  }
+  for (let i = 0; i < names; i++) parts.push(nameToWire(reader.name()));
+  if (reader.at > end) throw invalid(`the data of a record of type ${type} does not have the length it says`, end);
+  parts.push(reader.take(end - reader.at));
+  return Uint8Array.from(Buffer.concat(parts));
 }
 
 function readOpt(record: DnsRecord, bytes: Uint8Array, at: number): { edns: Edns; extendedRcode: number } {

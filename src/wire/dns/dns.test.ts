@@ -298,6 +298,20 @@ describe("messages", () => {
     expect(() => decodeMessage(chain(70))).toThrow("too many compression pointers");
   });
 
+  it("spell out compressed names within data that have no form of their own", () => {
+    // The last name is "_sip" with a pointer to "example.org" in the question.
+    const data = "0001 0002 0173 0455444f50 00 045f736970 c010";
+    const packet = bytesOf(
+      `abcd8180 0001000100000000 03737276076578616d706c65036f726700 0023 0001 c00c 0023 0001 0000001e 0013 ${data}`,
+    );
+    const { answers } = decodeMessage(packet);
+    expect(answers[0]?.data).toEqual({
+      kind: "other",
+      type: 35,
+      bytes: bytesOf("0001 0002 0173 0455444f50 00 045f736970 076578616d706c65 036f7267 00"),
+    });
+  });
+
   it("refuse to write what no message can carry", () => {
     const write = (record: DnsRecord): Uint8Array =>
       encodeMessage({ ...header, questions: [], answers: [record], authorities: [], additionals: [] });

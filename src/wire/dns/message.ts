@@ -1,7 +1,7 @@
 // DNS messages as objects: what a packet says, apart from how it is packed.
 import type { Name } from "./name.ts";
 
-/** What a record says. `other` carries any type without a form of its own as it came; such data never holds compressed names [RFC 3597 §4]. */
+/** What a record says. `other` carries any type without a form of its own as it came, but for names within, which are never compressed here [RFC 3597 §4]. */
 export type RecordData =
   | { readonly kind: "A"; readonly address: string }
   | { readonly kind: "AAAA"; readonly address: string }
