@@ -426,6 +426,8 @@ class Joined implements Trilith {
         log.error("could not read everything again", { error: messageOf(error) });
       }
     }
+    // What was deregistered by hand and is still stated comes back, as with Consul.
+    await this.#whole.agent.restate();
   }
 
   stopped(signal?: AbortSignal): Promise<void> {

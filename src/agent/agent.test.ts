@@ -1,141 +1,29 @@
 // The agent on a fake clock, with the real directory in memory: registering, ownership, adopting, restarts, anti-entropy, checks.
 import fc from "fast-check";
-import { afterEach, describe, expect, test } from "vitest";
-import { type FakeClock, fakeClock } from "../../test/simulated/clock.ts";
-import { type FakeDurable, fakeDurable } from "../../test/simulated/durable.ts";
+import { describe, expect, test } from "vitest";
+import {
+  asked,
+  checkOf,
+  ends,
+  entryOf,
+  host,
+  mine,
+  NODE_ID,
+  reason,
+  SELF,
+  service,
+  ttl,
+} from "../../test/support/agent-host.ts";
 import { TrilithError } from "../base/error.ts";
 import { silentLog } from "../base/log.ts";
 import { createMetrics } from "../base/metrics.ts";
 import { systemRandom } from "../base/random.ts";
 import type { Directory, View } from "../contracts/directory.ts";
-import type { Probe } from "../contracts/probe.ts";
-import { defaultSettings, type Settings } from "../contracts/settings.ts";
-import { createDirectory, type LocalDirectory } from "../directory/local.ts";
-import { memoryStorage } from "../directory/storage/memory.ts";
-import type { CheckSpec, Outcome } from "../model/check.ts";
+import { defaultSettings } from "../contracts/settings.ts";
 import type { Registration } from "../model/instance.ts";
 import type { Reason } from "../model/reason.ts";
 import { type Change, keyOf, scope } from "../model/record.ts";
-import { type AgentOptions, createAgent, type RunningAgent } from "./agent.ts";
-
-const NODE_ID = "11111111-2222-3333-4444-555555555555";
-const service = (id: string, more: Partial<Registration> = {}): Registration => ({
-  id,
-  name: id,
-  tags: [],
-  labels: {},
-  address: "",
-  port: 80,
-  checks: [],
-  ...more,
-});
-const ttl = (more: Partial<CheckSpec> = {}): CheckSpec => ({
-  id: "",
-  name: "",
-  notes: "",
-  kind: "ttl",
-  detail: {},
-  intervalMs: 0,
-  timeoutMs: 0,
-  ttlMs: 10_000,
-  ...more,
-});
-const asked = (kind: string, more: Partial<CheckSpec> = {}): CheckSpec => {
-  const { ttlMs: _, ...rest } = ttl({ kind, intervalMs: 10_000, ...more });
-  return rest;
-};
-const reason = (code: Reason["code"], text = "because"): Reason => ({ code, text, confirmed: true, atMs: 0 });
-
-const SELF: AgentOptions["self"] = {
-  node: "Alpha",
-  nodeId: NODE_ID,
-  datacenter: "dc1",
-  advertiseAddress: "192.0.2.1",
-};
-
-interface Host {
-  readonly clock: FakeClock;
-  readonly durable: FakeDurable;
-  readonly directory: LocalDirectory;
-  readonly agent: RunningAgent;
-  /** What the probe of kind "told" answers. */
-  readonly told: { outcome: Outcome; asked: number };
-  /** Another agent on what this one left. */
-  again(more?: Partial<AgentOptions>): Promise<RunningAgent>;
-  /** The agent in front of another directory. */
-  build(more?: Partial<AgentOptions>): RunningAgent;
-}
-
-const ends: (() => Promise<void>)[] = [];
-afterEach(async () => {
-  for (const end of ends.splice(0).reverse()) await end();
-});
-
-async function host(
-  settings: Partial<Settings> = {},
-  more: Partial<AgentOptions> = {},
-  self: Partial<AgentOptions["self"]> = {},
-): Promise<Host> {
-  const clock = fakeClock();
-  const durable = fakeDurable();
-  const metrics = createMetrics();
-  const directory = createDirectory(memoryStorage(), { clock, random: systemRandom, log: silentLog, metrics });
-  await directory.start();
-  ends.push(() => directory.stop());
-  const told: Host["told"] = { outcome: { status: "passing", output: "fine" }, asked: 0 };
-  const probe: Probe = {
-    kind: "told",
-    defaultTimeoutMs: 1000,
-    parse: (raw) => raw,
-    async run() {
-      told.asked++;
-      return told.outcome;
-    },
-  };
-  const script: Probe = { ...probe, kind: "script" };
-  const build = (other: Partial<AgentOptions> = {}): RunningAgent => {
-    const agent = createAgent({
-      directory,
-      durable,
-      shared: false,
-      clock,
-      random: systemRandom,
-      log: silentLog,
-      metrics,
-      probes: new Map([
-        ["told", probe],
-        ["script", script],
-      ]),
-      settings: { ...defaultSettings, ...settings },
-      self: { ...SELF, ...self },
-      ...more,
-      ...other,
-    });
-    ends.push(() => agent.stop());
-    return agent;
-  };
-  const agent = build();
-  await agent.start();
-  return {
-    clock,
-    durable,
-    directory,
-    agent,
-    told,
-    build,
-    async again(other) {
-      const next = build(other);
-      await next.start();
-      return next;
-    },
-  };
-}
-
-const entryOf = (directory: Directory, id: string, node = "alpha") =>
-  directory.view().get("service", keyOf.service(node, id));
-const checkOf = (directory: Directory, id: string, node = "alpha") =>
-  directory.view().get("check", keyOf.check(node, id));
-const mine = (directory: Directory): number => directory.view().at(scope.node("alpha"));
+import { createAgent } from "./agent.ts";
 
 describe("the node", () => {
   test("stands in the directory with its addresses, its check and the agent's own service", async () => {
@@ -619,6 +507,37 @@ describe("adopting whole lists", () => {
       { numRuns: 30 },
     );
   });
+  test("what was deregistered by hand stays away until its source has it in another form, restates it, or the agent starts anew", async () => {
+    const { agent, again } = await host();
+    const list = (port: number) => ({
+      list: [service("box", { port, checks: [ttl({ id: "b" })] }), service("jar")],
+      authority: "first-hand" as const,
+    });
+    const ids = (): string[] => [...agent.services().keys()].sort();
+    await agent.adopt("docker", list(80));
+    await agent.deregister("api", "box");
+    await agent.adopt("docker", list(80));
+    expect(ids()).toEqual(["jar"]);
+    await agent.adopt("docker", list(81));
+    expect(ids()).toEqual(["box", "jar"]);
+    await agent.deregister("api", "box");
+    await agent.restate("file");
+    expect(ids()).toEqual(["jar"]);
+    await agent.restate("docker");
+    expect(ids()).toEqual(["box", "jar"]);
+    await agent.deregisterCheck("api", "b");
+    await agent.restate();
+    expect(agent.checks().has("b")).toBe(true);
+    const version = agent.version();
+    await agent.restate();
+    expect(agent.version()).toBe(version);
+    await agent.deregister("api", "box");
+    await agent.stop();
+    const next = await again();
+    expect([...next.services().keys()]).toEqual(["jar"]);
+    await next.adopt("docker", list(81));
+    expect([...next.services().keys()].sort()).toEqual(["box", "jar"]);
+  });
 });
 
 describe("restarting", () => {
@@ -707,6 +626,85 @@ describe("restarting", () => {
     await clock.advance(10_000);
     expect(third.checks().get("service:s")?.check.status).toBe("passing");
     expect(third.complaints()).toEqual([]);
+  });
+
+  test("a pushed check goes on with the time that is left to it: the agent's absence counts", async () => {
+    const { agent, directory, clock, again } = await host();
+    await agent.register("api", service("s", { checks: [ttl({ id: "t", ttlMs: 30_000 })] }));
+    await agent.report("t", { status: "passing", output: "alive" });
+    await clock.advance(10_000);
+    await agent.stop();
+    await clock.advance(15_000);
+    const next = await again();
+    expect(next.checks().get("t")?.check.status).toBe("passing");
+    await clock.advance(4900);
+    expect(checkOf(directory, "t")?.status).toBe("passing");
+    await clock.advance(200);
+    expect(checkOf(directory, "t")).toMatchObject({
+      status: "critical",
+      output: "TTL expired (last output before timeout follows): alive",
+    });
+    await next.report("t", { status: "passing", output: "again" });
+    await next.stop();
+    await clock.advance(31_000);
+    const third = await again();
+    await clock.advance(1);
+    expect(third.checks().get("t")?.check.status).toBe("critical");
+    // A clock that was put back cannot give more than the whole time.
+    await third.report("t", { status: "passing", output: "again" });
+    await third.stop();
+    clock.jump(clock.now() - 3_600_000);
+    await again();
+    await clock.advance(30_100);
+    expect(checkOf(directory, "t")?.status).toBe("critical");
+  });
+
+  test("reports that change nothing cost few writes, and after a crash a check has at most a tenth too much", async () => {
+    const { agent, directory, clock, durable, build } = await host();
+    await agent.register("api", service("s", { checks: [ttl({ id: "t", ttlMs: 30_000 })] }));
+    await agent.report("t", { status: "passing", output: "alive" });
+    const before = durable.writes;
+    for (let i = 0; i < 600; i++) {
+      await clock.advance(100);
+      await agent.report("t", { status: "passing", output: "alive" });
+    }
+    expect(durable.writes - before).toBeLessThanOrEqual(21);
+    // It never came to its end: another one finds what was kept so far.
+    const next = build();
+    await clock.advance(10_000);
+    await next.start();
+    const startedMs = clock.now();
+    while (next.checks().get("t")?.check.status === "passing") await clock.advance(100);
+    expect(clock.now() - startedMs).toBeGreaterThanOrEqual(20_000);
+    expect(clock.now() - startedMs).toBeLessThanOrEqual(23_200);
+    expect(checkOf(directory, "t")?.status).toBe("critical");
+  });
+
+  test("a drain somebody asked for is kept, one that was seen is not; another container under the id does not inherit it", async () => {
+    const { agent, directory, again } = await host();
+    const list = (foreignId: string) => ({
+      list: [service("box", { foreignId }), service("jar", { foreignId: "j" })],
+      authority: "first-hand" as const,
+    });
+    await agent.adopt("docker", list("c1"));
+    await agent.register("api", service("web"));
+    await agent.drain("web", true, reason("draining", "asked for through the API"));
+    await agent.drain("box", true, reason("maintenance", "new kernel"));
+    await agent.drain("jar", true, reason("stopped", "SIGTERM sent"));
+    await agent.stop();
+    const next = await again();
+    const drains = (): string[] => [...next.services()].filter(([, held]) => held.instance.draining).map(([id]) => id);
+    expect(drains().sort()).toEqual(["box", "web"]);
+    await next.adopt("docker", list("c1"));
+    expect(drains().sort()).toEqual(["box", "web"]);
+    expect(entryOf(directory, "web")?.draining).toBe(true);
+    expect(entryOf(directory, "jar")?.draining).toBeUndefined();
+    await next.adopt("docker", list("c2"));
+    expect(drains()).toEqual(["web"]);
+    await next.drain("web", false, reason("draining", "taken back"));
+    await next.stop();
+    const third = await again();
+    expect([...third.services().values()].some(({ instance }) => instance.draining)).toBe(false);
   });
 
   test("a damaged record is told and costs nothing else", async () => {

@@ -21,7 +21,7 @@ import { head } from "../wire/check-output.ts";
 import { Aliases, aliasDetail } from "./alias.ts";
 import { Carrier, type HostTable, type Ref, RefusedError } from "./carry.ts";
 import { expiredOutput } from "./checks/ttl.ts";
-import { HostList, type KeptCheck, type KeptService } from "./host-list.ts";
+import { HostList, type Kept, type KeptCheck, type KeptService, keepAfterMs } from "./host-list.ts";
 import { Notes } from "./notes.ts";
 import { askFaultOf, checkConflictOf, conflictOf, type Held, mayTake, OWN } from "./owners.ts";
 import { normalize, ownLabels, reconcile, registrationFault, same, whoIs } from "./reconcile.ts";
@@ -91,7 +91,12 @@ interface SourceState {
   readonly blocked: Set<string>;
   complaints: readonly { readonly about: string; readonly text: string }[];
   next:
-    | { readonly whole: SourceList; readonly waiting: { resolve(): void; reject(error: unknown): void }[] }
+    | {
+        readonly whole: SourceList;
+        /** Also what others deregistered meanwhile. */
+        readonly again: boolean;
+        readonly waiting: { resolve(): void; reject(error: unknown): void }[];
+      }
     | undefined;
   busy: boolean;
 }
@@ -121,7 +126,8 @@ class ListAgent implements RunningAgent {
   readonly #checks = new Map<string, CheckRecord>();
   /** Ids of the checks of each service; "" = of the node. */
   readonly #checksOf = new Map<string, Set<string>>();
-  readonly #draining = new Set<string>();
+  /** Why the services drain that were told to. */
+  readonly #draining = new Map<string, Reason>();
   readonly #sources = new Map<string, SourceState>();
   readonly #ownComplaints = new Map<string, { readonly from: string; readonly about: string; readonly text: string }>();
   readonly #notes = new Notes();
@@ -195,6 +201,7 @@ class ListAgent implements RunningAgent {
         },
         outlived: (id) => this.#reap(id),
         outputDue: (id) => this.#touch([{ table: "check", id }]),
+        keepDue: (id) => this.#keepCheck(id),
       },
     });
     this.#aliases = new Aliases({
@@ -261,7 +268,7 @@ class ListAgent implements RunningAgent {
       this.#log.error(text);
       this.#ownComplaints.set(`damaged\0${about}`, { from: OWN, about, text });
     }
-    this.#restore(kept.services, kept.checks);
+    this.#restore(kept);
     const go = async (): Promise<void> => {
       const rival = this.#rival(directory.view());
       if (rival !== undefined) throw new TrilithError("conflict", rival);
@@ -310,10 +317,11 @@ class ListAgent implements RunningAgent {
 
   async #end(): Promise<void> {
     this.#stopping.abort(this.#stopError());
+    for (const id of this.#standing.unkept()) this.#keepCheck(id);
     await this.#aliases.stop();
     await this.#standing.stop();
     await this.#carrier.stop();
-    await this.#list.settled().catch((error: unknown) => {
+    await this.#list.end().catch((error: unknown) => {
       this.#log.error("the last changes of this host's list could not be kept", { error: messageOf(error) });
     });
     this.#version.end(this.#stopError());
@@ -342,10 +350,11 @@ class ListAgent implements RunningAgent {
   }
 
   /** Puts back what was kept, as it stood. */
-  #restore(services: ReadonlyMap<string, KeptService>, checks: ReadonlyMap<string, KeptCheck>): void {
+  #restore({ services, checks, complete }: Kept): void {
     for (const [id, kept] of services) {
       if (this.#services.has(id)) continue;
       const { registration } = kept;
+      if (kept.draining !== undefined) this.#draining.set(id, kept.draining);
       this.#services.set(id, this.#serviceRecord(kept.from, kept.authority, registration, kept.tags));
       if (kept.from !== "api") this.#source(kept.from).last.set(id, registration);
     }
@@ -372,10 +381,18 @@ class ListAgent implements RunningAgent {
       );
       this.#checks.set(id, record);
       this.#index(id, kept.serviceId);
-      this.#begin(record);
+      this.#begin(record, this.#ttlLeft(kept, complete));
     }
     for (const [id, record] of this.#services) this.#services.set(id, this.#withChecks(record));
     if (services.size + checks.size > 0) this.#version.grow();
+  }
+
+  /** A pushed check goes on with the time that was left to it: that nobody could report to an agent that was away is no excuse. */
+  #ttlLeft({ spec, expiresAtMs }: KeptCheck, complete: boolean): number | undefined {
+    const { ttlMs } = spec;
+    if (expiresAtMs === undefined || ttlMs === undefined) return undefined;
+    const leftMs = expiresAtMs - this.#options.clock.now() + (complete ? 0 : keepAfterMs(ttlMs));
+    return Math.min(Math.max(0, leftMs), ttlMs);
   }
 
   // ---- registering ----
@@ -422,13 +439,17 @@ class ListAgent implements RunningAgent {
   }
 
   adopt(from: string, whole: SourceList): Promise<void> {
+    return this.#adopt(from, whole, false);
+  }
+
+  #adopt(from: string, whole: SourceList, again: boolean): Promise<void> {
     if (this.#stopping.signal.aborted) return Promise.reject(this.#stopError());
     const source = this.#source(from);
     return new Promise((resolve, reject) => {
       // A newer list speaks for the older one that still waits.
       const waiting = source.next?.waiting ?? [];
       waiting.push({ resolve, reject });
-      source.next = { whole, waiting };
+      source.next = { whole, again: again || source.next?.again === true, waiting };
       if (!source.busy) void this.#adoptAll(from, source);
     });
   }
@@ -438,6 +459,9 @@ class ListAgent implements RunningAgent {
     for (let next = source.next; next !== undefined; next = source.next) {
       source.next = undefined;
       try {
+        if (next.again)
+          for (const [id, { checks }] of source.last)
+            if (!this.#services.has(id) || checks.some((spec) => !this.#checks.has(spec.id))) source.last.delete(id);
         await this.#adoptOne(from, source, next.whole);
         for (const { resolve } of next.waiting) resolve();
       } catch (error) {
@@ -512,6 +536,16 @@ class ListAgent implements RunningAgent {
     this.#offerAgain(freed, from);
   }
 
+  async restate(from?: string): Promise<void> {
+    this.#mustRun();
+    const adopting: Promise<void>[] = [];
+    for (const [name, source] of this.#sources) {
+      const whole = source.next?.whole ?? source.whole;
+      if (whole !== undefined && (from === undefined || name === from)) adopting.push(this.#adopt(name, whole, true));
+    }
+    await Promise.all(adopting);
+  }
+
   async registerCheck(from: string, check: CheckRegistration): Promise<void> {
     this.#mustRun();
     const { serviceId, ...given } = check;
@@ -548,6 +582,7 @@ class ListAgent implements RunningAgent {
     this.#standing.reported(spec);
     const step = newStep();
     this.#stand(step, held, outcome.status, head(outcome.output, spec.outputMaxBytes ?? OUTPUT_MAX_BYTES));
+    if (step.kept.length === 0) this.#standing.keepLater(spec);
     if (step.checks.size > 0) await this.#commit(step, `keeping the state of check "${checkId}"`);
   }
 
@@ -582,17 +617,17 @@ class ListAgent implements RunningAgent {
         `there is no service ${JSON.stringify(serviceId)} on this host to be drained`,
       );
     if (draining === this.#draining.has(serviceId)) return;
-    if (draining) this.#draining.add(serviceId);
+    if (draining) this.#draining.set(serviceId, why);
     else this.#draining.delete(serviceId);
     this.#note(held.instance.name, serviceId, draining ? `is draining: ${why.text}` : `is routable again: ${why.text}`);
-    // Whether something drains is known by who sees it, afresh after each start: it is not kept.
-    this.#services.set(
-      serviceId,
-      this.#withChecks(this.#serviceRecord(held.from, held.authority, held.registration, held.instance.tags)),
+    const record = this.#withChecks(
+      this.#serviceRecord(held.from, held.authority, held.registration, held.instance.tags),
     );
+    this.#services.set(serviceId, record);
     this.#version.grow();
+    const kept = this.#list.service(serviceId, this.#keptService(record));
     const carried = this.#carrier.touch([{ table: "service", id: serviceId }]);
-    await carried.catch((error: unknown) => {
+    await Promise.all([kept, carried]).catch((error: unknown) => {
       throw wrap(error, `draining service "${serviceId}"`);
     });
   }
@@ -718,6 +753,9 @@ class ListAgent implements RunningAgent {
       loser?.last.delete(r.id);
       loser?.blocked.add(r.id);
     }
+    // Another container or process under the same id is not on its way out because the one before was.
+    const was = held?.registration.foreignId;
+    if (was !== undefined && r.foreignId !== undefined && was !== r.foreignId) this.#draining.delete(r.id);
     const before = [...(this.#checksOf.get(r.id) ?? [])].join("\0");
     const named = new Set(r.checks.map((spec) => spec.id));
     for (const id of [...(this.#checksOf.get(r.id) ?? [])]) {
@@ -796,19 +834,41 @@ class ListAgent implements RunningAgent {
     else this.#services.set(id, after);
     if ((before === undefined) !== (after === undefined)) this.#aliases.changed(id);
     this.#ownComplaints.delete(`refused\0service\0${id}`);
-    step.kept.push(
-      this.#list.service(
-        id,
-        after === undefined
-          ? undefined
-          : {
-              from: after.from,
-              authority: after.authority,
-              registration: after.registration,
-              ...(after.registration.enableTagOverride === true ? { tags: after.instance.tags } : {}),
-            },
-      ),
-    );
+    step.kept.push(this.#list.service(id, after === undefined ? undefined : this.#keptService(after)));
+  }
+
+  #keptService({ from, authority, registration, instance }: ServiceRecord): KeptService {
+    const why = this.#draining.get(instance.id);
+    return {
+      from,
+      authority,
+      registration,
+      ...(registration.enableTagOverride === true ? { tags: instance.tags } : {}),
+      // Who sees a stop signal or the like tells it afresh after each start; what somebody asked for nobody says again.
+      ...(why !== undefined && (why.code === "draining" || why.code === "maintenance") ? { draining: why } : {}),
+    };
+  }
+
+  #keptCheck({ from, serviceId, spec, check }: CheckRecord): KeptCheck {
+    const leftMs = this.#standing.ttlLeftMs(spec.id);
+    return {
+      from,
+      serviceId,
+      spec,
+      status: check.status,
+      output: check.output,
+      ...(leftMs === undefined ? {} : { expiresAtMs: this.#options.clock.now() + leftMs }),
+    };
+  }
+
+  /** Keeps how a check stands, without anybody waiting for it. */
+  #keepCheck(id: string): void {
+    this.#standing.kept(id);
+    const held = this.#checks.get(id);
+    if (held === undefined) return;
+    this.#list.check(id, this.#keptCheck(held)).catch((error: unknown) => {
+      this.#log.error(`the time of check "${id}" could not be kept`, { error: messageOf(error) });
+    });
   }
 
   #setCheck(step: Step, id: string, after: CheckRecord | undefined): void {
@@ -840,21 +900,10 @@ class ListAgent implements RunningAgent {
       before.from !== after.from ||
       before.check.status !== after.check.status ||
       before.serviceId !== after.serviceId;
-    if (worthKeeping)
-      step.kept.push(
-        this.#list.check(
-          id,
-          after === undefined
-            ? undefined
-            : {
-                from: after.from,
-                serviceId: after.serviceId,
-                spec: after.spec,
-                status: after.check.status,
-                output: after.check.output,
-              },
-        ),
-      );
+    if (worthKeeping) {
+      this.#standing.kept(id);
+      step.kept.push(this.#list.check(id, after === undefined ? undefined : this.#keptCheck(after)));
+    }
     const owners = new Set([before?.serviceId, after?.serviceId]);
     for (const owner of owners) {
       const service = owner === undefined ? undefined : this.#services.get(owner);
@@ -864,8 +913,8 @@ class ListAgent implements RunningAgent {
   }
 
   /** Starts the clockwork of a check, anew where it ran in another form. */
-  #begin(record: CheckRecord): void {
-    this.#standing.begin(record);
+  #begin(record: CheckRecord, ttlLeftMs?: number): void {
+    this.#standing.begin(record, ttlLeftMs);
     if (record.spec.kind === "alias") this.#aliases.begin(record);
     else this.#aliases.end(record.spec.id);
   }

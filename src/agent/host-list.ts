@@ -3,7 +3,7 @@ import type { Durable, DurableWrite } from "../base/durable.ts";
 import { messageOf } from "../base/error.ts";
 import type { CheckSpec, Status } from "../model/check.ts";
 import type { Registration } from "../model/instance.ts";
-import type { Authority } from "../model/reason.ts";
+import type { Authority, Reason } from "../model/reason.ts";
 
 /** A service as it is kept. */
 export interface KeptService {
@@ -12,24 +12,41 @@ export interface KeptService {
   readonly registration: Registration;
   /** Tags that others gave it in the catalog (`enableTagOverride`). */
   readonly tags?: readonly string[];
+  /** Why it drains, where somebody asked for that. */
+  readonly draining?: Reason;
 }
 
-/** A check as it is kept. Its status is as of its last change; an output that changed alone is not kept. */
+/** A check as it is kept. Its status is as of its last change; an output that changed alone is not kept at once. */
 export interface KeptCheck {
   readonly from: string;
   readonly serviceId: string;
   readonly spec: CheckSpec;
   readonly status: Status;
   readonly output: string;
+  /**
+   * When a pushed check runs out unless somebody reports, milliseconds since the epoch. After a life that did not end properly this may be
+   * too early by `keepAfterMs`.
+   */
+  readonly expiresAtMs?: number;
+}
+
+/** How long it may take until a report that changed nothing is kept: heartbeats are not worth a write each. */
+export function keepAfterMs(ttlMs: number): number {
+  return Math.max(1000, ttlMs / 10);
 }
 
 const SERVICES = "agent.service";
 const CHECKS = "agent.check";
+/** Holds `STOPPED` while no agent runs, if the last one ended properly. */
+const LIFE = "agent.life";
+const STOPPED = "stopped";
 
 /** Everything kept, and what could not be read. */
 export interface Kept {
   readonly services: ReadonlyMap<string, KeptService>;
   readonly checks: ReadonlyMap<string, KeptCheck>;
+  /** True where the agent before this one came to its end and kept everything as it stood then. */
+  readonly complete: boolean;
   readonly damaged: readonly { readonly about: string; readonly text: string }[];
 }
 
@@ -60,7 +77,15 @@ export class HostList {
         }
       return found;
     };
-    return { services: await read<KeptService>(SERVICES), checks: await read<KeptCheck>(CHECKS), damaged };
+    const complete = this.#durable.get(LIFE, STOPPED) !== undefined;
+    if (complete) await this.#durable.write([{ table: LIFE, key: STOPPED, value: undefined }]);
+    return { services: await read<KeptService>(SERVICES), checks: await read<KeptCheck>(CHECKS), complete, damaged };
+  }
+
+  /** Says that everything is kept as it stands now, and nothing comes after it. */
+  async end(): Promise<void> {
+    await this.settled();
+    await this.#durable.write([{ table: LIFE, key: STOPPED, value: new TextEncoder().encode("true") }]);
   }
 
   /** Keeps or forgets (undefined) a service. Resolves when the turn's writes are durable. */

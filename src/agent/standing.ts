@@ -6,6 +6,7 @@ import type { Random } from "../base/random.ts";
 import type { Probe, Target } from "../contracts/probe.ts";
 import type { Check, CheckSpec, Outcome } from "../model/check.ts";
 import type { Entry } from "../model/record.ts";
+import { keepAfterMs } from "./host-list.ts";
 import { sameRecord } from "./reconcile.ts";
 import type { CheckRecord } from "./records.ts";
 import { Scheduler } from "./schedule.ts";
@@ -20,6 +21,8 @@ export interface Happening {
   outlived(checkId: string): void;
   /** An output that changed alone was held back long enough. */
   outputDue(checkId: string): void;
+  /** A report that changed nothing waited long enough to be kept. */
+  keepDue(checkId: string): void;
 }
 
 export interface StandingOptions {
@@ -46,6 +49,9 @@ export class Standing {
   readonly #ttls: Deadlines;
   readonly #reaps: Deadlines;
   readonly #heldOutputs: Deadlines;
+  readonly #keeps: Deadlines;
+  /** Pushed checks whose last report is not kept yet. */
+  readonly #unkept = new Set<string>();
   /** Outputs that were held back long enough, by check. */
   readonly #dueOutputs = new Map<string, string>();
   readonly #outputs = new Map<string, string>();
@@ -61,17 +67,18 @@ export class Standing {
       this.#dueOutputs.set(id, this.#outputs.get(id) ?? "");
       happening.outputDue(id);
     });
+    this.#keeps = new Deadlines(clock, (id) => happening.keepDue(id));
     metrics.gauge("agent_checks_running", "Checks that are being asked", () => this.#scheduler.running);
     metrics.gauge("agent_checks_waiting", "Checks that are due and wait for their turn", () => this.#scheduler.waiting);
   }
 
-  /** Starts the clockwork of a check, anew where it ran in another form. */
-  begin(record: CheckRecord): void {
+  /** Starts the clockwork of a check, anew where it ran in another form. `ttlLeftMs`: what is left of a pushed check's time. */
+  begin(record: CheckRecord, ttlLeftMs?: number): void {
     const { spec } = record;
     this.end(spec.id);
     if (this.#stopped) return;
     this.statusChanged(record);
-    if (spec.kind === "ttl") this.reported(spec);
+    if (spec.kind === "ttl") this.reported(spec, ttlLeftMs);
     else if (spec.kind !== "none" && spec.kind !== "alias") this.#ask(spec);
   }
 
@@ -79,15 +86,37 @@ export class Standing {
     this.#scheduler.delete(checkId);
     this.#ttls.delete(checkId);
     this.#reaps.delete(checkId);
+    this.kept(checkId);
     this.#release(checkId);
   }
 
-  /**
-   * A pushed check has its full time again. So it has after a restart: while the agent was away nobody could push, and its silence
-   * proves nothing.
-   */
-  reported(spec: CheckSpec): void {
-    if (spec.kind === "ttl" && spec.ttlMs !== undefined && spec.ttlMs > 0) this.#ttls.set(spec.id, spec.ttlMs);
+  /** A pushed check has its full time again, or what is left of it. */
+  reported(spec: CheckSpec, leftMs?: number): void {
+    if (spec.kind === "ttl" && spec.ttlMs !== undefined && spec.ttlMs > 0)
+      this.#ttls.set(spec.id, leftMs ?? spec.ttlMs);
+  }
+
+  /** Milliseconds until a pushed check runs out; undefined where it has run out or is none. */
+  ttlLeftMs(checkId: string): number | undefined {
+    return this.#ttls.left(checkId);
+  }
+
+  /** A report changed nothing but the time of the next one that is due: it is kept some time later. */
+  keepLater(spec: CheckSpec): void {
+    if (spec.kind !== "ttl" || this.#unkept.has(spec.id) || this.#stopped) return;
+    this.#unkept.add(spec.id);
+    this.#keeps.set(spec.id, keepAfterMs(spec.ttlMs ?? 0));
+  }
+
+  /** A check was kept as it stands. */
+  kept(checkId: string): void {
+    this.#unkept.delete(checkId);
+    this.#keeps.delete(checkId);
+  }
+
+  /** The checks whose last report is not kept yet. */
+  unkept(): readonly string[] {
+    return [...this.#unkept];
   }
 
   statusChanged({ spec, check }: CheckRecord): void {
@@ -120,6 +149,7 @@ export class Standing {
     this.#ttls.clear();
     this.#reaps.clear();
     this.#heldOutputs.clear();
+    this.#keeps.clear();
     await this.#scheduler.stop();
   }
 

@@ -30,6 +30,12 @@ export class Deadlines {
     return this.#current.has(name);
   }
 
+  /** Milliseconds until a deadline, 0 where it is overdue; undefined for a name that is not set. */
+  left(name: string): number | undefined {
+    const moment = this.#current.get(name);
+    return moment === undefined ? undefined : Math.max(0, moment.atMs - this.#clock.monotonic());
+  }
+
   /** Due `ms` from now. */
   set(name: string, ms: number): void {
     const moment: Moment = { name, atMs: this.#clock.monotonic() + Math.max(0, ms) };

@@ -35,19 +35,31 @@ export interface Agent {
   readonly node: Node;
   /** Registers or replaces one service. `keepChecks` false (default true) drops checks that the registration does not name. */
   register(from: string, r: Registration, options?: { readonly replaceChecks?: boolean }): Promise<void>;
-  /** @throws TrilithError `not-found` */
+  /**
+   * What one `from` registered and a higher rank deregisters (a container's service, by the API) stays away although the source still lists
+   * it: until the source lists it in another form, `restate`, or the next start of the agent. @throws TrilithError `not-found`
+   */
   deregister(from: string, id: string, why?: Reason): Promise<void>;
   /** Takes a source's whole list: what is missing from it and was `from`'s is gone. Resolves when the host's list is durable. */
   adopt(from: string, whole: SourceList): Promise<void>;
+  /** Takes the last list of a source (of all) as if nothing of it had been deregistered or taken away by others: a reload. */
+  restate(from?: string): Promise<void>;
   /** @throws TrilithError `not-found` (unknown service), `invalid` */
   registerCheck(from: string, check: CheckRegistration): Promise<void>;
   /** @throws TrilithError `not-found` */
   deregisterCheck(from: string, id: string): Promise<void>;
-  /** A pushed result. @throws TrilithError `not-found` (unknown check), `invalid` (not a check that is pushed) */
+  /**
+   * A pushed result. A check with a `ttlMs` runs out so long after its last result, also where the agent was away meanwhile.
+   * @throws TrilithError `not-found` (unknown check), `invalid` (not a check that is pushed)
+   */
   report(checkId: string, outcome: Outcome): Promise<void>;
   /** Puts a service ("" = the node) out of routing with a reason, or back. @throws TrilithError `not-found` */
   maintenance(serviceId: string, on: boolean, reason?: string): Promise<void>;
-  /** Marks a service as on its way out (or not after all): out of every routable lookup at once. */
+  /**
+   * Marks a service as on its way out (or not after all): out of every routable lookup at once, until it is taken back, the service goes,
+   * or another thing (`foreignId`) comes under its id. A drain somebody asked for (`why.code` "draining", "maintenance") is kept over
+   * restarts; one that was seen ("stopped" …) is not: who sees it says it again.
+   */
   drain(serviceId: string, draining: boolean, why: Reason): Promise<void>;
   services(): ReadonlyMap<string, HeldService>;
   checks(): ReadonlyMap<string, HeldCheck>;

@@ -18,11 +18,7 @@ class Checks {
   calls = 0;
   private changes: (() => void)[] = [];
   count = 1;
-  readonly again: string[] = [];
   readonly agent: FileMachine["agent"] = {
-    register: async (_from, registration) => {
-      this.again.push(registration.id);
-    },
     registerCheck: async (_from, check) => {
       this.calls++;
       if (check.serviceId !== "" && !this.services.has(check.serviceId))
@@ -213,10 +209,6 @@ describe("changes", () => {
     await source.reload();
     expect(lists.length).toBe(count + 1);
     expect(checks.held.has("disk")).toBe(true);
-    expect(checks.again).toEqual(["a"]);
-    checks.services.add("a");
-    await source.reload();
-    expect(checks.again).toEqual(["a"]);
   });
 });
 

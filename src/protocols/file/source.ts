@@ -22,10 +22,7 @@ export interface FileMachine {
   readonly clock: Clock;
   readonly disk: Disk;
   readonly log: Log;
-  readonly agent: Pick<
-    Agent,
-    "register" | "registerCheck" | "deregisterCheck" | "checks" | "services" | "changed" | "version"
-  >;
+  readonly agent: Pick<Agent, "registerCheck" | "deregisterCheck" | "checks" | "services" | "changed" | "version">;
   readonly ability: CheckAbility;
 }
 
@@ -128,7 +125,6 @@ class Files implements FileSource {
           yield list;
         }
         // The consumer asked for more, so the services are registered and checks can refer to them.
-        if (forced) await this.restate(list);
         const unplaced = await this.syncChecks(checks, forced);
         for (const resolve of answered) resolve();
         if (signal.aborted) break;
@@ -295,17 +291,6 @@ class Files implements FileSource {
       }`,
     };
     return { list: { list: merged.services, authority: "first-hand", complaints }, checks: merged.checks };
-  }
-
-  /** Brings back what was deregistered by hand: a list that did not change tells the agent nothing new. */
-  private async restate(whole: SourceList): Promise<void> {
-    const { agent, log } = this.machine;
-    for (const registration of whole.list) {
-      if (agent.services().has(registration.id)) continue;
-      await agent.register("file", registration).catch((error: unknown) => {
-        log.warn(`"${registration.id}" of a service file was not registered again: ${messageOf(error)}`);
-      });
-    }
   }
 
   /**
