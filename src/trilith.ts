@@ -19,6 +19,7 @@ import type { Ground, Self, SourceState } from "./contracts/ground.ts";
 import type { Kv } from "./contracts/kv.ts";
 import type { Lookup } from "./contracts/lookup.ts";
 import type { Probe } from "./contracts/probe.ts";
+import type { Sessions } from "./contracts/session.ts";
 import type { Part, Route } from "./contracts/protocol.ts";
 import { defaultSettings, type Settings } from "./contracts/settings.ts";
 import type { Source } from "./contracts/source.ts";
@@ -26,6 +27,8 @@ import type { Storage } from "./contracts/storage.ts";
 import { createKv } from "./directory/kv.ts";
 import { createLiveness } from "./directory/liveness.ts";
 import { createDirectory, type LocalDirectory } from "./directory/local.ts";
+import { Dues } from "./directory/locks.ts";
+import { createSessions } from "./directory/session.ts";
 import { lmdbStorage } from "./directory/storage/lmdb.ts";
 import { memoryStorage } from "./directory/storage/memory.ts";
 import { createLookup, type RunningLookup } from "./lookup/lookup.ts";
@@ -52,6 +55,7 @@ export interface Trilith {
   readonly agent: Agent;
   readonly lookup: Lookup;
   readonly kv: Kv;
+  readonly sessions: Sessions;
   /** What was accepted at start without having an effect, and other things worth a look. */
   readonly warnings: readonly string[];
   sources(): readonly SourceState[];
@@ -120,6 +124,7 @@ interface Built {
   readonly agent: RunningAgent;
   readonly lookup: RunningLookup;
   readonly kv: Kv;
+  readonly sessions: Sessions;
 }
 
 /** The parts, joined. */
@@ -171,6 +176,9 @@ class Joined implements Trilith {
   }
   get kv(): Kv {
     return this.#whole.kv;
+  }
+  get sessions(): Sessions {
+    return this.#whole.sessions;
   }
   get #whole(): Built {
     if (this.#built === undefined) throw new TrilithError("stopped", "the agent has not been started");
@@ -249,8 +257,12 @@ class Joined implements Trilith {
       sources: () => this.sources(),
       upstreams: () => this.#parts.flatMap(({ upstream }) => upstream ?? []),
     });
-    const kv = createKv(directory, clock);
-    this.#built = { self, directory, agent, lookup, kv };
+    const dues = new Dues(clock);
+    const kv = createKv({ directory, clock, random, dues });
+    const sessions = createSessions({ directory, shared: storage.shared, clock, random, log, dues });
+    this.#undo.push("the sessions", () => sessions.stop());
+    sessions.start();
+    this.#built = { self, directory, agent, lookup, kv, sessions };
 
     const ground: Ground = {
       clock,
@@ -263,6 +275,7 @@ class Joined implements Trilith {
       metrics,
       directory,
       kv,
+      sessions,
       agent,
       lookup,
       self,
@@ -426,8 +439,6 @@ class Joined implements Trilith {
         log.error("could not read everything again", { error: messageOf(error) });
       }
     }
-    // What was deregistered by hand and is still stated comes back, as with Consul.
-    await this.#whole.agent.restate();
   }
 
   stopped(signal?: AbortSignal): Promise<void> {

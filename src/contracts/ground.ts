@@ -12,6 +12,7 @@ import type { Directory } from "./directory.ts";
 import type { Kv } from "./kv.ts";
 import type { Lookup } from "./lookup.ts";
 import type { Probe } from "./probe.ts";
+import type { Sessions } from "./session.ts";
 
 /** Facts about this agent that every dialect tells. */
 export interface Self {
@@ -52,6 +53,7 @@ export interface Ground {
   readonly metrics: Metrics;
   readonly directory: Directory;
   readonly kv: Kv;
+  readonly sessions: Sessions;
   readonly agent: Agent;
   readonly lookup: Lookup;
   readonly self: Self;

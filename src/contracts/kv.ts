@@ -9,17 +9,23 @@ export interface KvSet {
   readonly cas?: Index;
   readonly acquire?: string;
   readonly release?: string;
+  /** The key goes by itself after so many milliseconds, unless it is set again; without it a time that was set before is taken back. */
+  readonly ttlMs?: number;
 }
 
 /** What a KV operation would write, worked out on a view: put together by transactions. */
 export type KvPlan =
   | { readonly ok: true; readonly changes: readonly Change[]; readonly expect: readonly Expect[] }
-  | { readonly ok: false };
+  | {
+      readonly ok: false;
+      /** The lock is free, but its last holder's session ended without releasing it, less than its lock delay ago. */
+      readonly delayed?: true;
+    };
 
 /** The key-value store on the directory's line. Retries by itself when others write in between. */
 export interface Kv {
   get(key: string): Entry<"kv"> | undefined;
-  /** False where the condition did not hold. @throws TrilithError `invalid` (unknown session), `too-large` */
+  /** False where the condition did not hold. @throws InputError at "acquire" (no such session), TrilithError `too-large` */
   set(key: string, value: Uint8Array, options?: KvSet): Promise<boolean>;
   /** True unless `cas` did not hold; a missing key counts as deleted. */
   delete(key: string, options?: { readonly cas?: Index }): Promise<boolean>;

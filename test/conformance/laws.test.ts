@@ -75,6 +75,7 @@ describe("the laws of listeners and sources", () => {
       agent: trilith.agent,
       lookup: trilith.lookup,
       kv: trilith.kv,
+      sessions: trilith.sessions,
       self: trilith.self,
       clock: systemClock,
       random: systemRandom,

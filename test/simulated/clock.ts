@@ -17,6 +17,8 @@ export interface FakeClock extends Clock {
   advance(ms: number): Promise<void>;
   /** Moves time on without resting in between: only timers and what they do synchronously. */
   advanceNow(ms: number): void;
+  /** Moves time on as if the process had slept: what was due meanwhile fires afterwards, late. */
+  stall(ms: number): void;
   /** Lets promises and pending I/O go on without moving time. */
   settle(): Promise<void>;
   /** Puts the wall clock elsewhere without moving monotonic time: a jump. */
@@ -125,6 +127,10 @@ export function fakeClock(startMs: number = Date.UTC(2026, 0, 1)): FakeClock {
       const untilMs = monotonicMs + ms;
       while (fireOne(untilMs));
       monotonicMs = untilMs;
+    },
+    stall(ms) {
+      monotonicMs += ms;
+      while (fireOne(monotonicMs));
     },
     settle: rest,
     jump(toMs) {
