@@ -1,4 +1,5 @@
 // One request as the routes see it, what they answer, and one row of the route table.
+import type { Readable } from "node:stream";
 import type { IncomingMessage } from "../../base/http.ts";
 import type { Ground } from "../../contracts/ground.ts";
 import type { AskedBefore } from "./cache.ts";
@@ -41,7 +42,7 @@ export interface Call {
   body(maxBytes?: number, tooLarge?: (bytes: number) => string): Promise<Uint8Array>;
 }
 
-/** An answer; absent parts mean status 200, no headers of its own, no body. At most one of `json`, `text`, `bytes`. */
+/** An answer; absent parts mean status 200, no headers of its own, no body. At most one of `json`, `text`, `bytes`, `stream`. */
 export interface Reply {
   readonly status?: number;
   readonly headers?: Readonly<Record<string, string>>;
@@ -50,7 +51,9 @@ export interface Reply {
   readonly exact?: boolean;
   readonly text?: string;
   readonly bytes?: Uint8Array;
-  /** Content-Type of `text` and `bytes`; "text/plain; charset=utf-8" when absent. */
+  /** Sent piece by piece as it comes; destroyed when the client goes away. */
+  readonly stream?: Readable;
+  /** Content-Type of `text`, `bytes` and `stream`; "text/plain; charset=utf-8" when absent. */
   readonly type?: string;
 }
 

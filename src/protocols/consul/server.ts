@@ -1,4 +1,6 @@
 // HTTP in and out for all routes: finds the row, hands over the call, writes the reply as Consul's server does.
+import type { Readable } from "node:stream";
+import { pipeline } from "node:stream/promises";
 import { promisify } from "node:util";
 import { gzip } from "node:zlib";
 import { codeOf, messageOf } from "../../base/error.ts";
@@ -124,6 +126,7 @@ export function createHandler(rows: readonly Row[], config: ConsulConfig, ground
       body = reply.bytes ?? Buffer.from(reply.text as string);
       headers["Content-Type"] ??= reply.type ?? TEXT;
     }
+    if (reply.stream !== undefined) return sendStream(response, reply, headers);
     if (body !== undefined && body.length >= GZIP_MIN_BYTES && acceptsGzip(call.request.headers["accept-encoding"])) {
       body = await compress(body);
       headers["Content-Encoding"] = "gzip";
@@ -132,6 +135,18 @@ export function createHandler(rows: readonly Row[], config: ConsulConfig, ground
     headers["Content-Length"] = String(body?.length ?? 0);
     response.writeHead(reply.status ?? 200, headers);
     response.end(body);
+  }
+
+  /** A failure on the way can only be told by breaking off: the status is long gone. */
+  function sendStream(response: ServerResponse, reply: Reply, headers: Record<string, string>): Promise<void> {
+    response.writeHead(reply.status ?? 200, { "Content-Type": reply.type ?? TEXT, ...headers });
+    response.flushHeaders();
+    return pipeline(reply.stream as Readable, response).catch((error: unknown) => {
+      if (!response.destroyed) response.destroy();
+      const { code } = error as { readonly code?: string };
+      if (code !== "ERR_STREAM_PREMATURE_CLOSE" && code !== "ABORT_ERR" && codeOf(error) !== "stopped")
+        log.warn("an answer broke off", { error: messageOf(error) });
+    });
   }
 
   return async (request, response) => {

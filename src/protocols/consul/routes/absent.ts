@@ -44,20 +44,8 @@ function nothing(call: Call): Promise<Reply> {
   return answerQuery(call, { tellConsistency: false }, () => ({ index: 1, waitOn: [NEVER], reply: { json: [] } }));
 }
 
-function configEntry(call: Call): Promise<Reply> {
-  const [kind = "", name] = call.suffix.split("/", 2);
-  if (name === undefined || name === "") return nothing(call);
-  return answerQuery(call, { tellConsistency: false }, () => ({
-    index: 1,
-    waitOn: [NEVER],
-    missing: true,
-    reply: { status: 404, text: `Config entry not found for ${JSON.stringify(kind)} / ${JSON.stringify(name)}` },
-  }));
-}
-
 export const absentRows: readonly Row[] = [
   ...ACL.map(([pattern, ...methods]): Row => ({ pattern, methods, endpoint: aclDisabled })),
   { pattern: "/v1/connect/intentions", methods: ["GET"], endpoint: nothing },
-  { pattern: "/v1/config/", methods: ["GET"], endpoint: configEntry },
   { pattern: "/v1/peerings", methods: ["GET"], endpoint: nothing },
 ];

@@ -6,10 +6,14 @@ import { agentHealthRows } from "./agent-health.ts";
 import { agentNodeRows } from "./agent-node.ts";
 import { agentServiceRows } from "./agent-services.ts";
 import { catalogRows } from "./catalog.ts";
+import { configEntryRows } from "./config-entries.ts";
 import { coordinateRows } from "./coordinate.ts";
 import { healthRows } from "./health.ts";
 import { kvRows } from "./kv.ts";
+import { operatorRows } from "./operator.ts";
+import { snapshotRows } from "./snapshot.ts";
 import { statusRows } from "./status.ts";
+import { uiRows } from "./ui.ts";
 
 export const rows: readonly Row[] = [
   ...agentServiceRows,
@@ -21,5 +25,9 @@ export const rows: readonly Row[] = [
   ...healthRows,
   ...kvRows,
   ...statusRows,
+  ...snapshotRows,
+  ...operatorRows,
+  ...configEntryRows,
+  ...uiRows,
   ...absentRows,
 ];

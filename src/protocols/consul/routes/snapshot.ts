@@ -1,0 +1,94 @@
+// /v1/snapshot: the whole content of the directory out and back in.
+import { TrilithError } from "../../../base/error.ts";
+import type { Change } from "../../../model/record.ts";
+import type { Call, Reply, Row } from "../call.ts";
+import { Refusal } from "../errors.ts";
+import { ownDatacenterOnly, readOptions } from "../options.ts";
+import { readSnapshot, restoring, writeSnapshot } from "../snapshot.ts";
+
+/** Where one write cannot take everything, pieces of this many changes follow each other. */
+const PIECE = 500;
+/** A snapshot's body may pause for so long. */
+const IDLE_MS = 30_000;
+
+async function save(call: Call): Promise<Reply> {
+  const options = readOptions(call);
+  ownDatacenterOnly(options.datacenter);
+  const { directory, self, clock } = call.ground;
+  if (options.consistency !== "stale") await directory.barrier(call.signal);
+  const view = directory.view();
+  return {
+    headers: {
+      "X-Consul-Index": String(view.index),
+      "X-Consul-Knownleader": String(view.fresh),
+      "X-Consul-Lastcontact": String(view.fresh ? 0 : Math.max(0, Math.round(clock.now() - view.asOfMs))),
+      "X-Consul-Query-Backend": "blocking-query",
+    },
+    type: "application/x-gzip",
+    stream: writeSnapshot(view, {
+      datacenter: self.datacenter,
+      node: self.node,
+      trilith: self.version,
+      takenAtMs: clock.now(),
+    }),
+  };
+}
+
+/** The body as it comes; ends with an error when it pauses for too long. */
+async function* bodyOf({ request, ground, signal }: Call): AsyncGenerator<Uint8Array> {
+  const late = (): void =>
+    void request.destroy(new TrilithError("timeout", `the snapshot paused for more than ${IDLE_MS / 1000} s`));
+  let timer = ground.clock.after(IDLE_MS, late);
+  try {
+    for await (const chunk of request as AsyncIterable<Buffer>) {
+      timer.cancel();
+      yield chunk;
+      timer = ground.clock.after(IDLE_MS, late);
+    }
+    if (signal.aborted) throw signal.reason;
+  } finally {
+    timer.cancel();
+  }
+}
+
+async function restore(call: Call): Promise<undefined> {
+  ownDatacenterOnly(readOptions(call).datacenter);
+  const { directory, self, log } = call.ground;
+  // Nothing is written before all of it was read and its checksum fits.
+  const snapshot = await readSnapshot(bodyOf(call)).catch((error: unknown) => {
+    // The rest of a refused body is taken in, so that its sender gets to read why.
+    call.request.resume();
+    if (error instanceof TrilithError && error.code !== "timeout") throw new Refusal(500, error.message);
+    throw error;
+  });
+  const { puts, deletes } = restoring(directory.view(), snapshot, self.node);
+  log.info("restoring a snapshot", {
+    index: snapshot.head.index,
+    from: snapshot.head.node,
+    puts: puts.length,
+    deletes: deletes.length,
+  });
+  try {
+    await write(call, [...puts, ...deletes]);
+  } catch (error) {
+    if (!(error instanceof TrilithError) || error.code !== "too-large") throw error;
+    // A shared store takes so much only in pieces. What is new comes first: nothing is taken away before all of that is safe.
+    for (let at = 0; at < puts.length; at += PIECE) await write(call, puts.slice(at, at + PIECE));
+    for (let at = 0; at < deletes.length; at += PIECE) await write(call, deletes.slice(at, at + PIECE));
+  }
+  return undefined;
+}
+
+async function write({ ground }: Call, changes: readonly Change[]): Promise<void> {
+  // Not with the client's signal: a restore that began is finished also when its client goes away.
+  const written = await ground.directory.write(changes);
+  if (written.result === "unknown") throw written.cause;
+}
+
+export const snapshotRows: readonly Row[] = [
+  {
+    pattern: "/v1/snapshot",
+    methods: ["GET", "PUT"],
+    endpoint: (call) => (call.method === "GET" ? save(call) : restore(call)),
+  },
+];
