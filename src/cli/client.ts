@@ -1,7 +1,7 @@
 // How commands talk to an agent: its HTTP API at --http-addr, TRILITH_HTTP_ADDR, CONSUL_HTTP_ADDR or 127.0.0.1:8500.
 import type { Command as Commander } from "commander";
 import { agentAddress } from "../base/agent-address.ts";
-import { TrilithError } from "../base/error.ts";
+import { codeOf, messageOf, TrilithError } from "../base/error.ts";
 import { createHttp, type HttpResponse } from "../base/http.ts";
 import type { Io } from "./io.ts";
 
@@ -24,8 +24,12 @@ export function clientFlags(command: Commander): Commander {
   return command
     .option("--http-addr <address>", "the agent's HTTP address: host:port, http://…, unix:///path (TRILITH_HTTP_ADDR)")
     .option("--token <token>", "the agent's token (TRILITH_HTTP_TOKEN)")
-    .option("--datacenter <name>", "another datacenter than the agent's own")
-    .option("--json", "print JSON for programs instead of a table");
+    .option("--datacenter <name>", "another datacenter than the agent's own");
+}
+
+/** Adds --json to a command that has something to print. */
+export function jsonFlag(command: Commander): Commander {
+  return command.option("--json", "print JSON for programs instead of a table");
 }
 
 export interface ClientOptions {
@@ -58,33 +62,52 @@ export function clientFor(options: ClientOptions, io: Pick<Io, "env" | "signal">
         });
       } catch (error) {
         if (io.signal.aborted) throw error;
-        throw new TrilithError(
-          "unavailable",
-          `no agent answers at ${given}. Start one with "trilith agent", or name another with --http-addr`,
-          error,
-        );
+        throw new TrilithError("unavailable", unreachable(given, error), error);
       }
       if (response.status < 400 || (missing && response.status === 404)) return response;
-      throw new TrilithError(
-        response.status === 404 ? "not-found" : "invalid",
-        messageIn(await response.text(), response.status),
-      );
+      const text = await response.text();
+      throw new TrilithError(STATUS_CODES[response.status] ?? "unavailable", messageIn(text, response.status, given));
     },
     async get<T>(path: string): Promise<T> {
-      return JSON.parse(await (await client.request("GET", path)).text()) as T;
+      const text = await (await client.request("GET", path)).text();
+      try {
+        return JSON.parse(text) as T;
+      } catch (error) {
+        throw new TrilithError("unavailable", `${given} answers, but not as an agent does${ANOTHER}`, error);
+      }
     },
     close: () => http.close(),
   };
   return client;
 }
 
+const ANOTHER = "; name the agent with --http-addr or TRILITH_HTTP_ADDR";
+const STATUS_CODES: Readonly<Record<number, "invalid" | "not-found" | "not-allowed">> = {
+  400: "invalid",
+  403: "not-allowed",
+  404: "not-found",
+};
+
+/** Why nobody could be asked: nothing listens, somebody else does, or nobody answers. */
+function unreachable(given: string, error: unknown): string {
+  const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
+  const { code } = cause as { code?: unknown };
+  if (code === "ECONNREFUSED" || code === "ENOENT")
+    return `no agent answers at ${given}. Start one with "trilith agent", or name another with --http-addr`;
+  if (code === "UND_ERR_HEADERS_TIMEOUT" || codeOf(error) === "timeout")
+    return `what listens at ${given} takes connections but does not answer: is the agent stopped or overloaded?`;
+  return `${given} cannot be asked (${messageOf(cause)})${ANOTHER}`;
+}
+
 /** The agent's own words in an error answer: `{error: {message}}` or plain text. */
-function messageIn(text: string, status: number): string {
+function messageIn(text: string, status: number, given: string): string {
   try {
     const { error } = JSON.parse(text) as { error?: { message?: string } };
     if (error?.message !== undefined) return error.message;
   } catch {
     // Plain text, as Consul's dialect answers.
   }
+  if (/^\s*<(!doctype|html|\?xml)/i.test(text))
+    return `${given} answers with a page and status ${status}, not as an agent does${ANOTHER}`;
   return text.trim() === "" ? `the agent answered with status ${status}` : text.trim();
 }

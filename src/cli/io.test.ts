@@ -13,11 +13,23 @@ describe("what commands print", () => {
     ).toBe("NAME  N\nweb   12\na\n");
   });
 
+  it("prints one row a line whatever names hold, and aligns wide characters", () => {
+    expect(
+      table([
+        ["a\nb\u001b[31m", "x"],
+        ["😀日e\u0301", "y"],
+        ["z".repeat(500), "w"],
+      ]),
+    ).toBe(
+      `a\\u{a}b\\u{1b}[31m${" ".repeat(120 - 17 + 2)}x\n😀日e\u0301${" ".repeat(120 - 5 + 2)}y\n${"z".repeat(119)}…  w\n`,
+    );
+  });
+
   it("reads key=value words, with any key", () => {
     expect(pairs(["a=1", "b=x=y", "__proto__=z"], "--label")).toEqual(
       Object.assign(Object.create(null), { a: "1", b: "x=y", ["__proto__"]: "z" }),
     );
-    expect(() => pairs(["novalue"], "--label")).toThrow('--label "novalue": expected key=value');
+    expect(() => pairs(["novalue"], "--label")).toThrow('--label: "novalue": expected key=value');
   });
 
   it.each([

@@ -1,5 +1,6 @@
 // What a command is handed: where to write, what to read, how to be interrupted; and how to print tables.
 import type { Command as Commander } from "commander";
+import { InputError } from "../base/error.ts";
 
 export interface Io {
   out(text: string): void;
@@ -21,19 +22,39 @@ export interface Command {
   define(command: Commander, io: Io, done: (exitCode: number) => void): void;
 }
 
+/** Longer cells are cut, or one instance with many tags would fill the screen with blanks; --json prints them whole. */
+const LONGEST_CELL = 120;
+
 /** Columns aligned by two blanks, as wide as their widest cell; no trailing blanks. */
 export function table(rows: readonly (readonly string[])[]): string {
+  const cells = rows.map((row) => row.map((cell) => cut(printable(cell))));
   const widths: number[] = [];
-  for (const row of rows) for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, cell.length);
-  return rows
-    .map(
-      (row) =>
-        `${row
-          .map((cell, i) => cell.padEnd(widths[i] ?? 0))
-          .join("  ")
-          .trimEnd()}\n`,
-    )
-    .join("");
+  for (const row of cells) for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, width(cell));
+  const padded = (cell: string, i: number): string => cell + " ".repeat((widths[i] ?? 0) - width(cell));
+  return cells.map((row) => `${row.map(padded).join("  ").trimEnd()}\n`).join("");
+}
+
+function cut(text: string): string {
+  const points = [...text];
+  return points.length <= LONGEST_CELL ? text : `${points.slice(0, LONGEST_CELL - 1).join("")}…`;
+}
+
+/** Text from outside as one line that cannot steer a terminal: control and direction characters as \u{…}. */
+export function printable(text: string): string {
+  return text.replace(
+    /[\p{Cc}\p{Cs}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu,
+    (character) => `\\u{${(character.codePointAt(0) ?? 0).toString(16)}}`,
+  );
+}
+
+const WIDE =
+  /\p{Emoji_Presentation}|[\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff00-\uff60\uffe0-\uffe6]/u;
+
+/** Columns of a terminal. */
+function width(text: string): number {
+  let columns = 0;
+  for (const point of text) columns += /[\p{Mn}\p{Me}\p{Cf}]/u.test(point) ? 0 : WIDE.test(point) ? 2 : 1;
+  return columns;
 }
 
 /** Collects a repeatable option. */
@@ -41,12 +62,12 @@ export function collect(value: string, before: readonly string[] | undefined): r
   return [...(before ?? []), value];
 }
 
-/** `key=value` words as an object without prototype. @throws Error naming the word that has no `=` */
+/** `key=value` words as an object without prototype. @throws InputError naming the word that has no `=` */
 export function pairs(words: readonly string[], flag: string): Record<string, string> {
   const labels: Record<string, string> = Object.create(null);
   for (const word of words) {
     const at = word.indexOf("=");
-    if (at <= 0) throw new Error(`${flag} "${word}": expected key=value`);
+    if (at <= 0) throw new InputError(flag, `"${word}": expected key=value`);
     labels[word.slice(0, at)] = word.slice(at + 1);
   }
   return labels;

@@ -34,15 +34,17 @@ const COMMANDS: Readonly<
 async function main(argv: readonly string[]): Promise<number> {
   const io = processIo();
   const [word = "help", ...rest] = argv;
-  if (/^(help|-h|-help|--help)$/.test(word) && (rest[0] === undefined || !(rest[0] in COMMANDS))) {
+  const help = /^(help|-h|-help|--help)$/.test(word);
+  if (help && rest[0] === undefined) {
     io.out(helpText());
     return 0;
   }
-  const help = word === "help";
   const name = help ? (rest[0] ?? "") : /^--?v(ersion)?$/.test(word) ? "version" : word;
   const entry = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (entry === undefined) {
-    io.err(`trilith: there is no command "${word}".\n\n${helpText()}`);
+    const near = Object.keys(COMMANDS).filter((known) => distance(name, known) <= 2);
+    const meant = near.length === 0 ? "" : ` Did you mean ${near.map((known) => `"${known}"`).join(" or ")}?`;
+    io.err(`trilith: there is no command "${name}".${meant} "trilith help" lists them.\n`);
     return 2;
   }
   const { command } = await entry[1]();
@@ -56,8 +58,12 @@ async function main(argv: readonly string[]): Promise<number> {
   command.define(parser, io, (code) => {
     exitCode = code;
   });
+  for (const sub of parser.commands)
+    sub
+      .showHelpAfterError(`(try "trilith ${command.name} ${sub.name()} --help")`)
+      .helpOption("-h, --help", "show this help");
   try {
-    await parser.parseAsync(goFlags(help ? ["--help"] : rest, booleansOf(parser)), { from: "user" });
+    await parser.parseAsync(goFlags(help ? [...rest.slice(1), "--help"] : rest, booleansOf(parser)), { from: "user" });
     return exitCode;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
@@ -74,6 +80,20 @@ function booleansOf(parser: Commander): Set<string> {
   for (const command of [parser, ...parser.commands])
     for (const option of command.options) if (option.isBoolean()) names.add(option.long?.slice(2) ?? "");
   return names;
+}
+
+/** How many letters have to be put in, taken out or changed (Levenshtein). */
+function distance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length && i < 20; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++)
+      next.push(
+        Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)),
+      );
+    row = next;
+  }
+  return row.at(-1) ?? 0;
 }
 
 function helpText(): string {

@@ -2,6 +2,12 @@
 import type { Trilith } from "../index.ts";
 import { table } from "./io.ts";
 
+/** The first of several addresses, and loopback for "all of this host's". */
+function askable(address: string): string {
+  const [first = ""] = address.split(", ");
+  return first.replace(/^0\.0\.0\.0:/, "127.0.0.1:").replace(/^\[::\]:/, "[::1]:");
+}
+
 /** The start screen of a running agent. */
 export function startScreen(trilith: Trilith): string {
   const { self, settings } = trilith;
@@ -9,21 +15,31 @@ export function startScreen(trilith: Trilith): string {
   const http = where("http", "off");
   const dns = where("dns", "off");
   const data = self.dev ? "in memory only (-dev)" : `${settings.dataDir ?? ""} (${settings.storage})`;
+  const web = http.startsWith("unix:") ? undefined : askable(http);
   const rows: (readonly string[])[] = [
-    ["  HTTP", http === "off" || http.startsWith("unix:") ? http : `http://${http}`, "Consul's API and Trilith's own"],
+    [
+      "  HTTP",
+      http === "off" || web === undefined ? http : `http://${http}`,
+      http === "off" ? "" : "Consul's API and Trilith's own",
+    ],
     ["  DNS", dns, dns === "off" ? "" : `UDP and TCP, names below .${self.domain}`],
     ["  data", data, settings.storage === "etcd" ? `shared: ${settings.etcd?.endpoints.join(", ") ?? ""}` : ""],
   ];
   const sources = trilith.sources().map(({ name, ok, text }) => [`  ${ok ? "·" : "!"} ${name}`, text]);
-  const port = dns.slice(dns.lastIndexOf(":") + 1);
-  const host = dns.slice(0, dns.lastIndexOf(":"));
-  const address = self.listening.get("http");
-  const flag = address === undefined || address === "127.0.0.1:8500" ? "" : ` --http-addr ${address}`;
+  const [, host = "", port = ""] = /^\[?(.*?)\]?:(\d+)$/.exec(askable(dns)) ?? [];
+  const flag = web === "127.0.0.1:8500" ? "" : ` --http-addr ${web ?? http}`;
+  const path = "/v1/health/service/web?passing";
   const tries = [
-    `  trilith run${flag} --name web -- python3 -m http.server 0`,
-    `  trilith find${flag} web`,
+    ...(http === "off"
+      ? []
+      : [
+          `  npx trilith run${flag} --name web -- python3 -m http.server 0`,
+          `  npx trilith find${flag} web`,
+          web === undefined
+            ? `  curl --unix-socket ${http.slice("unix://".length)} 'http://agent${path}'`
+            : `  curl 'http://${web}${path}'`,
+        ]),
     ...(dns === "off" ? [] : [`  dig @${host} -p ${port} web.service.${self.domain} SRV`]),
-    ...(http === "off" ? [] : [`  curl http://${http}/v1/health/service/web?passing`]),
   ];
   const warnings = trilith.warnings.map((text) => `  ! ${text}\n`).join("");
   return `Trilith ${self.version} · node ${self.node} · datacenter ${self.datacenter}
@@ -31,9 +47,6 @@ export function startScreen(trilith: Trilith): string {
 ${table(rows)}
 Sources
 ${table(sources)}${warnings === "" ? "" : `\nWarnings\n${warnings}`}
-Try, in another terminal (from a clone: "npx trilith …")
-${tries.join("\n")}
-
-Ctrl-C stops the agent.
+${tries.length === 0 ? "" : `Try, in another terminal in this folder\n${tries.join("\n")}\n\n`}Ctrl-C stops the agent.
 `;
 }

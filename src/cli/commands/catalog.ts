@@ -1,6 +1,6 @@
 // `trilith catalog datacenters|nodes|services`: the catalog in Consul's columns.
 import type { Command as Commander } from "commander";
-import { type Client, type ClientOptions, clientFlags, clientFor } from "../client.ts";
+import { type Client, type ClientOptions, clientFlags, clientFor, jsonFlag } from "../client.ts";
 import { type Command, collect, type Io, pairs, table } from "../io.ts";
 
 interface Options extends ClientOptions {
@@ -98,7 +98,7 @@ export const command: Command = {
       summary: string,
       act: (client: Client, options: Options, io: Io) => Promise<number>,
     ): Commander =>
-      clientFlags(parser.command(name).description(summary)).action(async (options: Options) => {
+      jsonFlag(clientFlags(parser.command(name).description(summary))).action(async (options: Options) => {
         const client = clientFor(options, io);
         try {
           done(await act(client, options, io));

@@ -1,4 +1,5 @@
 // `trilith deregister ID`: takes services out that were registered on this agent.
+import { InputError } from "../../base/error.ts";
 import { type ClientOptions, clientFlags, clientFor } from "../client.ts";
 import { type Command, collect } from "../io.ts";
 
@@ -11,7 +12,7 @@ export const command: Command = {
       .option("--id <id>", "a service's ID (repeatable)", collect)
       .action(async (ids: readonly string[], options: ClientOptions & { readonly id?: readonly string[] }) => {
         const all = [...ids, ...(options.id ?? [])];
-        if (all.length === 0) throw new Error("which service? trilith deregister ID");
+        if (all.length === 0) throw new InputError("", "which service? trilith deregister ID");
         const client = clientFor(options, io);
         try {
           for (const id of all) {

@@ -1,10 +1,12 @@
 // `trilith doctor`: how this agent is, what it found, and what somebody should look at.
 import type { DoctorJson } from "../../index.ts";
-import { type ClientOptions, clientFlags, clientFor } from "../client.ts";
+import { type ClientOptions, clientFlags, clientFor, jsonFlag } from "../client.ts";
 import { ago, type Command, table } from "../io.ts";
 
 function doctorText({ self, listening, sources, store, held, warnings }: DoctorJson): string {
-  const counts = Object.entries(store.counts).map(([name, number]) => `${number} ${name}`);
+  const counts = Object.entries(store.counts).map(
+    ([name, number]) => `${number} ${number === 1 ? name.replace(/s$/, "") : name}`,
+  );
   return `Trilith ${self.version} · node ${self.node} · datacenter ${self.datacenter} · up ${ago(self.upMs)}
 
 ${table([
@@ -24,7 +26,7 @@ export const command: Command = {
   name: "doctor",
   summary: "is this agent well, what did it find, what is wrong?",
   define(parser, io, done) {
-    clientFlags(parser)
+    jsonFlag(clientFlags(parser))
       .addHelpText("after", "\nExit code 1 when there is something to look at.")
       .action(async (options: ClientOptions) => {
         const client = clientFor(options, io);

@@ -1,6 +1,6 @@
 // `trilith find NAME`: where to connect.
 import type { FindJson } from "../../index.ts";
-import { type ClientOptions, clientFlags, clientFor } from "../client.ts";
+import { type ClientOptions, clientFlags, clientFor, jsonFlag } from "../client.ts";
 import { ago, type Command, collect, pairs, table } from "../io.ts";
 
 interface Options extends ClientOptions {
@@ -14,8 +14,8 @@ export const command: Command = {
   name: "find",
   summary: "where is a service? addresses and ports of its healthy instances",
   define(parser, io, done) {
-    clientFlags(parser)
-      .argument("<service>")
+    jsonFlag(clientFlags(parser))
+      .argument("<service>", "the service's name")
       .option("-t, --tag <tag>", "only instances with this tag (repeatable)", collect)
       .option("-l, --label <key=value>", "only instances with this label (repeatable)", collect)
       .option("--passing", "leave out those with warnings")

@@ -1,7 +1,8 @@
 // `trilith kv get|put|delete`: keys and values with Consul's flags.
 import type { Command as Commander } from "commander";
 import { systemDisk } from "../../base/disk.ts";
-import { type Client, type ClientOptions, clientFlags, clientFor } from "../client.ts";
+import { codeOf, InputError } from "../../base/error.ts";
+import { type Client, type ClientOptions, clientFlags, clientFor, jsonFlag } from "../client.ts";
 import type { Command, Io } from "../io.ts";
 import { table } from "../io.ts";
 
@@ -58,8 +59,8 @@ async function get(client: Client, key: string, options: Options, io: Io): Promi
       `${path(key)}?keys&separator=${encodeURIComponent(options.separator)}`,
       { missing: true },
     );
-    const keys = response.status === 404 ? [] : (JSON.parse(await response.text()) as string[]);
-    if (response.status === 404) await response.text();
+    const text = await response.text();
+    const keys = response.status === 404 ? [] : (JSON.parse(text) as string[]);
     io.out(options.json ? `${JSON.stringify(keys, null, 2)}\n` : keys.map((found) => `${found}\n`).join(""));
     return 0;
   }
@@ -78,6 +79,20 @@ async function get(client: Client, key: string, options: Options, io: Io): Promi
   return 0;
 }
 
+/** @throws InputError for what is no whole number */
+function number(text: string, flag: string): string {
+  if (/^\d{1,20}$/.test(text)) return text;
+  throw new InputError(flag, `"${text}": expected a whole number of 0 or more`);
+}
+
+async function fileOf(path: string): Promise<Uint8Array> {
+  try {
+    return await systemDisk.readBytes(path);
+  } catch (error) {
+    throw codeOf(error) === "not-found" ? new InputError(path, "there is no such file") : error;
+  }
+}
+
 /** The value to put: `@file`, `-` (standard input) or the word itself. */
 async function dataOf(word: string | undefined, options: Options, io: Io): Promise<Uint8Array> {
   const bytes =
@@ -86,18 +101,18 @@ async function dataOf(word: string | undefined, options: Options, io: Io): Promi
       : word === "-"
         ? await io.stdin()
         : word.startsWith("@")
-          ? await systemDisk.readBytes(word.slice(1))
+          ? await fileOf(word.slice(1))
           : Buffer.from(word);
   return options.base64 ? Buffer.from(Buffer.from(bytes).toString("latin1"), "base64") : bytes;
 }
 
 async function put(client: Client, key: string, word: string | undefined, options: Options, io: Io): Promise<number> {
-  if (key.replace(/^\//, "") === "") throw new Error("a key must not be empty");
+  if (key.replace(/^\//, "") === "") throw new InputError("", "a key must not be empty");
   const query = new URLSearchParams();
-  if (options.flags !== undefined) query.set("flags", options.flags);
-  if (options.cas) query.set("cas", options.modifyIndex ?? "0");
+  if (options.flags !== undefined) query.set("flags", number(options.flags, "--flags"));
+  if (options.cas) query.set("cas", number(options.modifyIndex ?? "0", "--modify-index"));
   if ((options.acquire || options.release) && options.session === undefined)
-    throw new Error("--acquire and --release need --session");
+    throw new InputError("--session", "--acquire and --release need the session's ID");
   if (options.acquire) query.set("acquire", options.session ?? "");
   if (options.release) query.set("release", options.session ?? "");
   const text = query.size === 0 ? "" : `?${query}`;
@@ -114,11 +129,12 @@ async function put(client: Client, key: string, word: string | undefined, option
 }
 
 async function remove(client: Client, key: string, options: Options, io: Io): Promise<number> {
-  if (options.cas && options.modifyIndex === undefined) throw new Error("--cas needs --modify-index");
+  if (options.cas && options.modifyIndex === undefined)
+    throw new InputError("--modify-index", "--cas needs the index that the key must still have");
   const query = options.recurse
     ? "?recurse"
     : options.cas
-      ? `?cas=${encodeURIComponent(options.modifyIndex ?? "")}`
+      ? `?cas=${number(options.modifyIndex ?? "", "--modify-index")}`
       : "";
   const done = (await (await client.request("DELETE", `${path(key)}${query}`)).text()).trim() === "true";
   if (done) io.out(options.recurse ? `Success! Deleted keys with prefix: ${key}\n` : `Success! Deleted key: ${key}\n`);
@@ -139,7 +155,7 @@ export const command: Command = {
         await client.close();
       }
     };
-    sub("get", "the value of a key, or all below a prefix")
+    jsonFlag(sub("get", "the value of a key, or all below a prefix"))
       .argument("[key]", "the key", "")
       .option("--recurse", "all keys that start so")
       .option("--keys", "only the keys")
@@ -148,12 +164,12 @@ export const command: Command = {
       .option("--base64", "leave values in base64")
       .action((key: string, options: Options) => withClient(options, (client) => get(client, key, options, io)));
     sub("put", "set a key: the value, @file, or - for standard input")
-      .argument("<key>")
-      .argument("[value]")
+      .argument("<key>", "the key")
+      .argument("[value]", "the value, @file, or - for standard input")
       .option("--flags <number>", "a number of your own")
       .option("--base64", "the value is in base64")
       .option("--cas", "only if --modify-index still holds (0: only if there is none)")
-      .option("--modify-index <index>")
+      .option("--modify-index <index>", "the key's ModifyIndex as read, for --cas")
       .option("--acquire", "take the lock")
       .option("--release", "give the lock back")
       .option("--session <id>", "for --acquire and --release")
@@ -161,10 +177,10 @@ export const command: Command = {
         withClient(options, (client) => put(client, key, word, options, io)),
       );
     sub("delete", "remove a key, or all below a prefix")
-      .argument("<key>")
+      .argument("<key>", "the key, or the prefix with --recurse")
       .option("--recurse", "all keys that start so")
       .option("--cas", "only if --modify-index still holds")
-      .option("--modify-index <index>")
+      .option("--modify-index <index>", "the key's ModifyIndex as read, for --cas")
       .action((key: string, options: Options) => withClient(options, (client) => remove(client, key, options, io)));
   },
 };

@@ -1,6 +1,6 @@
 // `trilith list`: which services there are, and how well.
 import type { ListedJson } from "../../index.ts";
-import { type ClientOptions, clientFlags, clientFor } from "../client.ts";
+import { type ClientOptions, clientFlags, clientFor, jsonFlag } from "../client.ts";
 import { ago, type Command, table } from "../io.ts";
 
 const count = (number: number): string => (number === 0 ? "-" : String(number));
@@ -9,7 +9,7 @@ export const command: Command = {
   name: "list",
   summary: "which services are there?",
   define(parser, io, done) {
-    clientFlags(parser).action(async (options: ClientOptions) => {
+    jsonFlag(clientFlags(parser)).action(async (options: ClientOptions) => {
       const client = clientFor(options, io);
       try {
         const answer = await client.get<{ services: ListedJson[]; fresh: boolean; ageMs: number }>("/v1/trilith/list");

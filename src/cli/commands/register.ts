@@ -1,4 +1,5 @@
 // `trilith register`: registers a service on the agent, by flags or from definition files, in Consul's spelling.
+import { InputError } from "../../base/error.ts";
 import { type ClientOptions, clientFlags, clientFor } from "../client.ts";
 import { type Command, collect, pairs } from "../io.ts";
 
@@ -23,8 +24,9 @@ function checkOf(word: string, host: string, port: number, interval: string): Re
   if (kind === "http" && detail.startsWith("//")) return { HTTP: word, Interval: interval };
   if (kind === "https" && detail.startsWith("//")) return { HTTP: word, Interval: interval };
   if (kind === "http") return { HTTP: `http://${host}:${port}${detail === "" ? "/" : detail}`, Interval: interval };
-  throw new Error(
-    `--check "${word}": expected http:/path, http://host/path, tcp, tcp:host:port, ttl:30s or script:command`,
+  throw new InputError(
+    "--check",
+    `"${word}": expected http:/path, http://host/path, tcp, tcp:host:port, ttl:30s or script:command`,
   );
 }
 
@@ -49,10 +51,10 @@ export const command: Command = {
           bodies.push(...(await servicesInFiles(files)));
         } else {
           if (options.name === undefined)
-            throw new Error("a service needs a name: --name web, or a file with its definition");
+            throw new InputError("", "a service needs a name: --name web, or a file with its definition");
           const port = Number(options.port ?? 0);
           if (!Number.isInteger(port) || port < 0 || port > 65_535)
-            throw new Error(`--port "${options.port}": expected a whole number from 0 to 65535`);
+            throw new InputError("--port", `"${options.port}": expected a whole number from 0 to 65535`);
           const host = options.address ?? "127.0.0.1";
           bodies.push({
             Name: options.name,

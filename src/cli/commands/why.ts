@@ -1,8 +1,8 @@
 // `trilith why NAME`: for each instance who registered it, what its checks said and when, and why it is or is not in the answer.
 import { systemClock } from "../../base/clock.ts";
 import type { InstanceJson, WhyJson } from "../../index.ts";
-import { type ClientOptions, clientFlags, clientFor } from "../client.ts";
-import { ago, type Command } from "../io.ts";
+import { type ClientOptions, clientFlags, clientFor, jsonFlag } from "../client.ts";
+import { ago, type Command, printable } from "../io.ts";
 
 const since = (at: string, nowMs: number): string => `${ago(nowMs - Date.parse(at))} ago`;
 const firstLine = (text: string): string => text.split("\n", 1)[0]?.slice(0, 160) ?? "";
@@ -25,7 +25,7 @@ function instanceText(found: InstanceJson, nowMs: number): string {
     for (const { at, status, output: said } of check.history?.slice(0, 5) ?? [])
       lines.push(`      ${since(at, nowMs)}: ${status}${said === "" ? "" : `, ${firstLine(said)}`}`);
   }
-  return `${lines.join("\n")}\n`;
+  return lines.map((line) => `${printable(line)}\n`).join("");
 }
 
 function whyText(answer: WhyJson, nowMs: number): string {
@@ -43,16 +43,17 @@ function whyText(answer: WhyJson, nowMs: number): string {
     parts.push("\nGone:\n");
     for (const one of gone.slice(0, 10))
       parts.push(
-        `  ${one.at === undefined ? "" : `${since(one.at, nowMs)}: `}${one.id ?? "?"} on ${one.node ?? "?"}: ${one.text ?? one.code ?? "no reason told"}\n`,
+        `  ${printable(`${one.at === undefined ? "" : `${since(one.at, nowMs)}: `}${one.id ?? "?"} on ${one.node ?? "?"}: ${one.text ?? one.code ?? "no reason told"}`)}\n`,
       );
   }
   if (recent.length > 0) {
     parts.push("\nLately on this host:\n");
-    for (const { at, id, text } of recent.slice(0, 10)) parts.push(`  ${since(at, nowMs)}: ${id}: ${text}\n`);
+    for (const { at, id, text } of recent.slice(0, 10))
+      parts.push(`  ${printable(`${since(at, nowMs)}: ${id}: ${text}`)}\n`);
   }
   if (complaints.length > 0) {
     parts.push("\nComplaints:\n");
-    for (const { from, about, text } of complaints) parts.push(`  ${from}: ${about}: ${text}\n`);
+    for (const { from, about, text } of complaints) parts.push(`  ${printable(`${from}: ${about}: ${text}`)}\n`);
   }
   return parts.join("");
 }
@@ -61,8 +62,8 @@ export const command: Command = {
   name: "why",
   summary: "why is a service found, or not?",
   define(parser, io, done) {
-    clientFlags(parser)
-      .argument("<service>")
+    jsonFlag(clientFlags(parser))
+      .argument("<service>", "the service's name")
       .action(async (service: string, options: ClientOptions) => {
         const client = clientFor(options, io);
         try {
