@@ -1,7 +1,7 @@
 // The only file that knows everybody: builds the ground, joins the parts, starts and stops them.
 import { join } from "node:path";
 import { createAgent, type RunningAgent } from "./agent/agent.ts";
-import { builtInProbes } from "./agent/checks/index.ts";
+import { builtInProbes, readCheckTls } from "./agent/checks/index.ts";
 import { type Clock, systemClock } from "./base/clock.ts";
 import { type Disk, systemDisk } from "./base/disk.ts";
 import { type Durable, memoryDurable, openDurable } from "./base/durable.ts";
@@ -215,7 +215,8 @@ class Joined implements Trilith {
     this.#undo.push("the directory", () => directory.stop());
     await directory.start();
 
-    for (const probe of builtInProbes({ http, net, processes })) this.#probes.set(probe.kind, probe);
+    const tls = await readCheckTls(settings.checkTls, disk, self.node);
+    for (const probe of builtInProbes({ http, net, processes, tls })) this.#probes.set(probe.kind, probe);
     const life = random.uuid();
     const agent = createAgent({
       directory,

@@ -37,6 +37,16 @@ export interface Settings {
   /** -1 = off. */
   readonly httpPort: number;
   readonly scripts: { readonly fromApi: boolean; readonly fromFiles: boolean };
+  /**
+   * What checks bring to their TLS connections: PEM files, and the name of servers for checks that tell none (the node's when absent).
+   * Absent: the system's authorities, no certificate, the name that was connected to.
+   */
+  readonly checkTls?: {
+    readonly caFile?: string;
+    readonly certFile?: string;
+    readonly keyFile?: string;
+    readonly serverName?: string;
+  };
   /** How often everything is compared with the directory, before jitter; default 60 000. */
   readonly antiEntropyMs: number;
   /** How long a change of check output alone may wait; default 300 000; 0 = not at all. */

@@ -24,7 +24,8 @@ import { systemNet } from "../../src/base/net.ts";
 import { type Processes, systemProcesses } from "../../src/base/process.ts";
 import type { Probe } from "../../src/contracts/probe.ts";
 import type { Outcome } from "../../src/model/check.ts";
-import { freePort, ownFolder } from "../support/peers.ts";
+import { createTrilith } from "../../src/trilith.ts";
+import { eventually, freePort, ownFolder } from "../support/peers.ts";
 
 const run = promisify(execFile);
 const ends: (() => unknown)[] = [];
@@ -406,4 +407,97 @@ describe("script", () => {
       },
     );
   });
+});
+
+describe("through the whole agent", () => {
+  test("every kind, registered over Consul's API: passing, and critical when its target is gone", async () => {
+    const udp = createSocket("udp4");
+    udp.on("message", (_, from) => udp.send("echo", from.port, from.address));
+    await new Promise<void>((resolve) => udp.bind(0, "127.0.0.1", resolve));
+    const h2 = createHttp2Server();
+    const h2Port = await listen(h2);
+    const tls = createTlsServer(server, (socket) => void socket.on("error", () => {}));
+    const tlsPort = await listen(tls);
+    const httpPort = await freePort();
+    const trilith = createTrilith({
+      dev: true,
+      node: "alpha",
+      compat: "consul",
+      httpPort,
+      scripts: { fromApi: true, fromFiles: true },
+      checkTls: { caFile: join(folder.path, "ca.pem"), serverName: "web.example" },
+      protocols: { dns: false, docker: false },
+    });
+    ends.push(() => trilith.stop());
+    await trilith.start();
+    const put = async (path: string, body: unknown): Promise<void> => {
+      const answer = await fetch(`http://127.0.0.1:${httpPort}${path}`, { method: "PUT", body: JSON.stringify(body) });
+      expect([path, answer.status, await answer.text()]).toEqual([path, 200, ""]);
+    };
+    const every = { Interval: "1s", Timeout: "500ms" };
+    await put("/v1/agent/service/register", {
+      Name: "all",
+      Port: 1,
+      Checks: [
+        { CheckID: "udp", UDP: `127.0.0.1:${udp.address().port}`, ...every },
+        { CheckID: "h2", H2PING: `127.0.0.1:${h2Port}`, H2PingUseTLS: false, ...every },
+        { CheckID: "tls", TCP: `127.0.0.1:${tlsPort}`, TCPUseTLS: true, ...every },
+        { CheckID: "script", Args: ["/bin/sh", "-c", `test -e ${folder.path}/ca.pem`], ...every },
+      ],
+    });
+    await put("/v1/agent/service/register", { Name: "follower", Check: { CheckID: "alias", AliasService: "all" } });
+    const statuses = (): Record<string, string> =>
+      Object.fromEntries([...trilith.agent.checks()].map(([id, { check }]) => [id, check.status]));
+    await eventually("all pass", () => Object.values(statuses()).every((status) => status === "passing"), 20_000);
+    expect(Object.keys(statuses()).sort()).toEqual(["alias", "h2", "script", "tls", "udp"]);
+    expect(trilith.agent.checks().get("tls")?.check.output).toBe(`TCP+TLS connect 127.0.0.1:${tlsPort}: Success`);
+    await new Promise<void>((resolve) => udp.close(() => resolve()));
+    await eventually("udp is critical", () => statuses()["udp"] === "critical", 20_000);
+    expect(statuses()).toEqual({
+      alias: "critical",
+      h2: "passing",
+      script: "passing",
+      tls: "passing",
+      udp: "critical",
+    });
+    const seen = (await (await fetch(`http://127.0.0.1:${httpPort}/v1/health/checks/follower`)).json()) as {
+      readonly Status: string;
+      readonly Type: string;
+      readonly Output: string;
+    }[];
+    expect(seen).toMatchObject([
+      {
+        Status: "critical",
+        Type: "alias",
+        Output: expect.stringMatching(/^Aliased check "Service 'all' check" failing: read udp .*connection refused$/),
+      },
+    ]);
+  }, 60_000);
+
+  test("a check that is pushed goes on with the time left to it after a restart on a real disk", async () => {
+    const data = join(folder.path, "data");
+    const start = async (): Promise<ReturnType<typeof createTrilith>> => {
+      const trilith = createTrilith({
+        dataDir: data,
+        node: "alpha",
+        httpPort: -1,
+        protocols: { dns: false, docker: false, process: false },
+      });
+      ends.push(() => trilith.stop());
+      await trilith.start();
+      return trilith;
+    };
+    const first = await start();
+    const spec = { name: "t", notes: "", kind: "ttl", detail: {}, intervalMs: 0, timeoutMs: 0 };
+    await first.agent.registerCheck("api", { ...spec, id: "long", ttlMs: 3_600_000, serviceId: "" });
+    await first.agent.registerCheck("api", { ...spec, id: "short", ttlMs: 600, serviceId: "" });
+    for (const id of ["long", "short"]) await first.agent.report(id, { status: "passing", output: "alive" });
+    await first.stop();
+    await new Promise((resolve) => setTimeout(resolve, 700));
+    const second = await start();
+    const check = (id: string) => second.agent.checks().get(id)?.check;
+    await eventually("its time is over", () => check("short")?.status === "critical");
+    expect(check("short")?.output).toBe("TTL expired (last output before timeout follows): alive");
+    expect(check("long")).toMatchObject({ status: "passing", output: "alive" });
+  }, 30_000);
 });

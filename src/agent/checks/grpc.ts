@@ -44,8 +44,10 @@ export function decodeHealthResponse(bytes: Uint8Array): number {
     // Fields of later versions are stepped over.
     if (wire === 1) at += 8;
     else if (wire === 5) at += 4;
-    else if (wire === 2) at += varint();
-    else throw new RangeError(`the health response holds a field of wire type ${wire}`);
+    else if (wire === 2) {
+      const length = varint();
+      at += length;
+    } else throw new RangeError(`the health response holds a field of wire type ${wire}`);
     if (at > bytes.length) throw new RangeError("the health response ends within a field");
   }
   return status;

@@ -119,6 +119,26 @@ describe("files", () => {
     expect(configure(protocols?.["consul"])).toMatchObject({ serverPort: 8300, kvMaxValueBytes: 1000 });
   });
 
+  it("the agent's TLS files are for its checks, where these take part in it", () => {
+    const files = {
+      ca_file: "/etc/ca.pem",
+      tls: { defaults: { cert_file: "c.pem", key_file: "k.pem" } },
+      server_name: "s",
+    };
+    const taken = from({ ...files, enable_agent_tls_for_checks: true });
+    expect(taken.checkTls).toEqual({ caFile: "/etc/ca.pem", certFile: "c.pem", keyFile: "k.pem", serverName: "s" });
+    expect(taken.ignored ?? []).toEqual([]);
+    const without = from(files);
+    expect(without.checkTls).toBeUndefined();
+    expect([...(without.ignored ?? [])].sort()).toEqual([
+      "ca_file",
+      "server_name",
+      "tls.defaults.cert_file",
+      "tls.defaults.key_file",
+    ]);
+    expect(from({ tls: { https: { ca_file: "x" } } }).ignored).toEqual(["tls.https"]);
+  });
+
   it("says by dotted name what has no effect", () => {
     expect(
       from({

@@ -51,6 +51,10 @@ interface Draft {
   readonly consul: Record<string, unknown>;
   readonly docker: Record<string, unknown>;
   readonly servicePaths: string[];
+  /** True = checks speak TLS as the agent does. */
+  tlsForChecks?: boolean;
+  /** The agent's own TLS files and name, by the key they were given under. */
+  readonly tls: Map<keyof NonNullable<Settings["checkTls"]>, { readonly key: string; readonly value: string }>;
   readonly ignored: Set<string>;
 }
 
@@ -139,6 +143,13 @@ const domainOf = (value: Value): string => {
   return text === "" ? value.fail('a DNS name such as "consul"') : text;
 };
 
+/** A TLS file or name of the agent's own: of use where checks take part in it, otherwise without an effect. */
+const ownTls =
+  (name: keyof NonNullable<Settings["checkTls"]>, key: string): Setter =>
+  (d, v) => {
+    if (v.text() !== "") d.tls.set(name, { key, value: v.text() });
+  };
+
 /** An operator must not believe in protection that is not there. */
 const NO_ACLS =
   "false: Trilith has no access control lists; to restrict who may write, use http_config.allow_write_http_from and bind to loopback or a private network";
@@ -193,6 +204,16 @@ const TAKEN: Readonly<Record<string, Setter>> = {
   enable_local_script_checks: (d, v) => {
     d.localScripts = v.bool();
   },
+  enable_agent_tls_for_checks: (d, v) => {
+    d.tlsForChecks = v.bool();
+  },
+  ca_file: ownTls("caFile", "ca_file"),
+  cert_file: ownTls("certFile", "cert_file"),
+  key_file: ownTls("keyFile", "key_file"),
+  server_name: ownTls("serverName", "server_name"),
+  "tls.defaults.ca_file": ownTls("caFile", "tls.defaults.ca_file"),
+  "tls.defaults.cert_file": ownTls("certFile", "tls.defaults.cert_file"),
+  "tls.defaults.key_file": ownTls("keyFile", "tls.defaults.key_file"),
   node_meta: (d, v) => {
     for (const [key, value] of v.map()) d.nodeLabels[key] = value;
   },
@@ -252,6 +273,14 @@ const TAKEN: Readonly<Record<string, Setter>> = {
   },
   "dns_config.recursor_timeout": (d, v) => {
     d.dns["recursorTimeoutMs"] = Math.max(1, Math.round(v.durationMs()));
+  },
+  // Ours: who may have foreign names resolved, and the bridges on which containers are answered.
+  "dns_config.recursion_from": (d, v) => {
+    d.dns["recursionFrom"] = [...v.texts()];
+  },
+  "dns_config.bridge": (d, v) => {
+    if (v.raw === true || v.raw === false || v.raw === "true") d.dns["bridge"] = v.bool();
+    else d.dns["bridge"] = [...v.texts()];
   },
   "dns_config.soa.refresh": (d, v) => {
     d.soa["refreshS"] = seconds(v);
@@ -328,10 +357,8 @@ const IGNORED = [
   "autopilot.*",
   "bootstrap",
   "bootstrap_expect",
-  "ca_file",
   "ca_path",
   "cache.*",
-  "cert_file",
   "cloud.*",
   "config_entries.*",
   "connect.*",
@@ -352,7 +379,6 @@ const IGNORED = [
   "dns_config.prefer_namespace",
   "dns_config.use_cache",
   "enable_acl_replication",
-  "enable_agent_tls_for_checks",
   "enable_central_service_config",
   "enable_debug",
   "enable_syslog",
@@ -364,7 +390,6 @@ const IGNORED = [
   "gossip_wan.*",
   "http_config.max_header_bytes",
   "http_config.use_cache",
-  "key_file",
   "leave_on_terminate_wan",
   "license_path",
   "limits.http_max_conns_per_client",
@@ -427,7 +452,6 @@ const IGNORED = [
   "serf_lan",
   "serf_wan",
   "server",
-  "server_name",
   "server_rejoin_age_max",
   "session_ttl_min",
   "skip_leave_on_interrupt",
@@ -481,6 +505,7 @@ function newDraft(): Draft {
     consul: {},
     docker: {},
     servicePaths: [],
+    tls: new Map(),
     ignored: new Set(),
   };
 }
@@ -555,6 +580,7 @@ const FLAGS: Readonly<Record<string, Known | ((draft: Draft, value: Value) => vo
   httpPort: TAKEN["ports.http"] as Setter,
   dnsPort: TAKEN["ports.dns"] as Setter,
   recursor: TAKEN["recursors"] as Setter,
+  dnsBridge: TAKEN["dns_config.bridge"] as Setter,
   services: (d, v) => {
     d.servicePaths.push(...v.texts());
   },
@@ -615,6 +641,7 @@ function finish(draft: Draft, consulPaths: readonly string[]): Partial<Settings>
     if (Object.keys(draft[name]).length > 0) protocols[name] = draft[name];
   if (consulPaths.length + draft.servicePaths.length > 0)
     protocols["file"] = { paths: draft.servicePaths, consulPaths: [...consulPaths] };
+  if (draft.tlsForChecks !== true) for (const { key } of draft.tls.values()) draft.ignored.add(key);
   return {
     ...given("node", draft.node),
     ...given("nodeId", draft.nodeId),
@@ -630,6 +657,9 @@ function finish(draft: Draft, consulPaths: readonly string[]): Partial<Settings>
     ...given("advertiseAddress", draft.advertiseAddress),
     ...(Object.keys(draft.nodeLabels).length > 0 ? { nodeLabels: draft.nodeLabels } : {}),
     ...given("httpPort", draft.httpPort),
+    ...(draft.tlsForChecks === true
+      ? { checkTls: Object.fromEntries([...draft.tls].map(([name, { value }]) => [name, value])) }
+      : {}),
     ...(draft.scripts === undefined && draft.localScripts === undefined
       ? {}
       : {
