@@ -15,24 +15,29 @@ import { jitter, type Random, systemRandom } from "./base/random.ts";
 import { packageVersion } from "./base/terminal.ts";
 import type { Agent } from "./contracts/agent.ts";
 import type { Directory } from "./contracts/directory.ts";
+import type { Events } from "./contracts/event.ts";
 import type { Ground, Self, SourceState } from "./contracts/ground.ts";
 import type { Kv } from "./contracts/kv.ts";
 import type { Lookup } from "./contracts/lookup.ts";
+import type { Prepared } from "./contracts/prepared.ts";
 import type { Probe } from "./contracts/probe.ts";
 import type { Sessions } from "./contracts/session.ts";
 import type { Part, Route } from "./contracts/protocol.ts";
 import { defaultSettings, type Settings } from "./contracts/settings.ts";
 import type { Source } from "./contracts/source.ts";
 import type { Storage } from "./contracts/storage.ts";
+import { createEvents } from "./directory/event.ts";
 import { createKv } from "./directory/kv.ts";
 import { createLiveness } from "./directory/liveness.ts";
 import { createDirectory, type LocalDirectory } from "./directory/local.ts";
 import { Dues } from "./directory/locks.ts";
+import { createPrepared } from "./directory/prepared.ts";
 import { createSessions } from "./directory/session.ts";
 import { lmdbStorage } from "./directory/storage/lmdb.ts";
 import { memoryStorage } from "./directory/storage/memory.ts";
 import { createLookup, type RunningLookup } from "./lookup/lookup.ts";
 import type { Labels } from "./model/node.ts";
+import { nearestFirst } from "./protocols/consul/coordinates.ts";
 import { CONSUL_VERSION } from "./protocols/consul/version.ts";
 import { protocols } from "./protocols/index.ts";
 
@@ -56,6 +61,8 @@ export interface Trilith {
   readonly lookup: Lookup;
   readonly kv: Kv;
   readonly sessions: Sessions;
+  readonly events: Events;
+  readonly prepared: Prepared;
   /** What was accepted at start without having an effect, and other things worth a look. */
   readonly warnings: readonly string[];
   sources(): readonly SourceState[];
@@ -125,6 +132,8 @@ interface Built {
   readonly lookup: RunningLookup;
   readonly kv: Kv;
   readonly sessions: Sessions;
+  readonly events: Events;
+  readonly prepared: Prepared;
 }
 
 /** The parts, joined. */
@@ -179,6 +188,12 @@ class Joined implements Trilith {
   }
   get sessions(): Sessions {
     return this.#whole.sessions;
+  }
+  get events(): Events {
+    return this.#whole.events;
+  }
+  get prepared(): Prepared {
+    return this.#whole.prepared;
   }
   get #whole(): Built {
     if (this.#built === undefined) throw new TrilithError("stopped", "the agent has not been started");
@@ -263,7 +278,20 @@ class Joined implements Trilith {
     const sessions = createSessions({ directory, shared: storage.shared, clock, random, log, dues });
     this.#undo.push("the sessions", () => sessions.stop());
     sessions.start();
-    this.#built = { self, directory, agent, lookup, kv, sessions };
+    const events = createEvents({ directory, agent, clock, random, log });
+    this.#undo.push("the events", () => events.stop());
+    events.start();
+    const prepared = createPrepared({
+      directory,
+      lookup,
+      random,
+      log,
+      node: self.node,
+      datacenter: self.datacenter,
+      datacenters: [],
+      nearestFirst,
+    });
+    this.#built = { self, directory, agent, lookup, kv, sessions, events, prepared };
 
     const ground: Ground = {
       clock,
@@ -277,8 +305,10 @@ class Joined implements Trilith {
       directory,
       kv,
       sessions,
+      events,
       agent,
       lookup,
+      prepared,
       self,
       probes: this.#probes,
       sources: () => this.sources(),

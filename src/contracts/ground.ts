@@ -9,8 +9,10 @@ import type { Processes } from "../base/process.ts";
 import type { Random } from "../base/random.ts";
 import type { Agent } from "./agent.ts";
 import type { Directory } from "./directory.ts";
+import type { Events } from "./event.ts";
 import type { Kv } from "./kv.ts";
 import type { Lookup } from "./lookup.ts";
+import type { Prepared } from "./prepared.ts";
 import type { Probe } from "./probe.ts";
 import type { Sessions } from "./session.ts";
 
@@ -54,8 +56,10 @@ export interface Ground {
   readonly directory: Directory;
   readonly kv: Kv;
   readonly sessions: Sessions;
+  readonly events: Events;
   readonly agent: Agent;
   readonly lookup: Lookup;
+  readonly prepared: Prepared;
   readonly self: Self;
   /** All ways to ask "alive?" by kind, for decoders of check definitions. */
   readonly probes: ReadonlyMap<string, Probe>;

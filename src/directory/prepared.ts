@@ -24,6 +24,13 @@ export interface PreparedBase {
   readonly datacenter: string;
   /** The other datacenters that can be asked, the nearest first. */
   readonly datacenters: readonly string[];
+  /** Items with those of the closest nodes first, otherwise in their order; near "" = as they are. */
+  readonly nearestFirst: <T>(
+    view: View,
+    near: string,
+    items: readonly T[],
+    nodeOf: (item: T) => string,
+  ) => readonly T[];
 }
 
 const KIND = "query";
@@ -213,16 +220,16 @@ export function createPrepared(base: PreparedBase): Prepared {
     };
   };
 
-  /** The node that is wanted near, as names are meant: "" = none. */
-  const nearFirst = (view: View, endpoints: Endpoint[], own: string, options: PreparedOptions): Endpoint[] => {
+  const nearFirst = (
+    view: View,
+    endpoints: readonly Endpoint[],
+    own: string,
+    options: PreparedOptions,
+  ): readonly Endpoint[] => {
     let near = options.near === undefined || options.near === "" ? own : options.near;
     if (near === "_agent") near = base.node;
     else if (near === "_ip") near = view.atAddress(options.asker ?? "").nodes[0]?.name ?? "";
-    if (near === "") return endpoints;
-    const lower = near.toLowerCase();
-    const at = endpoints.findIndex(({ resident }) => resident.node.name.toLowerCase() === lower);
-    if (at <= 0) return endpoints;
-    return [endpoints[at] as Endpoint, ...endpoints.slice(0, at), ...endpoints.slice(at + 1)];
+    return base.nearestFirst(view, near, endpoints, ({ resident }) => resident.node.name);
   };
 
   /** Where else to ask, in order: names of datacenters, or of peers. */

@@ -76,6 +76,8 @@ describe("the laws of listeners and sources", () => {
       lookup: trilith.lookup,
       kv: trilith.kv,
       sessions: trilith.sessions,
+      events: trilith.events,
+      prepared: trilith.prepared,
       self: trilith.self,
       clock: systemClock,
       random: systemRandom,

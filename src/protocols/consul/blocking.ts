@@ -35,18 +35,9 @@ export async function answerQuery(
   read: (view: View, options: Options) => Seen,
 ): Promise<Reply> {
   const options = readOptions(call);
-  ownDatacenterOnly(options.datacenter, manner.headersOnError ? headersOfNothing() : {});
-  const { directory, clock } = call.ground;
-  const cached = options.cached && manner.cacheable === true;
-  const streaming = manner.streams === true && (options.minIndex > 0 || cached);
-  const cache = cached
-    ? await cacheHeaders(call, readCacheControl(call.request.headers["cache-control"]), streaming)
-    : () => ({});
-  if (options.maxStaleMs !== undefined) {
-    const { fresh, asOfMs } = directory.view();
-    if (!fresh && clock.now() - asOfMs > options.maxStaleMs) await directory.barrier(call.signal);
-  }
-  if (options.consistency === "consistent") await directory.barrier(call.signal);
+  const streaming = manner.streams === true && (options.minIndex > 0 || (options.cached && manner.cacheable === true));
+  const cache = await begin(call, manner, options, streaming);
+  const { directory } = call.ground;
   let view = directory.view();
   let seen = read(view, options);
   if (options.minIndex > 0) {
@@ -68,16 +59,86 @@ export async function answerQuery(
       waiting.end();
     }
   }
+  return told(call, manner, options, { view, index: seen.index, streaming, cache, reply: seen.reply });
+}
+
+/**
+ * Answers what never waits for a change (carrying out a prepared query) with Consul's query headers. `work` is handed the view, and
+ * what such answers repeat of the headers in their body.
+ */
+export async function answerOnce(
+  call: Call,
+  manner: Manner,
+  work: (view: View, meta: (view: View) => object) => Promise<Reply>,
+): Promise<Reply> {
+  const options = readOptions(call);
+  const cache = await begin(call, manner, options, false);
+  const view = call.ground.directory.view();
+  const meta = (seen: View): object => ({
+    Index: 1,
+    LastContact: contactMs(call, seen),
+    KnownLeader: seen.fresh,
+    ConsistencyLevel: options.consistency,
+    NotModified: false,
+    Backend: 0,
+    ResultsFilteredByACLs: false,
+  });
+  const reply = await work(view, meta);
+  return told(call, manner, options, { view, index: 1, streaming: false, cache, reply });
+}
+
+type CacheHeaders = (view: View) => Readonly<Record<string, string>>;
+
+/** Sees to it that the view is as fresh as the caller wants it. */
+async function begin(call: Call, manner: Manner, options: Options, streaming: boolean): Promise<CacheHeaders> {
+  ownDatacenterOnly(options.datacenter, manner.headersOnError ? headersOfNothing() : {});
+  const { directory, clock } = call.ground;
+  const cached = options.cached && manner.cacheable === true;
+  const cache = cached
+    ? await cacheHeaders(call, readCacheControl(call.request.headers["cache-control"]), streaming)
+    : () => ({});
+  if (options.maxStaleMs !== undefined) {
+    const { fresh, asOfMs } = directory.view();
+    if (!fresh && clock.now() - asOfMs > options.maxStaleMs) await directory.barrier(call.signal);
+  }
+  if (options.consistency === "consistent") await directory.barrier(call.signal);
+  return cache;
+}
+
+/** A reply with the headers of a query. */
+function told(
+  call: Call,
+  manner: Manner,
+  options: Options,
+  {
+    view,
+    index,
+    streaming,
+    cache,
+    reply,
+  }: {
+    readonly view: View;
+    readonly index: Index;
+    readonly streaming: boolean;
+    readonly cache: CacheHeaders;
+    readonly reply: Reply;
+  },
+): Reply {
   const headers: Record<string, string> = {
-    "X-Consul-Index": String(Math.max(1, seen.index)),
+    "X-Consul-Index": String(Math.max(1, index)),
     "X-Consul-Knownleader": String(view.fresh && !streaming),
-    "X-Consul-Lastcontact": String(view.fresh ? 0 : Math.max(0, Math.round(call.ground.clock.now() - view.asOfMs))),
+    "X-Consul-Lastcontact": String(contactMs(call, view)),
     "X-Consul-Query-Backend": streaming ? "streaming" : "blocking-query",
     ...(manner.tellConsistency ? { "X-Consul-Effective-Consistency": options.consistency } : {}),
     ...cache(view),
-    ...seen.reply.headers,
+    ...reply.headers,
   };
-  return { ...seen.reply, headers };
+  return { ...reply, headers };
+}
+
+/** Milliseconds since the view was known to be true. */
+function contactMs(call: Call, view: View): number {
+  return view.fresh ? 0 : Math.max(0, Math.round(call.ground.clock.now() - view.asOfMs));
 }
 
 /** The headers of a query that was refused before anything was looked at. */

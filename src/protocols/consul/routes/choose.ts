@@ -1,5 +1,6 @@
 // Which records a request wants: tags, node metadata, filter expressions; shared by catalog and health.
 import { messageOf, TrilithError } from "../../../base/error.ts";
+import { ipFamily } from "../../../base/net.ts";
 import type { Resident } from "../../../model/instance.ts";
 import type { Labels } from "../../../model/node.ts";
 import type { Call } from "../call.ts";
@@ -42,6 +43,13 @@ export function chosen(residents: readonly Resident[], query: Query): readonly R
 export function nearOf({ query, ground }: Call): string {
   const near = query.get("near");
   return near === "_agent" ? ground.self.node : near;
+}
+
+/** The asker's address: what a proxy in front says, else whose connection it is; undefined on a unix socket. */
+export function askerOf({ request }: Call): string | undefined {
+  const [forwarded = ""] = String(request.headers["x-forwarded-for"] ?? "").split(",");
+  const asker = ipFamily(forwarded.trim()) > 0 ? forwarded.trim() : request.socket.remoteAddress;
+  return asker?.replace(/^::ffff:(?=\d+\.)/i, "");
 }
 
 /** The request's `?filter=` over records of a shape; without one everything passes. @throws Refusal 500, as Consul answers a bad expression */

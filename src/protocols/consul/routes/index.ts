@@ -8,10 +8,12 @@ import { agentServiceRows } from "./agent-services.ts";
 import { catalogRows } from "./catalog.ts";
 import { configEntryRows } from "./config-entries.ts";
 import { coordinateRows } from "./coordinate.ts";
+import { eventRows } from "./event.ts";
 import { healthRows } from "./health.ts";
 import { kvRows } from "./kv.ts";
 import { operatorRows } from "./operator.ts";
 import { snapshotRows } from "./snapshot.ts";
+import { queryRows } from "./query.ts";
 import { statusRows } from "./status.ts";
 import { uiRows } from "./ui.ts";
 
@@ -22,8 +24,10 @@ export const rows: readonly Row[] = [
   ...agentNodeRows,
   ...catalogRows,
   ...coordinateRows,
+  ...eventRows,
   ...healthRows,
   ...kvRows,
+  ...queryRows,
   ...statusRows,
   ...snapshotRows,
   ...operatorRows,
