@@ -218,3 +218,41 @@ export const deregisterBody: Decoder<DeregisterBody> = record<DeregisterBody>("D
   Token: text,
   WriteRequest: anything,
 });
+
+/** PUT /v1/session/create */
+export interface SessionBody {
+  readonly Name?: string;
+  readonly Node?: string;
+  /** Milliseconds. */
+  readonly LockDelay?: number;
+  readonly Behavior?: string;
+  readonly TTL?: string;
+  readonly NodeChecks?: readonly string[];
+  readonly ServiceChecks?: readonly { readonly ID?: string; readonly Namespace?: string }[];
+  readonly Checks?: readonly string[];
+}
+/** Numbers below a thousand count seconds, others nanoseconds; so do, as in Consul, texts of less than a microsecond. */
+const lockDelayMs: Decoder<number> = (raw, at) => {
+  const ms = durationMs(raw, at);
+  return ms < 1e-3 ? ms * 1e9 : ms;
+};
+export const sessionBody: Decoder<SessionBody> = record<SessionBody>(
+  "Session",
+  {
+    Name: text,
+    Node: text,
+    LockDelay: lockDelayMs,
+    Behavior: text,
+    TTL: text,
+    NodeChecks: list(text),
+    ServiceChecks: list(
+      record<{ readonly ID?: string; readonly Namespace?: string }>(
+        "ServiceCheck",
+        { ID: text, Namespace: text },
+        { lenient: true },
+      ),
+    ),
+    Checks: list(text),
+  },
+  { lenient: true },
+);

@@ -5,7 +5,7 @@ import type { Check } from "../../model/check.ts";
 import type { Instance, Resident, ServiceFacts, TaggedAddress } from "../../model/instance.ts";
 import type { KvPair } from "../../model/kv.ts";
 import type { Labels } from "../../model/node.ts";
-import { type Entry, keyOf } from "../../model/record.ts";
+import { type Entry, keyOf, type Session } from "../../model/record.ts";
 import { formatGoDuration } from "../../wire/duration.ts";
 
 type Json = Record<string, unknown>;
@@ -248,4 +248,24 @@ export function encodeKv(pair: KvPair & Pick<Entry<"kv">, "createIndex" | "modif
 /** True where a double holds the number. */
 export function isExact(flags: bigint): boolean {
   return flags <= BigInt(Number.MAX_SAFE_INTEGER);
+}
+
+/** A session. What was given as an empty list stays one; what was not given is null. */
+export function encodeSession(session: Session & Pick<Entry<"session">, "createIndex" | "modifyIndex">): Json {
+  return {
+    ID: session.id,
+    Name: session.name,
+    Node: session.node,
+    LockDelay: session.lockDelayMs * 1e6,
+    Behavior: session.behavior,
+    TTL: foreignOf(session, "TTL") ?? (session.ttlMs === undefined ? "" : formatGoDuration(session.ttlMs)),
+    NodeChecks: session.nodeChecks,
+    ServiceChecks:
+      session.serviceChecks.length === 0
+        ? (foreignOf(session, "ServiceChecks") ?? null)
+        : session.serviceChecks.map(({ id, namespace }) => ({ ID: id, Namespace: namespace })),
+    ...((session.checks?.length ?? 0) === 0 ? {} : { Checks: session.checks }),
+    CreateIndex: session.createIndex,
+    ModifyIndex: session.modifyIndex,
+  };
 }

@@ -8,12 +8,11 @@ import { agentServiceRows } from "./agent-services.ts";
 import { catalogRows } from "./catalog.ts";
 import { configEntryRows } from "./config-entries.ts";
 import { coordinateRows } from "./coordinate.ts";
-import { eventRows } from "./event.ts";
 import { healthRows } from "./health.ts";
 import { kvRows } from "./kv.ts";
 import { operatorRows } from "./operator.ts";
 import { snapshotRows } from "./snapshot.ts";
-import { queryRows } from "./query.ts";
+import { sessionRows } from "./session.ts";
 import { statusRows } from "./status.ts";
 import { uiRows } from "./ui.ts";
 
@@ -24,10 +23,9 @@ export const rows: readonly Row[] = [
   ...agentNodeRows,
   ...catalogRows,
   ...coordinateRows,
-  ...eventRows,
   ...healthRows,
   ...kvRows,
-  ...queryRows,
+  ...sessionRows,
   ...statusRows,
   ...snapshotRows,
   ...operatorRows,

@@ -1,7 +1,9 @@
-// /v1/kv/: keys with flags, check-and-set, locks, listings; the key is everything behind the prefix.
+// /v1/kv/: keys with flags, check-and-set, locks, times to live, listings; the key is everything behind the prefix.
+import { InputError, messageOf } from "../../../base/error.ts";
 import type { View } from "../../../contracts/directory.ts";
 import type { KvSet } from "../../../contracts/kv.ts";
 import { type Entry, scope } from "../../../model/record.ts";
+import { parseGoDuration } from "../../../wire/duration.ts";
 import { answerQuery, type Manner, type Seen } from "../blocking.ts";
 import type { Call, Reply, Row } from "../call.ts";
 import { encodeKv, isExact } from "../encode.ts";
@@ -12,7 +14,9 @@ import { parseUint, type Query } from "../query.ts";
 const MANNER: Manner = { tellConsistency: false };
 const LIMIT_PAGE = "https://www.consul.io/docs/agent/config/config-files#kv_max_value_size";
 
-function keyed(call: Call): Promise<Reply> {
+async function keyed(call: Call): Promise<Reply> {
+  // What was answered before this question may have ended a session: its locks are free by now.
+  await call.ground.sessions.settled(call.signal);
   if (call.method === "PUT") return put(call);
   if (call.method === "DELETE") return remove(call);
   if (call.query.has("keys")) return listKeys(call);
@@ -84,6 +88,7 @@ async function put(call: Call): Promise<Reply> {
   refuseTogether(query, ["cas", "acquire", "release"]);
   const flags = query.has("flags") ? uint(query.get("flags")) : undefined;
   const cas = query.has("cas") ? Number(uint(query.get("cas"))) : undefined;
+  const ttlMs = query.has("ttl") ? timeToLive(query.get("ttl")) : undefined;
   const holder = query.has("acquire") ? "acquire" : query.has("release") ? "release" : undefined;
   const value = await call.body(
     config.kvMaxValueBytes,
@@ -93,16 +98,33 @@ async function put(call: Call): Promise<Reply> {
   if (holder !== undefined) {
     const session = query.get(holder);
     if (session === "") throw new Refusal(500, "raft apply failed: missing session");
-    if (call.ground.directory.view().get("session", session) === undefined && holder === "acquire")
-      throw new Refusal(500, `raft apply failed: invalid session ${JSON.stringify(session)}`);
     lock = { [holder]: session };
   }
-  const done = await call.ground.kv.set(key, value, {
-    ...(flags === undefined ? {} : { flags }),
-    ...(cas === undefined ? {} : { cas }),
-    ...lock,
-  });
-  return { json: done };
+  try {
+    const done = await call.ground.kv.set(key, value, {
+      ...(flags === undefined ? {} : { flags }),
+      ...(cas === undefined ? {} : { cas }),
+      ...(ttlMs === undefined ? {} : { ttlMs }),
+      ...lock,
+    });
+    return { json: done };
+  } catch (error) {
+    if (error instanceof InputError && error.where === "acquire")
+      throw new Refusal(500, `raft apply failed: invalid session ${JSON.stringify(lock.acquire)}`);
+    throw error;
+  }
+}
+
+/** An extension: `?ttl=30s` has the key go by itself, to the second. @throws Refusal 400 */
+function timeToLive(text: string): number {
+  let ms: number;
+  try {
+    ms = parseGoDuration(text);
+  } catch (error) {
+    throw new Refusal(400, `Invalid ttl: ${messageOf(error)}`);
+  }
+  if (ms <= 0) throw new Refusal(400, `Invalid ttl: ${text} is not more than 0`);
+  return ms;
 }
 
 async function remove(call: Call): Promise<Reply> {
