@@ -1,7 +1,7 @@
 // Runs the README's examples as they stand there, on a host of their own (a network namespace), so that the default ports are free.
 import { execFile, spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { writeFile } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -114,6 +114,7 @@ describe.runIf(able)("the README", () => {
   it("is used as a library", async () => {
     // The package finds itself by its own name ("trilith"), as an installed one would be found.
     const file = join(root, ".tmp", `readme-${process.pid}.mjs`);
+    await mkdir(join(root, ".tmp"), { recursive: true });
     await writeFile(file, example("library"));
     expect(await shell(`node ${file}; rm ${file}`)).toMatch(/:4000/);
   });

@@ -1,0 +1,148 @@
+// Runs the examples in the protocols' READMEs against one agent with a real Docker, its ports in place of the default ones.
+import { execFile, spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { chmod, mkdir, writeFile } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { type Docker, startDocker } from "../support/docker.ts";
+import { type RunningAgent, startAgent } from "../support/ground.ts";
+import { eventually, freePort, havePrograms, ownFolder } from "../support/peers.ts";
+
+const exec = promisify(execFile);
+const root = resolve(import.meta.dirname, "../..");
+const readme = (protocol: string): string => readFileSync(join(root, "src/protocols", protocol, "README.md"), "utf8");
+
+/** The code block behind `<!-- example -->`. */
+function example(protocol: string): string {
+  const match = /<!-- example -->\n+```\w+\n([\s\S]*?)```/.exec(readme(protocol));
+  if (match?.[1] === undefined) throw new Error(`the README of ${protocol} has no example`);
+  return match[1].trim();
+}
+
+/** The commands behind `$` in indented blocks. */
+const typed = (protocol: string): string[] =>
+  [...readme(protocol).matchAll(/^ {4}\$ (.+)$/gm)].map((match) => match[1] ?? "");
+
+const able = (await havePrograms("dockerd", "dig", "curl", "python3")) && process.getuid?.() === 0;
+
+describe.runIf(able)("the examples of", () => {
+  let folder: Awaited<ReturnType<typeof ownFolder>>;
+  let docker: Docker;
+  let agent: RunningAgent;
+  let http: string;
+  let dnsPort: number;
+  let env: NodeJS.ProcessEnv;
+
+  const here = (script: string): string =>
+    script.replaceAll("127.0.0.1:8500", http).replaceAll("-p 8600", `-p ${dnsPort}`);
+  const shell = async (script: string): Promise<string> =>
+    (await exec("bash", ["-euo", "pipefail", "-c", here(script)], { env })).stdout;
+
+  beforeAll(async () => {
+    folder = await ownFolder("protocol-readmes");
+    docker = await startDocker("readmes");
+    await docker.docker("tag", "bbweb:latest", "nginx:latest");
+    dnsPort = await freePort();
+    await mkdir(join(folder.path, "services.d"));
+    agent = await startAgent({
+      advertiseAddress: "127.0.0.1",
+      protocols: {
+        docker: { host: docker.host, ip: "127.0.0.1" },
+        process: undefined,
+        file: { paths: [join(folder.path, "services.d")] },
+        dns: { port: dnsPort },
+      },
+    });
+    http = agent.url.replace("http://", "");
+    // "trilith" as an installed package has it on the PATH.
+    const bin = join(folder.path, "bin");
+    await mkdir(bin);
+    await writeFile(
+      join(bin, "trilith"),
+      `#!/bin/sh\nexec ${process.execPath} ${join(root, "dist/cli/main.js")} "$@"\n`,
+    );
+    await chmod(join(bin, "trilith"), 0o755);
+    env = { ...process.env, PATH: `${bin}:${process.env["PATH"]}`, TRILITH_HTTP_ADDR: http, DOCKER_HOST: docker.host };
+  }, 180_000);
+
+  afterAll(async () => {
+    await agent?.stop();
+    await docker?.remove();
+    await folder?.remove();
+  });
+
+  it("docker: a container is found over every dialect, and gone when it is stopped", async () => {
+    const [run = "", find = ""] = example("docker").split("\n");
+    const id = (await shell(run)).trim();
+    const found = await eventually("the container's service", async () => await shell(find));
+    expect(found).toMatch(/passing/);
+    expect(found).toMatch(/v1,eu|eu,v1/);
+    const port = (await docker.docker("port", id, "80/tcp")).split("\n")[0]?.split(":").at(-1);
+    expect(await shell("dig +short @127.0.0.1 -p 8600 web.service.consul SRV")).toContain(` ${port} `);
+    expect(await shell("curl -s http://127.0.0.1:8500/v1/health/service/web?passing")).toMatch(
+      new RegExp(`"Port": *${port}\\b`),
+    );
+    await docker.docker("stop", "-t", "1", id);
+    expect(await shell("curl -s http://127.0.0.1:8500/v1/health/service/web?passing")).toMatch(/^\s*\[\]\s*$/);
+    expect(await shell("dig @127.0.0.1 -p 8600 web.service.consul SRV")).toContain("ANSWER: 0");
+  });
+
+  it("file: dropped into the folder it is registered", async () => {
+    await writeFile(join(folder.path, "services.d", "web.hcl"), example("file"));
+    const held = await eventually("the file's service", () =>
+      [...agent.trilith.agent.services().values()].find(({ instance }) => instance.origin.source === "file"),
+    );
+    expect(held.instance).toMatchObject({ name: "web", port: 8080, tags: ["v1"], labels: { team: "shop" } });
+    expect(held.checks).toHaveLength(1);
+    await exec("rm", [join(folder.path, "services.d", "web.hcl")]);
+    await eventually("gone with its file", () => agent.trilith.agent.services().size === 0);
+  });
+
+  it("process and dns: a program under `trilith run` is found by name", async () => {
+    const wrapper = spawn("bash", ["-c", example("process")], { env, detached: true, stdio: "ignore" });
+    const ended = new Promise((done) => wrapper.once("exit", done));
+    const answer = await eventually("an SRV record", async () => {
+      const text = await shell(example("dns"));
+      return text.includes("ANSWER: 1,") && text;
+    });
+    expect(answer).toMatch(/web\.service\.consul\.\s+0\s+IN\s+SRV\s+1 1 \d+ /);
+    process.kill(-(wrapper.pid ?? 0), "SIGINT");
+    await ended;
+    await eventually("gone with its process", async () => (await shell(example("dns"))).includes("ANSWER: 0,"));
+  });
+
+  it("consul: a service registered over HTTP", async () => {
+    const [entry] = JSON.parse(await shell(example("consul"))) as {
+      Service: { Port: number };
+      Checks: { Status: string }[];
+    }[];
+    expect(entry?.Service.Port).toBe(8080);
+    expect(entry?.Checks.map(({ Status }) => Status)).toContain("passing");
+  });
+
+  it("api: every command as it is typed", async () => {
+    await agent.trilith.agent.register("api", {
+      id: "web-1",
+      name: "web",
+      tags: ["v2"],
+      labels: { zone: "a" },
+      address: "10.1.0.7",
+      port: 8080,
+      checks: [],
+    });
+    const answers: string[] = [];
+    const commands = typed("api");
+    expect(commands.length).toBeGreaterThan(5);
+    for (const command of commands) {
+      // `follow` never ends by itself: its first line is enough.
+      answers.push(
+        await shell(
+          command.includes("/follow/") ? command.replace("curl", "curl -s -m 1").concat(" || true") : command,
+        ),
+      );
+    }
+    for (const answer of answers) expect(() => JSON.parse(answer)).not.toThrow();
+    expect(answers.join("\n")).not.toContain('"error"');
+  });
+});
