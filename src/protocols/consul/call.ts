@@ -16,6 +16,8 @@ export const NEEDS = [
   "metrics",
   "directory",
   "kv",
+  "events",
+  "prepared",
   "sessions",
   "agent",
   "self",
