@@ -40,8 +40,12 @@ function parse(raw: unknown): ExecDetail {
 /** A failed step, told as the check's output. */
 class Failed extends Error {}
 
-/** Makes the docker probe; the first endpoint that can be reached is asked. */
-export function execProbe(http: Http, endpoints: readonly Endpoint[]): Probe<ExecDetail> {
+/** Makes the docker probe; the first endpoint that can be reached is asked. `nobody`: what to say where there is no endpoint. */
+export function execProbe(
+  http: Http,
+  endpoints: readonly Endpoint[],
+  nobody = "there is no Docker engine to ask",
+): Probe<ExecDetail> {
   /** Commands that took longer than they may and cannot be ended through the engine: until they end no other one is started. */
   const stray = new WeakMap<ExecDetail, string>();
 
@@ -51,7 +55,7 @@ export function execProbe(http: Http, endpoints: readonly Endpoint[]): Probe<Exe
     signal: AbortSignal,
     body?: Readonly<Record<string, unknown>>,
   ): Promise<HttpResponse> {
-    let failure: unknown = new Failed("there is no Docker engine to ask");
+    let failure: unknown = new Failed(`exec failed: ${nobody}`);
     for (const { base, socketPath } of endpoints) {
       try {
         return await http.request({

@@ -60,6 +60,24 @@ describe("configuration", () => {
     expect(await said).toEqual([]);
     expect(() => docker.setup(docker.configure(true), ground)).toThrow("ssh://far");
   });
+
+  it("without an engine, checks inside containers are critical and say why", async () => {
+    const ask = async (config: unknown, dockerHost: string): Promise<unknown> => {
+      const processes = { ...systemProcesses, env: () => dockerHost };
+      const ground = { processes, self: {}, net: {}, http: {}, probes: new Map() } as unknown as Ground;
+      const probe = (await docker.setup(docker.configure(config), ground))?.probes?.[0];
+      const detail = probe?.parse({ container: "box", args: ["true"] });
+      return await probe?.run(detail, { address: "", port: 0 }, new AbortController().signal);
+    };
+    expect(await ask(false, "")).toEqual({
+      status: "critical",
+      output: "exec failed: Docker is switched off on this agent",
+    });
+    expect(await ask(undefined, "ssh://far")).toEqual({
+      status: "critical",
+      output: expect.stringMatching(/^exec failed: DOCKER_HOST: "ssh:\/\/far"/),
+    });
+  });
 });
 
 describe("the address of the host", () => {

@@ -98,7 +98,9 @@ export const docker: Protocol<
   needs: ["clock", "random", "disk", "net", "http", "log", "processes", "agent", "self", "probes"],
   configure,
   setup(config, ground) {
-    if (config.enabled === false) return undefined;
+    // Checks inside containers can be registered all the same; they are critical and say why.
+    if (config.enabled === false)
+      return { probes: [execProbe(ground.http, [], "Docker is switched off on this agent") as Probe] };
     const { self, net, processes, probes } = ground;
     const fromEnvironment = processes.env("DOCKER_HOST") ?? "";
     const spelling = config.host || fromEnvironment;
@@ -109,7 +111,8 @@ export const docker: Protocol<
     } catch (error) {
       if (config.enabled === true) throw error;
       // Somebody's shell speaks to a Docker far away: no reason for the agent not to start.
-      return { source: absentSource(messageOf(error)) };
+      const why = messageOf(error);
+      return { source: absentSource(why), probes: [execProbe(ground.http, [], why) as Probe] };
     }
     const hostname = config.hostname || processes.hostname();
     const template = parseTemplate(config.tags);
