@@ -7,8 +7,8 @@ import { type Disk, systemDisk } from "./base/disk.ts";
 import { type Durable, memoryDurable, openDurable } from "./base/durable.ts";
 import { messageOf, TrilithError } from "./base/error.ts";
 import { createHttp, type Handler, type Http } from "./base/http.ts";
-import { type Log, silentLog } from "./base/log.ts";
-import { createMetrics } from "./base/metrics.ts";
+import { type Log, silentLog, tappedLog } from "./base/log.ts";
+import { createMetrics, processMetrics } from "./base/metrics.ts";
 import { hostPort, type Net, systemNet } from "./base/net.ts";
 import { type Processes, systemProcesses } from "./base/process.ts";
 import { jitter, type Random, systemRandom } from "./base/random.ts";
@@ -21,8 +21,8 @@ import type { Kv } from "./contracts/kv.ts";
 import type { Lookup } from "./contracts/lookup.ts";
 import type { Prepared } from "./contracts/prepared.ts";
 import type { Probe } from "./contracts/probe.ts";
-import type { Sessions } from "./contracts/session.ts";
 import type { Part, Route } from "./contracts/protocol.ts";
+import type { Sessions } from "./contracts/session.ts";
 import { defaultSettings, type Settings } from "./contracts/settings.ts";
 import type { Source } from "./contracts/source.ts";
 import type { Storage } from "./contracts/storage.ts";
@@ -32,9 +32,11 @@ import { createLiveness } from "./directory/liveness.ts";
 import { createDirectory, type LocalDirectory } from "./directory/local.ts";
 import { Dues } from "./directory/locks.ts";
 import { createPrepared } from "./directory/prepared.ts";
+import { createOthers } from "./directory/remote/others.ts";
 import { createSessions } from "./directory/session.ts";
 import { lmdbStorage } from "./directory/storage/lmdb.ts";
 import { memoryStorage } from "./directory/storage/memory.ts";
+import { createVouching } from "./directory/vouch.ts";
 import { createLookup, type RunningLookup } from "./lookup/lookup.ts";
 import type { Labels } from "./model/node.ts";
 import { nearestFirst } from "./protocols/consul/coordinates.ts";
@@ -112,6 +114,10 @@ function checkSettings(settings: Settings): void {
     wrong("a data folder is needed (dataDir, --data-dir), or dev (--dev) to keep nothing");
   if (settings.storage === "etcd" && (settings.etcd?.endpoints.length ?? 0) === 0)
     wrong("storage etcd needs the members' URLs (etcd.endpoints, --etcd)");
+  if (settings.join !== undefined && settings.storage === "etcd")
+    wrong("a host either joins others (join, --join) or has a store of its own (storage etcd, --etcd), not both");
+  if (settings.join !== undefined && settings.join.servers.length === 0)
+    wrong("join needs the URL of at least one agent (join.servers, --join http://host:8500)");
   for (const [what, text] of [
     ["node", settings.node ?? "x"],
     ["datacenter", settings.datacenter],
@@ -160,7 +166,6 @@ class Joined implements Trilith {
     const http = createHttp();
     if (options.http === undefined) this.#undo.push("HTTP clients", () => http.close());
     this.#machine = {
-      log: silentLog,
       clock: systemClock,
       random: systemRandom,
       disk: systemDisk,
@@ -168,6 +173,7 @@ class Joined implements Trilith {
       http,
       processes: systemProcesses,
       ...options,
+      log: tappedLog(options.log ?? silentLog),
     };
   }
 
@@ -220,12 +226,14 @@ class Joined implements Trilith {
     const { settings } = this;
     const { log, clock, random, disk, net, http, processes } = this.#machine;
     const metrics = createMetrics();
+    processMetrics(metrics);
     const durable =
       settings.dev || settings.dataDir === undefined ? memoryDurable() : await openDurable(settings.dataDir);
     this.#undo.push("the data folder", () => durable.close());
     const self = await this.#self(durable);
 
-    const storage = await this.#storage(durable);
+    const others = createOthers({ settings, node: self.node, durable, http, clock, random, log });
+    const storage = others.storage ?? (await this.#storage(durable));
     const directory = createDirectory(storage, { clock, random, log, metrics });
     this.#undo.push("the directory", () => directory.stop());
     await directory.start();
@@ -247,14 +255,19 @@ class Joined implements Trilith {
       life,
       // What clients of Consul's API look for in every node and among the services.
       labels: { "consul-network-segment": "", "consul-version": CONSUL_VERSION },
-      selfService: {
-        id: "consul",
-        name: "consul",
-        tags: [],
-        labels: SELF_LABELS,
-        address: "",
-        port: serverPort(settings),
-      },
+      // Client hosts are no servers.
+      ...(settings.join === undefined
+        ? {
+            selfService: {
+              id: "consul",
+              name: "consul",
+              tags: [],
+              labels: SELF_LABELS,
+              address: "",
+              port: serverPort(settings),
+            },
+          }
+        : {}),
     });
     const lookup = createLookup({
       directory,
@@ -271,7 +284,7 @@ class Joined implements Trilith {
       net,
       shared: storage.shared,
       sources: () => this.sources(),
-      upstreams: () => this.#parts.flatMap(({ upstream }) => upstream ?? []),
+      upstreams: () => [others.upstream, ...this.#parts.flatMap(({ upstream }) => upstream ?? [])],
     });
     const dues = new Dues(clock);
     const kv = createKv({ directory, clock, random, dues });
@@ -288,10 +301,26 @@ class Joined implements Trilith {
       log,
       node: self.node,
       datacenter: self.datacenter,
-      datacenters: [],
+      datacenters: Object.keys(settings.datacenters ?? {}),
       nearestFirst,
     });
     this.#built = { self, directory, agent, lookup, kv, sessions, events, prepared };
+
+    const vouching = createVouching({ directory, clock, log, first: () => liveness.start() });
+    this.#undo.push("signs of life of client hosts", () => vouching.stop());
+    const livenessMs = settings.join?.livenessMs ?? settings.etcd?.livenessMs ?? 15_000;
+    const signs = storage.alive === undefined ? vouching : (storage as Pick<Required<Storage>, "alive">);
+    const liveness = createLiveness({
+      directory,
+      storage: signs,
+      node: self.node,
+      nodeId: self.nodeId,
+      life,
+      ttlMs: livenessMs,
+      clock,
+      random,
+      log,
+    });
 
     const ground: Ground = {
       clock,
@@ -312,6 +341,8 @@ class Joined implements Trilith {
       self,
       probes: this.#probes,
       sources: () => this.sources(),
+      vouch: (node, life, ttlMs, signal) =>
+        (signs === vouching ? vouching.vouch : signs.alive).call(signs, node, life, ttlMs, signal),
       control: { reload: () => this.reload(), stop: (leave = false) => this.#end(leave) },
     };
     for (const protocol of protocols) {
@@ -327,22 +358,11 @@ class Joined implements Trilith {
     await lookup.start();
     this.#undo.push("the agent", () => (this.#leaving ? agent.leave() : agent.stop()));
     await agent.start();
-    if (storage.alive !== undefined) {
-      const liveness = createLiveness({
-        directory,
-        storage: storage as Pick<Required<Storage>, "alive">,
-        node: self.node,
-        nodeId: self.nodeId,
-        life,
-        ttlMs: settings.etcd?.livenessMs ?? 15_000,
-        clock,
-        random,
-        log,
-      });
-      liveness.start();
-      this.#undo.push("the sign of life", () => liveness.stop());
-    }
-    await this.#listen(http);
+    this.#undo.push("the sign of life", () => liveness.stop());
+    // An embedded store has nobody to look after until a client host joins.
+    if (storage.alive !== undefined) liveness.start();
+    else vouching.inherit(self.node, livenessMs);
+    await this.#listen(http, (own) => others.inFrontOf(own, () => directory));
     await this.#dropLeftovers(agent);
     this.#watch(agent, log);
     this.#tailscaled = await tailscaledState(disk);
@@ -392,14 +412,14 @@ class Joined implements Trilith {
     return { ...given, paths: [join(this.settings.dataDir, "services.d"), ...(given.paths ?? [])] };
   }
 
-  async #listen(http: Http): Promise<void> {
+  async #listen(http: Http, front: (own: Handler) => Handler): Promise<void> {
     for (const listener of this.#parts.flatMap(({ listeners }) => listeners ?? [])) {
       this.#undo.push(listener.name, () => listener.stop());
       this.#listening.set(listener.name, await listener.start());
     }
     const routes = this.#parts.flatMap((part) => part.routes ?? []);
     if (this.settings.httpPort < 0 || routes.length === 0) return;
-    const handle = mount(routes);
+    const handle = front(mount(routes));
     for (const host of this.settings.clientAddress.split(/[\s,]+/)) {
       const at = host.startsWith("unix://")
         ? { path: host.slice("unix://".length) }
@@ -470,6 +490,8 @@ class Joined implements Trilith {
         log.error("could not read everything again", { error: messageOf(error) });
       }
     }
+    // What was deregistered by hand and is still stated comes back, as with Consul.
+    await this.#whole.agent.restate();
   }
 
   stopped(signal?: AbortSignal): Promise<void> {
@@ -534,7 +556,7 @@ const LOOPBACK = /^(127\.|::1$|localhost$|unix:)/;
 function ownAddress(settings: Settings, net: Net): string {
   const { bindAddress, clientAddress } = settings;
   const wildcard = /^(0\.0\.0\.0|::)$/.test(bindAddress);
-  const alone = settings.storage !== "etcd" && LOOPBACK.test(clientAddress);
+  const alone = settings.storage !== "etcd" && settings.join === undefined && LOOPBACK.test(clientAddress);
   if (!wildcard && (!LOOPBACK.test(bindAddress) || alone)) return bindAddress;
   const outside = net
     .interfaces()

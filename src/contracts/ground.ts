@@ -65,6 +65,11 @@ export interface Ground {
   readonly probes: ReadonlyMap<string, Probe>;
   /** The state of every source, for start-up message and doctor. */
   readonly sources: () => readonly SourceState[];
+  /**
+   * Keeps a sign of life for another node, which gave it to this agent, until aborted; then it runs out after `ttlMs` unless somebody
+   * vouches for it again. `life` is another text after each start of that node.
+   */
+  readonly vouch: (node: string, life: string, ttlMs: number, signal: AbortSignal) => Promise<void>;
   /** Ask the agent to re-read its files, or to stop; `leave` also takes the node out of the directory. */
   readonly control: { reload(): Promise<void>; stop(leave?: boolean): void };
 }

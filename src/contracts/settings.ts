@@ -28,6 +28,17 @@ export interface Settings {
     readonly certFile?: string;
     readonly keyFile?: string;
   };
+  /** This host is only a client: its directory is kept in step with another agent's (Trilith's or a real Consul's), nothing is stored here. */
+  readonly join?: {
+    /** `http://host:port` of one or several agents, tried in their order. */
+    readonly servers: readonly string[];
+    /** Without a sign of life for so long this host's node turns critical at the servers; default 15 000. */
+    readonly livenessMs: number;
+    /** Sent with every request to the servers, where they want one. */
+    readonly token?: string;
+  };
+  /** Other datacenters: the URLs of their agents, by the datacenter's name in lower case. */
+  readonly datacenters?: Readonly<Record<string, readonly string[]>>;
   /** Where listeners bind unless they have an address of their own; default 127.0.0.1. */
   readonly clientAddress: string;
   readonly bindAddress: string;

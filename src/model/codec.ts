@@ -55,14 +55,18 @@ function unpack(value: unknown): unknown {
 
 /** A record as UTF-8 JSON. Fields this version does not know are kept. @throws TrilithError `invalid` for what JSON cannot hold */
 export function encodeRecord<T extends Table>(table: T, value: Tables[T]): Uint8Array {
-  return new TextEncoder().encode(JSON.stringify(pack(value, table)));
+  return new TextEncoder().encode(recordText(table, value));
 }
 
-/** A record from its bytes, frozen, without inherited properties anywhere. @throws TrilithError `damaged` */
-export function decodeRecord<T extends Table>(table: T, bytes: Uint8Array): Tables[T] {
+/** A record as text of one line of JSON, to be read back by `recordFrom`. @throws TrilithError `invalid` for what JSON cannot hold */
+export function recordText<T extends Table>(table: T, value: Tables[T]): string {
+  return JSON.stringify(pack(value, table));
+}
+
+/** A record from the parsed JSON of `recordText`, frozen, without inherited properties anywhere. @throws TrilithError `damaged` */
+export function recordFrom<T extends Table>(table: T, parsed: unknown): Tables[T] {
   try {
-    const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8");
-    const value = unpack(JSON.parse(text));
+    const value = unpack(parsed);
     if (typeof value !== "object" || value === null || Array.isArray(value) || value instanceof Uint8Array)
       throw new TypeError("not an object");
     return value as unknown as Tables[T];
@@ -73,6 +77,21 @@ export function decodeRecord<T extends Table>(table: T, bytes: Uint8Array): Tabl
       cause,
     );
   }
+}
+
+/** A record from its bytes, frozen, without inherited properties anywhere. @throws TrilithError `damaged` */
+export function decodeRecord<T extends Table>(table: T, bytes: Uint8Array): Tables[T] {
+  let parsed: unknown;
+  try {
+    parsed = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8"));
+  } catch (cause) {
+    throw new TrilithError(
+      "damaged",
+      `a record of table "${table}" cannot be read: ${(cause as Error).message}`,
+      cause,
+    );
+  }
+  return recordFrom(table, parsed);
 }
 
 /** A deep, frozen copy of a value made of JSON types, bytes and big integers; properties that are undefined are left out. */

@@ -7,6 +7,7 @@ import { TrilithError } from "../../base/error.ts";
 import { createHttp, type HttpResponse, type IncomingMessage } from "../../base/http.ts";
 import { silentLog } from "../../base/log.ts";
 import type { Listening } from "../../base/net.ts";
+import { systemRandom } from "../../base/random.ts";
 import type { Agent } from "../../contracts/agent.ts";
 import type { SourceState } from "../../contracts/ground.ts";
 import { authorizeWrite } from "./authorize.ts";
@@ -58,7 +59,11 @@ async function serve(token?: string): Promise<void> {
       listening: new Map([["http", "127.0.0.1:8500"]]),
     },
   };
-  const part = await api.setup(api.configure(token === undefined ? undefined : { token }), ground);
+  const part = await api.setup(api.configure(token === undefined ? undefined : { token }), {
+    ...ground,
+    random: systemRandom,
+    vouch: async () => {},
+  });
   const route = part?.routes?.[0];
   if (route === undefined) throw new Error("no route");
   expect(route.prefix).toBe("/v1/trilith/");
@@ -507,7 +512,7 @@ describe("configuration", () => {
     expect(api.configure(undefined)).toEqual({ off: false });
     expect(api.configure({})).toEqual({ off: false });
     expect(api.configure({ token: "t" })).toEqual({ off: false, token: "t" });
-    expect(await api.setup(api.configure(false), {} as ApiGround)).toBeUndefined();
+    expect(await api.setup(api.configure(false), {} as Parameters<typeof api.setup>[1])).toBeUndefined();
     for (const wrong of [{ token: "" }, { token: 5 }, { tokens: "x" }, [], "x", 5, null])
       expect(() => api.configure(wrong)).toThrow(/^api/);
   });

@@ -24,6 +24,20 @@ export function authorizeWrite(request: IncomingMessage, token: string | undefin
   );
 }
 
+/**
+ * Lets a client host pass or throws. Where this agent has a token, client hosts need it; else they may what anybody may who reaches
+ * Consul's API here, which takes the same registrations. Web pages may not. @throws TrilithError `not-allowed`
+ */
+export function authorizePeer(request: IncomingMessage, token: string | undefined): void {
+  if (request.headers.origin !== undefined)
+    throw new TrilithError("not-allowed", `a web page of ${request.headers.origin} is no client host`);
+  if (token === undefined || hasToken(request, token) || isLocal(request.socket.remoteAddress)) return;
+  throw new TrilithError(
+    "not-allowed",
+    "client hosts need this agent's token (join.token in the client's settings, or TRILITH_HTTP_TOKEN in its environment)",
+  );
+}
+
 /** Loopback, or a unix socket, which has no address. */
 function isLocal(address: string | undefined): boolean {
   return address === undefined || address === "::1" || /^(::ffff:)?127\./.test(address);

@@ -1,7 +1,11 @@
 // Trilith's own HTTP API under /v1/trilith/: find, list, why, doctor, follow, release and drain, for the command line and the library.
 import { InputError } from "../../base/error.ts";
+import { JOIN_PREFIX } from "../../contracts/join.ts";
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
-import { createHandler, NEEDS } from "./server.ts";
+import { createJoinHandler, JOIN_NEEDS } from "./join.ts";
+import { createHandler, NEEDS as OWN_NEEDS } from "./server.ts";
+
+const NEEDS = [...OWN_NEEDS, ...JOIN_NEEDS] as const;
 
 /** Under `protocols.api` of the settings. */
 export interface ApiConfig {
@@ -32,5 +36,12 @@ export const api: Protocol<ApiConfig, (typeof NEEDS)[number]> = defineProtocol({
     return { off: false, token };
   },
   setup: (config, ground) =>
-    config.off ? undefined : { routes: [{ prefix: PREFIX, handle: createHandler(PREFIX, config.token, ground) }] },
+    config.off
+      ? undefined
+      : {
+          routes: [
+            { prefix: PREFIX, handle: createHandler(PREFIX, config.token, ground) },
+            { prefix: JOIN_PREFIX, handle: createJoinHandler(config.token, ground) },
+          ],
+        },
 });

@@ -1,0 +1,139 @@
+// What a client host and the agent it joined say to each other: lines of JSON that carry batches of the directory, and commits.
+import { TrilithError } from "../base/error.ts";
+import { recordFrom, recordText } from "../model/codec.ts";
+import type { Change, Expect, Table, Tables } from "../model/record.ts";
+import type { Batch, Commit, Row } from "./storage.ts";
+
+/** The paths of the conversation lie below this one on the agent's HTTP listener. */
+export const JOIN_PREFIX = "/v1/trilith/join/";
+/** Named in the first answer; a server that speaks another one is used as a plain Consul. */
+export const JOIN_VERSION = 1;
+/** The tables of the directory that a client host has a copy of. */
+export const JOINED_TABLES = ["node", "service", "check", "alive"] as const;
+/** The tables that a client host may write. Signs of life have a verb of their own. */
+export const WRITABLE_TABLES: ReadonlySet<string> = new Set(["node", "service", "check"]);
+
+/** The first line of a stream. `line` names the server's memory of changes: positions in it mean something only there. */
+export interface Hello {
+  readonly kind: "hello";
+  readonly version: number;
+  readonly line: string;
+  readonly datacenter: string;
+  readonly node: string;
+}
+
+/** What the lines of a stream hold. `still` says that nothing has happened. */
+export type JoinLine = Hello | Exclude<Batch, { kind: "reachable" }> | { readonly kind: "still" };
+
+interface RowJson {
+  readonly table: Table;
+  readonly key: string;
+  readonly createIndex: number;
+  readonly modifyIndex: number;
+  readonly value?: unknown;
+}
+
+function rowText({ table, key, value, createIndex, modifyIndex }: Row): string {
+  const head = JSON.stringify({ table, key, createIndex, modifyIndex });
+  return value === undefined ? head : `${head.slice(0, -1)},"value":${recordText(table, value)}}`;
+}
+
+/** A batch as one line, with the line's end. */
+export function batchLine(batch: Exclude<Batch, { kind: "reachable" }>): string {
+  const { rows, ...head } = batch;
+  return `${JSON.stringify(head).slice(0, -1)},"rows":[${rows.map(rowText).join(",")}]}\n`;
+}
+
+/** @throws TrilithError `damaged` for what is no line of this conversation */
+export function readLine(text: string): JoinLine {
+  const damaged = (what: string): never => {
+    throw new TrilithError("damaged", `${what}: ${JSON.stringify(text.slice(0, 120))}`);
+  };
+  let parsed: { readonly kind?: unknown; readonly rows?: unknown; readonly index?: unknown };
+  try {
+    parsed = JSON.parse(text) as typeof parsed;
+  } catch {
+    return damaged("a line that is no JSON");
+  }
+  if (typeof parsed !== "object" || parsed === null) return damaged("a line that is no object");
+  if (parsed.kind === "hello" || parsed.kind === "still") return parsed as JoinLine;
+  if ((parsed.kind !== "snapshot" && parsed.kind !== "delta") || !Array.isArray(parsed.rows))
+    return damaged("a line of an unknown kind");
+  if (!Number.isSafeInteger(parsed.index)) return damaged("a line without an index");
+  const rows = (parsed.rows as RowJson[]).map(
+    ({ table, key, createIndex, modifyIndex, value }): Row => ({
+      table,
+      key,
+      createIndex,
+      modifyIndex,
+      value: value === undefined ? undefined : recordFrom(table, value),
+    }),
+  );
+  return { ...parsed, rows } as JoinLine;
+}
+
+/** A commit as the body of a request; graves are made where the change is made. */
+export function commitText({ id, changes, expect }: Commit): string {
+  const parts = changes
+    .filter(({ table }) => WRITABLE_TABLES.has(table))
+    .map((change) => {
+      if (change.op === "delete") return JSON.stringify(change);
+      const head = JSON.stringify({ op: "put", table: change.table, key: change.key });
+      return `${head.slice(0, -1)},"value":${recordText(change.table, change.value)}}`;
+    });
+  return `{"id":${JSON.stringify(id)},"changes":[${parts.join(",")}],"expect":${JSON.stringify(expect)}}`;
+}
+
+const TEXTS: Readonly<Record<string, readonly string[]>> = {
+  node: ["id", "name", "address", "datacenter"],
+  service: ["id", "name", "node", "address"],
+  check: ["id", "node", "name", "status", "notes", "output", "serviceId", "type"],
+};
+const STATUSES: ReadonlySet<unknown> = new Set(["passing", "warning", "critical"]);
+
+function fault(table: string, value: Record<string, unknown>): string | undefined {
+  for (const name of TEXTS[table] ?? []) if (typeof value[name] !== "string") return `${name} is no text`;
+  const isMap = (name: string): boolean => typeof value[name] === "object" && value[name] !== null;
+  if (table === "node" && !(isMap("labels") && isMap("taggedAddresses")))
+    return "labels or taggedAddresses are missing";
+  if (table === "check" && !STATUSES.has(value["status"])) return "the status is unknown";
+  if (table !== "service") return undefined;
+  const tags = value["tags"];
+  if (!Array.isArray(tags) || !tags.every((tag) => typeof tag === "string")) return "tags is no list of texts";
+  if (!isMap("labels") || !isMap("origin")) return "labels or origin are missing";
+  return Number.isInteger(value["port"]) ? undefined : "port is no whole number";
+}
+
+/** The commit in a request's body. @throws TrilithError `invalid` that says what is wrong */
+export function readCommit(text: string): Commit {
+  const invalid = (what: string): never => {
+    throw new TrilithError("invalid", `a commit of a client host: ${what}`);
+  };
+  let parsed: { readonly id?: unknown; readonly changes?: unknown; readonly expect?: unknown };
+  try {
+    parsed = JSON.parse(text) as typeof parsed;
+  } catch (error) {
+    return invalid((error as Error).message);
+  }
+  if (typeof parsed?.id !== "string" || !Array.isArray(parsed.changes) || !Array.isArray(parsed.expect))
+    return invalid("expected id, changes and expect");
+  const changes = (parsed.changes as Record<string, unknown>[]).map((raw): Change => {
+    const { op, table, key, value, why } = raw ?? {};
+    if (typeof table !== "string" || !WRITABLE_TABLES.has(table))
+      return invalid(`table ${JSON.stringify(table)} is not for clients`);
+    if (typeof key !== "string") return invalid("a key is no text");
+    if (op === "delete") return { op, table: table as Table, key, ...(why === undefined ? {} : { why }) } as Change;
+    if (op !== "put") return invalid(`${JSON.stringify(op)}: expected put or delete`);
+    const record = recordFrom(table as Table, value);
+    const wrong = fault(table, record as unknown as Record<string, unknown>);
+    if (wrong !== undefined) return invalid(`${table} ${JSON.stringify(key)}: ${wrong}`);
+    return { op, table, key, value: record as Tables["node"] } as Change;
+  });
+  const expect = (parsed.expect as Record<string, unknown>[]).map((raw): Expect => {
+    const { table, key, at } = raw ?? {};
+    if (typeof table !== "string" || typeof key !== "string" || !Number.isSafeInteger(at))
+      return invalid("an expectation needs table, key and at");
+    return { table: table as Table, key, at: at as number };
+  });
+  return { id: parsed.id, changes, expect };
+}

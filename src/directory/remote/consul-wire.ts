@@ -1,0 +1,214 @@
+// Records of the directory as a Consul server's catalog takes and tells them, and back.
+import type { Check, Status } from "../../model/check.ts";
+import { NODE_ALIVE_CHECK } from "../../model/check.ts";
+import type { Instance, Origin, TaggedAddress } from "../../model/instance.ts";
+import type { Labels, Node } from "../../model/node.ts";
+import type { Change, Tables } from "../../model/record.ts";
+
+export type Json = Readonly<Record<string, unknown>>;
+
+/**
+ * The name under which a client host's own check stands in a Consul's catalog: the servers of a Consul take any node with a check called
+ * serfHealth for one of their members, and deregister it when it is none.
+ */
+export const ALIVE_CHECK = "trilith-alive";
+const ALIVE_NAME = "Trilith Health Status";
+const SERF_NAME = "Serf Health Status";
+/** In the metadata of nodes on which a client host lives: its sign of life is looked after by the other client hosts. */
+export const CLIENT_META = "trilith-client";
+/** Signs of life are keys below this one, each held by a session. */
+export const ALIVE_PREFIX = "trilith/alive/";
+
+/** Of everything that came from a Consul's catalog. */
+const ORIGIN: Origin = { source: "catalog", authority: "second-hand", text: "told by a Consul server" };
+
+const text = (value: unknown): string => (typeof value === "string" ? value : "");
+const object = (value: unknown): Json => (typeof value === "object" && value !== null ? (value as Json) : {});
+
+function labels(value: unknown): Labels {
+  const result: Record<string, string> = Object.create(null);
+  for (const [key, item] of Object.entries(object(value))) result[key] = text(item);
+  return result;
+}
+
+const nodeMeta = (node: Node): Json =>
+  node.external === true ? node.labels : { ...node.labels, [CLIENT_META]: "true" };
+
+/** A node of /v1/catalog/nodes. */
+export function nodeFrom(raw: Json): Node {
+  const { [CLIENT_META]: client, ...meta } = labels(raw["Meta"]);
+  return {
+    id: text(raw["ID"]),
+    name: text(raw["Node"]),
+    address: text(raw["Address"]),
+    datacenter: text(raw["Datacenter"]),
+    taggedAddresses: labels(raw["TaggedAddresses"]),
+    labels: Object.assign(Object.create(null), meta) as Labels,
+    // Of all others the Consul itself says whether they live.
+    ...(client === undefined ? { external: true } : {}),
+  };
+}
+
+/** What of a service only Consul understands and must get back unchanged. */
+const FOREIGN = ["Kind", "Proxy", "Connect", "Locality", "Ports"] as const;
+
+function foreignOf(raw: Json): Record<string, unknown> | undefined {
+  const foreign: Record<string, unknown> = {};
+  for (const name of FOREIGN) {
+    const value = raw[name];
+    if (value === undefined || value === null || value === "") continue;
+    const empty =
+      JSON.stringify(value) === "{}" || JSON.stringify(value) === '{"Mode":"","MeshGateway":{},"Expose":{}}';
+    if (!empty) foreign[name] = value;
+  }
+  return Object.keys(foreign).length === 0 ? undefined : foreign;
+}
+
+/** A service of /v1/health/service on its node. */
+export function instanceFrom(node: string, raw: Json): Instance {
+  const tagged: Record<string, TaggedAddress> = Object.create(null);
+  for (const [role, at] of Object.entries(object(raw["TaggedAddresses"])))
+    tagged[role] = { address: text(object(at)["Address"]), port: Number(object(at)["Port"] ?? 0) };
+  const weights = object(raw["Weights"]);
+  const foreign = foreignOf(raw);
+  return {
+    node,
+    id: text(raw["ID"]),
+    name: text(raw["Service"]),
+    tags: Array.isArray(raw["Tags"]) ? raw["Tags"].map(text) : [],
+    labels: labels(raw["Meta"]),
+    address: text(raw["Address"]),
+    port: Number(raw["Port"] ?? 0),
+    ...(Object.keys(tagged).length === 0 ? {} : { taggedAddresses: tagged }),
+    ...(raw["Weights"] === undefined || raw["Weights"] === null
+      ? {}
+      : { weights: { passing: Number(weights["Passing"] ?? 1), warning: Number(weights["Warning"] ?? 1) } }),
+    ...(text(raw["SocketPath"]) === "" ? {} : { socketPath: text(raw["SocketPath"]) }),
+    ...(raw["EnableTagOverride"] === true ? { enableTagOverride: true } : {}),
+    ...(foreign === undefined ? {} : { foreign }),
+    origin: ORIGIN,
+  };
+}
+
+const STATUSES: ReadonlySet<string> = new Set<Status>(["passing", "warning", "critical"]);
+
+/** A check of /v1/health. */
+export function checkFrom(raw: Json): Check {
+  const id = text(raw["CheckID"]);
+  const status = text(raw["Status"]);
+  const foreign: Record<string, unknown> = {};
+  for (const name of ["Interval", "Timeout"]) if (text(raw[name]) !== "") foreign[name] = raw[name];
+  if (Object.keys(object(raw["Definition"])).length > 0) foreign["Definition"] = raw["Definition"];
+  if (!STATUSES.has(status)) foreign["ShownStatus"] = status;
+  return {
+    id: id === ALIVE_CHECK ? NODE_ALIVE_CHECK : id,
+    node: text(raw["Node"]),
+    name: id === ALIVE_CHECK ? SERF_NAME : text(raw["Name"]),
+    status: STATUSES.has(status) ? (status as Status) : "critical",
+    notes: text(raw["Notes"]),
+    output: text(raw["Output"]),
+    serviceId: text(raw["ServiceID"]),
+    type: text(raw["Type"]),
+    origin: ORIGIN,
+    ...(Object.keys(foreign).length === 0 ? {} : { foreign }),
+  };
+}
+
+/** The name of a check in the catalog. `client`: its node is one on which a client host lives. */
+export const checkName = (id: string, client: boolean): string =>
+  client && id === NODE_ALIVE_CHECK ? ALIVE_CHECK : id;
+
+function nodeOp(node: Node): Json {
+  return {
+    ID: node.id,
+    Node: node.name,
+    Address: node.address,
+    Datacenter: node.datacenter,
+    TaggedAddresses: node.taggedAddresses,
+    Meta: nodeMeta(node),
+  };
+}
+
+/** Tagged addresses as Consul's agents complete them. */
+function taggedOf(instance: Instance): Record<string, { Address: string; Port: number }> {
+  const result: Record<string, { Address: string; Port: number }> = {};
+  for (const [role, { address, port }] of Object.entries(instance.taggedAddresses ?? {}))
+    result[role] = { Address: address, Port: port };
+  if (instance.origin.source === ORIGIN.source) return result;
+  const family = /^\d+(\.\d+){3}$/.test(instance.address) ? "ipv4" : instance.address.includes(":") ? "ipv6" : "";
+  if (family !== "")
+    for (const side of ["lan", "wan"])
+      result[`${side}_${family}`] ??= { Address: instance.address, Port: instance.port };
+  return result;
+}
+
+function serviceOp(instance: Instance): Json {
+  const foreign: Record<string, unknown> = {};
+  for (const name of FOREIGN) if (instance.foreign?.[name] !== undefined) foreign[name] = instance.foreign[name];
+  return {
+    ID: instance.id,
+    Service: instance.name,
+    Tags: instance.tags,
+    Meta: instance.labels,
+    Address: instance.address,
+    Port: instance.port,
+    TaggedAddresses: taggedOf(instance),
+    Weights: { Passing: instance.weights?.passing ?? 1, Warning: instance.weights?.warning ?? 1 },
+    EnableTagOverride: instance.enableTagOverride ?? false,
+    ...(instance.socketPath === undefined ? {} : { SocketPath: instance.socketPath }),
+    ...foreign,
+  };
+}
+
+function checkOp(check: Check, client: boolean): Json {
+  const alive = client && check.id === NODE_ALIVE_CHECK;
+  return {
+    Node: check.node,
+    CheckID: checkName(check.id, client),
+    Name: alive ? ALIVE_NAME : check.name,
+    Status: check.foreign?.["ShownStatus"] ?? check.status,
+    Notes: check.notes,
+    Output: check.output,
+    ServiceID: check.serviceId,
+    Type: check.type,
+  };
+}
+
+/** A change as an operation of Consul's transactions; `cas`: only where the record stands at this ModifyIndex. */
+export function operationOf(change: Change, cas: number | undefined, isClient: (node: string) => boolean): Json {
+  const verb = (word: string): string => (cas === undefined ? word : word === "set" ? "cas" : `${word}-cas`);
+  const at = cas === undefined ? {} : { ModifyIndex: cas };
+  if (change.op === "delete") {
+    const [node = "", id = ""] = change.key.split("\u0000");
+    if (change.table === "node") return { Node: { Verb: verb("delete"), Node: { Node: node, ...at } } };
+    if (change.table === "service")
+      return { Service: { Verb: verb("delete"), Node: node, Service: { ID: id, ...at } } };
+    return { Check: { Verb: verb("delete"), Check: { Node: node, CheckID: checkName(id, isClient(node)), ...at } } };
+  }
+  if (change.table === "node") return { Node: { Verb: verb("set"), Node: { ...nodeOp(change.value), ...at } } };
+  if (change.table === "service")
+    return { Service: { Verb: verb("set"), Node: change.value.node, Service: { ...serviceOp(change.value), ...at } } };
+  const check = change.value as Check;
+  return { Check: { Verb: verb("set"), Check: { ...checkOp(check, isClient(check.node)), ...at } } };
+}
+
+/** What of a record the catalog keeps, as text: two records with the same text are the same to Consul. */
+export function gist(
+  table: "node" | "service" | "check",
+  value: Tables["node" | "service" | "check"],
+  client: boolean,
+): string {
+  const sorted = (map: Json): unknown[] => Object.entries(map).sort(([a], [b]) => (a < b ? -1 : 1));
+  if (table === "node") {
+    const { ID, Address, TaggedAddresses, Meta } = nodeOp(value as Node);
+    return JSON.stringify([ID, Address, sorted(object(TaggedAddresses)), sorted(object(Meta))]);
+  }
+  if (table === "service") {
+    const op = serviceOp(value as Instance);
+    const { Service, Tags, Meta, Address, Port, TaggedAddresses, Weights, EnableTagOverride, SocketPath } = op;
+    const rest = [Service, Tags, Address, Port, Weights, EnableTagOverride, SocketPath ?? ""];
+    return JSON.stringify([...rest, sorted(object(Meta)), sorted(object(TaggedAddresses))]);
+  }
+  const { Name, Status, Notes, Output, ServiceID } = checkOp(value as Check, client);
+  return JSON.stringify([Name, Status, Notes, Output, ServiceID]);
+}

@@ -1,0 +1,78 @@
+// Whom this agent leans on: the servers it joined, the agents of other datacenters; what it asks them and what it hands on to them.
+import type { Clock } from "../../base/clock.ts";
+import type { Durable } from "../../base/durable.ts";
+import type { Handler, Http } from "../../base/http.ts";
+import type { Log } from "../../base/log.ts";
+import type { Random } from "../../base/random.ts";
+import type { Directory } from "../../contracts/directory.ts";
+import type { Lookup } from "../../contracts/lookup.ts";
+import type { Settings } from "../../contracts/settings.ts";
+import { keyOf } from "../../model/record.ts";
+import { createRemoteStorage, type RemoteStorage } from "../remote.ts";
+import { ALIVE_CHECK } from "./consul-wire.ts";
+import { createDatacenters } from "./datacenters.ts";
+import { createProxy } from "./proxy.ts";
+import { Servers } from "./servers.ts";
+
+export interface OthersOptions {
+  readonly settings: Pick<Settings, "join" | "datacenters" | "datacenter">;
+  /** This host's node. */
+  readonly node: string;
+  readonly durable: Durable;
+  readonly http: Http;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+}
+
+/** The other agents of one agent. */
+export interface Others {
+  /** The store of a client host; undefined = this agent has one of its own. */
+  readonly storage: RemoteStorage | undefined;
+  /** Answers for other datacenters. */
+  readonly upstream: Pick<Lookup, "resolve">;
+  /** Puts the handing on in front of a handler. */
+  inFrontOf(own: Handler, directory: () => Directory): Handler;
+}
+
+/** Builds them; nothing is asked yet. */
+export function createOthers({ settings, node, durable, http, clock, random, log }: OthersOptions): Others {
+  const { join } = settings;
+  const serversOf = (urls: readonly string[]): Servers => new Servers({ urls, token: join?.token, http, clock, log });
+  const joined = join === undefined ? undefined : serversOf(join.servers);
+  const datacenters = new Map(
+    Object.entries(settings.datacenters ?? {}).map(([name, urls]) => [name.toLowerCase(), serversOf(urls)] as const),
+  );
+  const storage =
+    join === undefined || joined === undefined
+      ? undefined
+      : createRemoteStorage({
+          servers: joined,
+          node,
+          datacenter: settings.datacenter,
+          livenessMs: join.livenessMs,
+          durable,
+          clock,
+          random,
+          log,
+        });
+  return {
+    storage,
+    upstream: createDatacenters({ datacenters, clock, random, log }),
+    inFrontOf: (own, directory) =>
+      createProxy(
+        {
+          datacenter: settings.datacenter,
+          ...(joined === undefined ? {} : { joined }),
+          datacenters,
+          sessionNode: () =>
+            directory().view().get("node", keyOf.node(node)) === undefined || storage === undefined
+              ? undefined
+              : { Node: node, ...(storage.ofConsul() ? { NodeChecks: [ALIVE_CHECK] } : {}) },
+          clock,
+          log,
+        },
+        own,
+      ),
+  };
+}

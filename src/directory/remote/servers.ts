@@ -1,0 +1,123 @@
+// The agents that a client host may ask: one at a time, the next one where it does not answer.
+import type { Clock } from "../../base/clock.ts";
+import { codeOf, messageOf, TrilithError } from "../../base/error.ts";
+import type { Http, HttpRequest, HttpResponse } from "../../base/http.ts";
+import type { Log } from "../../base/log.ts";
+
+/** What is asked of a server: the path with its query behind the server's URL. */
+export interface Ask extends Omit<HttpRequest, "url"> {
+  readonly path: string;
+}
+
+export interface ServersOptions {
+  /** `http://host:port`, in the order in which they are tried. */
+  readonly urls: readonly string[];
+  readonly token?: string | undefined;
+  readonly http: Http;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** A plain answer is given up after so long without its head. */
+const HEAD_MS = 5000;
+/** These say that the server itself leads nowhere: another one may. */
+const LEADERLESS = /^(No cluster leader|rpc error making call: No cluster leader|No known Consul servers)/;
+
+/** Several servers that stand for the same directory. */
+export class Servers {
+  readonly urls: readonly string[];
+  readonly #options: ServersOptions;
+  #at = 0;
+
+  constructor(options: ServersOptions) {
+    this.#options = options;
+    this.urls = options.urls.map((url) => url.replace(/\/+$/, ""));
+    if (this.urls.length === 0) throw new TrilithError("invalid", "no server's URL is given");
+  }
+
+  /** The server that is asked first. */
+  get current(): string {
+    return this.urls[this.#at] as string;
+  }
+
+  /** The next one is asked first from now on, unless somebody has moved on already. */
+  turnFrom(url: string): void {
+    if (this.current === url) this.#at = (this.#at + 1) % this.urls.length;
+  }
+
+  /** The headers that every request to a server carries. */
+  get headers(): Readonly<Record<string, string>> {
+    const { token } = this.#options;
+    return token === undefined ? {} : { "x-consul-token": token, "x-trilith-token": token };
+  }
+
+  /** Asks one server. @throws TrilithError `unavailable` naming it */
+  async askOne(url: string, { path, ...request }: Ask): Promise<HttpResponse> {
+    try {
+      return await this.#options.http.request({
+        headTimeoutMs: HEAD_MS,
+        ...request,
+        url: url + path,
+        headers: { ...this.headers, ...request.headers },
+      });
+    } catch (error) {
+      if (request.signal?.aborted) throw request.signal.reason;
+      const code = codeOf(error);
+      throw new TrilithError(code === "timeout" ? code : "unavailable", messageOf(error), error);
+    }
+  }
+
+  /**
+   * Asks the current server, then the others; the first that answers stays the current one. What may have arrived and must not be done
+   * twice is asked once only (`once`). @throws TrilithError `unavailable` where none answers
+   */
+  async ask(request: Ask, once = false): Promise<HttpResponse> {
+    let failure: unknown;
+    for (let tries = 0; tries < this.urls.length; tries++) {
+      const url = this.current;
+      try {
+        const answer = await this.askOne(url, request);
+        if (answer.status !== 500 || this.urls.length === 1) return answer;
+        const text = await answer.text();
+        if (!LEADERLESS.test(text)) return { ...answer, text: async () => text };
+        failure = new TrilithError("unavailable", `${url}: ${text}`);
+      } catch (error) {
+        if (request.signal?.aborted) throw request.signal.reason;
+        failure = error;
+        if (once && !isRefused(error)) {
+          this.turnFrom(url);
+          throw error;
+        }
+      }
+      this.turnFrom(url);
+    }
+    throw failure;
+  }
+
+  /** Like `ask`, with an answer of status 200 in JSON. @throws TrilithError `unavailable` for any other answer */
+  async json(request: Ask): Promise<{ readonly value: unknown; readonly index: number }> {
+    const answer = await this.ask(request);
+    const text = await answer.text();
+    if (answer.status !== 200)
+      throw new TrilithError(
+        "unavailable",
+        `${this.current}${request.path}: status ${answer.status}: ${text.slice(0, 200)}`,
+      );
+    try {
+      return { value: JSON.parse(text), index: Number(answer.headers["x-consul-index"] ?? 0) };
+    } catch (error) {
+      throw new TrilithError("unavailable", `${this.current}${request.path}: the answer is no JSON`, error);
+    }
+  }
+}
+
+/** True where the request has certainly not arrived. */
+function isRefused(error: unknown): boolean {
+  for (let at: unknown = error; at instanceof Error; at = at.cause) {
+    const { code } = at as { code?: unknown };
+    if (code === "ECONNREFUSED" || code === "EHOSTUNREACH" || code === "ENETUNREACH" || code === "ENOTFOUND")
+      return true;
+    if (code === "UND_ERR_CONNECT_TIMEOUT") return true;
+  }
+  return false;
+}

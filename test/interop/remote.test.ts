@@ -1,0 +1,311 @@
+// Client hosts that joined a Trilith agent: one directory seen from both sides, servers that go and come back, hosts that die.
+import { fileURLToPath } from "node:url";
+import { afterEach, describe, expect, test } from "vitest";
+import type { Settings } from "../../src/contracts/settings.ts";
+import { NODE_ALIVE_CHECK } from "../../src/model/check.ts";
+import type { Registration } from "../../src/model/instance.ts";
+import { keyOf } from "../../src/model/record.ts";
+import { createTrilith, type Trilith } from "../../src/trilith.ts";
+import { ownPrefix, startEtcd } from "../support/etcd.ts";
+import { eventually, freePort, havePrograms, ownFolder, startProgram } from "../support/peers.ts";
+
+const LIVENESS_MS = 3_000;
+const TRILITH = fileURLToPath(new URL("../../src/trilith.ts", import.meta.url));
+const PROGRAM = `
+  const { createTrilith } = await import(${JSON.stringify(TRILITH)});
+  const trilith = createTrilith(JSON.parse(process.argv[1]));
+  process.once("SIGTERM", () => trilith.stop().then(() => process.exit(0)));
+  await trilith.start();
+`;
+const QUIET = { docker: false, process: false, file: false, dns: false };
+const hereEtcd = await havePrograms("etcd", "etcdctl");
+
+let ends: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  for (const end of ends.reverse()) await end();
+  ends = [];
+});
+
+const service = (id: string, name: string, port: number): Registration => ({
+  id,
+  name,
+  tags: ["v1"],
+  labels: { zone: "a" },
+  address: "127.0.0.1",
+  port,
+  checks: [],
+});
+
+async function inside(
+  node: string,
+  given: Partial<Settings>,
+): Promise<{ readonly agent: Trilith; readonly url: string }> {
+  const httpPort = given.httpPort ?? (await freePort());
+  const agent = createTrilith({
+    node,
+    dev: given.dataDir === undefined,
+    httpPort,
+    advertiseAddress: "127.0.0.1",
+    antiEntropyMs: 2_000,
+    protocols: QUIET,
+    ...given,
+  });
+  ends.push(() => agent.stop());
+  await agent.start();
+  return { agent, url: `http://127.0.0.1:${httpPort}` };
+}
+
+async function outside(node: string, given: Partial<Settings>) {
+  const folder = await ownFolder(`remote-${node}`);
+  const httpPort = await freePort();
+  const url = `http://127.0.0.1:${httpPort}`;
+  const settings: Partial<Settings> = {
+    node,
+    dataDir: `${folder.path}/data`,
+    httpPort,
+    advertiseAddress: "127.0.0.1",
+    antiEntropyMs: 2_000,
+    protocols: QUIET,
+    ...given,
+  };
+  let program: Awaited<ReturnType<typeof startProgram>> | undefined;
+  const agent = {
+    url,
+    async start() {
+      program = await startProgram(
+        [process.execPath, "--import", "tsx", "--input-type=module", "-e", PROGRAM, JSON.stringify(settings)],
+        `${folder.path}/log`,
+      );
+      await eventually(`agent ${node} answers`, async () => (await fetch(`${url}/v1/agent/self`)).ok, 60_000);
+    },
+    async stop(signal: NodeJS.Signals) {
+      await program?.stop(signal);
+      program = undefined;
+    },
+  };
+  ends.push(
+    () => folder.remove(),
+    () => agent.stop("SIGKILL"),
+  );
+  await agent.start();
+  return agent;
+}
+
+const join = (...servers: string[]): Partial<Settings> => ({ join: { servers, livenessMs: LIVENESS_MS } });
+const routable = (agent: Trilith, name: string): number => agent.lookup.resolveNow({ service: name }).endpoints.length;
+async function get(url: string): Promise<{ status: number; json: unknown; headers: Headers }> {
+  const answer = await fetch(url);
+  const text = await answer.text();
+  let json: unknown = text;
+  try {
+    json = JSON.parse(text);
+  } catch {}
+  return { status: answer.status, json, headers: answer.headers };
+}
+async function put(url: string, body: unknown): Promise<{ status: number; text: string }> {
+  const answer = await fetch(url, { method: "PUT", body: typeof body === "string" ? body : JSON.stringify(body) });
+  return { status: answer.status, text: await answer.text() };
+}
+const idsAt = async (url: string, name: string): Promise<string[]> => {
+  const { json } = await get(`${url}/v1/health/service/${name}?passing`);
+  return (json as { Service: { ID: string } }[]).map(({ Service }) => Service.ID).sort();
+};
+
+describe("a client host of a Trilith agent", () => {
+  test("registers here, is found there, and the other way round, with everything that belongs to it", async () => {
+    const server = await inside("server", {});
+    const client = await inside("client", join(server.url));
+    await client.agent.agent.register("api", service("web-c", "web", 8001));
+    await server.agent.agent.register("api", service("web-s", "web", 8002));
+    await eventually("both at the server", () => routable(server.agent, "web") === 2);
+    await eventually("both at the client", () => routable(client.agent, "web") === 2);
+    expect(await idsAt(client.url, "web")).toEqual(["web-c", "web-s"]);
+    expect(await idsAt(server.url, "web")).toEqual(["web-c", "web-s"]);
+    const [held] = server.agent.directory
+      .view()
+      .residents("web")
+      .filter(({ instance }) => instance.id === "web-c");
+    expect(held?.instance).toMatchObject({
+      node: "client",
+      tags: ["v1"],
+      labels: { zone: "a" },
+      origin: { source: "api" },
+    });
+    expect(held?.node.external).toBeUndefined();
+    // The client is no server of a Consul.
+    expect((await get(`${server.url}/v1/health/service/consul`)).json).toHaveLength(1);
+    // What is gone here is gone there.
+    await client.agent.agent.deregister("api", "web-c");
+    await eventually("gone at the server", () => routable(server.agent, "web") === 1);
+    expect(client.agent.directory.view().fresh).toBe(true);
+    // An unchanged state writes nothing.
+    await client.agent.agent.synced();
+    const before = server.agent.directory.view().at("services");
+    await new Promise((resolve) => setTimeout(resolve, 2_500));
+    expect(server.agent.directory.view().at("services")).toBe(before);
+  });
+
+  test("hands keys, sessions, locks and blocking queries on to the server", async () => {
+    const server = await inside("server", {});
+    const client = await inside("client", join(server.url));
+    await eventually("registered", () => server.agent.directory.view().get("node", "client") !== undefined);
+    expect(await put(`${client.url}/v1/kv/a/b`, "one")).toEqual({ status: 200, text: "true" });
+    expect(await (await fetch(`${server.url}/v1/kv/a/b?raw`)).text()).toBe("one");
+    const first = await get(`${client.url}/v1/kv/a/b`);
+    const index = first.headers.get("X-Consul-Index") ?? "";
+    expect(Number(index)).toBeGreaterThan(0);
+    const waiting = get(`${client.url}/v1/kv/a/b?index=${index}&wait=20s`);
+    await put(`${server.url}/v1/kv/a/b`, "two");
+    const woken = await waiting;
+    expect(Number(woken.headers.get("X-Consul-Index"))).toBeGreaterThan(Number(index));
+    const created = await put(`${client.url}/v1/session/create`, { Name: "lock", LockDelay: "0s" });
+    expect(created.status).toBe(200);
+    const { ID } = JSON.parse(created.text) as { ID: string };
+    // The session is this host's.
+    expect((await get(`${server.url}/v1/session/info/${ID}`)).json).toMatchObject([{ Node: "client" }]);
+    expect((await put(`${client.url}/v1/kv/lock?acquire=${ID}`, "mine")).text).toBe("true");
+    expect((await get(`${server.url}/v1/kv/lock`)).json).toMatchObject([{ Session: ID }]);
+    expect((await fetch(`${client.url}/v1/kv/none`)).status).toBe(404);
+    const odd = await put(`${client.url}/v1/kv/x%2Fy%20z`, "odd");
+    expect(odd.text).toBe("true");
+    expect(await (await fetch(`${server.url}/v1/kv/x%2Fy%20z?raw`)).text()).toBe("odd");
+    // The catalog, too, is written at the server; and read here.
+    await put(`${client.url}/v1/catalog/register`, {
+      Node: "ext",
+      Address: "192.0.2.1",
+      Service: { Service: "db", Port: 5 },
+    });
+    await eventually("the external node", () => client.agent.directory.view().get("node", "ext") !== undefined);
+  });
+
+  test("the server goes: lookups go on, registering still answers; it returns: all is made up for", {
+    timeout: 60_000,
+  }, async () => {
+    const folder = await ownFolder("remote-server");
+    ends.push(() => folder.remove());
+    const httpPort = await freePort();
+    const given = { dataDir: `${folder.path}/data`, httpPort };
+    let server = await inside("server", given);
+    const clientFolder = await ownFolder("remote-client");
+    ends.push(() => clientFolder.remove());
+    const clientPort = await freePort();
+    const clientGiven = { ...join(server.url), dataDir: `${clientFolder.path}/data`, httpPort: clientPort };
+    let client = await inside("client", clientGiven);
+    await server.agent.agent.register("api", service("db-1", "db", 5432));
+    await client.agent.agent.register("api", service("web-1", "web", 80));
+    await eventually("carried", () => routable(server.agent, "web") === 1 && routable(client.agent, "db") === 1);
+    await server.agent.stop();
+    await eventually("noticed", () => !client.agent.directory.view().fresh);
+    expect(client.agent.lookup.resolveNow({ service: "db" })).toMatchObject({ fresh: false, endpoints: { length: 1 } });
+    expect(await put(`${client.url}/v1/agent/service/register`, { Name: "late", Port: 81 })).toEqual({
+      status: 200,
+      text: "",
+    });
+    const refused = await get(`${client.url}/v1/kv/a`);
+    expect([refused.status, refused.json]).toEqual([500, "No cluster leader"]);
+    // Also a start without the server knows what was known.
+    await client.agent.stop();
+    client = await inside("client", clientGiven);
+    expect(await idsAt(client.url, "db")).toEqual(["db-1"]);
+    const read = await get(`${client.url}/v1/health/service/db?stale`);
+    expect(Number(read.headers.get("X-Consul-LastContact"))).toBeGreaterThan(0);
+    expect(client.agent.directory.view().fresh).toBe(false);
+    server = await inside("server", given);
+    await eventually(
+      "caught up",
+      () => routable(server.agent, "late") === 1 && client.agent.directory.view().fresh,
+      30_000,
+    );
+    expect(await idsAt(client.url, "late")).toEqual(["late"]);
+    expect((await put(`${client.url}/v1/kv/a`, "x")).text).toBe("true");
+  });
+
+  test("a client that is killed turns critical within its time, is passing again when it returns", {
+    timeout: 90_000,
+  }, async () => {
+    const server = await inside("server", {});
+    const client = await outside("client", join(server.url));
+    await put(`${client.url}/v1/agent/service/register`, { Name: "web", Port: 80 });
+    await eventually("found", () => routable(server.agent, "web") === 1);
+    const status = (): string | undefined =>
+      server.agent.directory.view().get("check", keyOf.check("client", NODE_ALIVE_CHECK))?.status;
+    await new Promise((resolve) => setTimeout(resolve, LIVENESS_MS * 1.5));
+    expect(status()).toBe("passing");
+    await client.stop("SIGKILL");
+    const killed = Date.now();
+    await eventually("critical", () => status() === "critical");
+    // A generous bound against hanging, no measurement.
+    expect(Date.now() - killed).toBeLessThan(LIVENESS_MS * 4);
+    await eventually("out of answers", () => routable(server.agent, "web") === 0);
+    await client.start();
+    await eventually("passing", () => status() === "passing" && routable(server.agent, "web") === 1, 30_000);
+  });
+
+  test("another server takes over when one goes (both on one etcd)", { timeout: 120_000 }, async () => {
+    if (!hereEtcd) return;
+    const etcd = await startEtcd();
+    ends.push(() => etcd.remove());
+    const prefix = ownPrefix();
+    const shared = async (node: string) => {
+      const folder = await ownFolder(`remote-${node}`);
+      ends.push(() => folder.remove());
+      return await inside(node, {
+        dataDir: `${folder.path}/data`,
+        storage: "etcd",
+        etcd: { endpoints: [etcd.endpoint], prefix, livenessMs: LIVENESS_MS },
+      });
+    };
+    const a = await shared("a");
+    const b = await shared("b");
+    const client = await inside("client", join(a.url, b.url));
+    await client.agent.agent.register("api", service("web-c", "web", 80));
+    await eventually("found at both", () => routable(a.agent, "web") === 1 && routable(b.agent, "web") === 1);
+    const index = client.agent.directory.view().index;
+    await a.agent.stop();
+    await b.agent.agent.register("api", service("web-b", "web", 81));
+    await eventually("followed through the other", () => routable(client.agent, "web") === 2);
+    expect(client.agent.directory.view().index).toBeGreaterThan(index);
+    expect(client.agent.directory.view().fresh).toBe(true);
+    await new Promise((resolve) => setTimeout(resolve, LIVENESS_MS * 2));
+    expect(b.agent.directory.view().get("check", keyOf.check("client", NODE_ALIVE_CHECK))?.status).toBe("passing");
+    expect((await put(`${client.url}/v1/kv/a`, "x")).text).toBe("true");
+    await client.agent.agent.register("api", service("late-c", "late", 82));
+    await eventually("registered through the other", () => routable(b.agent, "late") === 1);
+  });
+});
+
+describe("datacenters", () => {
+  test("?dc= and lookups reach the other datacenter; a dead one costs one clear error", {
+    timeout: 60_000,
+  }, async () => {
+    const far = await inside("far", { datacenter: "dc2" });
+    await far.agent.agent.register("api", service("web-2", "web", 80));
+    const dead = `http://127.0.0.1:${await freePort()}`;
+    const near = await inside("near", { datacenters: { dc2: [dead, far.url], dc3: [dead] } });
+    expect((await get(`${near.url}/v1/catalog/datacenters`)).json).toEqual(["dc1", "dc2", "dc3"]);
+    const found = await get(`${near.url}/v1/health/service/web?dc=dc2`);
+    expect(found.json).toMatchObject([{ Service: { ID: "web-2" }, Node: { Datacenter: "dc2" } }]);
+    const index = found.headers.get("X-Consul-Index") ?? "";
+    const waiting = get(`${near.url}/v1/health/service/web?dc=dc2&index=${index}&wait=20s`);
+    await far.agent.agent.register("api", service("web-3", "web", 81));
+    expect((await waiting).json).toHaveLength(2);
+    expect((await put(`${near.url}/v1/kv/k?dc=dc2`, "v")).text).toBe("true");
+    expect(far.agent.kv.get("k")).toBeDefined();
+    expect(near.agent.kv.get("k")).toBeUndefined();
+    const answer = await near.agent.lookup.resolve({ service: "web", datacenter: "dc2" });
+    expect(answer).toMatchObject({ known: true, fresh: true });
+    expect(answer.endpoints.map(({ port }) => port).sort()).toEqual([80, 81]);
+    expect(await near.agent.lookup.resolve({ service: "nope", datacenter: "dc2" })).toMatchObject({ known: false });
+    const gone = await get(`${near.url}/v1/catalog/nodes?dc=dc3`);
+    expect([gone.status, gone.json]).toEqual([500, expect.stringMatching(/^No path to datacenter/)]);
+    const unknown = await get(`${near.url}/v1/catalog/nodes?dc=dc9`);
+    expect([unknown.status, unknown.json]).toEqual([500, "No path to datacenter"]);
+    // The last known good outlives the datacenter.
+    await far.agent.stop();
+    const last = await eventually("not fresh", async () => {
+      const later = await near.agent.lookup.resolve({ service: "web", datacenter: "dc2" });
+      return !later.fresh && later;
+    });
+    expect(last.endpoints).toHaveLength(2);
+  });
+});
