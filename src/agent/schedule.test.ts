@@ -155,3 +155,27 @@ test("replacing a job ends what runs for the old one", async () => {
   expect(done).toEqual([]);
   expect(scheduler.size).toBe(0);
 });
+
+test("light ones, which only wait, take no slot from each other or from anybody", async () => {
+  const clock = fakeClock();
+  const scheduler = new Scheduler({ clock, random: systemRandom, maxRunning: 4 });
+  const ended = new Map<string, number>();
+  const count = (id: string): void => void ended.set(id, (ended.get(id) ?? 0) + 1);
+  for (let i = 0; i < 500; i++)
+    scheduler.set(`silent${i}`, {
+      intervalMs: 10_000,
+      timeoutMs: 9000,
+      light: true,
+      run: (signal) => new Promise((resolve) => signal.addEventListener("abort", () => resolve(good))),
+      done: () => count(`silent${i}`),
+    });
+  scheduler.set("asked", { intervalMs: 1000, timeoutMs: 1000, run: async () => good, done: () => count("asked") });
+  await clock.advance(60_000);
+  expect(ended.get("asked")).toBeGreaterThanOrEqual(55);
+  for (let i = 0; i < 500; i++) expect(ended.get(`silent${i}`)).toBeGreaterThanOrEqual(4);
+  expect(scheduler.running).toBeGreaterThan(300);
+  await scheduler.stop();
+  expect(scheduler.running).toBe(0);
+  await clock.advance(10);
+  expect(clock.timers).toBe(0);
+});

@@ -9,6 +9,8 @@ import type { Outcome } from "../model/check.ts";
 export interface Job {
   readonly intervalMs: number;
   readonly timeoutMs: number;
+  /** True = asking is little more than waiting: it takes no slot. */
+  readonly light?: boolean;
   /** Asks once. Should obey the signal; where it does not, its slot is taken from it and its answer ignored. */
   readonly run: (signal: AbortSignal) => Promise<Outcome>;
   /** Called with each result, never after the job was removed or the scheduler stopped. */
@@ -18,7 +20,7 @@ export interface Job {
 export interface SchedulerOptions {
   readonly clock: Clock;
   readonly random: Random;
-  /** How many run at once; default 256. */
+  /** How many run at once, beside light ones; default 256. */
   readonly maxRunning?: number;
 }
 
@@ -55,6 +57,7 @@ export class Scheduler {
   readonly #slow = new Lane<Task>();
   #running = 0;
   #slowRunning = 0;
+  #lightRunning = 0;
   #stopped = false;
   readonly #idle: (() => void)[] = [];
 
@@ -65,13 +68,14 @@ export class Scheduler {
     this.#due = new Deadlines(options.clock, (id) => {
       const task = this.#tasks.get(id);
       if (task === undefined) return;
+      if (task.job.light === true) return void this.#run(task);
       (task.slow ? this.#slow : this.#fast).push(task);
       this.#start();
     });
   }
 
   get running(): number {
-    return this.#running;
+    return this.#running + this.#lightRunning;
   }
 
   get waiting(): number {
@@ -113,7 +117,7 @@ export class Scheduler {
       task.removed = true;
       task.abort?.abort(new TrilithError("stopped", "the agent is stopping"));
     }
-    if (this.#running > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
+    if (this.running > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
 
   #start(): void {
@@ -130,20 +134,23 @@ export class Scheduler {
     const slow = task.slow;
     const abort = new AbortController();
     task.abort = abort;
-    this.#running++;
+    const light = job.light === true;
+    if (light) this.#lightRunning++;
+    else this.#running++;
     if (slow) this.#slowRunning++;
     const startedMs = this.#clock.monotonic();
     const outcome = await this.#ask(job, abort);
-    this.#running--;
+    if (light) this.#lightRunning--;
+    else this.#running--;
     if (slow) this.#slowRunning--;
     task.abort = undefined;
     if (!task.removed) {
       const tookMs = this.#clock.monotonic() - startedMs;
-      task.slow = tookMs > SLOW_MS;
+      task.slow = !light && tookMs > SLOW_MS;
       this.#due.set(task.id, jitter(Math.max(MIN_INTERVAL_MS, job.intervalMs), JITTER_SHARE, this.#random) - tookMs);
       job.done(outcome);
     }
-    if (this.#running === 0) for (const resolve of this.#idle.splice(0)) resolve();
+    if (this.running === 0) for (const resolve of this.#idle.splice(0)) resolve();
     if (!this.#stopped) this.#start();
   }
 

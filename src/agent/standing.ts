@@ -167,6 +167,7 @@ export class Standing {
     this.#scheduler.set(spec.id, {
       intervalMs: spec.intervalMs,
       timeoutMs,
+      light: probes.get(spec.kind)?.light === true,
       run: async (signal) => {
         runs.add();
         const probe = probes.get(spec.kind);

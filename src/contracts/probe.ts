@@ -24,6 +24,8 @@ export const defaultLimits: Limits = { outputMaxBytes: 4096, timeoutMs: 10_000 }
  */
 export interface Probe<D = unknown> {
   readonly kind: string;
+  /** True = asking is a datagram and a wait, so that thousands may be under way at once. */
+  readonly light?: boolean;
   /** Used where a check names no time-out. */
   readonly defaultTimeoutMs: number;
   /** Checks and normalises a check's detail; what it returns survives JSON, so that it can be kept over restarts. @throws TrilithError `invalid` that says which key and what would be right */

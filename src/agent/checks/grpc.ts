@@ -1,8 +1,9 @@
 // The grpc check: asks grpc.health.v1.Health/Check; passing when the service is SERVING. Texts as Consul writes them.
 import type { ServiceError } from "@grpc/grpc-js";
 import { hostPort } from "../../base/net.ts";
-import type { Probe, Target } from "../../contracts/probe.ts";
+import { defaultLimits, type Limits, type Probe, type Target } from "../../contracts/probe.ts";
 import type { Outcome } from "../../model/check.ts";
+import { head } from "../../wire/check-output.ts";
 import { type AddressDetail, addressDetail, addressFault, type CheckTls, splitHostPort, tlsOf } from "./detail.ts";
 import { goGrpcError } from "./go-text.ts";
 
@@ -60,7 +61,7 @@ export function grpcProbe(agentTls: CheckTls = {}): Probe<AddressDetail> {
     defaultTimeoutMs: 10_000,
     /** `address`: host:port[/service]; without host and port ("", "/service") the check's own service is asked. */
     parse: (raw) => addressDetail("grpc", raw),
-    async run(detail, target: Target, signal): Promise<Outcome> {
+    async run(detail, target: Target, signal, limits: Limits = defaultLimits): Promise<Outcome> {
       const slash = detail.address.indexOf("/");
       const given = slash === -1 ? detail.address : detail.address.slice(0, slash);
       const service = slash === -1 ? "" : detail.address.slice(slash + 1);
@@ -103,7 +104,7 @@ export function grpcProbe(agentTls: CheckTls = {}): Probe<AddressDetail> {
               if (error !== null) {
                 const late = signal.aborted;
                 const code = late ? 4 : error.code;
-                resolve(critical(goGrpcError(code, error.details, address)));
+                resolve(critical(goGrpcError(code, head(error.details, limits.outputMaxBytes), address)));
               } else if (status !== SERVING) resolve(critical("gRPC application didn't report service healthy"));
               else resolve({ status: "passing", output: `gRPC check ${shown}: success` });
             },

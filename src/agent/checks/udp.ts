@@ -15,6 +15,7 @@ export interface UdpDetail {
 export function udpProbe(net: Pick<Net, "exchange">): Probe<UdpDetail> {
   return {
     kind: "udp",
+    light: true,
     defaultTimeoutMs: 10_000,
     parse: (raw) => ({ address: fieldsOf("udp", raw, ["address"]).text("address", "") }),
     async run(detail, target: Target, signal): Promise<Outcome> {
