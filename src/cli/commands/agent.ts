@@ -1,5 +1,6 @@
 // `trilith agent`: runs an agent in the foreground until SIGINT or SIGTERM; Consul's flags are understood.
 
+import { codeOf, messageOf, TrilithError } from "../../base/error.ts";
 import { programLog } from "../../base/log.ts";
 import { systemProcesses } from "../../base/process.ts";
 import { onHangup } from "../../base/terminal.ts";
@@ -32,6 +33,9 @@ export const command: Command = {
       .option("--storage <name>", "memory, lmdb (default) or etcd")
       .option("--etcd <urls>", "etcd members, separated by commas; implies --storage etcd")
       .option("--etcd-prefix <prefix>", "everything lies below it (default /trilith/)")
+      .option("--join <url>", "be a client host of this agent, http://host:8500 (repeatable)", collect)
+      .option("--join-token <token>", "what the joined agents want to be shown")
+      .option("--retry-join <host>", "Consul's way to say the same (repeatable)", collect)
       .option("--node <name>", "this node's name (default: the host name)")
       .option("--node-id <uuid>", "this node's ID (default: made once and kept)")
       .option("--node-meta <key:value>", "a label of this node (repeatable)", collect)
@@ -47,6 +51,10 @@ export const command: Command = {
         "--recursor <address>",
         "a server for names that are not ours; system = this host's (repeatable)",
         collect,
+      )
+      .option(
+        "--dns-bridge [interface]",
+        "answer containers at port 53 of their bridges, or of this one (docker0, an address)",
       )
       .option("--services <folder>", "a folder with service definition files (repeatable)", collect)
       .option("--docker-host <url>", "unix:///path or tcp://host:port of a Docker daemon; off = none")
@@ -74,7 +82,11 @@ export const command: Command = {
         });
         const hangup = onHangup(() => void trilith.reload());
         try {
-          await trilith.start();
+          await trilith.start().catch((error: unknown) => {
+            if (codeOf(error) !== "address-in-use") throw error;
+            const hint = "perhaps another agent runs here; choose other ports with --http-port and --dns-port";
+            throw new TrilithError("address-in-use", `${messageOf(error)}: ${hint}`, error);
+          });
           if (!quiet) {
             await trilith.settled(SOURCES_MS);
             io.out(startScreen(trilith));

@@ -310,3 +310,53 @@ describe("flags", () => {
     [{ nodeMeta: ["x"] }, "expected key:value"],
   ])("refuse %j", (flags, message) => expect(() => settingsFrom([], flags)).toThrow(message));
 });
+
+describe("client hosts and datacenters", () => {
+  it("joins what it is told to, in any spelling of an agent's address", () => {
+    expect(
+      settingsFrom([], { join: ["http://10.0.0.1:8500/", "10.0.0.2", "[2001:db8::1]:9000", "host.example:8301"] }).join,
+    ).toEqual({
+      servers: [
+        "http://10.0.0.1:8500",
+        "http://10.0.0.2:8500",
+        "http://[2001:db8::1]:9000",
+        "http://host.example:8500",
+      ],
+      livenessMs: 15_000,
+    });
+    expect(settingsFrom([file({ join: "10.0.0.1", join_token: "t", join_liveness: "5s" })]).join).toEqual({
+      servers: ["http://10.0.0.1:8500"],
+      livenessMs: 5000,
+      token: "t",
+    });
+  });
+
+  it("a Consul client's retry_join is a join, a server's is not", () => {
+    expect(settingsFrom([file({ retry_join: ["10.0.0.1", "10.0.0.2:8301"] })])).toEqual({
+      join: { servers: ["http://10.0.0.1:8500", "http://10.0.0.2:8500"], livenessMs: 15_000 },
+      protocols: { file: { paths: [], consulPaths: ["agent.json"] } },
+    });
+    const server = settingsFrom([file({ server: true, retry_join: ["provider=aws tag_key=x"] })]);
+    expect([server.join, server.ignored]).toEqual([undefined, ["server", "retry_join"]]);
+    expect(settingsFrom([file({ retry_join: ["10.0.0.1"] })], { etcd: "http://127.0.0.1:2379" }).join).toBeUndefined();
+  });
+
+  it("names datacenters with their agents", () => {
+    expect(settingsFrom([file({ datacenters: { DC2: ["10.0.0.1", "http://b:80"] } })]).datacenters).toEqual({
+      dc2: ["http://10.0.0.1:8500", "http://b:80"],
+    });
+  });
+
+  it.each([
+    [{ join: ["ftp://x"] }, /join/],
+    [{ join: ["http://x/path"] }, /join/],
+    [{ join: ["a b"] }, /join/],
+    [{ retry_join: ["provider=aws tag_key=x"] }, /cloud auto-join/],
+    [{ datacenters: { "d c": ["x"] } }, /datacenters/],
+    [{ datacenters: { dc2: [] } }, /at least one URL/],
+    [{ datacenters: "dc2" }, /an object such as/],
+    [{ join_liveness: "10ms" }, /at least/],
+  ])("refuses %j", (value, text) => {
+    expect(() => settingsFrom([file(value)])).toThrow(text);
+  });
+});

@@ -1,7 +1,7 @@
 // Consul's agent configuration (an object as JSON or HCL gives it) and Consul's command-line flags as Trilith's settings.
 import { InputError } from "../../base/error.ts";
 import type { LogLevel } from "../../base/log.ts";
-import { ipFamily } from "../../base/net.ts";
+import { hostPort, ipFamily } from "../../base/net.ts";
 import { networkFault } from "../../base/networks.ts";
 import type { Settings } from "../../contracts/settings.ts";
 import { nearestName } from "../../wire/consul-definition.ts";
@@ -33,6 +33,14 @@ interface Draft {
   compat?: Settings["compat"];
   storage?: Settings["storage"];
   etcd?: { endpoints: readonly string[]; prefix: string; livenessMs: number };
+  /** Trilith's own `join` and `--join`: URLs. */
+  join?: readonly string[];
+  /** Consul's retry_join and start_join: hosts of the cluster; servers of a cluster name each other there, too. */
+  readonly cluster: { readonly key: string; readonly value: Value }[];
+  server?: boolean;
+  joinLivenessMs?: number;
+  joinToken?: string;
+  datacenters?: Record<string, readonly string[]>;
   client?: string;
   httpAddress?: string;
   dnsAddress?: string;
@@ -120,6 +128,39 @@ class Value {
   }
 }
 
+/** The URL of an agent's HTTP API from `host`, `host:port` or a URL; the ports of Consul's gossip and servers mean its host. */
+function agentUrl(text: string, value: Value): string {
+  const given = text.trim();
+  if (/^provider\s*=/.test(given) || given.includes("{{"))
+    return value.fail(`a host or the URL of an agent; cloud auto-join ("${given}") is not understood`);
+  if (/^[a-z]+:\/\//i.test(given)) {
+    if (!/^https?:\/\/[^/?#]+\/?$/i.test(given) || !URL.canParse(given))
+      return value.fail('a URL such as "http://10.0.0.1:8500"');
+    return given.replace(/\/+$/, "");
+  }
+  const [, bracketed, plain, port] = /^(?:\[([^\]]+)\]|([^:[\]]+))(?::(\d+))?$/.exec(given) ?? [];
+  const host = bracketed ?? plain ?? (ipFamily(given) === 6 ? given : undefined);
+  if (host === undefined || /[\s/]/.test(host))
+    return value.fail('a host such as "10.0.0.1", or a URL such as "http://10.0.0.1:8500"');
+  const http = port === undefined || port === "8300" || port === "8301" || port === "8302" ? 8500 : Number(port);
+  return `http://${hostPort(host, http)}`;
+}
+
+const urlsOf = (value: Value): readonly string[] =>
+  value
+    .texts()
+    .flatMap((text) => (text.includes("provider=") ? [text] : text.split(",")))
+    .map((text) => agentUrl(text, value));
+
+/** Hosts of the cluster to be found at the start: what a client host joins; a server has a directory of its own. */
+const cluster =
+  (key: string): Setter =>
+  (d, v) => {
+    v.texts();
+    d.cluster.push({ key, value: v });
+    d.ignored.add(key);
+  };
+
 type Setter = (draft: Draft, value: Value) => void;
 /** Taken over, or accepted without an effect. A name with `*` covers everything below it. */
 type Known = Setter | "ignored";
@@ -155,6 +196,35 @@ const NO_ACLS =
   "false: Trilith has no access control lists; to restrict who may write, use http_config.allow_write_http_from and bind to loopback or a private network";
 
 const TAKEN: Readonly<Record<string, Setter>> = {
+  // Ours: this host is only a client of those agents.
+  join: (d, v) => {
+    d.join = [...(d.join ?? []), ...urlsOf(v)];
+  },
+  join_token: (d, v) => {
+    d.joinToken = v.text();
+  },
+  join_liveness: (d, v) => {
+    d.joinLivenessMs = v.durationMs() >= 1000 ? v.durationMs() : v.fail('a duration of at least "1s"');
+  },
+  // Ours: the agents of other datacenters, by name.
+  datacenters: (d, v) => {
+    const object = Array.isArray(v.raw) && v.raw.length === 1 ? (v.raw[0] as unknown) : v.raw;
+    if (typeof object !== "object" || object === null || Array.isArray(object))
+      v.fail('an object such as {"dc2": ["http://10.0.0.1:8500"]}');
+    const found: Record<string, readonly string[]> = Object.create(null);
+    for (const [name, urls] of Object.entries(object as object)) {
+      if (!/^[A-Za-z0-9_-]+$/.test(name)) v.fail(`names of datacenters; "${name}" is none`);
+      found[name.toLowerCase()] = urlsOf(new Value(urls, `datacenters.${name}`));
+      if (found[name.toLowerCase()]?.length === 0) v.fail(`at least one URL for "${name}"`);
+    }
+    d.datacenters = found;
+  },
+  retry_join: cluster("retry_join"),
+  start_join: cluster("start_join"),
+  server: (d, v) => {
+    d.server = v.bool();
+    d.ignored.add("server");
+  },
   node_name: (d, v) => {
     d.node = v.text();
   },
@@ -440,7 +510,6 @@ const IGNORED = [
   "reporting.*",
   "retry_interval",
   "retry_interval_wan",
-  "retry_join",
   "retry_join_wan",
   "retry_max",
   "retry_max_wan",
@@ -451,11 +520,9 @@ const IGNORED = [
   "serf_allowed_cidrs_wan",
   "serf_lan",
   "serf_wan",
-  "server",
   "server_rejoin_age_max",
   "session_ttl_min",
   "skip_leave_on_interrupt",
-  "start_join",
   "start_join_wan",
   "syslog_facility",
   "telemetry.*",
@@ -500,6 +567,7 @@ const PARENTS: ReadonlySet<string> = new Set(
 function newDraft(): Draft {
   return {
     nodeLabels: Object.create(null) as Record<string, string>,
+    cluster: [],
     dns: {},
     soa: {},
     consul: {},
@@ -597,7 +665,13 @@ const FLAGS: Readonly<Record<string, Known | ((draft: Draft, value: Value) => vo
   logLevel: TAKEN["log_level"] as Setter,
   logJson: TAKEN["log_json"] as Setter,
   ui: TAKEN["ui"] as Setter,
-  server: "ignored",
+  join: TAKEN["join"] as Setter,
+  joinToken: TAKEN["join_token"] as Setter,
+  retryJoin: cluster("-retry-join"),
+  server: (d, v) => {
+    d.server = v.bool();
+    d.ignored.add("-server");
+  },
   bootstrap: "ignored",
   bootstrapExpect: "ignored",
 };
@@ -628,6 +702,7 @@ export function settingsFrom(
 function finish(draft: Draft, consulPaths: readonly string[]): Partial<Settings> {
   if (draft.etcd !== undefined && draft.etcd.endpoints.length === 0)
     throw new InputError("-etcd-prefix", "needs the members' URLs (-etcd)");
+  const join = joinOf(draft);
   const client = draft.client;
   const dnsHosts = (draft.dnsAddress ?? client)
     ?.split(/\s+/)
@@ -652,6 +727,8 @@ function finish(draft: Draft, consulPaths: readonly string[]): Partial<Settings>
     ...given("compat", draft.compat),
     ...given("storage", draft.storage),
     ...given("etcd", draft.etcd),
+    ...given("join", join),
+    ...given("datacenters", draft.datacenters),
     ...given("clientAddress", clientAddress),
     ...given("bindAddress", draft.bindAddress),
     ...given("advertiseAddress", draft.advertiseAddress),
@@ -675,6 +752,19 @@ function finish(draft: Draft, consulPaths: readonly string[]): Partial<Settings>
       : { log: { level: draft.logLevel ?? "info", format: draft.logFormat ?? "text" } }),
     ...(Object.keys(protocols).length > 0 ? { protocols } : {}),
     ...(draft.ignored.size > 0 ? { ignored: [...draft.ignored] } : {}),
+  };
+}
+
+/** Whom this host joins: those named by ours, else the cluster's hosts where this host is no server and has no store of its own. */
+function joinOf(draft: Draft): Settings["join"] | undefined {
+  const own = draft.server === true || draft.storage !== undefined || draft.dev === true;
+  const urls = draft.join ?? (own ? [] : draft.cluster.flatMap(({ value }) => urlsOf(value)));
+  if (draft.join === undefined && !own) for (const { key } of draft.cluster) draft.ignored.delete(key);
+  if (urls.length === 0) return undefined;
+  return {
+    servers: [...new Set(urls)],
+    livenessMs: draft.joinLivenessMs ?? 15_000,
+    ...(draft.joinToken === undefined ? {} : { token: draft.joinToken }),
   };
 }
 
