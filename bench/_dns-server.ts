@@ -7,6 +7,7 @@ import { systemNet } from "../src/base/net.ts";
 import { systemRandom } from "../src/base/random.ts";
 import { defaultSettings } from "../src/contracts/settings.ts";
 import { createDirectory } from "../src/directory/local.ts";
+import { createPrepared } from "../src/directory/prepared.ts";
 import { memoryStorage } from "../src/directory/storage/memory.ts";
 import { createLookup } from "../src/lookup/lookup.ts";
 import { type Change, keyOf } from "../src/model/record.ts";
@@ -62,6 +63,10 @@ const part = await dns.setup(dns.configure({ port: 0 }), {
   ...ground,
   directory,
   lookup,
+  prepared: createPrepared({
+    ...{ ...ground, directory, lookup, node: "bench", datacenter: "dc1", datacenters: [] },
+    nearestFirst: (_view, _near, items) => items,
+  }),
   net: systemNet,
   disk: systemDisk,
   self: {

@@ -103,6 +103,7 @@ function responderOf(here: World, raw: object, compat: boolean, metrics = create
     policy: policyOf(readConfig({ ...raw, altDomain: "other.example" }), compat, "consul"),
     directory: here.directory,
     lookup: here.lookup,
+    prepared: here.prepared,
     clock: here.clock,
     random: systemRandom,
     log: silentLog,

@@ -43,6 +43,7 @@ async function listenerOf(here: World, raw: object, compat: "none" | "consul" = 
   const part = await dns.setup(dns.configure(raw), {
     directory: here.directory,
     lookup: here.lookup,
+    prepared: here.prepared,
     clock: systemClock,
     random: systemRandom,
     log: silentLog,

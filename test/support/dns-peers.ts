@@ -12,7 +12,7 @@ import { systemRandom } from "../../src/base/random.ts";
 import type { Lookup } from "../../src/contracts/lookup.ts";
 import { dns } from "../../src/protocols/dns/setup.ts";
 import { decodeMessage, encodeMessage, type Message } from "../../src/wire/dns/index.ts";
-import type { World } from "./lookup.ts";
+import { preparedOf, type World } from "./lookup.ts";
 
 const run = promisify(execFile);
 
@@ -45,6 +45,7 @@ export async function startDns(
   const part = await dns.setup(dns.configure({ port: 0, ...raw }), {
     directory: here.directory,
     lookup: here.lookup,
+    prepared: preparedOf(here.directory, here.lookup),
     clock: systemClock,
     random: systemRandom,
     log: callbackLog((level, _part, text) => void lines.push(`${level} ${text}`)),

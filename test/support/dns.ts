@@ -97,6 +97,7 @@ export async function dnsWorld(
     policy: policyOf(readConfig(options.config), options.compat ?? false, options.domain ?? "consul"),
     directory: base.directory,
     lookup: base.lookup,
+    prepared: base.prepared,
     clock: base.clock,
     random: seededRandom(11),
     log: silentLog,

@@ -1,10 +1,14 @@
 // A lookup in a small world for tests: one host, a directory under control, a clock that stands still, and a source that may lie.
 
-import { callbackLog } from "../../src/base/log.ts";
+import { callbackLog, silentLog } from "../../src/base/log.ts";
 import { createMetrics, type Metrics } from "../../src/base/metrics.ts";
 import type { Interface } from "../../src/base/net.ts";
 import type { Random } from "../../src/base/random.ts";
+import type { Directory } from "../../src/contracts/directory.ts";
+import type { Lookup } from "../../src/contracts/lookup.ts";
+import type { Prepared } from "../../src/contracts/prepared.ts";
 import { defaultSettings } from "../../src/contracts/settings.ts";
+import { createPrepared } from "../../src/directory/prepared.ts";
 import { createLookup, type LookupParts, type RunningLookup } from "../../src/lookup/lookup.ts";
 import type { Instance } from "../../src/model/instance.ts";
 import type { Endpoint } from "../../src/model/query.ts";
@@ -44,6 +48,7 @@ export interface World {
   readonly clock: FakeClock;
   readonly directory: TestDirectory;
   readonly lookup: RunningLookup;
+  readonly prepared: Prepared;
   readonly metrics: Metrics;
   readonly lines: string[];
   /** States a source's whole list, as the agent's differ does: second-hand unless told. */
@@ -55,6 +60,14 @@ interface ListOptions {
   readonly node?: string;
   readonly why?: Omit<Reason, "atMs">;
   readonly more?: Partial<Instance>;
+}
+
+/** Prepared queries where nobody is nearer than anybody else, and there is no other datacenter. */
+export function preparedOf(directory: Directory, lookup: Pick<Lookup, "resolve" | "resolveNow">): Prepared {
+  return createPrepared({
+    ...{ directory, lookup, random: seededRandom(5), log: silentLog },
+    ...{ node: "home", datacenter: "dc1", datacenters: [], nearestFirst: (_view, _near, items) => items },
+  });
 }
 
 /** This host is node "home" at 10.1.0.1. Member `mN` of a source listens at 10.9.0.N, port 7000 + N. */
@@ -83,6 +96,7 @@ export async function world(
     clock,
     directory,
     lookup,
+    prepared: preparedOf(directory, lookup),
     metrics,
     lines,
     async list(service, ids, options = {}) {

@@ -76,6 +76,7 @@ describe("services", () => {
       "service.consul",
       "node.consul",
       "addr.consul",
+      "query.consul",
       "dc1.consul",
       "dc.consul",
       "dc1.dc.consul",
@@ -97,7 +98,6 @@ describe("services", () => {
       "z.node.consul",
       "x.consul",
       "c.dots.service.consul",
-      "query.consul",
       "web.connect.consul",
       "web.virtual.consul",
       "web.ingress.consul",
@@ -180,6 +180,60 @@ describe("services", () => {
     expect(line("n1.node.consul")).toContain("n1.node.consul. 11 A");
     expect(line("1.2.0.192.in-addr.arpa", { type: "PTR" })).toContain(" 11 PTR");
     expect(line("none.service.consul")).toContain("consul. 0 SOA");
+  });
+});
+
+describe("prepared queries", () => {
+  const service = {
+    service: "web",
+    onlyPassing: false,
+    near: "",
+    connect: false,
+    peer: "",
+    failover: { nearest: 0 },
+  } as const;
+  const query = { name: "", session: "", token: "", service, ttl: "" } as const;
+
+  it("are asked for by name and ID, and have a time to live of their own", async () => {
+    const { directory, prepared, line } = await dnsWorld({ config: { serviceTtlMs: { web: 5000 } } });
+    await directory.write(web);
+    const id = await prepared.create({ ...query, name: "Plain.dotted" });
+    await prepared.create({ ...query, name: "two", ttl: "1m30.9s", service: { ...service, tags: ["!v1"] } });
+    expect(line("plain.DOTTED.query.consul")).toBe(
+      "NOERROR aa | plain.DOTTED.query.consul. 5 A 10.0.0.2; plain.DOTTED.query.consul. 5 A 192.0.2.1",
+    );
+    expect(line(`${id}.query.dc1.consul`)).toContain("A 10.0.0.2");
+    expect(line("two.query.consul")).toBe("NOERROR aa | two.query.consul. 90 A 10.0.0.2");
+    expect(line("_two._tcp.query.consul", { type: "SRV" })).toBe(
+      "NOERROR aa | _two._tcp.query.consul. 90 SRV 1 1 82 0a000002.addr.dc1.consul. |  | " +
+        "0a000002.addr.dc1.consul. 90 A 10.0.0.2",
+    );
+    for (const name of ["two.query.consul", "dotted.query.consul"]) expect(line(name, { type: "AAAA" })).toBe(NODATA);
+    for (const name of ["three.query.consul", "two.query.dc9.consul", "two.query.a.b.c.consul"])
+      expect(line(name)).toBe(NX);
+  });
+
+  it("exist where nobody answers, and are made by templates", async () => {
+    const { directory, prepared, line } = await dnsWorld();
+    await directory.write(web);
+    const template = { type: "name_prefix_match", pattern: "^x-(.+)-(.+)$", removeEmptyTags: false };
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: the templates' own language.
+    const texts = { service: "${match(1)}", tags: ["${match(2)}"] };
+    const id = await prepared.create({ ...query, name: "x-", template, service: { ...service, ...texts } });
+    expect(line("X-web-primary.query.consul")).toBe("NOERROR aa | X-web-primary.query.consul. 0 A 192.0.2.1");
+    expect(line("x-web-v3.query.consul")).toBe(NODATA);
+    expect(line(`${id}.query.consul`)).toMatch(/^SERVFAIL/);
+  });
+
+  it("tell for which network an answer was chosen", async () => {
+    const { directory, prepared, ask } = await dnsWorld();
+    await directory.write(web);
+    await prepared.create({ ...query, name: "q" });
+    const subnet = Uint8Array.of(0, 1, 24, 0, 192, 0, 2);
+    const edns = { options: [{ code: 8, bytes: subnet }] };
+    const scopeOf = (name: string): number | undefined => ask(name, { edns }).edns?.options[0]?.bytes[3];
+    expect(scopeOf("q.query.consul")).toBe(24);
+    expect(scopeOf("web.service.consul")).toBe(0);
   });
 });
 

@@ -1,12 +1,13 @@
 // Questions to answers: one packet in, one packet (or silence) out, from the directory as it stands and from whoever else has to be asked; no sockets here.
 import type { Clock } from "../../base/clock.ts";
-import { messageOf, TrilithError } from "../../base/error.ts";
+import { codeOf, messageOf, TrilithError } from "../../base/error.ts";
 import type { Log } from "../../base/log.ts";
 import type { Metrics } from "../../base/metrics.ts";
 import { type Random, shuffle } from "../../base/random.ts";
 import type { Directory, View } from "../../contracts/directory.ts";
 import type { Self } from "../../contracts/ground.ts";
 import type { Lookup } from "../../contracts/lookup.ts";
+import type { Prepared, PreparedAnswer, PreparedEntry } from "../../contracts/prepared.ts";
 import type { Resident } from "../../model/instance.ts";
 import type { Labels } from "../../model/node.ts";
 import type { Answer, Endpoint, Query } from "../../model/query.ts";
@@ -36,6 +37,7 @@ import {
   RCODE,
   TYPE,
 } from "../../wire/dns/index.ts";
+import { parseGoDuration } from "../../wire/duration.ts";
 import { type Policy, serviceTtlMs } from "./config.ts";
 import { Errands } from "./errands.ts";
 import { createExistence, type Existence } from "./existence.ts";
@@ -62,6 +64,7 @@ export interface AnswerParts {
   readonly policy: Policy;
   readonly directory: Pick<Directory, "view">;
   readonly lookup: Pick<Lookup, "resolveNow" | "resolve">;
+  readonly prepared: Pick<Prepared, "list" | "execute" | "executeNow">;
   /** For names that are not ours, and who may ask for them; absent = nobody resolves them. */
   readonly recursion?: { readonly recursors: Recursors; readonly access: Access };
   readonly clock: Pick<Clock, "now" | "monotonic" | "after">;
@@ -135,6 +138,8 @@ interface Reply {
   readonly foreign?: true;
   /** Set where a recursor gave the answer. */
   readonly recursed?: true;
+  /** Set where the answer was chosen for the asker's network. */
+  readonly chosen?: true;
 }
 
 const reply = (answers: DnsRecord[] = [], additionals: DnsRecord[] = [], authorities: DnsRecord[] = []): Reply => ({
@@ -372,11 +377,7 @@ class Answering implements Responder {
       udpBytes: this.#offer(from, asked.udpBytes),
       version: 0,
       dnssecOk: !compat && asked.dnssecOk,
-      // Scope 0: what we say holds for every network [RFC 7871 §7.2.1].
-      options:
-        subnet === undefined
-          ? []
-          : [{ code: EDNS_OPTION.CLIENT_SUBNET, bytes: Uint8Array.from(subnet, (byte, i) => (i === 3 ? 0 : byte)) }],
+      options: subnet === undefined ? [] : [{ code: EDNS_OPTION.CLIENT_SUBNET, bytes: scoped(subnet, made) }],
     };
   }
 
@@ -505,6 +506,7 @@ class Answering implements Responder {
         if (this.#policy.compat && asked.parts.length > 0 && datacenterOf(asked.suffix) !== false) return reply();
         return this.#no(asking, RCODE.NXDOMAIN);
       case "query":
+        return { ...this.#prepared(asking, asked), chosen: true };
       case "connect":
       case "ingress":
         return this.#no(asking, RCODE.NXDOMAIN);
@@ -627,19 +629,25 @@ class Answering implements Responder {
       );
     const ttlS = Math.floor(serviceTtlMs(this.#policy.serviceTtlMs, wanted.service) / 1000);
     const where = datacenter ?? this.#parts.self.datacenter;
+    if (!asked.short || asking.type === TYPE.SRV) this.#learn(asking, wanted, datacenter, ttlS, asked.zone);
+    // `_name._tag.D` exists for SRV alone.
+    if (asked.short && asking.type !== TYPE.SRV) return this.#no(asking, RCODE.NOERROR);
+    return this.#told(asking, asked, endpoints, ttlS, where);
+  }
+
+  /** Endpoints as records of the type asked for, in their order. */
+  #told(asking: Asking, asked: InZone, endpoints: readonly Endpoint[], ttlS: number, datacenter: string): Reply {
     const spots: Spot[] = [];
     for (const endpoint of endpoints) {
-      const spot = spotOf(endpoint, asking.question.name, where, asked.spelled);
+      const spot = spotOf(endpoint, asking.question.name, datacenter, asked.spelled);
       if (spot !== undefined) spots.push(spot);
     }
-    if (!asked.short || asking.type === TYPE.SRV) this.#learn(asking, wanted, datacenter, ttlS, asked.zone);
     const made = reply();
-    if (asking.type === TYPE.SRV) this.#addSrv(asking, spots, ttlS, where, asked.spelled, made);
-    // `_name._tag.D` exists for SRV alone.
-    else if (!asked.short) {
+    if (asking.type === TYPE.SRV) this.#addSrv(asking, spots, ttlS, datacenter, asked.spelled, made);
+    else {
       this.#addAddresses(asking, spots, ttlS, made);
-      if (!compat && asking.type === TYPE.ANY && made.answers[0]?.data.kind !== "CNAME")
-        this.#addSrv(asking, spots, ttlS, where, asked.spelled, made);
+      if (!this.#policy.compat && asking.type === TYPE.ANY && made.answers[0]?.data.kind !== "CNAME")
+        this.#addSrv(asking, spots, ttlS, datacenter, asked.spelled, made);
     }
     return made.answers.length > 0 ? made : this.#no(asking, RCODE.NOERROR);
   }
@@ -701,23 +709,29 @@ class Answering implements Responder {
   }
 
   /** @throws TrilithError `timeout`, `unavailable` where nobody said that there is no such service */
-  async #resolveElsewhere(query: Query): Promise<Found> {
-    const { clock, lookup } = this.#parts;
+  #resolveElsewhere(query: Query): Promise<Found> {
+    return this.#within(query.service, async (limit) => {
+      const found = await this.#parts.lookup.resolve(query, limit);
+      if (found.known) return found;
+      limit.throwIfAborted();
+      if (!found.fresh && query.datacenter !== undefined)
+        throw new TrilithError("unavailable", `nobody could be asked about "${query.service}"`);
+      return found;
+    });
+  }
+
+  /** Asks others about something for as long as is allowed, or until everything stops. */
+  async #within<T>(what: string, work: (limit: AbortSignal) => Promise<T>): Promise<T> {
     const { upstreamTimeoutMs } = this.#policy;
     const limit = new AbortController();
     const stopping = this.#stopping.signal;
     const onStop = (): void => limit.abort(stopping.reason);
     stopping.addEventListener("abort", onStop, { once: true });
-    const timer = clock.after(upstreamTimeoutMs, () =>
-      limit.abort(new TrilithError("timeout", `"${query.service}" was not found out within ${upstreamTimeoutMs} ms`)),
+    const timer = this.#parts.clock.after(upstreamTimeoutMs, () =>
+      limit.abort(new TrilithError("timeout", `"${what}" was not found out within ${upstreamTimeoutMs} ms`)),
     );
     try {
-      const found = await lookup.resolve(query, limit.signal);
-      if (found.known) return found;
-      limit.signal.throwIfAborted();
-      if (!found.fresh && query.datacenter !== undefined)
-        throw new TrilithError("unavailable", `nobody could be asked about "${query.service}"`);
-      return found;
+      return await work(limit.signal);
     } finally {
       timer.cancel();
       stopping.removeEventListener("abort", onStop);
@@ -840,6 +854,54 @@ class Answering implements Responder {
     if (asked.where !== "zone") return [];
     const question = { ...asking.question, name: target, type: TYPE.ANY };
     return this.#inZone({ ...asking, question, owner: target, type: TYPE.ANY, hops: asking.hops - 1 }, asked).answers;
+  }
+
+  // Prepared queries ----------------------------------------------------------------------------------------------------
+
+  /** `name.query.D`, `_name._tcp.query.D`: what the query of that name or ID gives. */
+  #prepared(asking: Asking, asked: InZone): Reply {
+    const { self } = this.#parts;
+    const datacenter = datacenterOf(asked.suffix);
+    if (datacenter === false) return this.#no(asking, RCODE.NXDOMAIN);
+    const here = this.#isOwnDatacenter(datacenter);
+    const [first = "", second] = asked.parts;
+    if (first === "") return this.#empty(asking, () => here);
+    if (!here) return this.#no(asking, RCODE.NXDOMAIN);
+    const rfc2782 = asked.parts.length === 2 && first.startsWith("_") && second?.startsWith("_");
+    const name = rfc2782 ? first.slice(1) : asked.parts.join(".");
+    let answer: PreparedAnswer | undefined;
+    try {
+      answer = this.#executed(asking, name);
+    } catch (error) {
+      // A template that comes to nothing, or one that was asked for by its ID.
+      if (codeOf(error) !== "invalid") throw error;
+      return { ...reply(), rcode: RCODE.SERVFAIL };
+    }
+    if (answer === undefined)
+      return this.#empty(asking, () =>
+        this.#parts.prepared.list(asking.view).some((query) => query.name.toLowerCase().endsWith(`.${name}`)),
+      );
+    const { query, endpoints } = answer;
+    if (endpoints.length === 0) return this.#empty(asking, () => true);
+    const ttlMs =
+      query.ttl === ""
+        ? serviceTtlMs(this.#policy.serviceTtlMs, query.service.service.toLowerCase())
+        : parseGoDuration(query.ttl);
+    const where = answer.datacenter === "" ? self.datacenter : answer.datacenter;
+    return this.#told(asking, asked, endpoints, Math.floor(ttlMs / 1000), where.toLowerCase());
+  }
+
+  /** From what is known here; where that is nobody and the query names others, they are asked where somebody waits for it. */
+  #executed(asking: Asking, name: string): PreparedAnswer | undefined {
+    const { prepared } = this.#parts;
+    const subnet = asking.edns === undefined ? undefined : clientSubnet(asking.edns);
+    const options = { asker: (subnet === undefined ? undefined : subnetAddress(subnet)) ?? asking.from.address };
+    const now = prepared.executeNow(name, options);
+    if (now === undefined || now.endpoints.length > 0 || asking.errands === undefined || !failsOver(now.query))
+      return now;
+    const bring = (): Promise<PreparedAnswer | undefined> =>
+      this.#within(name, (limit) => prepared.execute(name, options, limit));
+    return asking.errands.get(`query ${name}`, bring)?.value ?? now;
   }
 
   // Nodes and addresses -------------------------------------------------------------------------------------------------
@@ -983,6 +1045,24 @@ function isSubnet(bytes: Uint8Array): boolean {
   if (family === 0) return bits === 0 && bytes.length === 4;
   const most = family === 1 ? 32 : family === 2 ? 128 : 0;
   return bits <= most && bytes.length === 4 + Math.ceil(bits / 8);
+}
+
+/** The option as it is sent back: how many bits of the network the answer was made for, 0 = for all [RFC 7871 §7.2.1]. */
+function scoped(subnet: Uint8Array, { chosen }: Reply): Uint8Array {
+  return Uint8Array.from(subnet, (byte, i) => (i === 3 ? (chosen === true ? (subnet[2] as number) : 0) : byte));
+}
+
+/** The address that a well-formed client-subnet option begins with; undefined where it names none. */
+function subnetAddress(subnet: Uint8Array): string | undefined {
+  if (subnet[2] === 0) return undefined;
+  const bytes = new Uint8Array(subnet[1] === 1 ? 4 : 16);
+  bytes.set(subnet.subarray(4));
+  return ipText(bytes);
+}
+
+/** True where others are to be asked when nobody here is there. */
+function failsOver({ service: { failover } }: PreparedEntry): boolean {
+  return failover.nearest > 0 || (failover.datacenters ?? failover.targets ?? []).length > 0;
 }
 
 function asBuffer(bytes: Uint8Array): Buffer {

@@ -139,12 +139,13 @@ const CONFIG: Readonly<Record<string, { readonly domain?: string; readonly confi
   },
 };
 
-function responderOf(name: string, { directory, lookup, clock, metrics }: World): Responder {
+function responderOf(name: string, { directory, lookup, prepared, clock, metrics }: World): Responder {
   const { domain = "consul", config = {} } = CONFIG[name] ?? {};
   return createResponder({
     policy: policyOf(readConfig(config), true, domain),
     directory,
     lookup,
+    prepared,
     clock,
     random: systemRandom,
     log: silentLog,
