@@ -9,6 +9,8 @@ export interface FileInfo {
   readonly isDirectory: boolean;
   /** Device and inode: the same file under any name. */
   readonly identity: string;
+  /** Permission bits. */
+  readonly mode?: number;
 }
 
 /** Files and folders. All methods reject with Node's errno errors. */
@@ -49,6 +51,7 @@ export const systemDisk: Disk = {
         modifiedMs: found.mtimeMs,
         isDirectory: found.isDirectory(),
         identity: `${found.dev}:${found.ino}`,
+        mode: found.mode & 0o7777,
       };
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;

@@ -27,6 +27,7 @@ const COMMANDS: Readonly<
   release: ["end the sharp-drop guard's hold on a service", () => import("./commands/release.ts")],
   reload: ["have the agent read its files again", () => import("./commands/reload.ts")],
   validate: ["check configuration and service files without an agent", () => import("./commands/validate.ts")],
+  dns: ["setup: have docker, resolved or dnsmasq on this host ask the agent", () => import("./commands/dns.ts")],
   version: ["print the version", () => import("./commands/version.ts")],
 };
 

@@ -1,7 +1,8 @@
 // The DNS listener's configuration: keys, what is allowed, and the defaults of the two behaviours.
 import { InputError } from "../../base/error.ts";
 import { ipFamily } from "../../base/net.ts";
-import { lowerLabel, type Name, nameFromText } from "../../wire/dns/index.ts";
+import { ipBytes, ipText, lowerLabel, type Name, nameFromText } from "../../wire/dns/index.ts";
+import type { WantedBridges } from "./bridges.ts";
 import { LOOPBACK_NETWORKS, type Network, networkOf } from "./networks.ts";
 import { type Recursor, recursorOf } from "./recursors.ts";
 
@@ -41,6 +42,12 @@ export interface DnsConfig {
   readonly neverForward: readonly Name[] | undefined;
   /** True = names of a single label are asked of recursors. */
   readonly forwardSingleLabels: boolean | undefined;
+  /** Containers' bridges to listen on as well; undefined = none. */
+  readonly bridge: WantedBridges | undefined;
+  /** Containers ask port 53 and no other. */
+  readonly bridgePort: number;
+  /** Where Linux tells about interfaces. */
+  readonly procNet: string;
   /** Where the system's nameservers stand. */
   readonly resolvConf: string;
   /** How long another datacenter may take to answer. */
@@ -162,6 +169,9 @@ export function readConfig(raw: unknown): DnsConfig {
       return name?.length === 0 ? undefined : name;
     }),
     forwardSingleLabels: keys.boolean("forwardSingleLabels"),
+    bridge: readBridge(keys),
+    bridgePort: keys.integer("bridgePort", 1, 65535) ?? 53,
+    procNet: keys.text("procNet") ?? "/proc/net",
     resolvConf: keys.text("resolvConf") ?? "/etc/resolv.conf",
     upstreamTimeoutMs: keys.integer("upstreamTimeoutMs", 1, 60_000) ?? 2_000,
   };
@@ -201,6 +211,24 @@ function readList<T>(
       `${JSON.stringify(item)} is not ${right}`,
     );
   });
+}
+
+/** `true`, an interface's name or an IP address of this host, or a list of those. @throws InputError */
+function readBridge(keys: Keys): WantedBridges | undefined {
+  const raw = keys.get("bridge");
+  if (raw === undefined || raw === null || raw === false) return undefined;
+  if (raw === true) return true;
+  const items = readList(
+    keys,
+    "bridge",
+    'true, an interface such as "docker0", or an IP address of this host',
+    (text) => {
+      const ip = ipBytes(text);
+      if (ip !== undefined) return ipText(ip);
+      return /^[^\s/]{1,15}$/.test(text) ? text : undefined;
+    },
+  );
+  return items?.length === 0 ? undefined : items;
 }
 
 /** The labels of a name in lower case; undefined for what is no name. */

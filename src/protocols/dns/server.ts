@@ -81,9 +81,9 @@ async function listenAll(
   return { where: places.join(", "), listening };
 }
 
-/** TCP and UDP on one port of one host. */
-async function listenOn(
-  parts: ServerParts,
+/** TCP and UDP on one port of one host. `count` adds to the number of connections and tells it. */
+export async function listenOn(
+  parts: Omit<ServerParts, "hosts">,
   host: string,
   port: number,
   count: (by: number) => number,
@@ -121,7 +121,7 @@ async function listenOn(
  * Answers the questions of one connection in their order, but what others have to be asked for comes when it is there [RFC 7766 §6.2.1.1];
  * each message is preceded by its length [RFC 1035 §4.2.2].
  */
-function serveConnection(parts: ServerParts, socket: Socket, count: (by: number) => number): void {
+function serveConnection(parts: Omit<ServerParts, "hosts">, socket: Socket, count: (by: number) => number): void {
   const { clock, responder, tcpIdleMs, log } = parts;
   if (count(1) > MOST_CONNECTIONS) {
     count(-1);
