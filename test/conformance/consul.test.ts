@@ -15,11 +15,7 @@ const program = join(root, "dist", "cli", "main.js");
 const NOT_YET: ReadonlySet<string> = new Set([
   "blocking-catalog",
   "config-no-scripts",
-  "dns-query",
-  "event",
   "http-surface",
-  "query-crud",
-  "query-execute",
   "txn-catalog",
   "txn-errors",
   "txn-kv",
