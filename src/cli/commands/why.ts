@@ -39,12 +39,15 @@ function whyText(answer: WhyJson, nowMs: number): string {
   if (!fresh) parts.push(`The store behind the directory is away: this is the last known good, ${ago(ageMs)} old.\n`);
   if (held !== undefined) parts.push(`Held by the sharp-drop guard since ${since(held.since, nowMs)}: ${held.text}\n`);
   for (const instance of instances) parts.push(`\n${instanceText(instance, nowMs)}`);
-  if (gone.length > 0) {
+  // Graves that were folded together tell no reason any more.
+  const told = gone.filter(({ id, text, code }) => id !== undefined || text !== undefined || code !== undefined);
+  if (told.length > 0) {
     parts.push("\nGone:\n");
-    for (const one of gone.slice(0, 10))
-      parts.push(
-        `  ${printable(`${one.at === undefined ? "" : `${since(one.at, nowMs)}: `}${one.id ?? "?"} on ${one.node ?? "?"}: ${one.text ?? one.code ?? "no reason told"}`)}\n`,
-      );
+    for (const one of told.slice(0, 10)) {
+      const when = one.at === undefined ? "" : `${since(one.at, nowMs)}: `;
+      const what = one.id === undefined ? "" : `${one.id} on ${one.node ?? "?"}: `;
+      parts.push(`  ${printable(`${when}${what}${one.text ?? one.code ?? "no reason told"}`)}\n`);
+    }
   }
   if (recent.length > 0) {
     parts.push("\nLately on this host:\n");
@@ -53,7 +56,8 @@ function whyText(answer: WhyJson, nowMs: number): string {
   }
   if (complaints.length > 0) {
     parts.push("\nComplaints:\n");
-    for (const { from, about, text } of complaints) parts.push(`  ${printable(`${from}: ${about}: ${text}`)}\n`);
+    for (const { from, about, text } of complaints)
+      parts.push(`  ${printable(`${from}: ${text.startsWith(about) ? "" : `${about}: `}${text}`)}\n`);
   }
   return parts.join("");
 }
