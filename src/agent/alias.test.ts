@@ -1,7 +1,8 @@
 // Alias checks on a fake clock: the worst of what they follow, at once, on this host and on others; nobody holds another critical for ever.
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { asked, checkOf, host, reason, SELF, service, ttl } from "../../test/support/agent-host.ts";
-import type { Check, CheckSpec, Status } from "../model/check.ts";
+import { asked, checkOf, ends, host, reason, SELF, service, ttl } from "../../test/support/agent-host.ts";
+import { type Check, type CheckSpec, type Status, worst } from "../model/check.ts";
 import { keyOf } from "../model/record.ts";
 
 const alias = (detail: { node?: string; service?: string }, more: Partial<CheckSpec> = {}): CheckSpec => {
@@ -133,6 +134,67 @@ describe("alias checks of this host", () => {
     expect(clock.timers).toBe(0);
   });
 });
+
+test("whatever is registered, reported and removed: each stands as the worst that can be reached from it", async () => {
+  const services = ["s0", "s1", "s2", "s3"];
+  const op = fc.oneof(
+    fc.record({ op: fc.constant("service" as const), id: fc.constantFrom(...services) }),
+    fc.record({ op: fc.constant("gone" as const), id: fc.constantFrom(...services) }),
+    fc.record({
+      op: fc.constant("alias" as const),
+      id: fc.constantFrom("a0", "a1", "a2", "a3", "a4"),
+      on: fc.constantFrom("", ...services),
+      target: fc.constantFrom(...services),
+    }),
+    fc.record({
+      op: fc.constant("report" as const),
+      on: fc.constantFrom("", ...services),
+      status: fc.constantFrom("passing" as const, "warning" as const, "critical" as const),
+    }),
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.array(op, { minLength: 5, maxLength: 40 }), async (ops) => {
+      const { agent, directory } = await host();
+      const idOf = (on: string): string => `t-${on}`;
+      for (const one of ops) {
+        if (one.op === "service") {
+          await agent.register("api", service(one.id));
+          await agent.registerCheck("api", { ...ttl({ id: idOf(one.id), initial: "passing" }), serviceId: one.id });
+        } else if (one.op === "gone") await agent.deregister("api", one.id).catch(() => {});
+        else if (one.op === "alias") {
+          await agent.deregisterCheck("api", one.id).catch(() => {});
+          const spec = alias({ service: one.target }, { id: one.id });
+          await agent.registerCheck("api", { ...spec, serviceId: one.on }).catch(() => {});
+        } else {
+          if (one.on === "" && !agent.checks().has(idOf("")))
+            await agent.registerCheck("api", { ...ttl({ id: idOf("") }), serviceId: "" });
+          await agent.report(idOf(one.on), { status: one.status, output: "" }).catch(() => {});
+        }
+      }
+      await agent.synced();
+      const held = [...agent.checks().values()];
+      const reach = (id: string, seen: Set<string>): Status[] => {
+        seen.add(id);
+        const target = (agent.checks().get(id)?.spec.detail as { service?: string } | undefined)?.service ?? "";
+        if (!agent.services().has(target)) return ["critical"];
+        return held
+          .filter(({ check }) => check.serviceId === "" || check.serviceId === target)
+          .flatMap(({ check, spec }) => {
+            if (spec.kind !== "alias") return [check.status];
+            return seen.has(check.id) ? [] : reach(check.id, seen);
+          });
+      };
+      for (const { check, spec } of held) {
+        if (spec.kind !== "alias") continue;
+        const expected = worst(reach(check.id, new Set()).map((status) => ({ status })));
+        expect([check.id, check.status]).toEqual([check.id, expected]);
+        expect(checkOf(directory, check.id)?.status).toBe(expected);
+      }
+      for (const end of ends.splice(0).reverse()) await end();
+    }),
+    { numRuns: 60 },
+  );
+}, 60_000);
 
 describe("alias checks of other hosts", () => {
   test("follow the directory at once: the service's and the node's checks, and nothing else there", async () => {

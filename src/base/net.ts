@@ -107,6 +107,17 @@ export function hostPort(host: string, port: number): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
+/** What a promise brings, unless the signal fires first: for what cannot be ended itself. */
+function until<T>(signal: AbortSignal | undefined, promise: Promise<T>): Promise<T> {
+  if (signal === undefined) return promise;
+  return new Promise((resolve, reject) => {
+    const onAbort = (): void => reject(signal.reason);
+    if (signal.aborted) onAbort();
+    signal.addEventListener("abort", onAbort, { once: true });
+    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
+  });
+}
+
 /** The system's network. */
 export const systemNet: Net = {
   connect(to, signal) {
@@ -195,9 +206,12 @@ export const systemNet: Net = {
     // IPv4 first, as for connections.
     const { address, family } =
       known === 0
-        ? await systemLookup(to.host, { order: "ipv4first" }).catch((error: unknown) => {
-            throw wrap(error, `asking UDP ${where}`);
-          })
+        ? await until(
+            signal,
+            systemLookup(to.host, { order: "ipv4first" }).catch((error: unknown) => {
+              throw wrap(error, `asking UDP ${where}`);
+            }),
+          )
         : { address: to.host, family: known };
     signal?.throwIfAborted();
     const socket = createSocket(family === 6 ? "udp6" : "udp4");
