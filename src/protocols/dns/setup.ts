@@ -9,19 +9,19 @@ import { createPlaces } from "./places.ts";
 import { createRecursors } from "./recursors.ts";
 import { createServer } from "./server.ts";
 
-type Needs = "directory" | "lookup" | "clock" | "random" | "log" | "net" | "disk" | "self" | "metrics";
+type Needs = "directory" | "lookup" | "prepared" | "clock" | "random" | "log" | "net" | "disk" | "self" | "metrics";
 
 const NO_NETWORKS: readonly Network[] = [];
 
 /** See README.md for the keys and the names. */
 export const dns: Protocol<DnsConfig, Needs> = defineProtocol({
   name: "dns",
-  needs: ["directory", "lookup", "clock", "random", "log", "net", "disk", "self", "metrics"],
+  needs: ["directory", "lookup", "prepared", "clock", "random", "log", "net", "disk", "self", "metrics"],
   configure: readConfig,
   setup(config, ground) {
     const { hosts, port, tcpIdleMs, bridge, bridgePort, procNet } = config;
     if (port === -1 && bridge === undefined) return undefined;
-    const { directory, lookup, clock, random, net, disk, self, metrics } = ground;
+    const { directory, lookup, prepared, clock, random, net, disk, self, metrics } = ground;
     const log = ground.log.part("dns");
     const policy = policyOf(config, self.compat === "consul", self.domain);
     const places = createPlaces(net);
@@ -44,7 +44,7 @@ export const dns: Protocol<DnsConfig, Needs> = defineProtocol({
             }),
           };
     const responder = createResponder({
-      ...{ policy, directory, lookup, clock, random, log, metrics, self },
+      ...{ policy, directory, lookup, prepared, clock, random, log, metrics, self },
       ...(recursion === undefined ? {} : { recursion }),
     });
     const listeners: Listener[] = [];
