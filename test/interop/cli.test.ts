@@ -175,7 +175,7 @@ describe("the program", () => {
         /^db: 1 instance, 1 in the answer\n\n\+ db1 on .* at 127\.0\.0\.1:5432: in the answer\n/,
       ),
     });
-    expect(await trilith(["why", "dp"])).toMatchObject({ code: 1, out: 'There is no service "dp". Similar: db.\n' });
+    expect(await trilith(["why", "d"])).toMatchObject({ code: 1, out: 'There is no service "d". Similar: db.\n' });
     expect((await trilith(["catalog", "services", "--tags"])).out).toBe("consul\ndb      primary\n");
     expect((await trilith(["catalog", "datacenters"])).out).toBe("dc1\n");
     expect((await trilith(["catalog", "nodes", "--service", "db"])).out).toMatch(/^Node +ID +Address +DC\n/);
