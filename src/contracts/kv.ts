@@ -2,6 +2,9 @@
 import type { Change, Entry, Expect, Index } from "../model/record.ts";
 import type { View, Written } from "./directory.ts";
 
+/** What plans are made on: a view, or a view with changes of one's own on top of it. */
+export type Records = Pick<View, "get" | "list">;
+
 /** How to set a key. At most one of `cas`, `acquire`, `release`. */
 export interface KvSet {
   readonly flags?: bigint;
@@ -30,8 +33,8 @@ export interface Kv {
   /** True unless `cas` did not hold; a missing key counts as deleted. */
   delete(key: string, options?: { readonly cas?: Index }): Promise<boolean>;
   deleteTree(prefix: string): Promise<void>;
-  planSet(view: View, key: string, value: Uint8Array, options?: KvSet): KvPlan;
-  planDelete(view: View, key: string, options?: { readonly cas?: Index }): KvPlan;
+  planSet(records: Records, key: string, value: Uint8Array, options?: KvSet): KvPlan;
+  planDelete(records: Records, key: string, options?: { readonly cas?: Index }): KvPlan;
 }
 
 export type { Written };

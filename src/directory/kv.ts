@@ -3,7 +3,7 @@ import type { Clock } from "../base/clock.ts";
 import { InputError, TrilithError } from "../base/error.ts";
 import type { Random } from "../base/random.ts";
 import type { Directory, View } from "../contracts/directory.ts";
-import type { Kv, KvPlan, KvSet } from "../contracts/kv.ts";
+import type { Kv, KvPlan, KvSet, Records } from "../contracts/kv.ts";
 import type { KvPair } from "../model/kv.ts";
 import type { Change, Entry, Expect, Index } from "../model/record.ts";
 import { type Due, type Dues, dropRecord, KINDS, living, putRecord, recordKey, recordOf } from "./locks.ts";
@@ -28,7 +28,7 @@ export interface KvBase {
 
 /** The key-value store on a directory. */
 export function createKv({ directory, clock, random, dues }: KvBase): Kv {
-  function planSet(view: View, key: string, value: Uint8Array, options: KvSet = {}): KvPlan {
+  function planSet(view: Records, key: string, value: Uint8Array, options: KvSet = {}): KvPlan {
     checkKey(key);
     if (value.byteLength > VALUE_MAX_BYTES)
       throw new TrilithError(
@@ -78,7 +78,7 @@ export function createKv({ directory, clock, random, dues }: KvBase): Kv {
     return put({ lockIndex: 0, ...(before?.session === undefined ? {} : { session: before.session }) });
   }
 
-  function planDelete(view: View, key: string, options: { readonly cas?: Index } = {}): KvPlan {
+  function planDelete(view: Records, key: string, options: { readonly cas?: Index } = {}): KvPlan {
     checkKey(key);
     const before = view.get("kv", key);
     // A missing key counts as deleted, whatever was expected of it [conformance FACTS 8].
@@ -152,7 +152,7 @@ export function createKv({ directory, clock, random, dues }: KvBase): Kv {
 }
 
 /** Takes back that a key goes by itself. */
-function endOfTtl(view: View, key: string): Change[] {
+function endOfTtl(view: Records, key: string): Change[] {
   const ttl = recordOf(view, KINDS.ttl, key);
   return ttl === undefined ? [] : [dropRecord(ttl)];
 }

@@ -1,6 +1,7 @@
 // What keeps locks right beside keys and sessions: records of delays, times to live and signs of use; who still lives; what is due when.
 import type { Clock } from "../base/clock.ts";
 import type { View } from "../contracts/directory.ts";
+import type { Records } from "../contracts/kv.ts";
 import type { SessionFault } from "../contracts/session.ts";
 import { type Change, type Entry, type Index, keyOf, type Scope, type Session, scope } from "../model/record.ts";
 
@@ -36,7 +37,7 @@ export function recordKey(kind: Kind, name: string): string {
   return keyOf.kept(kind, idOf(name));
 }
 
-export function recordOf(view: View, kind: Kind, name: string): Entry<"kept"> | undefined {
+export function recordOf(view: Records, kind: Kind, name: string): Entry<"kept"> | undefined {
   return view.get("kept", recordKey(kind, name));
 }
 
@@ -65,7 +66,7 @@ export const WATCHED: readonly Scope[] = [
 
 /** What ends a session on the strength of a view. `since`: the session's createIndex; what was removed and made anew after it is gone. */
 export function faultOf(
-  view: View,
+  view: Records,
   session: Session,
   since: Index = Number.MAX_SAFE_INTEGER,
 ): SessionFault | undefined {
@@ -85,7 +86,7 @@ export function checksOf(session: Session): ReadonlySet<string> {
 }
 
 /** A session that may acquire locks. */
-export function living(view: View, id: string): Entry<"session"> | undefined {
+export function living(view: Records, id: string): Entry<"session"> | undefined {
   const session = view.get("session", id);
   if (session === undefined || session.ended === true) return undefined;
   return faultOf(view, session, session.createIndex) === undefined ? session : undefined;

@@ -16,9 +16,6 @@ const NOT_YET: ReadonlySet<string> = new Set([
   "blocking-catalog",
   "config-no-scripts",
   "http-surface",
-  "txn-catalog",
-  "txn-errors",
-  "txn-kv",
 ]);
 /** These wait for seconds again and again: they are dealt out first. */
 const SLOW = ["check-http", "check-thresholds", "blocking-kv", "blocking-health", "session-ttl", "check-http-options"];

@@ -1,5 +1,17 @@
 // The JSON bodies that requests bring, field by field. Services and checks of the agent are in wire/consul-definition.ts, which files share.
-import { anything, type Decoder, durationMs, flag, integer, list, map, record, text } from "./decode.ts";
+import {
+  anything,
+  base64,
+  type Decoder,
+  durationMs,
+  type FieldsOf,
+  flag,
+  integer,
+  list,
+  map,
+  record,
+  text,
+} from "./decode.ts";
 
 /** PUT /v1/agent/check/update/:id */
 export interface CheckUpdateBody {
@@ -42,7 +54,7 @@ export interface NodeServiceBody {
   readonly CreateIndex?: number;
   readonly ModifyIndex?: number;
 }
-const nodeServiceBody: Decoder<NodeServiceBody> = record<NodeServiceBody>("NodeService", {
+const nodeServiceFields: FieldsOf<NodeServiceBody> = {
   Kind: text,
   ID: text,
   Service: text,
@@ -61,7 +73,8 @@ const nodeServiceBody: Decoder<NodeServiceBody> = record<NodeServiceBody>("NodeS
   PeerName: text,
   CreateIndex: integer,
   ModifyIndex: integer,
-});
+};
+const nodeServiceBody: Decoder<NodeServiceBody> = record("NodeService", nodeServiceFields);
 
 /** What an external monitor is told about a check; handed back unchanged. */
 export interface CheckDefinitionBody {
@@ -145,7 +158,7 @@ export interface HealthCheckBody {
   readonly CreateIndex?: number;
   readonly ModifyIndex?: number;
 }
-const healthCheckBody: Decoder<HealthCheckBody> = record<HealthCheckBody>("HealthCheck", {
+const healthCheckFields: FieldsOf<HealthCheckBody> = {
   Node: text,
   CheckID: text,
   Name: text,
@@ -163,7 +176,8 @@ const healthCheckBody: Decoder<HealthCheckBody> = record<HealthCheckBody>("Healt
   Definition: checkDefinitionBody,
   CreateIndex: integer,
   ModifyIndex: integer,
-});
+};
+const healthCheckBody: Decoder<HealthCheckBody> = record("HealthCheck", healthCheckFields);
 
 /** PUT /v1/catalog/register */
 export interface RegisterBody {
@@ -255,4 +269,95 @@ export const sessionBody: Decoder<SessionBody> = record<SessionBody>(
     Checks: list(text),
   },
   { lenient: true },
+);
+
+/** A number that may be beyond 2^53 and then comes as its digits. */
+const uint64: Decoder<bigint> = (raw, at) =>
+  BigInt(typeof raw === "string" && /^\d+$/.test(raw) ? raw : integer(raw, at));
+
+export interface TxnKvBody {
+  readonly Verb?: string;
+  readonly Key?: string;
+  readonly Value?: Uint8Array;
+  readonly Flags?: bigint;
+  readonly Index?: number;
+  readonly Session?: string;
+  readonly Namespace?: string;
+  readonly Partition?: string;
+}
+export interface TxnNodeBody {
+  readonly ID?: string;
+  readonly Node?: string;
+  readonly Address?: string;
+  readonly Datacenter?: string;
+  readonly TaggedAddresses?: Readonly<Record<string, string>>;
+  readonly Meta?: Readonly<Record<string, string>>;
+  readonly CreateIndex?: number;
+  readonly ModifyIndex?: number;
+  readonly Partition?: string;
+  readonly PeerName?: string;
+  readonly Locality?: unknown;
+}
+interface TxnServiceBody extends NodeServiceBody {
+  readonly ContentHash?: string;
+  readonly Datacenter?: string;
+  readonly Namespace?: string;
+  readonly Partition?: string;
+}
+interface TxnCheckBody extends HealthCheckBody {
+  readonly Namespace?: string;
+  readonly Partition?: string;
+}
+
+/** One operation of PUT /v1/txn: the first that is given counts. */
+export interface TxnOpBody {
+  readonly KV?: TxnKvBody;
+  readonly Node?: { readonly Verb?: string; readonly Node?: TxnNodeBody };
+  readonly Service?: { readonly Verb?: string; readonly Node?: string; readonly Service?: NodeServiceBody };
+  readonly Check?: { readonly Verb?: string; readonly Check?: HealthCheckBody };
+}
+export const txnBody: Decoder<readonly TxnOpBody[]> = list(
+  record<TxnOpBody>("TxnOp", {
+    KV: record<TxnKvBody>("KVTxnOp", {
+      Verb: text,
+      Key: text,
+      Value: base64,
+      Flags: uint64,
+      Index: integer,
+      Session: text,
+      Namespace: text,
+      Partition: text,
+    }),
+    Node: record("NodeTxnOp", {
+      Verb: text,
+      Node: record<TxnNodeBody>("Node", {
+        ID: text,
+        Node: text,
+        Address: text,
+        Datacenter: text,
+        TaggedAddresses: map(text),
+        Meta: map(text),
+        CreateIndex: integer,
+        ModifyIndex: integer,
+        Partition: text,
+        PeerName: text,
+        Locality: anything,
+      }),
+    }),
+    Service: record("ServiceTxnOp", {
+      Verb: text,
+      Node: text,
+      Service: record<TxnServiceBody>("AgentService", {
+        ...nodeServiceFields,
+        ContentHash: text,
+        Datacenter: text,
+        Namespace: text,
+        Partition: text,
+      }),
+    }),
+    Check: record("CheckTxnOp", {
+      Verb: text,
+      Check: record<TxnCheckBody>("HealthCheck", { ...healthCheckFields, Namespace: text, Partition: text }),
+    }),
+  }),
 );

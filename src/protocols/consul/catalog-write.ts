@@ -1,6 +1,7 @@
 // Writing straight into the catalog: nodes, services and checks that no agent of ours looks after. The rules of Consul's state store.
 import { TrilithError } from "../../base/error.ts";
 import type { View } from "../../contracts/directory.ts";
+import type { Records } from "../../contracts/kv.ts";
 import { type Check, NODE_ALIVE_CHECK, type Status } from "../../model/check.ts";
 import type { Instance, Origin } from "../../model/instance.ts";
 import type { Node } from "../../model/node.ts";
@@ -124,7 +125,8 @@ function checkDatacenter(call: Call, named: string | undefined): void {
     ownDatacenterOnly(named);
 }
 
-function checkUuid(id: string): void {
+/** Whether a node ID is a UUID. @throws Refusal 500 in Go's words */
+export function checkUuid(id: string): void {
   if (id.length !== 36) throw new Refusal(500, "Bad node ID: uuid string is wrong length");
   if (!/^.{8}-.{4}-.{4}-.{4}-.{12}$/.test(id)) throw new Refusal(500, "Bad node ID: uuid is improperly formatted");
   const wrong = /[^0-9a-fA-F-]/.exec(id);
@@ -135,9 +137,10 @@ function checkUuid(id: string): void {
   }
 }
 
-type CheckedService = NodeServiceBody & { readonly ID: string; readonly Service: string };
+export type CheckedService = NodeServiceBody & { readonly ID: string; readonly Service: string };
 
-function checkService(service: NodeServiceBody): CheckedService {
+/** A service that may be entered: with ID and name. @throws Refusal */
+export function checkService(service: NodeServiceBody): CheckedService {
   const name = service.Service ?? "";
   const id = service.ID ?? "";
   if (name === "")
@@ -154,7 +157,7 @@ function checkService(service: NodeServiceBody): CheckedService {
 }
 
 /** The node of another name that carries the request's ID and is therefore meant by it. @throws Refusal where a living node has the name */
-function renamedFrom(view: View, body: RegisterBody, name: string): Entry<"node"> | undefined {
+export function renamedFrom(view: Records, body: RegisterBody, name: string): Entry<"node"> | undefined {
   const id = body.ID ?? "";
   if (id === "") return undefined;
   let byId: Entry<"node"> | undefined;
@@ -174,7 +177,8 @@ function renamedFrom(view: View, body: RegisterBody, name: string): Entry<"node"
   return byId === undefined || byId.name.toLowerCase() === name.toLowerCase() ? undefined : byId;
 }
 
-function nodeOf(
+/** The record of a node as it was asked for. */
+export function nodeOf(
   call: Call,
   body: RegisterBody,
   existing: Entry<"node"> | undefined,
@@ -194,7 +198,8 @@ function nodeOf(
   };
 }
 
-function instanceOf(service: CheckedService, node: string, existing: Instance | undefined): Instance {
+/** The record of a service as it was asked for; what an agent of ours registered stays its own. */
+export function instanceOf(service: CheckedService, node: string, existing: Instance | undefined): Instance {
   const foreign: Record<string, unknown> = Object.create(null);
   for (const name of ["Kind", "Proxy", "Connect", "Locality", "Ports"] as const) {
     const value = service[name];
@@ -230,7 +235,8 @@ function instanceOf(service: CheckedService, node: string, existing: Instance | 
 
 const STATUSES: ReadonlySet<string> = new Set<Status>(["passing", "warning", "critical"]);
 
-function checkOf(
+/** The record of a check as it was asked for. */
+export function checkOf(
   check: HealthCheckBody & { readonly CheckID: string },
   node: string,
   existing: Check | undefined,

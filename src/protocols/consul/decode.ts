@@ -28,6 +28,16 @@ export const number: Decoder<number> = (raw, at) => (typeof raw === "number" ? r
 /** Anything, handed on as it is. */
 export const anything: Decoder<unknown> = (raw) => raw;
 
+/** Bytes written in base64, as Go's encoding/base64 takes them. */
+export const base64: Decoder<Uint8Array> = (raw, at) => {
+  const given = text(raw, at).replace(/[\r\n]/g, "");
+  const wrong = given.search(/[^A-Za-z0-9+/]/);
+  const end = wrong === -1 ? given.length : wrong;
+  const padded = given.length % 4 === 0 && /^={0,2}$/.test(given.slice(end)) && end % 4 !== 1;
+  if (!padded) throw new TrilithError("invalid", `illegal base64 data at input byte ${end}`);
+  return Buffer.from(given, "base64");
+};
+
 /** Milliseconds of "10s", or of a number of nanoseconds. */
 export const durationMs: Decoder<number> = (raw, at) => {
   if (typeof raw === "number") return Math.trunc(raw) / 1e6;

@@ -14,6 +14,7 @@ import { operatorRows } from "./operator.ts";
 import { snapshotRows } from "./snapshot.ts";
 import { sessionRows } from "./session.ts";
 import { statusRows } from "./status.ts";
+import { txnRows } from "./txn.ts";
 import { uiRows } from "./ui.ts";
 
 export const rows: readonly Row[] = [
@@ -27,6 +28,7 @@ export const rows: readonly Row[] = [
   ...kvRows,
   ...sessionRows,
   ...statusRows,
+  ...txnRows,
   ...snapshotRows,
   ...operatorRows,
   ...configEntryRows,
