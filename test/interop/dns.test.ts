@@ -248,6 +248,28 @@ describe("the listener", () => {
     await listener.stop();
   });
 
+  it("closes the connection that has asked nothing for the longest when there are too many", async () => {
+    const listener = await listenerOf(await directory(), { port: 0 });
+    const port = portOf(await listener.start());
+    const question = async (socket: Socket): Promise<readonly number[]> => {
+      const answer = collect(socket, 1);
+      socket.write(framed(numbered(7)));
+      return await answer;
+    };
+    const first = await open(port);
+    const second = await open(port);
+    const closed = new Promise((resolve) => second.once("close", resolve));
+    const others: Socket[] = [];
+    for (let i = 0; i < 998; i++) others.push(await open(port));
+    expect(await question(first)).toEqual([7]);
+    const late = await open(port);
+    expect(await question(late)).toEqual([7]);
+    await closed;
+    expect(await question(first)).toEqual([7]);
+    for (const socket of [first, late, ...others]) socket.destroy();
+    await listener.stop();
+  });
+
   it("starts once, stops whole, and starts again", async () => {
     const here = await directory();
     const listener = await listenerOf(here, { port: 0, host: "127.0.0.1" });

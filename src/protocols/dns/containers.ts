@@ -5,6 +5,7 @@ import { codeOf, messageOf } from "../../base/error.ts";
 import { hostPort } from "../../base/net.ts";
 import type { Listener } from "../../contracts/protocol.ts";
 import { bridgesAmong, type LocalAddress, localAddresses, type WantedBridges } from "./bridges.ts";
+import { Crowd } from "./crowd.ts";
 import type { Network } from "./networks.ts";
 import { listenOn, type ServerParts } from "./server.ts";
 
@@ -42,16 +43,12 @@ export function createContainers(parts: ContainerParts): Containers {
   let timer: Timer | undefined;
   let looking: Promise<void> = Promise.resolve();
   let running = false;
-  let connections = 0;
-  const count = (by: number): number => {
-    connections += by;
-    return connections;
-  };
+  const crowd = new Crowd(clock, log);
 
   const openOne = async ({ name, address }: LocalAddress): Promise<void> => {
     if ((tryAgainMs.get(address) ?? 0) > clock.monotonic()) return;
     try {
-      const pair = await listenOn(parts, address, port, count);
+      const pair = await listenOn(parts, address, port, crowd);
       open.set(address, { close: async () => void (await Promise.all(pair.map((one) => one.close()))) });
       tryAgainMs.delete(address);
       warned.delete(address);

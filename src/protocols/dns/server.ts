@@ -5,6 +5,7 @@ import type { Log } from "../../base/log.ts";
 import { type Datagrams, hostPort, type Listening, type Net, type Socket } from "../../base/net.ts";
 import type { Listener } from "../../contracts/protocol.ts";
 import type { Responder } from "./answer.ts";
+import { Crowd } from "./crowd.ts";
 import type { Places } from "./places.ts";
 
 export interface ServerParts {
@@ -21,8 +22,6 @@ export interface ServerParts {
   readonly places: Places;
 }
 
-/** More connections than this at a time are closed as they come: each holds memory, and UDP stays open to all. */
-const MOST_CONNECTIONS = 1000;
 /** Bursts wait in the kernel rather than being dropped. */
 const RECEIVE_BUFFER_BYTES = 4 << 20;
 /** A connection with so many questions for others under way is not read from. */
@@ -33,15 +32,11 @@ const PORT_TRIES = 20;
 /** See the first line. */
 export function createServer(parts: ServerParts): Listener {
   let open: Promise<{ readonly where: string; readonly listening: readonly (Listening | Datagrams)[] }> | undefined;
-  let connections = 0;
-  const count = (by: number): number => {
-    connections += by;
-    return connections;
-  };
+  const crowd = new Crowd(parts.clock, parts.log);
   return {
     name: "dns",
     async start() {
-      open ??= listenAll(parts, count);
+      open ??= listenAll(parts, crowd);
       try {
         return (await open).where;
       } catch (error) {
@@ -62,14 +57,14 @@ export function createServer(parts: ServerParts): Listener {
 
 async function listenAll(
   parts: ServerParts,
-  count: (by: number) => number,
+  crowd: Crowd,
 ): Promise<{ where: string; listening: readonly (Listening | Datagrams)[] }> {
   const listening: (Listening | Datagrams)[] = [];
   const places: string[] = [];
   let { port } = parts;
   try {
     for (const host of parts.hosts) {
-      const pair = await listenOn(parts, host, port, count);
+      const pair = await listenOn(parts, host, port, crowd);
       listening.push(...pair);
       port = pair[0].port;
       places.push(hostPort(host, port));
@@ -81,17 +76,17 @@ async function listenAll(
   return { where: places.join(", "), listening };
 }
 
-/** TCP and UDP on one port of one host. `count` adds to the number of connections and tells it. */
+/** TCP and UDP on one port of one host. */
 export async function listenOn(
   parts: Omit<ServerParts, "hosts">,
   host: string,
   port: number,
-  count: (by: number) => number,
+  crowd: Crowd,
 ): Promise<readonly [Listening, Datagrams]> {
   const { net, responder, places } = parts;
   for (let tries = 1; ; tries++) {
     let open = true;
-    const tcp = await net.listen({ host, port }, (socket) => serveConnection(parts, socket, count));
+    const tcp = await net.listen({ host, port }, (socket) => serveConnection(parts, socket, crowd));
     try {
       const udp: Datagrams = await net.datagrams(
         { host, port: tcp.port, receiveBufferBytes: RECEIVE_BUFFER_BYTES },
@@ -121,15 +116,10 @@ export async function listenOn(
  * Answers the questions of one connection in their order, but what others have to be asked for comes when it is there [RFC 7766 §6.2.1.1];
  * each message is preceded by its length [RFC 1035 §4.2.2].
  */
-function serveConnection(parts: Omit<ServerParts, "hosts">, socket: Socket, count: (by: number) => number): void {
-  const { clock, responder, tcpIdleMs, log } = parts;
-  if (count(1) > MOST_CONNECTIONS) {
-    count(-1);
-    log.warn(`more than ${MOST_CONNECTIONS} DNS connections over TCP: a new one is closed`);
-    socket.destroy();
-    return;
-  }
+function serveConnection(parts: Omit<ServerParts, "hosts">, socket: Socket, crowd: Crowd): void {
+  const { clock, responder, tcpIdleMs } = parts;
   let awaited = 0;
+  crowd.add(socket, () => awaited === 0 && !socket.writableNeedDrain);
   const send = (answer: Uint8Array): boolean => {
     socket.write(Uint8Array.of(answer.length >> 8, answer.length & 255));
     return socket.write(answer);
@@ -166,6 +156,7 @@ function serveConnection(parts: Omit<ServerParts, "hosts">, socket: Socket, coun
       const answer = responder.respond(waiting.subarray(at + 2, end), from, sendLater);
       at = end;
       lastMs = clock.monotonic();
+      crowd.asked(socket);
       if (answer === "later") awaited++;
       else if (answer !== undefined) room = send(answer);
     }
@@ -191,7 +182,7 @@ function serveConnection(parts: Omit<ServerParts, "hosts">, socket: Socket, coun
   socket.on("error", () => {});
   socket.once("close", () => {
     timer.cancel();
-    count(-1);
+    crowd.remove(socket);
   });
 }
 
