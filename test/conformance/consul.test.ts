@@ -14,7 +14,6 @@ const program = join(root, "dist", "cli", "main.js");
 /** Scenarios of which something is not built yet: they join the others as soon as it is. */
 const NOT_YET: ReadonlySet<string> = new Set([
   "blocking-catalog",
-  "config-no-scripts",
   "http-surface",
 ]);
 /** These wait for seconds again and again: they are dealt out first. */
