@@ -1,5 +1,4 @@
 // `trilith dns setup docker|resolved|dnsmasq`: shows how a system's resolvers are told to ask the agent, writes it with --apply, takes it back with --undo.
-import type { SetupPlan } from "../../protocols/dns/cli.ts";
 import type { Command } from "../io.ts";
 
 interface Options {
@@ -9,40 +8,6 @@ interface Options {
   readonly address?: string;
   readonly port: string;
   readonly root: string;
-}
-
-const text = (bytes: Uint8Array | undefined): string => Buffer.from(bytes ?? []).toString("utf8");
-
-/** Lines that go and lines that come; those at both ends that stay are left out. */
-function difference(before: string, after: string): string {
-  const old = before === "" ? [] : before.replace(/\n$/, "").split("\n");
-  const now = after === "" ? [] : after.replace(/\n$/, "").split("\n");
-  let head = 0;
-  while (head < old.length && head < now.length && old[head] === now[head]) head++;
-  let tail = 0;
-  while (
-    tail < old.length - head &&
-    tail < now.length - head &&
-    old[old.length - 1 - tail] === now[now.length - 1 - tail]
-  )
-    tail++;
-  return [
-    ...old.slice(head, old.length - tail).map((line) => `- ${line}\n`),
-    ...now.slice(head, now.length - tail).map((line) => `+ ${line}\n`),
-  ].join("");
-}
-
-function shown({ file, next, notes }: SetupPlan, done: boolean, undo: boolean): string {
-  const { path, before, after } = file;
-  const changes = difference(text(before), text(after));
-  const what =
-    changes === "" && before !== undefined
-      ? `${path} is so already\n`
-      : after === undefined
-        ? `${path} ${done ? "was" : "would be"} removed\n`
-        : `${path} ${done ? "was" : "would be"} ${undo ? "restored" : before === undefined ? "made" : "changed"}:\n${changes}`;
-  const lines = [...notes.map((note) => `# ${note}`), "then run:", ...next.map((line) => `  ${line}`)];
-  return `${what}${lines.map((line) => `${line}\n`).join("")}${done ? "" : 'nothing was written: "--apply" does it\n'}`;
 }
 
 export const command: Command = {
@@ -59,7 +24,9 @@ export const command: Command = {
       .option("--port <port>", "the agent's DNS port (resolved, dnsmasq)", "8600")
       .option("--root <folder>", "put before every path, for another system's files", "")
       .action(async (what: string, options: Options) => {
-        const { applySetup, applyUndo, planSetup, planUndo, setupTarget } = await import("../../protocols/dns/cli.ts");
+        const { applySetup, applyUndo, planSetup, planText, planUndo, setupTarget } = await import(
+          "../../protocols/dns/cli.ts"
+        );
         const { InputError } = await import("../../base/error.ts");
         const target = setupTarget(what);
         const port = Number(options.port);
@@ -69,12 +36,12 @@ export const command: Command = {
         if (options.undo) {
           const plan = await planUndo({ target, root });
           if (options.apply) await applyUndo(plan);
-          io.out(shown(plan, options.apply === true, true));
+          io.out(planText(plan, options.apply === true, true));
         } else {
           const { domain, address } = options;
           const plan = await planSetup({ target, domain, port, root, ...(address === undefined ? {} : { address }) });
           if (options.apply) await applySetup(plan);
-          io.out(shown(plan, options.apply === true, false));
+          io.out(planText(plan, options.apply === true, false));
         }
         done(0);
       });

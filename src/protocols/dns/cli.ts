@@ -186,6 +186,41 @@ export async function applyUndo(plan: SetupPlan, machine: Machine = SYSTEM): Pro
   await disk.remove(plan.backup);
 }
 
+const textOf = (bytes: Uint8Array | undefined): string => Buffer.from(bytes ?? []).toString("utf8");
+
+/** Lines that go and lines that come; those at both ends that stay are left out. */
+function difference(before: string, after: string): string {
+  const old = before === "" ? [] : before.replace(/\n$/, "").split("\n");
+  const now = after === "" ? [] : after.replace(/\n$/, "").split("\n");
+  let head = 0;
+  while (head < old.length && head < now.length && old[head] === now[head]) head++;
+  let tail = 0;
+  while (
+    tail < old.length - head &&
+    tail < now.length - head &&
+    old[old.length - 1 - tail] === now[now.length - 1 - tail]
+  )
+    tail++;
+  return [
+    ...old.slice(head, old.length - tail).map((line) => `- ${line}\n`),
+    ...now.slice(head, now.length - tail).map((line) => `+ ${line}\n`),
+  ].join("");
+}
+
+/** A plan for people: what changes, what to know, and what to run then. */
+export function planText({ file, next, notes }: SetupPlan, done: boolean, undo: boolean): string {
+  const { path, before, after } = file;
+  const changes = difference(textOf(before), textOf(after));
+  const what =
+    changes === "" && before !== undefined
+      ? `${path} is so already\n`
+      : after === undefined
+        ? `${path} ${done ? "was" : "would be"} removed\n`
+        : `${path} ${done ? "was" : "would be"} ${undo ? "restored" : before === undefined ? "made" : "changed"}:\n${changes}`;
+  const lines = [...notes.map((note) => `# ${note}`), "then run:", ...next.map((line) => `  ${line}`)];
+  return `${what}${lines.map((line) => `${line}\n`).join("")}${done ? "" : 'nothing was written: "--apply" does it\n'}`;
+}
+
 async function bytesAt(path: string, disk: Machine["disk"]): Promise<Uint8Array | undefined> {
   try {
     return await disk.readBytes(path);
