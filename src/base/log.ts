@@ -11,7 +11,12 @@ export interface Log {
   error(text: string, fields?: LogFields): void;
   /** A log whose lines carry `part: name`. */
   part(name: string): Log;
+  /** Hears every line of every level and part until closed; absent where the log lets nobody listen. */
+  follow?(listener: LogListener): { close(): void };
 }
+
+/** Hears one line. Must not throw and must not block. */
+export type LogListener = (level: LogLevel, part: string, text: string, fields: LogFields) => void;
 
 /** Says nothing. */
 export const silentLog: Log = {
@@ -40,6 +45,33 @@ export function callbackLog(
     error: at("error"),
     part: (name) => callbackLog(line, part === "" ? name : `${part}.${name}`),
   };
+}
+
+/** Hands every line on to a log, and to whoever follows. */
+export function tappedLog(to: Log): Log & Required<Pick<Log, "follow">> {
+  const listeners = new Set<LogListener>();
+  const follow = (listener: LogListener): { close(): void } => {
+    listeners.add(listener);
+    return { close: () => void listeners.delete(listener) };
+  };
+  const tap = (inner: Log, part: string): Log & Required<Pick<Log, "follow">> => {
+    const at =
+      (level: LogLevel) =>
+      (text: string, fields: LogFields = {}): void => {
+        inner[level](text, fields);
+        for (const listener of listeners) listener(level, part, text, fields);
+      };
+    return {
+      trace: at("trace"),
+      debug: at("debug"),
+      info: at("info"),
+      warn: at("warn"),
+      error: at("error"),
+      part: (name) => tap(inner.part(name), part === "" ? name : `${part}.${name}`),
+      follow,
+    };
+  };
+  return tap(to, "");
 }
 
 /** The program's log by pino, as JSON lines or (on a terminal) as plain text, to standard error. */

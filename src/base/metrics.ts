@@ -21,6 +21,13 @@ export interface Sample {
   readonly value: number;
 }
 
+/** Registers what this process itself uses: memory, processor time, when it started. */
+export function processMetrics(metrics: Pick<Metrics, "gauge">): void {
+  metrics.gauge("process_resident_memory_bytes", "Memory of this process in use", () => process.memoryUsage.rss());
+  metrics.gauge("nodejs_heap_size_used_bytes", "JavaScript heap in use", () => process.memoryUsage().heapUsed);
+  metrics.gauge("process_uptime_seconds", "Time since this process started", () => process.uptime());
+}
+
 /** An empty set of metrics. */
 export function createMetrics(): Metrics {
   const counters = new Map<

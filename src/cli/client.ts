@@ -1,4 +1,5 @@
 // How commands talk to an agent: its HTTP API at --http-addr, TRILITH_HTTP_ADDR, CONSUL_HTTP_ADDR or 127.0.0.1:8500.
+import type { Readable } from "node:stream";
 import type { Command as Commander } from "commander";
 import { agentAddress } from "../base/agent-address.ts";
 import { codeOf, messageOf, TrilithError } from "../base/error.ts";
@@ -12,7 +13,12 @@ export interface Client {
   request(
     method: string,
     path: string,
-    options?: { readonly body?: string | Uint8Array; readonly missing?: true },
+    options?: {
+      readonly body?: string | Uint8Array | Readable;
+      readonly missing?: true;
+      /** Milliseconds until the answer has to begin; 0 = no limit, 30 000 unless told. */
+      readonly headTimeoutMs?: number;
+    },
   ): Promise<HttpResponse>;
   /** The JSON of a GET. */
   get<T>(path: string): Promise<T>;
@@ -46,7 +52,7 @@ export function clientFor(options: ClientOptions, io: Pick<Io, "env" | "signal">
   const http = createHttp();
   const client: Client = {
     address: given,
-    async request(method, path, { body, missing } = {}) {
+    async request(method, path, { body, missing, headTimeoutMs } = {}) {
       const separator = path.includes("?") ? "&" : "?";
       const url = `${base}${path}${options.datacenter === undefined ? "" : `${separator}dc=${encodeURIComponent(options.datacenter)}`}`;
       let response: HttpResponse;
@@ -56,6 +62,7 @@ export function clientFor(options: ClientOptions, io: Pick<Io, "env" | "signal">
           method,
           signal: io.signal,
           bodyTimeoutMs: 0,
+          ...(headTimeoutMs === undefined ? {} : { headTimeoutMs }),
           ...(socketPath === undefined ? {} : { socketPath }),
           ...(token === undefined ? {} : { headers: { "x-consul-token": token } }),
           ...(body === undefined ? {} : { body }),

@@ -25,6 +25,17 @@ const COMMANDS: Readonly<
   catalog: ["datacenters | nodes | services", () => import("./commands/catalog.ts")],
   kv: ["get | put | delete keys", () => import("./commands/kv.ts")],
   release: ["end the sharp-drop guard's hold on a service", () => import("./commands/release.ts")],
+  members: ["the agents that share this directory", () => import("./commands/members.ts")],
+  maint: ["take this host or a service out of routing for a while, and back", () => import("./commands/maint.ts")],
+  monitor: ["the agent's log as it is written", () => import("./commands/monitor.ts")],
+  info: ["the agent's own figures", () => import("./commands/info.ts")],
+  rtt: ["how long it takes between two nodes", () => import("./commands/rtt.ts")],
+  join: ["Consul's verb: how agents come together", () => import("./commands/join.ts")],
+  leave: ["take this node out of the directory and stop the agent", () => import("./commands/leave.ts")],
+  "force-leave": ["take out the node of an agent that is gone for good", () => import("./commands/force-leave.ts")],
+  snapshot: ["save | restore | inspect the directory's whole content", () => import("./commands/snapshot.ts")],
+  operator: ["raft | autopilot | usage, as Consul spells it", () => import("./commands/operator.ts")],
+  keygen: ["a random key of 32 bytes", () => import("./commands/keygen.ts")],
   reload: ["have the agent read its files again", () => import("./commands/reload.ts")],
   validate: ["check configuration and service files without an agent", () => import("./commands/validate.ts")],
   dns: ["setup: have docker, resolved or dnsmasq on this host ask the agent", () => import("./commands/dns.ts")],
@@ -78,8 +89,11 @@ async function main(argv: readonly string[]): Promise<number> {
 
 function booleansOf(parser: Commander): Set<string> {
   const names = new Set<string>();
-  for (const command of [parser, ...parser.commands])
+  const take = (command: Commander): void => {
     for (const option of command.options) if (option.isBoolean()) names.add(option.long?.slice(2) ?? "");
+    for (const sub of command.commands) take(sub as Commander);
+  };
+  take(parser);
   return names;
 }
 

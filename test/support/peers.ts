@@ -21,6 +21,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   haproxy: ["haproxy"],
   wrk: ["wrk"],
   python3: ["python3"],
+  promtool: ["prometheus"],
 };
 
 async function onPath(program: string): Promise<boolean> {

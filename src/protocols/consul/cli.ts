@@ -15,6 +15,9 @@ import {
 import { type ConfigText, parseConfigText } from "../../wire/hcl/config.ts";
 import { type ConsulFile, type Flags, settingsFrom } from "./settings.ts";
 
+export { distanceS } from "./coordinates.ts";
+export { readSnapshot, type Snapshot } from "./snapshot.ts";
+
 type Reading = Pick<Disk, "info" | "list" | "readText">;
 
 /** The files of a path: itself, or a folder's *.json and *.hcl in lexical order, as Consul reads them. @throws TrilithError naming the path */

@@ -1,4 +1,4 @@
-// /v1/agent: the agent and its host: self, members, host, version, metrics, maintenance, reload, leave, join.
+// /v1/agent: the agent and its host: self, members, host, version, maintenance, reload, leave, join.
 
 import { hostPort } from "../../../base/net.ts";
 import { NODE_ALIVE_CHECK, NODE_MAINTENANCE_CHECK } from "../../../model/check.ts";
@@ -169,42 +169,6 @@ async function host(call: Call): Promise<Reply> {
   };
 }
 
-function metrics(call: Call): Reply {
-  const samples = call.ground.metrics.read();
-  if (call.query.get("format") === "prometheus") {
-    if (!call.config.prometheus)
-      return { headers: { "X-Consul-Reason": "Prometheus is not enabled since its retention time is not positive" } };
-    return { text: prometheusText(samples), type: "text/plain; version=0.0.4; charset=utf-8" };
-  }
-  const now = new Date(call.ground.clock.now());
-  return {
-    json: {
-      Timestamp: `${now.toISOString().slice(0, 19).replace("T", " ")} +0000 UTC`,
-      Gauges: samples
-        .filter(({ kind }) => kind === "gauge")
-        .map(({ name, value, labels }) => ({ Name: `consul.${name}`, Value: value, Labels: labels })),
-      Points: [],
-      Counters: samples
-        .filter(({ kind }) => kind === "counter")
-        .map(({ name, value, labels }) => ({ Name: `consul.${name}`, Count: value, Sum: value, Labels: labels })),
-      Samples: [],
-    },
-  };
-}
-
-function prometheusText(samples: ReturnType<Call["ground"]["metrics"]["read"]>): string {
-  let text = "";
-  const told = new Set<string>();
-  for (const { name, help, kind, labels, value } of [...samples].sort((a, b) => (a.name < b.name ? -1 : 1))) {
-    const full = `trilith_${name}`;
-    if (!told.has(full)) text += `# HELP ${full} ${help.replaceAll("\n", " ")}\n# TYPE ${full} ${kind}\n`;
-    told.add(full);
-    const pairs = Object.entries(labels).map(([key, of]) => `${key}=${JSON.stringify(of)}`);
-    text += `${full}${pairs.length === 0 ? "" : `{${pairs.join(",")}}`} ${value}\n`;
-  }
-  return text;
-}
-
 async function maintenance(call: Call): Promise<undefined> {
   refuseEnterprise(call);
   const enable = readEnable(call);
@@ -228,7 +192,7 @@ async function reload(call: Call): Promise<undefined> {
 
 function leave(call: Call): undefined {
   // The answer has to be on its way before the listener goes.
-  call.ground.clock.after(10, () => call.ground.control.stop(), true);
+  call.ground.clock.after(10, () => call.ground.control.stop(true), true);
   return undefined;
 }
 
@@ -255,14 +219,6 @@ async function forceLeave(call: Call): Promise<undefined> {
   return undefined;
 }
 
-const LEVELS: ReadonlySet<string> = new Set(["", "trace", "debug", "info", "warn", "warning", "err", "error"]);
-
-function monitor(call: Call): never {
-  const level = call.query.get("loglevel");
-  if (!LEVELS.has(level.toLowerCase())) throw new Refusal(400, `Unknown log level: ${level}`);
-  throw new Refusal(501, "this agent does not stream its log over HTTP: read its standard error");
-}
-
 const GET = ["GET"] as const;
 const PUT = ["PUT"] as const;
 export const agentNodeRows: readonly Row[] = [
@@ -270,8 +226,6 @@ export const agentNodeRows: readonly Row[] = [
   { pattern: "/v1/agent/host", methods: GET, endpoint: host },
   { pattern: "/v1/agent/version", methods: GET, endpoint: version },
   { pattern: "/v1/agent/members", methods: GET, endpoint: members },
-  { pattern: "/v1/agent/metrics", methods: GET, endpoint: metrics },
-  { pattern: "/v1/agent/monitor", methods: GET, endpoint: monitor },
   { pattern: "/v1/agent/maintenance", methods: PUT, endpoint: maintenance },
   { pattern: "/v1/agent/reload", methods: PUT, endpoint: reload },
   { pattern: "/v1/agent/leave", methods: PUT, endpoint: leave },

@@ -8,12 +8,15 @@ import { agentServiceRows } from "./agent-services.ts";
 import { catalogRows } from "./catalog.ts";
 import { configEntryRows } from "./config-entries.ts";
 import { coordinateRows } from "./coordinate.ts";
+import { eventRows } from "./event.ts";
 import { healthRows } from "./health.ts";
 import { kvRows } from "./kv.ts";
 import { operatorRows } from "./operator.ts";
-import { snapshotRows } from "./snapshot.ts";
+import { queryRows } from "./query.ts";
 import { sessionRows } from "./session.ts";
+import { snapshotRows } from "./snapshot.ts";
 import { statusRows } from "./status.ts";
+import { telemetryRows } from "./telemetry.ts";
 import { txnRows } from "./txn.ts";
 import { uiRows } from "./ui.ts";
 
@@ -22,10 +25,13 @@ export const rows: readonly Row[] = [
   ...agentCheckRows,
   ...agentHealthRows,
   ...agentNodeRows,
+  ...telemetryRows,
   ...catalogRows,
   ...coordinateRows,
+  ...eventRows,
   ...healthRows,
   ...kvRows,
+  ...queryRows,
   ...sessionRows,
   ...statusRows,
   ...txnRows,

@@ -1,0 +1,29 @@
+// `trilith force-leave`: takes the node of an agent that is gone for good out of the directory.
+import { type ClientOptions, clientFlags, clientFor } from "../client.ts";
+import type { Command } from "../io.ts";
+
+interface Options extends ClientOptions {
+  readonly prune?: boolean;
+  readonly wan?: boolean;
+}
+
+export const command: Command = {
+  name: "force-leave",
+  summary: "take the node of an agent that is gone for good out of the directory",
+  define(parser, io, done) {
+    clientFlags(parser)
+      .argument("<node>", "the node's name")
+      .option("--prune", "accepted as Consul's flag: the node is taken out whole anyway")
+      .option("--wan", "accepted as Consul's flag")
+      .action(async (node: string, options: Options) => {
+        const client = clientFor(options, io);
+        try {
+          const query = options.prune ? "?prune=1" : "";
+          await (await client.request("PUT", `/v1/agent/force-leave/${encodeURIComponent(node)}${query}`)).text();
+          done(0);
+        } finally {
+          await client.close();
+        }
+      });
+  },
+};

@@ -1,0 +1,90 @@
+// `trilith members`: the agents that share this directory, in Consul's columns.
+import { type ClientOptions, clientFlags, clientFor } from "../client.ts";
+import { type Command, table } from "../io.ts";
+
+interface Options extends ClientOptions {
+  readonly wan?: boolean;
+  readonly detailed?: boolean;
+  readonly status: string;
+  readonly segment?: string;
+  readonly filter?: string;
+}
+
+interface Member {
+  readonly Name: string;
+  readonly Addr: string;
+  readonly Port: number;
+  readonly Status: number;
+  readonly Tags: Readonly<Record<string, string>>;
+}
+
+const STATUS = ["none", "alive", "leaving", "left", "failed"];
+
+const address = ({ Addr, Port }: Member): string => (Addr.includes(":") ? `[${Addr}]:${Port}` : `${Addr}:${Port}`);
+
+function row(member: Member): string[] {
+  const { Name, Status, Tags } = member;
+  const server = Tags["role"] === "consul";
+  return [
+    Name,
+    address(member),
+    STATUS[Status] ?? "none",
+    server ? "server" : "client",
+    (Tags["build"] ?? "").split(":")[0] || "< 0.3",
+    Tags["vsn"] ?? "",
+    Tags["dc"] ?? "",
+    Tags["ap"] ?? "default",
+    server ? "<all>" : Tags["segment"] || "<default>",
+  ];
+}
+
+export const command: Command = {
+  name: "members",
+  summary: "the agents that share this directory",
+  define(parser, io, done) {
+    clientFlags(parser)
+      .option("--detailed", "with all tags of each")
+      .option("--status <pattern>", "only those whose status matches this regular expression", ".*")
+      .option("--filter <expression>", "only those that match, in Consul's filter language")
+      .option("--segment <name>", "accepted as Consul's flag")
+      .option("--wan", "as known beyond this datacenter")
+      .action(async (options: Options) => {
+        const wanted = new RegExp(options.status);
+        const client = clientFor(options, io);
+        try {
+          const query = new URLSearchParams();
+          if (options.wan) query.set("wan", "1");
+          if (options.filter !== undefined) query.set("filter", options.filter);
+          const all = await client.get<Member[]>(`/v1/agent/members?${query}`);
+          const found = all
+            .filter(({ Status }) => wanted.test(STATUS[Status] ?? "none"))
+            .sort((a, b) => (a.Name < b.Name ? -1 : 1));
+          if (options.json) io.out(`${JSON.stringify(found, null, 2)}\n`);
+          if (found.length === 0) {
+            io.err("No members match\n");
+            return done(2);
+          }
+          if (options.json) return done(0);
+          const tags = ({ Tags }: Member): string =>
+            Object.entries(Tags)
+              .sort(([a], [b]) => (a < b ? -1 : 1))
+              .map(([key, value]) => `${key}=${value}`)
+              .join(",");
+          io.out(
+            options.detailed
+              ? table([
+                  ["Node", "Address", "Status", "Tags"],
+                  ...found.map((one) => [one.Name, address(one), STATUS[one.Status] ?? "none", tags(one)]),
+                ])
+              : table([
+                  ["Node", "Address", "Status", "Type", "Build", "Protocol", "DC", "Partition", "Segment"],
+                  ...found.map(row),
+                ]),
+          );
+          done(0);
+        } finally {
+          await client.close();
+        }
+      });
+  },
+};

@@ -1,0 +1,172 @@
+// `trilith operator`: what an operator of Consul asks: raft list-peers, autopilot get-config and state, usage instances.
+import type { Command as Commander } from "commander";
+import { InputError } from "../../base/error.ts";
+import { type Client, type ClientOptions, clientFlags, clientFor } from "../client.ts";
+import { type Command, type Io, table } from "../io.ts";
+
+interface Options extends ClientOptions {
+  readonly id?: string;
+  readonly address?: string;
+}
+
+interface Server {
+  readonly ID: string;
+  readonly Node: string;
+  readonly Address: string;
+  readonly Leader: boolean;
+  readonly ProtocolVersion: string;
+  readonly Voter: boolean;
+  readonly LastIndex: number;
+}
+
+async function listPeers(client: Client, options: Options, io: Io): Promise<void> {
+  const { Servers } = await client.get<{ Servers: Server[] }>("/v1/operator/raft/configuration");
+  if (options.json) return io.out(`${JSON.stringify(Servers, null, 2)}\n`);
+  const last = Servers.find(({ Leader }) => Leader)?.LastIndex ?? 0;
+  const behind = ({ Leader, LastIndex }: Server): string => {
+    if (Leader) return "-";
+    const by = last - LastIndex;
+    return `${by} ${by === 1 ? "commit" : "commits"}`;
+  };
+  io.out(
+    table([
+      ["Node", "ID", "Address", "State", "Voter", "RaftProtocol", "Commit Index", "Trails Leader By"],
+      ...Servers.map((server) => [
+        server.Node,
+        server.ID,
+        server.Address,
+        server.Leader ? "leader" : "follower",
+        String(server.Voter),
+        server.ProtocolVersion,
+        String(server.LastIndex),
+        behind(server),
+      ]),
+    ]),
+  );
+}
+
+async function removePeer(client: Client, options: Options, io: Io): Promise<void> {
+  const { id, address } = options;
+  if ((id === undefined) === (address === undefined))
+    throw new InputError("", "exactly one of -id and -address is required");
+  const query = new URLSearchParams(id === undefined ? { address: address ?? "" } : { id });
+  await (await client.request("DELETE", `/v1/operator/raft/peer?${query}`)).text();
+  io.out(`Removed peer with ${id === undefined ? "address" : "id"} ${JSON.stringify(id ?? address)}\n`);
+}
+
+async function transferLeader(client: Client, _: Options, io: Io): Promise<void> {
+  await (await client.request("POST", "/v1/operator/raft/transfer-leader")).text();
+  io.out("Success\n");
+}
+
+async function getConfig(client: Client, options: Options, io: Io): Promise<void> {
+  const config = await client.get<Record<string, unknown>>("/v1/operator/autopilot/configuration");
+  if (options.json) return io.out(`${JSON.stringify(config, null, 2)}\n`);
+  for (const name of [
+    "CleanupDeadServers",
+    "LastContactThreshold",
+    "MaxTrailingLogs",
+    "MinQuorum",
+    "ServerStabilizationTime",
+    "RedundancyZoneTag",
+    "DisableUpgradeMigration",
+    "UpgradeVersionTag",
+  ])
+    io.out(`${name} = ${typeof config[name] === "string" && config[name] === "" ? '""' : String(config[name])}\n`);
+}
+
+interface State {
+  readonly Healthy: boolean;
+  readonly FailureTolerance: number;
+  readonly Leader: string;
+  readonly Voters: readonly string[];
+  readonly Servers: Readonly<
+    Record<
+      string,
+      {
+        readonly Name: string;
+        readonly Address: string;
+        readonly Version: string;
+        readonly Status: string;
+        readonly NodeType: string;
+        readonly NodeStatus: string;
+        readonly Healthy: boolean;
+        readonly LastContact: string;
+        readonly LastTerm: number;
+        readonly LastIndex: number;
+      }
+    >
+  >;
+}
+
+async function state(client: Client, options: Options, io: Io): Promise<void> {
+  const found = await client.get<State>("/v1/operator/autopilot/state");
+  if (options.json) return io.out(`${JSON.stringify(found, null, 2)}\n`);
+  io.out(`Healthy:                      ${found.Healthy}\n`);
+  io.out(`Failure Tolerance:            ${found.FailureTolerance}\n`);
+  io.out(`Leader:                       ${found.Leader}\n`);
+  io.out(`Voters:\n${found.Voters.map((id) => `   ${id}\n`).join("")}Servers:\n`);
+  for (const [id, server] of Object.entries(found.Servers)) {
+    io.out(`   ${id}\n`);
+    for (const [what, value] of [
+      ["Name:", server.Name],
+      ["Address:", server.Address],
+      ["Version:", server.Version],
+      ["Status:", server.Status],
+      ["Node Type:", server.NodeType],
+      ["Node Status:", server.NodeStatus],
+      ["Healthy:", server.Healthy],
+      ["Last Contact:", server.LastContact],
+      ["Last Term:", server.LastTerm],
+      ["Last Index:", server.LastIndex],
+    ] as const)
+      io.out(`      ${what.padEnd(17)} ${value}\n`);
+  }
+}
+
+async function instances(client: Client, options: Options, io: Io): Promise<void> {
+  const { Usage } = await client.get<{
+    Usage: Record<string, { Services: number; ServiceInstances: number; BillableServiceInstances: number }>;
+  }>("/v1/operator/usage");
+  if (options.json) return io.out(`${JSON.stringify(Usage, null, 2)}\n`);
+  const rows = Object.entries(Usage).map(([dc, usage]) => [
+    dc,
+    String(usage.Services),
+    String(usage.ServiceInstances),
+    String(usage.BillableServiceInstances),
+  ]);
+  io.out(table([["Datacenter", "Services", "Service instances", "Billable Service Instances"], ...rows]));
+}
+
+export const command: Command = {
+  name: "operator",
+  summary: "raft list-peers | autopilot get-config | autopilot state | usage instances",
+  define(parser, io, done) {
+    const leaf = (
+      group: Commander,
+      name: string,
+      summary: string,
+      act: (client: Client, options: Options, io: Io) => Promise<void>,
+    ): Commander =>
+      clientFlags(group.command(name).description(summary)).action(async (options: Options) => {
+        const client = clientFor(options, io);
+        try {
+          await act(client, options, io);
+          done(0);
+        } finally {
+          await client.close();
+        }
+      });
+    const raft = parser.command("raft").description("the agents that keep this directory");
+    leaf(raft, "list-peers", "the agents that keep this directory", listPeers).option("--stale", "as Consul's flag");
+    leaf(raft, "remove-peer", "take an agent out", removePeer)
+      .option("--id <id>", "the node's ID")
+      .option("--address <address>", "the node's address and port");
+    leaf(raft, "transfer-leader", "move the leadership", transferLeader);
+    const autopilot = parser.command("autopilot").description("settings and health of the agents");
+    leaf(autopilot, "get-config", "the settings that are kept", getConfig);
+    leaf(autopilot, "state", "how the agents are", state);
+    const usage = parser.command("usage").description("how much there is");
+    leaf(usage, "instances", "services and instances", instances);
+  },
+};

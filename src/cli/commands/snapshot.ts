@@ -1,0 +1,123 @@
+// `trilith snapshot save|restore|inspect FILE`: the directory's whole content into a file, back, and what is in one.
+import { streamFrom, streamTo } from "../../base/file-stream.ts";
+import { type ClientOptions, clientFlags, clientFor } from "../client.ts";
+import { type Command, type Io, table } from "../io.ts";
+
+interface Options extends ClientOptions {
+  readonly stale?: boolean;
+}
+
+/** Says on a terminal how far it got, on one line. */
+async function* counted(pieces: AsyncIterable<Uint8Array>, io: Io, doing: string): AsyncGenerator<Uint8Array> {
+  let bytes = 0;
+  let told = 0;
+  for await (const piece of pieces) {
+    bytes += piece.length;
+    if (io.terminal && bytes - told >= 1 << 20) {
+      told = bytes;
+      io.err(`\r${doing} ${(bytes / 2 ** 20).toFixed(0)} MiB`);
+    }
+    yield piece;
+  }
+  if (told > 0) io.err("\r\u001b[K");
+}
+
+async function save(file: string, options: Options, io: Io): Promise<void> {
+  const { readSnapshot } = await import("../../protocols/consul/cli.ts");
+  const client = clientFor(options, io);
+  try {
+    const { body } = await client.request("GET", `/v1/snapshot${options.stale ? "?stale" : ""}`);
+    // The file gets its name only when what is in it has been read back and found whole.
+    let index = 0;
+    await streamTo(file, counted(body, io, "saving"), 0o600, async (written) => {
+      index = (await readSnapshot(streamFrom(written))).head.index;
+    });
+    io.out(`Saved and verified snapshot to index ${index}\n`);
+  } finally {
+    await client.close();
+  }
+}
+
+async function restore(file: string, options: Options, io: Io): Promise<void> {
+  const { readSnapshot } = await import("../../protocols/consul/cli.ts");
+  // Looked over here first, so that a wrong file says so before the agent is bothered.
+  await readSnapshot(streamFrom(file));
+  const { Readable } = await import("node:stream");
+  const client = clientFor(options, io);
+  try {
+    const body = Readable.from(counted(streamFrom(file), io, "restoring"), { objectMode: false });
+    await (await client.request("PUT", "/v1/snapshot", { body, headTimeoutMs: 0 })).text();
+    io.out("Restored snapshot\n");
+  } finally {
+    await client.close();
+  }
+}
+
+const NAMES: Readonly<Record<string, string>> = {
+  kv: "KVS",
+  node: "Node",
+  service: "Service",
+  check: "Check",
+  session: "Session",
+  kept: "Other",
+};
+
+async function inspect(file: string, options: Options, io: Io): Promise<void> {
+  const { readSnapshot } = await import("../../protocols/consul/cli.ts");
+  let size = 0;
+  async function* sized(): AsyncGenerator<Uint8Array> {
+    for await (const piece of counted(streamFrom(file) as AsyncIterable<Uint8Array>, io, "reading")) {
+      size += piece.length;
+      yield piece;
+    }
+  }
+  const { head, sizes, checksum } = await readSnapshot(sized());
+  const rows = [...sizes]
+    .map(([name, { count, bytes }]) => ({ name: NAMES[name] ?? name, count, bytes }))
+    .sort((a, b) => b.bytes - a.bytes);
+  const total = rows.reduce((sum, { bytes }) => sum + bytes, 0);
+  if (options.json) {
+    io.out(`${JSON.stringify({ ...head, size, checksum, tables: rows, total }, null, 2)}\n`);
+    return;
+  }
+  io.out(
+    table([
+      ["ID", checksum.slice(0, 16)],
+      ["Size", String(size)],
+      ["Index", String(head.index)],
+      ["Version", String(head.version)],
+      ["Taken", new Date(head.takenAtMs).toISOString()],
+      ["Datacenter", head.datacenter],
+      ["Node", head.node],
+    ]),
+  );
+  const line = ["----", "----", "----"];
+  io.out(
+    `\n${table([
+      ["Type", "Count", "Size"],
+      line,
+      ...rows.map(({ name, count, bytes }) => [name, String(count), `${bytes}B`]),
+      line,
+      ["Total", "", `${total}B`],
+    ])}`,
+  );
+}
+
+export const command: Command = {
+  name: "snapshot",
+  summary: "save | restore | inspect: the directory's whole content into a file and back",
+  define(parser, io, done) {
+    for (const [name, summary, act] of [
+      ["save", "write the directory's whole content into a file", save],
+      ["restore", "make the directory hold what a file holds", restore],
+      ["inspect", "what is in a file", inspect],
+    ] as const) {
+      const sub = clientFlags(parser.command(name).description(summary)).argument("<file>");
+      if (name === "save") sub.option("--stale", "from what this agent knows, without asking the store");
+      sub.action(async (file: string, options: Options) => {
+        await act(file, options, io);
+        done(0);
+      });
+    }
+  },
+};
