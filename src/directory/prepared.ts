@@ -293,17 +293,17 @@ export function createPrepared(base: PreparedBase): Prepared {
         if (answer.endpoints.length > 0) break;
         failovers++;
         const { query, pick } = begin(entry, options);
-        let endpoints: Endpoint[] = [];
-        if (target.peer === "")
-          try {
-            endpoints = pick(await lookup.resolve({ ...query, datacenter: target.datacenter }, signal));
-          } catch (error) {
-            if (signal?.aborted) throw signal.reason;
-            log.warn(`datacenter ${target.datacenter} did not answer query ${idOrName}: the next one is asked`, {
-              error: messageOf(error),
-            });
-          }
-        answer = { ...answer, ...target, endpoints: limited(endpoints, options.limit) };
+        try {
+          const found =
+            target.peer === "" ? await lookup.resolve({ ...query, datacenter: target.datacenter }, signal) : undefined;
+          const endpoints = found === undefined ? [] : limited(pick(found), options.limit);
+          answer = { ...answer, ...target, endpoints };
+        } catch (error) {
+          if (signal?.aborted) throw signal.reason;
+          log.warn(`datacenter ${target.datacenter} did not answer query ${idOrName}: the next one is asked`, {
+            error: messageOf(error),
+          });
+        }
       }
       return { ...answer, failovers };
     },
