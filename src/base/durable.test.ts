@@ -1,6 +1,6 @@
 // Tests of the durable map: what was written is there after reopening, keys of every kind, one sync for many, one process per folder.
 import { createHash } from "node:crypto";
-import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -144,5 +144,25 @@ describe("the data folder", () => {
     await writeFile(durableFile(folder.path), garbage);
     await expect(openDurable(folder.path)).rejects.toMatchObject({ code: "damaged" });
     expect((await readFile(durableFile(folder.path))).equals(garbage)).toBe(true);
+  });
+
+  test("a folder that is taken away while it is in use is an error, not a silent loss", async () => {
+    const durable = await openDurable(folder.path);
+    try {
+      await durable.write([{ table: "t", key: "a", value: Buffer.from("1") }]);
+      await rename(folder.path, `${folder.path}-away`);
+      const lost = { code: "damaged", message: expect.stringContaining("removed or replaced") };
+      const later = [{ table: "t", key: "b", value: Buffer.from("2") }];
+      await expect(durable.write(later)).rejects.toMatchObject(lost);
+      await mkdir(folder.path);
+      await writeFile(durableFile(folder.path), "another one");
+      await expect(durable.write(later)).rejects.toMatchObject(lost);
+      await rm(folder.path, { recursive: true });
+      await rename(`${folder.path}-away`, folder.path);
+      await durable.write(later);
+      expect(durable.get("t", "b")).toEqual(Buffer.from("2"));
+    } finally {
+      await durable.close();
+    }
   });
 });

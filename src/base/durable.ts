@@ -21,7 +21,7 @@ export interface Durable {
    * All or nothing; resolves when synced to disk. Writes of the same turn (and of those waiting meanwhile) share one sync.
    * When a sync fails, the writes that wait behind it fail too, as they may build upon it; later ones are tried anew.
    * The bytes must not be changed before it resolves.
-   * @throws TrilithError `disk-full`, `read-only`, `stopped` (closed), `internal`; reading goes on in any case
+   * @throws TrilithError `disk-full`, `read-only`, `stopped` (closed), `damaged` (the file was taken away), `internal`; reading goes on in any case
    */
   write(writes: readonly DurableWrite[]): Promise<void>;
   /** Everything that was in a table at the moment of the first step, in no promised order. */
@@ -129,7 +129,7 @@ async function openLocked(folder: string, lock: FolderLock): Promise<Durable> {
       );
     // A new file is only there after a power cut when its folder was synced, too.
     if (known === undefined) for (const each of [folder, dirname(folder)]) await syncFolder(each);
-    return new LmdbDurable(folder, database, lock, known === undefined);
+    return new LmdbDurable(folder, database, lock, known === undefined, await identityOf(file));
   } catch (error) {
     await database.close();
     throw error instanceof TrilithError ? error : await explain(folder, error);
@@ -159,6 +159,17 @@ async function makeRoom(folder: string): Promise<void> {
       throw Object.assign(new Error("no room for an empty database"), { code: "ENOSPC" });
   } catch (error) {
     throw cannotWrite(folder, error);
+  }
+}
+
+/** Which file is at a path; undefined = none. */
+async function identityOf(path: string): Promise<string | undefined> {
+  try {
+    const { dev, ino } = await stat(path, { bigint: true });
+    return `${dev}:${ino}`;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+    throw error;
   }
 }
 
@@ -229,15 +240,24 @@ class LmdbDurable implements Durable {
   readonly #lock: FolderLock;
   /** The format is written down with the first write, so that opening changes nothing. */
   #unmarked: boolean;
+  /** The database's file as it was opened. */
+  readonly #identity: string | undefined;
   #waiting: Waiting[] = [];
   #running: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
 
-  constructor(folder: string, database: RootDatabase<Buffer, Buffer>, lock: FolderLock, unmarked: boolean) {
+  constructor(
+    folder: string,
+    database: RootDatabase<Buffer, Buffer>,
+    lock: FolderLock,
+    unmarked: boolean,
+    identity: string | undefined,
+  ) {
     this.#folder = folder;
     this.#database = database;
     this.#lock = lock;
     this.#unmarked = unmarked;
+    this.#identity = identity;
   }
 
   write(writes: readonly DurableWrite[]): Promise<void> {
@@ -259,7 +279,7 @@ class LmdbDurable implements Durable {
         await this.#commit(group);
         for (const each of group) each.resolve();
       } catch (error) {
-        const told = await explain(this.#folder, error);
+        const told = error instanceof TrilithError ? error : await explain(this.#folder, error);
         for (const each of [...group, ...this.#waiting.splice(0)]) each.reject(told);
       }
     }
@@ -283,8 +303,18 @@ class LmdbDurable implements Durable {
     });
     // The parts fail with the whole; each would otherwise complain on its own.
     for (const part of parts) part.catch(() => {});
-    await whole;
+    await Promise.all([whole, this.#mustBeThere()]);
     this.#unmarked = false;
+  }
+
+  /** What is written to a file that nobody can open any more is synced, too, and lost all the same. */
+  async #mustBeThere(): Promise<void> {
+    const file = durableFile(this.#folder);
+    if ((await identityOf(file)) === this.#identity) return;
+    throw new TrilithError(
+      "damaged",
+      `${file} was removed or replaced while it is in use: nothing can be kept there any more; restart the agent`,
+    );
   }
 
   async *entries(table: string): AsyncGenerator<readonly [string, Uint8Array], void> {
