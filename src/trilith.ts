@@ -238,7 +238,7 @@ class Joined implements Trilith {
     this.#undo.push("the directory", () => directory.stop());
     await directory.start();
 
-    const tls = await readCheckTls(settings.checkTls, disk, self.node);
+    const tls = await readCheckTls(settings.checkTls, { disk, processes }, self.node);
     for (const probe of builtInProbes({ http, net, processes, tls })) this.#probes.set(probe.kind, probe);
     const life = random.uuid();
     const agent = createAgent({

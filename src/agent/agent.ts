@@ -81,6 +81,11 @@ export interface RunningAgent extends Agent {
   leave(): Promise<void>;
 }
 
+interface Complaint {
+  readonly about: string;
+  readonly text: string;
+}
+
 /** How long a start waits for a shared store's first picture. */
 const READY_WAIT_MS = 3000;
 interface SourceState {
@@ -89,7 +94,7 @@ interface SourceState {
   whole: SourceList | undefined;
   /** Ids it wants and another one holds. */
   readonly blocked: Set<string>;
-  complaints: readonly { readonly about: string; readonly text: string }[];
+  complaints: readonly Complaint[];
   next:
     | {
         readonly whole: SourceList;
@@ -529,11 +534,22 @@ class ListAgent implements RunningAgent {
       }
     } finally {
       // Also after a failure: what was said about the list stays true.
+      this.#tellNew(from, source.complaints, complaints);
       source.complaints = complaints;
     }
     source.last = last;
     source.whole = whole;
     this.#offerAgain(freed, from);
+  }
+
+  /** Each complaint is one line in the log when it comes up: whoever dropped a bad file looks there first. */
+  #tellNew(from: string, before: readonly Complaint[], now: readonly Complaint[]): void {
+    const known = new Set(before.map(({ about, text }) => `${about}\0${text}`));
+    for (const { about, text } of now) {
+      if (known.has(`${about}\0${text}`)) continue;
+      known.add(`${about}\0${text}`);
+      this.#log.warn(text.startsWith(about) ? `${from}: ${text}` : `${from}: ${about}: ${text}`);
+    }
   }
 
   async restate(from?: string): Promise<void> {

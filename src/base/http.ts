@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from "node:ht
 import type { AddressInfo } from "node:net";
 import type { Readable } from "node:stream";
 import { wrap } from "./error.ts";
-import { hostPort, type Listening, type TlsClient, tlsOptions } from "./net.ts";
+import { hostPort, type Listening, type TlsClient, tlsName, tlsOptions } from "./net.ts";
 
 export type { IncomingMessage, ServerResponse };
 
@@ -52,7 +52,7 @@ export function createHttp(): Http & { close(): Promise<void> } {
   const agents = new Map<string, import("undici").Agent>();
   const agentFor = async ({ socketPath, tls }: HttpRequest): Promise<import("undici").Agent> => {
     const { Agent } = await import("undici");
-    const key = JSON.stringify([socketPath, tls?.skipVerify, tls?.serverName, tls?.ca, tls?.cert, tls?.key]);
+    const key = JSON.stringify([socketPath, tls === undefined ? undefined : tlsName(tls)]);
     let agent = agents.get(key);
     if (agent === undefined) {
       agent = new Agent({

@@ -1,6 +1,6 @@
 // The grpc check: asks grpc.health.v1.Health/Check; passing when the service is SERVING. Texts as Consul writes them.
 import type { ServiceError } from "@grpc/grpc-js";
-import { hostPort } from "../../base/net.ts";
+import { hostPort, secureContext } from "../../base/net.ts";
 import { defaultLimits, type Limits, type Probe, type Target } from "../../contracts/probe.ts";
 import type { Outcome } from "../../model/check.ts";
 import { head } from "../../wire/check-output.ts";
@@ -72,15 +72,18 @@ export function grpcProbe(agentTls: CheckTls = {}): Probe<AddressDetail> {
       const grpc = await import("@grpc/grpc-js");
       if (signal.aborted) return critical(goGrpcError(4, "", address));
       const tls = tlsOf(detail, agentTls);
-      const pem = (text: string | undefined): Buffer | null => (text === undefined ? null : Buffer.from(text));
       let client: InstanceType<typeof grpc.Client>;
       try {
-        const credentials = detail.useTls
-          ? grpc.credentials.createSsl(pem(tls.ca), pem(tls.key), pem(tls.cert), {
-              rejectUnauthorized: tls.skipVerify !== true,
-              ...(tls.skipVerify === true ? { checkServerIdentity: () => undefined } : {}),
-            })
-          : grpc.credentials.createInsecure();
+        const context = secureContext(tls);
+        const verify = {
+          rejectUnauthorized: tls.skipVerify !== true,
+          ...(tls.skipVerify === true ? { checkServerIdentity: () => undefined } : {}),
+        };
+        const credentials = !detail.useTls
+          ? grpc.credentials.createInsecure()
+          : context === undefined
+            ? grpc.credentials.createSsl(null, null, null, verify)
+            : grpc.credentials.createFromSecureContext(context, verify);
         client = new grpc.Client(`dns:${address}`, credentials, {
           // A connection of its own each time: the question is whether the service takes new ones.
           "grpc.use_local_subchannel_pool": 1,

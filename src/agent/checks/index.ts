@@ -2,7 +2,7 @@
 import type { Disk } from "../../base/disk.ts";
 import { wrap } from "../../base/error.ts";
 import type { Http } from "../../base/http.ts";
-import type { Net } from "../../base/net.ts";
+import { type Net, secureContext } from "../../base/net.ts";
 import type { Processes } from "../../base/process.ts";
 import type { Probe } from "../../contracts/probe.ts";
 import type { Settings } from "../../contracts/settings.ts";
@@ -34,25 +34,55 @@ export function builtInProbes(machine: {
   ] as readonly Probe[];
 }
 
+/** Where systems keep the authorities they believe; the first that is there counts, as for Go's programs. */
+const SYSTEM_AUTHORITIES: readonly string[] = [
+  "/etc/ssl/certs/ca-certificates.crt",
+  "/etc/pki/tls/certs/ca-bundle.crt",
+  "/etc/ssl/ca-bundle.pem",
+  "/etc/pki/tls/cacert.pem",
+  "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+  "/etc/ssl/cert.pem",
+];
+
+/** The system's authorities (SSL_CERT_FILE, else the usual places) as PEM; undefined where it has none. */
+async function systemAuthorities(
+  disk: Pick<Disk, "readText">,
+  environment: string | undefined,
+): Promise<string | undefined> {
+  for (const file of environment ? [environment] : SYSTEM_AUTHORITIES) {
+    const text = await disk.readText(file).catch(() => "");
+    if (text.includes("-----BEGIN CERTIFICATE-----")) return text;
+  }
+  return undefined;
+}
+
 /**
- * Reads the agent's own part in its checks' TLS connections; where no name is given, servers have to be called as the node is, as Consul has it.
+ * Reads what the checks of this agent bring to their TLS connections: the system's authorities unless the settings name others. With settings,
+ * servers have to be called as the node is where neither check nor settings tell a name, as Consul has it.
  * @throws TrilithError that names the file
  */
 export async function readCheckTls(
   settings: Settings["checkTls"],
-  disk: Pick<Disk, "readText">,
+  machine: { readonly disk: Pick<Disk, "readText">; readonly processes: Pick<Processes, "env"> },
   node: string,
 ): Promise<CheckTls> {
-  if (settings === undefined) return {};
-  const { caFile, certFile, keyFile, serverName = node } = settings;
+  const { disk, processes } = machine;
   const read = (file: string): Promise<string> =>
     disk.readText(file).catch((error: unknown) => {
       throw wrap(error, `reading the TLS file ${file} for checks`);
     });
-  return {
-    serverName,
-    ...(caFile === undefined ? {} : { ca: await read(caFile) }),
+  const { caFile, certFile, keyFile, serverName = node } = settings ?? {};
+  const ca = caFile === undefined ? await systemAuthorities(disk, processes.env("SSL_CERT_FILE")) : await read(caFile);
+  const tls: CheckTls = {
+    ...(settings === undefined ? {} : { serverName }),
+    ...(ca === undefined ? {} : { ca }),
     ...(certFile === undefined ? {} : { cert: await read(certFile) }),
     ...(keyFile === undefined ? {} : { key: await read(keyFile) }),
   };
+  try {
+    secureContext(settings === undefined ? {} : tls);
+  } catch (error) {
+    throw wrap(error, `the TLS files for checks (${[caFile, certFile, keyFile].filter(Boolean).join(", ")})`);
+  }
+  return tls;
 }
