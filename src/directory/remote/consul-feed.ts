@@ -1,4 +1,5 @@
 // A real Consul as the server of a client host: its catalog followed by three blocking queries and read where they say that something moved.
+import { setMaxListeners } from "node:events";
 import type { Clock } from "../../base/clock.ts";
 import { TrilithError } from "../../base/error.ts";
 import type { Log } from "../../base/log.ts";
@@ -74,6 +75,16 @@ export class ConsulFeed {
   async *batches(signal: AbortSignal): AsyncGenerator<Batch, never> {
     const stop = new AbortController();
     const until = AbortSignal.any([signal, stop.signal]);
+    // So many requests are under way at once.
+    setMaxListeners(0, until);
+    until.addEventListener(
+      "abort",
+      () => {
+        this.#wake?.();
+        this.#work?.();
+      },
+      { once: true },
+    );
     const running: Promise<void>[] = [];
     try {
       // The bells' indexes come first: what changes while the rest is read rings them.
@@ -122,7 +133,6 @@ export class ConsulFeed {
         await new Promise<void>((resolve) => {
           this.#wake = resolve;
           if (until.aborted) resolve();
-          until.addEventListener("abort", () => resolve(), { once: true });
         });
       }
     } finally {
@@ -276,7 +286,6 @@ export class ConsulFeed {
             resolve();
           };
           if (signal.aborted) this.#work();
-          signal.addEventListener("abort", () => this.#work?.(), { once: true });
         });
         this.#work = undefined;
       }
@@ -436,6 +445,7 @@ export class ConsulFeed {
 
   /** Everything is read anew from the leader; resolves with the index at which it is told. */
   async latest(signal: AbortSignal): Promise<Index> {
+    setMaxListeners(0, signal);
     const [nodes, checks, services] = await Promise.all([
       this.#get("/v1/catalog/nodes?consistent", signal),
       this.#get("/v1/health/state/any?consistent", signal),
@@ -454,17 +464,19 @@ export class ConsulFeed {
     for (const { table, key, at } of expect)
       if ((this.#held.get(nameOf(table, key))?.modifyIndex ?? 0) !== at) return { result: "expectation-failed" };
     const wanted = changes.filter(({ table }) => table !== "grave");
-    if (wanted.length > 0) {
-      const order = (change: Change): number => (change.op === "put" ? RANK[change.table] : 10 - RANK[change.table]);
-      wanted.sort((a, b) => order(a) - order(b));
-    }
-    const casOf = (change: Change): number | undefined => {
-      const own = this.#options.node.toLowerCase();
+    const order = (change: Change): number => (change.op === "put" ? RANK[change.table] : 10 - RANK[change.table]);
+    wanted.sort((a, b) => order(a) - order(b));
+    const own = this.#options.node.toLowerCase();
+    const operations: { readonly json: Json; readonly guarded: boolean }[] = [];
+    for (const change of wanted) {
+      const before = this.#held.get(nameOf(change.table, change.key));
       const theirs = change.key !== own && !change.key.startsWith(`${own}\u0000`);
-      const told = expect.some(({ table, key }) => table === change.table && key === change.key);
-      return theirs && told ? (this.#held.get(nameOf(change.table, change.key))?.serverIndex ?? 0) : undefined;
-    };
-    const results = wanted.length === 0 ? [] : await this.#transact(wanted, casOf, signal);
+      const guarded = theirs && expect.some(({ table, key }) => table === change.table && key === change.key);
+      const cas = guarded ? (before?.serverIndex ?? 0) : undefined;
+      const json = operationOf(change, before?.value as Tables["node"] | undefined, cas, this.#isClient);
+      if (json !== undefined) operations.push({ json, guarded });
+    }
+    const results = operations.length === 0 ? [] : await this.#transact(operations, signal);
     if ("result" in results) return results;
     let at = 0;
     let next = 0;
@@ -507,12 +519,11 @@ export class ConsulFeed {
   }
 
   async #transact(
-    changes: readonly Change[],
-    casOf: (change: Change) => number | undefined,
+    operations: readonly { readonly json: Json; readonly guarded: boolean }[],
     signal: AbortSignal,
   ): Promise<readonly Json[] | Written> {
     const { servers, url } = this.#options;
-    const body = JSON.stringify(changes.map((change) => operationOf(change, casOf(change), this.#isClient)));
+    const body = JSON.stringify(operations.map(({ json }) => json));
     let status: number;
     let answer: string;
     try {
@@ -532,10 +543,7 @@ export class ConsulFeed {
     if (status === 200) return list((JSON.parse(answer) as Json)["Results"]);
     if (status === 409) {
       const errors = list((JSON.parse(answer) as Json)["Errors"]);
-      const refused = errors.filter(({ OpIndex }) => {
-        const change = changes[number(OpIndex)];
-        return change === undefined || casOf(change) === undefined;
-      });
+      const refused = errors.filter(({ OpIndex }) => operations[number(OpIndex)]?.guarded !== true);
       if (refused.length === 0) return { result: "expectation-failed" };
       throw new TrilithError("invalid", `${url} refuses: ${refused.map(({ What }) => text(What)).join("; ")}`);
     }

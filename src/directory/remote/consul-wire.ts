@@ -174,15 +174,26 @@ function checkOp(check: Check, client: boolean): Json {
   };
 }
 
-/** A change as an operation of Consul's transactions; `cas`: only where the record stands at this ModifyIndex. */
-export function operationOf(change: Change, cas: number | undefined, isClient: (node: string) => boolean): Json {
+/**
+ * A change as an operation of Consul's transactions; undefined where there is nothing to do. `before`: what stands there as far as is known;
+ * `cas`: only where it stands at this ModifyIndex.
+ */
+export function operationOf(
+  change: Change,
+  before: Tables["node" | "service" | "check"] | undefined,
+  cas: number | undefined,
+  isClient: (node: string) => boolean,
+): Json | undefined {
   const verb = (word: string): string => (cas === undefined ? word : word === "set" ? "cas" : `${word}-cas`);
   const at = cas === undefined ? {} : { ModifyIndex: cas };
   if (change.op === "delete") {
-    const [node = "", id = ""] = change.key.split("\u0000");
-    if (change.table === "node") return { Node: { Verb: verb("delete"), Node: { Node: node, ...at } } };
+    if (before === undefined) return undefined;
+    if (change.table === "node")
+      return { Node: { Verb: verb("delete"), Node: { Node: (before as Node).name, ...at } } };
+    const { node, id, name } = before as Instance | Check;
+    // Consul wants to know the service's name as well.
     if (change.table === "service")
-      return { Service: { Verb: verb("delete"), Node: node, Service: { ID: id, ...at } } };
+      return { Service: { Verb: verb("delete"), Node: node, Service: { ID: id, Service: name, ...at } } };
     return { Check: { Verb: verb("delete"), Check: { Node: node, CheckID: checkName(id, isClient(node)), ...at } } };
   }
   if (change.table === "node") return { Node: { Verb: verb("set"), Node: { ...nodeOp(change.value), ...at } } };

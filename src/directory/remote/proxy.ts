@@ -196,9 +196,10 @@ function bodyOf(request: IncomingMessage, clock: Clock, signal: AbortSignal): Pr
       size += chunk.length;
       if (size > MAX_BODY_BYTES) {
         request.resume();
-        return fail(
+        fail(
           new TrilithError("too-large", `Request body(${size} bytes) too large, max size: ${MAX_BODY_BYTES} bytes.`),
         );
+        return;
       }
       chunks.push(chunk);
       timer.cancel();
