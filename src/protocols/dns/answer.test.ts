@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { checkChange, goneChange, nodeChange, serviceChange } from "../../../test/support/directory.ts";
 import { dnsWorld, messageText, queryPacket } from "../../../test/support/dns.ts";
 import { type Change, keyOf } from "../../model/record.ts";
-import { decodeMessage, nameFromText, nameToWire, RCODE, TYPE } from "../../wire/dns/index.ts";
+import { decodeMessage, nameFromText, nameToWire, RCODE, TYPE, textOfName } from "../../wire/dns/index.ts";
 
 const SOA = "consul. 1 SOA ns.consul. hostmaster.consul. 1";
 const NX = `NXDOMAIN aa |  | ${SOA}`;
@@ -121,6 +121,36 @@ describe("services", () => {
     expect(line("v2.eu.app.service.consul")).toBe("NOERROR aa | v2.eu.app.service.consul. 0 A 192.0.2.2");
     await directory.write([checkChange("n2", "c", "critical", { serviceId: "4" })]);
     expect(line("v2.eu.app.service.consul")).toBe(NODATA);
+  });
+
+  it("take labels in a name, of the instance or of its node, alone and with tags", async () => {
+    const { directory, line, ask } = await dnsWorld();
+    await directory.write([
+      node("n1", "192.0.2.1", { Zone: "A" }),
+      node("n2", "192.0.2.2", { Zone: "b" }),
+      serviceChange("n1", "1", "web", { tags: ["v2"], labels: { env: "Prod" } }),
+      serviceChange("n2", "2", "web", { tags: ["v2"], labels: { env: "test", zone: "a", __proto__x: "1" } }),
+      serviceChange("n2", "3", "app", { tags: ["env--prod"] }),
+      serviceChange("n1", "4", "app", { labels: { env: "prod" } }),
+    ]);
+    const found = (name: string): string[] =>
+      ask(name)
+        .answers.map(({ data }) => (data.kind === "A" ? data.address : "?"))
+        .sort();
+    expect(found("ENV--prod.web.service.consul")).toEqual(["192.0.2.1"]);
+    expect(found("zone--a.web.service.consul")).toEqual(["192.0.2.1", "192.0.2.2"]);
+    expect(found("v2.env--test.zone--a.web.service.consul")).toEqual(["192.0.2.2"]);
+    expect(line("env--qa.web.service.consul")).toBe(NX);
+    expect(line("v1.env--prod.web.service.consul")).toBe(NX);
+    expect(line("--x.web.service.consul")).toBe(NX);
+    expect(line("constructor--x.web.service.consul")).toBe(NX);
+    // A tag that is written so is a tag.
+    expect(found("env--prod.app.service.consul")).toEqual(["192.0.2.2"]);
+    await directory.write([checkChange("n1", "c", "critical", { serviceId: "1" })]);
+    expect(line("env--prod.web.service.consul")).toBe(NODATA);
+    const { directory: theirs, line: compat } = await dnsWorld({ compat: true });
+    await theirs.write([serviceChange("home", "1", "web", { labels: { env: "prod" } })]);
+    expect(compat("env--prod.web.service.consul")).toContain("NXDOMAIN");
   });
 
   it("leave out what drains or is in maintenance, and warnings only where asked to", async () => {
@@ -421,5 +451,101 @@ describe("packets", () => {
     expect(given.line("broken.service.consul", { type: "SRV" })).toBe("SERVFAIL");
     // Every question of these tests is asked twice.
     expect(given.metrics.read().find(({ name }) => name === "dns_failures_total")?.value).toBe(2);
+  });
+});
+
+describe("DNS-SD [RFC 6763]", () => {
+  const printers = [
+    node("n1", "192.0.2.1"),
+    node("n2", "192.0.2.2"),
+    serviceChange("n1", "p1", "ipp", { tags: ["colour"], labels: { rp: "queue" }, port: 631 }),
+    serviceChange("n2", "P 2.0", "ipp", { port: 632 }),
+    serviceChange("n1", "w1", "web", { labels: { "DNS-SD": "_http._tcp, wf" }, port: 80 }),
+    serviceChange("n1", "u1", "tftp", { tags: ["udp"], port: 69 }),
+  ];
+  const pointers = (message: { answers: readonly { data: object }[] }): string[] =>
+    message.answers.map(({ data }) => ("target" in data ? textOfName(data.target as string[]) : "?")).sort();
+
+  it("tells where to browse, the types there are, and their instances", async () => {
+    const { directory, ask, line } = await dnsWorld();
+    await directory.write(printers);
+    for (const name of ["b", "db", "lb"])
+      expect(pointers(ask(`${name}._dns-sd._udp.consul`, { type: "PTR" }))).toEqual(["consul."]);
+    expect(pointers(ask("_services._dns-sd._udp.Consul", { type: "PTR" }))).toEqual([
+      "_http._tcp.Consul.",
+      "_ipp._tcp.Consul.",
+      "_tftp._udp.Consul.",
+      "_web._tcp.Consul.",
+      "_wf._tcp.Consul.",
+    ]);
+    expect(pointers(ask("_ipp._tcp.consul", { type: "PTR" }))).toEqual([
+      "P\\0322\\.0\\032on\\032n2._ipp._tcp.consul.",
+      "p1\\032on\\032n1._ipp._tcp.consul.",
+    ]);
+    expect(line("_colour._sub._ipp._tcp.consul", { type: "PTR" })).toBe(
+      "NOERROR aa | _colour._sub._ipp._tcp.consul. 0 PTR p1\\032on\\032n1._ipp._tcp.consul. |  | " +
+        "n1.node.dc1.consul. 0 A 192.0.2.1; p1\\032on\\032n1._ipp._tcp.consul. 0 SRV 1 1 631 n1.node.dc1.consul.; " +
+        'p1\\032on\\032n1._ipp._tcp.consul. 0 TXT "rp=queue" "tags=colour"',
+    );
+    expect(line("P1 ON n1._ipp._tcp.consul", { type: "SRV" })).toBe(
+      "NOERROR aa | P1\\032ON\\032n1._ipp._tcp.consul. 0 SRV 1 1 631 n1.node.dc1.consul. |  | n1.node.dc1.consul. 0 A 192.0.2.1",
+    );
+    expect(line("p 2\\.0 on n2._ipp._tcp.consul", { type: "TXT" })).toContain('TXT ""');
+    expect(line("w1 on n1._http._tcp.consul", { type: "SRV" })).toContain("SRV 1 1 80 n1.node.dc1.consul.");
+    expect(line("u1 on n1._tftp._udp.consul", { type: "SRV" })).toContain("SRV 1 1 69 n1.node.dc1.consul.");
+    // RFC 2782's short form is what it was.
+    expect(ask("_ipp._tcp.consul", { type: "SRV" }).answers).toHaveLength(2);
+  });
+
+  it("shows only what may be used, and denies only what does not exist", async () => {
+    const { directory, ask, line } = await dnsWorld();
+    await directory.write([...printers, checkChange("n1", "c", "critical", { serviceId: "p1" })]);
+    expect(ask("_ipp._tcp.consul", { type: "PTR" }).answers).toHaveLength(1);
+    for (const [name, types] of [
+      ["p1 on n1._ipp._tcp.consul", ["SRV", "TXT", "A"]],
+      ["_dns-sd._udp.consul", ["PTR", "SRV", "A"]],
+      ["_udp.consul", ["A"]],
+      ["r._dns-sd._udp.consul", ["PTR"]],
+      ["b._dns-sd._udp.consul", ["A", "SRV"]],
+      ["_http._tcp.consul", ["SRV", "A"]],
+      ["_tftp._tcp.consul", ["PTR", "A"]],
+      ["_sub._ipp._tcp.consul", ["PTR"]],
+      ["_colour._sub._ipp._tcp.consul", ["PTR", "SRV"]],
+    ] as const)
+      for (const type of types) expect(line(name, { type }), `${name} ${type}`).toBe(NODATA);
+    for (const name of [
+      "x._dns-sd._udp.consul",
+      "_none._tcp.consul",
+      "p9 on n1._ipp._tcp.consul",
+      "_none._sub._ipp._tcp.consul",
+      "w1 on n1._ipp._tcp.consul",
+      "_ipp._tcp.dc9.consul",
+    ])
+      expect(line(name, { type: "PTR" }), name).toBe(NX);
+  });
+
+  it("is not there where Consul's behaviour is asked for", async () => {
+    const { directory, line } = await dnsWorld({ compat: true });
+    await directory.write(printers);
+    for (const name of ["b._dns-sd._udp.consul", "_ipp._tcp.consul", "p1 on n1._ipp._tcp.consul"])
+      expect(line(name, { type: "PTR" })).toContain("NXDOMAIN");
+  });
+
+  it("cuts long names of instances without mixing them up", async () => {
+    const { directory, ask } = await dnsWorld();
+    const long = "ü".repeat(60);
+    await directory.write([
+      node("n1", "192.0.2.1"),
+      serviceChange("n1", `${long}1`, "web", { port: 1 }),
+      serviceChange("n1", `${long}2`, "web", { port: 2 }),
+    ]);
+    const names = ask("_web._tcp.consul", { type: "PTR", tcp: true }).answers.map(({ data }) =>
+      data.kind === "PTR" ? data.target : [],
+    );
+    expect(new Set(names.map(textOfName)).size).toBe(2);
+    const ports = names.map((name) =>
+      ask(textOfName(name), { type: "SRV" }).answers.map(({ data }) => data.kind === "SRV" && data.port),
+    );
+    expect(ports.flat().sort()).toEqual([1, 2]);
   });
 });

@@ -12,6 +12,7 @@ import type { Resident } from "../../model/instance.ts";
 import type { Labels } from "../../model/node.ts";
 import type { Answer, Endpoint, Query } from "../../model/query.ts";
 import { keyOf } from "../../model/record.ts";
+import { txtOf } from "../../model/txt.ts";
 import {
   bytesOfHex,
   CLASS,
@@ -27,10 +28,13 @@ import {
   type Header,
   ipBytes,
   ipText,
+  labelFromText,
   lowerLabel,
   MAX_MESSAGE_BYTES,
+  MAX_NAME_BYTES,
   type Message,
   type Name,
+  nameBytes,
   OPCODE,
   PLAIN_UDP_BYTES,
   type Question,
@@ -38,6 +42,17 @@ import {
   TYPE,
 } from "../../wire/dns/index.ts";
 import { parseGoDuration } from "../../wire/duration.ts";
+import {
+  type Browsed,
+  comparedLabel,
+  createSdIndex,
+  instanceLabel,
+  readBrowsed,
+  type SdIndex,
+  type SdType,
+  sameType,
+  typesOf,
+} from "./browse.ts";
 import { type Policy, serviceTtlMs } from "./config.ts";
 import { Errands } from "./errands.ts";
 import { createExistence, type Existence } from "./existence.ts";
@@ -161,6 +176,7 @@ class Answering implements Responder {
   readonly #policy: Policy;
   readonly #zones: Zones;
   readonly #existence: (view: View) => Existence;
+  readonly #sdIndex: (view: View) => SdIndex;
   readonly #counts: {
     readonly udp: { add(): void };
     readonly tcp: { add(): void };
@@ -181,6 +197,7 @@ class Answering implements Responder {
     this.#policy = policy;
     this.#zones = { primary: policy.domain, alternative: policy.altDomain };
     this.#existence = createExistence();
+    this.#sdIndex = createSdIndex();
     const queries = (transport: string): { add(): void } =>
       metrics.counter("dns_queries_total", "DNS packets taken in", { transport });
     const rcodes = new Map(
@@ -619,13 +636,25 @@ class Answering implements Responder {
     const datacenter = datacenterOf(asked.suffix);
     if (datacenter === false || (asked.short && compat && asking.type !== TYPE.SRV))
       return this.#no(asking, RCODE.NXDOMAIN);
+    if (asked.short && !compat && asking.type !== TYPE.SRV) {
+      const browsed = this.#isOwnDatacenter(datacenter) ? readBrowsed(asked.parts) : undefined;
+      if (browsed !== undefined) return this.#browse(asking, asked, browsed);
+    }
     const wanted = serviceOf(asked.parts);
     if (wanted === undefined) return this.#empty(asking, () => this.#isOwnDatacenter(datacenter));
+    // Three labels are no name of RFC 2782: an instance of DNS-SD is asked for its port.
+    if (asked.short && !compat && asked.parts.length > 2 && this.#isOwnDatacenter(datacenter)) {
+      const browsed = readBrowsed(asked.parts);
+      if (browsed !== undefined) return this.#browse(asking, asked, browsed);
+    }
     const { endpoints, known } = this.#endpoints(asking, wanted, datacenter);
     if (endpoints.length === 0)
       return this.#empty(
         asking,
-        () => known || (this.#isOwnDatacenter(datacenter) && this.#serviceExists(asking.view, wanted, asked.parts)),
+        () =>
+          known ||
+          (this.#isOwnDatacenter(datacenter) &&
+            (this.#serviceExists(asking.view, wanted, asked.parts) || this.#isBrowsable(asking.view, asked))),
       );
     const ttlS = Math.floor(serviceTtlMs(this.#policy.serviceTtlMs, wanted.service) / 1000);
     const where = datacenter ?? this.#parts.self.datacenter;
@@ -902,6 +931,87 @@ class Answering implements Responder {
     const bring = (): Promise<PreparedAnswer | undefined> =>
       this.#within(name, (limit) => prepared.execute(name, options, limit));
     return asking.errands.get(`query ${name}`, bring)?.value ?? now;
+  }
+
+  // Browsing [RFC 6763] ------------------------------------------------------------------------------------------------
+
+  #browse(asking: Asking, asked: InZone, browsed: Browsed): Reply {
+    const { view, owner } = asking;
+    const pointers = asking.type === TYPE.PTR || asking.type === TYPE.ANY;
+    const made = reply();
+    switch (browsed.what) {
+      case "nothing":
+        break;
+      case "domains":
+        if (pointers) made.answers.push(record(owner, 0, { kind: "PTR", target: asked.spelled }));
+        break;
+      case "types":
+        if (!pointers) break;
+        for (const { type } of this.#sdIndex(view).types.values())
+          made.answers.push(record(owner, 0, { kind: "PTR", target: this.#typeName(type, asked) }));
+        break;
+      case "instances":
+      case "instance": {
+        const { of } = browsed;
+        const services = this.#sdIndex(view).types.get(`${of.type} ${of.transport}`)?.services;
+        if (services === undefined) return this.#unbrowsed(asking, asked);
+        const tag = browsed.what === "instances" ? (browsed.tag ?? "") : "";
+        const meant = (resident: Resident): boolean =>
+          typesOf(resident.instance).some((type) => sameType(type, of)) &&
+          (tag === "" || hasTag(resident.instance.tags, tag)) &&
+          (browsed.what === "instances" || comparedLabel(instanceLabel(resident)) === browsed.label);
+        const all = [...services];
+        if (!all.some((service) => view.residents(service).some(meant))) return this.#unbrowsed(asking, asked);
+        // `_sub` alone lies above names and is none itself.
+        if (browsed.what === "instances" && browsed.tag === "") break;
+        for (const service of all) {
+          const ttlS = Math.floor(serviceTtlMs(this.#policy.serviceTtlMs, service) / 1000);
+          for (const endpoint of this.#resolve({ service }, asking).endpoints) {
+            if (!meant(endpoint.resident)) continue;
+            const name = [instanceLabel(endpoint.resident), ...this.#typeName(of, asked)];
+            if (browsed.what === "instance") this.#describe(asking, asked, endpoint, ttlS, made);
+            else if (pointers && nameBytes(name) <= MAX_NAME_BYTES) {
+              made.answers.push(record(owner, ttlS, { kind: "PTR", target: name }));
+              const told = reply();
+              this.#describe({ ...asking, owner: name, type: TYPE.ANY }, asked, endpoint, ttlS, told);
+              made.additionals.push(...told.answers, ...told.additionals);
+            }
+          }
+        }
+      }
+    }
+    return made.answers.length > 0 ? made : this.#no(asking, RCODE.NOERROR);
+  }
+
+  /** Nothing to browse; the name may exist all the same, for SRV [RFC 2782]. */
+  #unbrowsed(asking: Asking, asked: InZone): Reply {
+    const wanted = asked.parts.length === 2 ? serviceOf(asked.parts) : undefined;
+    return this.#empty(asking, () => wanted !== undefined && this.#serviceExists(asking.view, wanted, asked.parts));
+  }
+
+  /** True where a name of two labels exists because it can be browsed, or names to browse lie below. */
+  #isBrowsable(view: View, { parts, short }: InZone): boolean {
+    const browsed = short ? readBrowsed(parts) : undefined;
+    if (browsed?.what !== "instances") return browsed !== undefined;
+    return this.#sdIndex(view).types.has(`${browsed.of.type} ${browsed.of.transport}`);
+  }
+
+  /** Port and labels of one instance at the name asked for; its address goes along. */
+  #describe(asking: Asking, asked: InZone, endpoint: Endpoint, ttlS: number, made: Reply): void {
+    const { type, owner } = asking;
+    const { datacenter } = this.#parts.self;
+    const spot = spotOf(endpoint, owner, datacenter, asked.spelled);
+    if (spot !== undefined && (type === TYPE.SRV || type === TYPE.ANY))
+      this.#addSrv(asking, [spot], ttlS, datacenter, asked.spelled, made);
+    if (type === TYPE.TXT || type === TYPE.ANY) {
+      const { labels, tags } = endpoint.resident.instance;
+      const strings = txtOf(labels, tags).map((text) => Uint8Array.from(Buffer.from(text, "utf8")));
+      made.answers.push(record(owner, ttlS, { kind: "TXT", strings }));
+    }
+  }
+
+  #typeName({ type, transport }: SdType, { spelled }: InZone): Name {
+    return [labelFromText(`_${type}`), `_${transport}`, ...spelled];
   }
 
   // Nodes and addresses -------------------------------------------------------------------------------------------------

@@ -32,7 +32,8 @@ function look(view: View): Existence {
   return {
     tag(tag) {
       if (tags === undefined) {
-        tags = new Set(["tcp"]);
+        // Names of DNS-SD lie below both.
+        tags = new Set(["tcp", "udp"]);
         for (const instance of view.list("service")) for (const one of instance.tags) tags.add(one.toLowerCase());
       }
       return tags.has(tag);
