@@ -32,7 +32,8 @@ export async function diagnose(ground: ApiGround, signal: AbortSignal): Promise<
   for (const { name, ok, text } of states) if (!ok) warnings.push(`source ${name}: ${text}`);
   for (const { service, text } of held)
     warnings.push(`service "${service}" is held by the sharp-drop guard: ${text}; trilith release ${service} ends it`);
-  for (const { from, about, text } of complaints.slice(0, COMPLAINTS)) warnings.push(`${from}: ${about}: ${text}`);
+  for (const { from, about, text } of complaints.slice(0, COMPLAINTS))
+    warnings.push(text.startsWith(about) ? `${from}: ${text}` : `${from}: ${about}: ${text}`);
   if (complaints.length > COMPLAINTS) warnings.push(`${complaints.length - COMPLAINTS} more complaints of sources`);
   for (const [name, where] of self.listening)
     if (!/^(127\.|\[::1\]|localhost|unix:|\/)/.test(where))

@@ -204,8 +204,12 @@ function replyTo(error: unknown, report: (text: string, fields: Record<string, u
   if (error instanceof Refusal) return { status: error.status, headers: error.headers, text: error.message };
   const status = STATUS[codeOf(error)];
   // Whoever waits while the agent stops is told so; that is no failure.
-  if (status >= 500 && codeOf(error) !== "stopped")
-    report("request failed", { error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+  const code = codeOf(error);
+  // Where it happened matters only when it is a defect; a full disk or a store that is away is told in a sentence.
+  if (status >= 500 && code !== "stopped")
+    report("request failed", {
+      error: code === "internal" && error instanceof Error ? (error.stack ?? error.message) : messageOf(error),
+    });
   return { status, text: messageOf(error) };
 }
 
