@@ -393,6 +393,7 @@ class Joined implements Trilith {
       node,
       nodeId,
       datacenter: settings.datacenter,
+      datacenters: Object.keys(settings.datacenters ?? {}).map((name) => name.toLowerCase()),
       domain: settings.domain.toLowerCase(),
       advertiseAddress: settings.advertiseAddress ?? ownAddress(settings, net),
       bindAddress: settings.bindAddress,
@@ -556,7 +557,10 @@ const LOOPBACK = /^(127\.|::1$|localhost$|unix:)/;
 function ownAddress(settings: Settings, net: Net): string {
   const { bindAddress, clientAddress } = settings;
   const wildcard = /^(0\.0\.0\.0|::)$/.test(bindAddress);
-  const alone = settings.storage !== "etcd" && settings.join === undefined && LOOPBACK.test(clientAddress);
+  const dns = settings.protocols["dns"] as { readonly bridge?: unknown } | false | undefined;
+  // Containers that are answered by name must be able to reach this host.
+  const bridged = dns !== undefined && dns !== false && dns.bridge !== undefined && dns.bridge !== false;
+  const alone = settings.storage !== "etcd" && settings.join === undefined && !bridged && LOOPBACK.test(clientAddress);
   if (!wildcard && (!LOOPBACK.test(bindAddress) || alone)) return bindAddress;
   const outside = net
     .interfaces()

@@ -22,6 +22,8 @@ export interface Self {
   readonly node: string;
   readonly nodeId: string;
   readonly datacenter: string;
+  /** Other datacenters that can be asked, by name in lower case. */
+  readonly datacenters?: readonly string[];
   /** The DNS domain without dots at its ends: "consul". */
   readonly domain: string;
   readonly advertiseAddress: string;

@@ -430,16 +430,19 @@ export function createLookup(parts: LookupParts): RunningLookup {
         const later = answer(query);
         if (later.known) return later;
       }
+      let away = false;
       for (const upstream of parts.upstreams?.() ?? []) {
         if (signal?.aborted) break;
         try {
           const theirs = await upstream.resolve(query, signal);
           if (theirs.known) return theirs;
         } catch (error) {
+          away = true;
           log.debug(`asking an upstream for "${query.service}": ${messageOf(error)}`);
         }
       }
-      return now;
+      // Nobody said that there is no such service.
+      return away ? { ...now, fresh: false } : now;
     },
     follow,
     explain(query): readonly Verdict[] {

@@ -86,7 +86,7 @@ export interface AnswerParts {
   readonly random: Random;
   readonly log: Log;
   readonly metrics: Metrics;
-  readonly self: Pick<Self, "node" | "datacenter" | "advertiseAddress">;
+  readonly self: Pick<Self, "node" | "datacenter" | "datacenters" | "advertiseAddress">;
 }
 
 /** Where a packet came from. */
@@ -618,11 +618,14 @@ class Answering implements Responder {
 
   /** `dc1`, `dc` and `dc1.dc`: nothing is there, but names lie below. */
   #isDatacenterName(labels: readonly string[]): boolean {
-    const own = this.#parts.self.datacenter.toLowerCase();
-    return (
-      (labels.length === 1 && (labels[0] === own || labels[0] === "dc")) ||
-      (labels.length === 2 && labels[0] === own && labels[1] === "dc")
-    );
+    const [first = "", second] = labels;
+    if (labels.length === 1) return first === "dc" || this.#isDatacenter(first);
+    return labels.length === 2 && second === "dc" && this.#isDatacenter(first);
+  }
+
+  /** True for our own datacenter and those that can be asked. */
+  #isDatacenter(datacenter: string | undefined): boolean {
+    return this.#isOwnDatacenter(datacenter) || this.#parts.self.datacenters?.includes(datacenter as string) === true;
   }
 
   #isOwnDatacenter(datacenter: string | undefined): boolean {
@@ -641,7 +644,7 @@ class Answering implements Responder {
       if (browsed !== undefined) return this.#browse(asking, asked, browsed);
     }
     const wanted = serviceOf(asked.parts);
-    if (wanted === undefined) return this.#empty(asking, () => this.#isOwnDatacenter(datacenter));
+    if (wanted === undefined) return this.#empty(asking, () => this.#isDatacenter(datacenter));
     // Three labels are no name of RFC 2782: an instance of DNS-SD is asked for its port.
     if (asked.short && !compat && asked.parts.length > 2 && this.#isOwnDatacenter(datacenter)) {
       const browsed = readBrowsed(asked.parts);
@@ -668,7 +671,8 @@ class Answering implements Responder {
   #told(asking: Asking, asked: InZone, endpoints: readonly Endpoint[], ttlS: number, datacenter: string): Reply {
     const spots: Spot[] = [];
     for (const endpoint of endpoints) {
-      const spot = spotOf(endpoint, asking.question.name, datacenter, asked.spelled);
+      const elsewhere = !this.#isOwnDatacenter(datacenter.toLowerCase());
+      const spot = spotOf(endpoint, asking.question.name, datacenter, asked.spelled, elsewhere);
       if (spot !== undefined) spots.push(spot);
     }
     const made = reply();
@@ -1021,7 +1025,7 @@ class Answering implements Responder {
     const { type, owner } = asking;
     const datacenter = datacenterOf(asked.suffix);
     if (datacenter === false) return this.#no(asking, RCODE.NXDOMAIN);
-    if (asked.parts.length === 0) return this.#empty(asking, () => this.#isOwnDatacenter(datacenter));
+    if (asked.parts.length === 0) return this.#empty(asking, () => this.#isDatacenter(datacenter));
     const isAddress = type === TYPE.A || type === TYPE.AAAA || type === TYPE.ANY;
     if (compat && !isAddress && type !== TYPE.TXT) return reply();
     const text = asked.parts.join(".");
@@ -1053,7 +1057,7 @@ class Answering implements Responder {
     const { compat, nodeTtlS } = this.#policy;
     const [text] = asked.parts;
     const datacenter = datacenterOf(asked.suffix);
-    const here = datacenter !== false && this.#isOwnDatacenter(datacenter);
+    const here = datacenter !== false && this.#isDatacenter(datacenter);
     if (text === undefined) return this.#empty(asking, () => here);
     const bytes = asked.parts.length > 1 ? undefined : bytesOfHex(text);
     if (bytes === undefined || (bytes.length !== 4 && bytes.length !== 16)) return this.#no(asking, RCODE.NXDOMAIN);
