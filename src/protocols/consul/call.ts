@@ -16,6 +16,7 @@ export const NEEDS = [
   "metrics",
   "directory",
   "kv",
+  "sessions",
   "events",
   "prepared",
   "sessions",

@@ -676,6 +676,21 @@ const FLAGS: Readonly<Record<string, Known | ((draft: Draft, value: Value) => vo
   bootstrapExpect: "ignored",
 };
 
+/** What is understood, for documents and their test: keys and flags that count, and those without an effect (`*` = everything below). */
+export const KNOWN: {
+  readonly keys: readonly string[];
+  readonly definitions: readonly string[];
+  readonly ignoredKeys: readonly string[];
+  readonly flags: readonly string[];
+  readonly ignoredFlags: readonly string[];
+} = {
+  keys: Object.keys(TAKEN),
+  definitions: DEFINITIONS,
+  ignoredKeys: IGNORED,
+  flags: Object.keys(FLAGS).filter((name) => FLAGS[name] !== "ignored"),
+  ignoredFlags: Object.keys(FLAGS).filter((name) => FLAGS[name] === "ignored"),
+};
+
 /**
  * Settings from Consul configuration files, in their order, then flags; what is not mentioned stays out. `paths` are the files and
  * folders to look for services and checks in, also later: the files themselves unless told.

@@ -33,6 +33,28 @@ const ACL: readonly (readonly [pattern: string, ...methods: string[]])[] = [
   ["/v1/agent/token/", "PUT"],
 ];
 
+const MESH: readonly (readonly [pattern: string, ...methods: string[]])[] = [
+  ["/v1/agent/connect/authorize", "POST"],
+  ["/v1/agent/connect/ca/leaf/", "GET"],
+  ["/v1/agent/connect/ca/roots", "GET"],
+  ["/v1/connect/ca/configuration", "GET", "PUT"],
+  ["/v1/connect/ca/roots", "GET"],
+  ["/v1/connect/intentions/", "GET", "PUT", "DELETE"],
+  ["/v1/connect/intentions/check", "GET"],
+  ["/v1/connect/intentions/exact", "GET", "PUT", "DELETE"],
+  ["/v1/connect/intentions/match", "GET"],
+  ["/v1/discovery-chain/", "GET", "POST"],
+  ["/v1/exported-services", "GET"],
+  ["/v1/imported-services", "GET"],
+  ["/v1/peering/", "GET", "DELETE"],
+  ["/v1/peering/establish", "POST"],
+  ["/v1/peering/token", "POST"],
+];
+
+function meshDisabled(): never {
+  throw new Refusal(500, "Connect must be enabled in order to use this endpoint: Trilith has no service mesh");
+}
+
 function aclDisabled(): never {
   throw new Refusal(401, "ACL support disabled");
 }
@@ -46,6 +68,7 @@ function nothing(call: Call): Promise<Reply> {
 
 export const absentRows: readonly Row[] = [
   ...ACL.map(([pattern, ...methods]): Row => ({ pattern, methods, endpoint: aclDisabled })),
+  ...MESH.map(([pattern, ...methods]): Row => ({ pattern, methods, endpoint: meshDisabled })),
   { pattern: "/v1/connect/intentions", methods: ["GET"], endpoint: nothing },
   { pattern: "/v1/peerings", methods: ["GET"], endpoint: nothing },
 ];
