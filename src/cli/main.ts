@@ -54,7 +54,9 @@ async function main(argv: readonly string[]): Promise<number> {
   const name = help ? (rest[0] ?? "") : /^--?v(ersion)?$/.test(word) ? "version" : word;
   const entry = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
   if (entry === undefined) {
-    const near = Object.keys(COMMANDS).filter((known) => distance(name, known) <= 2);
+    const far = (known: string): number => distance(name, known);
+    const nearest = Math.min(2, ...Object.keys(COMMANDS).map(far));
+    const near = Object.keys(COMMANDS).filter((known) => far(known) <= nearest);
     const meant = near.length === 0 ? "" : ` Did you mean ${near.map((known) => `"${known}"`).join(" or ")}?`;
     io.err(`trilith: there is no command "${name}".${meant} "trilith help" lists them.\n`);
     return 2;

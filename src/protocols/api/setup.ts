@@ -5,7 +5,8 @@ import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
 import { createJoinHandler, JOIN_NEEDS } from "./join.ts";
 import { createHandler, NEEDS as OWN_NEEDS } from "./server.ts";
 
-const NEEDS = [...OWN_NEEDS, ...JOIN_NEEDS] as const;
+type Needs = (typeof OWN_NEEDS)[number] | (typeof JOIN_NEEDS)[number];
+const NEEDS: readonly Needs[] = [...OWN_NEEDS, ...JOIN_NEEDS];
 
 /** Under `protocols.api` of the settings. */
 export interface ApiConfig {
@@ -16,7 +17,7 @@ export interface ApiConfig {
 
 export const PREFIX = "/v1/trilith/";
 
-export const api: Protocol<ApiConfig, (typeof NEEDS)[number]> = defineProtocol({
+export const api: Protocol<ApiConfig, Needs> = defineProtocol({
   name: "api",
   needs: NEEDS,
   configure(raw): ApiConfig {
