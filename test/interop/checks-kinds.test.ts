@@ -25,7 +25,7 @@ import { type Processes, systemProcesses } from "../../src/base/process.ts";
 import type { Probe } from "../../src/contracts/probe.ts";
 import type { Outcome } from "../../src/model/check.ts";
 import { createTrilith } from "../../src/trilith.ts";
-import { eventually, freePort, ownFolder } from "../support/peers.ts";
+import { eventually, freePort, havePrograms, ownFolder } from "../support/peers.ts";
 
 const run = promisify(execFile);
 const ends: (() => unknown)[] = [];
@@ -35,6 +35,7 @@ let server: { cert: string; key: string };
 let client: { cert: string; key: string };
 
 beforeAll(async () => {
+  await havePrograms("openssl");
   folder = await ownFolder("check-kinds");
   const at = (name: string): string => join(folder.path, name);
   const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
