@@ -161,7 +161,8 @@ class Joined implements Trilith {
 
   constructor(settings: Settings, options: TrilithOptions) {
     this.settings = settings;
-    this.#leaving = settings.leaveOnTerm;
+    // Who keeps nothing cannot come back as the same host: what it registered elsewhere would be in its own way.
+    this.#leaving = settings.leaveOnTerm || (settings.dev && settings.join !== undefined);
     this.warnings = settings.ignored.map((key) => `${key} is accepted and has no effect here`);
     const http = createHttp();
     if (options.http === undefined) this.#undo.push("HTTP clients", () => http.close());
@@ -365,6 +366,11 @@ class Joined implements Trilith {
     await this.#listen(http, (own) => others.inFrontOf(own, () => directory));
     await this.#dropLeftovers(agent);
     this.#watch(agent, log);
+    for (const { background } of this.#parts) {
+      if (background === undefined) continue;
+      this.#undo.push("what goes on in the background", () => background.stop());
+      background.start();
+    }
     this.#tailscaled = await tailscaledState(disk);
   }
 
@@ -407,6 +413,11 @@ class Joined implements Trilith {
 
   #rawConfig(name: string): unknown {
     const raw = this.settings.protocols[name];
+    if (name === "consul" && raw !== false) {
+      // The same files that hold services and checks.
+      const { consulPaths } = (this.settings.protocols["file"] ?? {}) as { readonly consulPaths?: readonly string[] };
+      return consulPaths === undefined ? raw : { watchPaths: consulPaths, ...(raw ?? {}) };
+    }
     if (name !== "file" || raw === false || this.settings.dataDir === undefined || this.settings.dev) return raw;
     // A folder to drop service files into is there without being asked for.
     const given = (raw ?? {}) as { readonly paths?: readonly string[] };

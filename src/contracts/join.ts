@@ -22,8 +22,11 @@ export interface Hello {
   readonly node: string;
 }
 
-/** What the lines of a stream hold. `still` says that nothing has happened. */
-export type JoinLine = Hello | Exclude<Batch, { kind: "reachable" }> | { readonly kind: "still" };
+/** What the lines of a stream hold. `still` says that nothing has happened; with an age that the server itself is cut off since then. */
+export type JoinLine =
+  | Hello
+  | Exclude<Batch, { kind: "reachable" }>
+  | { readonly kind: "still"; readonly ageMs?: number };
 
 interface RowJson {
   readonly table: Table;

@@ -138,9 +138,10 @@ class Remote implements RemoteStorage {
 
   /** The batches of one connection; ends by throwing. */
   async *#connection(url: string, signal: AbortSignal): AsyncGenerator<Batch> {
-    const { servers, livenessMs } = this.#options;
+    const { servers, livenessMs, datacenter, clock } = this.#options;
+    const how = { beatMs: livenessMs / 3, datacenter, nowMs: () => clock.now() };
     try {
-      for await (const batch of streamOf(servers, url, this.#position, livenessMs / 3, signal)) {
+      for await (const batch of streamOf(servers, url, this.#position, how, signal)) {
         this.#live ??= { url, consul: undefined };
         yield batch;
       }

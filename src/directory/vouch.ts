@@ -1,4 +1,5 @@
 // Signs of life in a directory whose store leases nothing: kept as ordinary records by this process, for itself and for the client hosts that joined it.
+import { setMaxListeners } from "node:events";
 import type { Clock } from "../base/clock.ts";
 import { codeOf, messageOf } from "../base/error.ts";
 import type { Log } from "../base/log.ts";
@@ -30,6 +31,9 @@ export function createVouching({ directory, clock, log, first }: VouchingOptions
   /** How many keep a node's sign at this moment, and what lets it run out. */
   const kept = new Map<string, number>();
   const endings = new Map<string, { cancel(): void }>();
+  const ending = new AbortController();
+  // One for each client host.
+  setMaxListeners(0, ending.signal);
   let stopped = false;
   let started = false;
 
@@ -59,8 +63,14 @@ export function createVouching({ directory, clock, log, first }: VouchingOptions
     try {
       await directory.write([{ op: "put", table: "alive", key, value: { node, life } }]);
       await new Promise<void>((resolve) => {
-        if (signal.aborted) return resolve();
-        signal.addEventListener("abort", () => resolve(), { once: true });
+        if (signal.aborted || ending.signal.aborted) return resolve();
+        const done = (): void => {
+          signal.removeEventListener("abort", done);
+          ending.signal.removeEventListener("abort", done);
+          resolve();
+        };
+        signal.addEventListener("abort", done);
+        ending.signal.addEventListener("abort", done);
       });
     } finally {
       const left = (kept.get(key) ?? 1) - 1;
@@ -96,7 +106,8 @@ export function createVouching({ directory, clock, log, first }: VouchingOptions
     },
     stop() {
       stopped = true;
-      for (const ending of endings.values()) ending.cancel();
+      ending.abort();
+      for (const each of endings.values()) each.cancel();
       endings.clear();
     },
   };

@@ -1,4 +1,4 @@
-// A client host of a real Consul: with TRILITH_PEER_CONSUL a user's own program, otherwise a stand-in made of the recorded answers.
+// A client host of a real Consul: a stand-in made of the recorded answers, Trilith's own Consul dialect, and with TRILITH_PEER_CONSUL a user's program.
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import type { Settings } from "../../src/contracts/settings.ts";
 import { NODE_ALIVE_CHECK } from "../../src/model/check.ts";
@@ -11,19 +11,39 @@ import { eventually, freePort, ownFolder, startProgram } from "../support/peers.
 const PROGRAM = process.env["TRILITH_PEER_CONSUL"];
 const LIVENESS_MS = 3_000;
 /** A real Consul ends sessions of ten seconds after up to twenty. */
-const DEATH_MS = PROGRAM === undefined ? 20_000 : 60_000;
+const deathMs = (): number => (peer === "stand-in" ? 20_000 : 60_000);
 
 let ends: (() => Promise<unknown>)[] = [];
 let consul: { readonly url: string; readonly imitation: ImitatedConsul | undefined };
 
-beforeEach(async () => {
-  if (PROGRAM === undefined) {
+type Peer = "stand-in" | "dialect" | "program";
+const PEERS: readonly Peer[] = PROGRAM === undefined ? ["stand-in", "dialect"] : ["stand-in", "dialect", "program"];
+let peer: Peer = "stand-in";
+
+async function startPeer(): Promise<void> {
+  if (peer === "dialect") {
+    const httpPort = await freePort();
+    const agent = createTrilith({
+      node: "alpha",
+      dev: true,
+      httpPort,
+      advertiseAddress: "127.0.0.1",
+      // Nothing of Trilith's own: what is left is Consul's HTTP API.
+      protocols: { docker: false, process: false, file: false, dns: false, api: false },
+    });
+    ends.push(() => agent.stop());
+    await agent.start();
+    consul = { url: `http://127.0.0.1:${httpPort}`, imitation: undefined };
+    return;
+  }
+  if (peer === "stand-in") {
     const imitation = new ImitatedConsul(2_500);
     await imitation.start();
     ends.push(() => imitation.stop());
     consul = { url: imitation.url, imitation };
     return;
   }
+  if (PROGRAM === undefined) throw new Error("no program is given");
   const folder = await ownFolder("peer-consul");
   const [http, dns, server, lan, wan, grpc] = await Promise.all(Array.from({ length: 6 }, freePort));
   const program = await startProgram(
@@ -45,7 +65,7 @@ beforeEach(async () => {
     60_000,
   );
   consul = { url, imitation: undefined };
-});
+}
 afterEach(async () => {
   for (const end of ends.reverse()) await end();
   ends = [];
@@ -93,7 +113,12 @@ async function txn(...operations: unknown[]): Promise<void> {
   await put("/v1/txn", operations);
 }
 
-describe("a client host of a Consul", () => {
+describe.each(PEERS)("a client host of a Consul (%s)", (which) => {
+  beforeEach(async () => {
+    peer = which;
+    await startPeer();
+  });
+
   test("what is registered here stands in its catalog, and what stands there is found here", async () => {
     const { agent, url } = await client("client");
     await agent.agent.register("api", service("web-c", "web", 8001));
@@ -235,14 +260,14 @@ describe("a client host of a Consul", () => {
         ((await json("/v1/health/state/any")) as { Node: string; CheckID: string; Status: string }[]).some(
           ({ Node, CheckID, Status }) => Node === "mortal" && CheckID === "trilith-alive" && Status === "critical",
         ),
-      DEATH_MS,
+      deathMs(),
     );
     await eventually("out of answers", () => routable(witness.agent, "web") === 0);
     expect(witness.agent.directory.view().get("check", keyOf.check("witness", NODE_ALIVE_CHECK))?.status).toBe(
       "passing",
     );
     await client("mortal", given);
-    await eventually("passing again", () => routable(witness.agent, "web") === 1, DEATH_MS);
+    await eventually("passing again", () => routable(witness.agent, "web") === 1, deathMs());
   });
 
   test("keys, sessions and locks are Consul's own", async () => {
@@ -254,37 +279,41 @@ describe("a client host of a Consul", () => {
     expect(await put(`/v1/kv/lock?acquire=${ID}`, "", url)).toBe("true");
     expect(await json("/v1/kv/lock")).toMatchObject([{ Session: ID }]);
   });
+});
 
-  test.skipIf(PROGRAM !== undefined)(
-    "Consul goes and comes back: the last known good, then everything anew",
-    async () => {
-      const imitation = consul.imitation as ImitatedConsul;
-      const { agent, url } = await client("client");
-      imitation.register("ext", "192.0.2.1", { ID: "db", Service: "db", Port: 5432 });
-      await eventually("found", () => routable(agent, "db") === 1);
-      await imitation.stop();
-      await eventually("noticed", () => !agent.directory.view().fresh);
-      expect(agent.lookup.resolveNow({ service: "db" })).toMatchObject({ fresh: false, endpoints: { length: 1 } });
-      const answer = await fetch(`${url}/v1/agent/service/register`, {
-        method: "PUT",
-        body: '{"Name":"late","Port":1}',
-      });
-      expect(answer.status).toBe(200);
-      imitation.deregister("ext");
-      imitation.register("ext2", "192.0.2.2", { ID: "db2", Service: "db", Port: 5433 });
-      const index = agent.directory.view().index;
-      await imitation.start();
-      await eventually(
-        "anew",
-        () => agent.directory.view().fresh && agent.directory.view().get("node", "ext2") !== undefined,
-      );
-      expect(agent.directory.view().get("node", "ext")).toBeUndefined();
-      expect(agent.directory.view().index).toBeGreaterThan(index);
-      await eventually("registered", () => imitation.service("client", "late") !== undefined);
-    },
-  );
+describe("a client host of the stand-in", () => {
+  beforeEach(async () => {
+    peer = "stand-in";
+    await startPeer();
+  });
 
-  test.skipIf(PROGRAM !== undefined)("many services cost three blocking queries, not one each", async () => {
+  test("Consul goes and comes back: the last known good, then everything anew", async () => {
+    const imitation = consul.imitation as ImitatedConsul;
+    const { agent, url } = await client("client");
+    imitation.register("ext", "192.0.2.1", { ID: "db", Service: "db", Port: 5432 });
+    await eventually("found", () => routable(agent, "db") === 1);
+    await imitation.stop();
+    await eventually("noticed", () => !agent.directory.view().fresh);
+    expect(agent.lookup.resolveNow({ service: "db" })).toMatchObject({ fresh: false, endpoints: { length: 1 } });
+    const answer = await fetch(`${url}/v1/agent/service/register`, {
+      method: "PUT",
+      body: '{"Name":"late","Port":1}',
+    });
+    expect(answer.status).toBe(200);
+    imitation.deregister("ext");
+    imitation.register("ext2", "192.0.2.2", { ID: "db2", Service: "db", Port: 5433 });
+    const index = agent.directory.view().index;
+    await imitation.start();
+    await eventually(
+      "anew",
+      () => agent.directory.view().fresh && agent.directory.view().get("node", "ext2") !== undefined,
+    );
+    expect(agent.directory.view().get("node", "ext")).toBeUndefined();
+    expect(agent.directory.view().index).toBeGreaterThan(index);
+    await eventually("registered", () => imitation.service("client", "late") !== undefined);
+  });
+
+  test("many services cost three blocking queries, not one each", async () => {
     const imitation = consul.imitation as ImitatedConsul;
     for (let i = 0; i < 150; i++)
       imitation.register(`n${i % 10}`, `192.0.2.${i % 10}`, { ID: `s${i}`, Service: `s${i}`, Port: i + 1 }, [

@@ -1,4 +1,6 @@
 // Client hosts that joined a Trilith agent: one directory seen from both sides, servers that go and come back, hosts that die.
+
+import { Resolver } from "node:dns/promises";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
 import type { Settings } from "../../src/contracts/settings.ts";
@@ -143,6 +145,67 @@ describe("a client host of a Trilith agent", () => {
     const before = server.agent.directory.view().at("services");
     await new Promise((resolve) => setTimeout(resolve, 2_500));
     expect(server.agent.directory.view().at("services")).toBe(before);
+  });
+
+  test("answers over DNS on both sides, also for names of another datacenter", async () => {
+    const ask = (port: number): Resolver => {
+      const resolver = new Resolver({ timeout: 5_000, tries: 1 });
+      resolver.setServers([`127.0.0.1:${port}`]);
+      return resolver;
+    };
+    const [serverDns, clientDns, farDns] = [await freePort(), await freePort(), await freePort()];
+    const withDns = (port: number) => ({ protocols: { ...QUIET, dns: { port } } });
+    const far = await inside("far", { datacenter: "dc2", ...withDns(farDns) });
+    await far.agent.agent.register("api", { ...service("far-1", "far", 9000), address: "127.0.0.9" });
+    const server = await inside("server", { ...withDns(serverDns), datacenters: { dc2: [far.url] } });
+    const client = await inside("client", {
+      ...join(server.url),
+      ...withDns(clientDns),
+      datacenters: { dc2: [far.url] },
+    });
+    await client.agent.agent.register("api", { ...service("web-c", "web", 8001), address: "127.0.0.2" });
+    await server.agent.agent.register("api", { ...service("web-s", "web", 8002), address: "127.0.0.3" });
+    await eventually(
+      "both sides know",
+      () => routable(server.agent, "web") === 2 && routable(client.agent, "web") === 2,
+    );
+    for (const port of [serverDns, clientDns]) {
+      expect((await ask(port).resolve4("web.service.consul")).sort()).toEqual(["127.0.0.2", "127.0.0.3"]);
+      expect((await ask(port).resolveSrv("web.service.dc1.consul")).map((srv) => srv.port).sort()).toEqual([
+        8001, 8002,
+      ]);
+      expect(await ask(port).resolve4("far.service.dc2.consul")).toEqual(["127.0.0.9"]);
+    }
+    expect(await ask(serverDns).resolve4("client.node.consul")).toEqual(["127.0.0.1"]);
+  });
+
+  test("leaves nothing behind: no timer, no socket, no waiter at the server", async () => {
+    const server = await inside("server", {});
+    await server.agent.settled(1);
+    const held = (): string[] =>
+      process
+        .getActiveResourcesInfo()
+        .filter((name) => /TCPServer|UDPWrap|Timeout|TCPSocket/.test(name))
+        .sort();
+    const once = async (): Promise<void> => {
+      const { agent } = await inside("client", join(server.url));
+      await agent.agent.register("api", service("web-c", "web", 8001));
+      await agent.agent.synced(AbortSignal.timeout(20_000));
+      await agent.stop();
+    };
+    await once();
+    const sockets = (): number => held().filter((name) => name.startsWith("TCP")).length;
+    await eventually("closed", () => sockets() <= 1);
+    const before = held().length;
+    for (let i = 0; i < 10; i++) await once();
+    await eventually("closed again", () => held().length <= before, 10_000);
+  });
+
+  test("a client host of another datacenter is told so", async () => {
+    const server = await inside("server", {});
+    const { agent } = await inside("client", { ...join(server.url), datacenter: "dc2" });
+    expect(agent.directory.view().fresh).toBe(false);
+    expect(server.agent.directory.view().get("node", "client")).toBeUndefined();
   });
 
   test("hands keys, sessions, locks and blocking queries on to the server", async () => {

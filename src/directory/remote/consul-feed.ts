@@ -9,13 +9,15 @@ import type { Batch, Commit, Row } from "../../contracts/storage.ts";
 import { type Change, type Index, keyOf, type Table, type Tables } from "../../model/record.ts";
 import { ALIVE_PREFIX, checkFrom, gist, instanceFrom, type Json, nodeFrom, operationOf } from "./consul-wire.ts";
 import type { Servers } from "./servers.ts";
+import { mustBeHere } from "./trilith-feed.ts";
 
 export interface ConsulFeedOptions {
   readonly servers: Servers;
   /** The one that is followed. */
   readonly url: string;
-  /** This host's node. */
+  /** This host's node and datacenter. */
   readonly node: string;
+  readonly datacenter: string;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -57,6 +59,8 @@ export class ConsulFeed {
   readonly #held = new Map<string, Held>();
   /** Keys of what is held, by service name in lower case. */
   readonly #instances = new Map<string, Set<string>>();
+  /** Keys of the checks of each service, by the service's key. */
+  readonly #owned = new Map<string, Set<string>>();
   #index: Index;
   #names = new Map<string, string>();
   readonly #dirty = new Set<string>();
@@ -94,6 +98,8 @@ export class ConsulFeed {
         this.#get("/v1/catalog/services", until),
         this.#get(`/v1/kv/${ALIVE_PREFIX}?recurse`, until),
       ]);
+      for (const { Datacenter } of list(nodes.value).slice(0, 1))
+        mustBeHere(text(Datacenter), this.#options.datacenter, this.#options.url);
       const names = Object.keys((services.value ?? {}) as object);
       const rows: Held[] = [];
       for (const raw of list(nodes.value)) rows.push(this.#nodeRow(raw));
@@ -154,6 +160,11 @@ export class ConsulFeed {
     if (answer.status !== 200 && answer.status !== 404)
       throw new TrilithError("unavailable", `${url}${path}: status ${answer.status}: ${body.slice(0, 200)}`);
     const index = Number(answer.headers["x-consul-index"] ?? 0);
+    if (!(index >= 1))
+      throw new TrilithError(
+        "unsupported",
+        `${url}${path}: no X-Consul-Index; is that a Consul server or a Trilith agent?`,
+      );
     if (answer.status === 404 && !path.startsWith("/v1/kv/"))
       throw new TrilithError("unsupported", `${url}${path}: status 404; is that a Consul server or a Trilith agent?`);
     try {
@@ -317,10 +328,9 @@ export class ConsulFeed {
   }
 
   *#checksOf(node: string, serviceId: string): Generator<Held> {
-    for (const held of this.#held.values()) {
-      if (held.table !== "check") continue;
-      const check = held.value as Tables["check"];
-      if (check.serviceId === serviceId && check.node.toLowerCase() === node.toLowerCase()) yield held;
+    for (const key of this.#owned.get(keyOf.service(node, serviceId)) ?? []) {
+      const held = this.#held.get(nameOf("check", key));
+      if (held !== undefined) yield held;
     }
   }
 
@@ -420,27 +430,34 @@ export class ConsulFeed {
   }
 
   #hold(held: Held): void {
-    const name = nameOf(held.table, held.key);
-    const before = this.#held.get(name);
-    if (before?.table === "service") this.#instances.get(serviceOf(before))?.delete(held.key);
-    this.#held.set(name, held);
-    if (held.table !== "service") return;
-    let keys = this.#instances.get(serviceOf(held));
+    this.#drop(held.table, held.key);
+    this.#held.set(nameOf(held.table, held.key), held);
+    const [index, name] = this.#groupOf(held);
+    if (index === undefined) return;
+    let keys = index.get(name);
     if (keys === undefined) {
       keys = new Set();
-      this.#instances.set(serviceOf(held), keys);
+      index.set(name, keys);
     }
     keys.add(held.key);
   }
 
   #drop(table: Mirrored, key: string): void {
-    const name = nameOf(table, key);
-    const before = this.#held.get(name);
-    this.#held.delete(name);
-    if (before?.table !== "service") return;
-    const keys = this.#instances.get(serviceOf(before));
+    const before = this.#held.get(nameOf(table, key));
+    if (before === undefined) return;
+    this.#held.delete(nameOf(table, key));
+    const [index, name] = this.#groupOf(before);
+    const keys = index?.get(name);
     keys?.delete(key);
-    if (keys?.size === 0) this.#instances.delete(serviceOf(before));
+    if (keys?.size === 0) index?.delete(name);
+  }
+
+  /** The index in which a record is found by what it belongs to, and its name there. */
+  #groupOf(held: Held): readonly [Map<string, Set<string>> | undefined, string] {
+    if (held.table === "service") return [this.#instances, serviceOf(held)];
+    if (held.table !== "check") return [undefined, ""];
+    const { node, serviceId } = held.value as Tables["check"];
+    return [this.#owned, keyOf.service(node, serviceId)];
   }
 
   /** Everything is read anew from the leader; resolves with the index at which it is told. */

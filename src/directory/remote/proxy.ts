@@ -47,18 +47,20 @@ const BODY_IDLE_MS = 30_000;
 export function createProxy(options: ProxyOptions, own: Handler): Handler {
   const log = options.log.part("proxy");
   return (request, response) => {
-    const url = request.url ?? "/";
+    // The target may be a whole URL [RFC9112-3.2.2].
+    const url = (request.url ?? "/").replace(/^https?:\/\/[^/?]*/i, "") || "/";
     const mark = url.indexOf("?");
     const path = mark === -1 ? url : url.slice(0, mark);
     const query = new URLSearchParams(mark === -1 ? "" : url.slice(mark + 1));
-    if (!path.startsWith("/v1/") || OWN.test(path)) return own(request, response);
+    // Paths that are not clean are sent elsewhere by the handler itself, in Consul's way.
+    if (!path.startsWith("/v1/") || OWN.test(path) || /\/\/|\/\.{1,2}(\/|$)/.test(path)) return own(request, response);
     const named = (query.get("dc") || query.get("datacenter") || "").toLowerCase();
     const elsewhere = named !== "" && named !== options.datacenter.toLowerCase();
     const theirs = elsewhere ? options.datacenters.get(named) : undefined;
     if (theirs !== undefined)
-      return forward(theirs, `No path to datacenter`, request, response, path, query, options, log);
+      return forward(theirs, "No path to datacenter", request, response, url, path, query, options, log);
     if (options.joined !== undefined && (elsewhere || OF_SERVERS.test(path)))
-      return forward(options.joined, "No cluster leader", request, response, path, query, options, log);
+      return forward(options.joined, "No cluster leader", request, response, url, path, query, options, log);
     if (path === "/v1/catalog/datacenters" && options.datacenters.size > 0 && request.method === "GET") {
       request.resume();
       const names = [...new Set([options.datacenter, ...options.datacenters.keys()])].sort();
@@ -101,6 +103,7 @@ async function forward(
   failure: string,
   request: IncomingMessage,
   response: ServerResponse,
+  target: string,
   path: string,
   query: URLSearchParams,
   options: ProxyOptions,
@@ -123,7 +126,7 @@ async function forward(
     if (path === "/v1/session/create" && body instanceof Uint8Array) body = boundTo(body, options.sessionNode());
     answer = await servers.ask(
       {
-        path: request.url ?? path,
+        path: target,
         method,
         headers,
         ...(body === undefined ? {} : { body }),

@@ -16,6 +16,23 @@ export interface Position {
   index: Index;
 }
 
+export interface StreamOptions {
+  /** The server is to say something at least so often. */
+  readonly beatMs: number;
+  /** This host's own. */
+  readonly datacenter: string;
+  readonly nowMs: () => number;
+}
+
+/** @throws TrilithError `conflict` where a server is in another datacenter than the host that joins it */
+export function mustBeHere(theirs: string, own: string, url: string): void {
+  if (theirs.toLowerCase() !== own.toLowerCase())
+    throw new TrilithError(
+      "conflict",
+      `${url} is in datacenter "${theirs}", this host in "${own}": name the same datacenter here, or join another agent`,
+    );
+}
+
 /** Thrown where the server is no Trilith agent that can be joined. */
 export class NotTrilith extends Error {}
 
@@ -26,9 +43,10 @@ export async function* streamOf(
   servers: Servers,
   url: string,
   position: Position,
-  beatMs: number,
+  { beatMs, datacenter, nowMs }: StreamOptions,
   signal: AbortSignal,
 ): AsyncGenerator<Batch, never> {
+  let fresh = true;
   const beat = Math.max(200, Math.round(beatMs));
   const answer = await servers.askOne(url, {
     path: `${JOIN_PREFIX}follow?beatMs=${beat}&after=${position.index}&line=${encodeURIComponent(position.line)}`,
@@ -46,8 +64,14 @@ export async function* streamOf(
       const line = readLine(text);
       if (line.kind === "hello") {
         if (line.version !== JOIN_VERSION) throw new NotTrilith(`${url} speaks version ${line.version}`);
+        mustBeHere(line.datacenter, datacenter, url);
         position.line = line.line;
-      } else if (line.kind !== "still") {
+      } else if (line.kind === "still") {
+        // The server's own store may be away: then its word is not fresh either.
+        if ((line.ageMs === undefined) === fresh) continue;
+        fresh = line.ageMs === undefined;
+        yield { kind: "reachable", reachable: fresh, atMs: nowMs() - (line.ageMs ?? 0) };
+      } else {
         yield line;
         if (line.kind === "delta" || line.complete) position.index = line.index;
       }

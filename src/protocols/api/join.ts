@@ -76,12 +76,19 @@ export function createJoinHandler(token: string | undefined, ground: JoinGround)
           continue;
         }
         if (!(await within(beatMs, gone.signal, (signal) => hub.next(signal).then(() => signal.throwIfAborted()))))
-          await send('{"kind":"still"}\n');
+          await send(still());
       }
     } finally {
       leave();
       response.end();
     }
+  }
+
+  /** Nothing has happened; and whether that is known for sure. */
+  function still(): string {
+    const view = directory.view();
+    const ageMs = view.fresh ? undefined : Math.max(0, Math.round(clock.now() - view.asOfMs));
+    return `${JSON.stringify({ kind: "still", ...(ageMs === undefined ? {} : { ageMs }) })}\n`;
   }
 
   /** True when the work was done within the time. */
@@ -164,11 +171,15 @@ export function createJoinHandler(token: string | undefined, ground: JoinGround)
     }
     const stop = new AbortController();
     vouched.set(key, { life, stop, deadline: clock.after(halfMs, lost) });
-    ground.vouch(node, life, halfMs, stop.signal).catch((error: unknown) => {
+    /** It ends by itself when this agent stops. */
+    const over = (): void => {
       const mine = vouched.get(key);
-      if (mine?.life !== life) return;
+      if (mine?.stop !== stop) return;
       mine.deadline.cancel();
       vouched.delete(key);
+    };
+    ground.vouch(node, life, halfMs, stop.signal).then(over, (error: unknown) => {
+      over();
       if (codeOf(error) !== "stopped")
         log.warn(`the sign of life of client host "${node}" could not be kept`, { error: messageOf(error) });
     });
