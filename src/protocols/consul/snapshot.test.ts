@@ -92,6 +92,9 @@ describe("a snapshot", () => {
         "its",
         "mine",
       ]);
+      // Nobody here knows whether the first agent still lives.
+      expect(await json("/v1/health/service/mine?passing", other.url)).toEqual([]);
+      expect(await json("/v1/health/service/its?passing", other.url)).toHaveLength(1);
     } finally {
       await other.stop();
     }

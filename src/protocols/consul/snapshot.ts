@@ -4,6 +4,7 @@ import { Readable } from "node:stream";
 import { createGunzip, createGzip } from "node:zlib";
 import { messageOf, TrilithError } from "../../base/error.ts";
 import type { View } from "../../contracts/directory.ts";
+import { NODE_ALIVE_CHECK, NODE_DEAD_OUTPUT } from "../../model/check.ts";
 import { decodeRecord, encodeRecord } from "../../model/codec.ts";
 import { type Change, type Index, keyOf, type Table, type Tables } from "../../model/record.ts";
 
@@ -231,8 +232,9 @@ class Reading {
 }
 
 /**
- * What makes a directory hold what the snapshot holds: first what is put, then what is deleted. What lies on the node `own` stays as it
- * is: its agent's list is the truth about it.
+ * What makes a directory hold what the snapshot holds: first what is put, then what is deleted. What lies on the node `own`, and on the
+ * nodes of other agents that give a sign of life, stays as it is: those agents' lists are the truth about it. Of the nodes of all other
+ * agents nobody knows whether they live: they come back as gone until they are heard of.
  */
 export function restoring(
   view: View,
@@ -242,19 +244,26 @@ export function restoring(
   const puts: Change[] = [];
   const deletes: Change[] = [];
   const wanted = new Map<Table, Set<string>>(TABLES.map((table) => [table, new Set()]));
-  const ofOwn = (table: Table, value: Tables[Table]): boolean => {
-    if (table !== "node" && table !== "service" && table !== "check") return false;
-    const name = table === "node" ? (value as Tables["node"]).name : (value as Tables["service"]).node;
-    return name.toLowerCase() === own.toLowerCase();
+  const agents = new Set([keyOf.node(own), ...Array.from(view.list("alive"), ({ node }) => keyOf.node(node))]);
+  const agentsOwn = (table: Table, value: Tables[Table]): boolean => {
+    if (table === "node") return agents.has(keyOf.node((value as Tables["node"]).name));
+    if (table !== "service" && table !== "check") return false;
+    return agents.has(keyOf.node((value as Tables["service"]).node));
   };
+  const external = new Set<string>();
   for (const { table, key, value } of snapshot.records) {
     wanted.get(table)?.add(key);
-    if (!ofOwn(table, value)) puts.push({ op: "put", table, key, value } as Change);
+    if (agentsOwn(table, value)) continue;
+    if (table === "node" && (value as Tables["node"]).external === true) external.add(key);
+    const check = table === "check" ? (value as Tables["check"]) : undefined;
+    if (check?.id === NODE_ALIVE_CHECK && !external.has(keyOf.node(check.node)))
+      puts.push({ op: "put", table: "check", key, value: { ...check, status: "critical", output: NODE_DEAD_OUTPUT } });
+    else puts.push({ op: "put", table, key, value } as Change);
   }
   for (const table of TABLES.toReversed())
     for (const entry of view.list(table)) {
       const key = keyIn(table, entry);
-      if (!wanted.get(table)?.has(key) && !ofOwn(table, entry)) deletes.push({ op: "delete", table, key });
+      if (!wanted.get(table)?.has(key) && !agentsOwn(table, entry)) deletes.push({ op: "delete", table, key });
     }
   return { puts, deletes };
 }

@@ -6,8 +6,6 @@ import { Refusal } from "../errors.ts";
 import { ownDatacenterOnly, readOptions } from "../options.ts";
 import { readSnapshot, restoring, writeSnapshot } from "../snapshot.ts";
 
-/** Where one write cannot take everything, pieces of this many changes follow each other. */
-const PIECE = 500;
 /** A snapshot's body may pause for so long. */
 const IDLE_MS = 30_000;
 
@@ -68,21 +66,26 @@ async function restore(call: Call): Promise<undefined> {
     puts: puts.length,
     deletes: deletes.length,
   });
-  try {
-    await write(call, [...puts, ...deletes]);
-  } catch (error) {
-    if (!(error instanceof TrilithError) || error.code !== "too-large") throw error;
-    // A shared store takes so much only in pieces. What is new comes first: nothing is taken away before all of that is safe.
-    for (let at = 0; at < puts.length; at += PIECE) await write(call, puts.slice(at, at + PIECE));
-    for (let at = 0; at < deletes.length; at += PIECE) await write(call, deletes.slice(at, at + PIECE));
-  }
+  await write(call, [...puts, ...deletes]);
   return undefined;
 }
 
-async function write({ ground }: Call, changes: readonly Change[]): Promise<void> {
-  // Not with the client's signal: a restore that began is finished also when its client goes away.
-  const written = await ground.directory.write(changes);
-  if (written.result === "unknown") throw written.cause;
+/**
+ * Writes everything at once where the store takes it, else in pieces, in their order: what is new comes first, so that nothing is taken
+ * away before all of that is safe.
+ */
+async function write(call: Call, changes: readonly Change[]): Promise<void> {
+  if (changes.length === 0) return;
+  try {
+    // Not with the client's signal: a restore that began is finished also when its client goes away.
+    const written = await call.ground.directory.write(changes);
+    if (written.result === "unknown") throw written.cause;
+  } catch (error) {
+    if (!(error instanceof TrilithError) || error.code !== "too-large" || changes.length === 1) throw error;
+    const middle = changes.length >> 1;
+    await write(call, changes.slice(0, middle));
+    await write(call, changes.slice(middle));
+  }
 }
 
 export const snapshotRows: readonly Row[] = [
