@@ -158,6 +158,7 @@ class Joined implements Trilith {
   #stopped: Promise<void> | undefined;
   #built: Built | undefined;
   #tailscaled: SourceState | undefined;
+  #joined: () => readonly SourceState[] = () => [];
 
   constructor(settings: Settings, options: TrilithOptions) {
     this.settings = settings;
@@ -211,7 +212,7 @@ class Joined implements Trilith {
     const states = this.#parts.flatMap(({ source }) =>
       source === undefined ? [] : [{ name: source.name, ...source.state() }],
     );
-    return this.#tailscaled === undefined ? states : [...states, this.#tailscaled];
+    return [...states, ...this.#joined(), ...(this.#tailscaled === undefined ? [] : [this.#tailscaled])];
   }
 
   start(): Promise<void> {
@@ -234,6 +235,7 @@ class Joined implements Trilith {
     const self = await this.#self(durable);
 
     const others = createOthers({ settings, node: self.node, durable, http, clock, random, log });
+    this.#joined = () => others.state();
     const storage = others.storage ?? (await this.#storage(durable));
     const directory = createDirectory(storage, { clock, random, log, metrics });
     this.#undo.push("the directory", () => directory.stop());

@@ -31,6 +31,8 @@ export type RemoteStorage = Storage &
   Required<Pick<Storage, "follow" | "latest" | "alive">> & {
     /** True while the server is a real Consul. */
     ofConsul(): boolean;
+    /** Who is followed, or that nobody answers. */
+    state(): { readonly ok: boolean; readonly text: string };
   };
 
 const RETRY = { firstMs: 50, lastMs: 5000 } as const;
@@ -159,6 +161,16 @@ class Remote implements RemoteStorage {
 
   ofConsul(): boolean {
     return this.#live?.consul !== undefined;
+  }
+
+  state(): { readonly ok: boolean; readonly text: string } {
+    const live = this.#live;
+    if (live === undefined)
+      return {
+        ok: false,
+        text: `none of ${this.#options.servers.urls.join(", ")} answers; what is known is the last known good`,
+      };
+    return { ok: true, text: `client host of ${live.url} (${live.consul === undefined ? "Trilith" : "Consul"})` };
   }
 
   #connected(): Live {

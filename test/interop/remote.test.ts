@@ -140,6 +140,11 @@ describe("a client host of a Trilith agent", () => {
     await client.agent.agent.deregister("api", "web-c");
     await eventually("gone at the server", () => routable(server.agent, "web") === 1);
     expect(client.agent.directory.view().fresh).toBe(true);
+    expect(client.agent.sources().find(({ name }) => name === "join")).toEqual({
+      name: "join",
+      ok: true,
+      text: `client host of ${server.url} (Trilith)`,
+    });
     // An unchanged state writes nothing.
     await client.agent.agent.synced();
     const before = server.agent.directory.view().at("services");
@@ -238,7 +243,13 @@ describe("a client host of a Trilith agent", () => {
       Address: "192.0.2.1",
       Service: { Service: "db", Port: 5 },
     });
-    await eventually("the external node", () => client.agent.directory.view().get("node", "ext") !== undefined);
+    // Who asks here after the answer sees it.
+    expect((await get(`${client.url}/v1/catalog/service/db`)).json).toMatchObject([{ Node: "ext", ServicePort: 5 }]);
+    await put(`${client.url}/v1/catalog/deregister`, { Node: "ext" });
+    expect((await get(`${client.url}/v1/catalog/service/db`)).json).toEqual([]);
+    // Paths that are not clean are redirected as Consul does it, not tidied up on the way.
+    const odder = await fetch(`${client.url}/v1/kv//a`, { redirect: "manual" });
+    expect(odder.status).toBe(307);
   });
 
   test("the server goes: lookups go on, registering still answers; it returns: all is made up for", {
@@ -290,6 +301,14 @@ describe("a client host of a Trilith agent", () => {
     const client = await outside("client", join(server.url));
     await put(`${client.url}/v1/agent/service/register`, { Name: "web", Port: 80 });
     await eventually("found", () => routable(server.agent, "web") === 1);
+    await eventually(
+      "registered",
+      () => server.agent.directory.view().get("check", keyOf.check("client", NODE_ALIVE_CHECK)) !== undefined,
+    );
+    const { ID } = JSON.parse((await put(`${client.url}/v1/session/create`, { LockDelay: "0s" })).text) as {
+      ID: string;
+    };
+    expect((await put(`${client.url}/v1/kv/leader?acquire=${ID}`, "client")).text).toBe("true");
     const status = (): string | undefined =>
       server.agent.directory.view().get("check", keyOf.check("client", NODE_ALIVE_CHECK))?.status;
     await new Promise((resolve) => setTimeout(resolve, LIVENESS_MS * 1.5));
@@ -300,6 +319,7 @@ describe("a client host of a Trilith agent", () => {
     // A generous bound against hanging, no measurement.
     expect(Date.now() - killed).toBeLessThan(LIVENESS_MS * 4);
     await eventually("out of answers", () => routable(server.agent, "web") === 0);
+    await eventually("its locks are free", () => server.agent.kv.get("leader")?.session === undefined);
     await client.start();
     await eventually("passing", () => status() === "passing" && routable(server.agent, "web") === 1, 30_000);
   });

@@ -5,6 +5,7 @@ import type { Handler, Http } from "../../base/http.ts";
 import type { Log } from "../../base/log.ts";
 import type { Random } from "../../base/random.ts";
 import type { Directory } from "../../contracts/directory.ts";
+import type { SourceState } from "../../contracts/ground.ts";
 import type { Lookup } from "../../contracts/lookup.ts";
 import type { Settings } from "../../contracts/settings.ts";
 import { keyOf } from "../../model/record.ts";
@@ -31,6 +32,8 @@ export interface Others {
   readonly storage: RemoteStorage | undefined;
   /** Answers for other datacenters. */
   readonly upstream: Pick<Lookup, "resolve">;
+  /** How it stands with the joined servers, for people; empty where none are. */
+  state(): readonly SourceState[];
   /** Puts the handing on in front of a handler. */
   inFrontOf(own: Handler, directory: () => Directory): Handler;
 }
@@ -59,6 +62,7 @@ export function createOthers({ settings, node, durable, http, clock, random, log
   return {
     storage,
     upstream: createDatacenters({ datacenters, clock, random, log }),
+    state: () => (storage === undefined ? [] : [{ name: "join", ...storage.state() }]),
     inFrontOf: (own, directory) =>
       createProxy(
         {
@@ -69,6 +73,7 @@ export function createOthers({ settings, node, durable, http, clock, random, log
             directory().view().get("node", keyOf.node(node)) === undefined || storage === undefined
               ? undefined
               : { Node: node, ...(storage.ofConsul() ? { NodeChecks: [ALIVE_CHECK] } : {}) },
+          caughtUp: (signal) => directory().barrier(signal),
           clock,
           log,
         },

@@ -16,6 +16,8 @@ export interface ProxyOptions {
   readonly datacenters: ReadonlyMap<string, Servers>;
   /** What a session is bound to that names no node; undefined = to whatever the server binds it. */
   readonly sessionNode: () => Readonly<Record<string, unknown>> | undefined;
+  /** Resolves when this host's copy holds what was written at the servers before; given up when aborted. */
+  readonly caughtUp: (signal: AbortSignal) => Promise<unknown>;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -37,6 +39,9 @@ const HOP: ReadonlySet<string> = new Set([
   "content-length",
   "expect",
 ]);
+/** Writes to what this host has a copy of: who asks here afterwards is to see them. */
+const COPIED = /^\/v1\/(catalog\/(register|deregister)|txn)$/;
+const CATCH_UP_MS = 2000;
 const PLAIN_MS = 10_000;
 const DEFAULT_WAIT_MS = 300_000;
 const MAX_WAIT_MS = 600_000;
@@ -141,6 +146,14 @@ async function forward(
     if (error instanceof TrilithError && error.code === "too-large") return reply(response, 413, error.message);
     log.warn(`${method} ${path}: ${messageOf(error)}`);
     return reply(response, 500, failure === "No cluster leader" ? failure : `${failure}: ${messageOf(error)}`);
+  }
+  if (servers === options.joined && COPIED.test(path) && answer.status === 200) {
+    const late = new AbortController();
+    const timer = options.clock.after(CATCH_UP_MS, () => late.abort(new TrilithError("timeout", "late")));
+    // The write is done whether or not this host hears of it in time.
+    await options.caughtUp(late.signal).catch((error: unknown) => log.debug(`catching up: ${messageOf(error)}`));
+    timer.cancel();
+    if (gone.signal.aborted) return;
   }
   const out: Record<string, string | string[]> = {};
   for (const [name, value] of Object.entries(answer.headers))
