@@ -22,7 +22,7 @@ export interface Processes {
   env(name: string): string | undefined;
   /**
    * Runs a command in a process group of its own, output captured. When aborted, the whole group gets SIGTERM, then SIGKILL after
-   * `graceMs`; the promise rejects with the signal's reason at once, without waiting for the group to obey. @throws errno errors if it cannot start
+   * `graceMs` (at the latest when this process exits); the promise rejects with the signal's reason at once, without waiting for the group to obey. @throws errno errors if it cannot start
    */
   run(
     command: readonly string[],
@@ -79,10 +79,16 @@ export const systemProcesses: Processes = {
           // The group is gone already: that is what was wanted.
         }
       };
+      const kill = (): void => {
+        process.off("exit", kill);
+        group("SIGKILL");
+      };
       const onAbort = (): void => {
         group("SIGTERM");
-        killer = setTimeout(() => group("SIGKILL"), graceMs);
+        killer = setTimeout(kill, graceMs);
         killer.unref();
+        // Whoever takes no SIGTERM must not outlive this process because its time was not up.
+        process.once("exit", kill);
         child.stdout?.destroy();
         child.stderr?.destroy();
         child.unref();
@@ -107,7 +113,10 @@ export const systemProcesses: Processes = {
       signal?.addEventListener("abort", onAbort, { once: true });
       child.once("close", (exitCode, endedBy) => {
         signal?.removeEventListener("abort", onAbort);
-        if (killer !== undefined && !groupExists(child.pid)) clearTimeout(killer);
+        if (killer !== undefined && !groupExists(child.pid)) {
+          clearTimeout(killer);
+          process.off("exit", kill);
+        }
         resolve({ exitCode, signal: endedBy, output: kept, totalBytes });
       });
     }),

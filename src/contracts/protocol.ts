@@ -27,6 +27,8 @@ export interface Part {
   readonly source?: Source;
   readonly upstream?: Pick<Lookup, "resolve">;
   readonly probes?: readonly Probe[];
+  /** Work that goes on while the agent runs: begun when everything listens, ended before anything else is. */
+  readonly background?: { start(): void; stop(): Promise<void> };
   /** Called on SIGHUP and `reload`, with the part's newly read raw configuration. */
   reload?(): Promise<void>;
 }

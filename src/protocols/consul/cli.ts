@@ -15,8 +15,11 @@ import {
 import { type ConfigText, parseConfigText } from "../../wire/hcl/config.ts";
 import { type ConsulFile, type Flags, settingsFrom } from "./settings.ts";
 
+export { parseGoDuration } from "../../wire/duration.ts";
 export { distanceS } from "./coordinates.ts";
 export { readSnapshot, type Snapshot } from "./snapshot.ts";
+
+import { readWatches, type WatchConfig } from "./watch-config.ts";
 
 type Reading = Pick<Disk, "info" | "list" | "readText">;
 
@@ -62,6 +65,18 @@ export async function loadSettings(given: Given, disk: Reading = systemDisk): Pr
   const dataDir = given.env("TRILITH_DATA_DIR");
   const fromEnv = settings.dataDir === undefined && settings.dev !== true && dataDir !== undefined && dataDir !== "";
   return fromEnv ? { ...settings, dataDir } : settings;
+}
+
+/** The watches of files and folders as they stand now. @throws InputError with file, line and key */
+export async function watchesIn(paths: readonly string[], disk: Reading): Promise<readonly WatchConfig[]> {
+  const watches: WatchConfig[] = [];
+  for (const path of paths)
+    for (const file of await filesOf(path, disk)) {
+      const { value, at } = await read(file, disk);
+      for (const [key, raw] of Object.entries(value))
+        if (key.toLowerCase() === "watches" && raw !== null) watches.push(...readWatches(raw, [key], at));
+    }
+  return watches;
 }
 
 /** What is wrong, and what has no effect, in files that an agent is to start with. */

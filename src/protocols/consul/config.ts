@@ -2,6 +2,8 @@
 import * as v from "valibot";
 import { InputError } from "../../base/error.ts";
 import { networkFault } from "../../base/networks.ts";
+import type { WatchConfig } from "./watch-config.ts";
+import { planOf } from "./watch-plan.ts";
 
 /** The protocol's configuration. Sizes in bytes. */
 export interface ConsulConfig {
@@ -26,6 +28,10 @@ export interface ConsulConfig {
   readonly indent?: boolean;
   /** True: /v1/agent/metrics?format=prometheus answers. */
   readonly prometheus: boolean;
+  /** Scripts and URLs that are told of changes. */
+  readonly watches: readonly WatchConfig[];
+  /** Files and folders in which a reload looks for watches anew; none = the watches stay as they are. */
+  readonly watchPaths: readonly string[];
 }
 
 const bytes = v.pipe(v.number(), v.integer(), v.minValue(1));
@@ -50,6 +56,8 @@ const schema = v.strictObject({
   ui: v.optional(v.boolean(), true),
   indent: v.exactOptional(v.boolean()),
   prometheus: v.optional(v.boolean(), false),
+  watches: v.optional(v.array(v.custom<WatchConfig>(isWatch, "expected watches as {params, handler}")), []),
+  watchPaths: v.optional(v.array(v.string()), []),
 });
 
 /** @throws InputError with the key and what would be right */
@@ -58,4 +66,15 @@ export function configure(raw: unknown): ConsulConfig {
   if (result.success) return result.output;
   const [issue] = result.issues;
   throw new InputError(`consul.${v.getDotPath(issue) ?? ""}`, issue.message);
+}
+
+function isWatch(raw: unknown): boolean {
+  const { params, handler } = (raw ?? {}) as Partial<WatchConfig>;
+  if (params === undefined || (handler?.kind !== "script" && handler?.kind !== "http")) return false;
+  try {
+    planOf(params);
+    return true;
+  } catch {
+    return false;
+  }
 }

@@ -150,7 +150,6 @@ describe("files", () => {
         acl: { enabled: false, tokens: { agent: "x" } },
         connect: { enabled: true },
         dns_config: { allow_stale: true },
-        watches: [{ type: "key" }],
         tls_min_version: "tls12",
       }).ignored,
     ).toEqual([
@@ -162,7 +161,6 @@ describe("files", () => {
       "acl.tokens",
       "connect.enabled",
       "dns_config.allow_stale",
-      "watches",
       "tls_min_version",
     ]);
   });

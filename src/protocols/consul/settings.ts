@@ -6,6 +6,7 @@ import { networkFault } from "../../base/networks.ts";
 import type { Settings } from "../../contracts/settings.ts";
 import { nearestName } from "../../wire/consul-definition.ts";
 import { parseDurationValue } from "../../wire/duration.ts";
+import { readWatches, type WatchConfig } from "./watch-config.ts";
 
 /** Keys (and places in lists) from the file's root to a value. */
 export type KeyPath = readonly (string | number)[];
@@ -64,6 +65,7 @@ interface Draft {
   /** The agent's own TLS files and name, by the key they were given under. */
   readonly tls: Map<keyof NonNullable<Settings["checkTls"]>, { readonly key: string; readonly value: string }>;
   readonly ignored: Set<string>;
+  readonly watches: WatchConfig[];
 }
 
 /** A value with its place. */
@@ -546,7 +548,6 @@ const IGNORED = [
   "verify_incoming_rpc",
   "verify_outgoing",
   "verify_server_hostname",
-  "watches",
   "xds.*",
 ] as const;
 
@@ -575,6 +576,7 @@ function newDraft(): Draft {
     servicePaths: [],
     tls: new Map(),
     ignored: new Set(),
+    watches: [],
   };
 }
 
@@ -591,6 +593,10 @@ function readLevel(
     const here = [...path, key];
     if (raw === null) continue;
     if (prefix === "" && DEFINITIONS.includes(dotted)) continue;
+    if (dotted === "watches") {
+      draft.watches.push(...readWatches(raw, here, file.at));
+      continue;
+    }
     const known = EXACT.get(dotted);
     const inner = Array.isArray(raw) && raw.length === 1 ? (raw[0] as unknown) : raw;
     if (known === undefined && PARENTS.has(dotted)) {
@@ -605,7 +611,7 @@ function readLevel(
 }
 
 function unknownKey(key: string, prefix: string): string {
-  const names = new Set<string>(prefix === "" ? DEFINITIONS : []);
+  const names = new Set<string>(prefix === "" ? [...DEFINITIONS, "watches"] : []);
   for (const known of [...EXACT.keys(), ...PARENTS])
     if (known.startsWith(prefix)) names.add(known.slice(prefix.length).split(".")[0] as string);
   const nearest = nearestName(key, names);
@@ -727,6 +733,7 @@ function finish(draft: Draft, consulPaths: readonly string[]): Partial<Settings>
   if (Object.keys(draft.soa).length > 0) draft.dns["soa"] = draft.soa;
   const clientAddress = draft.httpAddress ?? client;
   const protocols: Record<string, unknown> = {};
+  if (draft.watches.length > 0) draft.consul["watches"] = draft.watches;
   for (const name of ["dns", "consul", "docker"] as const)
     if (Object.keys(draft[name]).length > 0) protocols[name] = draft[name];
   if (consulPaths.length + draft.servicePaths.length > 0)

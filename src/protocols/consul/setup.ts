@@ -1,13 +1,36 @@
-// Consul's HTTP dialect as a protocol: one route on the agent's HTTP listener.
+// Consul's HTTP dialect as a protocol: one route on the agent's HTTP listener, and the watches of configuration files.
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
+import { createAsk } from "./ask.ts";
 import { NEEDS } from "./call.ts";
 import { type ConsulConfig, configure } from "./config.ts";
 import { rows } from "./routes/index.ts";
 import { createHandler } from "./server.ts";
+import { createWatches } from "./watches.ts";
 
-export const consul: Protocol<ConsulConfig, (typeof NEEDS)[number]> = defineProtocol({
+type Needs = (typeof NEEDS)[number] | "disk" | "http";
+
+export const consul: Protocol<ConsulConfig, Needs> = defineProtocol({
   name: "consul",
-  needs: NEEDS,
+  needs: [...NEEDS, "disk", "http"],
   configure,
-  setup: (config, ground) => ({ routes: [{ prefix: "/", handle: createHandler(rows, config, ground) }] }),
+  setup(config, ground) {
+    const { disk, self } = ground;
+    const watches = createWatches({
+      ...ground,
+      fetch: createAsk(rows, config, ground),
+      scripts: self.scripts.fromFiles,
+    });
+    return {
+      routes: [{ prefix: "/", handle: createHandler(rows, config, ground) }],
+      background: {
+        start: () => watches.replace(config.watches),
+        stop: () => watches.stop(),
+      },
+      async reload() {
+        if (config.watchPaths.length === 0) return;
+        const { watchesIn } = await import("./cli.ts");
+        watches.replace(await watchesIn(config.watchPaths, disk));
+      },
+    };
+  },
 });
