@@ -5,11 +5,12 @@ export interface Terminal {
   out(text: string): void;
   err(text: string): void;
   env(name: string): string | undefined;
+  /** Standard input as bytes, to its end. */
   stdin(): Promise<Uint8Array>;
   /** Aborted by the first SIGINT or SIGTERM; a second one ends the process. */
   readonly signal: AbortSignal;
   readonly terminal: boolean;
-  /** Lets go of the signals. */
+  /** Lets go of SIGINT and SIGTERM, for a command that handles them itself; `signal` is not aborted any more. */
   close(): void;
 }
 

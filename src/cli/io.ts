@@ -1,24 +1,17 @@
 // What a command is handed: where to write, what to read, how to be interrupted; and how to print tables.
 import type { Command as Commander } from "commander";
 import { InputError } from "../base/error.ts";
+import type { Terminal } from "../base/terminal.ts";
 
-export interface Io {
-  out(text: string): void;
-  err(text: string): void;
-  env(name: string): string | undefined;
-  /** Standard input as bytes, to its end. */
-  stdin(): Promise<Uint8Array>;
-  /** Aborted by SIGINT or SIGTERM. */
-  readonly signal: AbortSignal;
-  readonly terminal: boolean;
-  /** Lets go of SIGINT and SIGTERM, for a command that handles them itself; `signal` is not aborted any more. */
-  close(): void;
-}
+/** What a command is handed. */
+export type Io = Terminal;
 
 /** One command of the program, in one file. `define` adds its flags and action; the action's number is the exit code. */
 export interface Command {
   readonly name: string;
   readonly summary: string;
+  /** True: flags end at the first word that is none; what follows is another command's line. */
+  readonly passThrough?: true;
   define(command: Commander, io: Io, done: (exitCode: number) => void): void;
 }
 
