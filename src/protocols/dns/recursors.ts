@@ -172,7 +172,7 @@ class Recursing implements Recursors {
     return respelled((await underWay.answer).message, name);
   }
 
-  /** The name in upper and lower case at random, which a forged answer would have to guess too, and never as it was asked. */
+  /** The name in upper and lower case at random, and never as it was asked: when it comes to us so, it is our own question. */
   #spelling(name: Name): Name {
     const { random } = this.#parts;
     let same = true;
