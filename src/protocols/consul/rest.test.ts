@@ -1,0 +1,221 @@
+// The smaller endpoints where recordings do not reach: cached answers of an absent store, writers by network, operator, entries, the log.
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { fakeClock } from "../../../test/simulated/clock.ts";
+import { testDirectory } from "../../../test/support/directory.ts";
+import { type RunningAgent, startAgent } from "../../../test/support/ground.ts";
+import { TrilithError } from "../../base/error.ts";
+import { createHttp } from "../../base/http.ts";
+import { silentLog } from "../../base/log.ts";
+import { keyOf } from "../../model/record.ts";
+import { AskedBefore, readCacheControl } from "./cache.ts";
+import type { ConsulGround } from "./call.ts";
+import { configure } from "./config.ts";
+import { Query } from "./query.ts";
+import { rows } from "./routes/index.ts";
+import { createHandler } from "./server.ts";
+
+let agent: RunningAgent;
+beforeAll(async () => {
+  agent = await startAgent();
+});
+afterAll(async () => {
+  expect(agent.errors).toEqual([]);
+  await agent.stop();
+});
+const ask = async (method: string, path: string, body?: unknown): Promise<{ status: number; body: unknown }> => {
+  const answer = await fetch(agent.url + path, {
+    method,
+    ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
+  });
+  const text = await answer.text();
+  return {
+    status: answer.status,
+    body: /json/.test(answer.headers.get("content-type") ?? "") ? JSON.parse(text) : text,
+  };
+};
+
+describe("cached", () => {
+  it("reads Cache-Control as Consul does", () => {
+    expect(readCacheControl(undefined)).toEqual({ mustRevalidate: false });
+    expect(readCacheControl("Max-Age=30, stale-if-error=60,no-transform")).toEqual({
+      mustRevalidate: false,
+      maxAgeMs: 30_000,
+      staleIfErrorMs: 60_000,
+    });
+    expect(readCacheControl("max-age=0").mustRevalidate).toBe(true);
+    expect(() => readCacheControl("max-age=soon")).toThrow("Invalid Cache-Control header.");
+  });
+
+  it("remembers what was asked: not how it was waited for, and not for ever", () => {
+    const clock = fakeClock();
+    const asked = new AskedBefore(clock);
+    const is = (query: string): boolean => asked.ask({ path: "/v1/x", query: new Query(query) });
+    expect([is("cached"), is("cached&index=7&wait=1s&pretty"), is("cached&near=a"), is("cached&near=a")]).toEqual([
+      false,
+      true,
+      false,
+      true,
+    ]);
+    clock.advanceNow(3 * 24 * 3_600_000 + 1);
+    expect(is("cached")).toBe(false);
+  });
+
+  it("of an absent store: as old as the caller allows, with its age", async () => {
+    const clock = fakeClock();
+    const directory = testDirectory(clock);
+    await directory.write([
+      {
+        op: "put",
+        table: "node",
+        key: keyOf.node("n"),
+        value: { id: "", name: "n", address: "10.0.0.1", datacenter: "dc1", taggedAddresses: {}, labels: {} },
+      },
+    ]);
+    const away = {
+      ...directory,
+      view: () => directory.view(),
+      barrier: () => Promise.reject(new TrilithError("unavailable", "away")),
+    };
+    const ground = {
+      clock,
+      log: silentLog,
+      random: { fraction: () => 0 },
+      directory: away,
+      self: { datacenter: "dc1", dev: false, node: "n" },
+    } as unknown as ConsulGround;
+    const http = createHttp();
+    const server = await http.serve({ host: "127.0.0.1", port: 0 }, createHandler(rows, configure({}), ground));
+    const get = (query: string, control = ""): Promise<Response> =>
+      fetch(`http://127.0.0.1:${server.port}/v1/catalog/services?${query}`, { headers: { "cache-control": control } });
+    try {
+      expect((await get("cached")).headers.get("x-cache")).toBe("MISS");
+      directory.reachable(false);
+      clock.advanceNow(10_000);
+      const old = await get("cached");
+      expect([old.status, old.headers.get("x-cache"), old.headers.get("age")]).toEqual([200, "HIT", "10"]);
+      expect(old.headers.get("x-consul-knownleader")).toBe("false");
+      expect((await get("cached", "max-age=11")).status).toBe(200);
+      expect((await get("cached", "max-age=9")).status).toBe(503);
+      expect((await get("cached", "max-age=9, stale-if-error=60")).headers.get("age")).toBe("10");
+      expect((await get("cached", "must-revalidate, stale-if-error=9")).status).toBe(503);
+      expect((await get("max_stale=11s")).status).toBe(200);
+      expect((await get("max_stale=9s")).status).toBe(503);
+      expect((await get("stale")).status).toBe(200);
+    } finally {
+      await server.close();
+      await http.close();
+    }
+  });
+});
+
+it("takes changes from the given networks only", async () => {
+  const guarded = await startAgent({ protocols: { consul: { allowWriteFrom: ["192.0.2.0/24"] } } });
+  try {
+    for (const [method, path] of [
+      ["PUT", "/v1/kv/a"],
+      ["DELETE", "/v1/kv/a"],
+      ["PUT", "/v1/agent/service/register"],
+      ["PUT", "/v1/snapshot"],
+    ] as const) {
+      const answer = await fetch(guarded.url + path, { method, ...(method === "PUT" ? { body: "{}" } : {}) });
+      expect([path, answer.status, await answer.text()]).toEqual([path, 403, "Access denied"]);
+    }
+    expect((await fetch(`${guarded.url}/v1/catalog/nodes`)).status).toBe(200);
+  } finally {
+    await guarded.stop();
+  }
+  const open = await startAgent({ protocols: { consul: { allowWriteFrom: ["127.0.0.0/8", "::1/128"] } } });
+  try {
+    expect((await fetch(`${open.url}/v1/kv/a`, { method: "PUT", body: "x" })).status).toBe(200);
+  } finally {
+    await open.stop();
+  }
+});
+
+describe("configuration entries", () => {
+  it("are kept, listed, compared and removed", async () => {
+    expect(await ask("PUT", "/v1/config", { kind: "service-defaults", name: "web", Protocol: "http" })).toEqual({
+      status: 200,
+      body: true,
+    });
+    const { body } = await ask("GET", "/v1/config/service-defaults/web");
+    expect(body).toMatchObject({ Kind: "service-defaults", Name: "web", Protocol: "http" });
+    const at = (body as { ModifyIndex: number }).ModifyIndex;
+    expect((await ask("PUT", `/v1/config?cas=${at - 1}`, { Kind: "service-defaults", Name: "web" })).body).toBe(false);
+    expect((await ask("PUT", `/v1/config?cas=${at}`, { Kind: "service-defaults", Name: "web" })).body).toBe(true);
+    expect((await ask("GET", "/v1/config/service-defaults")).body).toHaveLength(1);
+    expect((await ask("DELETE", "/v1/config/service-defaults/web")).body).toEqual({});
+    expect((await ask("GET", "/v1/config/service-defaults/web")).status).toBe(404);
+  });
+  it.each([
+    [{ Name: "x" }, 400, /kind\/Kind/],
+    [{ Kind: "nonsense", Name: "x" }, 400, /^Request decoding failed: invalid config entry kind: nonsense$/],
+    [{ Kind: "service-defaults" }, 500, /Name is required/],
+    [{ Kind: "proxy-defaults", Name: "x" }, 500, /only "global"/],
+    ["[]", 400, /decoding failed/],
+  ])("%j is refused", async (entry, status, text) => {
+    const answer = await ask("PUT", "/v1/config", entry);
+    expect([answer.status, answer.body]).toEqual([status, expect.stringMatching(text)]);
+  });
+});
+
+describe("operator", () => {
+  it("keeps autopilot's settings, by compare-and-set where asked", async () => {
+    const path = "/v1/operator/autopilot/configuration";
+    expect((await ask("PUT", `${path}?cas=99`, { MinQuorum: 3 })).body).toBe(false);
+    expect((await ask("PUT", `${path}?cas=1`, { MinQuorum: 3 })).body).toBe(true);
+    expect((await ask("GET", path)).body).toMatchObject({ MinQuorum: 3, CleanupDeadServers: true });
+    expect((await ask("PUT", path, { Nonsense: 1 })).status).toBe(400);
+  });
+  it("says what cannot be done", async () => {
+    const peer = "/v1/operator/raft/peer";
+    expect(await ask("DELETE", peer)).toMatchObject({ status: 400 });
+    expect(await ask("DELETE", `${peer}?id=a&address=b`)).toMatchObject({ status: 400 });
+    expect((await ask("DELETE", `${peer}?id=a`)).body).toBe('id "a" was not found in the Raft configuration');
+    expect((await ask("DELETE", `${peer}?id=${agent.trilith.self.nodeId}`)).body).toMatch(/force-leave/);
+    expect((await ask("POST", "/v1/operator/raft/transfer-leader")).status).toBe(500);
+    expect((await ask("GET", "/v1/operator/keyring")).status).toBe(500);
+  });
+  it("health: 200 while all live, 429 when one does not", async () => {
+    expect((await ask("GET", "/v1/operator/autopilot/health")).status).toBe(200);
+    expect((await ask("GET", "/v1/operator/autopilot/state")).body).toMatchObject({
+      Healthy: true,
+      Leader: agent.trilith.self.nodeId,
+    });
+  });
+});
+
+it("counts for user interfaces what is well", async () => {
+  await ask("PUT", "/v1/agent/service/register", {
+    Name: "ui",
+    Checks: [{ TTL: "1h" }, { TTL: "1h", Status: "passing" }],
+  });
+  const { body } = await ask("GET", "/v1/internal/ui/catalog-overview");
+  expect((body as { Services: { Name: string }[] }).Services.find(({ Name }) => Name === "ui")).toEqual({
+    Name: "ui",
+    Total: 1,
+    Passing: 0,
+    Warning: 0,
+    Critical: 1,
+  });
+  expect((await ask("GET", "/v1/internal/ui/node/nobody")).status).toBe(404);
+  const services = (await ask("GET", "/v1/internal/ui/services")).body as { Name: string }[];
+  expect(services.find(({ Name }) => Name === "ui")).toMatchObject({
+    InstanceCount: 1,
+    ChecksCritical: 1,
+    ChecksPassing: 2,
+  });
+});
+
+it("the log is let go of when its reader leaves", async () => {
+  const leave = new AbortController();
+  const answer = await fetch(`${agent.url}/v1/agent/monitor?loglevel=debug`, { signal: leave.signal });
+  const reader = (answer.body as ReadableStream<Uint8Array>).getReader();
+  await ask("PUT", "/v1/agent/reload");
+  expect(Buffer.from((await reader.read()).value as Uint8Array).toString()).toMatch(
+    /\[INFO\] {2}agent: reading files again/,
+  );
+  leave.abort();
+  await reader.closed.catch(() => {});
+  expect((await ask("PUT", "/v1/agent/reload")).status).toBe(200);
+});
