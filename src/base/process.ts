@@ -36,10 +36,14 @@ export interface Processes {
       readonly input?: Uint8Array | string;
     },
   ): Promise<Finished>;
-  /** Starts a command with the caller's own input and output. */
+  /** Starts a command with the caller's own input (unless told) and output. */
   start(
     command: readonly string[],
-    options?: { readonly env?: Readonly<Record<string, string>>; readonly detached?: boolean },
+    options?: {
+      readonly env?: Readonly<Record<string, string>>;
+      readonly detached?: boolean;
+      readonly stdin?: "inherit" | "ignore";
+    },
   ): ChildProcess;
   /** True while the process exists (also where it belongs to somebody else). */
   exists(pid: number): boolean;
@@ -123,7 +127,7 @@ export const systemProcesses: Processes = {
   start(command, options = {}) {
     const [file = "", ...args] = command;
     return spawn(file, args, {
-      stdio: "inherit",
+      stdio: [options.stdin ?? "inherit", "inherit", "inherit"],
       detached: options.detached ?? false,
       env: { ...process.env, ...options.env },
     });

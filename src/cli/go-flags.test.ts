@@ -34,6 +34,32 @@ describe("goFlags", () => {
     expect(goFlags(given, booleans)).toEqual(wanted);
   });
 
+  it.each([
+    [
+      ["-n", "2", "-dev", "key", "ls", "-la", "-dev=true"],
+      ["-n", "2", "--dev", "key", "ls", "-la", "-dev=true"],
+    ],
+    [
+      ["-node", "alpha", "key", "-node=x"],
+      ["--node", "alpha", "key", "-node=x"],
+    ],
+    [
+      ["-node=alpha", "-dev", "key", "-x"],
+      ["--node=alpha", "--dev", "key", "-x"],
+    ],
+    [
+      ["-h", "key"],
+      ["-h", "key"],
+    ],
+    [["-node"], ["--node"]],
+  ])("hands on what follows the first word: %j → %j", (given, wanted) => {
+    expect(goFlags(given, new Set([...booleans, "h"]), true)).toEqual(wanted);
+  });
+
+  it("switches off what is on", () => {
+    expect(goFlags(["-shell=false", "-dev=false"], new Set(["shell", "no-shell", "dev"]))).toEqual(["--no-shell"]);
+  });
+
   it("leaves a nonsensical boolean for the parser to refuse", () => {
     expect(goFlags(["-dev=maybe"], booleans)).toEqual(["--dev=maybe"]);
   });

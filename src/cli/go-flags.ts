@@ -2,15 +2,25 @@
 
 /**
  * Rewrites Go-style arguments into the two-dash form that commander reads. Stops at `--` and, with `passThrough`, at the first word
- * that is no flag. `-x` with one letter stays a short flag.
- * @param booleans names of flags that take no value: `-dev=true` becomes `--dev`, `-dev=false` vanishes
+ * that is neither a flag nor a flag's value. `-x` with one letter stays a short flag.
+ * @param booleans names of flags that take no value: `-dev=true` becomes `--dev`; `-dev=false` becomes `--no-dev` where that is among them, else it vanishes
  */
-export function goFlags(args: readonly string[], booleans: ReadonlySet<string>): string[] {
+export function goFlags(args: readonly string[], booleans: ReadonlySet<string>, passThrough = false): string[] {
   const rewritten: string[] = [];
   for (let i = 0; i < args.length; i++) {
     const word = args[i] as string;
     if (word === "--") return [...rewritten, ...args.slice(i)];
     const match = /^--?([A-Za-z][A-Za-z0-9_-]+)(?:=([\s\S]*))?$/.exec(word);
+    if (passThrough) {
+      if (!/^-./.test(word)) return [...rewritten, ...args.slice(i)];
+      const takesValue = match === null ? /^-[A-Za-z]$/.test(word) : match[2] === undefined;
+      const value = args[i + 1];
+      if (takesValue && !booleans.has(match?.[1] ?? word.slice(1)) && value !== undefined) {
+        rewritten.push(match === null ? word : `--${match[1]}`, value);
+        i++;
+        continue;
+      }
+    }
     if (match === null) {
       rewritten.push(word);
       continue;
@@ -20,6 +30,7 @@ export function goFlags(args: readonly string[], booleans: ReadonlySet<string>):
     else if (!booleans.has(name)) rewritten.push(`--${name}=${value}`);
     else if (/^(1|t|true)$/i.test(value)) rewritten.push(`--${name}`);
     else if (!/^(0|f|false)$/i.test(value)) rewritten.push(`--${name}=${value}`);
+    else if (booleans.has(`no-${name}`)) rewritten.push(`--no-${name}`);
   }
   return rewritten;
 }

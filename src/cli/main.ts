@@ -24,6 +24,7 @@ const COMMANDS: Readonly<
   services: ["register | deregister, as Consul spells it", () => import("./commands/services.ts")],
   catalog: ["datacenters | nodes | services", () => import("./commands/catalog.ts")],
   kv: ["get | put | delete keys", () => import("./commands/kv.ts")],
+  lock: ["run a command while holding a lock or a place of a semaphore", () => import("./commands/lock.ts")],
   release: ["end the sharp-drop guard's hold on a service", () => import("./commands/release.ts")],
   members: ["the agents that share this directory", () => import("./commands/members.ts")],
   maint: ["take this host or a service out of routing for a while, and back", () => import("./commands/maint.ts")],
@@ -77,7 +78,9 @@ async function main(argv: readonly string[]): Promise<number> {
       .showHelpAfterError(`(try "trilith ${command.name} ${sub.name()} --help")`)
       .helpOption("-h, --help", "show this help");
   try {
-    await parser.parseAsync(goFlags(help ? [...rest.slice(1), "--help"] : rest, booleansOf(parser)), { from: "user" });
+    const words = help ? [...rest.slice(1), "--help"] : rest;
+    if (command.passThrough) parser.passThroughOptions();
+    await parser.parseAsync(goFlags(words, booleansOf(parser), command.passThrough), { from: "user" });
     return exitCode;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
@@ -92,7 +95,10 @@ async function main(argv: readonly string[]): Promise<number> {
 function booleansOf(parser: Commander): Set<string> {
   const names = new Set<string>();
   const take = (command: Commander): void => {
-    for (const option of command.options) if (option.isBoolean()) names.add(option.long?.slice(2) ?? "");
+    for (const option of command.options)
+      if (option.isBoolean() || option.negate)
+        for (const flag of [option.long?.slice(2), option.short?.slice(1)]) if (flag !== undefined) names.add(flag);
+    names.add("h").add("help");
     for (const sub of command.commands) take(sub as Commander);
   };
   take(parser);
