@@ -1,0 +1,103 @@
+// consul-template 0.39.1 against a whole agent: keys, trees, services, health and nodes are rendered, change, and go; also with de-duplication.
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { buildGo, haveGo } from "../../support/clients.ts";
+import { type RunningAgent, startAgent } from "../../support/ground.ts";
+import { eventually, ownFolder, startProgram } from "../../support/peers.ts";
+
+const GO_MOD = `module trilith.test/consul-template
+
+go 1.22
+
+require github.com/hashicorp/consul-template v0.39.1
+`;
+
+const TEMPLATE = `title={{ keyOrDefault "site/title" "none" }}
+{{ range ls "site/colours" }}colour {{ .Key }}={{ .Value }}
+{{ end }}{{ range tree "site" }}tree {{ .Key }}
+{{ end }}{{ range services }}service {{ .Name }} {{ .Tags | join "," }}
+{{ end }}{{ range service "web" }}server {{ .ID }} {{ .Address }}:{{ .Port }} {{ .Status }}
+{{ end }}{{ range service "v1.web|any" }}any {{ .ID }} {{ .Status }}
+{{ end }}{{ range nodes }}node {{ .Node }} {{ .Address }}
+{{ end }}{{ range datacenters }}datacenter {{ . }}
+{{ end }}`;
+
+const there = await haveGo();
+
+describe.runIf(there)("consul-template", () => {
+  const undo: (() => unknown)[] = [];
+  let agent: RunningAgent;
+  let outputs: readonly string[];
+  let folder: Awaited<ReturnType<typeof ownFolder>>;
+
+  beforeAll(async () => {
+    folder = await ownFolder("consul-template");
+    undo.push(() => folder.remove());
+    const main = "github.com/hashicorp/consul-template";
+    const program = await buildGo(folder.path, "consul-template", { goMod: GO_MOD, main });
+    agent = await startAgent();
+    undo.push(() => agent.stop());
+    const template = join(folder.path, "site.ctmpl");
+    await writeFile(template, TEMPLATE);
+    // One by itself, and two that share the work by a lock.
+    const kinds = [["plain"], ["shared-1", "-dedup"], ["shared-2", "-dedup"]] as const;
+    outputs = kinds.map(([name]) => join(folder.path, `${name}.txt`));
+    for (const [i, [name, ...words]] of kinds.entries()) {
+      const where = ["-consul-addr", new URL(agent.url).host, "-template", `${template}:${outputs[i]}`];
+      const log = join(folder.path, `${name}.log`);
+      const running = await startProgram([program, ...where, "-log-level", "debug", ...words], log);
+      undo.push(() => running.stop());
+    }
+  }, 300_000);
+  afterAll(async () => {
+    for (const step of undo.reverse()) await step();
+  });
+
+  const put = async (path: string, body?: object | string): Promise<void> => {
+    const text = typeof body === "object" ? JSON.stringify(body) : body;
+    const answer = await fetch(`${agent.url}${path}`, { method: "PUT", body: text ?? null });
+    expect(answer.status, await answer.text()).toBe(200);
+  };
+  /** Every program comes to write these lines. */
+  const rendered = async (...lines: readonly string[]): Promise<void> => {
+    const wanted = `${lines.join("\n")}\n`;
+    for (const output of outputs) {
+      let last = "";
+      const written = async (): Promise<boolean> => {
+        last = await readFile(output, "utf8").catch(() => "(no file)");
+        return last === wanted;
+      };
+      await eventually(output, written, 30_000).catch(() => expect(`${output}\n${last}`).toBe(`${output}\n${wanted}`));
+    }
+  };
+  const ends = ["node alpha 127.0.0.1", "datacenter dc1"];
+
+  it("renders what is there, and what comes", async () => {
+    await rendered("title=none", "service consul ", ...ends);
+    await put("/v1/kv/site/title", "Ärger & Co");
+    await put("/v1/kv/site/colours/blue", "#00f");
+    await put("/v1/kv/site/colours/red", "#f00");
+    await put("/v1/agent/service/register", {
+      ...{ ID: "web-1", Name: "web", Tags: ["v1"], Address: "192.0.2.10", Port: 80 },
+      Check: { CheckID: "life", TTL: "1h", Status: "passing" },
+    });
+    await rendered(
+      ...["title=Ärger & Co", "colour blue=#00f", "colour red=#f00"],
+      ...["tree colours/blue", "tree colours/red", "tree title"],
+      ...["service consul ", "service web v1", "server web-1 192.0.2.10:80 passing", "any web-1 passing"],
+      ...ends,
+    );
+  });
+
+  it("renders what turns critical, and what goes", async () => {
+    await put("/v1/agent/check/fail/life");
+    await put("/v1/kv/site/title", "x");
+    await fetch(`${agent.url}/v1/kv/site/colours?recurse`, { method: "DELETE" });
+    await rendered("title=x", "tree title", "service consul ", "service web v1", "any web-1 critical", ...ends);
+    await put("/v1/agent/service/deregister/web-1");
+    await fetch(`${agent.url}/v1/kv/site/title`, { method: "DELETE" });
+    await rendered("title=none", "service consul ", ...ends);
+    expect(agent.errors).toEqual([]);
+  });
+});
