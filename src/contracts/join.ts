@@ -1,7 +1,7 @@
 // What a client host and the agent it joined say to each other: lines of JSON that carry batches of the directory, and commits.
 import { TrilithError } from "../base/error.ts";
 import { recordFrom, recordText } from "../model/codec.ts";
-import type { Change, Expect, Table, Tables } from "../model/record.ts";
+import type { Change, Expect, Index, Table, Tables } from "../model/record.ts";
 import type { Batch, Commit, Row } from "./storage.ts";
 
 /** The paths of the conversation lie below this one on the agent's HTTP listener. */
@@ -12,6 +12,9 @@ export const JOIN_VERSION = 1;
 export const JOINED_TABLES = ["node", "service", "check", "alive"] as const;
 /** The tables that a client host may write. Signs of life have a verb of their own. */
 export const WRITABLE_TABLES: ReadonlySet<string> = new Set(["node", "service", "check"]);
+
+/** What a stream carries: the copy, and why something of it went. */
+const STREAMED: ReadonlySet<string> = new Set([...JOINED_TABLES, "grave"]);
 
 /** The first line of a stream. `line` names the server's memory of changes: positions in it mean something only there. */
 export interface Hello {
@@ -59,19 +62,29 @@ export function readLine(text: string): JoinLine {
     return damaged("a line that is no JSON");
   }
   if (typeof parsed !== "object" || parsed === null) return damaged("a line that is no object");
-  if (parsed.kind === "hello" || parsed.kind === "still") return parsed as JoinLine;
+  if (parsed.kind === "still") return parsed as JoinLine;
+  if (parsed.kind === "hello") {
+    const { line, datacenter } = parsed as Partial<Hello>;
+    if (typeof line !== "string" || typeof datacenter !== "string") return damaged("a greeting without a name");
+    return parsed as JoinLine;
+  }
   if ((parsed.kind !== "snapshot" && parsed.kind !== "delta") || !Array.isArray(parsed.rows))
     return damaged("a line of an unknown kind");
   if (!Number.isSafeInteger(parsed.index)) return damaged("a line without an index");
-  const rows = (parsed.rows as RowJson[]).map(
-    ({ table, key, createIndex, modifyIndex, value }): Row => ({
+  const rows = (parsed.rows as readonly (Partial<RowJson> | null)[]).map((raw): Row => {
+    const { table, key, createIndex, modifyIndex, value } = raw ?? {};
+    if (typeof table !== "string" || !STREAMED.has(table) || typeof key !== "string")
+      return damaged("a row of no table");
+    if (!Number.isSafeInteger(createIndex) || !Number.isSafeInteger(modifyIndex))
+      return damaged("a row without indexes");
+    return {
       table,
       key,
-      createIndex,
-      modifyIndex,
+      createIndex: createIndex as Index,
+      modifyIndex: modifyIndex as Index,
       value: value === undefined ? undefined : recordFrom(table, value),
-    }),
-  );
+    };
+  });
   return { ...parsed, rows } as JoinLine;
 }
 

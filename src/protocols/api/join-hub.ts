@@ -224,19 +224,22 @@ export class JoinHub {
     const view = this.#view;
     if (view === undefined || (this.#wanted > view.index && directory.view().index > view.index)) return;
     const round = new AbortController();
+    let bell: (() => void) | undefined;
     const pass = (): void => round.abort(signal.reason);
     signal.addEventListener("abort", pass, { once: true });
     try {
       const waits: Promise<unknown>[] = SCOPES.map((each) => directory.changed(each, view.at(each), round.signal));
       waits.push(
         new Promise<void>((resolve) => {
+          bell = resolve;
           this.#bell = resolve;
         }),
       );
       for (const wait of waits) wait.catch(() => {});
       await Promise.race(waits);
     } finally {
-      this.#bell = undefined;
+      // The next reader's round may have hung up its own by now.
+      if (this.#bell === bell) this.#bell = undefined;
       signal.removeEventListener("abort", pass);
       round.abort();
     }
