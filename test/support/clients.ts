@@ -3,6 +3,7 @@ import { execFile, spawn } from "node:child_process";
 import { cp, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { havePrograms } from "./peers.ts";
 
 const run = promisify(execFile);
 
@@ -95,10 +96,19 @@ export async function buildGo(
   return binary;
 }
 
+/** Whether Python can make virtual environments here (Debian keeps that in a package of its own); as `havePrograms`. */
+export async function havePython(): Promise<boolean> {
+  const whole = await run("python3", ["-c", "import venv, ensurepip"]).then(
+    () => true,
+    () => false,
+  );
+  return whole || (await havePrograms("python3", "virtualenv"));
+}
+
 /** A virtual environment in `folder` with these packages (`name==version`); returns its Python. */
 export async function pythonWith(folder: string, ...packages: readonly string[]): Promise<string> {
   const at = join(folder, "venv");
-  await must(["python3", "-m", "venv", at], folder, {});
+  await must(["python3", "-m", "venv", at], folder, {}).catch(() => must(["virtualenv", "--clear", at], folder, {}));
   const python = join(at, "bin/python");
   await must([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", ...packages], folder, {});
   return python;
