@@ -194,6 +194,8 @@ describe.runIf(haveDocker)("containers", () => {
 
   it("on networks of their own get there through Docker's own resolver", async () => {
     await docker.docker("network", "create", "apart");
+    undo.push(() => docker.docker("network", "rm", "apart"));
+    undo.push(() => docker.docker("rm", "-f", "three"));
     await docker.docker("run", "-d", "--name", "three", "-p", "80", "-e", "SERVICE_NAME=api", "bbweb");
     await eventually("it is found", () => agent.trilith.lookup.resolveNow({ service: "api" }).endpoints.length === 1);
     const found = await inContainer(
@@ -203,8 +205,6 @@ describe.runIf(haveDocker)("containers", () => {
       "api",
     );
     expect(found).toMatch(/^[\d.]+\s+STREAM api\.service\.consul/);
-    await docker.docker("rm", "-f", "three");
-    await docker.docker("network", "rm", "apart");
   }, 60_000);
 });
 

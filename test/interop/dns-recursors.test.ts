@@ -1,9 +1,12 @@
 // Names that are not ours: asked of recursors that answer, cut, lie, fail, stay silent or are gone; real unbound and dnsmasq among them.
 import { writeFile } from "node:fs/promises";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
-import { CLASS, type DnsRecord, encodeMessage, nameFromText, RCODE } from "../../src/wire/dns/index.ts";
+import { applySetup, planSetup } from "../../src/protocols/dns/cli.ts";
+import { CLASS, type DnsRecord, decodeMessage, encodeMessage, nameFromText, RCODE } from "../../src/wire/dns/index.ts";
 import { nodeChange, serviceChange } from "../support/directory.ts";
+import { queryPacket } from "../support/dns.ts";
 import { startDns, type Told, type ToldRecursor, toldRecursor } from "../support/dns-peers.ts";
 import { world } from "../support/lookup.ts";
 import { eventually, freePort, havePrograms, ownFolder, startProgram } from "../support/peers.ts";
@@ -244,6 +247,22 @@ describe.runIf(haveDig)("recursion", () => {
     expect(back.lines.join("\n")).toContain("questions such as");
   });
 
+  it("asks for hundreds of names at once, and takes no harm from more than it can", async () => {
+    const recursor = await told(friendly);
+    const silent = await told(() => undefined);
+    const agent = await started(await directory(), { recursors: [recursor.place], recursorCacheBytes: 100_000 });
+    const helpless = await started(await directory(), { recursors: [silent.place], recursorTimeoutMs: 1500 });
+    const warnings: Error[] = [];
+    const onWarning = (warning: Error): void => void warnings.push(warning);
+    process.on("warning", onWarning);
+    undo.push(async () => void process.off("warning", onWarning));
+    const rcodes = await askMany(agent.port, 400);
+    expect(rcodes).toEqual({ [RCODE.NOERROR]: 400 });
+    // What waits for nobody is refused, the rest gives up in time.
+    expect(await askMany(helpless.port, 1300)).toEqual({ [RCODE.SERVFAIL]: 1300 });
+    expect(warnings).toEqual([]);
+  });
+
   it("ends what is under way when it stops", async () => {
     const silent = await told(() => undefined);
     const agent = await startDns(await directory(), { recursors: [silent.place], recursorTimeoutMs: 60_000 });
@@ -253,6 +272,37 @@ describe.runIf(haveDig)("recursion", () => {
     await asking;
   });
 });
+
+/** Asks for so many names at once over TCP; how often each response code came. */
+function askMany(port: number, count: number): Promise<Record<number, number>> {
+  return new Promise((resolve, reject) => {
+    const rcodes: Record<number, number> = {};
+    let answers = 0;
+    // A hundred on each connection, which is as many as one may have under way.
+    for (let first = 0; first < count; first += 100) {
+      const socket = connect(port, "127.0.0.1", () => {
+        for (let i = first; i < Math.min(count, first + 100); i++) {
+          const packet = queryPacket(`n${i}.example.org`, {}, i);
+          socket.write(Buffer.concat([Buffer.from([packet.length >> 8, packet.length & 255]), packet]));
+        }
+      });
+      socket.once("error", reject);
+      let got = Buffer.alloc(0);
+      let mine = 0;
+      socket.on("data", (chunk: Buffer) => {
+        got = Buffer.concat([got, chunk]);
+        while (got.length >= 2 && got.length >= 2 + got.readUInt16BE(0)) {
+          const { rcode } = decodeMessage(got.subarray(2, 2 + got.readUInt16BE(0)));
+          got = got.subarray(2 + got.readUInt16BE(0));
+          rcodes[rcode] = (rcodes[rcode] ?? 0) + 1;
+          answers++;
+          if (++mine === Math.min(100, count - first)) socket.destroy();
+          if (answers === count) resolve(rcodes);
+        }
+      });
+    }
+  });
+}
 
 const haveServers = haveDig && (await havePrograms("unbound", "dnsmasq"));
 
@@ -299,6 +349,21 @@ ${lines.map((line) => `  ${line}\n`).join("")}remote-control:
 }
 
 describe.runIf(haveServers)("real recursors", () => {
+  it("dnsmasq as `trilith dns setup` wires it asks the agent for the domain and nobody else's names", async () => {
+    const folder = await ownFolder("dns-wired");
+    undo.push(() => folder.remove());
+    const agent = await started(await directory());
+    const plan = await planSetup({ target: "dnsmasq", domain: "consul", port: agent.port, root: folder.path });
+    await applySetup(plan);
+    const port = await freePort();
+    const dnsmasq = await startDnsmasq(folder.path, port, ["stop-dns-rebind", `conf-file=${plan.file.path}`]);
+    undo.push(() => dnsmasq.stop());
+    const asked = (name: string): Promise<string> => agent.dig("-p", String(port), name);
+    await eventually("dnsmasq answers", async () => (await asked("web.service.consul")).includes("192.0.2.1"));
+    expect(await asked("nobody.service.consul")).toContain("status: NXDOMAIN");
+    expect(await asked("www.example.org")).toContain("status: REFUSED");
+  });
+
   it("unbound and dnsmasq resolve for us; one killed, the other takes over", async () => {
     const folder = await ownFolder("dns-recursors");
     undo.push(() => folder.remove());

@@ -57,6 +57,7 @@ import { type Policy, serviceTtlMs } from "./config.ts";
 import { Errands } from "./errands.ts";
 import { createExistence, type Existence } from "./existence.ts";
 import { type Draft, packAsConsul, packWhatFits } from "./fit.ts";
+import { Limits } from "./limits.ts";
 import { type AskedService, datacenterOf, type InZone, readName, reversed, serviceOf, type Zones } from "./names.ts";
 import { type Access, isOnOneLink } from "./networks.ts";
 import { Quick } from "./quick.ts";
@@ -187,7 +188,9 @@ class Answering implements Responder {
     readonly rcodes: ReadonlyMap<number, { add(): void }>;
   };
   readonly #quick: Quick;
-  #stopping = new AbortController();
+  readonly #limits: Limits;
+  /** How often it was stopped: what was begun before says nothing any more. */
+  #stops = 0;
   #waiting = 0;
   #quietUntilMs = Number.NEGATIVE_INFINITY;
 
@@ -197,6 +200,7 @@ class Answering implements Responder {
     this.#policy = policy;
     this.#zones = { primary: policy.domain, alternative: policy.altDomain };
     this.#existence = createExistence();
+    this.#limits = new Limits(parts.clock);
     this.#sdIndex = createSdIndex();
     const queries = (transport: string): { add(): void } =>
       metrics.counter("dns_queries_total", "DNS packets taken in", { transport });
@@ -223,8 +227,8 @@ class Answering implements Responder {
   }
 
   stop(): void {
-    this.#stopping.abort(new TrilithError("stopped", "the DNS listener has stopped"));
-    this.#stopping = new AbortController();
+    this.#stops++;
+    this.#limits.end(new TrilithError("stopped", "the DNS listener has stopped"));
     this.#parts.recursion?.recursors.stop();
   }
 
@@ -257,18 +261,18 @@ class Answering implements Responder {
 
   /** Fetches what the answer needs and makes it again, until nothing is missing. Never rejects. */
   async #wait(packet: Uint8Array, from: From, errands: Errands, later: (answer: Uint8Array) => void): Promise<void> {
-    const stopping = this.#stopping.signal;
+    const life = this.#stops;
     this.#waiting++;
     try {
       for (let round = 1; ; round++) {
         await errands.run();
-        if (stopping.aborted) return;
+        if (this.#stops !== life) return;
         const answer = this.#answer(packet, from, errands);
         if (answer !== undefined) return later(answer);
         if (round === MOST_ROUNDS) throw new TrilithError("unavailable", "names lead to names without an end");
       }
     } catch (error) {
-      if (!stopping.aborted) later(this.#fail(packet, from, error));
+      if (this.#stops === life) later(this.#fail(packet, from, error));
     } finally {
       this.#waiting--;
     }
@@ -754,21 +758,10 @@ class Answering implements Responder {
   }
 
   /** Asks others about something for as long as is allowed, or until everything stops. */
-  async #within<T>(what: string, work: (limit: AbortSignal) => Promise<T>): Promise<T> {
+  #within<T>(what: string, work: (limit: AbortSignal) => Promise<T>): Promise<T> {
     const { upstreamTimeoutMs } = this.#policy;
-    const limit = new AbortController();
-    const stopping = this.#stopping.signal;
-    const onStop = (): void => limit.abort(stopping.reason);
-    stopping.addEventListener("abort", onStop, { once: true });
-    const timer = this.#parts.clock.after(upstreamTimeoutMs, () =>
-      limit.abort(new TrilithError("timeout", `"${what}" was not found out within ${upstreamTimeoutMs} ms`)),
-    );
-    try {
-      return await work(limit.signal);
-    } finally {
-      timer.cancel();
-      stopping.removeEventListener("abort", onStop);
-    }
+    const late = (): Error => new TrilithError("timeout", `"${what}" was not found out within ${upstreamTimeoutMs} ms`);
+    return this.#limits.within(upstreamTimeoutMs, late, work);
   }
 
   /** Consul shuffles evenly, whatever the weights; ours comes shuffled from the lookup, by weight. */

@@ -25,6 +25,7 @@ import {
   textOfName,
 } from "../../wire/dns/index.ts";
 import { AnswerCache } from "./answer-cache.ts";
+import { Limits } from "./limits.ts";
 
 /** A server to ask; "system" stands for the nameservers of the system's resolv.conf. */
 export type Recursor = "system" | { readonly host: string; readonly port: number };
@@ -103,7 +104,9 @@ class Recursing implements Recursors {
   readonly #log: Log;
   readonly #cache: AnswerCache;
   readonly #underWay = new Map<string, UnderWay>();
-  #stop = new AbortController();
+  readonly #limits: Limits;
+  /** How often it was stopped: what was begun before is not gone on with. */
+  #stops = 0;
   /** Until when a server is asked last, by its place. */
   readonly #benched = new Map<string, number>();
   readonly #counts: Record<"asked" | "cached" | "joined" | "failed" | "loops", { add(): void }>;
@@ -113,6 +116,7 @@ class Recursing implements Recursors {
   constructor(parts: RecursorParts) {
     this.#parts = parts;
     this.#log = parts.log;
+    this.#limits = new Limits(parts.clock);
     this.#cache = new AnswerCache(parts.clock, parts.cacheBytes);
     const count = (outcome: string): { add(): void } =>
       parts.metrics.counter("dns_recursions_total", "DNS questions for recursors, by what became of them", { outcome });
@@ -126,8 +130,8 @@ class Recursing implements Recursors {
   }
 
   stop(): void {
-    this.#stop.abort(new TrilithError("stopped", "the DNS listener has stopped"));
-    this.#stop = new AbortController();
+    this.#stops++;
+    this.#limits.end(new TrilithError("stopped", "the DNS listener has stopped"));
   }
 
   async ask(question: Question, flags: AskFlags): Promise<Message> {
@@ -199,9 +203,9 @@ class Recursing implements Recursors {
 
   async #askAll(question: Question, flags: AskFlags): Promise<{ packet: Uint8Array; message: Message }> {
     const said: string[] = [];
-    const stopping = this.#stop.signal;
+    const life = this.#stops;
     for (const server of await this.#servers()) {
-      stopping.throwIfAborted();
+      this.#goOn(life);
       const place = hostPort(server.host, server.port);
       try {
         const answer = await this.#askOne(server, question, flags);
@@ -210,7 +214,7 @@ class Recursing implements Recursors {
         if (rcode === RCODE.NOERROR || rcode === RCODE.NXDOMAIN) return answer;
         said.push(`${place} said ${rcodeText(rcode)}`);
       } catch (error) {
-        stopping.throwIfAborted();
+        this.#goOn(life);
         this.#benched.set(place, this.#parts.clock.monotonic() + BENCH_MS);
         said.push(`${place}: ${messageOf(error)}`);
       }
@@ -218,6 +222,11 @@ class Recursing implements Recursors {
     const text = said.length === 0 ? "there is no server to ask" : said.join("; ");
     this.#warn(text, `a name was not resolved: ${text}`);
     throw new TrilithError("unavailable", text);
+  }
+
+  /** @throws TrilithError `stopped` */
+  #goOn(life: number): void {
+    if (life !== this.#stops) throw new TrilithError("stopped", "the DNS listener has stopped");
   }
 
   /** The servers in the order in which they are asked now. */
@@ -356,18 +365,8 @@ class Recursing implements Recursors {
   }
 
   /** Does something for at most `ms`; rejects with `TIME_IS_UP` then, and with the reason when everything stops. */
-  async #within<T>(ms: number, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    const limit = new AbortController();
-    const stopping = this.#stop.signal;
-    const onStop = (): void => limit.abort(stopping.reason);
-    stopping.addEventListener("abort", onStop, { once: true });
-    const timer = this.#parts.clock.after(ms, () => limit.abort(TIME_IS_UP));
-    try {
-      return await work(limit.signal);
-    } finally {
-      timer.cancel();
-      stopping.removeEventListener("abort", onStop);
-    }
+  #within<T>(ms: number, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+    return this.#limits.within(ms, () => TIME_IS_UP, work);
   }
 
   /** Once a minute for each matter: whoever asks decides how often it comes up. */
