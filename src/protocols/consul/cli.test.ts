@@ -16,7 +16,7 @@ beforeAll(async () => {
   await writeFile(at("typo.hcl"), 'node_name = "x"\n\nports {\n  htttp = 1\n}\n');
   await writeFile(
     at("mixed.hcl"),
-    'server = true\nservice {\n  name = "web"\n  prot = 80\n  check { http = "http://127.0.0.1/" }\n}\ncheck { ttl = "1s" }\n',
+    'server = true\nservice {\n  name = "typo"\n  prot = 80\n  check { http = "http://127.0.0.1/" }\n}\nservice {\n  name = "web"\n  port = 80\n  check { http = "http://127.0.0.1/" }\n}\ncheck { ttl = "1s" }\n',
   );
 });
 afterAll(() => folder.remove());
@@ -53,8 +53,9 @@ describe("validateFiles", () => {
   it("finds everything in all files", async () => {
     const { errors, warnings } = await validateFiles([at("mixed.hcl"), at("typo.hcl"), at("gone.hcl")]);
     expect(errors).toEqual([
-      `${at("mixed.hcl")}:2: service: Invalid check: Interval must be > 0 for Script, HTTP, H2PING, TCP, UDP or OSService checks`,
-      `${at("mixed.hcl")}:7: check: Missing check name`,
+      `${at("mixed.hcl")}:4: service[0].prot: unknown key "prot": did you mean "port"?`,
+      `${at("mixed.hcl")}:7: service[1]: Invalid check: Interval must be > 0 for Script, HTTP, H2PING, TCP, UDP or OSService checks`,
+      `${at("mixed.hcl")}:12: check: Missing check name`,
       `${at("typo.hcl")}:4: ports.htttp: unknown key "ports.htttp": did you mean "ports.http"?`,
       `${at("gone.hcl")}: there is no such file or folder`,
     ]);

@@ -21,6 +21,8 @@ export { readSnapshot, type Snapshot } from "./snapshot.ts";
 
 import { readWatches, type WatchConfig } from "./watch-config.ts";
 
+export { follow, handlerInput, parseExact, planOf, printed } from "./watch-plan.ts";
+
 type Reading = Pick<Disk, "info" | "list" | "readText">;
 
 /** The files of a path: itself, or a folder's *.json and *.hcl in lexical order, as Consul reads them. @throws TrilithError naming the path */
@@ -115,7 +117,8 @@ export async function validateFiles(paths: readonly string[], disk: Reading = sy
           ] as const)
             for (const { value, at } of listed(config.value[key], [key]))
               await attempt(() => {
-                for (const unknown of read(value, at, config)) warnings.push(unknownText(unknown, config));
+                // The agent takes nothing of such a file.
+                for (const unknown of read(value, at, config)) errors.push(unknownText(unknown, config));
               });
         });
     });
@@ -131,17 +134,20 @@ function listed(value: unknown, path: Path): readonly { readonly value: unknown;
 
 function readService(value: unknown, path: Path, config: ConfigText): readonly UnknownField[] {
   const service = decodeService(value, { spelling: "file", at: config.at, path });
+  if (service.unknown.length > 0) return service.unknown;
   const fault = serviceFault(service);
   if (fault !== undefined) throw new InputError(config.at(service.path), fault);
-  return service.unknown;
+  return [];
 }
 
 function readCheck(value: unknown, path: Path, config: ConfigText): readonly UnknownField[] {
   const check = decodeCheck(value, { spelling: "file", at: config.at, path });
+  // A misspelt key leaves something out: what is missing then is not what is wrong.
+  if (check.unknown.length > 0) return check.unknown;
   const fault = checkFault(check) ?? (statusKnown(check) ? undefined : STATUS_FAULT);
   if (fault !== undefined) throw new InputError(config.at(check.path), fault);
   if (check.name === "" && check.id === "") throw new InputError(config.at(check.path), "Missing check name");
-  return check.unknown;
+  return [];
 }
 
 function unknownText({ key, path, nearest }: UnknownField, config: ConfigText): string {

@@ -3,6 +3,7 @@ import { type Disk, systemDisk } from "../../base/disk.ts";
 import { InputError } from "../../base/error.ts";
 import { decodeService, type Path, serviceFault } from "../../wire/consul-definition.ts";
 import { parseConfigText } from "../../wire/hcl/config.ts";
+import { unknownKeyText } from "./definitions.ts";
 
 /**
  * The services of definition files as bodies for /v1/agent/service/register, in the files' order.
@@ -25,11 +26,7 @@ export async function servicesInFiles(
     for (const { value, path } of found) {
       const service = decodeService(value, { spelling: "file", at: config.at, path });
       const [unknown] = service.unknown;
-      if (unknown !== undefined)
-        throw new InputError(
-          config.at(unknown.path),
-          `unknown key${unknown.nearest === undefined ? "" : `: did you mean "${unknown.nearest}"?`}`,
-        );
+      if (unknown !== undefined) throw new InputError(config.at(unknown.path), unknownKeyText(unknown));
       const fault = serviceFault(service);
       if (fault !== undefined) throw new InputError(config.at(service.path), fault);
       bodies.push({

@@ -39,7 +39,7 @@ export interface Placed<T> {
 export interface Definitions {
   readonly services: readonly Placed<Registration>[];
   readonly checks: readonly Placed<CheckRegistration>[];
-  /** What was taken but looks wrong: unknown keys, keys given twice. */
+  /** What was taken but looks wrong: keys given twice. */
   readonly warnings: readonly { readonly about: string; readonly text: string }[];
 }
 
@@ -54,8 +54,8 @@ function objectsUnder(config: ConfigText, key: string): readonly { readonly valu
 }
 
 /**
- * Reads the services and checks of one configuration text.
- * @param rootKeys `only-definitions`: other keys at the top are warned about; `any`: they are somebody else's (a Consul configuration file)
+ * Reads the services and checks of one configuration text. Unknown keys are errors, as with Consul: a slip of the pen must not change a live service.
+ * @param rootKeys `only-definitions`: other keys at the top are errors; `any`: they are somebody else's (a Consul configuration file)
  * @throws InputError with file, line and key
  */
 export function definitionsIn(
@@ -64,18 +64,14 @@ export function definitionsIn(
   rootKeys: "only-definitions" | "any",
 ): Definitions {
   const warnings: { about: string; text: string }[] = [];
-  const warnUnknown = (unknown: readonly UnknownField[]): void => {
-    for (const { path, nearest } of unknown)
-      warnings.push({
-        about: config.at(path),
-        text: `unknown key, ignored${nearest === undefined ? "" : `: did you mean "${nearest}"?`}`,
-      });
+  const refuseUnknown = ([first]: readonly UnknownField[]): void => {
+    if (first !== undefined) throw new InputError(config.at(first.path), unknownKeyText(first));
   };
   for (const path of config.duplicates)
     warnings.push({ about: config.at(path), text: "given more than once: only the last one counts" });
   if (rootKeys === "only-definitions")
     for (const key of Object.keys(config.value))
-      if (!ROOT_KEYS.includes(key)) warnUnknown([{ key, path: [key], nearest: nearestName(key, ROOT_KEYS) }]);
+      if (!ROOT_KEYS.includes(key)) refuseUnknown([{ key, path: [key], nearest: nearestName(key, ROOT_KEYS) }]);
 
   const readable = (check: CheckDefinition): ((kind: CheckKind, detail: CheckDefinition["detail"]) => unknown) => {
     return (kind, detail) => {
@@ -98,9 +94,9 @@ export function definitionsIn(
   const services: Placed<Registration>[] = [];
   for (const { value, path } of [...objectsUnder(config, "service"), ...objectsUnder(config, "services")]) {
     const service: ServiceDefinition = decodeService(value, { spelling: "file", at: config.at, path });
+    refuseUnknown(service.unknown);
     const fault = serviceFault(service);
     if (fault !== undefined) throw new InputError(config.at(placeOfFault(service)), fault);
-    warnUnknown(service.unknown);
     const byKind = new Map(service.checks.map((check) => [check.detail, check]));
     services.push({
       at: config.at(service.path),
@@ -111,12 +107,12 @@ export function definitionsIn(
   const checks: Placed<CheckRegistration>[] = [];
   for (const { value, path } of [...objectsUnder(config, "check"), ...objectsUnder(config, "checks")]) {
     const check = decodeCheck(value, { spelling: "file", at: config.at, path });
+    refuseUnknown(check.unknown);
     const fault =
       check.name === "" && check.id === ""
         ? "Missing check name"
         : (checkFault(check) ?? (statusKnown(check) ? undefined : STATUS_FAULT));
     if (fault !== undefined) throw new InputError(config.at(check.path), fault);
-    warnUnknown(check.unknown);
     const spec = checkSpecOf(check, readable(check));
     checks.push({
       at: config.at(check.path),
@@ -130,6 +126,11 @@ export function definitionsIn(
     });
   }
   return { services, checks, warnings };
+}
+
+/** What is told of a key that nobody knows. */
+export function unknownKeyText({ nearest }: UnknownField): string {
+  return `unknown key${nearest === undefined ? "" : `: did you mean "${nearest}"?`}`;
 }
 
 /** How Consul shows a check that stands alone in a file: without a type, its durations as they were given. */

@@ -132,10 +132,10 @@ describe("reading", () => {
 
   it("takes inline definitions and the definitions of Consul configuration files", async () => {
     await put("consul.hcl", 'datacenter = "dc7"\nports { dns = 1 }\nservice { name = "c" }');
-    start({ paths: [], consulPaths: [file("consul.hcl")], definitions: [{ service: { name: "i", prot: 1 } }] });
+    start({ paths: [], consulPaths: [file("consul.hcl")], definitions: [{ service: { name: "i" } }] });
     await until("both", () => names().length === 2);
     expect(names()).toEqual(["i", "c"]);
-    expect(told()).toEqual(['configuration: service.prot | unknown key, ignored: did you mean "port"?']);
+    expect(told()).toEqual([]);
   });
 });
 
@@ -245,20 +245,49 @@ describe("complaints", () => {
     expect(names()).toEqual(["b"]);
   });
 
-  it("name unknown keys, keys given twice and disputed IDs, and take the rest", async () => {
-    await put(
-      "a.hcl",
-      'service {\n name = "a"\n prot = 1\n port = 1\n port = 2\n}\nserivce { name = "z" }\nwhatever = 1',
-    );
+  it.each<[string, string, string]>([
+    [
+      "of a service",
+      'service {\n name = "a"\n prot = 1\n}',
+      '/a.hcl:3: service.prot: unknown key: did you mean "port"?',
+    ],
+    [
+      "of a service's check",
+      'service {\n name = "a"\n check {\n  ttl = "1s"\n  nam = "x"\n }\n}',
+      '/a.hcl:5: service.check.nam: unknown key: did you mean "name"?',
+    ],
+    ["of a check", 'check {\n name = "a"\n tttl = "1s"\n}', '/a.hcl:3: check.tttl: unknown key: did you mean "ttl"?'],
+    ["at the top", '\nserivce { name = "z" }', '/a.hcl:2: serivce: unknown key: did you mean "service"?'],
+    ["near none", 'whatever = 1\nservice { name = "z" }', "/a.hcl:1: whatever: unknown key"],
+  ])("an unknown key %s", async (_, text, complaint) => {
+    await put("a.hcl", text);
+    start();
+    await until("the complaint", () => told().length > 0);
+    expect(told()).toEqual([`/a.hcl | ${complaint}`]);
+    expect(names()).toEqual([]);
+  });
+
+  it("a slip of the pen in a good file changes nothing of the live service", async () => {
+    await put("good.json", '{"service":{"name":"good","port":80}}');
+    start();
+    await until("good", () => names().join() === "good");
+    await put("good.json", '{"service":{"name":"good","prot":81}}');
+    await until("the complaint", () => told().length > 0);
+    expect(told()).toEqual([
+      '/good.json | /good.json:1: service.prot: unknown key: did you mean "port"? (its last good version stays in force)',
+    ]);
+    expect(now().list.map(({ name, port }) => [name, port])).toEqual([["good", 80]]);
+    expect(source.state().ok).toBe(false);
+  });
+
+  it("name keys given twice and disputed IDs, and take the rest", async () => {
+    await put("a.hcl", 'service {\n name = "a"\n port = 1\n port = 2\n}');
     await put("b.hcl", 'service { name = "a" port = 3 }');
     start();
     await until("both", () => names().length === 1);
     expect(now().list[0]?.port).toBe(2);
     expect(told()).toEqual([
-      "/a.hcl:5: service.port | given more than once: only the last one counts",
-      '/a.hcl:7: serivce | unknown key, ignored: did you mean "service"?',
-      "/a.hcl:8: whatever | unknown key, ignored",
-      '/a.hcl:3: service.prot | unknown key, ignored: did you mean "port"?',
+      "/a.hcl:4: service.port | given more than once: only the last one counts",
       '/b.hcl:1: service | ignored: there is a service with the ID "a" at /a.hcl:1: service already. Give this one an id of its own',
     ]);
   });
