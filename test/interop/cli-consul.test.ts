@@ -1,7 +1,7 @@
 // Consul's verbs as people type them, on the real program with a real agent: what they print, and what they change.
 import { type ChildProcess, spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { readFile, stat, writeFile } from "node:fs/promises";
+import { mkdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -64,6 +64,8 @@ beforeAll(async () => {
   const port = await freePort();
   url = `http://127.0.0.1:${port}`;
   const agent = ["agent", "-dev", "-node=alpha", "-client=127.0.0.1", "-bind=127.0.0.1", "-docker-host=off"];
+  await mkdir(join(folder.path, "conf.d"));
+  agent.push(`-config-dir=${join(folder.path, "conf.d")}`);
   serving = start([...agent, `-http-port=${port}`, "-dns-port=-1", "-quiet"]).child;
   await until(up);
 });
@@ -109,6 +111,14 @@ describe("maint", () => {
       exitCode: 1,
       err: expect.stringContaining('Unknown service ID "nobody"') as string,
     });
+  });
+});
+
+describe("reload", () => {
+  it("sees a file that is new in a folder of -config-dir", async () => {
+    await writeFile(join(folder.path, "conf.d", "new.hcl"), 'service { name = "dropped" port = 7 }');
+    expect((await trilith("reload")).out).toBe("Configuration reload triggered\n");
+    await until(async () => "dropped" in ((await (await fetch(`${url}/v1/agent/services`)).json()) as object));
   });
 });
 

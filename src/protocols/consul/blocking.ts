@@ -1,7 +1,7 @@
 // Blocking queries: answer at once, or when the scope moved past the caller's index, or when the wait is over.
 import type { View } from "../../contracts/directory.ts";
 import type { Index, Scope } from "../../model/record.ts";
-import { cacheHeaders, readCacheControl } from "./cache.ts";
+import { cacheHeaders } from "./cache.ts";
 import type { Call, ConsulGround, Reply } from "./call.ts";
 import { type Options, ownDatacenterOnly, readOptions } from "./options.ts";
 
@@ -94,9 +94,7 @@ async function begin(call: Call, manner: Manner, options: Options, streaming: bo
   ownDatacenterOnly(options.datacenter, manner.headersOnError ? headersOfNothing() : {});
   const { directory, clock } = call.ground;
   const cached = options.cached && manner.cacheable === true;
-  const cache = cached
-    ? await cacheHeaders(call, readCacheControl(call.request.headers["cache-control"]), streaming)
-    : () => ({});
+  const cache = cached ? await cacheHeaders(call, options.cacheControl, streaming) : () => ({});
   if (options.maxStaleMs !== undefined) {
     const { fresh, asOfMs } = directory.view();
     if (!fresh && clock.now() - asOfMs > options.maxStaleMs) await directory.barrier(call.signal);

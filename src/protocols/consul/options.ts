@@ -1,6 +1,7 @@
 // Query options that all reading endpoints share: consistency, datacenter, waiting.
 import { InputError } from "../../base/error.ts";
 import { parseGoDuration } from "../../wire/duration.ts";
+import { type CacheControl, readCacheControl } from "./cache.ts";
 import type { Call } from "./call.ts";
 import { Refusal } from "./errors.ts";
 import { parseUint } from "./query.ts";
@@ -16,6 +17,8 @@ export interface Options {
   readonly waitMs: number;
   readonly consistency: "leader" | "stale" | "consistent";
   readonly cached: boolean;
+  /** How a cached answer may be; read, and refused where it cannot be read, whether it counts or not. */
+  readonly cacheControl: CacheControl;
   /** How old the answer may be while the store is away; no limit when absent. */
   readonly maxStaleMs?: number;
   /** "" = this one. */
@@ -37,6 +40,7 @@ export function readOptions(call: Call): Options {
   }
   if (stale && consistent) throw new Refusal(400, "Cannot specify ?stale with ?consistent, conflicting semantics.");
   if (cached && consistent) throw new Refusal(400, "Cannot specify ?cached with ?consistent, conflicting semantics.");
+  const cacheControl = readCacheControl(call.request.headers["cache-control"]);
   const waitMs = readWait(call);
   const index = query.get("index");
   let minIndex = 0;
@@ -50,6 +54,7 @@ export function readOptions(call: Call): Options {
     waitMs,
     consistency: consistent ? "consistent" : stale ? "stale" : "leader",
     cached,
+    cacheControl,
     ...(maxStaleMs === undefined || maxStaleMs <= 0 ? {} : { maxStaleMs }),
     datacenter: datacenterOf(call),
   };

@@ -118,7 +118,7 @@ it("takes changes from the given networks only", async () => {
       ["PUT", "/v1/snapshot"],
     ] as const) {
       const answer = await fetch(guarded.url + path, { method, ...(method === "PUT" ? { body: "{}" } : {}) });
-      expect([path, answer.status, await answer.text()]).toEqual([path, 403, "Access denied"]);
+      expect([path, answer.status, await answer.text()]).toEqual([path, 403, "Access is restricted"]);
     }
     expect((await fetch(`${guarded.url}/v1/catalog/nodes`)).status).toBe(200);
   } finally {
@@ -164,7 +164,7 @@ describe("operator", () => {
     const path = "/v1/operator/autopilot/configuration";
     expect((await ask("PUT", `${path}?cas=99`, { MinQuorum: 3 })).body).toBe(false);
     expect((await ask("PUT", `${path}?cas=1`, { MinQuorum: 3 })).body).toBe(true);
-    expect((await ask("GET", path)).body).toMatchObject({ MinQuorum: 3, CleanupDeadServers: true });
+    expect((await ask("GET", path)).body).toMatchObject({ MinQuorum: 3, CleanupDeadServers: false });
     expect((await ask("PUT", path, { Nonsense: 1 })).status).toBe(400);
   });
   it("says what cannot be done", async () => {

@@ -99,7 +99,7 @@ export function createHandler(rows: readonly Row[], config: ConsulConfig, ground
       else if (method === "OPTIONS") reply = { headers: { Allow: allow() } };
       else if (!row.methods.includes(method))
         reply = { status: 405, headers: { Allow: allow() }, text: `method ${method} not allowed` };
-      else if (!mayWrite(request)) reply = { status: 403, text: "Access denied" };
+      else if (!mayWrite(request)) reply = { status: 403, text: "Access is restricted" };
       else reply = await row.endpoint(call);
     } catch (error) {
       if (gone.signal.aborted) return;

@@ -3,6 +3,7 @@ import type { View } from "../../../contracts/directory.ts";
 import { keyOf, type Scope, scope } from "../../../model/record.ts";
 import { answerQuery, headersOfNothing, type Manner } from "../blocking.ts";
 import { deregisterBody, registerBody } from "../bodies.ts";
+import { cacheHeaders } from "../cache.ts";
 import type { Call, Reply, Row } from "../call.ts";
 import { deregister, register } from "../catalog-write.ts";
 import { nearestFirst } from "../coordinates.ts";
@@ -10,6 +11,7 @@ import { decodeBody } from "../decode.ts";
 import { encodeCatalogService, encodeNode, encodeNodeService } from "../encode.ts";
 import { Refusal } from "../errors.ts";
 import type { Filter } from "../filter.ts";
+import { readOptions } from "../options.ts";
 import { catalogServiceShape, nodeServiceShape, nodeShape } from "../shapes.ts";
 import { chosen, hasMeta, nearOf, nodeMeta, readFilter } from "./choose.ts";
 
@@ -32,6 +34,14 @@ async function remove(call: Call): Promise<Reply> {
   const body = decodeBody(await call.body(), deregisterBody);
   await deregister(call, body);
   return { json: true };
+}
+
+async function datacenters(call: Call): Promise<Reply> {
+  const json = [call.ground.self.datacenter];
+  const { cached, cacheControl } = readOptions(call);
+  if (!cached) return { json };
+  const headers = await cacheHeaders(call, cacheControl, false);
+  return { json, headers: headers(call.ground.directory.view()) };
 }
 
 function nodes(call: Call): Promise<Reply> {
@@ -151,7 +161,7 @@ export const catalogRows: readonly Row[] = [
   {
     pattern: "/v1/catalog/datacenters",
     methods: GET,
-    endpoint: ({ ground }): Reply => ({ json: [ground.self.datacenter] }),
+    endpoint: datacenters,
   },
   { pattern: "/v1/catalog/nodes", methods: GET, endpoint: nodes },
   { pattern: "/v1/catalog/services", methods: GET, endpoint: services },

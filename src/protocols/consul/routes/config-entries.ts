@@ -57,13 +57,16 @@ function entryIn(raw: unknown): Told {
     throw new TrilithError("invalid", "Payload does not contain a kind/Kind key at the top level");
   if (!KINDS.has(kind)) throw new TrilithError("invalid", `invalid config entry kind: ${kind}`);
   told["Name"] ??= SINGLE[kind] ?? "";
+  // What Consul always shows of these.
+  if (kind === "service-defaults" || kind === "proxy-defaults")
+    for (const part of ["TransparentProxy", "MeshGateway", "Expose"]) told[part] ??= {};
   return told;
 }
 
 function casOf({ query }: Call): number | undefined {
-  if (!query.has("cas")) return undefined;
+  if (query.get("cas") === "") return undefined;
   const cas = parseUint(query.get("cas"));
-  if (!cas.ok) throw new Refusal(400, `Error parsing cas value: ${cas.text}`);
+  if (!cas.ok) throw new Refusal(500, cas.text);
   return Number(cas.value);
 }
 
@@ -88,22 +91,22 @@ async function put(call: Call): Promise<Reply> {
   return { json: written.result === "written" };
 }
 
-function named(call: Call): { readonly kind: string; readonly name: string } {
-  const at = call.suffix.indexOf("/");
-  const [kind, name] = at === -1 ? [call.suffix, ""] : [call.suffix.slice(0, at), call.suffix.slice(at + 1)];
-  if (kind === "") throw new Refusal(400, "Must provide either a kind or both kind and name");
-  if (!KINDS.has(kind)) throw new Refusal(400, `invalid config entry kind: ${kind}`);
-  return { kind, name };
+/** Kind, and name where the path goes on behind it. */
+function named({ suffix }: Call): { readonly kind: string; readonly name: string | undefined } {
+  const at = suffix.indexOf("/");
+  return at === -1 ? { kind: suffix, name: undefined } : { kind: suffix.slice(0, at), name: suffix.slice(at + 1) };
 }
 
 function read(call: Call): Promise<Reply> {
   refuseEnterprise(call);
   const { kind, name } = named(call);
+  if (name === undefined && kind !== "" && !KINDS.has(kind))
+    throw new Refusal(500, `invalid config entry kind: ${kind}`);
   return answerQuery(call, { tellConsistency: false }, (view) => {
     const index = view.at(SCOPE);
-    if (name === "") {
-      const rows = Array.from(view.list("kept", keyOf.kept(KIND, idOf(kind, ""))), encode);
-      return { index, waitOn: [SCOPE], reply: { json: rows } };
+    if (name === undefined) {
+      const prefix = kind === "" ? keyOf.ofKind(KIND) : keyOf.kept(KIND, idOf(kind, ""));
+      return { index, waitOn: [SCOPE], reply: { json: Array.from(view.list("kept", prefix), encode) } };
     }
     const found = view.get("kept", keyOf.kept(KIND, idOf(kind, name)));
     return {
@@ -122,7 +125,8 @@ async function remove(call: Call): Promise<Reply> {
   refuseEnterprise(call);
   ownDatacenterOnly(readOptions(call).datacenter);
   const { kind, name } = named(call);
-  if (name === "") throw new Refusal(400, "Must provide both kind and name to delete a config entry");
+  if (name === undefined) throw new Refusal(404, "Must provide both a kind and name to delete");
+  if (!KINDS.has(kind)) throw new Refusal(400, `invalid config entry kind: ${kind}`);
   const cas = casOf(call);
   const key = keyOf.kept(KIND, idOf(kind, name));
   const written = await call.ground.directory.write(

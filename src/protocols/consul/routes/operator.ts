@@ -124,6 +124,15 @@ const AUTOPILOT_DEFAULT: Autopilot = {
   UpgradeVersionTag: "",
 };
 
+/** What is not told is nothing, not the default. */
+const AUTOPILOT_NOTHING: Autopilot = {
+  ...AUTOPILOT_DEFAULT,
+  CleanupDeadServers: false,
+  LastContactThreshold: "0s",
+  MaxTrailingLogs: 0,
+  ServerStabilizationTime: "0s",
+};
+
 /** Kept and given back, so that tools that set it are content; nothing here goes by it. */
 async function autopilotConfiguration(call: Call): Promise<Reply> {
   ownDatacenterOnly(readOptions(call).datacenter);
@@ -139,14 +148,18 @@ async function autopilotConfiguration(call: Call): Promise<Reply> {
         ModifyIndex: held?.modifyIndex ?? 1,
       },
     };
-  const { CreateIndex: _, ModifyIndex: __, ...told } = decodeBody(await call.body(), autopilotBody);
+  const {
+    CreateIndex: _,
+    ModifyIndex: __,
+    ...told
+  } = decodeBody(await call.body(), autopilotBody, "Error parsing autopilot config: ");
   const cas = call.query.has("cas") ? parseUint(call.query.get("cas")) : undefined;
   if (cas?.ok === false) throw new Refusal(400, `Error parsing cas value: ${cas.text}`);
   // The default has been there since the beginning: 1 is its index.
   const at = Number(cas?.value ?? 0);
   const expect =
     cas === undefined ? [] : [{ table: "kept" as const, key, at: held === undefined && at === 1 ? 0 : at }];
-  const value = { kind: AUTOPILOT, id: AUTOPILOT_ID, value: { ...AUTOPILOT_DEFAULT, ...told } };
+  const value = { kind: AUTOPILOT, id: AUTOPILOT_ID, value: { ...AUTOPILOT_NOTHING, ...told } };
   const written = await directory.write([{ op: "put", table: "kept", key, value }], expect, call.signal);
   if (written.result === "unknown") throw written.cause;
   return { json: written.result === "written" };

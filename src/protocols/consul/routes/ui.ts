@@ -80,9 +80,11 @@ function nodes(call: Call): Promise<Reply> {
   }));
 }
 
-function node(call: Call): Promise<Reply> {
+async function node(call: Call): Promise<Reply> {
   const name = call.suffix;
   if (name === "") throw new Refusal(400, "Missing node name");
+  // As Consul does, a node that is not there is a bare 404 that nobody waits for.
+  if (call.ground.directory.view().get("node", keyOf.node(name)) === undefined) return { status: 404 };
   return answerQuery(call, MANNER, (view) => {
     const found = view.get("node", keyOf.node(name));
     return {
