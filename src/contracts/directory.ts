@@ -35,6 +35,8 @@ export interface View {
   residentsOn(node: string): readonly Resident[];
   /** All instances and nodes that answer at an IP address (service address or node address), for PTR. */
   atAddress(ip: string): { readonly nodes: readonly Entry<"node">[]; readonly residents: readonly Resident[] };
+  /** The keys that a session holds, in order. */
+  heldBy(session: string): readonly Entry<"kv">[];
 }
 
 /**

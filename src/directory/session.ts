@@ -405,7 +405,7 @@ class SessionKeeper implements RunningSessions {
       if (why === undefined) return;
       const key = keyOf.session(id);
       const expect: Expect[] = [{ table: "session", key, at: session.modifyIndex }];
-      const held = heldBy(view, id);
+      const held = view.heldBy(id);
       const changesEach = delayMs(session) > 0 ? 2 : 1;
       const last = held.length * changesEach + 3 <= most && held.length + 3 <= most;
       const changes: Change[] = [];
@@ -481,10 +481,4 @@ const dueTimer = (key: string): string => `d:${key}`;
 /** How long a lock of the session stays closed after the session ended. */
 function delayMs(session: Session): number {
   return Math.min(session.lockDelayMs, LOCK_DELAY_MAX_MS);
-}
-
-function heldBy(view: View, id: string): Entry<"kv">[] {
-  const held: Entry<"kv">[] = [];
-  for (const pair of view.list("kv")) if (pair.session === id) held.push(pair);
-  return held;
 }

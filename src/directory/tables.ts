@@ -88,6 +88,10 @@ function addressKeys(entry: Entry<"service">): Set<string> {
   return keys;
 }
 
+function holderKey({ session = "", key }: Entry<"kv">): string {
+  return session + NUL + key;
+}
+
 function sameList(a: readonly string[], b: readonly string[]): boolean {
   return a.length === b.length && a.every((item, i) => item === b[i]);
 }
@@ -104,6 +108,8 @@ export class Tables {
   #byOwner: Tree<Entry<"check">>;
   /** IP address, "n" or "s", key of the node or service. */
   #byAddress: Tree<true>;
+  /** session, key → key-value pair that it holds. */
+  #byHolder: Tree<Entry<"kv">>;
   #slots: Tree<Slot>;
   /** The last change per scope. Keys that exist speak for themselves and have no stamp. */
   #stamps: Tree<Index>;
@@ -129,6 +135,7 @@ export class Tables {
       this.#byService = emptyTree();
       this.#byOwner = emptyTree();
       this.#byAddress = emptyTree();
+      this.#byHolder = emptyTree();
       this.#slots = emptyTree();
       this.#stamps = emptyTree();
       return;
@@ -149,6 +156,7 @@ export class Tables {
     this.#byService = from.#byService.clone();
     this.#byOwner = from.#byOwner.clone();
     this.#byAddress = from.#byAddress.clone();
+    this.#byHolder = from.#byHolder.clone();
     this.#slots = from.#slots.clone();
     this.#stamps = from.#stamps.clone();
     this.#treeMemo = from.#treeMemo;
@@ -192,6 +200,9 @@ export class Tables {
     }
     tables.#byService = treeOf(byService);
     tables.#byAddress = treeOf(byAddress);
+    const byHolder: [string, Entry<"kv">][] = [];
+    for (const pair of of("kv").values()) if (pair.session !== undefined) byHolder.push([holderKey(pair), pair]);
+    tables.#byHolder = treeOf(byHolder);
     tables.#byOwner = treeOf(Array.from(of("check").values(), (check) => [ownerKey(check), check] as const));
     const slots = new Map<string, Slot>();
     for (const service of tables.#byService.values()) {
@@ -418,6 +429,11 @@ export class Tables {
       if (oldIp !== undefined) this.#byAddress.delete(`${oldIp}${NUL}n${NUL}${key}`);
       const ip = ipKey(address);
       if (ip !== undefined) this.#byAddress.set(`${ip}${NUL}n${NUL}${key}`, true);
+    } else if (table === "kv") {
+      const pair = entry as Entry<"kv">;
+      const old = before as Entry<"kv"> | undefined;
+      if (old?.session !== undefined && old.session !== pair.session) this.#byHolder.delete(holderKey(old));
+      if (pair.session !== undefined) this.#byHolder.set(holderKey(pair), pair);
     }
   }
 
@@ -431,7 +447,8 @@ export class Tables {
     else if (table === "node") {
       const ip = ipKey((entry as Entry<"node">).address);
       if (ip !== undefined) this.#byAddress.delete(`${ip}${NUL}n${NUL}${key}`);
-    }
+    } else if (table === "kv" && (entry as Entry<"kv">).session !== undefined)
+      this.#byHolder.delete(holderKey(entry as Entry<"kv">));
   }
 
   #renewSlot(lower: string): void {
@@ -568,6 +585,16 @@ export class Tables {
     return this.#checksOf(nodeKey + NUL + serviceId + NUL);
   }
 
+  heldBy(session: string): readonly Entry<"kv">[] {
+    const prefix = session + NUL;
+    const pairs: Entry<"kv">[] = [];
+    for (const [key, pair] of this.#byHolder.entries(prefix)) {
+      if (!key.startsWith(prefix)) break;
+      pairs.push(pair);
+    }
+    return pairs;
+  }
+
   #checksOf(prefix: string): readonly Entry<"check">[] {
     const checks: Entry<"check">[] = [];
     for (const [key, check] of this.#byOwner.entries(prefix)) {
@@ -653,5 +680,8 @@ export class FrozenView implements View {
   }
   atAddress(ip: string): { readonly nodes: readonly Entry<"node">[]; readonly residents: readonly Resident[] } {
     return this.#tables.atAddress(ip);
+  }
+  heldBy(session: string): readonly Entry<"kv">[] {
+    return this.#tables.heldBy(session);
   }
 }
