@@ -691,7 +691,7 @@ export const KNOWN: {
   readonly ignoredFlags: readonly string[];
 } = {
   keys: Object.keys(TAKEN),
-  definitions: DEFINITIONS,
+  definitions: [...DEFINITIONS, "watches"],
   ignoredKeys: IGNORED,
   flags: Object.keys(FLAGS).filter((name) => FLAGS[name] !== "ignored"),
   ignoredFlags: Object.keys(FLAGS).filter((name) => FLAGS[name] === "ignored"),
