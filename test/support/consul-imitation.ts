@@ -373,6 +373,7 @@ export class ImitatedConsul {
       );
       const verb = String(spec["Verb"]);
       const name = kind.toLowerCase();
+      if (!["set", "cas", "delete", "delete-cas"].includes(verb)) return `unknown ${name} operation: ${verb}`;
       const about = kind === "Node" ? `node "${node}"` : `${name} "${id.slice(1)}" on node "${node}"`;
       if (verb.endsWith("cas") && (held?.index ?? 0) !== (json["ModifyIndex"] ?? 0))
         return `failed to ${verb === "cas" ? "set" : "delete"} ${about}, index is stale`;
@@ -390,7 +391,6 @@ export class ImitatedConsul {
         });
         return undefined;
       }
-      if (verb !== "set" && verb !== "cas") return `unknown ${name} operation: ${verb}`;
       if (kind === "Node") nodes.add(node.toLowerCase());
       else if (!nodes.has(node.toLowerCase())) return "Missing node registration";
       const { ModifyIndex: _, CreateIndex: __, ...given } = json;
