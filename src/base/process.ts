@@ -42,7 +42,7 @@ export interface Processes {
     options?: {
       readonly env?: Readonly<Record<string, string>>;
       readonly detached?: boolean;
-      readonly stdin?: "inherit" | "ignore";
+      readonly stdin?: "inherit" | "ignore" | "pipe";
     },
   ): ChildProcess;
   /** True while the process exists (also where it belongs to somebody else). */

@@ -28,7 +28,7 @@ export interface WatchPlan {
   readonly path: string;
   /** What a handler is told of an answer; `lastIndex` is the index of the answer before, undefined for the first. */
   shown(status: number, json: unknown, lastIndex: string | undefined): unknown;
-  /** Indexes grow; a smaller one means that counting began anew. */
+  /** True: all there is is shown, by indexes that grow; a smaller one means that counting began anew. False: only what is new. */
   readonly grows: boolean;
 }
 
@@ -132,7 +132,9 @@ export async function follow(
   { fetch, clock, random, signal, onFailure }: Following,
   handle: (index: string, data: unknown) => Promise<boolean>,
 ): Promise<void> {
+  /** What is waited for; undefined = whatever there is now. */
   let index: string | undefined;
+  let lastIndex: string | undefined;
   let last: string | undefined;
   let failures = 0;
   const pause = async (ms: number): Promise<void> => {
@@ -147,9 +149,11 @@ export async function follow(
       fetched = await fetch(index === undefined ? plan.path : `${plan.path}${separator}index=${index}`, signal);
       if (fetched.index === undefined || !/^\d+$/.test(fetched.index))
         throw new TrilithError("unavailable", `the answer to ${plan.path} has no X-Consul-Index: it cannot be watched`);
-      data = plan.shown(fetched.status, fetched.json, index);
+      data = plan.shown(fetched.status, fetched.json, lastIndex) ?? null;
     } catch (error) {
       if (signal.aborted) return;
+      // An agent that starts anew may count from the beginning, and would keep whoever waits for an old index waiting.
+      index = undefined;
       failures++;
       const pauseMs = jitter(Math.min(PAUSE_FIRST_MS * failures ** 2, PAUSE_LONGEST_MS), 0.2, random);
       onFailure(error, pauseMs);
@@ -161,12 +165,12 @@ export async function follow(
       if (clock.monotonic() - began < QUICK_MS) await pause(PAUSE_FIRST_MS);
       continue;
     }
-    const before = index;
-    index = plan.grows && before !== undefined && BigInt(fetched.index) < BigInt(before) ? undefined : fetched.index;
-    const text = encodeExactJson(data ?? null, 0);
-    if (before !== undefined && text === last) continue;
+    index = plan.grows && index !== undefined && BigInt(fetched.index) < BigInt(index) ? undefined : fetched.index;
+    const text = encodeExactJson(data, 0);
+    const isNews = last === undefined || (plan.grows ? text !== last : text !== "[]");
+    lastIndex = fetched.index;
     last = text;
-    if (!(await handle(fetched.index, data ?? null))) return;
+    if (isNews && !(await handle(fetched.index, data))) return;
   }
 }
 

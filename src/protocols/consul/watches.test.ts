@@ -128,6 +128,12 @@ describe("who is told when", () => {
       JSON.stringify(events.slice(1)),
     ]);
     expect(result.asked[1]).toBe(`/v1/event/list?index=${at[0]}`);
+    const empty = await told({ type: "event" }, [
+      answer(1, []),
+      answer(at[0] as string, events.slice(0, 1)),
+      answer(1, []),
+    ]);
+    expect(empty.told).toHaveLength(2);
   });
 
   it("again after failures, later and later", async () => {
@@ -139,6 +145,10 @@ describe("who is told when", () => {
       answer(2, []),
     ]);
     expect(result.told).toEqual(["away true", "away true", expect.stringMatching(/no X-Consul-Index.* true$/), "2 []"]);
+    // The agent may have started anew meanwhile.
+    const again = await told({ type: "nodes" }, [answer(90, ["a"]), away, answer(2, ["a"]), answer(3, ["b"])]);
+    expect(again.told).toEqual(['90 ["a"]', "away true", '3 ["b"]']);
+    expect(again.asked.map((path) => path.split("=")[1])).toEqual([undefined, "90", undefined, "2", "3"]);
   });
 
   it("not any more when the handler says so", async () => {

@@ -82,7 +82,7 @@ export function createWatches(base: WatchesBase): Watches {
       signal,
       keepBytes: OUTPUT_MAX_BYTES,
       graceMs: GRACE_MS,
-      env: { CONSUL_INDEX: index },
+      env: { CONSUL_INDEX: index, TRILITH_INDEX: index },
       input: handlerInput(data),
     });
     const output = Buffer.from(ended.output).toString("utf8");
