@@ -7,6 +7,8 @@ export interface FileInfo {
   readonly size: number;
   readonly modifiedMs: number;
   readonly isDirectory: boolean;
+  /** False for sockets, pipes and devices, too. */
+  readonly isFile: boolean;
   /** Device and inode: the same file under any name. */
   readonly identity: string;
   /** Permission bits. */
@@ -50,6 +52,7 @@ export const systemDisk: Disk = {
         size: found.size,
         modifiedMs: found.mtimeMs,
         isDirectory: found.isDirectory(),
+        isFile: found.isFile(),
         identity: `${found.dev}:${found.ino}`,
         mode: found.mode & 0o7777,
       };

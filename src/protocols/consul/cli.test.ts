@@ -1,5 +1,5 @@
 // Configuration files on disk: folders in order, HCL and JSON, findings of `validate`.
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ownFolder } from "../../../test/support/peers.ts";
@@ -63,5 +63,17 @@ describe("validateFiles", () => {
   });
   it("has nothing against good files", async () => {
     expect(await validateFiles([at("conf.d")])).toEqual({ errors: [], warnings: [] });
+  });
+  it("reads what the agent reads: hidden and empty files, no folders, no links to nowhere", async () => {
+    await mkdir(at("odd/folder.json"), { recursive: true });
+    await writeFile(at("odd/empty.json"), "");
+    await writeFile(at("odd/.hidden.json"), '{"service": {"nmae": "x"}}');
+    await symlink(at("nowhere"), at("odd/.#a.json"));
+    expect(await validateFiles([at("odd")])).toEqual({
+      errors: [`${at("odd/.hidden.json")}:1: service.nmae: unknown key "nmae": did you mean "name"?`],
+      warnings: [],
+    });
+    const settings = await loadSettings({ paths: [at("odd")], flags: { dev: true }, env });
+    expect(settings.dev).toBe(true);
   });
 });

@@ -1,4 +1,5 @@
 // Consul's configuration files for the command line: `trilith agent` starts from them, `trilith validate` looks through them.
+import { configFiles } from "../../base/config-files.ts";
 import { type Disk, systemDisk } from "../../base/disk.ts";
 import { InputError, messageOf, wrap } from "../../base/error.ts";
 import type { Settings } from "../../contracts/settings.ts";
@@ -25,16 +26,13 @@ export { follow, handlerInput, parseExact, planOf, printed } from "./watch-plan.
 
 type Reading = Pick<Disk, "info" | "list" | "readText">;
 
-/** The files of a path: itself, or a folder's *.json and *.hcl in lexical order, as Consul reads them. @throws TrilithError naming the path */
-async function filesOf(path: string, disk: Reading): Promise<string[]> {
-  const info = await disk.info(path).catch((error: unknown) => {
+/** The files of a path, see `configFiles`. @throws TrilithError naming the path */
+async function filesOf(path: string, disk: Reading): Promise<readonly string[]> {
+  const files = await configFiles(path, disk).catch((error: unknown) => {
     throw wrap(error, path);
   });
-  if (info === undefined) throw new InputError(path, "there is no such file or folder");
-  if (!info.isDirectory) return [path];
-  return (await disk.list(path))
-    .filter((name) => /\.(json|hcl)$/i.test(name))
-    .map((name) => `${path.replace(/\/+$/, "")}/${name}`);
+  if (files === undefined) throw new InputError(path, "there is no such file or folder");
+  return files;
 }
 
 async function read(path: string, disk: Reading): Promise<ConfigText> {

@@ -1,5 +1,5 @@
 // Service files on a real folder: what is read, what changes bring, what a mistake does and does not do.
-import { mkdir, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { eventually, ownFolder } from "../../../test/support/peers.ts";
@@ -119,6 +119,30 @@ describe("reading", () => {
     expect(now().authority).toBe("first-hand");
     expect(now().list[0]?.text).toBe(`defined in ${file("a.hcl")}:1: service[0]`);
     expect(source.state()).toEqual({ ok: true, text: `4 services in 2 files of ${folder.path}` });
+  });
+
+  it("passes over what only looks like a file, as validate does, and takes hidden and empty ones", async () => {
+    await put(".a.hcl", 'service { name = "hidden" }');
+    await put("empty.json", "");
+    await mkdir(file("folder.json"));
+    await symlink(file("nowhere"), file(".#a.hcl"));
+    await put("z.hcl", 'service { name = "z" }');
+    start();
+    await until("both", () => names().length === 2);
+    expect([names(), told()]).toEqual([["hidden", "z"], []]);
+    expect(source.state().ok).toBe(true);
+  });
+
+  it("sees a new file of a Consul configuration folder on reload", async () => {
+    await put("a.hcl", 'datacenter = "dc7"\nservice { name = "a" }');
+    start({ paths: [], consulPaths: [folder.path] });
+    await until("a", () => names().join() === "a");
+    await put("b.hcl", 'service { name = "b" }');
+    await source.reload();
+    expect(names()).toEqual(["a", "b"]);
+    await rm(file("a.hcl"));
+    await source.reload();
+    expect(names()).toEqual(["b"]);
   });
 
   it("states an empty list for a folder that is not there, and finds it later", async () => {

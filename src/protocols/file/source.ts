@@ -1,5 +1,6 @@
 // The source "file": reads service files, notices when they change, keeps the last good version of a file that went bad.
 import type { Clock, Timer } from "../../base/clock.ts";
+import { configFiles } from "../../base/config-files.ts";
 import type { Disk, FileInfo } from "../../base/disk.ts";
 import { codeOf, messageOf } from "../../base/error.ts";
 import type { Log } from "../../base/log.ts";
@@ -173,23 +174,17 @@ class Files implements FileSource {
     }
   }
 
-  /** Regular files behind the configured paths, in order. */
+  /** The files behind the configured paths, in order. */
   private async filesOf(paths: readonly string[]): Promise<string[]> {
     const files: string[] = [];
     for (const path of paths) {
       try {
-        const info = await this.machine.disk.info(path);
-        if (info === undefined) continue;
-        if (!info.isDirectory) {
-          files.push(path);
-          continue;
-        }
-        for (const name of await this.machine.disk.list(path))
-          if (/\.(json|hcl)$/i.test(name)) files.push(`${path.replace(/\/+$/, "")}/${name}`);
+        files.push(...((await configFiles(path, this.machine.disk)) ?? []));
       } catch (error) {
         this.troubles.push({ about: path, text: `cannot be read: ${messageOf(error)}` });
         // What stood in the folder stays until it can be read again.
-        for (const file of this.known.keys()) if (file.startsWith(`${path.replace(/\/+$/, "")}/`)) files.push(file);
+        for (const file of [...this.known.keys(), ...this.consulFiles.map((known) => known.path)])
+          if (file.startsWith(`${path.replace(/\/+$/, "")}/`)) files.push(file);
       }
     }
     return files;
@@ -245,8 +240,7 @@ class Files implements FileSource {
     ability: CheckAbility,
   ): KnownFile {
     try {
-      // An empty file states nothing, whatever its name.
-      const good = text.trim() === "" ? NOTHING : definitionsIn(parseConfigText(text, path), ability, rootKeys);
+      const good = definitionsIn(parseConfigText(text, path), ability, rootKeys);
       return { path, text, stamp, good, fault: undefined, settlesAt: undefined };
     } catch (error) {
       return { path, text, stamp, good: before?.good, fault: messageOf(error), settlesAt: undefined };

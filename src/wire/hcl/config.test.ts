@@ -179,7 +179,7 @@ describe("JSON", () => {
   it.each<[string, string]>([
     ['{\n  "service": {\n    "name": "web"\n    "port": 80\n  }\n}', 'a.json:4:5: expected "," or "}", found """'],
     ['{"a": 1,}', 'a.json:1:9: expected a key in double quotes, found "}"'],
-    ["", "a.json:1:1: expected a value, found the end of the file"],
+    ["// nothing", 'a.json:1:1: expected a value, found "/"'],
     ["[1]", "a.json:1:1: the file must hold an object with keys"],
     ['{"a": "x', 'a.json:1:7: a text that begins here has no closing "'],
   ])("refuses %j", (text, message) => expect(fault(text, "a.json")).toBe(message));

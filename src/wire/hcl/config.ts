@@ -28,7 +28,7 @@ export function pathText(path: ConfigPath): string {
 }
 
 /**
- * Parses configuration text: JSON where the file's name ends in .json or the text begins with "{", HCL 1 otherwise. An empty HCL text is an empty object.
+ * Parses configuration text: JSON where the file's name ends in .json or the text begins with "{", HCL 1 otherwise. An empty text is an empty object.
  * @throws InputError "file:line:column: …" for everything else
  */
 export function parseConfigText(text: string, fileName: string): ConfigText {
@@ -55,7 +55,8 @@ export function parseConfigText(text: string, fileName: string): ConfigText {
   try {
     const nul = body.indexOf("\u0000");
     if (nul !== -1) throw new SyntaxFault(nul, "the text holds a NUL character");
-    tree = json ? parseJson(body) : parseHcl(body);
+    // A file that was only just made, or emptied, states nothing, whatever its name.
+    tree = json && body.trim() !== "" ? parseJson(body) : parseHcl(body);
   } catch (error) {
     if (error instanceof SyntaxFault) return fail(error.at, error.message);
     throw error;
