@@ -181,7 +181,7 @@ describe("trilith lock", () => {
     // The shell waits for its own child, which must be told as well.
     const nested = lock(["eight", "sleep 300; true"]);
     await eventually("it holds", async () => (await pair("eight/.lock"))?.Session !== undefined);
-    nested.child.kill("SIGINT");
+    nested.child.kill("SIGTERM");
     expect(await nested.ended).toMatchObject({ code: 0 });
   });
 
