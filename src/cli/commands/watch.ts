@@ -76,7 +76,7 @@ async function watch(words: readonly string[], options: Options, io: Io): Promis
       plan,
       {
         ...{ clock: systemClock, random: systemRandom, signal: io.signal },
-        async fetch(path) {
+        async ask(path) {
           const response = await client.request("GET", path, { missing: true, headTimeoutMs: HEAD_TIMEOUT_MS });
           const text = await response.text();
           const index = response.headers["x-consul-index"];

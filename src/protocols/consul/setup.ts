@@ -17,7 +17,7 @@ export const consul: Protocol<ConsulConfig, Needs> = defineProtocol({
     const { disk, self } = ground;
     const watches = createWatches({
       ...ground,
-      fetch: createAsk(rows, config, ground),
+      ask: createAsk(rows, config, ground),
       scripts: self.scripts.fromFiles,
     });
     return {

@@ -110,7 +110,7 @@ export interface Fetched {
 
 export interface Following {
   /** @throws whatever says that the agent could not be asked */
-  readonly fetch: (path: string, signal: AbortSignal) => Promise<Fetched>;
+  readonly ask: (path: string, signal: AbortSignal) => Promise<Fetched>;
   readonly clock: Clock;
   readonly random: Random;
   readonly signal: AbortSignal;
@@ -129,7 +129,7 @@ const QUICK_MS = 100;
  */
 export async function follow(
   plan: WatchPlan,
-  { fetch, clock, random, signal, onFailure }: Following,
+  { ask, clock, random, signal, onFailure }: Following,
   handle: (index: string, data: unknown) => Promise<boolean>,
 ): Promise<void> {
   /** What is waited for; undefined = whatever there is now. */
@@ -146,7 +146,7 @@ export async function follow(
     let data: unknown;
     try {
       const separator = plan.path.includes("?") ? "&" : "?";
-      fetched = await fetch(index === undefined ? plan.path : `${plan.path}${separator}index=${index}`, signal);
+      fetched = await ask(index === undefined ? plan.path : `${plan.path}${separator}index=${index}`, signal);
       if (fetched.index === undefined || !/^\d+$/.test(fetched.index))
         throw new TrilithError("unavailable", `the answer to ${plan.path} has no X-Consul-Index: it cannot be watched`);
       data = plan.shown(fetched.status, fetched.json, lastIndex) ?? null;

@@ -62,7 +62,7 @@ describe("who is told when", () => {
         signal: stop.signal,
         onFailure: (error, pauseMs) =>
           void heard.push(`${(error as Error).message} ${pauseMs > 700 && pauseMs < 20_000}`),
-        fetch: async (path) => {
+        ask: async (path) => {
           asked.push(path);
           const answer = answers[asked.length - 1];
           if (answer === undefined) {
@@ -160,7 +160,7 @@ describe("who is told when", () => {
         onFailure: (error) => {
           throw error;
         },
-        fetch: async () => answer(++calls, [calls]),
+        ask: async () => answer(++calls, [calls]),
       },
       async () => calls < 3,
     );

@@ -9,7 +9,7 @@ import type { WatchConfig, WatchHandler } from "./watch-config.ts";
 import { type Fetched, follow, handlerInput, planOf } from "./watch-plan.ts";
 
 export interface WatchesBase {
-  readonly fetch: (path: string, signal: AbortSignal) => Promise<Fetched>;
+  readonly ask: (path: string, signal: AbortSignal) => Promise<Fetched>;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
