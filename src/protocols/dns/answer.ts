@@ -125,6 +125,9 @@ const HOST_NAME = /^[A-Za-z0-9-]+$/;
 const MOST_WAITING = 4_000;
 /** An answer that still needs something after so many rounds of asking is in a circle. */
 const MOST_ROUNDS = 16;
+/** What nobody knew is not asked of others again for so long: as long as askers keep our "no". */
+const UNKNOWN_MS = 1_000;
+const MOST_UNKNOWN = 4_096;
 const LOCALHOST_TTL_S = 86_400;
 /** The service that stands for the servers themselves (Consul's name). */
 const SERVERS = "consul";
@@ -189,6 +192,8 @@ class Answering implements Responder {
   };
   readonly #quick: Quick;
   readonly #limits: Limits;
+  /** Until when others need not be asked again for what none of them knew. */
+  readonly #unknown = new Map<string, number>();
   /** How often it was stopped: what was begun before says nothing any more. */
   #stops = 0;
   #waiting = 0;
@@ -742,17 +747,21 @@ class Answering implements Responder {
     };
     const now = lookup.resolveNow(full);
     if (now.known || errands === undefined) return now;
-    return errands.get(`lookup ${JSON.stringify(full)}`, () => this.#resolveElsewhere(full))?.value ?? now;
+    const key = `lookup ${JSON.stringify(full)}`;
+    if ((this.#unknown.get(key) ?? Number.NEGATIVE_INFINITY) > this.#parts.clock.monotonic()) return now;
+    return errands.get(key, () => this.#resolveElsewhere(full, key))?.value ?? now;
   }
 
   /** @throws TrilithError `timeout`, `unavailable` where nobody said that there is no such service */
-  #resolveElsewhere(query: Query): Promise<Found> {
+  #resolveElsewhere(query: Query, key: string): Promise<Found> {
     return this.#within(query.service, async (limit) => {
       const found = await this.#parts.lookup.resolve(query, limit);
       if (found.known) return found;
       limit.throwIfAborted();
       if (!found.fresh && query.datacenter !== undefined)
         throw new TrilithError("unavailable", `nobody could be asked about "${query.service}"`);
+      if (this.#unknown.size >= MOST_UNKNOWN) this.#unknown.clear();
+      this.#unknown.set(key, this.#parts.clock.monotonic() + UNKNOWN_MS);
       return found;
     });
   }

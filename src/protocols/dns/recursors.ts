@@ -7,7 +7,6 @@ import type { Metrics } from "../../base/metrics.ts";
 import { hostPort, type Net } from "../../base/net.ts";
 import { type Random, shuffle } from "../../base/random.ts";
 import {
-  CLASS,
   type DnsRecord,
   decodeMessage,
   encodeMessage,
@@ -85,7 +84,7 @@ interface UnderWay {
 }
 
 /** The nameservers of a resolv.conf; zones (`fe80::1%eth0`) are left out, since they mean nothing to our sockets' addresses. */
-export function nameserversOf(resolvConf: string): string[] {
+function nameserversOf(resolvConf: string): string[] {
   const found: string[] = [];
   for (const line of resolvConf.split("\n")) {
     const [word, address = ""] = line.trim().split(/\s+/);
@@ -455,9 +454,4 @@ export function recursorOf(text: string): Recursor | undefined {
   const address = ipBytes(match?.[1] ?? match?.[2] ?? "");
   const port = Number(match?.[3] ?? 53);
   return address === undefined || port < 1 || port > 65_535 ? undefined : { host: ipText(address), port };
-}
-
-/** Of class IN. */
-export function questionOf(name: Name, type: number): Question {
-  return { name, type, class: CLASS.IN };
 }
