@@ -71,8 +71,14 @@ func until[T any](what string, c <-chan T, will func(T) bool) T {
 	}
 }
 
+var clients atomic.Int32
+
+// client talks to the agents of CONSUL_HTTP_ADDR in turn, which are separated by commas.
 func client() *api.Client {
-	c, err := api.NewClient(api.DefaultConfig())
+	agents := strings.Split(os.Getenv("CONSUL_HTTP_ADDR"), ",")
+	config := api.DefaultConfig()
+	config.Address = agents[int(clients.Add(1)-1)%len(agents)]
+	c, err := api.NewClient(config)
 	must("client", err)
 	return c
 }
@@ -342,6 +348,7 @@ func kv(c *api.Client) {
 	var group sync.WaitGroup
 	for worker := 0; worker < 20; worker++ {
 		group.Add(1)
+		k := client().KV()
 		go func() {
 			defer group.Done()
 			for done := 0; done < 5; {
@@ -429,7 +436,7 @@ func lock(c *api.Client) {
 	if got != nil {
 		fail("a held lock was taken")
 	}
-	second, err := c.LockOpts(options())
+	second, err := client().LockOpts(options())
 	must("lock", err)
 	taken := make(chan (<-chan struct{}), 1)
 	go func() {
@@ -456,7 +463,7 @@ func semaphore(c *api.Client) {
 	var holding, most atomic.Int32
 	var group sync.WaitGroup
 	for i := 0; i < 6; i++ {
-		s, err := c.SemaphoreOpts(&api.SemaphoreOptions{Prefix: "sem", Limit: 2, SemaphoreWaitTime: 5 * time.Second})
+		s, err := client().SemaphoreOpts(&api.SemaphoreOptions{Prefix: "sem", Limit: 2, SemaphoreWaitTime: 5 * time.Second})
 		must("semaphore", err)
 		group.Add(1)
 		go func() {
