@@ -270,6 +270,27 @@ describe.each(PEERS)("a client host of a Consul (%s)", (which) => {
     await eventually("passing again", () => routable(witness.agent, "web") === 1, deathMs());
   });
 
+  test("what drains is routed to by nobody, and again when it does no longer", async () => {
+    const { agent } = await client("client");
+    const other = await client("other");
+    await agent.agent.register("api", service("web-c", "web", 8001));
+    await eventually("found", () => routable(other.agent, "web") === 1);
+    const why = { code: "draining", text: "for the test", confirmed: true, atMs: Date.now() } as const;
+    const passing = async (): Promise<number> => ((await json("/v1/health/service/web?passing")) as unknown[]).length;
+    for (let i = 0; i < 3; i++) {
+      await agent.agent.drain("web-c", true, why);
+      await eventually("out of the other's answers", () => routable(other.agent, "web") === 0);
+      await eventually("out of Consul's", async () => (await passing()) === 0);
+      const [held] = other.agent.directory.view().residents("web");
+      expect(held?.instance.draining).toBe(true);
+      expect(held?.checks.map(({ id }) => id)).toEqual([NODE_ALIVE_CHECK]);
+      await agent.agent.synced(AbortSignal.timeout(20_000));
+      await agent.agent.drain("web-c", false, why);
+      await eventually("in the other's answers", () => routable(other.agent, "web") === 1);
+      await eventually("in Consul's", async () => (await passing()) === 1);
+    }
+  });
+
   test("keys, sessions and locks are Consul's own", async () => {
     const { agent, url } = await client("client");
     await agent.agent.synced(AbortSignal.timeout(20_000));

@@ -257,7 +257,7 @@ export class ImitatedConsul {
       if (request.method === "GET" && path.startsWith("/v1/health/service/"))
         return await answer(
           () => Math.max(tables.services, tables.checks, tables.nodes),
-          () => this.#residents(path.slice("/v1/health/service/".length)),
+          () => this.#residents(path.slice("/v1/health/service/".length), query.has("passing")),
         );
       if (path.startsWith("/v1/kv/"))
         return await this.#keys(request.method ?? "", path.slice(7), query, body, send, block);
@@ -285,7 +285,7 @@ export class ImitatedConsul {
     }
   }
 
-  #residents(service: string): unknown[] {
+  #residents(service: string, passing: boolean): unknown[] {
     const found: unknown[] = [];
     for (const { node, json } of this.#services.values()) {
       if (String(json["Service"]).toLowerCase() !== service.toLowerCase()) continue;
@@ -294,6 +294,7 @@ export class ImitatedConsul {
           check.node.toLowerCase() === node.toLowerCase() &&
           (check.json["ServiceID"] === "" || check.json["ServiceID"] === json["ID"]),
       );
+      if (passing && checks.some((check) => check.json["Status"] !== "passing")) continue;
       found.push({ Node: this.node(node), Service: json, Checks: checks.map((check) => check.json) });
     }
     return found;

@@ -7,7 +7,17 @@ import type { Random } from "../../base/random.ts";
 import type { Written } from "../../contracts/directory.ts";
 import type { Batch, Commit, Row } from "../../contracts/storage.ts";
 import { type Change, type Index, keyOf, type Table, type Tables } from "../../model/record.ts";
-import { ALIVE_PREFIX, checkFrom, gist, instanceFrom, type Json, nodeFrom, operationOf } from "./consul-wire.ts";
+import {
+  ALIVE_PREFIX,
+  checkFrom,
+  drainOperation,
+  gist,
+  instanceFrom,
+  isDrainCheck,
+  type Json,
+  nodeFrom,
+  operationOf,
+} from "./consul-wire.ts";
 import type { Servers } from "./servers.ts";
 import { mustBeHere } from "./trilith-feed.ts";
 
@@ -221,7 +231,15 @@ export class ConsulFeed {
   #tookChecks(checks: readonly Json[], at: Index): void {
     const ofNodes: Held[] = [];
     const seen = new Set<string>();
+    const draining = new Set<string>();
     for (const raw of checks) {
+      if (isDrainCheck(raw)) {
+        const key = keyOf.service(text(raw["Node"]), text(raw["ServiceID"]));
+        draining.add(key);
+        const held = this.#held.get(nameOf("service", key))?.value as Tables["service"] | undefined;
+        if (held?.draining !== true) this.#mark(held?.name ?? text(raw["ServiceName"]));
+        continue;
+      }
       const row = this.#checkRow(raw);
       const { serviceId } = row.value as Tables["check"];
       if (serviceId === "") {
@@ -234,6 +252,10 @@ export class ConsulFeed {
         this.#mark(this.#serviceNameOf(row.value as Tables["check"]) ?? text(raw["ServiceName"]));
     }
     for (const held of this.#held.values()) {
+      if (held.table === "service" && held.serverIndex <= at) {
+        const instance = held.value as Tables["service"];
+        if (instance.draining === true && !draining.has(held.key)) this.#mark(instance.name);
+      }
       if (held.table !== "check") continue;
       const check = held.value as Tables["check"];
       if (check.serviceId !== "" && !seen.has(held.key) && held.serverIndex <= at)
@@ -341,9 +363,12 @@ export class ConsulFeed {
       const service = entry["Service"] as Json;
       const name = text(node["Node"]);
       yield this.#nodeRow(node);
-      const instance = instanceFrom(name, service);
-      yield heldOf("service", keyOf.service(name, instance.id), instance, service);
-      for (const check of list(entry["Checks"])) yield this.#checkRow(check);
+      const checks = list(entry["Checks"]);
+      const drain = checks.find(isDrainCheck);
+      const instance = instanceFrom(name, service, drain !== undefined);
+      const row = heldOf("service", keyOf.service(name, instance.id), instance, service);
+      yield { ...row, serverIndex: Math.max(row.serverIndex, number(drain?.["ModifyIndex"])) };
+      for (const check of checks) if (check !== drain) yield this.#checkRow(check);
     }
   }
 
@@ -377,9 +402,12 @@ export class ConsulFeed {
   /** Takes rows over as far as they are news, and tells of them. `at`: the server's index of the answer that they came from. */
   #change(rows: readonly Held[], gone: readonly Held[], at: Index): void {
     const news: Held[] = [];
-    for (const row of rows) {
+    for (let row of rows) {
       const held = this.#held.get(nameOf(row.table, row.key));
       if (held !== undefined) {
+        // An instance that no longer drains is told by what is missing, which has no number of its own.
+        const routableAgain = row.table === "service" && isDraining(held) && !isDraining(row) && at > held.serverIndex;
+        if (routableAgain) row = { ...row, serverIndex: Math.max(row.serverIndex, at) };
         // An answer that was on its way while this side wrote is older than what was written.
         if (held.serverIndex >= row.serverIndex) continue;
         if (row.table !== "alive" && held.table === row.table) {
@@ -492,6 +520,13 @@ export class ConsulFeed {
       const cas = guarded ? (before?.serverIndex ?? 0) : undefined;
       const json = operationOf(change, before?.value as Tables["node"] | undefined, cas, this.#isClient);
       if (json !== undefined) operations.push({ json, guarded });
+    }
+    // Last, so that the results of the others keep their places.
+    for (const change of wanted) {
+      if (change.table !== "service" || change.op !== "put") continue;
+      const before = this.#held.get(nameOf("service", change.key))?.value as Tables["service"] | undefined;
+      const json = drainOperation(change.value, before);
+      if (json !== undefined) operations.push({ json, guarded: false });
     }
     const results = operations.length === 0 ? [] : await this.#transact(operations, signal);
     if ("result" in results) return results;
@@ -620,6 +655,7 @@ const RANK: Readonly<Record<Table, number>> = {
 };
 
 const nameOf = (table: Table, key: string): string => `${table}\u0001${key}`;
+const isDraining = (held: Held): boolean => (held.value as Tables["service"]).draining === true;
 const serviceOf = (held: Held): string => (held.value as Tables["service"]).name.toLowerCase();
 
 function heldOf(table: Mirrored, key: string, value: Tables[Mirrored], raw: Json): Held {

@@ -19,6 +19,22 @@ export const CLIENT_META = "trilith-client";
 /** Signs of life are keys below this one, each held by a session. */
 export const ALIVE_PREFIX = "trilith/alive/";
 
+/** In front of a service's ID: the check that keeps a service on its way out from being routed to, as Consul knows no other way to say it. */
+const DRAIN_CHECK = "trilith-draining:";
+
+/** True for what says that an instance is draining: no check of its own on this side. */
+export const isDrainCheck = (raw: Json): boolean => text(raw["CheckID"]) === DRAIN_CHECK + text(raw["ServiceID"]);
+
+/** The operation that says, or no longer says, that an instance is draining; undefined where that has not changed. */
+export function drainOperation(instance: Instance, before: Instance | undefined): Json | undefined {
+  const draining = instance.draining === true;
+  if (draining === (before?.draining === true)) return undefined;
+  const check = { Node: instance.node, CheckID: DRAIN_CHECK + instance.id };
+  if (!draining) return { Check: { Verb: "delete", Check: check } };
+  const rest = { Name: "Draining", Status: "critical", Notes: "on its way out", ServiceID: instance.id };
+  return { Check: { Verb: "set", Check: { ...check, ...rest } } };
+}
+
 /** Of everything that came from a Consul's catalog. */
 const ORIGIN: Origin = { source: "catalog", authority: "second-hand", text: "told by a Consul server" };
 
@@ -65,7 +81,7 @@ function foreignOf(raw: Json): Record<string, unknown> | undefined {
 }
 
 /** A service of /v1/health/service on its node. */
-export function instanceFrom(node: string, raw: Json): Instance {
+export function instanceFrom(node: string, raw: Json, draining = false): Instance {
   const tagged: Record<string, TaggedAddress> = Object.create(null);
   for (const [role, at] of Object.entries(object(raw["TaggedAddresses"])))
     tagged[role] = { address: text(object(at)["Address"]), port: Number(object(at)["Port"] ?? 0) };
@@ -85,6 +101,7 @@ export function instanceFrom(node: string, raw: Json): Instance {
       : { weights: { passing: Number(weights["Passing"] ?? 1), warning: Number(weights["Warning"] ?? 1) } }),
     ...(text(raw["SocketPath"]) === "" ? {} : { socketPath: text(raw["SocketPath"]) }),
     ...(raw["EnableTagOverride"] === true ? { enableTagOverride: true } : {}),
+    ...(draining ? { draining } : {}),
     ...(foreign === undefined ? {} : { foreign }),
     origin: ORIGIN,
   };
@@ -217,7 +234,8 @@ export function gist(
   if (table === "service") {
     const op = serviceOp(value as Instance);
     const { Service, Tags, Meta, Address, Port, TaggedAddresses, Weights, EnableTagOverride, SocketPath } = op;
-    const rest = [Service, Tags, Address, Port, Weights, EnableTagOverride, SocketPath ?? ""];
+    const draining = (value as Instance).draining === true;
+    const rest = [Service, Tags, Address, Port, Weights, EnableTagOverride, SocketPath ?? "", draining];
     return JSON.stringify([...rest, sorted(object(Meta)), sorted(object(TaggedAddresses))]);
   }
   const { Name, Status, Notes, Output, ServiceID } = checkOp(value as Check, client);
