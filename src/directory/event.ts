@@ -6,7 +6,7 @@ import { jitter, type Random } from "../base/random.ts";
 import type { Agent } from "../contracts/agent.ts";
 import type { Directory, View } from "../contracts/directory.ts";
 import type { Events } from "../contracts/event.ts";
-import type { EventCall, UserEvent } from "../model/event.ts";
+import { EVENT_KIND, type EventCall, type UserEvent } from "../model/event.ts";
 import { type Change, type Entry, type Expect, keyOf, type Scope, scope } from "../model/record.ts";
 import { compile } from "../wire/regexp.ts";
 
@@ -26,7 +26,6 @@ export interface EventsBase {
   readonly log: Log;
 }
 
-const KIND = "event";
 /** So many records there are at most, and so many events are remembered. */
 const KEPT = 256;
 /** So many events that wait are written at once. */
@@ -48,7 +47,7 @@ export function createEvents(base: EventsBase): RunningEvents {
 }
 
 class Ring implements RunningEvents {
-  readonly scope: Scope = scope.kept(KIND);
+  readonly scope: Scope = scope.kept(EVENT_KIND);
   readonly #base: EventsBase;
   readonly #log: Log;
   readonly #life = new AbortController();
@@ -175,7 +174,7 @@ class Ring implements RunningEvents {
         const { key, id, at } = slots[i] as Slot;
         const event: UserEvent = { ...call, id: ids[i] as string, time: last + 1 + i };
         fired.push(event);
-        changes.push({ op: "put", table: "kept", key, value: { kind: KIND, id, value: event } });
+        changes.push({ op: "put", table: "kept", key, value: { kind: EVENT_KIND, id, value: event } });
         expect.push({ table: "kept", key, at });
       }
       const written = await directory.write(changes, expect, signal);
@@ -206,7 +205,7 @@ function slotsOf(view: View): readonly Slot[] {
   const slots: Slot[] = [];
   for (let i = 0; i < KEPT; i++) {
     const id = String(i).padStart(3, "0");
-    const key = keyOf.kept(KIND, id);
+    const key = keyOf.kept(EVENT_KIND, id);
     const entry = view.get("kept", key);
     slots.push({ key, id, at: entry?.modifyIndex ?? 0, time: eventOf(entry)?.time ?? 0 });
   }
@@ -216,7 +215,7 @@ function slotsOf(view: View): readonly Slot[] {
 /** All events of a view, oldest first. */
 function eventsIn(view: View): readonly UserEvent[] {
   const events: UserEvent[] = [];
-  for (const entry of view.list("kept", keyOf.ofKind(KIND))) {
+  for (const entry of view.list("kept", keyOf.ofKind(EVENT_KIND))) {
     const event = eventOf(entry);
     if (event !== undefined) events.push(event);
   }

@@ -1,5 +1,8 @@
 // A user event: a word with a payload that somebody sends to all hosts, or to those that its filters name.
 
+/** The kind under which the directory keeps events: for those who hear them now, no part of its content. */
+export const EVENT_KIND = "event";
+
 /** What is asked for when an event is fired. Filters are patterns in RE2's syntax; "" = no filter. */
 export interface EventCall {
   readonly name: string;

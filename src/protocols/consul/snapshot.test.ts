@@ -100,6 +100,28 @@ describe("a snapshot", () => {
     }
   });
 
+  it("brings queries back, but no events: nobody is to hear them again", async () => {
+    const names = async (path: string, url = agent.url): Promise<unknown> =>
+      ((await json(path, url)) as { Name: string }[]).map(({ Name }) => Name);
+    await fetch(`${agent.url}/v1/query`, {
+      method: "POST",
+      body: JSON.stringify({ Name: "Q", Service: { Service: "web" } }),
+    });
+    await send("/v1/event/fire/before", {});
+    const snapshot = await save();
+    await send("/v1/event/fire/after", {});
+    const other = await startAgent({ node: "beta" });
+    try {
+      await send("/v1/event/fire/own", {}, other.url);
+      for (const url of [agent.url, other.url]) expect((await send("/v1/snapshot", snapshot, url)).status).toBe(200);
+      expect(await names("/v1/query", other.url)).toEqual(["Q"]);
+      expect(await names("/v1/event/list", other.url)).toEqual(["own"]);
+      expect(await names("/v1/event/list")).toEqual(["before", "after"]);
+    } finally {
+      await other.stop();
+    }
+  });
+
   it("tells by itself what it holds", async () => {
     await fill();
     const { head, sizes, checksum, records } = await readSnapshot(once(await save()));

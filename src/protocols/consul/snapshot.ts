@@ -6,6 +6,7 @@ import { messageOf, TrilithError } from "../../base/error.ts";
 import type { View } from "../../contracts/directory.ts";
 import { NODE_ALIVE_CHECK, NODE_DEAD_OUTPUT } from "../../model/check.ts";
 import { decodeRecord, encodeRecord } from "../../model/codec.ts";
+import { EVENT_KIND } from "../../model/event.ts";
 import { type Change, type Index, keyOf, type Table, type Tables } from "../../model/record.ts";
 
 const FORMAT = "trilith-snapshot";
@@ -64,6 +65,7 @@ function* pieces(view: View, head: Omit<SnapshotHead, "format" | "version" | "in
   };
   for (const table of TABLES)
     for (const entry of view.list(table)) {
+      if (isPassing(table, entry)) continue;
       const { createIndex: _, modifyIndex: __, ...value } = entry;
       const record = Buffer.from(encodeRecord(table, value as Tables[Table])).toString("utf8");
       text += `{"table":${JSON.stringify(table)},"key":${JSON.stringify(keyIn(table, value as Tables[Table]))},"value":${record}}\n`;
@@ -72,6 +74,11 @@ function* pieces(view: View, head: Omit<SnapshotHead, "format" | "version" | "in
     }
   yield flush();
   yield Buffer.from(`${JSON.stringify({ records, [HASH]: hash.digest("hex") })}\n`);
+}
+
+/** Events are for those who hear them when they are fired: nobody is to hear them again. */
+function isPassing(table: Table, value: Tables[Table]): boolean {
+  return table === "kept" && (value as Tables["kept"]).kind === EVENT_KIND;
 }
 
 /** The key of a record, from the record. */
@@ -253,7 +260,7 @@ export function restoring(
   const external = new Set<string>();
   for (const { table, key, value } of snapshot.records) {
     wanted.get(table)?.add(key);
-    if (agentsOwn(table, value)) continue;
+    if (agentsOwn(table, value) || isPassing(table, value)) continue;
     if (table === "node" && (value as Tables["node"]).external === true) external.add(key);
     const check = table === "check" ? (value as Tables["check"]) : undefined;
     if (check?.id === NODE_ALIVE_CHECK && !external.has(keyOf.node(check.node)))
@@ -263,7 +270,8 @@ export function restoring(
   for (const table of TABLES.toReversed())
     for (const entry of view.list(table)) {
       const key = keyIn(table, entry);
-      if (!wanted.get(table)?.has(key) && !agentsOwn(table, entry)) deletes.push({ op: "delete", table, key });
+      if (!wanted.get(table)?.has(key) && !agentsOwn(table, entry) && !isPassing(table, entry))
+        deletes.push({ op: "delete", table, key });
     }
   return { puts, deletes };
 }
