@@ -76,6 +76,20 @@ async function twoOnEtcd(): Promise<Agents> {
   };
 }
 
+/** A host that is only a client: its directory is kept in step with a server's, keys and sessions are forwarded. */
+async function clientHost(): Promise<Agents> {
+  const server = await startAgent();
+  const agent = await startAgent({ node: "host", join: { servers: [server.url], livenessMs: 15_000 } });
+  return {
+    urls: [agent.url],
+    errors: () => [...server.errors, ...agent.errors],
+    async stop() {
+      await agent.stop();
+      await server.stop();
+    },
+  };
+}
+
 describe.runIf(there)("Consul's Go client", () => {
   let folder: Awaited<ReturnType<typeof ownFolder>>;
   let client: string;
@@ -89,8 +103,9 @@ describe.runIf(there)("Consul's Go client", () => {
     { name: "an agent in memory", start: inMemory, runs: true },
     { name: "the program with a data folder", start: program, runs: true },
     { name: "two agents on etcd", start: twoOnEtcd, runs: haveEtcd },
+    { name: "a client host", start: clientHost, runs: true },
   ])("$name", ({ start, runs }) => {
-    const several = start === twoOnEtcd;
+    const several = start === twoOnEtcd || start === clientHost;
     const scenarios = Object.entries(SCENARIOS).filter(([name]) => !several || !ALONE.includes(name));
     it.runIf(runs).each(scenarios)("%s: %s", async (scenario) => {
       const agents = await start();
