@@ -5,7 +5,22 @@ import { join } from "node:path";
 import { ensureBuilt, must, root } from "./ensure.mjs";
 
 const peers = process.argv.includes("--peers");
-const rest = process.argv.slice(2).filter((word) => word !== "--peers");
+const given = process.argv.slice(2).filter((word) => word !== "--peers");
+// `--peer consul=/path/to/consul`: suites that hold a stand-in against a peer hold the user's own program, too.
+const own = {};
+const rest = [];
+for (let i = 0; i < given.length; i++) {
+  if (given[i] !== "--peer") {
+    rest.push(given[i]);
+    continue;
+  }
+  const [, name, command] = /^([a-z]+)=(.+)$/.exec(given[++i] ?? "") ?? [];
+  if (command === undefined) {
+    console.error("--peer: expected NAME=COMMAND, such as consul=/usr/local/bin/consul");
+    process.exit(2);
+  }
+  own[`TRILITH_PEER_${name.toUpperCase()}`] = command;
+}
 ensureBuilt();
 if (!peers && rest.length === 0) must(process.execPath, [join(root, "scripts", "check.mjs")]);
 
@@ -15,7 +30,7 @@ rmSync(result, { force: true });
 const run = spawnSync("npx", ["--no-install", "vitest", "run", ...rest], {
   cwd: root,
   stdio: "inherit",
-  env: { ...process.env, TRILITH_PEERS: peers ? "1" : "0" },
+  env: { ...process.env, ...own, TRILITH_PEERS: peers ? "1" : "0" },
 });
 if (!existsSync(result)) {
   console.error("the test runner left no result");
