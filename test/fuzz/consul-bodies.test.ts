@@ -1,9 +1,11 @@
 // Bodies that nobody meant: random JSON close to Consul's, random bytes, random paths and parameters. No request may break the agent.
+// biome-ignore-all lint/suspicious/noTemplateCurlyInString: the language of templates looks like it.
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { deregisterBody, registerBody } from "../../src/protocols/consul/bodies.ts";
 import { decodeBody } from "../../src/protocols/consul/decode.ts";
 import { Refusal } from "../../src/protocols/consul/errors.ts";
+import { queryBody } from "../../src/protocols/consul/prepared.ts";
 import { type RunningAgent, startAgent } from "../support/ground.ts";
 
 let agent: RunningAgent;
@@ -17,7 +19,9 @@ const NAMES = [
   ...["ServiceID", "Status", "Output", "TTL", "Interval", "HTTP", "TCP", "Args", "Weights", "Passing", "Warning"],
   ...["TaggedAddresses", "lan", "Definition", "Header", "SkipNodeUpdate", "EnableTagOverride", "enable_tag_override"],
   ...["Connect", "SidecarService", "Proxy", "Kind", "Locality", "Zone", "SocketPath", "DeregisterCriticalServiceAfter"],
+  ...["Template", "Type", "Regexp", "Failover", "NearestN", "Datacenters", "Targets", "Near", "ServiceMeta", "DNS"],
   ...["__proto__", "constructor", "toString", "Nonsense"],
+  ...["Coord", "Vec", "Height", "Adjustment", "Segment", "MinQuorum", "CleanupDeadServers"],
 ] as const;
 const key = fc.oneof(
   { weight: 8, arbitrary: fc.constantFrom(...NAMES) },
@@ -51,7 +55,7 @@ const { body } = fc.letrec<{ body: unknown; object: unknown; list: unknown }>((t
 
 describe("decoders", () => {
   it("give a value or say what is wrong", () => {
-    for (const decoder of [registerBody, deregisterBody])
+    for (const decoder of [registerBody, deregisterBody, queryBody])
       fc.assert(
         fc.property(
           fc.oneof(
@@ -86,6 +90,10 @@ const PATHS = [
   "/v1/agent/check/update/x",
   "/v1/catalog/register",
   "/v1/catalog/deregister",
+  "/v1/coordinate/update",
+  "/v1/config",
+  "/v1/operator/autopilot/configuration",
+  "/v1/snapshot",
 ];
 
 describe("requests", () => {
@@ -101,6 +109,55 @@ describe("requests", () => {
     );
     expect(agent.errors).toEqual([]);
     expect((await fetch(`${agent.url}/v1/catalog/nodes`)).status).toBe(200);
+  });
+
+  it("for prepared queries are refused or kept, and what is kept can be carried out under any name", async () => {
+    const texts = fc.oneof(
+      fc.constantFrom("web", "${name.full}", "${match(1)}", "${", "$${x}", "${1}", "!a", "", "_ip", "n1", "10s", "-1s"),
+      fc.string(),
+    );
+    const query = fc.record(
+      {
+        Name: fc.oneof(fc.constantFrom("", "a", "a-", "A-b"), fc.string()),
+        Template: fc.record({
+          Type: fc.constantFrom("name_prefix_match", "", "x"),
+          Regexp: fc.oneof(fc.constantFrom("^a-(.+?)(b*)$", "[", "(a+)+$"), fc.string()),
+          RemoveEmptyTags: fc.boolean(),
+        }),
+        Service: fc.record({
+          Service: texts,
+          Tags: fc.array(texts, { maxLength: 3 }),
+          Near: texts,
+          NodeMeta: fc.dictionary(texts, texts, { maxKeys: 2 }),
+          Failover: fc.record({
+            NearestN: fc.integer({ min: -1, max: 3 }),
+            Datacenters: fc.array(texts, { maxLength: 2 }),
+          }),
+        }),
+        DNS: fc.record({ TTL: texts }),
+      },
+      { requiredKeys: ["Service"] },
+    );
+    const url = `${agent.url}/v1/query`;
+    await fc.assert(
+      fc.asyncProperty(query, fc.oneof(texts, fc.constantFrom("a-bb", "A-B-c")), async (value, name) => {
+        const made = await fetch(url, { method: "POST", body: JSON.stringify(value) });
+        expect([200, 500]).toContain(made.status);
+        const text = await made.text();
+        if (made.status === 500) expect(text).toMatch(/^(Invalid prepared query|raft apply failed): ./);
+        for (const verb of ["execute", "explain"]) {
+          const answer = await fetch(`${url}/${encodeURIComponent(`x${name}`)}/${verb}`);
+          await answer.arrayBuffer();
+          expect([200, 400, 404, 500]).toContain(answer.status);
+        }
+        if (made.status !== 200) return;
+        const { ID } = JSON.parse(text) as { ID: string };
+        expect(await (await fetch(`${url}/${ID}`)).json()).toMatchObject([{ ID, Name: value.Name ?? "" }]);
+        expect((await fetch(`${url}/${ID}`, { method: "DELETE" })).status).toBe(200);
+      }),
+      { numRuns: 200 },
+    );
+    expect(agent.errors).toEqual([]);
   });
 
   it("with odd paths and parameters are answered", async () => {
