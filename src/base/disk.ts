@@ -40,6 +40,28 @@ async function syncFolder(path: string): Promise<void> {
   }
 }
 
+/**
+ * Makes a folder and those above it that are missing. (Node's own recursive mkdir never ends where the kernel says ENOENT below a folder
+ * that is there, as in /proc.)
+ */
+export async function makeFolders(path: string, mode = 0o777): Promise<void> {
+  const make = async (): Promise<void> => {
+    try {
+      await mkdir(path, mode);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST" || !(await stat(path)).isDirectory()) throw error;
+    }
+  };
+  try {
+    await make();
+  } catch (error) {
+    const above = dirname(path);
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT" || above === path) throw error;
+    await makeFolders(above, mode);
+    await make();
+  }
+}
+
 /** The system's disk. */
 export const systemDisk: Disk = {
   readBytes: (path) => readFile(path),
@@ -61,9 +83,7 @@ export const systemDisk: Disk = {
       throw error;
     }
   },
-  async makeFolder(path) {
-    await mkdir(path, { recursive: true });
-  },
+  makeFolder: (path) => makeFolders(path),
   async replace(path, content, mode = 0o644) {
     const temporary = `${path}.${process.pid}.tmp`;
     const handle = await open(temporary, "w", mode);

@@ -1,10 +1,11 @@
 // Tests of the durable map: what was written is there after reopening, keys of every kind, one sync for many, one process per folder.
 import { createHash } from "node:crypto";
-import { mkdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { ownFolder } from "../../test/support/peers.ts";
+import { systemDisk } from "./disk.ts";
 import { type Durable, durableFile, memoryDurable, openDurable } from "./durable.ts";
 
 let folder: Awaited<ReturnType<typeof ownFolder>>;
@@ -144,6 +145,70 @@ describe("the data folder", () => {
     await writeFile(durableFile(folder.path), garbage);
     await expect(openDurable(folder.path)).rejects.toMatchObject({ code: "damaged" });
     expect((await readFile(durableFile(folder.path))).equals(garbage)).toBe(true);
+  });
+
+  test("an empty file is called damaged: nothing starts empty over lost content without a word", async () => {
+    const durable = await openDurable(folder.path);
+    await durable.write([{ table: "t", key: "k", value: bytes("v") }]);
+    await durable.close();
+    await writeFile(durableFile(folder.path), "");
+    for (let i = 0; i < 2; i++)
+      await expect(openDurable(folder.path)).rejects.toMatchObject({
+        code: "damaged",
+        message: `${durableFile(folder.path)} cannot be read as a database (it is empty: its content is lost); restore it from a backup, or move it away to start empty`,
+      });
+    await rm(durableFile(folder.path));
+    await (await openDurable(folder.path)).close();
+  });
+
+  test.each([0, 4096])("a first start that was interrupted after %i bytes is taken up again", async (size) => {
+    // As the crash leaves it: the mark is there before the database is.
+    await writeFile(`${durableFile(folder.path)}-making`, "");
+    await writeFile(durableFile(folder.path), Buffer.alloc(size));
+    const durable = await openDurable(folder.path);
+    await durable.write([{ table: "t", key: "k", value: bytes("v") }]);
+    await durable.close();
+    expect((await readdir(folder.path)).sort()).toEqual(["trilith.mdb", "trilith.mdb-lock"]);
+    const again = await openDurable(folder.path);
+    expect(again.get("t", "k")).toBeDefined();
+    await again.close();
+  });
+
+  test.each([
+    ["/proc/trilith", "not-allowed", "takes no folders"],
+    ["/proc/trilith/deeper", "not-allowed", "takes no folders"],
+    ["/dev/null", "conflict", "no folder"],
+    ["/dev/null/data", "conflict", "no folder"],
+  ])("%s cannot be a data folder, and that is said at once", async (path, code, says) => {
+    await expect(openDurable(path)).rejects.toMatchObject({ code, message: expect.stringContaining(says) });
+    await expect(systemDisk.makeFolder(path)).rejects.toThrow(/ENOENT|EEXIST|ENOTDIR/);
+  });
+
+  test("folders above are made; one that is there is no error", async () => {
+    const deep = join(folder.path, "a", "b", "c");
+    await Promise.all([systemDisk.makeFolder(deep), systemDisk.makeFolder(`${deep}/`)]);
+    await systemDisk.makeFolder(deep);
+    expect((await systemDisk.info(deep))?.isDirectory).toBe(true);
+  });
+
+  test("tells why writing does not work as long as it does not", async () => {
+    const durable = await openDurable(folder.path);
+    try {
+      const write = (): Promise<void> => durable.write([{ table: "t", key: "a", value: bytes("1") }]);
+      await write();
+      expect(await durable.trouble()).toBeUndefined();
+      await rename(folder.path, `${folder.path}-away`);
+      // Before and after somebody's write failed of it.
+      expect(await durable.trouble()).toMatchObject({ code: "damaged" });
+      await expect(write()).rejects.toMatchObject({ code: "damaged" });
+      expect(await durable.trouble()).toMatchObject({ code: "damaged" });
+      await rename(`${folder.path}-away`, folder.path);
+      expect(await durable.trouble()).toBeUndefined();
+      await write();
+    } finally {
+      await durable.close();
+    }
+    expect(await durable.trouble()).toBeUndefined();
   });
 
   test("a folder that is taken away while it is in use is an error, not a silent loss", async () => {

@@ -1,7 +1,7 @@
 // A durable map from text to bytes in the data folder, by lmdb: many writers share one sync, and a write is told only when it is on disk.
 import { createHash } from "node:crypto";
 import { constants } from "node:fs";
-import { open as openFile, stat, statfs } from "node:fs/promises";
+import { open as openFile, rm, stat, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import type { RootDatabase } from "lmdb";
@@ -27,6 +27,8 @@ export interface Durable {
   /** Everything that was in a table at the moment of the first step, in no promised order. */
   entries(table: string): AsyncIterable<readonly [key: string, value: Uint8Array]>;
   get(table: string, key: string): Uint8Array | undefined;
+  /** Why writing does not work, looked at now (after a failure by another try); undefined where it works or is closed. Takes as long as a write. */
+  trouble(): Promise<TrilithError | undefined>;
   /** Finishes what is being written and gives the folder back. Closing twice does nothing. */
   close(): Promise<void>;
 }
@@ -101,8 +103,9 @@ export async function openDurable(folder: string): Promise<Durable> {
 
 async function openLocked(folder: string, lock: FolderLock): Promise<Durable> {
   const file = durableFile(folder);
-  await mustBeDatabase(file);
+  const making = await mustBeDatabase(file);
   await makeRoom(folder);
+  if (making) await markMaking(folder);
   const { open } = await import("lmdb");
   let database: RootDatabase<Buffer, Buffer>;
   try {
@@ -128,7 +131,8 @@ async function openLocked(folder: string, lock: FolderLock): Promise<Durable> {
           "it was left as it is: use that version, or another data folder",
       );
     // A new file is only there after a power cut when its folder was synced, too.
-    if (known === undefined) for (const each of [folder, dirname(folder)]) await syncFolder(each);
+    if (known === undefined) for (const each of [file, folder, dirname(folder)]) await sync(each);
+    if (making) await rm(makingFile(folder), { force: true });
     return new LmdbDurable(folder, database, lock, known === undefined, await identityOf(file));
   } catch (error) {
     await database.close();
@@ -173,8 +177,8 @@ async function identityOf(path: string): Promise<string | undefined> {
   }
 }
 
-async function syncFolder(folder: string): Promise<void> {
-  const handle = await openFile(folder, "r");
+async function sync(path: string): Promise<void> {
+  const handle = await openFile(path, "r");
   try {
     await handle.sync();
   } finally {
@@ -182,25 +186,46 @@ async function syncFolder(folder: string): Promise<void> {
   }
 }
 
-/** lmdb itself takes the whole process down over a file that is something else. */
-async function mustBeDatabase(file: string): Promise<void> {
+/** There while a new database is being made: what is cut short then never held anything. */
+const makingFile = (folder: string): string => `${durableFile(folder)}-making`;
+
+/** Leaves the mark, so that it is on disk before there is a database. */
+async function markMaking(folder: string): Promise<void> {
+  try {
+    await (await openFile(makingFile(folder), "w")).close();
+    await sync(folder);
+  } catch (error) {
+    throw cannotWrite(folder, error);
+  }
+}
+
+/**
+ * lmdb itself takes the whole process down over a file that is something else, and starts empty over an empty one.
+ * @returns true where there is none yet, also where its making was interrupted
+ */
+async function mustBeDatabase(file: string): Promise<boolean> {
   let handle: Awaited<ReturnType<typeof openFile>>;
   try {
     handle = await openFile(file, "r");
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return;
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return true;
     throw cannotWrite(dirname(file), error);
   }
   try {
     const { size } = await handle.stat();
-    if (size === 0) return;
+    const interrupted = (await identityOf(makingFile(dirname(file)))) !== undefined;
+    if (size < SMALLEST_FILE_BYTES && interrupted) {
+      await rm(file);
+      return true;
+    }
+    if (size === 0) throw damaged(file, "it is empty: its content is lost");
     const { buffer } = await handle.read(Buffer.alloc(8), 0, 8, MAGIC_AT);
     if (
       size >= SMALLEST_FILE_BYTES &&
       buffer.readUInt32LE(0) === MAGIC &&
       (buffer.readUInt32LE(4) & 0xffff) === MAGIC_VERSION
     )
-      return;
+      return interrupted;
   } finally {
     await handle.close();
   }
@@ -242,6 +267,8 @@ class LmdbDurable implements Durable {
   #unmarked: boolean;
   /** The database's file as it was opened. */
   readonly #identity: string | undefined;
+  /** Why the last write failed. */
+  #trouble: TrilithError | undefined;
   #waiting: Waiting[] = [];
   #running: Promise<void> | undefined;
   #closing: Promise<void> | undefined;
@@ -277,9 +304,11 @@ class LmdbDurable implements Durable {
       if (group.length === 0) break;
       try {
         await this.#commit(group);
+        this.#trouble = undefined;
         for (const each of group) each.resolve();
       } catch (error) {
         const told = error instanceof TrilithError ? error : await explain(this.#folder, error);
+        this.#trouble = told;
         for (const each of [...group, ...this.#waiting.splice(0)]) each.reject(told);
       }
     }
@@ -330,6 +359,17 @@ class LmdbDurable implements Durable {
     return stored === undefined ? undefined : keyAndValue(id, stored, Buffer.byteLength(table) + 1)[1];
   }
 
+  async trouble(): Promise<TrilithError | undefined> {
+    if (this.#closing !== undefined) return undefined;
+    try {
+      if (this.#trouble === undefined) await this.#mustBeThere();
+      else await this.write([{ ...META_FORMAT, value: Buffer.from(String(DATA_FORMAT)) }]);
+      return undefined;
+    } catch (error) {
+      return error instanceof TrilithError ? error : await explain(this.#folder, error);
+    }
+  }
+
   close(): Promise<void> {
     this.#closing ??= (async () => {
       await this.#running;
@@ -365,6 +405,7 @@ export function memoryDurable(): Durable {
       yield* [...(tables.get(table) ?? [])];
     },
     get: (table, key) => tables.get(table)?.get(key),
+    trouble: async () => undefined,
     async close() {
       closed = true;
     },

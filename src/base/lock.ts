@@ -4,6 +4,7 @@ import { constants } from "node:fs";
 import { link, mkdir, open, rmdir, stat, unlink } from "node:fs/promises";
 import { createConnection, createServer, type Server } from "node:net";
 import { join } from "node:path";
+import { makeFolders } from "./disk.ts";
 import { codeOf, TrilithError, wrap } from "./error.ts";
 
 /** A held lock. */
@@ -25,7 +26,19 @@ const UNSUPPORTED: ReadonlySet<string> = new Set(["ENOTSUP", "EOPNOTSUPP", "EINV
 /** Why a folder cannot be written to. */
 export function cannotWrite(folder: string, error: unknown): TrilithError {
   const errno = errnoOf(error);
-  if (errno === "EROFS" || errno === "EACCES")
+  if (errno === "ENOENT")
+    return new TrilithError(
+      "not-allowed",
+      `the data folder ${folder} cannot be made there (the file system takes no folders); give a folder on a disk`,
+      error,
+    );
+  if (errno === "EEXIST" || errno === "ENOTDIR")
+    return new TrilithError(
+      "conflict",
+      `the data folder ${folder} cannot be made: something that is no folder is in its place or above it; give another folder`,
+      error,
+    );
+  if (errno === "EROFS" || errno === "EACCES" || errno === "EPERM")
     return new TrilithError(
       "read-only",
       `the data folder ${folder} cannot be written to (${errno === "EROFS" ? "its file system is mounted read-only" : "permission denied"}); give a folder that can be written`,
@@ -52,7 +65,7 @@ export async function lockFolder(folder: string): Promise<FolderLock> {
   });
   let directory: Awaited<ReturnType<typeof open>>;
   try {
-    await mkdir(folder, { recursive: true, mode: 0o750 });
+    await makeFolders(folder, 0o750);
     directory = await open(folder, constants.O_RDONLY | constants.O_DIRECTORY);
   } catch (error) {
     throw cannotWrite(folder, error);

@@ -27,6 +27,7 @@ function disk(): Durable & { readonly rows: Map<string, Uint8Array>; writes: num
         if (key.startsWith(`${table}\u0001`)) yield [key.slice(table.length + 1), value];
     },
     get: (table, key) => rows.get(name(table, key)),
+    trouble: async () => undefined,
     close: async () => {},
   };
 }

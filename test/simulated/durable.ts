@@ -1,5 +1,7 @@
 // A durable store for tests: lives in memory, survives the agent's restart as long as the test holds it, counts writes and fails on demand.
+
 import type { Durable, DurableWrite } from "../../src/base/durable.ts";
+import { wrap } from "../../src/base/error.ts";
 
 export interface FakeDurable extends Durable {
   /** How many writes (each all or nothing) there were. */
@@ -40,6 +42,9 @@ export function fakeDurable(): FakeDurable {
       for (const entry of tables.get(table) ?? []) yield entry;
     },
     get: (table, key) => tables.get(table)?.get(key),
+    async trouble() {
+      return this.failure === undefined ? undefined : wrap(this.failure, "the data folder");
+    },
     async close() {},
   };
 }
