@@ -12,27 +12,27 @@ import { askerOf } from "./choose.ts";
 const MANNER: Manner = { tellConsistency: true, headersOnError: true };
 const EXECUTED: Manner = { ...MANNER, cacheable: true };
 
-const EXECUTE = "/execute";
-const EXPLAIN = "/explain";
+const VERBS: readonly (readonly [verb: string, work: (call: Call, idOrName: string) => Promise<Reply>])[] = [
+  ["/execute", execute],
+  ["/explain", explain],
+];
 
 function general(call: Call): Promise<Reply> {
   return call.method === "POST" ? create(call) : list(call);
 }
 
 function specific(call: Call): Promise<Reply> {
-  const { suffix, method } = call;
+  const { suffix, method, path } = call;
   const only = (methods: readonly string[]): void => {
     // Consul's own list here, without OPTIONS.
     if (!methods.includes(method)) throw new Refusal(405, `method ${method} not allowed`, { Allow: methods.join(",") });
   };
-  if (suffix.endsWith(EXECUTE)) {
-    only(["GET"]);
-    return execute(call, suffix.slice(0, -EXECUTE.length));
-  }
-  if (suffix.endsWith(EXPLAIN)) {
-    only(["GET"]);
-    return explain(call, suffix.slice(0, -EXPLAIN.length));
-  }
+  // By the whole path, as Consul looks at it: a query called "execute" is carried out by "/v1/query/execute".
+  for (const [verb, work] of VERBS)
+    if (path.endsWith(verb)) {
+      only(["GET"]);
+      return work(call, suffix.endsWith(verb) ? suffix.slice(0, -verb.length) : suffix);
+    }
   only(["GET", "PUT", "DELETE"]);
   return method === "GET" ? get(call) : method === "PUT" ? update(call) : remove(call);
 }
