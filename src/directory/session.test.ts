@@ -305,6 +305,18 @@ describe("a key's time to live", () => {
     expect(at("k")).toBeUndefined();
   });
 
+  test("counts from the last write, be it shorter or longer than before", async () => {
+    await kv.set("k", text("1"), { ttlMs: 3_600_000 });
+    await clock.advance(1_000);
+    await kv.set("k", text("1"), { ttlMs: 5_000 });
+    await clock.advance(4_000);
+    await kv.set("k", text("1"), { ttlMs: 10_000 });
+    await clock.advance(9_900);
+    expect(at("k")).toBeDefined();
+    await clock.advance(200);
+    expect(at("k")).toBeUndefined();
+  });
+
   test("is taken back by a write without one, and does not hit the next key of that name", async () => {
     await kv.set("a", text("1"), { ttlMs: 1_000 });
     await kv.set("b", text("1"), { ttlMs: 1_000 });

@@ -81,6 +81,8 @@ class SessionKeeper implements RunningSessions {
   readonly #log: Log;
   readonly #timers: Deadlines;
   readonly #tracks = new Map<string, Track>();
+  /** Records that have a timer, with the state of theirs that it is for. */
+  readonly #armed = new Map<string, Index>();
   readonly #life = new AbortController();
   /** Work begun by timers. */
   readonly #running = new Set<Promise<unknown>>();
@@ -290,6 +292,11 @@ class SessionKeeper implements RunningSessions {
         this.#timers.delete(sessionTimer(id));
       }
     this.#base.dues.prune(view);
+    for (const key of this.#armed.keys())
+      if (view.get("kept", key) === undefined) {
+        this.#armed.delete(key);
+        this.#timers.delete(dueTimer(key));
+      }
     for (const kind of [KINDS.delay, KINDS.ttl])
       for (const record of view.list("kept", keyOf.ofKind(kind))) this.#armDue(record);
     const results = await Promise.allSettled(
@@ -341,9 +348,10 @@ class SessionKeeper implements RunningSessions {
   }
 
   #armDue(record: Entry<"kept">): void {
-    const name = dueTimer(keyOf.kept(record.kind, record.id));
-    const leftMs = this.#base.dues.remainingMs(record);
-    if (!this.#timers.has(name)) this.#timers.set(name, Math.max(0, leftMs));
+    const key = keyOf.kept(record.kind, record.id);
+    if (this.#armed.get(key) === record.modifyIndex) return;
+    this.#armed.set(key, record.modifyIndex);
+    this.#timers.set(dueTimer(key), Math.max(0, this.#base.dues.remainingMs(record)));
   }
 
   /** A timer has run out. */
