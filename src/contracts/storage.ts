@@ -40,6 +40,8 @@ export interface Storage {
   readonly shared: boolean;
   /** The largest number of changes one commit may hold; larger ones are refused by the directory or split by `adopt`. */
   readonly maxChanges: number;
+  /** The largest number of changes that may be tried as one commit where it cannot be split; `maxChanges` when absent. May still be refused as `too-large`. */
+  readonly maxWhole?: number;
   /** Yields the whole content as snapshot batches, then ends. @throws TrilithError `locked`, `newer-data`, `disk-full`, `read-only`, `unavailable` */
   open(signal?: AbortSignal): AsyncIterable<Batch>;
   /**

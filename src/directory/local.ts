@@ -384,10 +384,11 @@ class StoredDirectory implements LocalDirectory {
   }
 
   #mustFit(changes: readonly Change[]): void {
-    if (changes.length > this.storage.maxChanges)
+    const { name, maxChanges, maxWhole = maxChanges } = this.storage;
+    if (changes.length > maxWhole)
       throw new TrilithError(
         "too-large",
-        `a write of ${changes.length} changes is too large: ${this.storage.name} takes at most ${this.storage.maxChanges} at once`,
+        `a write of ${changes.length} changes is too large: ${name} takes at most ${maxWhole} at once`,
       );
   }
 

@@ -29,6 +29,7 @@ const write = (changes: readonly Change[], expects: Commit["expect"] = []): Comm
   changes,
   expect: expects,
 });
+const many = (n: number): Change[] => Array.from({ length: n }, (_, i) => kv(`${i}`, ""));
 const text = (row: unknown): string => Buffer.from((row as { value: Uint8Array }).value).toString();
 const code = (promise: Promise<unknown>): Promise<string> =>
   promise.then(
@@ -193,7 +194,6 @@ describe.skipIf(!here)("etcd", () => {
     const prefix = ownPrefix();
     const a = await storage(prefix);
     const follower = end(await Follower.start(await storage(prefix)));
-    const many = (n: number): Change[] => Array.from({ length: n }, (_, i) => kv(`${i}`, ""));
     expect(a.maxChanges).toBe(127);
     for (const n of [1, 126, 127]) {
       const index = await written(a, write(many(n)));
@@ -202,12 +202,12 @@ describe.skipIf(!here)("etcd", () => {
         { rows: { length: n } },
       ]);
     }
-    expect(await code(a.commit(write(many(a.maxChanges + 1))))).toBe("too-large");
+    expect(await code(a.commit(write(many(1025))))).toBe("too-large");
     const conditions = (n: number): Commit["expect"] =>
       Array.from({ length: n }, (_, i) => ({ table: "kv" as const, key: `none-${i}`, at: 0 }));
     await written(a, write([kv("x", "")], conditions(127)));
     await written(a, write(many(127), conditions(127)));
-    expect(await code(a.commit(write([kv("x", "")], conditions(128))))).toBe("too-large");
+    expect(await code(a.commit(write([kv("x", "")], conditions(1025))))).toBe("too-large");
     await written(a, write([kv("large", new Uint8Array(512 << 10))]));
     const [large, small] = await Promise.all([
       code(a.commit(write([kv("larger", new Uint8Array(2 << 20))]))),
@@ -218,6 +218,76 @@ describe.skipIf(!here)("etcd", () => {
     expect(await code(a.commit(write([kv("huge", new Uint8Array(5 << 20))])))).toBe("too-large");
     await follower.until("the large value", () => follower.index >= small);
     expect((follower.value("kv", "large") as { value: Uint8Array }).value.length).toBe(512 << 10);
+  });
+
+  test("more than a flat transaction holds is one revision too, or nothing", async () => {
+    const prefix = ownPrefix();
+    const [a, b] = [await storage(prefix), await storage(prefix)];
+    const follower = end(await Follower.start(b));
+    const numbers = Array.from({ length: 1024 }, (_, i) => i);
+    const puts = (value: string): Change[] => numbers.map((i) => kv(`w/${i}`, value));
+    const at = (index: number): Commit["expect"] => numbers.map((i) => ({ table: "kv", key: `w/${i}`, at: index }));
+    const whole = async (index: number): Promise<void> => {
+      await follower.until(`revision ${index}`, () => follower.index >= index);
+      expect(follower.batches.filter((batch) => batch.kind === "delta" && batch.index === index)).toMatchObject([
+        { rows: { length: 1024 } },
+      ]);
+    };
+    const created = await written(a, write(puts("1"), at(0)));
+    await whole(created);
+    expect(await a.commit(write(puts("2"), at(0)))).toEqual({ result: "expectation-failed" });
+    const commit = write(puts("3"), at(created));
+    const set = await written(a, commit);
+    await whole(set);
+    // The same again is the same.
+    expect(await written(b, commit)).toBe(set);
+    await written(b, write([kv("w/512", "other")]));
+    expect(await a.commit(write(puts("4"), at(set)))).toEqual({ result: "expectation-failed" });
+    const again = await written(a, write(puts("5")));
+    await node.ctl("del", `${prefix}kv/w/7`);
+    expect(await a.commit(write(puts("6"), at(again)))).toEqual({ result: "expectation-failed" });
+    const end5 = await written(b, write([kv("end", "")]));
+    await follower.until("the end", () => follower.index >= end5);
+    for (const i of numbers)
+      expect(text(follower.value("kv", `w/${i}`) ?? { value: "gone" })).toBe(i === 7 ? "gone" : "5");
+    const foreign = numbers
+      .slice(0, 65)
+      .map((i): Commit["expect"][number] => ({ table: "kv", key: `w/${i}`, at: again }));
+    expect(await code(a.commit(write(many(128), foreign)))).toBe("too-large");
+    const [first, ...rest] = foreign.filter(({ key }) => key !== "w/7");
+    await written(a, write(many(128), [first as Commit["expect"][number], ...rest]));
+  });
+
+  test("two that write the same many keys at once: each step is done by one of them, whole", async () => {
+    const prefix = ownPrefix();
+    const stores = [await storage(prefix), await storage(prefix)];
+    const numbers = Array.from({ length: 200 }, (_, i) => i);
+    const follower = end(await Follower.start(await storage(prefix)));
+    let index = 0;
+    for (let round = 0; round < 10; round++) {
+      const expects = numbers.map((i): Commit["expect"][number] => ({ table: "kv", key: `${i}`, at: index }));
+      // What is written between the keys is nobody's condition: it must not make the commit fail.
+      const between = stores.map((store, who) => store.commit(write([kv(`1${round}x${who}`, "")])));
+      const results = await Promise.all(
+        stores.map((store, who) =>
+          store.commit(
+            write(
+              numbers.map((i) => kv(`${i}`, `${round}-${who}`)),
+              expects,
+            ),
+          ),
+        ),
+      );
+      await Promise.all(between);
+      const winners = results.flatMap((result, who) =>
+        result.result === "written" ? [{ who, at: result.index }] : [],
+      );
+      expect(winners).toHaveLength(1);
+      const [winner] = winners as [{ who: number; at: number }];
+      index = winner.at;
+      await follower.until(`revision ${index}`, () => follower.index >= index);
+      for (const i of numbers) expect(text(follower.value("kv", `${i}`))).toBe(`${round}-${winner.who}`);
+    }
   });
 
   test("many large values in one revision arrive whole", async () => {

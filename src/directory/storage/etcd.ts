@@ -9,7 +9,7 @@ import type { Batch, Commit, Storage } from "../../contracts/storage.ts";
 import type { Index } from "../../model/record.ts";
 import { keepAlive } from "./etcd/alive.ts";
 import { createClient, defaultTiming, type EtcdSettings, type EtcdTiming } from "./etcd/client.ts";
-import { MOST_CHANGES, Writer } from "./etcd/commit.ts";
+import { MOST_CHANGES, MOST_WIDE, Writer } from "./etcd/commit.ts";
 import { follow, newest, type Reading, snapshot } from "./etcd/follow.ts";
 import { layout } from "./etcd/keys.ts";
 import { Line } from "./etcd/line.ts";
@@ -63,6 +63,7 @@ export async function createEtcdStorage(
     name: "etcd",
     shared: true,
     maxChanges: MOST_CHANGES,
+    maxWhole: MOST_WIDE,
     open: (signal?: AbortSignal): AsyncIterable<Batch> => snapshot(reading, signal),
     commit: (commit: Commit, signal?: AbortSignal): Promise<Written> => writer.commit(commit, signal),
     follow: (after: Index, signal: AbortSignal): AsyncIterable<Batch> => follow(reading, after, until(signal)),

@@ -6,39 +6,39 @@ import type { Written } from "../../../contracts/directory.ts";
 import type { Commit } from "../../../contracts/storage.ts";
 import { encodeRecord } from "../../../model/codec.ts";
 import { grant, leaseId } from "./alive.ts";
-import { type EtcdClient, EtcdError, type EtcdTiming, isLeaseGone } from "./client.ts";
+import { type EtcdClient, EtcdError, type EtcdTiming, isCompacted, isLeaseGone } from "./client.ts";
+import { absent, standsAt } from "./compares.ts";
 import type { Layout } from "./keys.ts";
 import type { Line } from "./line.ts";
-import { type Compare, type RangeResponse, type RequestOp, Target, type TxnRequest } from "./proto.ts";
+import type { RangeResponse, RequestOp, TxnRequest } from "./proto.ts";
+import { isKeyGone, MOST_SINGLES, type WideCondition, wideReads, wideTransaction } from "./wide.ts";
 
 /** etcd's default for operations (or conditions) of one transaction (`--max-txn-ops`). */
 const MOST_OPERATIONS = 128;
 /** Changes (and expectations) of one commit; one place is the marker's. */
 export const MOST_CHANGES: number = MOST_OPERATIONS - 1;
+/** Changes (and expectations) of a commit that goes alone, in a nested transaction (wide.ts). */
+export const MOST_WIDE = 1024;
 /** Commits share a transaction up to this size; etcd's default limit for a request is 1.5 MiB. */
 const SHARED_BYTES = 512 << 10;
 
 const WRITTEN = Buffer.from("written");
 const VOID = Buffer.from("void");
 
-/** One condition: a key and the revision it has to stand at. */
-interface Condition {
-  readonly key: Buffer;
-  readonly at: number;
-}
-
 /** A commit on its way. */
 interface Pending {
   readonly id: string;
   readonly marker: Buffer;
   readonly operations: readonly RequestOp[];
-  readonly conditions: readonly Condition[];
+  readonly conditions: readonly WideCondition[];
   /** Everything it reads or writes, as text. */
   readonly touches: ReadonlySet<string>;
   readonly bytes: number;
   readonly deadline: number;
   /** An attempt may have been done or may yet be done. */
   ambiguous: boolean;
+  /** More than a flat transaction holds. */
+  readonly wide: boolean;
   /** It shares no transaction. */
   alone: boolean;
   started: boolean;
@@ -55,8 +55,6 @@ export interface Writing {
   readonly random: Random;
   readonly timing: EtcdTiming;
 }
-
-const present = (key: Uint8Array): Compare => ({ target: Target.version, key, version: 0 });
 
 /**
  * Writes commits. Each leaves a marker `~commit/<id>` under a lease of some minutes: a transaction whose marker is there already was
@@ -138,21 +136,28 @@ export class Writer {
       bytes += value.length;
       return { requestPut: { key, value } };
     });
-    const conditions = commit.expect.map((expect): Condition => {
+    const puts = new Set<string>();
+    for (const { requestPut } of operations) if (requestPut !== undefined) puts.add(keyText(requestPut.key));
+    const conditions = commit.expect.map((expect): WideCondition => {
       const key = at.record(expect.table, expect.key);
-      touches.add(key.toString());
+      const name = key.toString();
+      touches.add(name);
       bytes += key.length * 2 + 16;
-      return { key, at: expect.at };
+      return { table: expect.table, key, at: expect.at, put: puts.has(name) };
     });
-    if (operations.length > MOST_CHANGES)
+    if (operations.length > MOST_WIDE)
+      throw new TrilithError("too-large", `${operations.length} changes in one write; etcd takes ${MOST_WIDE} at most`);
+    if (conditions.length > MOST_WIDE)
       throw new TrilithError(
         "too-large",
-        `${operations.length} changes in one write; etcd takes ${MOST_CHANGES} at most`,
+        `${conditions.length} expectations in one write; etcd takes ${MOST_WIDE} at most`,
       );
-    if (conditions.length > MOST_CHANGES)
+    const wide = operations.length > MOST_CHANGES || conditions.length > MOST_CHANGES;
+    const singles = conditions.filter((condition) => condition.at !== 0 && !condition.put).length;
+    if (wide && singles > MOST_SINGLES)
       throw new TrilithError(
         "too-large",
-        `${conditions.length} expectations in one write; etcd takes ${MOST_CHANGES} at most`,
+        `${operations.length} changes and ${conditions.length} expectations in one write, ${singles} of them of records that it does not set; in a write of more than ${MOST_CHANGES} etcd takes ${MOST_SINGLES} such at most`,
       );
     const marker = at.commit(commit.id);
     return {
@@ -164,7 +169,8 @@ export class Writer {
       bytes: bytes + marker.length * 3,
       deadline: clock.monotonic() + timing.patienceMs,
       ambiguous: this.#unknown.has(commit.id),
-      alone: false,
+      wide,
+      alone: wide,
       started: false,
       settled: false,
       settle,
@@ -217,9 +223,11 @@ export class Writer {
           new TrilithError("unavailable", "writing to etcd: earlier writes took all the time there was"),
         );
       const timely = batch.filter((pending) => !late.includes(pending));
-      if (timely.length === 0) continue;
+      const [first] = timely;
+      if (first === undefined) continue;
       for (const pending of timely) pending.started = true;
-      await this.#write(timely);
+      if (first.wide) await this.#writeWide(first);
+      else await this.#write(timely);
     }
     this.#running = false;
   }
@@ -263,6 +271,48 @@ export class Writer {
     }
   }
 
+  /** Does one commit that no flat transaction holds: looks how things stand, and writes if nothing has changed since. Never rejects. */
+  async #writeWide(pending: Pending): Promise<void> {
+    const { client, clock } = this.#writing;
+    const patienceMs = (): number => Math.max(1, pending.deadline - clock.monotonic());
+    const failed = (error: EtcdError): void => {
+      if (error.done === "maybe") pending.ambiguous = true;
+    };
+    let sent = false;
+    try {
+      const lease = await this.#markerLease(patienceMs());
+      let revision = 0;
+      const found: RangeResponse["kvs"][number][] = [];
+      for (const reads of wideReads(pending.marker, pending.conditions, MOST_OPERATIONS)) {
+        // All of it as of one moment.
+        const success = reads.map((read) => ({ requestRange: revision === 0 ? read : { ...read, revision } }));
+        const answer = await client.call("txn", { compare: [], success, failure: [] }, { patienceMs: patienceMs() });
+        if (revision === 0) revision = answer.header.revision;
+        for (const { responseRange } of answer.responses) found.push(...(responseRange?.kvs ?? []));
+      }
+      const standing = new Map(found.map((kv) => [kv.key.toString(), kv]));
+      const marker = standing.get(pending.marker.toString());
+      if (marker !== undefined) return pending.settle(outcome(marker));
+      if (!pending.conditions.every(({ key, at }) => (standing.get(key.toString())?.modRevision ?? 0) === at)) {
+        if (pending.ambiguous) await this.#fence(pending, lease);
+        else pending.settle({ result: "expectation-failed" });
+        return;
+      }
+      sent = true;
+      const put: RequestOp = { requestPut: { key: pending.marker, value: WRITTEN, lease } };
+      const request = wideTransaction(pending.marker, pending.conditions, [...pending.operations, put], revision);
+      const answer = await client.call("txn", request, { patienceMs: patienceMs(), failed });
+      if (answer.succeeded) pending.settle({ result: "written", index: answer.header.revision });
+      else if (!pending.settled) this.#queue.unshift(pending);
+    } catch (error) {
+      if (sent && !(error instanceof EtcdError)) pending.ambiguous = true;
+      if (isLeaseGone(error)) this.#lease = undefined;
+      const again = isLeaseGone(error) || isKeyGone(error) || isCompacted(error);
+      if (!again) this.#fail([pending], error);
+      else if (!pending.settled) this.#queue.unshift(pending);
+    }
+  }
+
   #fail(batch: readonly Pending[], error: unknown): void {
     const cause =
       this.#closed ?? (error instanceof TrilithError ? error : new TrilithError("internal", "writing to etcd", error));
@@ -278,7 +328,7 @@ export class Writer {
   /** Makes sure that no lost attempt of a commit whose expectations failed is ever done. */
   async #fence(pending: Pending, lease: number): Promise<void> {
     const answer = await this.#writing.client.call("txn", {
-      compare: [present(pending.marker)],
+      compare: [absent(pending.marker)],
       success: [{ requestPut: { key: pending.marker, value: VOID, lease } }],
       failure: [{ requestRange: { key: pending.marker } }],
     });
@@ -299,6 +349,8 @@ export class Writer {
   }
 }
 
+const keyText = (key: Uint8Array): string => Buffer.from(key).toString();
+
 /** What an existing marker says about its commit. */
 function outcome(marker: RangeResponse["kvs"][number]): Written {
   return marker.value.equals(VOID)
@@ -308,12 +360,7 @@ function outcome(marker: RangeResponse["kvs"][number]): Written {
 
 /** One transaction for several commits: if any condition fails, everything that was looked at is read instead. */
 function transaction(batch: readonly Pending[], lease: number): TxnRequest {
-  const compare = batch.flatMap((pending) => [
-    present(pending.marker),
-    ...pending.conditions.map(
-      ({ key, at }): Compare => (at === 0 ? present(key) : { target: Target.mod, key, modRevision: at }),
-    ),
-  ]);
+  const compare = batch.flatMap((pending) => [absent(pending.marker), ...pending.conditions.map(standsAt)]);
   const success = batch.flatMap((pending): RequestOp[] => [
     ...pending.operations,
     { requestPut: { key: pending.marker, value: WRITTEN, lease } },

@@ -38,6 +38,8 @@ export interface PutRequest {
   readonly key: Uint8Array;
   readonly value: Uint8Array;
   readonly lease?: number;
+  /** The key keeps the lease it has; a key that does not exist fails the whole transaction with "key not found". */
+  readonly ignoreLease?: boolean;
 }
 export interface DeleteRangeRequest {
   readonly key: Uint8Array;
@@ -54,14 +56,20 @@ export interface ResponseOp {
 }
 
 export const Target = { version: 0, create: 1, mod: 2 } as const;
+/** How what is there has to stand to what is given. */
+export const Result = { equal: 0, greater: 1, less: 2 } as const;
 export interface Compare {
+  /** Equal when absent. */
+  readonly result?: (typeof Result)[keyof typeof Result];
   readonly target: (typeof Target)[keyof typeof Target];
   readonly key: Uint8Array;
+  /** Every key from `key` up to before this one; holds where there is none, if it holds for 0. */
+  readonly rangeEnd?: Uint8Array;
   readonly version?: number;
   readonly modRevision?: number;
 }
 
-/** All of `compare` equal: `success` is done, else `failure`; atomically either way. */
+/** All of `compare` hold: `success` is done, else `failure`; atomically either way. */
 export interface TxnRequest {
   readonly compare: readonly Compare[];
   readonly success: readonly RequestOp[];
@@ -189,7 +197,12 @@ const DESCRIPTOR = {
           countOnly: field("bool", 9),
         }),
         RangeResponse: fields({ header, kvs: many("KeyValue", 2), more: field("bool", 3) }),
-        PutRequest: fields({ key: field("bytes", 1), value: field("bytes", 2), lease: field("int64", 3) }),
+        PutRequest: fields({
+          key: field("bytes", 1),
+          value: field("bytes", 2),
+          lease: field("int64", 3),
+          ignoreLease: field("bool", 6),
+        }),
         PutResponse: fields({ header }),
         DeleteRangeRequest: fields({ key: field("bytes", 1) }),
         RequestOp: {
@@ -210,6 +223,7 @@ const DESCRIPTOR = {
             key: field("bytes", 3),
             version: field("int64", 4),
             modRevision: field("int64", 6),
+            rangeEnd: field("bytes", 64),
           }),
         },
         TxnRequest: fields({

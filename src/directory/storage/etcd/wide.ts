@@ -1,0 +1,96 @@
+// Commits with more changes or expectations than etcd takes operations in a flat transaction: a nested one, with conditions on ranges.
+import type { Table } from "../../../model/record.ts";
+import { EtcdError } from "./client.ts";
+import { absent, standsAt } from "./compares.ts";
+import { type Compare, type RangeRequest, type RequestOp, Result, Target, type TxnRequest } from "./proto.ts";
+
+// etcd counts the operations (and conditions) of each level: a transaction with n of them may hold nested ones with limit - n each
+// [etcd 3.4 etcdserver/api/v3rpc/key.go checkTxnRequest]. Nested operations are all done or none, as flat ones are. Conditions have to
+// stand on the outermost level, or those behind them would be done alone; so they are drawn together: "as it was at revision R" for many
+// keys is "no key from the first to the last was written after R". That says nothing of keys that were deleted since. A put that keeps
+// the key's lease fails the transaction where the key is gone; keys that have to exist and are not put get conditions of their own.
+
+/** One condition: a key and the revision it has to stand at (0 = not there). */
+export interface WideCondition {
+  readonly table: Table;
+  readonly key: Buffer;
+  readonly at: number;
+  /** The same commit puts the key. */
+  readonly put: boolean;
+}
+
+/** Conditions on existing keys that the commit does not put. */
+export const MOST_SINGLES = 64;
+/** Ranges that conditions are drawn together to; few keys each, so that what others write in between seldom lies inside. */
+const SPANS = 32;
+/** Operations of one nested transaction. With 1 + SPANS + 8 tables + MOST_SINGLES conditions outside there is room for 23. */
+const NESTED = 16;
+
+const isSingle = ({ at, put }: WideCondition): boolean => at !== 0 && !put;
+
+/** What has to be known before: the marker, and how every key of a condition stands; in portions of at most `most`. */
+export function wideReads(
+  marker: Buffer,
+  conditions: readonly WideCondition[],
+  most: number,
+): readonly (readonly RangeRequest[])[] {
+  const reads: RangeRequest[] = [{ key: marker }, ...conditions.map(({ key }) => ({ key, keysOnly: true }))];
+  return portions(reads, most);
+}
+
+/**
+ * The transaction that does `operations` if the marker is not there and all conditions, which held at `revision`, still hold. It may
+ * fail although they do, where others wrote keys in between.
+ */
+export function wideTransaction(
+  marker: Buffer,
+  conditions: readonly WideCondition[],
+  operations: readonly RequestOp[],
+  revision: number,
+): TxnRequest {
+  const byTable = new Map<Table, Buffer[]>();
+  const existing = new Set<string>();
+  for (const condition of conditions) {
+    if (isSingle(condition)) continue;
+    const { table, key, at } = condition;
+    const keys = byTable.get(table);
+    if (keys === undefined) byTable.set(table, [key]);
+    else keys.push(key);
+    if (at !== 0) existing.add(key.toString());
+  }
+  const perSpan = Math.max(1, Math.ceil(conditions.length / SPANS));
+  const spans = [...byTable.values()].flatMap((keys) => portions(keys.sort(Buffer.compare), perSpan));
+  const untouched = spans.map(
+    (keys): Compare => ({
+      result: Result.less,
+      target: Target.mod,
+      key: keys[0] as Buffer,
+      rangeEnd: Buffer.concat([keys.at(-1) as Buffer, Buffer.of(0)]),
+      modRevision: revision + 1,
+    }),
+  );
+  const guarded = operations.map((operation): RequestOp => {
+    const { requestPut: put } = operation;
+    return put !== undefined && existing.has(Buffer.from(put.key).toString())
+      ? { requestPut: { ...put, ignoreLease: true } }
+      : operation;
+  });
+  return {
+    compare: [absent(marker), ...untouched, ...conditions.filter(isSingle).map(standsAt)],
+    success: portions(guarded, NESTED).map(
+      (success): RequestOp => ({ requestTxn: { compare: [], success, failure: [] } }),
+    ),
+    failure: [],
+  };
+}
+
+/** A put that was to find its key did not. */
+export function isKeyGone(error: unknown): boolean {
+  return error instanceof EtcdError && error.details.includes("key not found");
+}
+
+function portions<T>(all: readonly T[], most: number): T[][] {
+  const cut: T[][] = [];
+  for (let at = 0; at < all.length; at += most) cut.push(all.slice(at, at + most));
+  return cut;
+}
