@@ -23,6 +23,7 @@ export function startScreen(trilith: Trilith): string {
       http === "off" ? "" : "Consul's API and Trilith's own",
     ],
     ["  DNS", dns, dns === "off" ? "" : `UDP and TCP, names below .${self.domain}`],
+    ...(self.listening.has("dns-containers") ? [["", where("dns-containers", ""), "for containers"]] : []),
     ["  data", data, settings.storage === "etcd" ? `shared: ${settings.etcd?.endpoints.join(", ") ?? ""}` : ""],
   ];
   const sources = trilith.sources().map(({ name, ok, text }) => [`  ${ok ? "·" : "!"} ${name}`, text]);

@@ -129,6 +129,18 @@ describe.runIf(haveDig)("recursion", () => {
     expect(recursor.asked).toEqual(["udp 77.100.51.198.in-addr.arpa 12"]);
   });
 
+  it("asks as Consul does where its behaviour is asked for", async () => {
+    const recursor = await told(friendly);
+    const agent = await started(await directory(), { recursors: [recursor.place] }, { compat: "consul" });
+    expect(await agent.dig("+noedns", "far.service.consul")).toMatch(
+      /flags: qr aa rd ra;[\s\S]*CNAME\s+www\.example\.org\.[\s\S]*www\.example\.org\.\s+0\s+IN\s+A/,
+    );
+    expect(await agent.short("router")).toEqual(["198.51.100.1"]);
+    expect(await agent.short("+norecurse", "printer.local")).toEqual(["198.51.100.1"]);
+    expect(await agent.dig("nobody.service.consul")).toMatch(/status: NXDOMAIN[\s\S]*flags: qr aa rd ra;/);
+    expect(recursor.asked).toEqual(["udp www.example.org 1", "udp router 1", "udp printer.local 1"]);
+  });
+
   it("refuses askers from networks that were not named, and says that it cannot", async () => {
     const recursor = await told(friendly);
     const agent = await started(await directory(), { recursors: [recursor.place], recursionFrom: ["192.0.2.0/24"] });
