@@ -5,8 +5,8 @@ import type { HttpResponse } from "../base/http.ts";
 import type { Client } from "./client.ts";
 
 /** What is written into `Flags`, so that a lock is not taken for a semaphore (Consul's api/lock.go, api/semaphore.go). */
-export const LOCK_FLAGS = 0x2ddccbc058a50c18n;
-export const SEMAPHORE_FLAGS = 0xe0f69a2baa414de0n;
+const LOCK_FLAGS = 0x2ddccbc058a50c18n;
+const SEMAPHORE_FLAGS = 0xe0f69a2baa414de0n;
 const COORDINATION_KEY = ".lock";
 const SESSION_TTL_MS = 15_000;
 const WAIT_MS = 15_000;
@@ -28,7 +28,7 @@ export interface Wish {
 }
 
 /** Somebody else's key is in the way, or others count to another limit. */
-export class LockConflict extends TrilithError {
+class LockConflict extends TrilithError {
   constructor(text: string) {
     super("conflict", text);
     this.name = "LockConflict";

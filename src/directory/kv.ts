@@ -9,8 +9,8 @@ import type { Change, Entry, Expect, Index } from "../model/record.ts";
 import { type Due, type Dues, dropRecord, KINDS, living, putRecord, recordKey, recordOf } from "./locks.ts";
 
 /** No store takes more; the HTTP dialect's own limit (512 KiB) is below. */
-export const VALUE_MAX_BYTES: number = 1024 * 1024;
-export const KEY_MAX_BYTES: number = 32 * 1024;
+const VALUE_MAX_BYTES = 1024 * 1024;
+const KEY_MAX_BYTES = 32 * 1024;
 /** How often a plan is made anew because somebody else wrote in between. */
 const RETRIES = 100;
 const UINT64_MAX = 0xffff_ffff_ffff_ffffn;
