@@ -77,6 +77,26 @@ describe("a snapshot", () => {
     expect((await fetch(`${agent.url}/v1/kv/c`)).status).toBe(404);
   });
 
+  it("holds sessions with their locks, and prepared queries", async () => {
+    const { ID } = (await (await send("/v1/session/create", { Name: "lock", TTL: "1h" })).json()) as { ID: string };
+    expect(await (await send(`/v1/kv/locked?acquire=${ID}`, "x")).json()).toBe(true);
+    const query = await fetch(`${agent.url}/v1/query`, {
+      method: "POST",
+      body: JSON.stringify({ Name: "q", Service: { Service: "consul" } }),
+    });
+    expect(query.status).toBe(200);
+    const snapshot = await save();
+    await send(`/v1/session/destroy/${ID}`, {});
+    const id = ((await query.json()) as { ID: string }).ID;
+    await fetch(`${agent.url}/v1/query/${id}`, { method: "DELETE" });
+    expect((await fetch(`${agent.url}/v1/query/q/execute`)).status).toBe(404);
+    expect((await send("/v1/snapshot", snapshot)).status).toBe(200);
+    expect(await json("/v1/kv/locked")).toMatchObject([{ Session: ID, LockIndex: 1 }]);
+    expect(await json(`/v1/session/info/${ID}`)).toMatchObject([{ ID, Name: "lock" }]);
+    expect(await json("/v1/query/q/execute")).toMatchObject({ Service: "consul", Nodes: [{}] });
+    expect((await send(`/v1/session/renew/${ID}`, {})).status).toBe(200);
+  });
+
   it("goes into another agent and leaves what is that agent's own", async () => {
     await fill();
     await send("/v1/agent/service/register", { Name: "mine" });
