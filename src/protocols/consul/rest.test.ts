@@ -205,6 +205,8 @@ it("counts for user interfaces what is well", async () => {
     ChecksCritical: 1,
     ChecksPassing: 2,
   });
+  const filter = encodeURIComponent('Service.Service == "ui"');
+  expect((await ask("GET", `/v1/internal/ui/services?filter=${filter}`)).body).toMatchObject([{ Name: "ui" }]);
 });
 
 it("the log is let go of when its reader leaves", async () => {

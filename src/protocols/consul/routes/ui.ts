@@ -1,26 +1,36 @@
 // /v1/internal/ui: the summaries that user interfaces are built on.
 import type { View } from "../../../contracts/directory.ts";
 import { type Status, worst } from "../../../model/check.ts";
+import type { Resident } from "../../../model/instance.ts";
 import { type Entry, keyOf, scope } from "../../../model/record.ts";
 import { answerQuery } from "../blocking.ts";
 import type { Call, Reply, Row } from "../call.ts";
-import { encodeCheckOf, encodeNodeService } from "../encode.ts";
+import { encodeCheckOf, encodeNodeService, encodeResident } from "../encode.ts";
 import { Refusal } from "../errors.ts";
-import { nodeShape } from "../shapes.ts";
+import { nodeShape, residentShape } from "../shapes.ts";
 import { readFilter } from "./choose.ts";
 
 const MANNER = { tellConsistency: false } as const;
 
 function services(call: Call): Promise<Reply> {
+  const filtered = call.query.get("filter") !== "";
+  const wanted = readFilter(call, residentShape);
+  const residents = (view: View, name: string): readonly Resident[] => {
+    const all = view.residents(name);
+    return filtered ? all.filter((one) => wanted(encodeResident(one))) : all;
+  };
   return answerQuery(call, MANNER, (view) => ({
     index: Math.max(view.at("services"), view.at("nodes"), view.at("checks")),
     waitOn: ["services", "nodes", "checks"],
-    reply: { json: Array.from(view.serviceNames(), (name) => summary(call, view, name)) },
+    reply: {
+      json: Array.from(view.serviceNames(), (name) => residents(view, name))
+        .filter(({ length }) => length > 0)
+        .map((found) => summary(call, found)),
+    },
   }));
 }
 
-function summary(call: Call, view: View, name: string): unknown {
-  const residents = view.residents(name);
+function summary(call: Call, residents: readonly Resident[]): unknown {
   const tags = new Set<string>();
   const nodes = new Set<string>();
   const sources = new Set<string>();
@@ -41,7 +51,7 @@ function summary(call: Call, view: View, name: string): unknown {
   const kind = residents[0]?.instance.foreign?.["Kind"];
   return {
     ...(kind === undefined ? {} : { Kind: kind }),
-    Name: residents[0]?.instance.name ?? name,
+    Name: residents[0]?.instance.name ?? "",
     Datacenter: call.ground.self.datacenter,
     Tags: tags.size === 0 ? null : [...tags].sort(),
     Nodes: [...nodes],
