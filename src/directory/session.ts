@@ -48,8 +48,8 @@ const GRACE = 2;
 const LOOKS_PER_TTL = 4;
 /** Shared directories: renewals closer together than this part of the TTL are told to the others only once. */
 const TELL_PART = 8;
-/** A deadline seen so late tells of this process having slept, not of anybody else. */
-const OVERSLEPT_MS = 1000;
+/** A deadline seen later than this part of the TTL tells of this process having slept; what is awake longer hears whoever renews in time. */
+const OVERSLEPT_PART = 2;
 /** After a look at many sessions nothing is looked at for so many times as long as that took. */
 const REST_FACTOR = 4;
 const LONGEST_REST_MS = 500;
@@ -379,7 +379,8 @@ class SessionKeeper implements RunningSessions {
     const now = clock.monotonic();
     const overslept = now - track.lookAtMs;
     // While this process slept nobody could renew with it, and it could see nothing.
-    if (overslept > OVERSLEPT_MS) track.seenAtMs = Math.max(track.seenAtMs, now - this.#graceMs(ttlMs) + ttlMs);
+    if (overslept > ttlMs / OVERSLEPT_PART)
+      track.seenAtMs = Math.max(track.seenAtMs, now - this.#graceMs(ttlMs) + ttlMs);
     const renewedAt = recordOf(view, KINDS.renewed, id)?.modifyIndex ?? 0;
     if (renewedAt !== track.renewedAt) {
       track.renewedAt = renewedAt;
