@@ -1,6 +1,7 @@
 // Client hosts that joined a Trilith agent: one directory seen from both sides, servers that go and come back, hosts that die.
 
 import { Resolver } from "node:dns/promises";
+import { type AddressInfo, createServer } from "node:net";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
 import type { Settings } from "../../src/contracts/settings.ts";
@@ -364,8 +365,13 @@ describe("datacenters", () => {
     const far = await inside("far", { datacenter: "dc2" });
     await far.agent.agent.register("api", service("web-2", "web", 80));
     const dead = `http://127.0.0.1:${await freePort()}`;
-    const near = await inside("near", { datacenters: { dc2: [dead, far.url], dc3: [dead] } });
-    expect((await get(`${near.url}/v1/catalog/datacenters`)).json).toEqual(["dc1", "dc2", "dc3"]);
+    // One that takes connections and says nothing.
+    const mute = createServer((socket) => void socket.resume());
+    await new Promise<void>((resolve) => mute.listen(0, "127.0.0.1", resolve));
+    ends.push(() => new Promise((resolve) => mute.close(resolve)));
+    const silent = `http://127.0.0.1:${(mute.address() as AddressInfo).port}`;
+    const near = await inside("near", { datacenters: { dc2: [dead, far.url], dc3: [dead], dc4: [silent] } });
+    expect((await get(`${near.url}/v1/catalog/datacenters`)).json).toEqual(["dc1", "dc2", "dc3", "dc4"]);
     const found = await get(`${near.url}/v1/health/service/web?dc=dc2`);
     expect(found.json).toMatchObject([{ Service: { ID: "web-2" }, Node: { Datacenter: "dc2" } }]);
     const index = found.headers.get("X-Consul-Index") ?? "";
@@ -381,6 +387,14 @@ describe("datacenters", () => {
     expect(await near.agent.lookup.resolve({ service: "nope", datacenter: "dc2" })).toMatchObject({ known: false });
     const gone = await get(`${near.url}/v1/catalog/nodes?dc=dc3`);
     expect([gone.status, gone.json]).toEqual([500, expect.stringMatching(/^No path to datacenter/)]);
+    const hung = await get(`${near.url}/v1/catalog/nodes?dc=dc4`);
+    expect([hung.status, hung.json]).toEqual([
+      500,
+      expect.stringMatching(/^No path to datacenter.*did not answer within/),
+    ]);
+    await expect(near.agent.lookup.resolve({ service: "web", datacenter: "dc4" })).resolves.toMatchObject({
+      known: false,
+    });
     const unknown = await get(`${near.url}/v1/catalog/nodes?dc=dc9`);
     expect([unknown.status, unknown.json]).toEqual([500, "No path to datacenter"]);
     // The last known good outlives the datacenter.

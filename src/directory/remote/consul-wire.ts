@@ -47,8 +47,12 @@ function labels(value: unknown): Labels {
   return result;
 }
 
-const nodeMeta = (node: Node): Json =>
-  node.external === true ? node.labels : { ...node.labels, [CLIENT_META]: "true" };
+/** Metadata that begins with "consul-" is Consul's own; what its agents say of themselves is not said of a client host. */
+function nodeMeta(node: Node): Json {
+  if (node.external === true) return node.labels;
+  const own = Object.entries(node.labels).filter(([key]) => !key.startsWith("consul-"));
+  return { ...Object.fromEntries(own), [CLIENT_META]: "true" };
+}
 
 /** A node of /v1/catalog/nodes. */
 export function nodeFrom(raw: Json): Node {

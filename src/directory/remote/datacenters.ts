@@ -119,7 +119,8 @@ function entry<T extends Table>(value: Tables[T], raw: Json): Entry<T> {
   } as Entry<T>;
 }
 
-function residentsOf(value: unknown): readonly Resident[] {
+/** Instances as Consul's health answers list them. @throws TrilithError `unavailable` for what is no such list */
+export function residentsOf(value: unknown): readonly Resident[] {
   if (!Array.isArray(value)) throw new TrilithError("unavailable", "the answer is no list of instances");
   return (value as Json[]).map((raw) => {
     const node = raw["Node"] as Json;
@@ -133,6 +134,13 @@ function residentsOf(value: unknown): readonly Resident[] {
   });
 }
 
+/** Where to connect, for an instance that is told as usable. */
+export function endpointOf(resident: Resident): Endpoint {
+  const { weights, port } = resident.instance;
+  const weight = (worst(resident.checks) === "warning" ? weights?.warning : weights?.passing) ?? 1;
+  return { address: addressOf(resident), port, weight, resident };
+}
+
 function answerOf(query: Query, { residents, index }: Known, ageMs: number, random: Random): Answer {
   const tags = (query.tags ?? []).map((tag) => tag.toLowerCase());
   const endpoints: Endpoint[] = [];
@@ -144,12 +152,7 @@ function answerOf(query: Query, { residents, index }: Known, ageMs: number, rand
     const status = worst(checks);
     if (query.health !== "any" && (status === "critical" || (query.health === "passing" && status !== "passing")))
       continue;
-    endpoints.push({
-      address: addressOf(resident),
-      port: instance.port,
-      weight: (status === "warning" ? instance.weights?.warning : instance.weights?.passing) ?? 1,
-      resident,
-    });
+    endpoints.push(endpointOf(resident));
   }
   if (query.order !== "stable") shuffle(endpoints, random);
   return {

@@ -13,6 +13,7 @@ import { createRemoteStorage, type RemoteStorage } from "../remote.ts";
 import { ALIVE_CHECK } from "./consul-wire.ts";
 import { createDatacenters } from "./datacenters.ts";
 import { createProxy } from "./proxy.ts";
+import { type QueriesElsewhere, queriesOf } from "./queries.ts";
 import { Servers } from "./servers.ts";
 
 export interface OthersOptions {
@@ -32,6 +33,8 @@ export interface Others {
   readonly storage: RemoteStorage | undefined;
   /** Answers for other datacenters. */
   readonly upstream: Pick<Lookup, "resolve">;
+  /** Prepared queries of a datacenter where they are kept by others: our own on a client host, and other known ones. */
+  queries(datacenter: string): QueriesElsewhere | undefined;
   /** How it stands with the joined servers, for people; empty where none are. */
   state(): readonly SourceState[];
   /** Puts the handing on in front of a handler. */
@@ -62,6 +65,11 @@ export function createOthers({ settings, node, durable, http, clock, random, log
   return {
     storage,
     upstream: createDatacenters({ datacenters, clock, random, log }),
+    queries(datacenter) {
+      const lower = datacenter.toLowerCase();
+      const servers = lower === settings.datacenter.toLowerCase() ? joined : datacenters.get(lower);
+      return servers === undefined ? undefined : queriesOf(servers, node);
+    },
     state: () => (storage === undefined ? [] : [{ name: "join", ...storage.state() }]),
     inFrontOf: (own, directory) =>
       createProxy(

@@ -42,7 +42,7 @@ const HOP: ReadonlySet<string> = new Set([
 /** Writes to what this host has a copy of: who asks here afterwards is to see them. */
 const COPIED = /^\/v1\/(catalog\/(register|deregister)|txn)$/;
 const CATCH_UP_MS = 2000;
-const PLAIN_MS = 10_000;
+const PLAIN_MS = 5000;
 const DEFAULT_WAIT_MS = 300_000;
 const MAX_WAIT_MS = 600_000;
 const MAX_BODY_BYTES = 64 << 20;

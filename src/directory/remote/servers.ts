@@ -53,10 +53,18 @@ export class Servers {
 
   /** Asks one server. @throws TrilithError `unavailable` naming it */
   async askOne(url: string, { path, ...request }: Ask): Promise<HttpResponse> {
+    const { clock, http } = this.#options;
+    const limitMs = request.headTimeoutMs ?? HEAD_MS;
+    // Counted from the beginning: a host that does not even refuse connections is away as well.
+    const late = new AbortController();
+    const timer = clock.after(limitMs, () =>
+      late.abort(new TrilithError("timeout", `${url} did not answer within ${Math.round(limitMs)} ms`)),
+    );
     try {
-      return await this.#options.http.request({
-        headTimeoutMs: HEAD_MS,
+      return await http.request({
         ...request,
+        headTimeoutMs: limitMs,
+        signal: request.signal === undefined ? late.signal : AbortSignal.any([request.signal, late.signal]),
         url: url + path,
         headers: { ...this.headers, ...request.headers },
       });
@@ -64,6 +72,8 @@ export class Servers {
       if (request.signal?.aborted) throw request.signal.reason;
       const code = codeOf(error);
       throw new TrilithError(code === "timeout" ? code : "unavailable", messageOf(error), error);
+    } finally {
+      timer.cancel();
     }
   }
 

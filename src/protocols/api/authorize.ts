@@ -34,7 +34,7 @@ export function authorizePeer(request: IncomingMessage, token: string | undefine
   if (token === undefined || hasToken(request, token) || isLocal(request.socket.remoteAddress)) return;
   throw new TrilithError(
     "not-allowed",
-    "client hosts need this agent's token (join.token in the client's settings, or TRILITH_HTTP_TOKEN in its environment)",
+    "client hosts need this agent's token (--join-token, or join_token in their configuration)",
   );
 }
 
