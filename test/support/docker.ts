@@ -85,8 +85,8 @@ const hasBridge = (): Promise<boolean> =>
     () => false,
   );
 
-/** Starts a dockerd. Needs root and the programs of `havePrograms("dockerd", "docker", "iptables")`. */
-export async function startDocker(name: string): Promise<Docker> {
+/** Starts a dockerd, with further flags where some are given. Needs root and the programs of `havePrograms("dockerd", "docker", "iptables")`. */
+export async function startDocker(name: string, flags: readonly string[] = []): Promise<Docker> {
   const unlock = await lock();
   const bridgeBefore = await hasBridge();
   const own = await ownFolder(`docker-${name}`);
@@ -111,6 +111,7 @@ export async function startDocker(name: string): Promise<Docker> {
         ...["--storage-driver", "vfs"],
         ...["--default-ulimit", "nofile=1024:20000"],
         ...["--shutdown-timeout", "2"],
+        ...flags,
       ],
       join(own.path, "dockerd.log"),
     );
