@@ -164,11 +164,8 @@ describe("a client host of a Trilith agent", () => {
     const far = await inside("far", { datacenter: "dc2", ...withDns(farDns) });
     await far.agent.agent.register("api", { ...service("far-1", "far", 9000), address: "127.0.0.9" });
     const server = await inside("server", { ...withDns(serverDns), datacenters: { dc2: [far.url] } });
-    const client = await inside("client", {
-      ...join(server.url),
-      ...withDns(clientDns),
-      datacenters: { dc2: [far.url] },
-    });
+    // The client itself knows nothing of the other datacenter.
+    const client = await inside("client", { ...join(server.url), ...withDns(clientDns) });
     await client.agent.agent.register("api", { ...service("web-c", "web", 8001), address: "127.0.0.2" });
     await server.agent.agent.register("api", { ...service("web-s", "web", 8002), address: "127.0.0.3" });
     await eventually(

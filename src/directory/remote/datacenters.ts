@@ -12,6 +12,10 @@ import { checkFrom, instanceFrom, type Json, nodeFrom } from "./consul-wire.ts";
 import type { Servers } from "./servers.ts";
 
 export interface DatacentersOptions {
+  /** This host's own datacenter, of which nothing is asked here. */
+  readonly own: string;
+  /** A client host's servers: they may know datacenters that this host does not. */
+  readonly joined?: Servers;
   readonly datacenters: ReadonlyMap<string, Servers>;
   readonly clock: Clock;
   readonly random: Random;
@@ -35,6 +39,8 @@ interface Known {
 
 /** Answers queries that name one of the datacenters; everything else is unknown here. */
 export function createDatacenters({
+  own,
+  joined,
   datacenters,
   clock,
   random,
@@ -51,7 +57,7 @@ export function createDatacenters({
     if (silent !== undefined && clock.monotonic() < silent.untilMs) throw silent.error;
     try {
       const found = await servers.json({
-        path: `/v1/health/service/${encodeURIComponent(service)}`,
+        path: `/v1/health/service/${encodeURIComponent(service)}${servers === joined ? `?dc=${encodeURIComponent(datacenter)}` : ""}`,
         headTimeoutMs: ASK_MS,
         bodyTimeoutMs: ASK_MS,
       });
@@ -72,6 +78,8 @@ export function createDatacenters({
     } catch (error) {
       const told = new TrilithError("unavailable", `No path to datacenter "${datacenter}": ${messageOf(error)}`, error);
       if (silent === undefined) log.warn(told.message);
+      // Names come from whoever asks.
+      if (dead.size >= REMEMBERED) dead.clear();
       dead.set(datacenter, { untilMs: clock.monotonic() + DEAD_MS, error: told });
       throw told;
     }
@@ -80,7 +88,8 @@ export function createDatacenters({
   return {
     async resolve(query: Query, signal?: AbortSignal): Promise<Answer> {
       const datacenter = (query.datacenter ?? "").toLowerCase();
-      const servers = datacenters.get(datacenter);
+      if (datacenter === "" || datacenter === own.toLowerCase()) return unknown;
+      const servers = datacenters.get(datacenter) ?? joined;
       if (servers === undefined) return unknown;
       const key = `${datacenter}\u0000${query.service.toLowerCase()}`;
       const last = known.get(key);

@@ -64,7 +64,14 @@ export function createOthers({ settings, node, durable, http, clock, random, log
         });
   return {
     storage,
-    upstream: createDatacenters({ datacenters, clock, random, log }),
+    upstream: createDatacenters({
+      own: settings.datacenter,
+      ...(joined === undefined ? {} : { joined }),
+      datacenters,
+      clock,
+      random,
+      log,
+    }),
     queries(datacenter) {
       const lower = datacenter.toLowerCase();
       const servers = lower === settings.datacenter.toLowerCase() ? joined : datacenters.get(lower);
