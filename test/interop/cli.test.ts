@@ -235,7 +235,7 @@ describe("the program", () => {
     expect((await trilith(["kv", "get", "a/__proto__"])).out).toBe("x y\n");
     expect((await trilith(["kv", "get", "--recurse", "a/"])).out).toBe("a/__proto__:x y\na/stdin:from stdin\n");
     expect((await trilith(["kv", "get", "--keys", ""])).out).toBe("a/\n");
-    expect((await trilith(["kv", "get", "--detailed", "a/stdin"])).out).toMatch(/^Key {10}a\/stdin$/m);
+    expect((await trilith(["kv", "get", "--detailed", "a/stdin"])).out).toMatch(/^Key {14}a\/stdin$/m);
     expect(JSON.parse((await trilith(["kv", "get", "--json", "a/stdin"])).out)).toMatchObject([{ Key: "a/stdin" }]);
     expect((await trilith(["kv", "delete", "--recurse", "a/"])).code).toBe(0);
     expect(await trilith(["kv", "get", "--recurse", "a/"])).toMatchObject({ code: 0, out: "" });

@@ -1,15 +1,16 @@
-// `trilith kv get|put|delete`: keys and values with Consul's flags.
+// `trilith kv get|put|delete|export|import`: keys and values with Consul's flags.
 import type { Command as Commander } from "commander";
 import { systemDisk } from "../../base/disk.ts";
 import { codeOf, InputError } from "../../base/error.ts";
 import { type Client, type ClientOptions, clientFlags, clientFor, jsonFlag } from "../client.ts";
 import type { Command, Io } from "../io.ts";
-import { table } from "../io.ts";
+import { exportText, importPairs, joined, parseWithFlags, readExport } from "./kv-transfer.ts";
 
 interface Pair {
   readonly LockIndex: number;
   readonly Key: string;
-  readonly Flags: number;
+  /** As its digits: it has 64 bits. */
+  readonly Flags: string;
   readonly Value: string | null;
   readonly CreateIndex: number;
   readonly ModifyIndex: number;
@@ -41,15 +42,17 @@ function valueIn(pair: Pair, base64: boolean | undefined): Uint8Array | string {
 }
 
 function detailedText(pair: Pair, base64: boolean | undefined): string {
-  return table([
+  const rows: readonly (readonly [string, string])[] = [
     ["CreateIndex", String(pair.CreateIndex)],
-    ["Flags", String(pair.Flags)],
+    ["Flags", pair.Flags],
     ["Key", pair.Key],
     ["LockIndex", String(pair.LockIndex)],
     ["ModifyIndex", String(pair.ModifyIndex)],
     ["Session", pair.Session ?? "-"],
     ["Value", valueIn(pair, base64).toString()],
-  ]);
+  ];
+  // As wide as Consul's; a value is never cut.
+  return rows.map(([name, value]) => `${name.padEnd(17)}${value}\n`).join("");
 }
 
 async function get(client: Client, key: string, options: Options, io: Io): Promise<number> {
@@ -66,17 +69,22 @@ async function get(client: Client, key: string, options: Options, io: Io): Promi
   }
   const response = await client.request("GET", `${path(key)}${options.recurse ? "?recurse" : ""}`, { missing: true });
   const text = await response.text();
-  const pairs = response.status === 404 ? [] : (JSON.parse(text) as Pair[]);
+  const pairs = response.status === 404 ? [] : (parseWithFlags(text) as Pair[]);
   if (pairs.length === 0 && !options.recurse) {
     io.err(`Error! No key exists at: ${key}\n`);
     return 1;
   }
-  if (options.json) io.out(`${JSON.stringify(pairs, null, 2)}\n`);
+  if (options.json) io.out(`${withNumbers(JSON.stringify(pairs, null, 2))}\n`);
   else if (options.detailed) io.out(pairs.map((pair) => detailedText(pair, options.base64)).join("\n"));
   else if (options.recurse)
     io.out(pairs.map((pair) => `${pair.Key}:${valueIn(pair, options.base64).toString()}\n`).join(""));
   else io.out(`${valueIn(pairs[0] as Pair, options.base64).toString()}\n`);
   return 0;
+}
+
+/** JSON whose flags are numbers again. */
+function withNumbers(json: string): string {
+  return json.replace(/^( +"Flags": )"(\d+)"/gm, "$1$2");
 }
 
 /** @throws InputError for what is no whole number */
@@ -120,11 +128,13 @@ async function put(client: Client, key: string, word: string | undefined, option
     (
       await (await client.request("PUT", `${path(key)}${text}`, { body: await dataOf(word, options, io) })).text()
     ).trim() === "true";
-  if (done) io.out(`Success! Data written to: ${key}\n`);
-  else
-    io.err(
-      `Error! Did not ${options.acquire ? "acquire lock" : options.release ? "release lock" : "write to"} ${key}${options.cas ? ": CAS failed" : ""}\n`,
-    );
+  const [success, failure] = options.acquire
+    ? [`Lock acquired on: ${key}`, "acquire lock"]
+    : options.release
+      ? [`Lock released on: ${key}`, "release lock"]
+      : [`Data written to: ${key}`, `write to ${key}${options.cas ? ": CAS failed" : ""}`];
+  if (done) io.out(`Success! ${success}\n`);
+  else io.err(`Error! Did not ${failure}\n`);
   return done ? 0 : 1;
 }
 
@@ -142,9 +152,25 @@ async function remove(client: Client, key: string, options: Options, io: Io): Pr
   return done ? 0 : 1;
 }
 
+async function exported(client: Client, prefix: string, io: Io): Promise<number> {
+  const response = await client.request("GET", `${path(prefix)}?recurse`, { missing: true });
+  const text = await response.text();
+  const pairs = response.status === 404 ? [] : (parseWithFlags(text) as Pair[]);
+  io.out(exportText(pairs.map(({ Key, Flags, Value }) => ({ key: Key, flags: Flags, value: Value ?? "" }))));
+  return 0;
+}
+
+async function imported(client: Client, word: string, prefix: string, io: Io): Promise<number> {
+  const bytes = await dataOf(word, { separator: "/" }, io);
+  const pairs = readExport(Buffer.from(bytes).toString("utf8"));
+  const named = pairs.map((pair) => ({ ...pair, key: joined(prefix, pair.key) }));
+  await importPairs(client, named, path, (key) => io.out(`Imported: ${key}\n`));
+  return 0;
+}
+
 export const command: Command = {
   name: "kv",
-  summary: "get | put | delete keys",
+  summary: "get | put | delete | export | import keys",
   define(parser, io, done) {
     const sub = (name: string, summary: string): Commander => clientFlags(parser.command(name).description(summary));
     const withClient = async (options: Options, act: (client: Client) => Promise<number>): Promise<void> => {
@@ -182,5 +208,14 @@ export const command: Command = {
       .option("--cas", "only if --modify-index still holds")
       .option("--modify-index <index>", "the key's ModifyIndex as read, for --cas")
       .action((key: string, options: Options) => withClient(options, (client) => remove(client, key, options, io)));
+    sub("export", "keys and values as JSON, for import")
+      .argument("[prefix]", "only keys that start so", "")
+      .action((prefix: string, options: Options) => withClient(options, (client) => exported(client, prefix, io)));
+    sub("import", "set what export printed")
+      .argument("<data>", "the JSON, @file, or - for standard input")
+      .option("--prefix <prefix>", "put before every key", "")
+      .action((word: string, options: Options & { readonly prefix: string }) =>
+        withClient(options, (client) => imported(client, word, options.prefix, io)),
+      );
   },
 };
