@@ -11,7 +11,7 @@ export const JOIN_VERSION = 1;
 /** The tables of the directory that a client host has a copy of. */
 export const JOINED_TABLES = ["node", "service", "check", "alive"] as const;
 /** The tables that a client host may write. Signs of life have a verb of their own. */
-export const WRITABLE_TABLES: ReadonlySet<string> = new Set(["node", "service", "check"]);
+const WRITABLE_TABLES: ReadonlySet<string> = new Set(["node", "service", "check"]);
 
 /** What a stream carries: the copy, and why something of it went. */
 const STREAMED: ReadonlySet<string> = new Set([...JOINED_TABLES, "grave"]);

@@ -15,7 +15,7 @@ export const ALIVE_CHECK = "trilith-alive";
 const ALIVE_NAME = "Trilith Health Status";
 const SERF_NAME = "Serf Health Status";
 /** In the metadata of nodes on which a client host lives: its sign of life is looked after by the other client hosts. */
-export const CLIENT_META = "trilith-client";
+const CLIENT_META = "trilith-client";
 /** Signs of life are keys below this one, each held by a session. */
 export const ALIVE_PREFIX = "trilith/alive/";
 
@@ -136,7 +136,7 @@ export function checkFrom(raw: Json): Check {
 }
 
 /** The name of a check in the catalog. `client`: its node is one on which a client host lives. */
-export const checkName = (id: string, client: boolean): string =>
+const checkName = (id: string, client: boolean): string =>
   client && id === NODE_ALIVE_CHECK ? ALIVE_CHECK : id;
 
 function nodeOp(node: Node): Json {
