@@ -66,6 +66,7 @@ const part = await dns.setup(dns.configure({ port: 0 }), {
   prepared: createPrepared({
     ...{ ...ground, directory, lookup, node: "bench", datacenter: "dc1", datacenters: [] },
     nearestFirst: (_view, _near, items) => items,
+    elsewhere: () => undefined,
   }),
   net: systemNet,
   disk: systemDisk,

@@ -306,6 +306,7 @@ class Joined implements Trilith {
       datacenter: self.datacenter,
       datacenters: Object.keys(settings.datacenters ?? {}),
       nearestFirst,
+      elsewhere: (datacenter) => others.queries(datacenter),
     });
     this.#built = { self, directory, agent, lookup, kv, sessions, events, prepared };
 
@@ -408,6 +409,7 @@ class Joined implements Trilith {
       startedAtMs: clock.now(),
       dev: settings.dev,
       compat: settings.compat,
+      ...(settings.join === undefined ? {} : { client: true }),
       scripts: settings.scripts,
       listening: this.#listening,
     };

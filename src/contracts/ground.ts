@@ -33,6 +33,8 @@ export interface Self {
   readonly dev: boolean;
   /** "consul": recorded behaviour of Consul wins over our own better defaults. */
   readonly compat: "none" | "consul";
+  /** True where this host is only a client: what it does not hold itself is asked of the agents it joined, on its own HTTP listener. */
+  readonly client?: boolean;
   /** True while script checks are allowed, and from where. */
   readonly scripts: { readonly fromApi: boolean; readonly fromFiles: boolean };
   /** Where the agent listens, filled in as parts start: "http" → "127.0.0.1:8500". */

@@ -17,11 +17,16 @@ export interface PreparedOptions {
   readonly asker?: string;
   /** Only instances of a service mesh, whatever the query says. */
   readonly connect?: boolean;
+  /** Another datacenter's query; `unavailable` where it is not known. */
+  readonly datacenter?: string;
 }
 
 /** What came of a query. */
 export interface PreparedAnswer {
-  readonly query: PreparedEntry;
+  /** The service that was asked for. */
+  readonly service: string;
+  /** How long DNS answers may be kept, as a Go duration; "" = as for the service. */
+  readonly ttl: string;
   /** In the order in which they are to be tried. */
   readonly endpoints: readonly Endpoint[];
   /** Where the endpoints are; "" for a peer's. */
@@ -29,6 +34,8 @@ export interface PreparedAnswer {
   readonly peer: string;
   /** How many other places were asked. */
   readonly failovers: number;
+  /** True where nobody was found, and the query names others who have not been asked. */
+  readonly more: boolean;
 }
 
 /** The prepared queries of the directory. */
@@ -51,6 +58,8 @@ export interface Prepared {
   resolve(view: View, idOrName: string): PreparedEntry | undefined;
   /** Resolves and carries out; elsewhere, too, where nobody here answers. Waits at most until the signal. @throws as `resolve` */
   execute(idOrName: string, options: PreparedOptions, signal?: AbortSignal): Promise<PreparedAnswer | undefined>;
+  /** True where only others know the queries of a datacenter (our own unless told), and can be asked: `execute` asks them. */
+  elsewhere(datacenter?: string): boolean;
   /** Like `execute`, from what is known here; never blocks. */
   executeNow(idOrName: string, options: PreparedOptions): PreparedAnswer | undefined;
 }

@@ -50,6 +50,7 @@ async function preparedWith(more: Partial<PreparedBase> = {}): Promise<Prepared>
     // By name, the wanted one first: enough to see who was wanted.
     nearestFirst: (_view, near, items, nodeOf) =>
       near === "" ? items : [...items].sort((a, b) => Number(nodeOf(b) === near) - Number(nodeOf(a) === near)),
+    elsewhere: () => undefined,
     ...more,
   });
 }

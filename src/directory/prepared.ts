@@ -24,6 +24,12 @@ export interface PreparedBase {
   readonly datacenter: string;
   /** The other datacenters that can be asked, the nearest first. */
   readonly datacenters: readonly string[];
+  /** Who carries out the queries of a datacenter where this agent does not keep them itself. */
+  readonly elsewhere: (
+    datacenter: string,
+  ) =>
+    | ((idOrName: string, options: PreparedOptions, signal?: AbortSignal) => Promise<PreparedAnswer | undefined>)
+    | undefined;
   /** Items with those of the closest nodes first, otherwise in their order; near "" = as they are. */
   readonly nearestFirst: <T>(
     view: View,
@@ -212,11 +218,13 @@ export function createPrepared(base: PreparedBase): Prepared {
     const { peer } = entry.service;
     const found = peer === "" ? nearFirst(view, pick(lookup.resolveNow(query)), entry.service.near, options) : [];
     return {
-      query: entry,
+      service: entry.service.service,
+      ttl: entry.ttl,
       endpoints: limited(found, options.limit),
       datacenter: peer === "" ? datacenter : "",
       peer,
       failovers: 0,
+      more: found.length === 0 && targetsOf(entry.service).length > 0,
     };
   };
 
@@ -283,7 +291,13 @@ export function createPrepared(base: PreparedBase): Prepared {
       const entry = resolve(view, idOrName);
       return entry === undefined ? undefined : local(view, entry, options);
     },
+    elsewhere: (where = datacenter) => base.elsewhere(where) !== undefined,
     async execute(idOrName, options, signal) {
+      const where = options.datacenter ?? datacenter;
+      const ask = base.elsewhere(where);
+      if (ask !== undefined) return await ask(idOrName, options, signal);
+      if (where.toLowerCase() !== datacenter.toLowerCase())
+        throw new TrilithError("unavailable", `No path to datacenter "${where}"`);
       const view = directory.view();
       const entry = resolve(view, idOrName);
       if (entry === undefined) return undefined;
@@ -305,7 +319,7 @@ export function createPrepared(base: PreparedBase): Prepared {
           });
         }
       }
-      return { ...answer, failovers };
+      return { ...answer, failovers, more: false };
     },
   };
 }

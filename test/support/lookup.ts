@@ -67,6 +67,7 @@ export function preparedOf(directory: Directory, lookup: Pick<Lookup, "resolve" 
   return createPrepared({
     ...{ directory, lookup, random: seededRandom(5), log: silentLog },
     ...{ node: "home", datacenter: "dc1", datacenters: [], nearestFirst: (_view, _near, items) => items },
+    elsewhere: () => undefined,
   });
 }
 

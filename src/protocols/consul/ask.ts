@@ -1,5 +1,7 @@
-// The HTTP API asked from within the agent, without a connection: for its own watches.
+// The HTTP API asked from within the agent, for its own watches: without a connection, or over its own listener where that hands requests on.
+import { TrilithError } from "../../base/error.ts";
 import type { IncomingMessage } from "../../base/http.ts";
+import type { Ground } from "../../contracts/ground.ts";
 import { AskedBefore } from "./cache.ts";
 import type { ConsulGround, Row } from "./call.ts";
 import type { ConsulConfig } from "./config.ts";
@@ -7,7 +9,7 @@ import { Refusal } from "./errors.ts";
 import { decodePath, splitTarget } from "./path.ts";
 import { Query } from "./query.ts";
 import { RouteTable } from "./server.ts";
-import type { Fetched } from "./watch-plan.ts";
+import { type Fetched, parseExact } from "./watch-plan.ts";
 
 /** Answers GETs of a path with its query. @throws Refusal for what the API refuses */
 export function createAsk(
@@ -33,5 +35,35 @@ export function createAsk(
     const status = reply?.status ?? 200;
     if (status >= 400 && status !== 404) throw new Refusal(status, reply?.text ?? `status ${status}`);
     return { status, index: reply?.headers?.["X-Consul-Index"], json: reply?.json };
+  };
+}
+
+/** A blocking query waits for 300 s and a little longer. */
+const HEAD_TIMEOUT_MS = 340_000;
+
+/** Like `createAsk` over the agent's own HTTP listener. */
+export function createAskOverHttp({
+  http,
+  self,
+}: Pick<Ground, "http" | "self">): (target: string, signal: AbortSignal) => Promise<Fetched> {
+  return async (target, signal) => {
+    const at = self.listening.get("http");
+    if (at === undefined)
+      throw new TrilithError("unavailable", "the agent does not listen for HTTP, which its watches need");
+    const unix = at.startsWith("unix://");
+    const response = await http.request({
+      ...{ signal, headTimeoutMs: HEAD_TIMEOUT_MS, bodyTimeoutMs: 0 },
+      ...(unix
+        ? { url: `http://localhost${target}`, socketPath: at.slice("unix://".length) }
+        : { url: `http://${at}${target}` }),
+    });
+    const text = await response.text();
+    if (response.status >= 400 && response.status !== 404) throw new Refusal(response.status, text);
+    const index = response.headers["x-consul-index"];
+    return {
+      status: response.status,
+      index: typeof index === "string" ? index : undefined,
+      json: response.status === 404 || text === "" ? undefined : parseExact(text),
+    };
   };
 }

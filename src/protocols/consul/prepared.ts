@@ -158,11 +158,11 @@ export function encodeQuery(query: PreparedEntry): unknown {
 }
 
 /** What came of a query, as Consul shows it. */
-export function encodeAnswer({ query, endpoints, datacenter, peer, failovers }: PreparedAnswer): object {
+export function encodeAnswer({ service, ttl, endpoints, datacenter, peer, failovers }: PreparedAnswer): object {
   return {
-    Service: query.service.service,
+    Service: service,
     Nodes: endpoints.map(({ resident }) => encodeResident(resident)),
-    DNS: { TTL: query.ttl },
+    DNS: { TTL: ttl },
     Datacenter: datacenter,
     PeerName: peer,
     Failovers: failovers,

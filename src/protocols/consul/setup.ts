@@ -1,6 +1,6 @@
 // Consul's HTTP dialect as a protocol: one route on the agent's HTTP listener, and the watches of configuration files.
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
-import { createAsk } from "./ask.ts";
+import { createAsk, createAskOverHttp } from "./ask.ts";
 import { NEEDS } from "./call.ts";
 import { type ConsulConfig, configure } from "./config.ts";
 import { rows } from "./routes/index.ts";
@@ -17,7 +17,7 @@ export const consul: Protocol<ConsulConfig, Needs> = defineProtocol({
     const { disk, self } = ground;
     const watches = createWatches({
       ...ground,
-      ask: createAsk(rows, config, ground),
+      ask: self.client === true ? createAskOverHttp(ground) : createAsk(rows, config, ground),
       scripts: self.scripts.fromFiles,
     });
     return {

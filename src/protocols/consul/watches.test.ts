@@ -15,6 +15,8 @@ import { parseConfigText } from "../../wire/hcl/config.ts";
 import { readWatches, type WatchConfig } from "./watch-config.ts";
 import { eventIndex, type Fetched, follow, parseExact, planOf, printed, type WatchParams } from "./watch-plan.ts";
 
+const eventually = <T>(claim: () => T | Promise<T>): Promise<T> => vi.waitFor(claim, { timeout: 15_000, interval: 10 });
+
 describe("what is asked", () => {
   it.each<[WatchParams, string]>([
     [{ type: "key", key: "/a/b c?" }, "/v1/kv/a/b%20c%3F"],
@@ -249,10 +251,10 @@ describe("the agent's watches", () => {
   it("tell scripts, with JSON and the index", async () => {
     const out = join(folder, "out");
     await start([script({ type: "key", key: "a" }, `cat >>${out}; echo "$CONSUL_INDEX" >>${out}.index`)]);
-    await vi.waitFor(async () => expect(await linesOf("out")).toEqual(["null"]));
+    await eventually(async () => expect(await linesOf("out")).toEqual(["null"]));
     await set("b", "other");
     await set("a", "1");
-    await vi.waitFor(async () => expect(await linesOf("out")).toHaveLength(2));
+    await eventually(async () => expect(await linesOf("out")).toHaveLength(2));
     expect(JSON.parse((await linesOf("out"))[1] as string)).toMatchObject({ Key: "a", Value: "MQ==" });
     expect((await linesOf("out.index"))[1]).toBe(String(agent?.trilith.kv.get("a")?.modifyIndex));
     expect(agent?.errors).toEqual([]);
@@ -292,11 +294,11 @@ describe("the agent's watches", () => {
       await start([{ params: { type: "key", key: "a" }, handler: { ...handler, timeoutMs: 200 } }], {
         scripts: { fromApi: false, fromFiles: false },
       });
-      await vi.waitFor(() => expect(got).toHaveLength(1));
+      await eventually(() => expect(got).toHaveLength(1));
       await set("a", "1");
-      await vi.waitFor(() => expect(got).toHaveLength(2));
+      await eventually(() => expect(got).toHaveLength(2));
       await set("a", "2");
-      await vi.waitFor(() => expect(got).toHaveLength(3));
+      await eventually(() => expect(got).toHaveLength(3));
       expect(got[2]).toMatchObject({ type: "application/json", own: "a, b" });
       expect(got[2]?.index).toBe(String(agent?.trilith.kv.get("a")?.modifyIndex));
       expect(JSON.parse(got[2]?.body ?? "")).toMatchObject({ Value: "Mg==" });
@@ -314,14 +316,14 @@ describe("the agent's watches", () => {
       script({ type: "key", key: "a" }, `cat >>${folder}/out`),
       script({ type: "nodes" }, "exit 3"),
     ]);
-    await vi.waitFor(async () => expect(await linesOf("stuck")).toHaveLength(1));
+    await eventually(async () => expect(await linesOf("stuck")).toHaveLength(1));
     const pid = Number((await linesOf("stuck"))[0]);
     await set("a", "1");
-    await vi.waitFor(async () => expect(await linesOf("out")).toHaveLength(2));
-    await vi.waitFor(() => expect(agent?.errors.join()).toContain("exit status 3"));
+    await eventually(async () => expect(await linesOf("out")).toHaveLength(2));
+    await eventually(() => expect(agent?.errors.join()).toContain("exit status 3"));
     await agent?.stop();
     expect(systemProcesses.exists(pid)).toBe(true);
-    await vi.waitFor(() => expect(systemProcesses.exists(pid)).toBe(false), 5000);
+    await eventually(() => expect(systemProcesses.exists(pid)).toBe(false));
   });
 
   it("change when their files do, and those that stay are not told again", async () => {
@@ -333,17 +335,17 @@ describe("the agent's watches", () => {
     const settings = await loadSettings({ paths: [file], flags: {}, env: () => undefined });
     const consulPaths = [file];
     agent = await startAgent({ scripts, protocols: { ...settings.protocols, file: { consulPaths } } });
-    for (const key of ["a", "b"]) await vi.waitFor(async () => expect(await linesOf(key)).toHaveLength(1));
+    for (const key of ["a", "b"]) await eventually(async () => expect(await linesOf(key)).toHaveLength(1));
     await write([watch("b"), watch("c")]);
     await agent.trilith.reload();
-    await vi.waitFor(async () => expect(await linesOf("c")).toHaveLength(1));
+    await eventually(async () => expect(await linesOf("c")).toHaveLength(1));
     for (const key of ["a", "b", "c"]) await set(key, "1");
-    for (const key of ["b", "c"]) await vi.waitFor(async () => expect(await linesOf(key)).toHaveLength(2));
+    for (const key of ["b", "c"]) await eventually(async () => expect(await linesOf(key)).toHaveLength(2));
     expect(await linesOf("a")).toHaveLength(1);
     await writeFile(file, '{"watches": [{"type": "nope"}]}');
     await agent.trilith.reload();
     expect(agent.errors.join()).toContain("Unsupported watch type: nope");
     await set("b", "2");
-    await vi.waitFor(async () => expect(await linesOf("b")).toHaveLength(3));
+    await eventually(async () => expect(await linesOf("b")).toHaveLength(3));
   });
 });

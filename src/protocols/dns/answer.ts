@@ -7,7 +7,7 @@ import { type Random, shuffle } from "../../base/random.ts";
 import type { Directory, View } from "../../contracts/directory.ts";
 import type { Self } from "../../contracts/ground.ts";
 import type { Lookup } from "../../contracts/lookup.ts";
-import type { Prepared, PreparedAnswer, PreparedEntry } from "../../contracts/prepared.ts";
+import type { Prepared, PreparedAnswer } from "../../contracts/prepared.ts";
 import type { Resident } from "../../model/instance.ts";
 import type { Labels } from "../../model/node.ts";
 import type { Answer, Endpoint, Query } from "../../model/query.ts";
@@ -80,7 +80,7 @@ export interface AnswerParts {
   readonly policy: Policy;
   readonly directory: Pick<Directory, "view">;
   readonly lookup: Pick<Lookup, "resolveNow" | "resolve">;
-  readonly prepared: Pick<Prepared, "list" | "execute" | "executeNow">;
+  readonly prepared: Pick<Prepared, "list" | "elsewhere" | "execute" | "executeNow">;
   /** For names that are not ours, and who may ask for them; absent = nobody resolves them. */
   readonly recursion?: { readonly recursors: Recursors; readonly access: Access };
   readonly clock: Pick<Clock, "now" | "monotonic" | "after">;
@@ -895,18 +895,18 @@ class Answering implements Responder {
 
   /** `name.query.D`, `_name._tcp.query.D`: what the query of that name or ID gives. */
   #prepared(asking: Asking, asked: InZone): Reply {
-    const { self } = this.#parts;
+    const { prepared, self } = this.#parts;
     const datacenter = datacenterOf(asked.suffix);
     if (datacenter === false) return this.#no(asking, RCODE.NXDOMAIN);
     const here = this.#isOwnDatacenter(datacenter);
     const [first = "", second] = asked.parts;
     if (first === "") return this.#empty(asking, () => here);
-    if (!here) return this.#no(asking, RCODE.NXDOMAIN);
+    if (!here && !prepared.elsewhere(datacenter)) return this.#no(asking, RCODE.NXDOMAIN);
     const rfc2782 = asked.parts.length === 2 && first.startsWith("_") && second?.startsWith("_");
     const name = rfc2782 ? first.slice(1) : asked.parts.join(".");
     let answer: PreparedAnswer | undefined;
     try {
-      answer = this.#executed(asking, name);
+      answer = this.#executed(asking, name, datacenter);
     } catch (error) {
       // A template that comes to nothing, or one that was asked for by its ID.
       if (codeOf(error) !== "invalid") throw error;
@@ -914,29 +914,30 @@ class Answering implements Responder {
     }
     if (answer === undefined)
       return this.#empty(asking, () =>
-        this.#parts.prepared.list(asking.view).some((query) => query.name.toLowerCase().endsWith(`.${name}`)),
+        prepared.list(asking.view).some((query) => query.name.toLowerCase().endsWith(`.${name}`)),
       );
-    const { query, endpoints } = answer;
+    const { endpoints, service, ttl } = answer;
     if (endpoints.length === 0) return this.#empty(asking, () => true);
-    const ttlMs =
-      query.ttl === ""
-        ? serviceTtlMs(this.#policy.serviceTtlMs, query.service.service.toLowerCase())
-        : parseGoDuration(query.ttl);
+    const ttlMs = ttl === "" ? serviceTtlMs(this.#policy.serviceTtlMs, service.toLowerCase()) : parseGoDuration(ttl);
     const where = answer.datacenter === "" ? self.datacenter : answer.datacenter;
     return this.#told(asking, asked, endpoints, Math.floor(ttlMs / 1000), where.toLowerCase());
   }
 
-  /** From what is known here; where that is nobody and the query names others, they are asked where somebody waits for it. */
-  #executed(asking: Asking, name: string): PreparedAnswer | undefined {
+  /** From what is known here; who else has to be asked is asked where somebody waits for it. */
+  #executed(asking: Asking, name: string, datacenter: string | undefined): PreparedAnswer | undefined {
     const { prepared } = this.#parts;
-    const subnet = asking.edns === undefined ? undefined : clientSubnet(asking.edns);
-    const options = { asker: (subnet === undefined ? undefined : subnetAddress(subnet)) ?? asking.from.address };
-    const now = prepared.executeNow(name, options);
-    if (now === undefined || now.endpoints.length > 0 || asking.errands === undefined || !failsOver(now.query))
-      return now;
+    const { edns, errands, from } = asking;
+    const subnet = edns === undefined ? undefined : clientSubnet(edns);
+    const options = {
+      asker: (subnet === undefined ? undefined : subnetAddress(subnet)) ?? from.address,
+      ...(datacenter === undefined ? {} : { datacenter }),
+    };
     const bring = (): Promise<PreparedAnswer | undefined> =>
       this.#within(name, (limit) => prepared.execute(name, options, limit));
-    return asking.errands.get(`query ${name}`, bring)?.value ?? now;
+    const key = `query ${name} ${datacenter ?? ""}`;
+    if (prepared.elsewhere(datacenter)) return errands?.get(key, bring)?.value;
+    const now = prepared.executeNow(name, options);
+    return now?.more && errands !== undefined ? (errands.get(key, bring)?.value ?? now) : now;
   }
 
   // Browsing [RFC 6763] ------------------------------------------------------------------------------------------------
@@ -1174,11 +1175,6 @@ function subnetAddress(subnet: Uint8Array): string | undefined {
   const bytes = new Uint8Array(subnet[1] === 1 ? 4 : 16);
   bytes.set(subnet.subarray(4));
   return ipText(bytes);
-}
-
-/** True where others are to be asked when nobody here is there. */
-function failsOver({ service: { failover } }: PreparedEntry): boolean {
-  return failover.nearest > 0 || (failover.datacenters ?? failover.targets ?? []).length > 0;
 }
 
 function asBuffer(bytes: Uint8Array): Buffer {
