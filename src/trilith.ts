@@ -345,6 +345,7 @@ class Joined implements Trilith {
       self,
       probes: this.#probes,
       sources: () => this.sources(),
+      dataTrouble: () => durable.trouble(),
       vouch: (node, life, ttlMs, signal) =>
         (signs === vouching ? vouching.vouch : signs.alive).call(signs, node, life, ttlMs, signal),
       control: { reload: () => this.reload(), stop: (leave = false) => this.#end(leave) },

@@ -38,6 +38,8 @@ const DATA_FORMAT = 1;
 
 export const durableFile = (folder: string): string => join(folder, "trilith.mdb");
 
+const META_TRY = { table: "meta", key: "try" } as const;
+const TRY_BYTES = 64 << 10;
 const META_FORMAT = { table: "meta", key: "format" } as const;
 /** lmdb takes keys of 1978 bytes at its usual page size; longer ones are stored under their hash. */
 const LONGEST_KEY_BYTES = 1900;
@@ -363,7 +365,8 @@ class LmdbDurable implements Durable {
     if (this.#closing !== undefined) return undefined;
     try {
       if (this.#trouble === undefined) await this.#mustBeThere();
-      else await this.write([{ ...META_FORMAT, value: Buffer.from(String(DATA_FORMAT)) }]);
+      // A full disk still takes a small write now and then: what lmdb freed before has room for it.
+      else for (const value of [Buffer.alloc(TRY_BYTES), undefined]) await this.write([{ ...META_TRY, value }]);
       return undefined;
     } catch (error) {
       return error instanceof TrilithError ? error : await explain(this.#folder, error);

@@ -1,6 +1,7 @@
 // What a protocol may be handed: it names what it needs, the rest does not compile.
 import type { Clock } from "../base/clock.ts";
 import type { Disk } from "../base/disk.ts";
+import type { TrilithError } from "../base/error.ts";
 import type { Http } from "../base/http.ts";
 import type { Log } from "../base/log.ts";
 import type { Metrics } from "../base/metrics.ts";
@@ -69,6 +70,8 @@ export interface Ground {
   readonly probes: ReadonlyMap<string, Probe>;
   /** The state of every source, for start-up message and doctor. */
   readonly sources: () => readonly SourceState[];
+  /** Why nothing can be written to the data folder at present, looked at now; undefined where writing works. */
+  readonly dataTrouble: () => Promise<TrilithError | undefined>;
   /**
    * Keeps a sign of life for another node, which gave it to this agent, until aborted; then it runs out after `ttlMs` unless somebody
    * vouches for it again. `life` is another text after each start of that node.

@@ -89,6 +89,7 @@ describe("the laws of listeners and sources", () => {
       metrics: createMetrics(),
       probes: new Map(),
       sources: () => [],
+      dataTrouble: async () => undefined,
       vouch: async () => {},
       control: { reload: async () => {}, stop() {} },
     };

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { systemClock } from "../../src/base/clock.ts";
-import { openDurable } from "../../src/base/durable.ts";
+import { type Durable, openDurable } from "../../src/base/durable.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { createMetrics } from "../../src/base/metrics.ts";
 import { systemRandom } from "../../src/base/random.ts";
@@ -28,6 +28,7 @@ beforeEach(async () => {
 afterEach(() => folder.remove());
 
 interface Opened {
+  readonly durable: Durable;
   readonly directory: LocalDirectory;
   close(): Promise<void>;
 }
@@ -41,6 +42,7 @@ async function openDirectory(path: string): Promise<Opened> {
   });
   await directory.start();
   return {
+    durable,
     directory,
     async close() {
       await directory.stop();
@@ -239,8 +241,10 @@ describe("a data folder that cannot be used", () => {
       // Several at once fail alike, each with its reason.
       const several = await Promise.allSettled([1, 2, 3].map((i) => opened.directory.write(bigger(n + i))));
       expect(several.every(({ status }) => status === "rejected")).toBe(true);
+      expect(await opened.durable.trouble()).toMatchObject({ code: "disk-full" });
       // Room again: the same process writes on.
       await run("rm", [ballast]);
+      expect(await opened.durable.trouble()).toBeUndefined();
       expect((await opened.directory.write(bigger(n + 1))).result).toBe("written");
       await opened.close();
       const again = await openDirectory(folder.path);

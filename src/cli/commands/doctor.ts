@@ -13,7 +13,7 @@ ${table([
   ...Object.entries(listening).map(([name, where]) => [`  ${name}`, where]),
   [
     "  store",
-    `${store.reachable ? `answers in ${store.roundTripMs ?? 0} ms` : `away: ${store.error ?? ""}`}, index ${store.index}`,
+    `${store.reachable ? `answers in ${store.roundTripMs ?? 0} ms` : `away: ${store.error ?? ""}`}${store.reachable && !store.writable ? ", refuses writes" : ""}, index ${store.index}`,
   ],
   ["  holds", counts.join(", ")],
 ])}

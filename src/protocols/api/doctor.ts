@@ -18,13 +18,14 @@ const COMPLAINTS = 20;
 /** Looks at everything; takes at most as long as the store may. */
 export async function diagnose(ground: ApiGround, signal: AbortSignal): Promise<DoctorJson> {
   const { agent, clock, directory, lookup, self, sources } = ground;
-  const trip = await askStore(ground, signal);
+  const [trip, trouble] = await Promise.all([askStore(ground, signal), ground.dataTrouble()]);
   const view = directory.view();
   const held = lookup.held();
   const states = sources();
   const complaints = agent.complaints();
   const warnings: string[] = [];
   if (trip.error !== undefined) warnings.push(`the store cannot be reached: ${trip.error}`);
+  if (trouble !== undefined) warnings.push(`nothing can be written, registrations are refused: ${trouble.message}`);
   if (!view.fresh)
     warnings.push(
       `answers are the last ones known good, as of ${time(view.asOfMs)}: the store behind the directory is away`,
@@ -59,6 +60,7 @@ export async function diagnose(ground: ApiGround, signal: AbortSignal): Promise<
     store: {
       reachable: trip.error === undefined,
       ...trip,
+      writable: trip.error === undefined && trouble === undefined,
       fresh: view.fresh,
       asOf: time(view.asOfMs),
       index: view.index,

@@ -21,7 +21,7 @@ import {
 } from "./shapes.ts";
 
 /** What this protocol is handed. */
-export const NEEDS = ["clock", "log", "directory", "agent", "lookup", "self", "sources"] as const;
+export const NEEDS = ["clock", "log", "directory", "agent", "lookup", "self", "sources", "dataTrouble"] as const;
 export type ApiGround = Pick<Ground, (typeof NEEDS)[number]>;
 
 /** One request to one verb. */

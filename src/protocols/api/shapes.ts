@@ -153,6 +153,8 @@ export interface DoctorJson {
     readonly roundTripMs?: number;
     /** Why it could not be reached. */
     readonly error?: string;
+    /** False while registrations and other writes are refused: the store is away, the disk is full, the data folder is gone. */
+    readonly writable: boolean;
     readonly fresh: boolean;
     readonly asOf: string;
     readonly index: Index;
