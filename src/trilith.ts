@@ -154,6 +154,7 @@ class Joined implements Trilith {
   readonly #probes = new Map<string, Probe>();
   readonly #firstLists: Promise<void>[] = [];
   #leaving: boolean;
+  #building: Promise<void> | undefined;
   #started: Promise<void> | undefined;
   #stopped: Promise<void> | undefined;
   #built: Built | undefined;
@@ -217,11 +218,17 @@ class Joined implements Trilith {
 
   start(): Promise<void> {
     if (this.#stopped !== undefined) return Promise.reject(new TrilithError("stopped", "the agent has been stopped"));
-    this.#started ??= this.#build().catch(async (error: unknown) => {
+    this.#building ??= this.#build();
+    this.#started ??= this.#building.catch(async (error: unknown) => {
       await this.stop();
       throw error;
     });
     return this.#started;
+  }
+
+  /** What was begun after somebody asked to stop is not carried on. */
+  #mustGoOn(): void {
+    if (this.#stopped !== undefined) throw new TrilithError("stopped", "the agent was stopped while it was starting");
   }
 
   async #build(): Promise<void> {
@@ -232,6 +239,7 @@ class Joined implements Trilith {
     const durable =
       settings.dev || settings.dataDir === undefined ? memoryDurable() : await openDurable(settings.dataDir);
     this.#undo.push("the data folder", () => durable.close());
+    this.#mustGoOn();
     const self = await this.#self(durable);
 
     const others = createOthers({ settings, node: self.node, durable, http, clock, random, log });
@@ -240,6 +248,7 @@ class Joined implements Trilith {
     const directory = createDirectory(storage, { clock, random, log, metrics });
     this.#undo.push("the directory", () => directory.stop());
     await directory.start();
+    this.#mustGoOn();
 
     const tls = await readCheckTls(settings.checkTls, { disk, processes }, self.node);
     for (const probe of builtInProbes({ http, net, processes, tls })) this.#probes.set(probe.kind, probe);
@@ -359,16 +368,20 @@ class Joined implements Trilith {
       for (const probe of part.probes ?? []) this.#probes.set(probe.kind, probe);
     }
 
+    this.#mustGoOn();
     this.#undo.push("the lookup", () => lookup.stop());
     await lookup.start();
+    this.#mustGoOn();
     this.#undo.push("the agent", () => (this.#leaving ? agent.leave() : agent.stop()));
     await agent.start();
+    this.#mustGoOn();
     this.#undo.push("the sign of life", () => liveness.stop());
     // An embedded store has nobody to look after until a client host joins.
     if (storage.alive !== undefined) liveness.start();
     else vouching.inherit(self.node, livenessMs);
     await this.#listen(http, (own) => others.inFrontOf(own, () => directory));
     await this.#dropLeftovers(agent);
+    this.#mustGoOn();
     this.#watch(agent, log);
     for (const { background } of this.#parts) {
       if (background === undefined) continue;
@@ -376,6 +389,7 @@ class Joined implements Trilith {
       background.start();
     }
     this.#tailscaled = await tailscaledState(disk);
+    this.#mustGoOn();
   }
 
   /** The store that the settings name; etcd's client is loaded only when it is meant. */
@@ -523,9 +537,17 @@ class Joined implements Trilith {
   }
 
   stop(): Promise<void> {
-    this.#stopped ??= this.#undo.all(this.#machine.log);
+    this.#stopped ??= this.#undoAll();
     this.#stop.abort();
     return this.#stopped;
+  }
+
+  async #undoAll(): Promise<void> {
+    const { log } = this.#machine;
+    await this.#undo.all(log);
+    // A start under way ends at its next step, for what it builds upon is gone; what it made meanwhile goes, too.
+    await this.#building?.catch(() => {});
+    await this.#undo.all(log);
   }
 }
 

@@ -1,5 +1,6 @@
 // The laws of a whole agent's life: started and stopped again and again it leaves nothing behind, and twice is once.
 import { readdirSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { createTrilith, type Settings, TrilithError } from "../../src/index.ts";
@@ -116,6 +117,59 @@ describe("an agent's life", () => {
     const trilith = createTrilith(await settings());
     await trilith.stop();
     expect(files()).toBe(before);
+  });
+
+  it("stops in the middle of a start, wherever that is, and leaves nothing behind", async () => {
+    const folder = await ownFolder("midway");
+    try {
+      const given = await settings({ dev: false, dataDir: join(folder.path, "data") });
+      for (let turns = 0; turns < 60; turns++) {
+        const trilith = createTrilith(given);
+        const started = trilith.start().then(
+          () => "up",
+          (error: unknown) => (error as TrilithError).code,
+        );
+        for (let i = 0; i < turns; i++) await new Promise((resolve) => setImmediate(resolve));
+        await trilith.stop();
+        expect(["up", "stopped"]).toContain(await started);
+      }
+      // The folder and the ports are free.
+      const last = createTrilith(given);
+      await last.start();
+      await last.stop();
+      await expect.poll(() => resources(...SOCKETS)).toEqual([]);
+    } finally {
+      await folder.remove();
+    }
+  });
+
+  it.each(["etcd", "join"])("stops while a start waits for what does not answer (%s)", async (kind) => {
+    const folder = await ownFolder("silent-store");
+    const silent = createServer((socket) => socket.on("error", () => {}));
+    await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
+    const url = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`;
+    const called = new Promise((resolve) => silent.once("connection", resolve));
+    try {
+      const trilith = createTrilith(
+        await settings(
+          kind === "etcd"
+            ? {
+                dev: false,
+                storage: "etcd",
+                dataDir: join(folder.path, "data"),
+                etcd: { endpoints: [url], prefix: "/t/", livenessMs: 15_000 },
+              }
+            : { join: { servers: [url], livenessMs: 15_000 } },
+        ),
+      );
+      const started = trilith.start().catch(() => {});
+      await called;
+      await trilith.stop();
+      await started;
+    } finally {
+      silent.close();
+      await folder.remove();
+    }
   });
 
   it("leaves nothing behind when a port is taken", async () => {

@@ -82,12 +82,14 @@ export const command: Command = {
         });
         const hangup = onHangup(() => void trilith.reload());
         try {
-          await trilith.start().catch((error: unknown) => {
+          const started = trilith.start().catch((error: unknown) => {
             if (codeOf(error) !== "address-in-use") throw error;
             const hint = "perhaps another agent runs here; choose other ports with --http-port and --dns-port";
             throw new TrilithError("address-in-use", `${messageOf(error)}: ${hint}`, error);
           });
-          if (!quiet) {
+          // A start may take long, where a store is away; whoever asks to stop is not kept waiting for it.
+          const up = await Promise.race([started.then(() => true), trilith.stopped(io.signal).then(() => false)]);
+          if (up && !quiet) {
             await trilith.settled(SOURCES_MS);
             io.out(startScreen(trilith));
           }
