@@ -28,6 +28,7 @@ const flags: RunFlags = {
 function machine(files: Record<string, string>, links: Record<string, string> = {}, answers = true) {
   const told: Line[] = [];
   const killed: string[] = [];
+  let look = (): void => {};
   let signal = (_: NodeJS.Signals): void => {};
   const child = Object.assign(new EventEmitter(), {
     pid: 10,
@@ -39,7 +40,10 @@ function machine(files: Record<string, string>, links: Record<string, string> = 
   const processes = {
     pid: 9,
     start: () => child as unknown as ChildProcess,
-    proc: async (path: string) => files[path],
+    proc: async (path: string) => {
+      if (path === "10/net/tcp") look();
+      return files[path];
+    },
     procList: async (path: string) => (files[path] ?? "").split(" ").filter((word) => word !== ""),
     procLink: async (path: string) => links[path],
     startTime: async () => undefined,
@@ -74,7 +78,22 @@ function machine(files: Record<string, string>, links: Record<string, string> = 
     const last = told.filter((line) => "state" in line).at(-1);
     return last !== undefined && "state" in last ? last.state.ports : undefined;
   };
-  return { made, told, killed, child, files, ports, signal: (name: NodeJS.Signals) => signal(name) };
+  const onLook = (callback: () => void): void => {
+    look = () => {
+      look = () => {};
+      callback();
+    };
+  };
+  return {
+    made,
+    onLook,
+    told,
+    killed,
+    child,
+    files,
+    ports,
+    signal: (name: NodeJS.Signals) => signal(name),
+  };
 }
 
 const HEAD = "head\n";
@@ -106,6 +125,30 @@ describe("the wrapper", () => {
     m.child.emit("exit", 3, null);
     expect(await code).toBe(3);
     expect(m.told.at(-1)).toMatchObject({ gone: { died: true, text: "process 10 (thing) exited with code 3" } });
+  });
+
+  it("tells how a program ended, not that its sockets were closed a moment before", async () => {
+    const m = machine(linux(), { "10/fd/3": "socket:[7]", "10/ns/net": "n" });
+    m.files["10/net/tcp"] = HEAD + row("00000000:0050", 7);
+    const code = run(flags, { err: () => {} }, m.made);
+    await eventually("the port", () => m.ports()?.length === 1);
+    m.files["10/net/tcp"] = HEAD;
+    // Nothing is seen to listen, and its end is told right after.
+    m.onLook(() => setTimeout(() => m.child.emit("exit", 3, null), 20));
+    expect(await code).toBe(3);
+    expect(m.ports()).toHaveLength(1);
+    expect(m.told.at(-1)).toMatchObject({ gone: { died: true, text: "process 10 (thing) exited with code 3" } });
+  });
+
+  it("tells that a port is gone from a program that lives on", async () => {
+    const m = machine(linux(), { "10/fd/3": "socket:[7]", "10/ns/net": "n" });
+    m.files["10/net/tcp"] = HEAD + row("00000000:0050", 7);
+    const code = run(flags, { err: () => {} }, m.made);
+    await eventually("the port", () => m.ports()?.length === 1);
+    m.files["10/net/tcp"] = HEAD;
+    await eventually("no port", () => m.ports()?.length === 0);
+    m.child.emit("exit", 0, null);
+    expect(await code).toBe(0);
   });
 
   it("drains before the program gets SIGTERM; a second signal ends the wait", async () => {

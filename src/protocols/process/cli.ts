@@ -9,7 +9,14 @@ import type { Status } from "../../model/check.ts";
 import { parseGoDuration } from "../../wire/duration.ts";
 import { type AgentAddress, Link, type LinkEvent } from "./link.ts";
 import { type ListeningPort, liveStat, PortFinder } from "./ports.ts";
-import { type CheckWord, PortNames, parseCheckWord, SCRIPT_TIMEOUT_MS, type Statement } from "./statement.ts";
+import {
+  type CheckWord,
+  PortNames,
+  parseCheckWord,
+  SCRIPT_TIMEOUT_MS,
+  type StatedPort,
+  type Statement,
+} from "./statement.ts";
 
 /** The command line's wishes, as typed. */
 export interface RunFlags {
@@ -42,6 +49,8 @@ const LOOK_SLOWEST_MS = 1000;
 /** Looking takes at most one part in so many of the time. */
 const LOOK_SHARE = 50;
 const LOOK_RAREST_MS = 5000;
+/** A port that is gone is looked for once more after so long: the sockets of a program that ends are closed before its end is told. */
+const GONE_MS = 100;
 /** For so long ports are expected any moment. */
 const LOOK_FAST_FOR_MS = 2000;
 /** The whole state is repeated so often, also when nothing changed. */
@@ -200,6 +209,8 @@ class Wrapped {
     const finder = new PortFinder(processes, pid);
     let lookMs = LOOK_FIRST_MS;
     let last = "";
+    let stated: readonly StatedPort[] = [];
+    let held = false;
     let statedAt = Number.NEGATIVE_INFINITY;
     let told = false;
     while (!signal.aborted) {
@@ -207,11 +218,19 @@ class Wrapped {
       const found = canLook ? await finder.look(lookMs < LOOK_SLOWEST_MS) : [];
       if (signal.aborted) break;
       const ports = this.names.give(await this.select(found, finder, canLook));
+      // The reason of the end says more than that nothing listens any more.
+      const shrunk = stated.some((port) => !ports.some((one) => one.name === port.name && one.port === port.port));
+      held = shrunk && !held;
+      if (held) {
+        await clock.sleep(GONE_MS, signal).catch(() => {});
+        continue;
+      }
       const text = JSON.stringify(ports);
       const now = clock.monotonic();
       if (text !== last || now - statedAt > REPEAT_MS) {
         if (text !== last) lookMs = LOOK_FIRST_MS;
         last = text;
+        stated = ports;
         statedAt = now;
         this.state({ ports });
       }
