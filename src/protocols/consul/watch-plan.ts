@@ -20,7 +20,7 @@ export interface WatchParams {
 }
 
 /** The types of watches. */
-export const WATCH_TYPES: readonly string[] = ["key", "keyprefix", "services", "nodes", "service", "checks", "event"];
+const WATCH_TYPES: readonly string[] = ["key", "keyprefix", "services", "nodes", "service", "checks", "event"];
 
 /** How a watch is read. */
 export interface WatchPlan {
