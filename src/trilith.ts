@@ -418,6 +418,7 @@ class Joined implements Trilith {
       nodeId,
       datacenter: settings.datacenter,
       datacenters: Object.keys(settings.datacenters ?? {}).map((name) => name.toLowerCase()),
+      joined: settings.join !== undefined,
       domain: settings.domain.toLowerCase(),
       advertiseAddress: settings.advertiseAddress ?? ownAddress(settings, net),
       bindAddress: settings.bindAddress,

@@ -25,6 +25,8 @@ export interface Self {
   readonly datacenter: string;
   /** Other datacenters that can be asked, by name in lower case. */
   readonly datacenters?: readonly string[];
+  /** True on a client host: its servers may know further datacenters. */
+  readonly joined?: boolean;
   /** The DNS domain without dots at its ends: "consul". */
   readonly domain: string;
   readonly advertiseAddress: string;

@@ -51,6 +51,7 @@ async function serve(token?: string): Promise<void> {
       node: "home",
       nodeId: "id",
       datacenter: "dc1",
+      datacenters: ["dc2"],
       domain: "consul",
       advertiseAddress: "10.1.0.1",
       bindAddress: "127.0.0.1",
@@ -443,6 +444,8 @@ describe("mistakes", () => {
     ["find/web?order=best", 400, "expected random, stable, near"],
     ["find/web?limit=-1", 400, "expected a whole number"],
     ["find/web?passing=maybe", 400, "expected nothing, true or false"],
+    ["find/web?dc=dc9", 404, 'datacenter "dc9" is not known here; known are "dc1", "dc2"'],
+    ["follow/web?dc=dc9", 404, 'datacenter "dc9" is not known here'],
     ["list?dc=dc9", 404, 'datacenter "dc9" is not known here'],
     ["list?x=1", 400, "unknown"],
   ])("GET %s → %i, %s", async (path, status, message) => {

@@ -149,6 +149,7 @@ async function find(call: Call): Promise<unknown> {
     limit.abort(new TrilithError("timeout", "asking others took too long")),
   );
   try {
+    mustBeKnown(call.ground.self, query.datacenter);
     const answer = await call.ground.lookup.resolve(query, AbortSignal.any([call.signal, limit.signal]));
     return findJson(query.service, answer);
   } finally {
@@ -156,10 +157,22 @@ async function find(call: Call): Promise<unknown> {
   }
 }
 
+/** @throws TrilithError `not-found` for a datacenter that nobody can be asked about: "no such service" would be something else */
+function mustBeKnown({ datacenter, datacenters = [], joined }: ApiGround["self"], asked = ""): void {
+  const name = asked.toLowerCase();
+  const known = [datacenter, ...datacenters];
+  if (name === "" || joined === true || known.some((one) => one.toLowerCase() === name)) return;
+  throw new TrilithError(
+    "not-found",
+    `datacenter "${asked}" is not known here; known ${known.length === 1 ? "is" : "are"} ${known.map((one) => `"${one}"`).join(", ")}`,
+  );
+}
+
 /** One line of JSON per change (or one event, for `Accept: text/event-stream`), until the caller goes away. */
 async function follow(call: Call): Promise<undefined> {
   const { response, signal, request } = call;
   const query = queryFor(call);
+  mustBeKnown(call.ground.self, query.datacenter);
   const events = /\btext\/event-stream\b/.test(request.headers.accept ?? "");
   response.writeHead(200, {
     "content-type": events ? "text/event-stream; charset=utf-8" : "application/x-ndjson; charset=utf-8",
