@@ -11,7 +11,7 @@ describe.skipIf(!here)("as Consul 1.19.2 answered, on etcd", () => {
   let rows: ReadonlyMap<string, Replayed>;
   beforeAll(async () => {
     node = await startEtcd();
-    rows = await replayAll(`-etcd ${node.endpoint} -etcd-prefix /k$$/ -data-dir {folder}/$$`);
+    rows = await replayAll(`-etcd ${node.endpoint} -etcd-prefix /k$$/ -data-dir {folder}/$$ -advertise 127.0.0.1`);
   }, 600_000);
   afterAll(() => node?.remove());
 
