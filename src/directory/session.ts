@@ -1,4 +1,5 @@
 // Sessions: made, renewed and ended by expectations, with their locks; lock delays and keys' times to live run out here.
+import { setMaxListeners } from "node:events";
 import type { Clock } from "../base/clock.ts";
 import { Deadlines } from "../base/deadlines.ts";
 import { codeOf, messageOf, TrilithError } from "../base/error.ts";
@@ -98,6 +99,8 @@ class SessionKeeper implements RunningSessions {
     this.#directory = base.directory;
     this.#log = base.log.part("sessions");
     this.#timers = new Deadlines(base.clock, (name) => this.#due(name));
+    // Every end under way listens.
+    setMaxListeners(0, this.#life.signal);
   }
 
   start(): void {
