@@ -1,13 +1,13 @@
 // Service files for the command line: `trilith register web.hcl` sends what they define to an agent.
 import { type Disk, systemDisk } from "../../base/disk.ts";
-import { InputError } from "../../base/error.ts";
+import { InputError, type TrilithError, wrap } from "../../base/error.ts";
 import { decodeService, type Path, serviceFault } from "../../wire/consul-definition.ts";
 import { parseConfigText } from "../../wire/hcl/config.ts";
 import { unknownKeyText } from "./definitions.ts";
 
 /**
  * The services of definition files as bodies for /v1/agent/service/register, in the files' order.
- * @throws InputError with file, line and key; Node's errno errors for unreadable files
+ * @throws InputError with file, line and key; TrilithError naming the file where it cannot be read
  */
 export async function servicesInFiles(
   files: readonly string[],
@@ -15,7 +15,10 @@ export async function servicesInFiles(
 ): Promise<Record<string, unknown>[]> {
   const bodies: Record<string, unknown>[] = [];
   for (const file of files) {
-    const config = parseConfigText(await disk.readText(file), file);
+    const text = await disk.readText(file).catch((error: unknown) => {
+      throw unreadable(file, error);
+    });
+    const config = parseConfigText(text, file);
     const found: { value: unknown; path: Path }[] = [];
     for (const key of ["service", "services"]) {
       const value = config.value[key];
@@ -58,4 +61,17 @@ export async function servicesInFiles(
     }
   }
   return bodies;
+}
+
+function unreadable(file: string, error: unknown): TrilithError {
+  const { code } = error as NodeJS.ErrnoException;
+  if (code === "ENOENT" || code === "ENOTDIR")
+    return new InputError(
+      file,
+      "there is no such file; expected a definition file (JSON, HCL) with service or services",
+      error,
+    );
+  if (code === "EISDIR")
+    return new InputError(file, "is a folder; name the files in it, or have the agent read it with --services", error);
+  return wrap(error, `${file} cannot be read`);
 }
