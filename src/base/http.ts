@@ -47,6 +47,12 @@ export interface Http {
   ): Promise<Listening>;
 }
 
+/** The path of a URL with a segment %2E or %2E%2E, which names something; URL would take it for "." and "..", and drop it. */
+function dottedPath(url: string): string | undefined {
+  const path = /^https?:\/\/[^/?#]+(\/[^#]*)/i.exec(url)?.[1] ?? "";
+  return /\/(%2e|%2e%2e)([/?]|$)/i.test(path) ? path : undefined;
+}
+
 /** The system's HTTP. */
 export function createHttp(): Http & { close(): Promise<void> } {
   const agents = new Map<string, import("undici").Agent>();
@@ -70,15 +76,20 @@ export function createHttp(): Http & { close(): Promise<void> } {
     async request(request) {
       const { request: send } = await import("undici");
       try {
-        const answer = await send(request.url, {
-          dispatcher: await agentFor(request),
+        const dispatcher = await agentFor(request);
+        const asked = {
           method: (request.method ?? "GET") as "GET",
           headersTimeout: request.headTimeoutMs ?? 30_000,
           bodyTimeout: request.bodyTimeoutMs ?? 30_000,
           ...(request.headers === undefined ? {} : { headers: request.headers as Record<string, string | string[]> }),
           ...(request.body === undefined ? {} : { body: request.body }),
           ...(request.signal === undefined ? {} : { signal: request.signal }),
-        });
+        };
+        const path = dottedPath(request.url);
+        const answer =
+          path === undefined
+            ? await send(request.url, { dispatcher, ...asked })
+            : await dispatcher.request({ origin: new URL(request.url).origin, path, ...asked });
         return {
           status: answer.statusCode,
           statusText: answer.statusText,

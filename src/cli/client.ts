@@ -45,6 +45,11 @@ export interface ClientOptions {
   readonly json?: boolean;
 }
 
+/** A name as one segment of a path; "." and ".." would otherwise mean the segments above. */
+export function segment(name: string): string {
+  return /^\.{1,2}$/.test(name) ? name.replaceAll(".", "%2E") : encodeURIComponent(name);
+}
+
 /** A client for the agent that the flags and environment name. */
 export function clientFor(options: ClientOptions, io: Pick<Io, "env" | "signal">): Client {
   const token = options.token ?? io.env("TRILITH_HTTP_TOKEN") ?? io.env("CONSUL_HTTP_TOKEN");

@@ -632,9 +632,28 @@ function weightsFault(weights: Weights): string | undefined {
   return undefined;
 }
 
+/** True where every character may be shown (Go's unicode.IsPrint): letters, marks, numbers, punctuation, symbols and the blank. */
+export function isPrintable(text: string): boolean {
+  return /^[\x20-\x7e]*$/.test(text) || /^[\p{L}\p{M}\p{N}\p{P}\p{S} ]*$/u.test(text);
+}
+
+/**
+ * What there is against a service name, a service ID or a check ID; undefined = nothing. Paths that hold characters that cannot be shown are
+ * refused (as by Consul), so what bears such a name could not be asked for or taken out again over HTTP.
+ */
+export function nameFault(what: string, text: string): string | undefined {
+  if (isPrintable(text)) return undefined;
+  return `Invalid ${what} ${JSON.stringify(text)}: it may not hold control characters or others that cannot be shown`;
+}
+
 /** What Consul's validation has against a service (checks included), in the words and the order of its API; undefined = nothing. */
 export function serviceFault(service: ServiceDefinition): string | undefined {
   if (service.name === "") return "Missing service name";
+  const named =
+    nameFault("service name", service.name) ??
+    nameFault("service ID", service.id) ??
+    service.checks.map((check) => nameFault("check ID", check.id)).find((fault) => fault !== undefined);
+  if (named !== undefined) return named;
   if (service.address === "0.0.0.0" || service.address === "::" || service.address === "[::]")
     return "Invalid service address";
   const meta = metaFault(service.labels);

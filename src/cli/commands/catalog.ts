@@ -1,6 +1,6 @@
 // `trilith catalog datacenters|nodes|services`: the catalog in Consul's columns.
 import type { Command as Commander } from "commander";
-import { type Client, type ClientOptions, clientFlags, clientFor, jsonFlag } from "../client.ts";
+import { type Client, type ClientOptions, clientFlags, clientFor, jsonFlag, segment } from "../client.ts";
 import { type Command, collect, type Io, pairs, table } from "../io.ts";
 
 interface Options extends ClientOptions {
@@ -41,7 +41,7 @@ async function datacenters(client: Client, options: Options, io: Io): Promise<nu
 }
 
 async function nodes(client: Client, options: Options, io: Io): Promise<number> {
-  const path = options.service === undefined ? "nodes" : `service/${encodeURIComponent(options.service)}`;
+  const path = options.service === undefined ? "nodes" : `service/${segment(options.service)}`;
   const rows = await client.get<NodeRow[]>(`/v1/catalog/${path}${metaQuery(options)}`);
   if (options.json) io.out(`${JSON.stringify(rows, null, 2)}\n`);
   else if (rows.length > 0) {
@@ -72,7 +72,7 @@ async function services(client: Client, options: Options, io: Io): Promise<numbe
     found = await client.get<Record<string, string[]>>(`/v1/catalog/services${metaQuery(options)}`);
   else {
     const node = await client.get<{ Services: Record<string, { Service: string; Tags: string[] }> } | null>(
-      `/v1/catalog/node/${encodeURIComponent(options.node)}`,
+      `/v1/catalog/node/${segment(options.node)}`,
     );
     if (node === null) {
       io.err(`There is no node "${options.node}"\n`);

@@ -1,6 +1,6 @@
 // `trilith deregister ID`: takes services out that were registered on this agent.
 import { InputError } from "../../base/error.ts";
-import { type ClientOptions, clientFlags, clientFor } from "../client.ts";
+import { type ClientOptions, clientFlags, clientFor, segment } from "../client.ts";
 import { type Command, collect } from "../io.ts";
 
 export const command: Command = {
@@ -16,7 +16,7 @@ export const command: Command = {
         const client = clientFor(options, io);
         try {
           for (const id of all) {
-            await (await client.request("PUT", `/v1/agent/service/deregister/${encodeURIComponent(id)}`)).text();
+            await (await client.request("PUT", `/v1/agent/service/deregister/${segment(id)}`)).text();
             io.out(`Deregistered service: ${id}\n`);
           }
           done(0);

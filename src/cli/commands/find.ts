@@ -1,6 +1,6 @@
 // `trilith find NAME`: where to connect.
 import type { FindJson } from "../../index.ts";
-import { type ClientOptions, clientFlags, clientFor, jsonFlag } from "../client.ts";
+import { type ClientOptions, clientFlags, clientFor, jsonFlag, segment } from "../client.ts";
 import { ago, type Command, collect, pairs, table } from "../io.ts";
 
 interface Options extends ClientOptions {
@@ -31,7 +31,7 @@ export const command: Command = {
         const client = clientFor(options, io);
         try {
           const answer = await client.get<FindJson>(
-            `/v1/trilith/find/${encodeURIComponent(service)}${query.size === 0 ? "" : `?${query}`}`,
+            `/v1/trilith/find/${segment(service)}${query.size === 0 ? "" : `?${query}`}`,
           );
           const { endpoints, known, fresh, ageMs, held } = answer;
           if (options.json) io.out(`${JSON.stringify(answer, null, 2)}\n`);

@@ -1,5 +1,5 @@
 // `trilith force-leave`: takes the node of an agent that is gone for good out of the directory.
-import { type ClientOptions, clientFlags, clientFor } from "../client.ts";
+import { type ClientOptions, clientFlags, clientFor, segment } from "../client.ts";
 import type { Command } from "../io.ts";
 
 interface Options extends ClientOptions {
@@ -19,7 +19,7 @@ export const command: Command = {
         const client = clientFor(options, io);
         try {
           const query = options.prune ? "?prune=1" : "";
-          await (await client.request("PUT", `/v1/agent/force-leave/${encodeURIComponent(node)}${query}`)).text();
+          await (await client.request("PUT", `/v1/agent/force-leave/${segment(node)}${query}`)).text();
           done(0);
         } finally {
           await client.close();

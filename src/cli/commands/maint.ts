@@ -1,6 +1,6 @@
 // `trilith maint`: takes this host or one of its services out of routing for a while, and back; says what is out.
 import { InputError } from "../../base/error.ts";
-import { type ClientOptions, clientFlags, clientFor } from "../client.ts";
+import { type ClientOptions, clientFlags, clientFor, segment } from "../client.ts";
 import type { Command } from "../io.ts";
 
 interface Options extends ClientOptions {
@@ -46,9 +46,7 @@ export const command: Command = {
           const query = new URLSearchParams({ enable: String(enable === true) });
           if (enable && reason !== undefined) query.set("reason", reason);
           const what =
-            service === undefined
-              ? "/v1/agent/maintenance"
-              : `/v1/agent/service/maintenance/${encodeURIComponent(service)}`;
+            service === undefined ? "/v1/agent/maintenance" : `/v1/agent/service/maintenance/${segment(service)}`;
           await (await client.request("PUT", `${what}?${query}`)).text();
           const state = enable ? "enabled" : "disabled";
           io.out(

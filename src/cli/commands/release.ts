@@ -1,5 +1,5 @@
 // `trilith release NAME`: ends the sharp-drop guard's hold on a service by hand.
-import { type ClientOptions, clientFlags, clientFor } from "../client.ts";
+import { type ClientOptions, clientFlags, clientFor, segment } from "../client.ts";
 import type { Command } from "../io.ts";
 
 export const command: Command = {
@@ -12,7 +12,7 @@ export const command: Command = {
         const client = clientFor(options, io);
         try {
           const { released } = JSON.parse(
-            await (await client.request("POST", `/v1/trilith/release/${encodeURIComponent(service)}`)).text(),
+            await (await client.request("POST", `/v1/trilith/release/${segment(service)}`)).text(),
           ) as { released: boolean };
           io.out(
             released ? `${service}: released; answers show what is recorded now\n` : `${service}: nothing was held\n`,

@@ -1,7 +1,7 @@
 // `trilith why NAME`: for each instance who registered it, what its checks said and when, and why it is or is not in the answer.
 import { systemClock } from "../../base/clock.ts";
 import type { InstanceJson, WhyJson } from "../../index.ts";
-import { type ClientOptions, clientFlags, clientFor, jsonFlag } from "../client.ts";
+import { type ClientOptions, clientFlags, clientFor, jsonFlag, segment } from "../client.ts";
 import { ago, type Command, printable } from "../io.ts";
 
 const since = (at: string, nowMs: number): string => `${ago(nowMs - Date.parse(at))} ago`;
@@ -71,7 +71,7 @@ export const command: Command = {
       .action(async (service: string, options: ClientOptions) => {
         const client = clientFor(options, io);
         try {
-          const answer = await client.get<WhyJson>(`/v1/trilith/why/${encodeURIComponent(service)}`);
+          const answer = await client.get<WhyJson>(`/v1/trilith/why/${segment(service)}`);
           io.out(options.json ? `${JSON.stringify(answer, null, 2)}\n` : whyText(answer, systemClock.now()));
           done(answer.known ? 0 : 1);
         } finally {

@@ -1,7 +1,8 @@
 // Paths: cleaning on the escaped form, decoding, what may be printed.
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { cleanPath, decodePath, isPrintable, splitTarget } from "./path.ts";
+import { isPrintable } from "../../wire/consul-definition.ts";
+import { cleanPath, decodePath, splitTarget } from "./path.ts";
 
 describe("cleanPath", () => {
   it.each([

@@ -31,8 +31,3 @@ export function decodePath(path: string): string | undefined {
     return undefined;
   }
 }
-
-/** True where every character may be shown (Go's unicode.IsPrint): letters, marks, numbers, punctuation, symbols and the blank. */
-export function isPrintable(path: string): boolean {
-  return /^[\x20-\x7e]*$/.test(path) || /^[\p{L}\p{M}\p{N}\p{P}\p{S} ]*$/u.test(path);
-}

@@ -6,12 +6,13 @@ import { gzip } from "node:zlib";
 import { codeOf, messageOf } from "../../base/error.ts";
 import type { Handler, IncomingMessage, ServerResponse } from "../../base/http.ts";
 import { withinNetworks } from "../../base/networks.ts";
+import { isPrintable } from "../../wire/consul-definition.ts";
 import { AskedBefore } from "./cache.ts";
 import type { Call, ConsulGround, Reply, Row } from "./call.ts";
 import type { ConsulConfig } from "./config.ts";
 import { Refusal, STATUS } from "./errors.ts";
 import { encodeExactJson, encodeJson } from "./json.ts";
-import { cleanPath, decodePath, isPrintable, splitTarget } from "./path.ts";
+import { cleanPath, decodePath, splitTarget } from "./path.ts";
 import { Query } from "./query.ts";
 
 const compress = promisify(gzip);

@@ -9,6 +9,7 @@ import {
   checkSpecOf,
   decodeCheck,
   decodeService,
+  nameFault,
   nearestName,
   type Path,
   registrationOf,
@@ -111,7 +112,9 @@ export function definitionsIn(
     const fault =
       check.name === "" && check.id === ""
         ? "Missing check name"
-        : (checkFault(check) ?? (statusKnown(check) ? undefined : STATUS_FAULT));
+        : (nameFault("check ID", check.id === "" ? check.name : check.id) ??
+          checkFault(check) ??
+          (statusKnown(check) ? undefined : STATUS_FAULT));
     if (fault !== undefined) throw new InputError(config.at(check.path), fault);
     const spec = checkSpecOf(check, readable(check));
     checks.push({

@@ -239,6 +239,11 @@ describe("changes", () => {
 describe("complaints", () => {
   it.each<[string, string, string]>([
     ["syntax", "service {\n  name = \n}", '/a.hcl | /a.hcl:3:1: expected a value, found "}"'],
+    [
+      "a name that cannot be asked for",
+      '{"service": {"name": "a\\nb"}}',
+      '/a.json | /a.json:1: service: Invalid service name "a\\nb": it may not hold control characters or others that cannot be shown',
+    ],
     ["no name", 'service { id = "x" }', "/a.hcl | /a.hcl:1: service: Missing service name"],
     [
       "a check without interval",
@@ -261,7 +266,7 @@ describe("complaints", () => {
       "/a.hcl | /a.hcl:3: service.check: script checks are off on this agent: start it with --enable-local-script-checks (enable_local_script_checks) to allow them in files",
     ],
   ])("%s", async (_, text, complaint) => {
-    await put("a.hcl", text);
+    await put(text.startsWith("{") ? "a.json" : "a.hcl", text);
     await put("b.hcl", 'service { name = "b" }');
     start({}, false);
     await until("the complaint", () => told().length > 0);

@@ -240,6 +240,7 @@ describe("the wrapper", () => {
   it.each<[Partial<RunFlags>, string]>([
     [{ command: [] }, "a command is missing"],
     [{ name: "a/b" }, "expected a name without slashes"],
+    [{ name: "a\nb" }, "and control characters"],
     [{ ports: ["0"] }, "--port"],
     [{ ports: ["http"] }, "--port"],
     [{ interval: "0s" }, "--interval"],

@@ -6,6 +6,7 @@ import { type ChildProcess, type Processes, systemProcesses } from "../../base/p
 import { type Random, systemRandom } from "../../base/random.ts";
 import { onSignals } from "../../base/signals.ts";
 import type { Status } from "../../model/check.ts";
+import { isPrintable } from "../../wire/consul-definition.ts";
 import { parseGoDuration } from "../../wire/duration.ts";
 import { type AgentAddress, Link, type LinkEvent } from "./link.ts";
 import { type ListeningPort, liveStat, PortFinder } from "./ports.ts";
@@ -117,8 +118,11 @@ class Wrapped {
     if (file === undefined || file === "")
       throw new InputError("", "a command is missing: trilith run --name web -- python3 -m http.server 0");
     this.name = flags.name ?? file.slice(file.lastIndexOf("/") + 1);
-    if (this.name === "" || /[\0/]/.test(this.name))
-      throw new InputError("--name", `"${this.name}": expected a name without slashes`);
+    if (this.name === "" || this.name.includes("/") || !isPrintable(this.name))
+      throw new InputError(
+        "--name",
+        `${JSON.stringify(this.name)}: expected a name without slashes and control characters`,
+      );
     this.wanted = flags.ports.map((text) => {
       const port = Number(text);
       if (!/^\d+$/.test(text) || port < 1 || port > 65_535)

@@ -6,6 +6,7 @@ import {
   checkFault,
   checkSpecOf,
   decodeCheck,
+  nameFault,
   statusKnown,
   unknownFieldText,
 } from "../../../wire/consul-definition.ts";
@@ -18,7 +19,7 @@ import { Refusal, unknownCheck } from "../errors.ts";
 import { decodeJson } from "../json.ts";
 import { refuseEnterprise } from "../options.ts";
 import { checkShape } from "../shapes.ts";
-import { decoding, FROM, refuseNul } from "./agent-services.ts";
+import { decoding, FROM } from "./agent-services.ts";
 import { readFilter } from "./choose.ts";
 
 function checks(call: Call): Reply {
@@ -60,7 +61,8 @@ async function register(call: Call): Promise<undefined> {
   const fault = checkFault(definition);
   if (fault !== undefined) throw new Refusal(400, `Invalid check: ${fault}`);
   const id = definition.id === "" ? definition.name : definition.id;
-  refuseNul("check ID", id);
+  const named = nameFault("check ID", id);
+  if (named !== undefined) throw new Refusal(400, named);
   if (definition.serviceId !== "" && !agent.services().has(definition.serviceId))
     throw new Refusal(404, `ServiceID ${JSON.stringify(definition.serviceId)} does not exist`);
   refuseScripts(call, [definition]);

@@ -71,11 +71,6 @@ export function decoding<T>(work: () => T): T {
   }
 }
 
-/** @throws Refusal 400 for names that no key may hold */
-export function refuseNul(what: string, text: string): void {
-  if (text.includes("\u0000")) throw new Refusal(400, `Invalid ${what} ${JSON.stringify(text)}: it may not hold NUL`);
-}
-
 async function register(call: Call): Promise<undefined> {
   refuseEnterprise(call);
   const { agent } = call.ground;
@@ -90,9 +85,6 @@ async function register(call: Call): Promise<undefined> {
   });
   const fault = serviceFault(definition);
   if (fault !== undefined) throw new Refusal(400, fault);
-  refuseNul("service ID", definition.id);
-  refuseNul("service name", definition.name);
-  for (const check of definition.checks) refuseNul("check ID", check.id);
   if (definition.port < 0 || definition.port > 65_535)
     throw new Refusal(400, `Invalid service port: ${definition.port} is not between 0 and 65535`);
   refuseSidecar(definition.foreign["Connect"]);
