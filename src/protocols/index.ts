@@ -8,12 +8,18 @@ export interface Listed {
   install(raw: unknown, ground: Ground): Promise<Part | undefined>;
 }
 
-function listed<Config, Needs extends keyof Ground>(name: string, load: () => Promise<Protocol<Config, Needs>>): Listed {
+function listed<Config, Needs extends keyof Ground>(
+  name: string,
+  load: () => Promise<Protocol<Config, Needs>>,
+): Listed {
   return {
     name,
     async install(raw, ground) {
       const protocol = await load();
-      const handed = Object.fromEntries(protocol.needs.map((need) => [need, ground[need]])) as unknown as Pick<Ground, Needs>;
+      const handed = Object.fromEntries(protocol.needs.map((need) => [need, ground[need]])) as unknown as Pick<
+        Ground,
+        Needs
+      >;
       return await protocol.setup(protocol.configure(raw), handed);
     },
   };
