@@ -136,8 +136,7 @@ export function checkFrom(raw: Json): Check {
 }
 
 /** The name of a check in the catalog. `client`: its node is one on which a client host lives. */
-const checkName = (id: string, client: boolean): string =>
-  client && id === NODE_ALIVE_CHECK ? ALIVE_CHECK : id;
+const checkName = (id: string, client: boolean): string => (client && id === NODE_ALIVE_CHECK ? ALIVE_CHECK : id);
 
 function nodeOp(node: Node): Json {
   return {
