@@ -251,6 +251,10 @@ describe.skipIf(!here)("two agents on one etcd", () => {
     const b = await outside("b");
     await b.register("only-b", "only", 8001);
     await eventually("found", () => routable(a, "only") === 1);
+    // The witness may hear of it later than "a" does.
+    await eventually("witnessed", () =>
+      witness.changes.some(({ table, key }) => table === "service" && key.includes("only-b")),
+    );
     const before = witness.changes.length;
     await b.stop("SIGTERM");
     await b.start();
