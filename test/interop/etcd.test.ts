@@ -254,7 +254,22 @@ describe.skipIf(!here)("etcd", () => {
       .slice(0, 65)
       .map((i): Commit["expect"][number] => ({ table: "kv", key: `w/${i}`, at: again }));
     expect(await code(a.commit(write(many(128), foreign)))).toBe("too-large");
-    const [first, ...rest] = foreign.filter(({ key }) => key !== "w/7");
+    const [seven] = [await written(b, write([kv("w/7", "5")]))];
+    const gone = numbers.map((i): Change => ({ op: "delete", table: "kv", key: `w/${i}` }));
+    const stand = numbers.map((i): Commit["expect"][number] => ({
+      table: "kv",
+      key: `w/${i}`,
+      at: i === 7 ? seven : again,
+    }));
+    expect(await a.commit(write(gone, at(again)))).toEqual({ result: "expectation-failed" });
+    const removal = write(gone, stand);
+    await whole(await written(a, removal));
+    expect((await node.ctl("get", "--prefix", "--keys-only", `${prefix}kv/w/`)).trim()).toBe("");
+    expect(await a.commit(write(gone, stand))).toEqual({ result: "expectation-failed" });
+    const back = await written(b, write(puts("7")));
+    const foreignAgain = foreign.map((each) => ({ ...each, at: back }));
+    expect(await code(a.commit(write(many(128), foreignAgain)))).toBe("too-large");
+    const [first, ...rest] = foreignAgain.filter(({ key }) => key !== "w/7");
     await written(a, write(many(128), [first as Commit["expect"][number], ...rest]));
   });
 

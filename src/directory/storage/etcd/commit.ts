@@ -11,7 +11,7 @@ import { absent, standsAt } from "./compares.ts";
 import type { Layout } from "./keys.ts";
 import type { Line } from "./line.ts";
 import type { RangeResponse, RequestOp, TxnRequest } from "./proto.ts";
-import { isKeyGone, MOST_SINGLES, type WideCondition, wideReads, wideTransaction } from "./wide.ts";
+import { isKeyGone, isSingle, MOST_SINGLES, type WideCondition, wideReads, wideTransaction } from "./wide.ts";
 
 /** etcd's default for operations (or conditions) of one transaction (`--max-txn-ops`). */
 const MOST_OPERATIONS = 128;
@@ -136,14 +136,13 @@ export class Writer {
       bytes += value.length;
       return { requestPut: { key, value } };
     });
-    const puts = new Set<string>();
-    for (const { requestPut } of operations) if (requestPut !== undefined) puts.add(keyText(requestPut.key));
+    const changed = new Map(commit.changes.map(({ op, table, key }) => [at.record(table, key).toString(), op]));
     const conditions = commit.expect.map((expect): WideCondition => {
       const key = at.record(expect.table, expect.key);
       const name = key.toString();
       touches.add(name);
       bytes += key.length * 2 + 16;
-      return { table: expect.table, key, at: expect.at, put: puts.has(name) };
+      return { table: expect.table, key, at: expect.at, change: changed.get(name) };
     });
     if (operations.length > MOST_WIDE)
       throw new TrilithError("too-large", `${operations.length} changes in one write; etcd takes ${MOST_WIDE} at most`);
@@ -153,11 +152,11 @@ export class Writer {
         `${conditions.length} expectations in one write; etcd takes ${MOST_WIDE} at most`,
       );
     const wide = operations.length > MOST_CHANGES || conditions.length > MOST_CHANGES;
-    const singles = conditions.filter((condition) => condition.at !== 0 && !condition.put).length;
+    const singles = conditions.filter(isSingle).length;
     if (wide && singles > MOST_SINGLES)
       throw new TrilithError(
         "too-large",
-        `${operations.length} changes and ${conditions.length} expectations in one write, ${singles} of them of records that it does not set; in a write of more than ${MOST_CHANGES} etcd takes ${MOST_SINGLES} such at most`,
+        `${operations.length} changes and ${conditions.length} expectations in one write, ${singles} of them of records that it does not change; in a write of more than ${MOST_CHANGES} etcd takes ${MOST_SINGLES} such at most`,
       );
     const marker = at.commit(commit.id);
     return {
@@ -300,7 +299,13 @@ export class Writer {
       }
       sent = true;
       const put: RequestOp = { requestPut: { key: pending.marker, value: WRITTEN, lease } };
-      const request = wideTransaction(pending.marker, pending.conditions, [...pending.operations, put], revision);
+      const request = wideTransaction(
+        pending.marker,
+        this.#writing.at.record("grave", ""),
+        pending.conditions,
+        [...pending.operations, put],
+        revision,
+      );
       const answer = await client.call("txn", request, { patienceMs: patienceMs(), failed });
       if (answer.succeeded) pending.settle({ result: "written", index: answer.header.revision });
       else if (!pending.settled) this.#queue.unshift(pending);
@@ -348,8 +353,6 @@ export class Writer {
     return this.#lease.id;
   }
 }
-
-const keyText = (key: Uint8Array): string => Buffer.from(key).toString();
 
 /** What an existing marker says about its commit. */
 function outcome(marker: RangeResponse["kvs"][number]): Written {

@@ -8,25 +8,28 @@ import { type Compare, type RangeRequest, type RequestOp, Result, Target, type T
 // [etcd 3.4 etcdserver/api/v3rpc/key.go checkTxnRequest]. Nested operations are all done or none, as flat ones are. Conditions have to
 // stand on the outermost level, or those behind them would be done alone; so they are drawn together: "as it was at revision R" for many
 // keys is "no key from the first to the last was written after R". That says nothing of keys that were deleted since. A put that keeps
-// the key's lease fails the transaction where the key is gone; keys that have to exist and are not put get conditions of their own.
+// the key's lease fails the transaction where the key is gone. For keys that are deleted it is enough that nothing was deleted since R by
+// the directory of any process: each leaves a grave in the commit that deletes. Keys that have to exist and are not changed get
+// conditions of their own.
 
 /** One condition: a key and the revision it has to stand at (0 = not there). */
 export interface WideCondition {
   readonly table: Table;
   readonly key: Buffer;
   readonly at: number;
-  /** The same commit puts the key. */
-  readonly put: boolean;
+  /** What the same commit does to the key. */
+  readonly change: "put" | "delete" | undefined;
 }
 
-/** Conditions on existing keys that the commit does not put. */
+/** Conditions on existing keys that the commit does not change. */
 export const MOST_SINGLES = 64;
 /** Ranges that conditions are drawn together to; few keys each, so that what others write in between seldom lies inside. */
 const SPANS = 32;
-/** Operations of one nested transaction. With 1 + SPANS + 8 tables + MOST_SINGLES conditions outside there is room for 23. */
+/** Operations of one nested transaction. With 2 + SPANS + 8 tables + MOST_SINGLES conditions outside there is room for 22. */
 const NESTED = 16;
 
-const isSingle = ({ at, put }: WideCondition): boolean => at !== 0 && !put;
+/** True where a range cannot stand for it. */
+export const isSingle = ({ at, change }: WideCondition): boolean => at !== 0 && change === undefined;
 
 /** What has to be known before: the marker, and how every key of a condition stands; in portions of at most `most`. */
 export function wideReads(
@@ -41,9 +44,11 @@ export function wideReads(
 /**
  * The transaction that does `operations` if the marker is not there and all conditions, which held at `revision`, still hold. It may
  * fail although they do, where others wrote keys in between.
+ * @param graves the prefix of all graves' keys
  */
 export function wideTransaction(
   marker: Buffer,
+  graves: Buffer,
   conditions: readonly WideCondition[],
   operations: readonly RequestOp[],
   revision: number,
@@ -52,23 +57,21 @@ export function wideTransaction(
   const existing = new Set<string>();
   for (const condition of conditions) {
     if (isSingle(condition)) continue;
-    const { table, key, at } = condition;
+    const { table, key, at, change } = condition;
     const keys = byTable.get(table);
     if (keys === undefined) byTable.set(table, [key]);
     else keys.push(key);
-    if (at !== 0) existing.add(key.toString());
+    if (at !== 0 && change === "put") existing.add(key.toString());
   }
   const perSpan = Math.max(1, Math.ceil(conditions.length / SPANS));
   const spans = [...byTable.values()].flatMap((keys) => portions(keys.sort(Buffer.compare), perSpan));
-  const untouched = spans.map(
-    (keys): Compare => ({
-      result: Result.less,
-      target: Target.mod,
-      key: keys[0] as Buffer,
-      rangeEnd: Buffer.concat([keys.at(-1) as Buffer, Buffer.of(0)]),
-      modRevision: revision + 1,
-    }),
-  );
+  const since = (key: Buffer, rangeEnd: Buffer): Compare => ({
+    ...{ result: Result.less, target: Target.mod, modRevision: revision + 1 },
+    ...{ key, rangeEnd },
+  });
+  const untouched = spans.map((keys) => since(keys[0] as Buffer, Buffer.concat([keys.at(-1) as Buffer, Buffer.of(0)])));
+  if (conditions.some(({ at, change }) => at !== 0 && change === "delete"))
+    untouched.push(since(graves, Buffer.concat([graves, Buffer.of(0xff)])));
   const guarded = operations.map((operation): RequestOp => {
     const { requestPut: put } = operation;
     return put !== undefined && existing.has(Buffer.from(put.key).toString())
