@@ -23,6 +23,11 @@ function dataFolder(io: Io): string {
   return `${home}/trilith`;
 }
 
+function aborted(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+}
+
 export const command: Command = {
   name: "agent",
   summary: "run an agent on this host",
@@ -88,7 +93,7 @@ export const command: Command = {
             throw new TrilithError("address-in-use", `${messageOf(error)}: ${hint}`, error);
           });
           // A start may take long, where a store is away; whoever asks to stop is not kept waiting for it.
-          const up = await Promise.race([started.then(() => true), trilith.stopped(io.signal).then(() => false)]);
+          const up = await Promise.race([started.then(() => true), aborted(io.signal).then(() => false)]);
           if (up && !quiet) {
             await trilith.settled(SOURCES_MS);
             io.out(startScreen(trilith));
