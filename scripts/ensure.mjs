@@ -28,9 +28,8 @@ export function ensureInstalled() {
   const marker = join(root, "node_modules", ".package-lock.json");
   if (existsSync(marker) && statSync(marker).mtimeMs >= statSync(join(root, "package-lock.json")).mtimeMs) return;
   console.error("Installing packages (once) …");
-  // The lock's versions, but not `npm ci`: it refuses a lock that does not name optional packages for other systems, which a
-  // registry without them leaves out. --no-save keeps the clone clean. What npm says belongs to standard error: standard output
-  // is the program's.
+  // The lock's versions, but not `npm ci`, which begins by throwing away what is there. --no-save keeps the clone clean. What npm
+  // says belongs to standard error: standard output is the program's.
   must("npm", ["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"], { stdio: ["ignore", 2, 2] });
 }
 
