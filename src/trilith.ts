@@ -101,7 +101,10 @@ class Undo {
 
 /** Builds an agent; nothing starts, no file is touched and no port opened before `start`. */
 export function createTrilith(given: Partial<Settings> = {}, options: TrilithOptions = {}): Trilith {
-  const settings: Settings = { ...defaultSettings, ...given };
+  const { bindAddress } = given;
+  // Whoever names the host's own address means it for others, too, as with Consul's -bind.
+  const own = bindAddress === undefined || WILDCARD.test(bindAddress) ? {} : { advertiseAddress: bindAddress };
+  const settings: Settings = { ...defaultSettings, ...own, ...given };
   checkSettings(settings);
   return new Joined(settings, options);
 }
@@ -590,12 +593,13 @@ function pathOf(target: string): string {
   return path.startsWith("/") ? path : `/${path}`;
 }
 
+const WILDCARD = /^(0\.0\.0\.0|::)$/;
 const LOOPBACK = /^(127\.|::1$|localhost$|unix:)/;
 
 /** The address other hosts reach this one at: loopback while nothing here speaks to other hosts, else the first of this host's own. */
 function ownAddress(settings: Settings, net: Net): string {
   const { bindAddress, clientAddress } = settings;
-  const wildcard = /^(0\.0\.0\.0|::)$/.test(bindAddress);
+  const wildcard = WILDCARD.test(bindAddress);
   const dns = settings.protocols["dns"] as { readonly bridge?: unknown } | false | undefined;
   // Containers that are answered by name must be able to reach this host.
   const bridged = dns !== undefined && dns !== false && dns.bridge !== undefined && dns.bridge !== false;

@@ -105,6 +105,18 @@ describe("an agent's life", () => {
     }
   });
 
+  it.each([
+    [{ bindAddress: "127.0.0.1" }, "127.0.0.1"],
+    [{ bindAddress: "127.0.0.9" }, "127.0.0.9"],
+    [{ bindAddress: "127.0.0.9", advertiseAddress: "192.0.2.7" }, "192.0.2.7"],
+    [{}, "127.0.0.1"],
+  ])("with %j tells others to come to %s", async (more, address) => {
+    const trilith = createTrilith(await settings(more));
+    await trilith.start();
+    expect(trilith.agent.node.address).toBe(address);
+    await trilith.stop();
+  });
+
   it("starts once however often it is asked, and not again after it was stopped", async () => {
     const trilith = createTrilith(await settings());
     await Promise.all([trilith.start(), trilith.start(), trilith.start()]);
