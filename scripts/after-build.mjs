@@ -1,6 +1,6 @@
 // After tsc: copies what is not TypeScript into dist, makes the program executable, and stamps the build time.
 import { chmodSync, cpSync, readdirSync, statSync, utimesSync } from "node:fs";
-import { dirname, join, relative } from "node:path";
+import { join, relative } from "node:path";
 import { root } from "./ensure.mjs";
 
 function copyBelow(folder) {
