@@ -9,6 +9,7 @@ export default defineConfig({
     exclude: peers ? [] : ["test/peers/**", "**/node_modules/**"],
     testTimeout: 60_000,
     hookTimeout: 180_000,
+    setupFiles: ["test/support/setup.ts"],
     // CI's machine is shared and noisy: what fails there is tried once more, and told. Elsewhere a failure is a failure.
     retry: process.env["CI"] === "true" ? 1 : 0,
     pool: "forks",
