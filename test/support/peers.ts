@@ -1,6 +1,6 @@
 // Real peers for tests: installs Debian packages when it may, says by name what is missing, fails for it when CI=true.
 import { execFile, spawn } from "node:child_process";
-import { access, mkdir, open, rm, writeFile } from "node:fs/promises";
+import { access, mkdir, open, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { promisify } from "node:util";
@@ -24,25 +24,28 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   promtool: ["prometheus"],
 };
 
+const exists = (path: string): Promise<boolean> =>
+  access(path).then(
+    () => true,
+    () => false,
+  );
+
 async function onPath(program: string): Promise<boolean> {
   const folders = [...(process.env["PATH"] ?? "").split(delimiter), "/usr/sbin", "/sbin"];
-  for (const folder of folders) {
-    const found = await access(join(folder, program)).then(
-      () => true,
-      () => false,
-    );
-    if (found) return true;
-  }
+  for (const folder of folders) if (await exists(join(folder, program))) return true;
   return false;
 }
 
+/** One installation at a time on this machine. A lock whose process is gone does not count. */
 async function withLock<T>(work: () => Promise<T>): Promise<T> {
   const lock = join(tmpdir(), "trilith-test-apt.lock");
   for (let tries = 0; ; tries++) {
     try {
-      await (await open(lock, "wx")).close();
+      await writeFile(lock, String(process.pid), { flag: "wx" });
       break;
     } catch {
+      const holder = Number(await readFile(lock, "utf8").catch(() => ""));
+      if (holder > 0 && !(await exists(`/proc/${holder}`))) await rm(lock, { force: true });
       if (tries > 1200) throw new Error(`${lock} is held for too long by another test run`);
       await new Promise((resolve) => setTimeout(resolve, 250));
     }
