@@ -11,6 +11,7 @@ const run = promisify(execFile);
 const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   dockerd: ["docker.io", "busybox-static", "iptables"],
   docker: ["docker.io"],
+  "docker-compose": ["docker-compose"],
   etcd: ["etcd-server", "etcd-client"],
   dig: ["bind9-dnsutils"],
   strace: ["strace"],
