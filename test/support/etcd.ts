@@ -206,7 +206,20 @@ export async function startEtcdCluster(third: number): Promise<EtcdCluster> {
       await folder.remove();
     },
   };
+  /** What a killed run left under the same names. */
+  const clear = async (): Promise<void> => {
+    const { stdout } = await run("ip", ["netns", "list"]);
+    const there = new Set(stdout.split("\n").map((line) => line.split(" ")[0]));
+    for (const name of [...numbers.map((n) => `${tag}-${n}`), sw]) {
+      if (!there.has(name)) continue;
+      const { stdout: pids } = await run("ip", ["netns", "pids", name]);
+      for (const pid of pids.split("\n").filter(Boolean)) process.kill(Number(pid), "SIGKILL");
+      await ip("netns", "del", name);
+    }
+    await ip("link", "del", root).catch(() => {});
+  };
   try {
+    await clear();
     await ip("netns", "add", sw);
     await ip("-n", sw, "link", "set", "lo", "up");
     await ip("-n", sw, "link", "add", "br0", "type", "bridge");
