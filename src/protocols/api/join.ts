@@ -5,6 +5,7 @@ import type { Written } from "../../contracts/directory.ts";
 import type { Ground } from "../../contracts/ground.ts";
 import { type Hello, JOIN_PREFIX, JOIN_VERSION, readCommit } from "../../contracts/join.ts";
 import { authorizePeer } from "./authorize.ts";
+import { drained } from "./drained.ts";
 import { errorReply, MethodError } from "./errors.ts";
 import { JoinHub } from "./join-hub.ts";
 
@@ -251,17 +252,4 @@ function number(query: URLSearchParams, name: string, least: number, most: numbe
   if (!/^\d+$/.test(text) || value < least || value > most)
     throw new InputError(name, `"${text}": expected a whole number from ${least} to ${most}`);
   return value;
-}
-
-function drained(response: ServerResponse, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    const done = (): void => {
-      response.off("drain", done);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    response.once("drain", done);
-    signal.addEventListener("abort", done, { once: true });
-  });
 }

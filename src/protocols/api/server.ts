@@ -7,6 +7,7 @@ import type { Query } from "../../model/query.ts";
 import { scope } from "../../model/record.ts";
 import { authorizeWrite } from "./authorize.ts";
 import { diagnose } from "./doctor.ts";
+import { drained } from "./drained.ts";
 import { errorReply, MethodError } from "./errors.ts";
 import { flag, onlyKnown, queryOf } from "./query.ts";
 import {
@@ -188,19 +189,6 @@ async function follow(call: Call): Promise<undefined> {
   }
   response.end();
   return undefined;
-}
-
-function drained(response: ServerResponse, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    const done = (): void => {
-      response.off("drain", done);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    response.once("drain", done);
-    signal.addEventListener("abort", done, { once: true });
-  });
 }
 
 async function list({ ground, parameters, signal }: Call): Promise<ListJson> {
