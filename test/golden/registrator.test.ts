@@ -17,7 +17,7 @@ import type { Registration } from "../../src/model/instance.ts";
 import { parseGoDuration } from "../../src/wire/duration.ts";
 import { execProbe } from "../../src/protocols/docker/exec.ts";
 import { type Container, readContainer } from "../../src/protocols/docker/inspect.ts";
-import { combineTags, serviceMetadata } from "../../src/protocols/docker/metadata.ts";
+import { combineTags, serviceMetadata } from "../../src/wire/service-env.ts";
 import { healthCheckId, type TranslateOptions, translate } from "../../src/protocols/docker/registrator.ts";
 import { parseTemplate } from "../../src/protocols/docker/tags-template.ts";
 

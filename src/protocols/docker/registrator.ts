@@ -2,10 +2,9 @@
 import { ipFamily } from "../../base/net.ts";
 import type { CheckSpec } from "../../model/check.ts";
 import type { Address, Reach, Registration } from "../../model/instance.ts";
-import type { Labels } from "../../model/node.ts";
-import { buildCheck, type CheckOptions } from "./checks.ts";
+import { buildCheck, type CheckOptions } from "../../wire/service-check.ts";
+import { combineTags, labelsOf, serviceMetadata } from "../../wire/service-env.ts";
 import { type Attachment, type Binding, type Container, describe, shortId } from "./inspect.ts";
-import { combineTags, serviceMetadata } from "./metadata.ts";
 
 /** How to translate. The first six are Registrator's flags. */
 export interface TranslateOptions extends CheckOptions {
@@ -53,11 +52,6 @@ interface Port {
 
 const ON_HOST: ReadonlySet<string> = new Set(["bridge", "default", "host", ""]);
 const EVERYWHERE: ReadonlySet<string> = new Set(["", "0.0.0.0", "::"]);
-const META_PAIRS = 64;
-const META_KEY_LENGTH = 128;
-const META_VALUE_LENGTH = 512;
-const META_KEY = /^[A-Za-z0-9_-]+$/;
-const META_RESERVED = "consul-";
 
 /**
  * Translates one container. `other` finds the container whose network another one shares (`--net container:x`), by ID or name.
@@ -293,30 +287,6 @@ function reachOf(host: string): Reach {
     return /^(f[cd]|fe[89ab])/i.test(host) ? "lan" : "public";
   }
   return "lan";
-}
-
-/** Attributes as labels, within the limits of Consul's Meta: what Consul would refuse is left out by name, the rest stays. */
-function labelsOf(attributes: ReadonlyMap<string, string>, complain: (text: string) => void): Labels {
-  const labels: Record<string, string> = Object.create(null);
-  let pairs = 0;
-  const refuse = (key: string, why: string): void =>
-    complain(`SERVICE_${key.slice(0, META_KEY_LENGTH).toUpperCase()} is no label: ${why}`);
-  for (const [key, value] of [...attributes].sort(([a], [b]) => (a < b ? -1 : 1))) {
-    if (key === "") refuse(key, "nothing stands behind the underscore");
-    else if (!META_KEY.test(key)) refuse(key, "a key may hold letters, digits, - and _ only");
-    else if (key.length > META_KEY_LENGTH)
-      refuse(key, `its key has ${key.length} characters, ${META_KEY_LENGTH} are allowed`);
-    else if (key.startsWith(META_RESERVED)) refuse(key, `keys that begin with "${META_RESERVED}" are reserved`);
-    else if (Buffer.byteLength(value) > META_VALUE_LENGTH)
-      refuse(key, `its value has ${Buffer.byteLength(value)} bytes, ${META_VALUE_LENGTH} are allowed`);
-    else if (pairs === META_PAIRS)
-      refuse(key, `a service has at most ${META_PAIRS} labels, in the order of their keys`);
-    else {
-      labels[key] = value;
-      pairs++;
-    }
-  }
-  return labels;
 }
 
 /** Docker's own HEALTHCHECK as a pushed check: critical until Docker says healthy for the first time. */

@@ -1,28 +1,41 @@
-// SERVICE_CHECK_* attributes → the one check Registrator would have registered, as a CheckSpec.
-import { messageOf } from "../../base/error.ts";
-import { hostPort } from "../../base/net.ts";
-import type { Probe } from "../../contracts/probe.ts";
-import type { CheckSpec, Status } from "../../model/check.ts";
-import { parseGoDuration } from "../../wire/duration.ts";
+// SERVICE_CHECK_* attributes → the one check Registrator would have registered.
+import { messageOf } from "../base/error.ts";
+import { hostPort } from "../base/net.ts";
+import { parseGoDuration } from "./duration.ts";
 
 /** What a check is about. */
 export interface Checked {
+  /** "" = a process outside of containers. */
   readonly containerId: string;
   readonly exposedPort: string;
   /** "" = the node's own address. */
   readonly address: string;
   readonly port: number;
-  /** Attributes in lower case, as metadata.ts reads them. */
+  /** Attributes in lower case, as service-env.ts reads them. */
   readonly attributes: ReadonlyMap<string, string>;
 }
 
 export interface CheckOptions {
-  /** True where containers may have commands run on this host. */
+  /** True where what registers itself may have commands run on this host. */
   readonly scripts: boolean;
   /** The ways to ask that this agent has, by kind. */
-  readonly probes: ReadonlyMap<string, Pick<Probe, "parse">>;
+  readonly probes: ReadonlyMap<string, { parse(raw: unknown): unknown }>;
   /** Address used in URLs where the service has none of its own. */
   readonly nodeAddress: string;
+}
+
+/** A check that was asked for, `detail` as the probe reads it: a CheckSpec of the model. */
+export interface AskedCheck {
+  readonly id: string;
+  readonly name: string;
+  readonly notes: string;
+  readonly kind: string;
+  readonly detail: unknown;
+  readonly intervalMs: number;
+  readonly timeoutMs: number;
+  readonly ttlMs?: number;
+  readonly initial?: "passing" | "warning" | "critical";
+  readonly deregisterAfterMs?: number;
 }
 
 const DEFAULT_INTERVAL_MS = 10_000;
@@ -42,7 +55,15 @@ const KINDS = [
   "docker_check_script",
 ] as const;
 
-const STATUSES: ReadonlySet<string> = new Set(["passing", "warning", "critical"]);
+const STATUSES = ["passing", "warning", "critical"] as const;
+
+/** Those that make sense for containers only. */
+const INSIDE: ReadonlySet<string> = new Set([
+  "check_cmd",
+  "check_docker",
+  "check_docker_script",
+  "docker_check_script",
+]);
 
 /** `SERVICE_CHECK_HTTP` for `check_http`. */
 function spelt(key: string): string {
@@ -57,7 +78,7 @@ export function buildCheck(
   checked: Checked,
   options: CheckOptions,
   complain: (text: string) => void,
-): CheckSpec | undefined {
+): AskedCheck | undefined {
   const { attributes } = checked;
   const get = (key: string): string => attributes.get(key) ?? "";
   const duration = (key: string, instead: string, minimumMs = 0): number | undefined => {
@@ -73,6 +94,10 @@ export function buildCheck(
   };
   const kind = KINDS.find((key) => get(key) !== "");
   if (kind === undefined) return undefined;
+  if (checked.containerId === "" && INSIDE.has(kind)) {
+    complain(`${spelt(kind)} runs inside a container, and this is none; registered without this check`);
+    return undefined;
+  }
   const where = hostPort(checked.address === "" ? options.nodeAddress : checked.address, checked.port);
   const url = (scheme: string, path: string): string => `${scheme}://${where}${path.startsWith("/") ? "" : "/"}${path}`;
   const withoutCheck = "registered without this check";
@@ -147,7 +172,8 @@ export function buildCheck(
   const intervalMs = ttlMs === undefined ? duration("check_interval", "every 10s instead") : undefined;
   const deregisterAfterMs = duration("check_deregister_after", "never deregistered for being critical");
   const initial = get("check_initial_status");
-  if (initial !== "" && !STATUSES.has(initial))
+  const status = STATUSES.find((one) => one === initial);
+  if (initial !== "" && status === undefined)
     complain(
       `${spelt("check_initial_status")}="${initial}": it has to be passing, warning or critical; begins as critical`,
     );
@@ -160,7 +186,7 @@ export function buildCheck(
     intervalMs: ttlMs === undefined ? (intervalMs ?? DEFAULT_INTERVAL_MS) : 0,
     timeoutMs: timeoutMs ?? 0,
     ...(ttlMs === undefined ? {} : { ttlMs }),
-    ...(STATUSES.has(initial) ? { initial: initial as Status } : {}),
+    ...(status === undefined ? {} : { initial: status }),
     ...(deregisterAfterMs === undefined ? {} : { deregisterAfterMs }),
   };
 }

@@ -1,4 +1,4 @@
-// What containers say about themselves in SERVICE_* variables and labels, read as Registrator reads it.
+// What containers and processes say about themselves in SERVICE_* variables (and labels), read as Registrator reads it.
 
 /** The SERVICE_* entries that hold for one port: keys without prefix, in lower case. */
 export interface Metadata {
@@ -8,6 +8,11 @@ export interface Metadata {
 }
 
 const PREFIX = "SERVICE_";
+const META_PAIRS = 64;
+const META_KEY_LENGTH = 128;
+const META_VALUE_LENGTH = 512;
+const META_KEY = /^[A-Za-z0-9_-]+$/;
+const META_RESERVED = "consul-";
 /** What Go's strconv.Atoi accepts, as far as it is a port number at all. */
 const INTEGER = /^[+-]?\d+$/;
 const INT64_MAX = 9223372036854775807n;
@@ -65,4 +70,31 @@ function splitTags(text: string): string[] {
 /** The tags of several lists. Registrator hands on each list in reverse order (`reversed`), which was an accident of its splitter. */
 export function combineTags(lists: readonly string[], reversed: boolean): string[] {
   return lists.flatMap((list) => (reversed ? splitTags(list).reverse() : splitTags(list)));
+}
+
+/** Attributes as labels, within the limits of Consul's Meta: what Consul would refuse is left out by name, the rest stays. */
+export function labelsOf(
+  attributes: ReadonlyMap<string, string>,
+  complain: (text: string) => void,
+): Readonly<Record<string, string>> {
+  const labels: Record<string, string> = Object.create(null);
+  let pairs = 0;
+  const refuse = (key: string, why: string): void =>
+    complain(`SERVICE_${key.slice(0, META_KEY_LENGTH).toUpperCase()} is no label: ${why}`);
+  for (const [key, value] of [...attributes].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    if (key === "") refuse(key, "nothing stands behind the underscore");
+    else if (!META_KEY.test(key)) refuse(key, "a key may hold letters, digits, - and _ only");
+    else if (key.length > META_KEY_LENGTH)
+      refuse(key, `its key has ${key.length} characters, ${META_KEY_LENGTH} are allowed`);
+    else if (key.startsWith(META_RESERVED)) refuse(key, `keys that begin with "${META_RESERVED}" are reserved`);
+    else if (Buffer.byteLength(value) > META_VALUE_LENGTH)
+      refuse(key, `its value has ${Buffer.byteLength(value)} bytes, ${META_VALUE_LENGTH} are allowed`);
+    else if (pairs === META_PAIRS)
+      refuse(key, `a service has at most ${META_PAIRS} labels, in the order of their keys`);
+    else {
+      labels[key] = value;
+      pairs++;
+    }
+  }
+  return labels;
 }
