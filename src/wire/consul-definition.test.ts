@@ -32,6 +32,7 @@ describe("services by the API's spelling", () => {
         Weights: { Passing: 10, Warning: 2 },
         enable_tag_override: true,
         Kind: "connect-proxy",
+        Proxy: { DestinationServiceName: "web" },
         Check: { TTL: "30s", Notes: "kept" },
         Checks: [{ HTTP: "http://127.0.0.1/", Interval: 10_000_000_000, Args: null }],
       },
@@ -50,7 +51,7 @@ describe("services by the API's spelling", () => {
       taggedAddresses: { wan: { address: "198.51.100.7", port: 443 } },
       weights: { passing: 10, warning: 2 },
       enableTagOverride: true,
-      foreign: { Kind: "connect-proxy" },
+      foreign: { Kind: "connect-proxy", Proxy: { DestinationServiceName: "web" } },
       checks: [
         { kind: "ttl", ttlMs: 30_000, notes: "kept", foreign: { TTL: "30s" } },
         { kind: "http", intervalMs: 10_000, foreign: { HTTP: "http://127.0.0.1/", Interval: "10s" } },
@@ -75,7 +76,7 @@ describe("services by the API's spelling", () => {
 });
 
 describe("Consul's own words", () => {
-  it.each<[unknown, string]>([
+  it.each<[unknown, string | undefined]>([
     [{ ID: "x" }, "Missing service name"],
     [
       { Name: "m", Meta: { "a b": "v" } },
@@ -90,6 +91,20 @@ describe("Consul's own words", () => {
       "Invalid Weights: DNS Weight must be between 0 and 65535",
     ],
     [{ Name: "a", Address: "0.0.0.0" }, "Invalid service address"],
+    [
+      { Name: "w", Weights: { Passing: 0, Warning: 1 }, Meta: { "": "v" } },
+      "Invalid Weights: Passing must be greater than 0",
+    ],
+    [
+      { Name: "n", Connect: { Native: true }, Checks: [{}] },
+      "Validation failed: 1 error occurred:\n\t* Port or SocketPath must be set for a Connect native service.\n\n",
+    ],
+    [
+      { Name: "p", Kind: "connect-proxy" },
+      "Validation failed: 2 errors occurred:\n\t* Port or SocketPath must be set for a connect-proxy\n\t* Proxy.DestinationServiceName must be non-empty for Connect proxy services\n\n",
+    ],
+    [{ Name: "c", Check: {} }, undefined],
+    [{ Name: "c", Checks: [{}] }, "Invalid check: TTL must be > 0 for TTL checks"],
     [{ Name: "c", Check: { Name: "nothing" } }, "Invalid check: TTL must be > 0 for TTL checks"],
     [
       { Name: "c", Check: { HTTP: "http://127.0.0.1:1/" } },

@@ -6,6 +6,7 @@
 // `parseDetail(kind, detail)` is `ground.probes.get(kind)!.parse(detail)`; it is not called for "ttl" and "alias".
 import { InputError } from "../base/error.ts";
 import { formatGoDuration, parseDurationValue } from "./duration.ts";
+import { kindFaults, multiError } from "./service-kind.ts";
 
 /** Keys from the definition's root to a field, as written in the input; numbers are places in lists. */
 export type Path = readonly (string | number)[];
@@ -450,10 +451,17 @@ function detailOf(kind: CheckKind, f: Fields): Readonly<Record<string, unknown>>
   }
 }
 
-function readCheck(reader: Reader, raw: unknown, path: Path, fields: readonly Field[]): CheckDefinition | undefined {
+/** Undefined for an empty object where `mayBeEmpty`. */
+function readCheck(
+  reader: Reader,
+  raw: unknown,
+  path: Path,
+  fields: readonly Field[],
+  mayBeEmpty = false,
+): CheckDefinition | undefined {
   const before = reader.unknown.length;
   const object = reader.object(raw, path);
-  if (Object.keys(object.value).length === 0 && fields === NESTED_CHECK_FIELDS) return undefined;
+  if (mayBeEmpty && Object.keys(object.value).length === 0) return undefined;
   const f = reader.fields(object.value, object.path, fields);
   const kind = kindOf(f);
   const given: Record<string, unknown> = Object.create(null);
@@ -493,7 +501,7 @@ export function decodeCheck(raw: unknown, options: DecodeOptions): CheckDefiniti
   const path = options.path ?? [];
   if (!isObject(raw) && !(options.spelling === "file" && Array.isArray(raw)))
     return reader.fail(path, `a check must be an object, not ${describe(raw)}`);
-  // Undefined only for empty nested checks.
+  // Undefined only where it may be empty.
   return readCheck(reader, raw, path, OWN_CHECK_FIELDS)!;
 }
 
@@ -533,22 +541,24 @@ export function decodeService(raw: unknown, options: DecodeOptions): ServiceDefi
   }
 
   const checks: CheckDefinition[] = [];
-  const add = (value: unknown, path: Path): void => {
-    const check = readCheck(reader, value, path, NESTED_CHECK_FIELDS);
+  const add = (value: unknown, path: Path, mayBeEmpty: boolean): void => {
+    const check = readCheck(reader, value, path, NESTED_CHECK_FIELDS, mayBeEmpty);
     if (check !== undefined) checks.push(check);
   };
   const single = f.get("Check");
   if (single !== undefined) {
     // Repeated `check` blocks of HCL are several checks.
     if (options.spelling === "file" && Array.isArray(single.value))
-      for (const [i, value] of single.value.entries()) add(value, [...single.path, i]);
-    else add(single.value, single.path);
+      for (const [i, value] of single.value.entries()) add(value, [...single.path, i], true);
+    // An empty check is none; an empty one in a list is one that says nothing.
+    else add(single.value, single.path, true);
   }
   const several = f.get("Checks");
   if (several !== undefined) {
     if (Array.isArray(several.value))
-      for (const [i, value] of several.value.entries()) add(value, [...several.path, i]);
-    else if (options.spelling === "file") add(several.value, several.path);
+      for (const [i, value] of several.value.entries())
+        add(value, [...several.path, i], value === null || options.spelling === "file");
+    else if (options.spelling === "file") add(several.value, several.path, true);
     else reader.fail(several.path, `must be a list of checks, not ${describe(several.value)}`);
   }
 
@@ -656,21 +666,28 @@ export function serviceFault(service: ServiceDefinition): string | undefined {
   if (named !== undefined) return named;
   if (service.address === "0.0.0.0" || service.address === "::" || service.address === "[::]")
     return "Invalid service address";
-  const meta = metaFault(service.labels);
-  if (meta !== undefined) return `Invalid Service Meta: ${meta}`;
   const weights = service.weights === undefined ? undefined : weightsFault(service.weights);
   if (weights !== undefined) return `Invalid Weights: ${weights}`;
+  const meta = metaFault(service.labels);
+  if (meta !== undefined) return `Invalid Service Meta: ${meta}`;
+  const { port, socketPath, foreign } = service;
+  const kind = foreign["Kind"];
+  const ofKind = multiError(
+    kindFaults({
+      kind: typeof kind === "string" ? kind : "",
+      port,
+      socketPath,
+      proxy: foreign["Proxy"],
+      connect: foreign["Connect"],
+      locality: foreign["Locality"],
+    }),
+  );
+  if (ofKind !== undefined) return `Validation failed: ${ofKind}`;
   for (const check of service.checks) {
     const fault = checkFault(check);
     if (fault !== undefined) return `Invalid check: ${fault}`;
   }
   if (!service.checks.every(statusKnown)) return STATUS_FAULT;
-  const locality = service.foreign["Locality"];
-  if (isObject(locality)) {
-    const of = (name: string): unknown => Object.entries(locality).find(([key]) => key.toLowerCase() === name)?.[1];
-    if ((of("zone") ?? "") !== "" && (of("region") ?? "") === "")
-      return "Validation failed: 1 error occurred:\n\t* zone cannot be set without region\n\n";
-  }
   return undefined;
 }
 
