@@ -58,7 +58,17 @@ import { Errands } from "./errands.ts";
 import { createExistence, type Existence } from "./existence.ts";
 import { type Draft, packAsConsul, packWhatFits } from "./fit.ts";
 import { Limits } from "./limits.ts";
-import { type AskedService, datacenterOf, type InZone, readName, reversed, serviceOf, type Zones } from "./names.ts";
+import {
+  type Asked,
+  type AskedService,
+  consulLocality,
+  datacenterOf,
+  type InZone,
+  readName,
+  reversed,
+  serviceOf,
+  type Zones,
+} from "./names.ts";
 import { type Access, isOnOneLink } from "./networks.ts";
 import { Quick } from "./quick.ts";
 import {
@@ -289,6 +299,16 @@ class Answering implements Responder {
       this.#counts.failed.add();
       this.#logFailure(error);
     }
+    // Consul's names stay its own when it cannot say anything about them.
+    if (this.#policy.compat)
+      try {
+        const message = decodeMessage(packet);
+        const question = message.questions[0] as Question;
+        if (this.#read(question.name, question.type).where === "zone")
+          return this.#finish(message, question, from, { ...reply(), rcode: RCODE.SERVFAIL }, true);
+      } catch {
+        // What failed may have been the packing.
+      }
     return this.#refuse(packet, RCODE.SERVFAIL, true, from);
   }
 
@@ -338,6 +358,8 @@ class Answering implements Responder {
   #refuse(packet: Uint8Array, rcode: number, withQuestion: boolean, from?: From): Uint8Array {
     const header = decodeHeader(packet);
     const question = withQuestion ? decodeQuestion(packet) : undefined;
+    // The header of what was not taken comes back as it is [miekg/dns].
+    const kept = this.#policy.compat && (rcode === RCODE.FORMERR || rcode === RCODE.NOTIMP);
     this.#counts.rcodes.get(rcode)?.add();
     return encodeMessage({
       ...header,
@@ -345,9 +367,9 @@ class Answering implements Responder {
       // A packet that could not be read is answered as a query, whatever it was [miekg/dns, as Consul sends it].
       opcode: rcode === RCODE.FORMERR ? OPCODE.QUERY : header.opcode,
       authoritative: false,
-      truncated: false,
-      recursionAvailable: from !== undefined && this.#recursesFor(from),
-      authenticData: false,
+      truncated: kept && header.truncated,
+      recursionAvailable: (kept && header.recursionAvailable) || (from !== undefined && this.#recursesFor(from)),
+      authenticData: kept && header.authenticData,
       rcode,
       questions: question === undefined ? [] : [question],
       answers: [],
@@ -434,9 +456,11 @@ class Answering implements Responder {
       hops: compat ? CONSUL_MOST_HOPS : MOST_HOPS,
       errands,
     };
-    const asked = readName(question.name, this.#zones);
+    const asked = this.#read(question.name, question.type);
     if (!compat && question.class !== CLASS.IN && question.class !== CLASS.ANY) return refused();
-    if (asked.where === "outside") return this.#recurse(asking, message);
+    // Consul's multiplexer takes a DS record for the parent's business.
+    const parents = compat && question.type === TYPE.DS && this.#recursesFor(from);
+    if (asked.where === "outside" || parents) return this.#recurse(asking, message);
     if (asked.where === "reverse") return this.#reverse(asking, asked.labels, message);
     if (compat) {
       // Consul answers these for every name of the zone, existing or not.
@@ -451,6 +475,11 @@ class Answering implements Responder {
       if (asking.type === TYPE.AXFR) return { ...reply(), rcode: RCODE.NOTIMP };
     } else if (asking.type === TYPE.AXFR || asking.type === TYPE.IXFR) return { ...reply(), rcode: RCODE.NOTIMP };
     return this.#inZone(asking, asked);
+  }
+
+  /** What a name asks for; Consul lets the word "service" be left out for SRV only. */
+  #read(name: Name, type: number): Asked {
+    return readName(name, this.#zones, !this.#policy.compat || type === TYPE.SRV);
   }
 
   // Names that are not ours ----------------------------------------------------------------------------------------------
@@ -529,7 +558,7 @@ class Answering implements Responder {
         return this.#address(asking, asked);
       case "virtual":
         // Virtual addresses belong to the mesh, of which there is none: Consul then says nothing rather than no.
-        if (this.#policy.compat && asked.parts.length > 0 && datacenterOf(asked.suffix) !== false) return reply();
+        if (this.#policy.compat && asked.parts.length > 0 && consulLocality(asked.suffix) !== undefined) return reply();
         return this.#no(asking, RCODE.NXDOMAIN);
       case "query":
         return { ...this.#prepared(asking, asked), chosen: true };
@@ -552,11 +581,14 @@ class Answering implements Responder {
     return this.#no(asking, !this.#policy.compat && exists() ? RCODE.NOERROR : RCODE.NXDOMAIN);
   }
 
-  /** The domain whose SOA belongs to a name: Consul takes the alternative one only for names below it. */
+  /** The domain whose SOA belongs to a name: Consul takes the alternative one only for names below it that spell it as configured. */
   #soaZone(name: Name): Name {
     const { primary, alternative } = this.#zones;
     if (alternative === undefined || !endsWith(name, alternative)) return primary;
-    if (this.#policy.compat) return name.length > alternative.length ? alternative : primary;
+    if (this.#policy.compat) {
+      const spelled = alternative.every((label, i) => label === name[name.length - alternative.length + i]);
+      return spelled && name.length > alternative.length ? alternative : primary;
+    }
     return endsWith(name, primary) && primary.length > alternative.length ? primary : alternative;
   }
 
@@ -596,6 +628,10 @@ class Answering implements Responder {
       servers.push(record(asked.spelled, nodeTtlS, { kind: "NS", target: name }));
       const ip = ipBytes(address);
       if (ip !== undefined) glue.push(addressRecord(name, nodeTtlS, ip));
+      // A name server must not be an alias [RFC 2181 §10.3]; Consul's may.
+      const target = ip === undefined && compat ? hostName(address) : undefined;
+      if (target !== undefined)
+        glue.push(record(name, nodeTtlS, { kind: "CNAME", target }), ...this.#follow(asking, target));
     }
     return { servers, glue };
   }
@@ -637,6 +673,13 @@ class Answering implements Responder {
     return this.#isOwnDatacenter(datacenter) || this.#parts.self.datacenters?.includes(datacenter as string) === true;
   }
 
+  /** The datacenter that a name says: undefined = none; false = what stands there means nothing, or a peer, of which there are none. */
+  #datacenterOf({ suffix }: InZone): string | undefined | false {
+    if (!this.#policy.compat) return datacenterOf(suffix);
+    const locality = consulLocality(suffix);
+    return locality === undefined || locality.peer !== undefined ? false : locality.datacenter;
+  }
+
   #isOwnDatacenter(datacenter: string | undefined): boolean {
     return datacenter === undefined || datacenter === this.#parts.self.datacenter.toLowerCase();
   }
@@ -645,7 +688,7 @@ class Answering implements Responder {
 
   #service(asking: Asking, asked: InZone): Reply {
     const { compat } = this.#policy;
-    const datacenter = datacenterOf(asked.suffix);
+    const datacenter = this.#datacenterOf(asked);
     if (datacenter === false || (asked.short && compat && asking.type !== TYPE.SRV))
       return this.#no(asking, RCODE.NXDOMAIN);
     if (asked.short && !compat && asking.type !== TYPE.SRV) {
@@ -841,7 +884,7 @@ class Answering implements Responder {
     const added = new Set<string>();
     const add = (extra: DnsRecord): void => {
       const key = `${extra.name.join(".")} ${JSON.stringify(extra.data)}`;
-      if (added.has(key)) return;
+      if (added.has(key) && !this.#policy.compat) return;
       added.add(key);
       made.additionals.push(extra);
     };
@@ -859,7 +902,7 @@ class Answering implements Responder {
       else for (const followed of this.#followed(asking, target, ttlS)) add(followed);
       if (this.#policy.enableAdditionalNodeMetaTxt && this.#policy.nodeMetaTxt) {
         const name = nodeName(node.name, datacenter, domain);
-        if (name !== undefined) for (const text of labelRecords(name, node, ttlS)) add(text);
+        if (name !== undefined) for (const text of labelRecords(name, node, ttlS, this.#policy.compat)) add(text);
       }
     }
   }
@@ -885,7 +928,7 @@ class Answering implements Responder {
     const ours = (zone: Name): boolean => target.length > zone.length && endsWith(target, zone);
     if (asking.hops < 1) return [];
     if (!ours(primary) && (alternative === undefined || !ours(alternative))) return this.#outside(asking, target);
-    const asked = readName(target, this.#zones);
+    const asked = this.#read(target, TYPE.ANY);
     if (asked.where !== "zone") return [];
     const question = { ...asking.question, name: target, type: TYPE.ANY };
     return this.#inZone({ ...asking, question, owner: target, type: TYPE.ANY, hops: asking.hops - 1 }, asked).answers;
@@ -897,13 +940,16 @@ class Answering implements Responder {
   #prepared(asking: Asking, asked: InZone): Reply {
     const { prepared, self } = this.#parts;
     const datacenter = datacenterOf(asked.suffix);
-    if (datacenter === false) return this.#no(asking, RCODE.NXDOMAIN);
+    // Consul knows no ".dc" here.
+    if (datacenter === false || (this.#policy.compat && asked.suffix.length > 1))
+      return this.#no(asking, RCODE.NXDOMAIN);
     const here = this.#isOwnDatacenter(datacenter);
-    const [first = "", second] = asked.parts;
+    const [first = ""] = asked.parts;
     if (first === "") return this.#empty(asking, () => here);
     if (!here && !prepared.elsewhere(datacenter)) return this.#no(asking, RCODE.NXDOMAIN);
-    const rfc2782 = asked.parts.length === 2 && first.startsWith("_") && second?.startsWith("_");
-    const name = rfc2782 ? first.slice(1) : asked.parts.join(".");
+    // `_name._tcp`, the name with dots or without: the last label says nothing.
+    const rfc2782 = asked.parts.length >= 2 && first.startsWith("_") && asked.parts.at(-1)?.startsWith("_");
+    const name = rfc2782 ? asked.parts.slice(0, -1).join(".").slice(1) : asked.parts.join(".");
     let answer: PreparedAnswer | undefined;
     try {
       answer = this.#executed(asking, name, datacenter);
@@ -1026,11 +1072,13 @@ class Answering implements Responder {
   #node(asking: Asking, asked: InZone): Reply {
     const { compat, nodeTtlS, nodeMetaTxt, enableAdditionalNodeMetaTxt } = this.#policy;
     const { type, owner } = asking;
-    const datacenter = datacenterOf(asked.suffix);
+    const datacenter = this.#datacenterOf(asked);
+    const isAddress = type === TYPE.A || type === TYPE.AAAA || type === TYPE.ANY;
+    // Consul says nothing to other types, whether or not the node is there, and of whatever datacenter or peer.
+    const untold = compat && !isAddress && type !== TYPE.TXT;
+    if (untold && asked.parts.length > 0 && consulLocality(asked.suffix) !== undefined) return reply();
     if (datacenter === false) return this.#no(asking, RCODE.NXDOMAIN);
     if (asked.parts.length === 0) return this.#empty(asking, () => this.#isDatacenter(datacenter));
-    const isAddress = type === TYPE.A || type === TYPE.AAAA || type === TYPE.ANY;
-    if (compat && !isAddress && type !== TYPE.TXT) return reply();
     const text = asked.parts.join(".");
     const node = this.#isOwnDatacenter(datacenter) ? asking.view.get("node", keyOf.node(text)) : undefined;
     if (node === undefined)
@@ -1051,7 +1099,7 @@ class Answering implements Responder {
     const asksText = type === TYPE.TXT || type === TYPE.ANY;
     const alias = made.answers[0]?.data.kind === "CNAME";
     if (nodeMetaTxt && (asksText || enableAdditionalNodeMetaTxt) && (compat || !alias))
-      (asksText ? made.answers : made.additionals).push(...labelRecords(owner, node, nodeTtlS));
+      (asksText ? made.answers : made.additionals).push(...labelRecords(owner, node, nodeTtlS, compat));
     if (compat || made.answers.length > 0) return made;
     return this.#no(asking, RCODE.NOERROR);
   }
@@ -1095,7 +1143,9 @@ class Answering implements Responder {
       const exists = !compat && this.#existence(asking.view).belowReverse(labels);
       if (!exists && this.#recursesFor(asking.from) && (compat || bytes === undefined || !isOnOneLink(bytes)))
         return this.#recurse(asking, message);
-      return this.#no(asking, exists ? RCODE.NOERROR : RCODE.NXDOMAIN, zone);
+      const no = this.#no(asking, exists ? RCODE.NOERROR : RCODE.NXDOMAIN, zone);
+      // Consul adds one because it was asked for and another because there is nothing.
+      return compat && asking.type === TYPE.SOA ? { ...no, authorities: [...no.authorities, ...no.authorities] } : no;
     }
     const found = record(asking.owner, ttlS, { kind: "PTR", target });
     // Consul answers whatever type is asked for.
@@ -1164,9 +1214,10 @@ function isSubnet(bytes: Uint8Array): boolean {
   return bits <= most && bytes.length === 4 + Math.ceil(bits / 8);
 }
 
-/** The option as it is sent back: how many bits of the network the answer was made for, 0 = for all [RFC 7871 §7.2.1]. */
-function scoped(subnet: Uint8Array, { chosen }: Reply): Uint8Array {
-  return Uint8Array.from(subnet, (byte, i) => (i === 3 ? (chosen === true ? (subnet[2] as number) : 0) : byte));
+/** The option as it is sent back: how many bits of the network the answer was made for, 0 = for all, as every "no" is [RFC 7871 §7.2.1, §7.4]. */
+function scoped(subnet: Uint8Array, { chosen, rcode }: Reply): Uint8Array {
+  const bits = chosen === true && rcode === RCODE.NOERROR ? (subnet[2] as number) : 0;
+  return Uint8Array.from(subnet, (byte, i) => (i === 3 ? bits : byte));
 }
 
 /** The address that a well-formed client-subnet option begins with; undefined where it names none. */

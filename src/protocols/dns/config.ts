@@ -3,7 +3,7 @@ import { InputError } from "../../base/error.ts";
 import { ipFamily } from "../../base/net.ts";
 import { ipBytes, ipText, lowerLabel, type Name, nameFromText } from "../../wire/dns/index.ts";
 import type { WantedBridges } from "./bridges.ts";
-import { LOOPBACK_NETWORKS, type Network, networkOf } from "./networks.ts";
+import { LOOPBACK_NETWORKS, type Network, networkOf, PRIVATE_NETWORKS } from "./networks.ts";
 import { type Recursor, recursorOf } from "./recursors.ts";
 
 /** Checked configuration. Undefined = the default of the behaviour in force (see `Policy`). */
@@ -36,8 +36,8 @@ export interface DnsConfig {
   /** One recursor has so long to answer. */
   readonly recursorTimeoutMs: number;
   readonly recursorCacheBytes: number;
-  /** Who may have names resolved that are not ours, besides the containers served. */
-  readonly recursionFrom: readonly Network[];
+  /** Who may have names resolved that are not ours, besides the containers served; undefined = the default of the behaviour in force. */
+  readonly recursionFrom: readonly Network[] | undefined;
   /** Names at and below these are never asked of recursors; undefined = the default of the behaviour in force. */
   readonly neverForward: readonly Name[] | undefined;
   /** True = names of a single label are asked of recursors. */
@@ -161,9 +161,7 @@ export function readConfig(raw: unknown): DnsConfig {
     recursorStrategy: keys.oneOf("recursorStrategy", ["sequential", "random"]) ?? "sequential",
     recursorTimeoutMs: keys.integer("recursorTimeoutMs", 1, 60_000) ?? 2_000,
     recursorCacheBytes: keys.integer("recursorCacheBytes", 0, 1 << 30) ?? 4 << 20,
-    recursionFrom:
-      readList(keys, "recursionFrom", 'a network such as "10.0.0.0/8"', networkOf) ??
-      LOOPBACK_NETWORKS.flatMap((text) => networkOf(text) ?? []),
+    recursionFrom: readList(keys, "recursionFrom", 'a network such as "10.0.0.0/8"', networkOf),
     neverForward: readList(keys, "neverForward", "a domain", (text) => {
       const name = hostLabels(text);
       return name?.length === 0 ? undefined : name;
@@ -278,6 +276,7 @@ export interface Policy extends DnsConfig {
   /** Consul only: TC where answers were left out. Ours always tells, unless a configured limit left them out. */
   readonly truncate: boolean;
   readonly nodeTtlS: number;
+  readonly recursionFrom: readonly Network[];
   readonly neverForward: readonly Name[];
   readonly forwardSingleLabels: boolean;
 }
@@ -303,6 +302,8 @@ export function policyOf(config: DnsConfig, compat: boolean, domain: string): Po
         : config.udpAnswerLimit,
     truncate: config.enableTruncate ?? !compat,
     nodeTtlS: Math.floor(config.nodeTtlMs / 1000),
+    recursionFrom:
+      config.recursionFrom ?? (compat ? PRIVATE_NETWORKS : LOOPBACK_NETWORKS).flatMap((text) => networkOf(text) ?? []),
     neverForward: config.neverForward ?? (compat ? [] : LOCAL_NAMES),
     forwardSingleLabels: config.forwardSingleLabels ?? compat,
   };

@@ -103,6 +103,8 @@ export function packAsConsul(
   }
   if (!tcp) shortened = cut.answers.length < all;
   const header = shortened && options.truncate ? { ...draft.header, truncated: true } : draft.header;
+  // An additional record that several answers need is counted for each, as Consul sends it, but sent once.
+  cut.additionals = onceEach(cut.additionals);
   // One record may still be too large for the limit: it is sent all the same.
   return pack(draft, cut, compress, undefined).finish(header);
 }
@@ -146,6 +148,14 @@ function mostThatFit(
     else tooMany = middle;
   }
   return fits;
+}
+
+function onceEach(records: readonly DnsRecord[]): readonly DnsRecord[] {
+  const seen = new Set<string>();
+  return records.filter((record) => {
+    const key = `${keyOf(record.name)} ${JSON.stringify(record.data)}`;
+    return !seen.has(key) && seen.add(key);
+  });
 }
 
 const keyOf = (name: Name): string => name.map(lowerLabel).join(".");

@@ -37,8 +37,11 @@ export interface Zones {
 
 const OUTSIDE: Asked = { where: "outside" };
 
-/** Reads a question's name. The word nearest to the domain decides, so that a service may be called "node". */
-export function readName(name: Name, zones: Zones): Asked {
+/**
+ * Reads a question's name. The word nearest to the domain decides, so that a service may be called "node". `short` false = labels that begin with "_" say
+ * nothing by themselves.
+ */
+export function readName(name: Name, zones: Zones, short = true): Asked {
   const { primary, alternative } = zones;
   const first = alternative !== undefined && alternative.length > primary.length ? alternative : primary;
   const second = first === primary ? alternative : primary;
@@ -51,20 +54,20 @@ export function readName(name: Name, zones: Zones): Asked {
   const spelled = name.slice(cut);
   const labels: string[] = [];
   for (let i = 0; i < cut; i++) labels.push(textFromLabel(lowerLabel(name[i] as string)));
-  const made = (kind: InZone["kind"], parts: string[], suffix: string[], short = false): InZone => ({
+  const made = (kind: InZone["kind"], parts: string[], suffix: string[], isShort = false): InZone => ({
     where: "zone",
     zone,
     spelled,
     kind,
     parts,
     suffix,
-    short,
+    short: isShort,
   });
   if (cut === 0) return made("apex", [], []);
   for (let i = cut - 1; i >= 0; i--) {
     const label = labels[i] as string;
     if (KINDS.has(label)) return made(label as Kind, labels.slice(0, i), labels.slice(i + 1));
-    if (label.startsWith("_")) return made("service", labels.slice(0, i + 1), labels.slice(i + 1), true);
+    if (short && label.startsWith("_")) return made("service", labels.slice(0, i + 1), labels.slice(i + 1), true);
   }
   return made("none", labels, []);
 }
@@ -74,6 +77,22 @@ export function datacenterOf(suffix: readonly string[]): string | undefined | fa
   if (suffix.length === 0) return undefined;
   if (suffix.length === 1) return suffix[0];
   return suffix.length === 2 && suffix[1] === "dc" ? suffix[0] : false;
+}
+
+/** As `datacenterOf`, as Consul reads it: pairs with ".dc", of which the last one counts, and ".peer"; undefined = they mean nothing. */
+export function consulLocality(
+  suffix: readonly string[],
+): { readonly datacenter: string | undefined; readonly peer: string | undefined } | undefined {
+  if (suffix.length < 2) return { datacenter: suffix[0], peer: undefined };
+  if (suffix.length !== 2 && suffix.length !== 4) return undefined;
+  let datacenter: string | undefined;
+  let peer: string | undefined;
+  for (let i = 0; i < suffix.length; i += 2) {
+    if (suffix[i + 1] === "dc") datacenter = suffix[i];
+    else if (suffix[i + 1] === "peer") peer = suffix[i];
+    else return undefined;
+  }
+  return datacenter !== undefined && peer !== undefined ? undefined : { datacenter, peer };
 }
 
 /** The service and tag that labels before "service" name. */

@@ -30,6 +30,18 @@ export function isIn(address: Uint8Array, { bytes, bits }: Network): boolean {
 /** Loopback, as text. */
 export const LOOPBACK_NETWORKS: readonly string[] = ["127.0.0.0/8", "::1"];
 
+/** Networks that nobody on the internet asks from [RFC 1918, RFC 3927, RFC 4193, RFC 4291 §2.5.6, RFC 6598], and loopback. */
+export const PRIVATE_NETWORKS: readonly string[] = [
+  ...LOOPBACK_NETWORKS,
+  "10.0.0.0/8",
+  "172.16.0.0/12",
+  "192.168.0.0/16",
+  "100.64.0.0/10",
+  "169.254.0.0/16",
+  "fc00::/7",
+  "fe80::/10",
+];
+
 /** Addresses that mean something on one link only; nobody beyond knows their names [RFC 6303 §4]. */
 const ONE_LINK: readonly Network[] = ["127.0.0.0/8", "::1", "169.254.0.0/16", "fe80::/10", "0.0.0.0/8", "::"].flatMap(
   (text) => networkOf(text) ?? [],
@@ -60,7 +72,7 @@ export function createAccess(fixed: readonly Network[], more: () => readonly Net
       }
       let allowed = remembered.get(address);
       if (allowed === undefined) {
-        const bytes = ipBytes(address.split("%")[0] as string);
+        const bytes = ipBytes((address.split("%")[0] as string).replace(/^::ffff:(?=\d+\.)/i, ""));
         allowed =
           bytes !== undefined && (fixed.some((one) => isIn(bytes, one)) || list.some((one) => isIn(bytes, one)));
         remembered.set(address, allowed);

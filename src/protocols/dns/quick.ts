@@ -256,7 +256,10 @@ export class Quick {
         const owner = nodeName(node.name, entry.datacenter, entry.zone);
         const isTarget = !elsewhere.has(node.name);
         const ownerBytes = owner === undefined ? 0 : nameBytes(owner);
-        for (const [i, text] of (owner === undefined ? [] : labelRecords(owner, node, entry.ttlS)).entries())
+        for (const [i, text] of (owner === undefined
+          ? []
+          : labelRecords(owner, node, entry.ttlS, this.#policy.compat)
+        ).entries())
           mine.push(
             extra(`${node.name} TXT ${i}`, () => ({
               bytes: isTarget ? recordToWire(text).subarray(ownerBytes) : recordToWire(text),
@@ -409,6 +412,8 @@ export class Quick {
     this.#left = cut;
     let size = start;
     let fullSize = start;
+    // What several answers need is sent once, but Consul sends it for each and counts it so.
+    let repeated = 0;
     for (let i = 0; i < most; i++) {
       const answer = answers[this.#order[i] as number] as PackedAnswer;
       size += 2 + answer.bytes.length;
@@ -417,15 +422,18 @@ export class Quick {
       const many = cut ? Math.min(1, answer.extras.length) : answer.extras.length;
       for (let k = 0; k < many; k++) {
         const index = answer.extras[k] as number;
-        if (this.#chosen[index] === message) continue;
+        const { bytes, pointsToTarget, ownerBytes } = extras[index] as PackedExtra;
+        if (this.#chosen[index] === message) {
+          if (!cut) repeated += pointsToTarget ? bytes.length + 2 : bytes.length - ownerBytes + 2;
+          continue;
+        }
         this.#chosen[index] = message;
-        const { bytes, pointsToTarget } = extras[index] as PackedExtra;
         size += bytes.length + (pointsToTarget ? 2 : 0);
         if (k === 0) fullSize += answer.fullExtraBytes;
       }
     }
     // What was cut is measured with all names in full.
-    return size > limit || (cut && fullSize > limit) ? 0 : size;
+    return size + repeated > limit || (cut && fullSize > limit) ? 0 : size;
   }
 
   /** Leaves `count` of the numbers below `all`, drawn in random order, at the front of `#order`. */

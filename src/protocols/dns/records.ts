@@ -115,11 +115,14 @@ export function srvKey({ endpoint, target }: Spot, compat: boolean): string {
     : `${target.map(lowerLabel).join(".")} ${endpoint.port}`;
 }
 
-/** A node's labels as TXT records: `key=value` [RFC 1464], or the bare value where the key begins with `rfc1035-`. */
-export function labelRecords(owner: Name, node: Node, ttlS: number): DnsRecord[] {
+/**
+ * A node's labels as TXT records: `key=value` [RFC 1464], or the bare value where the key begins with `rfc1035-`. Consul's library takes a backslash for the
+ * beginning of an escape (`compat`).
+ */
+export function labelRecords(owner: Name, node: Node, ttlS: number, compat: boolean): DnsRecord[] {
   return Object.entries(node.labels).map(([key, value]) => {
     const text = key.toLowerCase().startsWith("rfc1035-") ? value : `${quotedKey(key)}=${value.replaceAll("`", "``")}`;
-    return record(owner, ttlS, { kind: "TXT", strings: stringsOf(text) });
+    return record(owner, ttlS, { kind: "TXT", strings: stringsOf(compat ? unescaped(text) : text) });
   });
 }
 
@@ -131,9 +134,24 @@ function quotedKey(key: string): string {
     .replace(/ +$/, (blanks) => "` ".repeat(blanks.length));
 }
 
+/** The bytes of a text in which `\\DDD` is a byte and a backslash before anything else is dropped [RFC 1035 §5.1]. */
+function unescaped(text: string): Buffer {
+  const bytes = Buffer.from(text, "utf8");
+  if (!text.includes("\\")) return bytes;
+  const out: number[] = [];
+  for (let i = 0; i < bytes.length; i++) {
+    if (bytes[i] !== 0x5c) out.push(bytes[i] as number);
+    else if (/^\d{3}$/.test(bytes.toString("latin1", i + 1, i + 4))) {
+      out.push(Number(bytes.toString("latin1", i + 1, i + 4)) & 255);
+      i += 3;
+    } else if (++i < bytes.length) out.push(bytes[i] as number);
+  }
+  return Buffer.from(out);
+}
+
 /** A text cut into strings of at most 255 bytes. */
-function stringsOf(text: string): Uint8Array[] {
-  const bytes = Uint8Array.from(Buffer.from(text, "utf8"));
+function stringsOf(text: string | Buffer): Uint8Array[] {
+  const bytes = Uint8Array.from(Buffer.from(text as string, "utf8"));
   if (bytes.length <= 255) return [bytes];
   const strings: Uint8Array[] = [];
   for (let at = 0; at < bytes.length; at += 255) strings.push(bytes.slice(at, at + 255));

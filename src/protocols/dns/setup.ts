@@ -32,7 +32,7 @@ export const dns: Protocol<DnsConfig, Needs> = defineProtocol({
       recursors.length === 0
         ? undefined
         : {
-            access: createAccess(config.recursionFrom, () => containers?.networks() ?? NO_NETWORKS),
+            access: createAccess(policy.recursionFrom, () => containers?.networks() ?? NO_NETWORKS),
             recursors: createRecursors({
               recursors,
               strategy: config.recursorStrategy,

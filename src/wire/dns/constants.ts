@@ -12,6 +12,7 @@ export const TYPE = {
   AAAA: 28,
   SRV: 33,
   OPT: 41,
+  DS: 43,
   NSEC: 47,
   IXFR: 251,
   AXFR: 252,
