@@ -300,6 +300,7 @@ class Joined implements Trilith {
       shared: storage.shared,
       sources: () => this.sources(),
       upstreams: () => [others.upstream, ...this.#parts.flatMap(({ upstream }) => upstream ?? [])],
+      nodeElsewhere: others.upstream.node,
     });
     const dues = new Dues(clock);
     const kv = createKv({ directory, clock, random, dues });
@@ -470,6 +471,8 @@ class Joined implements Trilith {
   async #dropLeftovers(agent: Agent): Promise<void> {
     const running = new Set(this.#parts.map(({ source }) => source?.name));
     const held = new Set([...agent.services().values()].map(({ instance }) => instance.origin.source));
+    for (const { witnessed } of this.directory.view().list("node"))
+      for (const { source, by } of witnessed ?? []) if (by.includes(agent.node.name)) held.add(source);
     for (const { name } of protocols)
       if (held.has(name) && !running.has(name)) await agent.adopt(name, { list: [], authority: "first-hand" });
   }

@@ -6,7 +6,7 @@ import type { Log } from "../base/log.ts";
 import type { Metrics } from "../base/metrics.ts";
 import { ipFamily } from "../base/net.ts";
 import type { Random } from "../base/random.ts";
-import type { Agent, CheckRegistration, HeldCheck, HeldService } from "../contracts/agent.ts";
+import type { Agent, CheckRegistration, HeldCheck, HeldOutside, HeldService } from "../contracts/agent.ts";
 import type { Directory, View } from "../contracts/directory.ts";
 import type { Self } from "../contracts/ground.ts";
 import type { Probe } from "../contracts/probe.ts";
@@ -23,6 +23,7 @@ import { Carrier, type HostTable, type Ref, RefusedError } from "./carry.ts";
 import { expiredOutput } from "./checks/ttl.ts";
 import { HostList, type Kept, type KeptCheck, type KeptService, keepAfterMs } from "./host-list.ts";
 import { Notes } from "./notes.ts";
+import { Outside } from "./outside.ts";
 import { askFaultOf, checkConflictOf, conflictOf, type Held, mayTake, OWN } from "./owners.ts";
 import { normalize, ownLabels, reconcile, registrationFault, same, whoIs } from "./reconcile.ts";
 import {
@@ -125,6 +126,7 @@ class ListAgent implements RunningAgent {
   readonly #log: Log;
   readonly #list: HostList;
   readonly #carrier: Carrier;
+  readonly #outside: Outside;
   readonly #standing: Standing;
   readonly #aliases: Aliases;
   readonly #services = new Map<string, ServiceRecord>();
@@ -249,6 +251,26 @@ class ListAgent implements RunningAgent {
       embedded: !options.shared,
       antiEntropyMs: settings.antiEntropyMs,
     });
+    this.#outside = new Outside({
+      directory,
+      node: self.node,
+      datacenter: self.datacenter,
+      clock,
+      random,
+      log: options.log,
+      metrics,
+      probes: options.probes,
+      checkUpdateMs: settings.checkUpdateMs,
+      maxRunning: options.maxRunningChecks,
+      antiEntropyMs: settings.antiEntropyMs,
+      embedded: !options.shared,
+      askable: (from, spec) => {
+        const fault = this.#askFault(from, spec);
+        return fault === undefined ? spec : unaskable(spec, fault.message);
+      },
+      note: (name, id, text) => this.#note(name, id, text),
+      changed: () => this.#version.grow(),
+    });
     metrics.gauge("agent_services", "Services in this host's list", () => this.#services.size);
     metrics.gauge("agent_checks", "Checks in this host's list", () => this.#checks.size);
   }
@@ -279,11 +301,13 @@ class ListAgent implements RunningAgent {
       if (rival !== undefined) throw new TrilithError("conflict", rival);
       await this.#removeFormerNames();
       this.#carrier.start();
+      if (shared) this.#outside.start();
     };
     if (!shared) {
       await directory.ready(stop);
       await go();
       await this.#carrier.settled();
+      this.#outside.start();
       return;
     }
     const ready = directory.ready(stop).then(() => true);
@@ -305,6 +329,7 @@ class ListAgent implements RunningAgent {
       .then(async () => {
         await this.#removeFormerNames();
         this.#carrier.start();
+        this.#outside.start();
       })
       .catch((error: unknown) => {
         if (!stop.aborted) this.#log.error("waiting for the directory failed", { error: messageOf(error) });
@@ -325,6 +350,7 @@ class ListAgent implements RunningAgent {
     for (const id of this.#standing.unkept()) this.#keepCheck(id);
     await this.#aliases.stop();
     await this.#standing.stop();
+    await this.#outside.stop();
     await this.#carrier.stop();
     await this.#list.end().catch((error: unknown) => {
       this.#log.error("the last changes of this host's list could not be kept", { error: messageOf(error) });
@@ -336,6 +362,7 @@ class ListAgent implements RunningAgent {
     await this.stop();
     const { directory, clock } = this.#options;
     if (this.#carrier.forbidden !== undefined) return;
+    await this.#outside.leave();
     const why: Reason = {
       code: "goodbye",
       text: `node ${this.node.name} left`,
@@ -467,7 +494,10 @@ class ListAgent implements RunningAgent {
         if (next.again)
           for (const [id, { checks }] of source.last)
             if (!this.#services.has(id) || checks.some((spec) => !this.#checks.has(spec.id))) source.last.delete(id);
-        await this.#adoptOne(from, source, next.whole);
+        const { whole } = next;
+        await this.#adoptOne(from, source, { ...whole, list: whole.list.filter((r) => r.external === undefined) });
+        source.whole = whole;
+        await this.#outside.adopt(from, whole, next.again);
         for (const { resolve } of next.waiting) resolve();
       } catch (error) {
         for (const { reject } of next.waiting) reject(error);
@@ -538,7 +568,6 @@ class ListAgent implements RunningAgent {
       source.complaints = complaints;
     }
     source.last = last;
-    source.whole = whole;
     this.#offerAgain(freed, from);
   }
 
@@ -654,6 +683,10 @@ class ListAgent implements RunningAgent {
     return this.#services;
   }
 
+  outside(): readonly HeldOutside[] {
+    return this.#outside.held();
+  }
+
   checks(): ReadonlyMap<string, HeldCheck> {
     return this.#checks;
   }
@@ -670,6 +703,7 @@ class ListAgent implements RunningAgent {
     if (this.#starting === undefined) throw new TrilithError("unavailable", "the agent has not been started");
     await this.#starting;
     await this.#carrier.synced(signal);
+    await this.#outside.synced(signal);
   }
 
   history(service: string): readonly { readonly atMs: number; readonly id: string; readonly text: string }[] {
@@ -681,6 +715,7 @@ class ListAgent implements RunningAgent {
     return [
       ...(rival === undefined ? [] : [{ from: OWN, about: this.node.name, text: rival }]),
       ...this.#ownComplaints.values(),
+      ...this.#outside.complaints(),
       ...[...this.#sources].flatMap(([from, { complaints }]) => complaints.map((one) => ({ from, ...one }))),
     ];
   }

@@ -81,7 +81,7 @@ export function instanceOf(
   r: Registration,
   now: { readonly tags: readonly string[]; readonly draining: boolean },
 ): Instance {
-  const { checks: _checks, foreignId, text, draining, ...facts } = r;
+  const { checks: _checks, external: _external, foreignId, text, draining, ...facts } = r;
   return {
     ...facts,
     tags: r.enableTagOverride === true ? now.tags : r.tags,

@@ -32,6 +32,8 @@ export interface StandingOptions {
   readonly probes: ReadonlyMap<string, Probe>;
   readonly checkUpdateMs: number;
   readonly maxRunning: number | undefined;
+  /** Set where several clockworks run in one agent: in front of the names of this one's gauges. */
+  readonly label?: string;
   /** Where a check's service is reached, at the moment of asking. */
   readonly target: (checkId: string) => Target;
   readonly happening: Happening;
@@ -68,8 +70,13 @@ export class Standing {
       happening.outputDue(id);
     });
     this.#keeps = new Deadlines(clock, (id) => happening.keepDue(id));
-    metrics.gauge("agent_checks_running", "Checks that are being asked", () => this.#scheduler.running);
-    metrics.gauge("agent_checks_waiting", "Checks that are due and wait for their turn", () => this.#scheduler.waiting);
+    const prefix = options.label === undefined ? "agent" : `agent_${options.label}`;
+    metrics.gauge(`${prefix}_checks_running`, "Checks that are being asked", () => this.#scheduler.running);
+    metrics.gauge(
+      `${prefix}_checks_waiting`,
+      "Checks that are due and wait for their turn",
+      () => this.#scheduler.waiting,
+    );
   }
 
   /** Starts the clockwork of a check, anew where it ran in another form. `ttlLeftMs`: what is left of a pushed check's time. */

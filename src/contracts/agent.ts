@@ -25,6 +25,15 @@ export interface HeldCheck {
   readonly history: readonly { readonly atMs: number; readonly status: Status; readonly output: string }[];
 }
 
+/** An instance on an external node, as one of its witnesses holds it. */
+export interface HeldOutside {
+  readonly instance: Instance;
+  /** The checks that this host asks; empty where another witness does. */
+  readonly checks: readonly HeldCheck[];
+  /** False where it said goodbye elsewhere, although this host's source still lists it. */
+  readonly stands: boolean;
+}
+
 /**
  * This host's list. Registering resolves when the host's list is durable (and, with an embedded store, the directory too);
  * carrying it to a shared directory is anti-entropy and never blocks a caller. Each registration belongs to the `from` that made it;
@@ -62,6 +71,8 @@ export interface Agent {
    */
   drain(serviceId: string, draining: boolean, why: Reason): Promise<void>;
   services(): ReadonlyMap<string, HeldService>;
+  /** What this host's sources list on external nodes. */
+  outside(): readonly HeldOutside[];
   checks(): ReadonlyMap<string, HeldCheck>;
   /** Resolves when this host's list or the checks' statuses changed since `after`; the number counts from 1 and belongs to this process. */
   changed(after: Index, signal: AbortSignal): Promise<Index>;

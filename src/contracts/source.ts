@@ -3,11 +3,21 @@
 import type { Registration } from "../model/instance.ts";
 import type { Authority, Reason } from "../model/reason.ts";
 
-/** The complete list of a source at one moment. */
+/**
+ * The complete list of a source at one moment.
+ *
+ * What is not this host's own (a printer, a ZooKeeper member, a peer on the tailnet) carries `external`: it is then held on that external node
+ * (for Consul's clients an ordinary node without serfHealth, labelled external-node=true), never on this host. Several agents that list the
+ * same are its witnesses and hold it together, so node name, id and `foreignId` are to be made from the thing itself, the same everywhere.
+ * It goes when its last witness no longer lists it; a witness that dies is counted until its node is reaped. Only the reason "goodbye" in
+ * `gone` (the thing said so itself) takes it away at once, whoever else still lists it; it comes back when a source lists it anew. Who changes
+ * its own statement writes it; where witnesses differ for long, the one with the lowest node name wins; that one also asks its checks.
+ * Its checks may be of every kind that is asked, or "none", which stands as its `initial` says (the source knows the health itself).
+ */
 export interface SourceList {
   readonly list: readonly Registration[];
   readonly authority: Authority;
-  /** Reasons the source knows for what is missing from the list, by registration id. */
+  /** Reasons the source knows for what is missing from the list, by `goneKeyOf` (the registration's id). */
   readonly gone?: ReadonlyMap<string, Reason>;
   /** Registrations that could not be (fully) taken over, for `why` and `doctor`: what, and the reason. */
   readonly complaints?: readonly { readonly about: string; readonly text: string }[];

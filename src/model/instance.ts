@@ -61,12 +61,23 @@ export interface ServiceFacts {
   readonly foreign?: Readonly<Record<string, unknown>>;
 }
 
-/** Asked for: what a source or a caller wants to be registered on this host. */
+/** A host or thing without an agent, as a source describes it. */
+export interface ExternalNode {
+  /** Made from the thing itself, so that every agent that sees it says the same. */
+  readonly name: string;
+  /** IP address or host name under which it is reached. */
+  readonly address: string;
+  readonly labels?: Labels;
+}
+
+/** Asked for: what a source or a caller wants to be registered on this host, or on an external node. */
 export interface Registration extends ServiceFacts {
   readonly checks: readonly CheckSpec[];
   readonly foreignId?: string;
   /** Who asked, for people. */
   readonly text?: string;
+  /** Set where it is not this host's own: it is held on that node (see `SourceList`). */
+  readonly external?: { readonly node: ExternalNode };
 }
 
 /** Held: what stands in the directory. */
@@ -86,4 +97,9 @@ export interface Resident {
 /** The address at which a resident is reached when nothing is known about the asker. */
 export function addressOf(resident: { readonly instance: ServiceFacts; readonly node: Node }): string {
   return resident.instance.address === "" ? resident.node.address : resident.instance.address;
+}
+
+/** What a source calls a registration in `SourceList.gone`: its id, for one on an external node with the node in front ("node/id"). */
+export function goneKeyOf(r: Pick<Registration, "id" | "external">): string {
+  return r.external === undefined ? r.id : `${r.external.node.name.toLowerCase()}/${r.id}`;
 }
