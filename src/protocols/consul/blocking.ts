@@ -3,7 +3,7 @@ import type { View } from "../../contracts/directory.ts";
 import type { Index, Scope } from "../../model/record.ts";
 import { cacheHeaders } from "./cache.ts";
 import type { Call, ConsulGround, Reply } from "./call.ts";
-import { type Options, ownDatacenterOnly, readOptions } from "./options.ts";
+import { type Enterprise, type Options, ownDatacenterOnly, readOptions } from "./options.ts";
 
 /** What a read found in a view. */
 export interface Seen {
@@ -26,6 +26,8 @@ export interface Manner {
   readonly cacheable?: boolean;
   /** Errors carry the headers of a query, as those of the catalog do. */
   readonly headersOnError?: boolean;
+  /** What of the Enterprise edition is refused; all of it unless told. */
+  readonly enterprise?: Enterprise;
 }
 
 /** Answers a read with Consul's query headers, after waiting where the caller asked to. */
@@ -34,7 +36,7 @@ export async function answerQuery(
   manner: Manner,
   read: (view: View, options: Options) => Seen,
 ): Promise<Reply> {
-  const options = readOptions(call);
+  const options = readOptions(call, manner.enterprise);
   const streaming = manner.streams === true && (options.minIndex > 0 || (options.cached && manner.cacheable === true));
   const cache = await begin(call, manner, options, streaming);
   const { directory } = call.ground;

@@ -1,4 +1,5 @@
 // The JSON bodies that requests bring, field by field. Services and checks of the agent are in wire/consul-definition.ts, which files share.
+import { TrilithError } from "../../base/error.ts";
 import {
   anything,
   base64,
@@ -194,7 +195,8 @@ export interface RegisterBody {
   readonly PeerName?: string;
   readonly Locality?: unknown;
   readonly Token?: string;
-  readonly WriteRequest?: unknown;
+  readonly CreateIndex?: number;
+  readonly ModifyIndex?: number;
 }
 export const registerBody: Decoder<RegisterBody> = record<RegisterBody>("RegisterRequest", {
   Datacenter: text,
@@ -210,7 +212,8 @@ export const registerBody: Decoder<RegisterBody> = record<RegisterBody>("Registe
   PeerName: text,
   Locality: anything,
   Token: text,
-  WriteRequest: anything,
+  CreateIndex: integer,
+  ModifyIndex: integer,
 });
 
 /** PUT /v1/catalog/deregister */
@@ -221,7 +224,6 @@ export interface DeregisterBody {
   readonly CheckID?: string;
   readonly PeerName?: string;
   readonly Token?: string;
-  readonly WriteRequest?: unknown;
 }
 export const deregisterBody: Decoder<DeregisterBody> = record<DeregisterBody>("DeregisterRequest", {
   Datacenter: text,
@@ -230,7 +232,6 @@ export const deregisterBody: Decoder<DeregisterBody> = record<DeregisterBody>("D
   CheckID: text,
   PeerName: text,
   Token: text,
-  WriteRequest: anything,
 });
 
 /** PUT /v1/session/create */
@@ -247,7 +248,8 @@ export interface SessionBody {
 }
 /** Numbers below a thousand count seconds, others nanoseconds; so do, as in Consul, texts of less than a microsecond. */
 const lockDelayMs: Decoder<number> = (raw, at) => {
-  const ms = durationMs(raw, at);
+  // Neither text nor number: Consul takes it for none at all.
+  const ms = typeof raw === "string" || typeof raw === "number" ? durationMs(raw, at) : 0;
   return ms < 1e-3 ? ms * 1e9 : ms;
 };
 export const sessionBody: Decoder<SessionBody> = record<SessionBody>(
@@ -268,12 +270,23 @@ export const sessionBody: Decoder<SessionBody> = record<SessionBody>(
     ),
     Checks: list(text),
   },
-  { lenient: true },
+  // Go makes null of a list an empty one, which is not the same as none being given.
+  { lenient: true, nulls: { Checks: [], NodeChecks: [] } },
 );
 
+const UINT64_MAX = (1n << 64n) - 1n;
 /** A number that may be beyond 2^53 and then comes as its digits. */
-const uint64: Decoder<bigint> = (raw, at) =>
-  BigInt(typeof raw === "string" && /^\d+$/.test(raw) ? raw : integer(raw, at));
+const uint64: Decoder<bigint> = (raw, at) => {
+  const value = BigInt(typeof raw === "string" && /^\d+$/.test(raw) ? raw : integer(raw, at));
+  if (value < 0n || value > UINT64_MAX)
+    throw new TrilithError(
+      "invalid",
+      `json: cannot unmarshal number ${value} into Go struct field ${at} of type uint64`,
+    );
+  return value;
+};
+/** An index. */
+const uint: Decoder<number> = (raw, at) => Number(uint64(raw, at));
 
 export interface TxnKvBody {
   readonly Verb?: string;
@@ -323,7 +336,7 @@ export const txnBody: Decoder<readonly TxnOpBody[]> = list(
       Key: text,
       Value: base64,
       Flags: uint64,
-      Index: integer,
+      Index: uint,
       Session: text,
       Namespace: text,
       Partition: text,

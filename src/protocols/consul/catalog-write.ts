@@ -7,11 +7,12 @@ import type { Instance, Origin } from "../../model/instance.ts";
 import type { Node } from "../../model/node.ts";
 import { type Change, type Entry, type Expect, keyOf } from "../../model/record.ts";
 import { formatGoDuration } from "../../wire/duration.ts";
+import { kindFaults, multiError } from "../../wire/service-kind.ts";
 import type { CheckDefinitionBody, DeregisterBody, HealthCheckBody, NodeServiceBody, RegisterBody } from "./bodies.ts";
 import type { Call } from "./call.ts";
 import { CATALOG_SOURCE } from "./encode.ts";
 import { Refusal } from "./errors.ts";
-import { ownDatacenterOnly, readOptions } from "./options.ts";
+import { ownDatacenterOnly, readDatacenter } from "./options.ts";
 
 /** Others may write the same node in between; each try looks at a new view. */
 const MAX_TRIES = 50;
@@ -19,6 +20,8 @@ const ORIGIN: Origin = { source: CATALOG_SOURCE, authority: "first-hand", text: 
 
 /** Enters a node with at most one service and any number of checks: all of it or nothing. @throws Refusal with Consul's words */
 export async function register(call: Call, body: RegisterBody): Promise<void> {
+  if ([body, body.Service, body.Check, ...(body.Checks ?? [])].some((one) => (one?.PeerName ?? "") !== ""))
+    throw new Refusal(500, "cannot register requests with PeerName in them");
   checkDatacenter(call, body.Datacenter);
   const name = body.Node ?? "";
   if (name === "") throw new Refusal(500, "Must provide node");
@@ -120,7 +123,7 @@ async function retry(
 }
 
 function checkDatacenter(call: Call, named: string | undefined): void {
-  ownDatacenterOnly(readOptions(call).datacenter);
+  ownDatacenterOnly(readDatacenter(call));
   if (named !== undefined && named !== "" && named.toLowerCase() !== call.ground.self.datacenter.toLowerCase())
     ownDatacenterOnly(named);
 }
@@ -141,8 +144,10 @@ export type CheckedService = NodeServiceBody & { readonly ID: string; readonly S
 
 /** A service that may be entered: with ID and name. @throws Refusal */
 export function checkService(service: NodeServiceBody): CheckedService {
-  const name = service.Service ?? "";
-  const id = service.ID ?? "";
+  const { Service: name = "", ID: id = "", Kind: kind = "", Port: port = 0, SocketPath: socketPath = "" } = service;
+  const { Proxy: proxy, Connect: connect, Locality: locality } = service;
+  const ofKind = multiError(kindFaults({ kind, port, socketPath, proxy, connect, locality }));
+  if (ofKind !== undefined) throw new Refusal(500, ofKind);
   if (name === "")
     throw new Refusal(
       500,
@@ -151,7 +156,6 @@ export function checkService(service: NodeServiceBody): CheckedService {
         : "Must provide service name (Service.Service) when service ID is provided",
     );
   if (/^(0\.0\.0\.0|\[?::\]?)$/.test(service.Address ?? "")) throw new Refusal(500, "Invalid service address");
-  const port = service.Port ?? 0;
   if (port < 0 || port > 65_535) throw new Refusal(400, `Invalid service port: ${port} is not between 0 and 65535`);
   return { ...service, ID: id === "" ? name : id, Service: name };
 }
@@ -223,14 +227,19 @@ export function instanceOf(service: CheckedService, node: string, existing: Inst
             ]),
           ),
         }),
-    ...(service.Weights === undefined
-      ? {}
-      : { weights: { passing: service.Weights.Passing ?? 0, warning: service.Weights.Warning ?? 0 } }),
+    ...weightsOf(service),
     ...((service.SocketPath ?? "") === "" ? {} : { socketPath: service.SocketPath as string }),
     ...(service.EnableTagOverride === true ? { enableTagOverride: true } : {}),
     ...(Object.keys(foreign).length > 0 ? { foreign } : {}),
     origin: existing?.origin ?? ORIGIN,
   };
+}
+
+/** Weights that are none are as good as not given. */
+function weightsOf({ Weights: given }: NodeServiceBody): Pick<Instance, "weights"> {
+  const { Passing: passing = 0, Warning: warning = 0 } = given ?? {};
+  const valid = passing >= 1 && passing <= 65_535 && warning >= 0 && warning <= 65_535;
+  return valid ? { weights: { passing, warning } } : {};
 }
 
 const STATUSES: ReadonlySet<string> = new Set<Status>(["passing", "warning", "critical"]);

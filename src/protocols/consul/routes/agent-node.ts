@@ -47,8 +47,14 @@ function member(call: Call, node: Node, alive: boolean, suffix = ""): Record<str
 }
 
 function members(call: Call): Reply {
+  refuseEnterprise(call, "partition");
+  const segment = call.query.get("segment");
+  const wan = call.query.get("wan") !== "";
+  if (segment !== "" && segment !== "_all")
+    throw wan
+      ? new Refusal(400, "Cannot provide a segment with wan=true")
+      : new Refusal(500, "Network segments are not supported in this version of Consul");
   const wanted = readFilter(call, memberShape);
-  const wan = call.query.get("wan") !== "" && call.query.get("wan") !== "0";
   const view = call.ground.directory.view();
   const rows: unknown[] = [];
   for (const node of view.list("node")) {
@@ -170,7 +176,6 @@ async function host(call: Call): Promise<Reply> {
 }
 
 async function maintenance(call: Call): Promise<undefined> {
-  refuseEnterprise(call);
   const enable = readEnable(call);
   const { agent } = call.ground;
   if (enable && agent.checks().has(NODE_MAINTENANCE_CHECK)) return undefined;
@@ -198,6 +203,7 @@ function leave(call: Call): undefined {
 
 /** Agents of Trilith meet in the store they share; there is no gossip to join. Joining oneself is what scripts do and is done. */
 function join(call: Call): undefined {
+  refuseEnterprise(call, "partition");
   const { advertiseAddress, bindAddress } = call.ground.self;
   const own = [advertiseAddress, bindAddress].flatMap((address) => [address, hostPort(address, call.config.serfPort)]);
   if (own.includes(call.suffix)) return undefined;
@@ -208,6 +214,7 @@ function join(call: Call): undefined {
 }
 
 async function forceLeave(call: Call): Promise<undefined> {
+  refuseEnterprise(call, "partition");
   const name = call.suffix;
   const { directory, clock } = call.ground;
   const node = directory.view().get("node", keyOf.node(name));

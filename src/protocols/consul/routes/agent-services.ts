@@ -16,7 +16,7 @@ import { detailParser, limitOutput, refuseScripts } from "../checks.ts";
 import { encodeAgentService } from "../encode.ts";
 import { Refusal, unknownService } from "../errors.ts";
 import { decodeJson } from "../json.ts";
-import { readWait, refuseEnterprise } from "../options.ts";
+import { readIndex, readWait, refuseEnterprise } from "../options.ts";
 import { parseBool } from "../query.ts";
 import { agentServiceShape } from "../shapes.ts";
 import { readFilter } from "./choose.ts";
@@ -39,10 +39,11 @@ function services(call: Call): Reply {
 }
 
 async function service(call: Call): Promise<Reply> {
+  const waitMs = readWait(call);
+  readIndex(call);
   refuseEnterprise(call);
   const { agent, self } = call.ground;
   const known = call.query.get("hash");
-  const waitMs = readWait(call);
   const waiting = known === "" ? undefined : new Waiting(call, waitMs);
   try {
     for (;;) {

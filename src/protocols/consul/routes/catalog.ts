@@ -7,15 +7,17 @@ import { cacheHeaders } from "../cache.ts";
 import type { Call, Reply, Row } from "../call.ts";
 import { deregister, register } from "../catalog-write.ts";
 import { nearestFirst } from "../coordinates.ts";
-import { decodeBody } from "../decode.ts";
+import { type Decoder, decodeBody } from "../decode.ts";
 import { encodeCatalogService, encodeNode, encodeNodeService } from "../encode.ts";
 import { Refusal } from "../errors.ts";
 import type { Filter } from "../filter.ts";
-import { readOptions } from "../options.ts";
+import { readOptions, refuseEnterprise } from "../options.ts";
 import { catalogServiceShape, nodeServiceShape, nodeShape } from "../shapes.ts";
-import { chosen, hasMeta, nearOf, nodeMeta, readFilter } from "./choose.ts";
+import { chosen, hasMeta, meshed, nearOf, nodeMeta, readFilter } from "./choose.ts";
 
 const MANNER: Manner = { tellConsistency: true, headersOnError: true };
+/** Nodes belong to partitions, not to namespaces. */
+const OF_NODES: Manner = { ...MANNER, enterprise: "partition" };
 /** What Consul's agents keep in their cache for `?cached`. */
 const CACHED: Manner = { ...MANNER, cacheable: true };
 
@@ -25,20 +27,33 @@ function named(call: Call, what: string): string {
 }
 
 async function put(call: Call): Promise<Reply> {
-  const body = decodeBody(await call.body(), registerBody);
+  refuseEnterprise(call);
+  const body = decodeRewording(await call.body(), registerBody);
   await register(call, body);
   return { json: true };
 }
 
 async function remove(call: Call): Promise<Reply> {
-  const body = decodeBody(await call.body(), deregisterBody);
+  refuseEnterprise(call);
+  const body = decodeRewording(await call.body(), deregisterBody);
   await deregister(call, body);
   return { json: true };
 }
 
+/** A namespace in the body is unknown, and told to be of another edition. */
+function decodeRewording<T>(bytes: Uint8Array, decoder: Decoder<T>): T {
+  try {
+    return decodeBody(bytes, decoder);
+  } catch (error) {
+    if (error instanceof Refusal && error.message.endsWith('json: unknown field "Namespace"'))
+      throw new Refusal(error.status, `${error.message} - Namespaces are a Consul Enterprise feature`);
+    throw error;
+  }
+}
+
 async function datacenters(call: Call): Promise<Reply> {
   const json = [call.ground.self.datacenter];
-  const { cached, cacheControl } = readOptions(call);
+  const { cached, cacheControl } = readOptions(call, "none");
   if (!cached) return { json };
   const headers = await cacheHeaders(call, cacheControl, false);
   return { json, headers: headers(call.ground.directory.view()) };
@@ -48,7 +63,7 @@ function nodes(call: Call): Promise<Reply> {
   const wanted = readFilter(call, nodeShape, headersOfNothing());
   const meta = nodeMeta(call.query);
   const near = nearOf(call);
-  return answerQuery(call, MANNER, (view) => {
+  return answerQuery(call, OF_NODES, (view) => {
     const found = Array.from(view.list("node")).filter(({ labels }) => hasMeta(labels, meta));
     const rows = nearestFirst(view, near, found, ({ name }) => name)
       .map(encodeNode)
@@ -143,14 +158,29 @@ function nodeServices(call: Call): Promise<Reply> {
   });
 }
 
-/** Proxies and gateways of a service mesh: there are none. */
-function none(call: Call): Promise<Reply> {
+/** Who can be reached by the mesh under a service's name: its proxies, and instances that speak the mesh's language themselves. */
+function connect(call: Call): Promise<Reply> {
   const name = named(call, "service name");
-  return answerQuery(call, MANNER, (view) => ({
-    index: view.at(scope.instances(name)),
-    waitOn: [scope.instances(name)],
-    reply: { json: [] },
-  }));
+  const wanted = readFilter(call, catalogServiceShape, headersOfNothing());
+  const near = nearOf(call);
+  return answerQuery(call, MANNER, (view) => {
+    const { residents, waitOn } = meshed(view, name, scope.instances);
+    return {
+      index: Math.max(...waitOn.map((one) => view.at(one))),
+      waitOn,
+      reply: {
+        json: nearestFirst(view, near, chosen(residents, call.query), ({ node }) => node.name)
+          .map(encodeCatalogService)
+          .filter(wanted),
+      },
+    };
+  });
+}
+
+/** What a gateway serves: gateways are not configured here, and of one that is not there Consul knows nothing. */
+function gateway(call: Call): Promise<Reply> {
+  const name = named(call, "gateway name");
+  return answerQuery(call, MANNER, () => ({ index: 1, waitOn: [scope.instances(name)], reply: { json: null } }));
 }
 
 const GET = ["GET"] as const;
@@ -168,6 +198,6 @@ export const catalogRows: readonly Row[] = [
   { pattern: "/v1/catalog/service/", methods: GET, endpoint: service },
   { pattern: "/v1/catalog/node/", methods: GET, endpoint: node },
   { pattern: "/v1/catalog/node-services/", methods: GET, endpoint: nodeServices },
-  { pattern: "/v1/catalog/connect/", methods: GET, endpoint: none },
-  { pattern: "/v1/catalog/gateway-services/", methods: GET, endpoint: none },
+  { pattern: "/v1/catalog/connect/", methods: GET, endpoint: connect },
+  { pattern: "/v1/catalog/gateway-services/", methods: GET, endpoint: gateway },
 ];

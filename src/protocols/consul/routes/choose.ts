@@ -1,8 +1,10 @@
 // Which records a request wants: tags, node metadata, filter expressions; shared by catalog and health.
 import { messageOf, TrilithError } from "../../../base/error.ts";
 import { ipFamily } from "../../../base/net.ts";
+import type { View } from "../../../contracts/directory.ts";
 import type { Resident } from "../../../model/instance.ts";
 import type { Labels } from "../../../model/node.ts";
+import type { Scope } from "../../../model/record.ts";
 import type { Call } from "../call.ts";
 import { Refusal } from "../errors.ts";
 import { type Filter, parseFilter, type Shape } from "../filter.ts";
@@ -37,6 +39,37 @@ export function chosen(residents: readonly Resident[], query: Query): readonly R
   const meta = nodeMeta(query);
   if (tags.length === 0 && meta === undefined) return residents;
   return residents.filter(({ instance, node }) => hasTags(instance.tags, tags) && hasMeta(node.labels, meta));
+}
+
+function ofObject(object: unknown, name: string): unknown {
+  if (typeof object !== "object" || object === null) return undefined;
+  return Object.entries(object).find(([key]) => key.replaceAll("_", "").toLowerCase() === name)?.[1];
+}
+
+/**
+ * The instances that the mesh knows under a service's name: proxies that say so, and instances of its own that are connected natively.
+ * `waitOn` are the scopes that tell of a change, made by `scopeOf`.
+ */
+export function meshed(
+  view: View,
+  name: string,
+  scopeOf: (service: string) => Scope,
+): { readonly residents: readonly Resident[]; readonly waitOn: readonly Scope[] } {
+  const residents: Resident[] = [];
+  // A proxy may come under any name.
+  const waitOn: Scope[] = ["services", scopeOf(name)];
+  const wanted = name.toLowerCase();
+  for (const service of view.serviceNames()) {
+    const found = view.residents(service).filter(({ instance: { name: own, foreign } }) => {
+      if (foreign?.["Kind"] === "connect-proxy")
+        return String(ofObject(foreign["Proxy"], "destinationservicename") ?? "").toLowerCase() === wanted;
+      return own.toLowerCase() === wanted && ofObject(foreign?.["Connect"], "native") === true;
+    });
+    if (found.length === 0) continue;
+    residents.push(...found);
+    waitOn.push(scopeOf(service));
+  }
+  return { residents, waitOn };
 }
 
 /** `?near=`: a node's name, `_agent` for this one; "" = nobody asked. */

@@ -1,5 +1,7 @@
 // /v1/health: checks by node, service and state; services with their nodes and checks.
-import { type Entry, keyOf, scope } from "../../../model/record.ts";
+import type { View } from "../../../contracts/directory.ts";
+import type { Resident } from "../../../model/instance.ts";
+import { type Entry, keyOf, type Scope, scope } from "../../../model/record.ts";
 import { answerQuery, headersOfNothing, type Manner } from "../blocking.ts";
 import type { Call, Reply, Row } from "../call.ts";
 import { nearestFirst } from "../coordinates.ts";
@@ -7,9 +9,10 @@ import { encodeCheck, encodeCheckOf, encodeResident } from "../encode.ts";
 import { Refusal } from "../errors.ts";
 import { parseBool } from "../query.ts";
 import { checkShape, residentShape } from "../shapes.ts";
-import { chosen, hasMeta, nearOf, nodeMeta, readFilter } from "./choose.ts";
+import { chosen, hasMeta, meshed, nearOf, nodeMeta, readFilter } from "./choose.ts";
 
 const MANNER: Manner = { tellConsistency: true, headersOnError: true };
+const BARE: Manner = { tellConsistency: true };
 /** A service's health is streamed to its waiters, and its errors are bare. */
 const STREAMED: Manner = { tellConsistency: true, streams: true, cacheable: true };
 
@@ -80,7 +83,13 @@ function state(call: Call): Promise<Reply> {
   });
 }
 
-function service(call: Call): Promise<Reply> {
+interface Found {
+  readonly residents: readonly Resident[];
+  readonly waitOn: readonly Scope[];
+}
+
+/** Answers with the healthy, or all, of what `find` finds. */
+function residents(call: Call, manner: Manner, find: (view: View, name: string) => Found): Promise<Reply> {
   const name = named(call, "service name");
   const { query } = call;
   let passingOnly = false;
@@ -91,29 +100,52 @@ function service(call: Call): Promise<Reply> {
   }
   const wanted = readFilter(call, residentShape);
   const near = nearOf(call);
+  // Nothing is imported from peers.
+  const ofPeer = query.get("peer") !== "";
   // What is sorted is not streamed.
-  return answerQuery(call, near === "" ? STREAMED : { ...STREAMED, streams: false }, (view) => {
-    let residents = nearestFirst(view, near, chosen(view.residents(name), query), (one) => one.node.name);
-    if (passingOnly)
-      residents = residents.filter(
-        ({ instance, checks }) => instance.draining !== true && checks.every((check) => check.status === "passing"),
-      );
+  return answerQuery(call, near === "" ? manner : { ...manner, streams: false }, (view) => {
+    const { residents: all, waitOn } = find(view, name);
+    const found = nearestFirst(view, near, chosen(ofPeer ? [] : all, query), (one) => one.node.name);
+    const rows = passingOnly ? passing(found, call.ground.self.compat === "consul") : found;
     return {
-      index: view.at(scope.service(name)),
-      waitOn: [scope.service(name)],
-      reply: { json: residents.map(encodeResident).filter(wanted) },
+      index: Math.max(...waitOn.map((one) => view.at(one))),
+      waitOn,
+      reply: { json: rows.map(encodeResident).filter(wanted) },
     };
   });
 }
 
-/** Proxies and gateways of a service mesh: there are none. */
-function none(call: Call): Promise<Reply> {
-  const name = named(call, "service name");
-  return answerQuery(call, MANNER, (view) => ({
-    index: view.at(scope.service(name)),
+/** Those with all checks passing; as Consul does it (`swap`), the last one takes the place of one that is left out. */
+function passing(all: readonly Resident[], swap: boolean): readonly Resident[] {
+  const well = ({ instance, checks }: Resident): boolean =>
+    instance.draining !== true && checks.every((check) => check.status === "passing");
+  if (!swap) return all.filter(well);
+  const rows = [...all];
+  for (let i = 0; i < rows.length; ) {
+    if (well(rows[i] as Resident)) {
+      i++;
+      continue;
+    }
+    const last = rows.pop() as Resident;
+    if (i < rows.length) rows[i] = last;
+  }
+  return rows;
+}
+
+function service(call: Call): Promise<Reply> {
+  return residents(call, STREAMED, (view, name) => ({
+    residents: view.residents(name),
     waitOn: [scope.service(name)],
-    reply: { json: [] },
   }));
+}
+
+function connect(call: Call): Promise<Reply> {
+  return residents(call, BARE, (view, name) => meshed(view, name, scope.service));
+}
+
+/** Ingress gateways that lead to a service: none is configured here. */
+function ingress(call: Call): Promise<Reply> {
+  return residents(call, BARE, (_, name) => ({ residents: [], waitOn: [scope.service(name)] }));
 }
 
 const GET = ["GET"] as const;
@@ -122,6 +154,6 @@ export const healthRows: readonly Row[] = [
   { pattern: "/v1/health/checks/", methods: GET, endpoint: serviceChecks },
   { pattern: "/v1/health/state/", methods: GET, endpoint: state },
   { pattern: "/v1/health/service/", methods: GET, endpoint: service },
-  { pattern: "/v1/health/connect/", methods: GET, endpoint: none },
-  { pattern: "/v1/health/ingress/", methods: GET, endpoint: none },
+  { pattern: "/v1/health/connect/", methods: GET, endpoint: connect },
+  { pattern: "/v1/health/ingress/", methods: GET, endpoint: ingress },
 ];
