@@ -50,6 +50,11 @@ export function segment(name: string): string {
   return /^\.{1,2}$/.test(name) ? name.replaceAll(".", "%2E") : encodeURIComponent(name);
 }
 
+/** A key as a path: slashes stay, everything else that a URL would read differently is escaped. */
+export function keyPath(key: string): string {
+  return `/v1/kv/${key.replace(/^\//, "").split("/").map(encodeURIComponent).join("/")}`;
+}
+
 /** A client for the agent that the flags and environment name. */
 export function clientFor(options: ClientOptions, io: Pick<Io, "env" | "signal">): Client {
   const token = options.token ?? io.env("TRILITH_HTTP_TOKEN") ?? io.env("CONSUL_HTTP_TOKEN");

@@ -22,6 +22,7 @@ export const COMMANDS: Readonly<
   lock: ["run a command while holding a lock or a place of a semaphore", () => import("./commands/lock.ts")],
   watch: ["print something of the directory, or run a program on each change", () => import("./commands/watch.ts")],
   event: ["tell all hosts, or some, that something happened", () => import("./commands/event.ts")],
+  exec: ["run a command on all hosts, or some, whose agents allow it", () => import("./commands/exec.ts")],
   release: ["end the sharp-drop guard's hold on a service", () => import("./commands/release.ts")],
   members: ["the agents that share this directory", () => import("./commands/members.ts")],
   maint: ["take this host or a service out of routing for a while, and back", () => import("./commands/maint.ts")],

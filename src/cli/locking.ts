@@ -2,18 +2,17 @@
 import { type Clock, systemClock } from "../base/clock.ts";
 import { codeOf, messageOf, TrilithError } from "../base/error.ts";
 import type { HttpResponse } from "../base/http.ts";
-import type { Client } from "./client.ts";
+import { type Client, keyPath } from "./client.ts";
+import { type ClientWith, Session } from "./session.ts";
 
 /** What is written into `Flags`, so that a lock is not taken for a semaphore (Consul's api/lock.go, api/semaphore.go). */
 const LOCK_FLAGS = 0x2ddccbc058a50c18n;
 const SEMAPHORE_FLAGS = 0xe0f69a2baa414de0n;
 const COORDINATION_KEY = ".lock";
-const SESSION_TTL_MS = 15_000;
 const WAIT_MS = 15_000;
 /** After a refusal for the sake of the lock delay. */
 const DELAYED_RETRY_MS = 5_000;
 const MONITOR_RETRY_MS = 1_000;
-const RENEW_RETRY_MS = 1_000;
 
 /** What is to be held. */
 export interface Wish {
@@ -59,10 +58,6 @@ interface Found {
   readonly flags: ReadonlyMap<string, bigint>;
 }
 
-/** Makes a client whose requests end with the signal. */
-export type ClientWith = (signal: AbortSignal) => Client;
-
-const path = (key: string): string => `/v1/kv/${key.split("/").map(encodeURIComponent).join("/")}`;
 const joined = (...parts: readonly string[]): string => parts.join("/").replace(/\/{2,}/g, "/");
 
 /** Waits for a lock or a place. Undefined: given up, because of the time or because `stop` was aborted. @throws LockConflict; TrilithError of the agent */
@@ -72,7 +67,13 @@ export async function hold(
   stop: AbortSignal,
   clock: Clock = systemClock,
 ): Promise<Holding | undefined> {
-  const session = await Session.create(wish, clientWith, clock);
+  const session = await Session.create(
+    "the lock",
+    // A semaphore's contenders are keys of their own, which go with them.
+    { Name: wish.sessionName, ...(wish.limit > 1 ? { Behavior: "delete" } : {}) },
+    clientWith,
+    clock,
+  );
   try {
     const holder = wish.limit === 1 ? new Lock(wish, session) : new Semaphore(wish, session);
     const limit = new AbortController();
@@ -166,102 +167,13 @@ async function monitor(
   }
 }
 
-/** A session that is renewed until it ends. */
-class Session {
-  readonly id: string;
-  readonly client: Client;
-  readonly lost: AbortController = new AbortController();
-  /** Aborted when nobody has to look any more. */
-  readonly watching: AbortController = new AbortController();
-  readonly #clock: Clock;
-  readonly #renewing = new AbortController();
-  readonly #renewal: Promise<void>;
-  #ended = false;
-
-  static async create(wish: Wish, clientWith: ClientWith, clock: Clock): Promise<Session> {
-    const client = clientWith(new AbortController().signal);
-    try {
-      const body = JSON.stringify({
-        Name: wish.sessionName,
-        TTL: `${SESSION_TTL_MS / 1000}s`,
-        // A semaphore's contenders are keys of their own, which go with them.
-        ...(wish.limit > 1 ? { Behavior: "delete" } : {}),
-      });
-      const { ID } = await jsonOf<{ ID: string }>(await client.request("PUT", "/v1/session/create", { body }));
-      return new Session(ID, client, clock, clientWith);
-    } catch (error) {
-      await client.close();
-      throw error;
-    }
-  }
-
-  constructor(id: string, client: Client, clock: Clock, clientWith: ClientWith) {
-    this.id = id;
-    this.client = client;
-    this.#clock = clock;
-    this.#renewal = this.#renew(clientWith(this.#renewing.signal));
-  }
-
-  async #renew(client: Client): Promise<void> {
-    const { signal } = this.#renewing;
-    let renewedAtMs = this.#clock.monotonic();
-    let pauseMs = SESSION_TTL_MS / 2;
-    try {
-      while (!signal.aborted) {
-        await this.#clock.sleep(pauseMs, signal);
-        try {
-          const answer = await client.request("PUT", `/v1/session/renew/${this.id}`, { missing: true });
-          await answer.text();
-          if (answer.status === 404) return this.lose("the lock was lost: its session has ended");
-          renewedAtMs = this.#clock.monotonic();
-          pauseMs = SESSION_TTL_MS / 2;
-        } catch (error) {
-          if (signal.aborted) return;
-          if (this.#clock.monotonic() - renewedAtMs > SESSION_TTL_MS)
-            return this.lose(`the lock is taken for lost: its session could not be renewed (${messageOf(error)})`);
-          pauseMs = RENEW_RETRY_MS;
-        }
-      }
-    } catch (error) {
-      if (!signal.aborted) throw error;
-    } finally {
-      await client.close();
-    }
-  }
-
-  lose(why: string): void {
-    this.lost.abort(new TrilithError("conflict", why));
-    this.watching.abort();
-  }
-
-  stopWatching(): void {
-    this.watching.abort();
-  }
-
-  /** Ends the session at the agent; what cannot be told ends by its time to live. */
-  async end(): Promise<void> {
-    if (this.#ended) return;
-    this.#ended = true;
-    this.watching.abort();
-    this.#renewing.abort();
-    await this.#renewal;
-    try {
-      await (await this.client.request("PUT", `/v1/session/destroy/${this.id}`, { headTimeoutMs: 5_000 })).text();
-    } catch {
-      // Its time to live ends it where the agent cannot be told.
-    } finally {
-      await this.client.close();
-    }
-  }
-}
-
 async function jsonOf<T>(response: HttpResponse): Promise<T> {
   return JSON.parse(await response.text()) as T;
 }
 
 /** The pairs at a key or below a prefix, and the index to wait for the next state. */
 async function find(client: Client, key: string, query: string): Promise<Found> {
-  const response = await client.request("GET", `${path(key)}?${query}`, { missing: true });
+  const response = await client.request("GET", `${keyPath(key)}?${query}`, { missing: true });
   const text = await response.text();
   const index = Number(response.headers["x-consul-index"] ?? 0);
   if (response.status === 404) return { pairs: [], index, flags: new Map() };
@@ -272,7 +184,7 @@ async function find(client: Client, key: string, query: string): Promise<Found> 
 }
 
 async function put(client: Client, key: string, query: string, body: string): Promise<boolean> {
-  return await jsonOf<boolean>(await client.request("PUT", `${path(key)}?${query}`, { body }));
+  return await jsonOf<boolean>(await client.request("PUT", `${keyPath(key)}?${query}`, { body }));
 }
 
 /** How a lock or a semaphore is taken, watched and given back. */
@@ -329,7 +241,7 @@ class Lock implements Holder {
     if (pair === undefined) return true;
     if (flags.get(pair.Key) !== LOCK_FLAGS) throw new LockConflict(`the key ${this.watched} is no lock any more`);
     if (pair.Session !== undefined) return false;
-    return await jsonOf<boolean>(await client.request("DELETE", `${path(this.watched)}?cas=${pair.ModifyIndex}`));
+    return await jsonOf<boolean>(await client.request("DELETE", `${keyPath(this.watched)}?cas=${pair.ModifyIndex}`));
   }
 }
 
@@ -410,13 +322,13 @@ class Semaphore implements Holder {
       delete places.Holders[this.#session.id];
       if (await this.#put(client, places, index)) break;
     }
-    await (await client.request("DELETE", path(this.#contender))).text();
+    await (await client.request("DELETE", keyPath(this.#contender))).text();
   }
 
   async cleanUp(client: Client): Promise<boolean> {
     const { places, index } = this.#places(await find(client, this.watched, "recurse"));
     if (index === 0) return true;
     if (Object.keys(places.Holders).length > 0) return false;
-    return await jsonOf<boolean>(await client.request("DELETE", `${path(this.#key)}?cas=${index}`));
+    return await jsonOf<boolean>(await client.request("DELETE", `${keyPath(this.#key)}?cas=${index}`));
   }
 }

@@ -2,7 +2,7 @@
 import type { Command as Commander } from "commander";
 import { systemDisk } from "../../base/disk.ts";
 import { codeOf, InputError } from "../../base/error.ts";
-import { type Client, type ClientOptions, clientFlags, clientFor, jsonFlag } from "../client.ts";
+import { type Client, type ClientOptions, clientFlags, clientFor, jsonFlag, keyPath } from "../client.ts";
 import type { Command, Io } from "../io.ts";
 import { exportText, importPairs, joined, parseWithFlags, readExport } from "./kv-transfer.ts";
 
@@ -31,11 +31,6 @@ interface Options extends ClientOptions {
   readonly session?: string;
 }
 
-/** A key as a path: slashes stay, everything else that a URL would read differently is escaped. */
-function path(key: string): string {
-  return `/v1/kv/${key.replace(/^\//, "").split("/").map(encodeURIComponent).join("/")}`;
-}
-
 function valueIn(pair: Pair, base64: boolean | undefined): Uint8Array | string {
   if (base64) return pair.Value ?? "";
   return Buffer.from(pair.Value ?? "", "base64");
@@ -59,7 +54,7 @@ async function get(client: Client, key: string, options: Options, io: Io): Promi
   if (options.keys) {
     const response = await client.request(
       "GET",
-      `${path(key)}?keys&separator=${encodeURIComponent(options.separator)}`,
+      `${keyPath(key)}?keys&separator=${encodeURIComponent(options.separator)}`,
       { missing: true },
     );
     const text = await response.text();
@@ -67,7 +62,9 @@ async function get(client: Client, key: string, options: Options, io: Io): Promi
     io.out(options.json ? `${JSON.stringify(keys, null, 2)}\n` : keys.map((found) => `${found}\n`).join(""));
     return 0;
   }
-  const response = await client.request("GET", `${path(key)}${options.recurse ? "?recurse" : ""}`, { missing: true });
+  const response = await client.request("GET", `${keyPath(key)}${options.recurse ? "?recurse" : ""}`, {
+    missing: true,
+  });
   const text = await response.text();
   const pairs = response.status === 404 ? [] : (parseWithFlags(text) as Pair[]);
   if (pairs.length === 0 && !options.recurse) {
@@ -126,7 +123,7 @@ async function put(client: Client, key: string, word: string | undefined, option
   const text = query.size === 0 ? "" : `?${query}`;
   const done =
     (
-      await (await client.request("PUT", `${path(key)}${text}`, { body: await dataOf(word, options, io) })).text()
+      await (await client.request("PUT", `${keyPath(key)}${text}`, { body: await dataOf(word, options, io) })).text()
     ).trim() === "true";
   const [success, failure] = options.acquire
     ? [`Lock acquired on: ${key}`, "acquire lock"]
@@ -146,14 +143,14 @@ async function remove(client: Client, key: string, options: Options, io: Io): Pr
     : options.cas
       ? `?cas=${number(options.modifyIndex ?? "", "--modify-index")}`
       : "";
-  const done = (await (await client.request("DELETE", `${path(key)}${query}`)).text()).trim() === "true";
+  const done = (await (await client.request("DELETE", `${keyPath(key)}${query}`)).text()).trim() === "true";
   if (done) io.out(options.recurse ? `Success! Deleted keys with prefix: ${key}\n` : `Success! Deleted key: ${key}\n`);
   else io.err(`Error! Did not delete key ${key}: CAS failed\n`);
   return done ? 0 : 1;
 }
 
 async function exported(client: Client, prefix: string, io: Io): Promise<number> {
-  const response = await client.request("GET", `${path(prefix)}?recurse`, { missing: true });
+  const response = await client.request("GET", `${keyPath(prefix)}?recurse`, { missing: true });
   const text = await response.text();
   const pairs = response.status === 404 ? [] : (parseWithFlags(text) as Pair[]);
   io.out(exportText(pairs.map(({ Key, Flags, Value }) => ({ key: Key, flags: Flags, value: Value ?? "" }))));
@@ -164,7 +161,7 @@ async function imported(client: Client, word: string, prefix: string, io: Io): P
   const bytes = await dataOf(word, { separator: "/" }, io);
   const pairs = readExport(Buffer.from(bytes).toString("utf8"));
   const named = pairs.map((pair) => ({ ...pair, key: joined(prefix, pair.key) }));
-  await importPairs(client, named, path, (key) => io.out(`Imported: ${key}\n`));
+  await importPairs(client, named, keyPath, (key) => io.out(`Imported: ${key}\n`));
   return 0;
 }
 

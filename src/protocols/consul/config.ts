@@ -12,10 +12,17 @@ export interface ConsulConfig {
   /** The port for gossip that members are told; nothing listens there. */
   readonly serfPort: number;
   readonly kvMaxValueBytes: number;
+  /** The largest transaction; never less than the largest value. */
+  readonly txnMaxBytes: number;
   /** The largest JSON body. */
   readonly maxBodyBytes: number;
   /** TTL outputs are cut to this. */
   readonly checkOutputMaxBytes: number;
+  /** How long a blocking query waits at most, and where it does not say how long. Milliseconds. */
+  readonly maxWaitMs: number;
+  readonly defaultWaitMs: number;
+  /** False: `?cached` means nothing. */
+  readonly cache: boolean;
   /** Sent with every answer. */
   readonly responseHeaders: Readonly<Record<string, string>>;
   /** Paths below these prefixes answer 403. */
@@ -28,20 +35,27 @@ export interface ConsulConfig {
   readonly indent?: boolean;
   /** True: /v1/agent/metrics?format=prometheus answers. */
   readonly prometheus: boolean;
+  /** True: commands that `consul exec` asks for may run here, where scripts from the API are allowed as well. */
+  readonly remoteExec: boolean;
   /** Scripts and URLs that are told of changes. */
   readonly watches: readonly WatchConfig[];
   /** Files and folders in which a reload looks for watches anew; none = the watches stay as they are. */
   readonly watchPaths: readonly string[];
 }
 
+/** Of bytes, or milliseconds. */
 const bytes = v.pipe(v.number(), v.integer(), v.minValue(1));
 const port = v.pipe(v.number(), v.integer(), v.minValue(-1), v.maxValue(65_535));
 const schema = v.strictObject({
   serverPort: v.optional(port, 8300),
   serfPort: v.optional(port, 8301),
   kvMaxValueBytes: v.optional(bytes, 512 << 10),
+  txnMaxBytes: v.optional(bytes, 512 << 10),
   maxBodyBytes: v.optional(bytes, 8 << 20),
   checkOutputMaxBytes: v.optional(bytes, 4096),
+  maxWaitMs: v.optional(bytes, 600_000),
+  defaultWaitMs: v.optional(bytes, 300_000),
+  cache: v.optional(v.boolean(), true),
   responseHeaders: v.optional(v.record(v.string(), v.string()), {}),
   blockEndpoints: v.optional(v.array(v.string()), []),
   allowWriteFrom: v.optional(
@@ -56,6 +70,7 @@ const schema = v.strictObject({
   ui: v.optional(v.boolean(), true),
   indent: v.exactOptional(v.boolean()),
   prometheus: v.optional(v.boolean(), false),
+  remoteExec: v.optional(v.boolean(), false),
   watches: v.optional(v.array(v.custom<WatchConfig>(isWatch, "expected watches as {params, handler}")), []),
   watchPaths: v.optional(v.array(v.string()), []),
 });

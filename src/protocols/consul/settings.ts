@@ -276,6 +276,9 @@ const TAKEN: Readonly<Record<string, Setter>> = {
   enable_local_script_checks: (d, v) => {
     d.localScripts = v.bool();
   },
+  disable_remote_exec: (d, v) => {
+    d.consul["remoteExec"] = !v.bool();
+  },
   enable_agent_tls_for_checks: (d, v) => {
     d.tlsForChecks = v.bool();
   },
@@ -369,6 +372,18 @@ const TAKEN: Readonly<Record<string, Setter>> = {
   "limits.kv_max_value_size": (d, v) => {
     d.consul["kvMaxValueBytes"] = v.integer(1, 1 << 20);
   },
+  "limits.txn_max_req_len": (d, v) => {
+    d.consul["txnMaxBytes"] = v.integer(1, 64 << 20);
+  },
+  max_query_time: (d, v) => {
+    d.consul["maxWaitMs"] = Math.max(1, Math.round(v.durationMs()));
+  },
+  default_query_time: (d, v) => {
+    d.consul["defaultWaitMs"] = Math.max(1, Math.round(v.durationMs()));
+  },
+  "http_config.use_cache": (d, v) => {
+    d.consul["cache"] = v.bool();
+  },
   "http_config.response_headers": (d, v) => {
     d.consul["responseHeaders"] = Object.fromEntries(v.map());
   },
@@ -435,13 +450,11 @@ const IGNORED = [
   "config_entries.*",
   "connect.*",
   "default_intention_policy",
-  "default_query_time",
   "disable_anonymous_signature",
   "disable_coordinates",
   "disable_host_node_id",
   "disable_http_unprintable_char_filter",
   "disable_keyring_file",
-  "disable_remote_exec",
   "disable_update_check",
   "discard_check_output",
   "discovery_max_stale",
@@ -461,7 +474,6 @@ const IGNORED = [
   "gossip_lan.*",
   "gossip_wan.*",
   "http_config.max_header_bytes",
-  "http_config.use_cache",
   "leave_on_terminate_wan",
   "license_path",
   "limits.http_max_conns_per_client",
@@ -472,13 +484,11 @@ const IGNORED = [
   "limits.rpc_max_burst",
   "limits.rpc_max_conns_per_client",
   "limits.rpc_rate",
-  "limits.txn_max_req_len",
   "locality.*",
   "log_file",
   "log_rotate_bytes",
   "log_rotate_duration",
   "log_rotate_max_files",
-  "max_query_time",
   "partition",
   "peering.*",
   "performance.grpc_keepalive_interval",

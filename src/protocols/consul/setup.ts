@@ -1,8 +1,9 @@
-// Consul's HTTP dialect as a protocol: one route on the agent's HTTP listener, and the watches of configuration files.
+// Consul's HTTP dialect as a protocol: one route on the agent's HTTP listener, the watches of configuration files, and remote execution.
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
 import { createAsk, createAskOverHttp } from "./ask.ts";
 import { NEEDS } from "./call.ts";
 import { type ConsulConfig, configure } from "./config.ts";
+import { createRemoteExec } from "./remote-exec.ts";
 import { rows } from "./routes/index.ts";
 import { createHandler } from "./server.ts";
 import { createWatches } from "./watches.ts";
@@ -20,11 +21,15 @@ export const consul: Protocol<ConsulConfig, Needs> = defineProtocol({
       ask: self.client === true ? createAskOverHttp(ground) : createAsk(rows, config, ground),
       scripts: self.scripts.fromFiles,
     });
+    const remoteExec = createRemoteExec({ ...ground, wanted: config.remoteExec });
     return {
       routes: [{ prefix: "/", handle: createHandler(rows, config, ground) }],
       background: {
-        start: () => watches.replace(config.watches),
-        stop: () => watches.stop(),
+        start: () => {
+          watches.replace(config.watches);
+          remoteExec.start();
+        },
+        stop: async () => void (await Promise.all([watches.stop(), remoteExec.stop()])),
       },
       async reload() {
         if (config.watchPaths.length === 0) return;
