@@ -1,4 +1,5 @@
 // Stone 3, lookup: find.
+import type { Node } from "../model/node.ts";
 import type { Answer, Query, Verdict } from "../model/query.ts";
 
 /** Finds endpoints: query → view → filter → picker → guard → answer. */
@@ -7,6 +8,11 @@ export interface Lookup {
   resolve(query: Query, signal?: AbortSignal): Promise<Answer>;
   /** From what is known here; never blocks. */
   resolveNow(query: Query): Answer;
+  /**
+   * A node of another datacenter, asked for there; undefined = there is none, or nobody knows the datacenter. Absent = there are no others.
+   * @throws TrilithError `unavailable` where nobody answers
+   */
+  nodeElsewhere?(datacenter: string, node: string, signal?: AbortSignal): Promise<Node | undefined>;
   /** The answer now and whenever its endpoints change; ends when aborted. */
   follow(query: Query, signal: AbortSignal): AsyncIterable<Answer>;
   /** Why each instance of the service is or is not in the answer. */

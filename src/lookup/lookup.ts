@@ -46,6 +46,8 @@ export interface LookupParts {
   readonly sources?: () => readonly SourceState[];
   /** Who else may be asked for what is not known here, in order. */
   readonly upstreams?: () => readonly Pick<Lookup, "resolve">[];
+  /** Nodes of other datacenters. */
+  readonly nodeElsewhere?: NonNullable<Lookup["nodeElsewhere"]>;
 }
 
 /** The lookup with its life. It answers before `start` too, but then notices drops only when asked and remembers nothing. */
@@ -445,6 +447,7 @@ export function createLookup(parts: LookupParts): RunningLookup {
       return away ? { ...now, fresh: false } : now;
     },
     follow,
+    ...(parts.nodeElsewhere === undefined ? {} : { nodeElsewhere: parts.nodeElsewhere }),
     explain(query): readonly Verdict[] {
       if (elsewhere(query)) return [];
       const known = knownOf(query.service);

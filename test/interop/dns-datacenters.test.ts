@@ -71,19 +71,34 @@ describe.runIf(await havePrograms("dig"))("datacenters", () => {
     expect(await short("env--prod.web.service.dc2.consul")).toEqual(["192.0.2.1"]);
     expect(await short("+tcp", "_web._tcp.service.dc2.consul", "SRV")).toEqual([
       "1 1 81 c0000201.addr.dc2.consul.",
-      "1 1 82 c0000216.addr.dc2.consul.",
+      "1 1 82 beta.node.dc2.consul.",
     ]);
     // What a name points to can be asked for as well, and what lies above names is not denied.
-    expect(await short("c0000216.addr.dc2.consul")).toEqual(["192.0.2.22"]);
+    expect(await short("c0000201.addr.dc2.consul")).toEqual(["192.0.2.1"]);
+    for (const name of ["beta.node.dc2.consul", "BETA.node.DC2.dc.consul"]) {
+      expect(await short(name), name).toEqual(["192.0.2.22"]);
+      expect((await short(name, "TXT")).length, name).toBeGreaterThan(0);
+      expect(await dig(name, "AAAA"), name).toMatch(/status: NOERROR[\s\S]*\bSOA\b/);
+    }
     for (const name of ["dc2.consul", "dc2.dc.consul", "service.dc2.consul", "node.dc2.consul", "addr.dc2.consul"])
       expect(await dig(name), name).toContain("status: NOERROR");
-    for (const name of ["none.service.dc2.consul", "web.service.dc3.consul", "dc3.consul", "web.service.consul"])
+    for (const name of [
+      "none.service.dc2.consul",
+      "web.service.dc3.consul",
+      "dc3.consul",
+      "web.service.consul",
+      "none.node.dc2.consul",
+      "beta.node.dc3.consul",
+      "beta.node.consul",
+    ])
       expect(await dig(name), name).toContain("status: NXDOMAIN");
 
     await two.stop();
     // The last known good while it is away; what was never asked is not denied.
     expect(await short("web.service.dc2.consul")).toEqual(["192.0.2.1", "192.0.2.22"]);
+    expect(await short("beta.node.dc2.consul")).toEqual(["192.0.2.22"]);
     expect(await dig("fresh.service.dc2.consul")).toContain("status: SERVFAIL");
+    expect(await dig("fresh.node.dc2.consul")).toContain("status: SERVFAIL");
   });
 
   it("that do not answer hold nobody up, on the same connection either", async () => {

@@ -1,4 +1,4 @@
-// Services of other datacenters, asked for over Consul's HTTP API: a short cache, one question at a time, and the last known good.
+// Services and nodes of other datacenters, asked for over Consul's HTTP API: a short cache, one question at a time, and the last known good.
 import type { Clock } from "../../base/clock.ts";
 import { messageOf, TrilithError } from "../../base/error.ts";
 import type { Log } from "../../base/log.ts";
@@ -6,10 +6,11 @@ import { type Random, shuffle } from "../../base/random.ts";
 import type { Lookup } from "../../contracts/lookup.ts";
 import { worst } from "../../model/check.ts";
 import { addressOf, type Resident } from "../../model/instance.ts";
+import type { Node } from "../../model/node.ts";
 import type { Answer, Endpoint, Query } from "../../model/query.ts";
 import type { Entry, Index, Table, Tables } from "../../model/record.ts";
 import { checkFrom, instanceFrom, type Json, nodeFrom } from "./consul-wire.ts";
-import type { Servers } from "./servers.ts";
+import { jsonOf, type Servers } from "./servers.ts";
 
 export interface DatacentersOptions {
   /** This host's own datacenter, of which nothing is asked here. */
@@ -31,10 +32,20 @@ const ASK_MS = 3000;
 /** Services whose last answer is remembered. */
 const REMEMBERED = 4096;
 
+/** What was asked and could not be, or not any more: a server's word that there is no such datacenter, nothing behind it. */
+const NO_SUCH_DATACENTER = /^No path to datacenter\s*$/;
+
 interface Known {
-  readonly residents: readonly Resident[];
+  /** As the answer says it; undefined = there is no such datacenter. */
+  readonly value: unknown;
   readonly index: Index;
   readonly atMs: number;
+}
+
+/** What is known of other datacenters. */
+export interface Datacenters extends Pick<Lookup, "resolve"> {
+  /** A node there; undefined = it is not, or nobody knows the datacenter. @throws TrilithError `unavailable` where nobody answers */
+  node(datacenter: string, name: string, signal?: AbortSignal): Promise<Node | undefined>;
 }
 
 /** Answers queries that name one of the datacenters; everything else is unknown here. */
@@ -45,27 +56,19 @@ export function createDatacenters({
   clock,
   random,
   log: base,
-}: DatacentersOptions): Pick<Lookup, "resolve"> {
+}: DatacentersOptions): Datacenters {
   const log = base.part("datacenters");
   const known = new Map<string, Known>();
   const asking = new Map<string, Promise<Known>>();
   const dead = new Map<string, { readonly untilMs: number; readonly error: unknown }>();
   const unknown: Answer = { endpoints: [], fresh: true, ageMs: 0, known: false, index: 1 };
 
-  async function ask(datacenter: string, servers: Servers, service: string, key: string): Promise<Known> {
+  async function ask(datacenter: string, servers: Servers, path: string, key: string): Promise<Known> {
     const silent = dead.get(datacenter);
     if (silent !== undefined && clock.monotonic() < silent.untilMs) throw silent.error;
     try {
-      const found = await servers.json({
-        path: `/v1/health/service/${encodeURIComponent(service)}${servers === joined ? `?dc=${encodeURIComponent(datacenter)}` : ""}`,
-        headTimeoutMs: ASK_MS,
-        bodyTimeoutMs: ASK_MS,
-      });
-      const result: Known = {
-        residents: residentsOf(found.value),
-        index: found.index,
-        atMs: clock.monotonic(),
-      };
+      const found = await toldBy(servers, datacenter, path);
+      const result: Known = { ...found, atMs: clock.monotonic() };
       if (silent !== undefined) log.info(`datacenter "${datacenter}" answers again`);
       dead.delete(datacenter);
       known.delete(key);
@@ -85,27 +88,57 @@ export function createDatacenters({
     }
   }
 
+  /** One question to a datacenter's own agents, or to joined servers that may know it. */
+  async function toldBy(servers: Servers, datacenter: string, path: string): Promise<{ value: unknown; index: Index }> {
+    const answer = await servers.ask({
+      path: servers === joined ? `${path}?dc=${encodeURIComponent(datacenter)}` : path,
+      headTimeoutMs: ASK_MS,
+      bodyTimeoutMs: ASK_MS,
+    });
+    const text = await answer.text();
+    // The server has answered: it knows of no such datacenter, which is not the same as not knowing.
+    if (servers === joined && answer.status === 500 && NO_SUCH_DATACENTER.test(text))
+      return { value: undefined, index: 1 };
+    return jsonOf(answer.status, text, answer.headers, `${servers.current}${path}`);
+  }
+
+  /** The last answer where it is fresh, else a new one, else the last one; `ageMs` 0 = fresh. Undefined = nobody can be asked. */
+  async function tell(
+    datacenter: string,
+    path: string,
+    signal: AbortSignal | undefined,
+  ): Promise<{ readonly known: Known; readonly ageMs: number } | undefined> {
+    const servers = datacenters.get(datacenter) ?? joined;
+    if (servers === undefined || datacenter === "" || datacenter === own.toLowerCase()) return undefined;
+    const key = `${datacenter}\u0000${path.toLowerCase()}`;
+    const last = known.get(key);
+    if (last !== undefined && clock.monotonic() - last.atMs < FRESH_MS) return { known: last, ageMs: 0 };
+    let question = asking.get(key);
+    if (question === undefined) {
+      question = ask(datacenter, servers, path, key).finally(() => asking.delete(key));
+      asking.set(key, question);
+      question.catch(() => {});
+    }
+    try {
+      return { known: await unlessAborted(question, signal), ageMs: 0 };
+    } catch (error) {
+      if (last === undefined) throw error;
+      return { known: last, ageMs: Math.max(1, clock.monotonic() - last.atMs) };
+    }
+  }
+
   return {
     async resolve(query: Query, signal?: AbortSignal): Promise<Answer> {
       const datacenter = (query.datacenter ?? "").toLowerCase();
-      if (datacenter === "" || datacenter === own.toLowerCase()) return unknown;
-      const servers = datacenters.get(datacenter) ?? joined;
-      if (servers === undefined) return unknown;
-      const key = `${datacenter}\u0000${query.service.toLowerCase()}`;
-      const last = known.get(key);
-      if (last !== undefined && clock.monotonic() - last.atMs < FRESH_MS) return answerOf(query, last, 0, random);
-      let question = asking.get(key);
-      if (question === undefined) {
-        question = ask(datacenter, servers, query.service, key).finally(() => asking.delete(key));
-        asking.set(key, question);
-        question.catch(() => {});
-      }
-      try {
-        return answerOf(query, await unlessAborted(question, signal), 0, random);
-      } catch (error) {
-        if (last === undefined) throw error;
-        return answerOf(query, last, Math.max(1, clock.monotonic() - last.atMs), random);
-      }
+      const told = await tell(datacenter, `/v1/health/service/${encodeURIComponent(query.service)}`, signal);
+      if (told === undefined || told.known.value === undefined) return unknown;
+      const { value, index } = told.known;
+      return answerOf(query, residentsOf(value), index, told.ageMs, random);
+    },
+    async node(datacenter: string, name: string, signal?: AbortSignal): Promise<Node | undefined> {
+      const told = await tell(datacenter.toLowerCase(), `/v1/catalog/node/${encodeURIComponent(name)}`, signal);
+      const found = told?.known.value as { readonly Node?: Json } | null | undefined;
+      return found?.Node === undefined ? undefined : nodeFrom(found.Node);
     },
   };
 }
@@ -150,7 +183,7 @@ export function endpointOf(resident: Resident): Endpoint {
   return { address: addressOf(resident), port, weight, resident };
 }
 
-function answerOf(query: Query, { residents, index }: Known, ageMs: number, random: Random): Answer {
+function answerOf(query: Query, residents: readonly Resident[], index: Index, ageMs: number, random: Random): Answer {
   const tags = (query.tags ?? []).map((tag) => tag.toLowerCase());
   const endpoints: Endpoint[] = [];
   for (const resident of residents) {

@@ -6,12 +6,11 @@ import type { Log } from "../../base/log.ts";
 import type { Random } from "../../base/random.ts";
 import type { Directory } from "../../contracts/directory.ts";
 import type { SourceState } from "../../contracts/ground.ts";
-import type { Lookup } from "../../contracts/lookup.ts";
 import type { Settings } from "../../contracts/settings.ts";
 import { keyOf } from "../../model/record.ts";
 import { createRemoteStorage, type RemoteStorage } from "../remote.ts";
 import { ALIVE_CHECK } from "./consul-wire.ts";
-import { createDatacenters } from "./datacenters.ts";
+import { createDatacenters, type Datacenters } from "./datacenters.ts";
 import { createProxy } from "./proxy.ts";
 import { type QueriesElsewhere, queriesOf } from "./queries.ts";
 import { Servers } from "./servers.ts";
@@ -32,7 +31,7 @@ export interface Others {
   /** The store of a client host; undefined = this agent has one of its own. */
   readonly storage: RemoteStorage | undefined;
   /** Answers for other datacenters. */
-  readonly upstream: Pick<Lookup, "resolve">;
+  readonly upstream: Datacenters;
   /** Prepared queries of a datacenter where they are kept by others: our own on a client host, and other known ones. */
   queries(datacenter: string): QueriesElsewhere | undefined;
   /** How it stands with the joined servers, for people; empty where none are. */

@@ -107,17 +107,22 @@ export class Servers {
   /** Like `ask`, with an answer of status 200 in JSON. @throws TrilithError `unavailable` for any other answer */
   async json(request: Ask): Promise<{ readonly value: unknown; readonly index: number }> {
     const answer = await this.ask(request);
-    const text = await answer.text();
-    if (answer.status !== 200)
-      throw new TrilithError(
-        "unavailable",
-        `${this.current}${request.path}: status ${answer.status}: ${text.slice(0, 200)}`,
-      );
-    try {
-      return { value: JSON.parse(text), index: Number(answer.headers["x-consul-index"] ?? 0) };
-    } catch (error) {
-      throw new TrilithError("unavailable", `${this.current}${request.path}: the answer is no JSON`, error);
-    }
+    return jsonOf(answer.status, await answer.text(), answer.headers, `${this.current}${request.path}`);
+  }
+}
+
+/** An answer of status 200 in JSON, and Consul's index. `from`: who was asked for what. @throws TrilithError `unavailable` for any other answer */
+export function jsonOf(
+  status: number,
+  text: string,
+  headers: HttpResponse["headers"],
+  from: string,
+): { readonly value: unknown; readonly index: number } {
+  if (status !== 200) throw new TrilithError("unavailable", `${from}: status ${status}: ${text.slice(0, 200)}`);
+  try {
+    return { value: JSON.parse(text), index: Number(headers["x-consul-index"] ?? 0) };
+  } catch (error) {
+    throw new TrilithError("unavailable", `${from}: the answer is no JSON`, error);
   }
 }
 

@@ -9,7 +9,7 @@ import type { Self } from "../../contracts/ground.ts";
 import type { Lookup } from "../../contracts/lookup.ts";
 import type { Prepared, PreparedAnswer } from "../../contracts/prepared.ts";
 import type { Resident } from "../../model/instance.ts";
-import type { Labels } from "../../model/node.ts";
+import type { Labels, Node } from "../../model/node.ts";
 import type { Answer, Endpoint, Query } from "../../model/query.ts";
 import { keyOf } from "../../model/record.ts";
 import { txtOf } from "../../model/txt.ts";
@@ -89,7 +89,7 @@ import type { Recursors } from "./recursors.ts";
 export interface AnswerParts {
   readonly policy: Policy;
   readonly directory: Pick<Directory, "view">;
-  readonly lookup: Pick<Lookup, "resolveNow" | "resolve">;
+  readonly lookup: Pick<Lookup, "resolveNow" | "resolve" | "nodeElsewhere">;
   readonly prepared: Pick<Prepared, "list" | "elsewhere" | "execute" | "executeNow">;
   /** For names that are not ours, and who may ask for them; absent = nobody resolves them. */
   readonly recursion?: { readonly recursors: Recursors; readonly access: Access };
@@ -723,8 +723,7 @@ class Answering implements Responder {
   #told(asking: Asking, asked: InZone, endpoints: readonly Endpoint[], ttlS: number, datacenter: string): Reply {
     const spots: Spot[] = [];
     for (const endpoint of endpoints) {
-      const elsewhere = !this.#isOwnDatacenter(datacenter.toLowerCase());
-      const spot = spotOf(endpoint, asking.question.name, datacenter, asked.spelled, elsewhere);
+      const spot = spotOf(endpoint, asking.question.name, datacenter, asked.spelled);
       if (spot !== undefined) spots.push(spot);
     }
     const made = reply();
@@ -1080,7 +1079,7 @@ class Answering implements Responder {
     if (datacenter === false) return this.#no(asking, RCODE.NXDOMAIN);
     if (asked.parts.length === 0) return this.#empty(asking, () => this.#isDatacenter(datacenter));
     const text = asked.parts.join(".");
-    const node = this.#isOwnDatacenter(datacenter) ? asking.view.get("node", keyOf.node(text)) : undefined;
+    const node = this.#nodeCalled(asking, text, datacenter);
     if (node === undefined)
       return this.#empty(
         asking,
@@ -1102,6 +1101,15 @@ class Answering implements Responder {
       (asksText ? made.answers : made.additionals).push(...labelRecords(owner, node, nodeTtlS, compat));
     if (compat || made.answers.length > 0) return made;
     return this.#no(asking, RCODE.NOERROR);
+  }
+
+  #nodeCalled({ view, errands }: Asking, name: string, datacenter: string | undefined): Node | undefined {
+    if (datacenter === undefined || this.#isOwnDatacenter(datacenter)) return view.get("node", keyOf.node(name));
+    const { lookup } = this.#parts;
+    if (lookup.nodeElsewhere === undefined) return undefined;
+    return errands?.get(`node ${name} ${datacenter}`, () =>
+      this.#within(name, async (limit) => lookup.nodeElsewhere?.(datacenter, name, limit)),
+    )?.value;
   }
 
   #address(asking: Asking, asked: InZone): Reply {

@@ -79,18 +79,11 @@ export interface Spot {
 /**
  * The spot of an endpoint; undefined where its address is neither an IP address nor a name. SRV targets: the node's name where the node's
  * address is the instance's, a name that spells the address where the instance has its own, the host name itself where that is the address.
- * Nodes of other datacenters (`elsewhere`) have no names here, so that addresses spell theirs.
  */
-export function spotOf(
-  endpoint: Endpoint,
-  owner: Name,
-  datacenter: string,
-  domain: Name,
-  elsewhere = false,
-): Spot | undefined {
+export function spotOf(endpoint: Endpoint, owner: Name, datacenter: string, domain: Name): Spot | undefined {
   const { instance, node } = endpoint.resident;
   const ip = ipBytes(endpoint.address);
-  const byNode = !elsewhere && instance.address === "" && endpoint.address === node.address;
+  const byNode = instance.address === "" && endpoint.address === node.address;
   if (ip !== undefined) {
     const target =
       (byNode ? nodeName(node.name, datacenter, domain) : undefined) ?? addressName(ip, datacenter, domain);
