@@ -1,0 +1,213 @@
+// External nodes on a real etcd: two agents witness the same, one is killed, restarted, reaped; nothing flaps, and what nobody sees goes.
+import { createServer } from "node:net";
+import { fileURLToPath } from "node:url";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import type { Node } from "../../src/model/node.ts";
+import { keyOf } from "../../src/model/record.ts";
+import { createTrilith } from "../../src/trilith.ts";
+import { type EtcdNode, etcdStorage, Follower, ownPrefix, startEtcd } from "../support/etcd.ts";
+import { eventually, freePort, havePrograms, ownFolder, startProgram } from "../support/peers.ts";
+
+const here = await havePrograms("etcd", "etcdctl");
+const TRILITH = fileURLToPath(new URL("../../src/trilith.ts", import.meta.url));
+/** An agent as a process of its own; each body it is sent is the whole list of a source that sees things on external nodes. */
+const PROGRAM = `
+  const { createTrilith } = await import(${JSON.stringify(TRILITH)});
+  const trilith = createTrilith(JSON.parse(process.argv[1]));
+  process.once("SIGTERM", () => trilith.stop().then(() => process.exit(0)));
+  await trilith.start();
+  const { createServer } = await import("node:http");
+  createServer(async (request, response) => {
+    let text = "";
+    for await (const chunk of request) text += chunk;
+    const { list, gone } = JSON.parse(text);
+    await trilith.agent.adopt("lan", { list, authority: "second-hand", gone: new Map(Object.entries(gone ?? {})) });
+    response.end("ok");
+  }).listen(Number(process.argv[2]), "127.0.0.1");
+`;
+
+const printer = {
+  ...{ id: "ipp", name: "ipp", tags: ["a4"], labels: {}, address: "", port: 631, foreignId: "printer._ipp" },
+  checks: [
+    {
+      id: "",
+      name: "",
+      notes: "",
+      kind: "tcp",
+      intervalMs: 300,
+      timeoutMs: 500,
+      detail: { address: "", useTls: false },
+    },
+  ],
+  external: { node: { name: "printer", address: "127.0.0.1" } },
+};
+
+describe.skipIf(!here)("witnesses on a real etcd", () => {
+  let node: EtcdNode;
+  let prefix: string;
+  let ends: (() => Promise<unknown>)[] = [];
+  let etcd: Follower;
+
+  beforeAll(async () => {
+    node = await startEtcd();
+  });
+  beforeEach(async () => {
+    prefix = ownPrefix();
+    const storage = await etcdStorage([node.endpoint], { prefix });
+    etcd = await Follower.start(storage);
+    ends.push(
+      () => storage.close(),
+      () => etcd.stop(),
+    );
+  });
+  afterEach(async () => {
+    for (const end of ends.reverse()) await end();
+    ends = [];
+  });
+  afterAll(() => node?.remove());
+
+  async function agent(name: string) {
+    const folder = await ownFolder(`witness-${name}`);
+    const [port, listPort] = [await freePort(), await freePort()];
+    const url = `http://127.0.0.1:${port}`;
+    const settings = {
+      node: name,
+      dataDir: `${folder.path}/data`,
+      httpPort: port,
+      storage: "etcd",
+      etcd: { endpoints: [node.endpoint], prefix, livenessMs: 3000 },
+      advertiseAddress: "127.0.0.1",
+      antiEntropyMs: 2000,
+      protocols: { docker: false, process: false, file: false, dns: false },
+    };
+    let program: Awaited<ReturnType<typeof startProgram>> | undefined;
+    const self = {
+      url,
+      async start() {
+        const command = [process.execPath, "--import", "tsx", "--input-type=module", "-e", PROGRAM];
+        program = await startProgram([...command, JSON.stringify(settings), String(listPort)], `${folder.path}/log`);
+        await eventually(`agent ${name} answers`, async () => (await fetch(`${url}/v1/agent/self`)).ok, 60_000);
+      },
+      async stop(signal: NodeJS.Signals) {
+        await program?.stop(signal);
+        program = undefined;
+      },
+      async sees(list: readonly unknown[], gone: Readonly<Record<string, unknown>> = {}) {
+        await eventually(`${name} takes the list`, async () => {
+          const body = JSON.stringify({ list, gone });
+          return (await fetch(`http://127.0.0.1:${listPort}`, { method: "POST", body })).ok;
+        });
+      },
+    };
+    ends.push(
+      () => folder.remove(),
+      () => self.stop("SIGKILL"),
+    );
+    await self.start();
+    return self;
+  }
+  const by = (): readonly string[] | undefined =>
+    (etcd.value("node", "printer") as Node | undefined)?.witnessed?.[0]?.by;
+  const status = (): unknown =>
+    (etcd.value("check", keyOf.check("printer", "service:ipp")) as { status?: string } | undefined)?.status;
+
+  test("one instance, two witnesses: one killed, restarted, taken out; Consul's clients see an ordinary node", async () => {
+    const target = await listener();
+    const thing = { ...printer, port: target.port };
+    const [alpha, beta] = [await agent("alpha"), await agent("beta")];
+    await Promise.all([alpha.sees([thing]), beta.sees([thing])]);
+    await etcd.until("both are witnesses, the check passes", () => by()?.length === 2 && status() === "passing");
+    expect(by()).toEqual(["alpha", "beta"]);
+
+    const nodes = (await (await fetch(`${beta.url}/v1/catalog/nodes`)).json()) as { Node: string; Meta: object }[];
+    expect(nodes.find(({ Node }) => Node === "printer")?.Meta).toEqual({ "external-node": "true" });
+    const health = (await (await fetch(`${beta.url}/v1/health/service/ipp?passing`)).json()) as {
+      Checks: { CheckID: string }[];
+    }[];
+    expect(health.map(({ Checks }) => Checks.map(({ CheckID }) => CheckID))).toEqual([["service:ipp"]]);
+
+    // An unchanged list, again and again, by both: nothing is written about it.
+    const touched = (): number => etcd.changes.filter(({ key }) => key.startsWith("printer")).length;
+    const before = touched();
+    for (let i = 0; i < 5; i++) await Promise.all([alpha.sees([thing]), beta.sees([thing])]);
+    await alpha.stop("SIGKILL");
+    await etcd.until("alpha is missed", () => etcd.value("alive", keyOf.alive("alpha")) === undefined);
+    expect(touched()).toBe(before);
+    // Its checks are asked by the other one now.
+    await target.close();
+    await etcd.until("the survivor asks", () => status() === "critical");
+    expect(by()).toEqual(["alpha", "beta"]);
+    // Back again: adopted as it was.
+    await alpha.start();
+    await alpha.sees([thing]);
+    expect(etcd.changes.filter(({ key, table }) => table === "service" && key.startsWith("printer"))).toHaveLength(1);
+
+    await alpha.stop("SIGKILL");
+    await beta.sees([]);
+    await etcd.until("beta is no witness", () => by()?.length === 1);
+    expect(by()).toEqual(["alpha"]);
+    // Nobody can ask alpha: its record goes as if reaped, and what it alone witnessed with it.
+    await etcd.until("alpha is missed", () => etcd.value("alive", keyOf.alive("alpha")) === undefined);
+    await fetch(`${beta.url}/v1/catalog/deregister`, { method: "PUT", body: JSON.stringify({ Node: "alpha" }) });
+    await etcd.until("the printer is gone", () => etcd.value("node", "printer") === undefined);
+    expect(etcd.value("service", keyOf.service("printer", "ipp"))).toBeUndefined();
+    expect(etcd.value("check", keyOf.check("printer", "service:ipp"))).toBeUndefined();
+  }, 60_000);
+
+  test("goodbye takes it away at once, whoever still lists it", async () => {
+    const thing = { ...printer, checks: [] };
+    const [alpha, beta] = [await agent("alpha"), await agent("beta")];
+    await Promise.all([alpha.sees([thing]), beta.sees([thing])]);
+    await etcd.until("both are witnesses", () => by()?.length === 2);
+    const why = { code: "goodbye", text: "sent TTL 0", confirmed: true, atMs: Date.now() };
+    await beta.sees([], { "printer/ipp": why });
+    await etcd.until("it is gone", () => etcd.value("node", "printer") === undefined);
+    await alpha.sees([thing]);
+    const puts = (): number =>
+      etcd.changes.filter(({ key, value }) => key.startsWith("printer") && value !== undefined).length;
+    const before = puts();
+    await beta.sees([{ ...thing, id: "other", foreignId: "other" }]);
+    await etcd.until("something else stands there", () => puts() > before);
+    expect(etcd.value("service", keyOf.service("printer", "ipp"))).toBeUndefined();
+    await beta.sees([thing]);
+    await etcd.until("it is back, for both", () => by()?.length === 2);
+  }, 60_000);
+});
+
+test("on disk: a restart adopts what stood, and writes nothing about it", async () => {
+  const folder = await ownFolder("witness-lmdb");
+  const whole = { list: [{ ...printer, checks: [] }], authority: "second-hand" as const };
+  let at: number | undefined;
+  try {
+    for (let life = 0; life < 3; life++) {
+      const trilith = createTrilith({
+        ...{ node: "alpha", dataDir: folder.path, storage: "lmdb" as const, httpPort: -1 },
+        protocols: { docker: false, process: false, file: false, dns: false },
+      });
+      await trilith.start();
+      try {
+        expect(trilith.lookup.resolveNow({ service: "ipp" }).endpoints).toHaveLength(life === 0 ? 0 : 1);
+        await trilith.agent.adopt("lan", whole);
+        await trilith.agent.synced();
+        const node = trilith.directory.view().get("node", "printer");
+        expect(node?.witnessed).toMatchObject([{ service: "ipp", by: ["alpha"] }]);
+        at ??= node?.modifyIndex;
+        expect(node?.modifyIndex).toBe(at);
+        // A third life without the source takes its things out.
+        if (life === 2) await trilith.agent.adopt("lan", { ...whole, list: [] });
+        expect(trilith.directory.view().get("node", "printer") === undefined).toBe(life === 2);
+      } finally {
+        await trilith.stop();
+      }
+    }
+  } finally {
+    await folder.remove();
+  }
+}, 30_000);
+
+async function listener(): Promise<{ port: number; close(): Promise<void> }> {
+  const server = createServer((socket) => socket.destroy());
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as { port: number };
+  return { port, close: () => new Promise((resolve) => server.close(() => resolve())) };
+}
