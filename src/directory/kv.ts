@@ -55,16 +55,16 @@ export function createKv({ directory, clock, random, dues }: KvBase): Kv {
       expect,
     });
     if (acquire !== undefined) {
+      // Of a lock that is closed for a while nobody learns more, not even that the session is none.
+      const delay = recordOf(view, KINDS.delay, key);
+      if (before?.session === undefined && delay !== undefined && dues.remainingMs(delay) > 0)
+        return { ok: false, delayed: true };
       const session = living(view, acquire);
       if (session === undefined) throw new InputError("acquire", `invalid session ${JSON.stringify(acquire)}`);
       if (before?.session !== undefined && before.session !== acquire) return { ok: false };
       expect.push({ table: "session", key: acquire, at: session.modifyIndex });
       if (before?.session === acquire) return put({ session: acquire, lockIndex: before.lockIndex });
-      const delay = recordOf(view, KINDS.delay, key);
-      if (delay !== undefined) {
-        if (dues.remainingMs(delay) > 0) return { ok: false, delayed: true };
-        changes.push(dropRecord(delay));
-      }
+      if (delay !== undefined) changes.push(dropRecord(delay));
       // Whoever ends the session at this moment must see that it holds one key more than it did.
       changes.push(putRecord(KINDS.used, acquire, random.uuid()));
       return put({ session: acquire, lockIndex: (before?.lockIndex ?? 0) + 1 });

@@ -44,8 +44,10 @@ export const durationMs: Decoder<number> = (raw, at) => {
   return parseGoDuration(text(raw, at));
 };
 
+/** A list; null at the top of a body is an empty one. */
 export function list<T>(item: Decoder<T>): Decoder<readonly T[]> {
   return (raw, at) => {
+    if (raw === null && at === "") return [];
     if (!Array.isArray(raw)) mismatch(raw, at, "[]");
     return (raw as unknown[]).map((one, i) => item(one, `${at}[${i}]`));
   };
@@ -64,12 +66,16 @@ export function map<T>(item: Decoder<T>): Decoder<Readonly<Record<string, T>>> {
 
 /**
  * An object with known fields. Names count in any case; `aliases` are further names by field; fields that are null are absent.
- * `lenient` ignores unknown fields (sessions) instead of refusing them.
+ * `lenient` ignores unknown fields (sessions) instead of refusing them; `nulls` says what null means for fields that have a default.
  */
 export function record<T extends object>(
   type: string,
   fields: FieldsOf<T>,
-  options: { readonly aliases?: Readonly<Record<string, keyof T & string>>; readonly lenient?: boolean } = {},
+  options: {
+    readonly aliases?: Readonly<Record<string, keyof T & string>>;
+    readonly lenient?: boolean;
+    readonly nulls?: Partial<T>;
+  } = {},
 ): Decoder<T> {
   const known = new Map<string, { readonly field: keyof T & string; readonly decode: Decoder<unknown> }>();
   for (const field of Object.keys(fields) as (keyof T & string)[])
@@ -91,6 +97,7 @@ export function record<T extends object>(
         throw new TrilithError("invalid", `json: unknown field ${JSON.stringify(key)}`);
       }
       if (value !== null) result[found.field] = found.decode(value, `${type}.${found.field}`);
+      else if (options.nulls?.[found.field] !== undefined) result[found.field] = options.nulls[found.field];
     }
     return result as T;
   };

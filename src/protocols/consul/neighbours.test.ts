@@ -1,177 +1,265 @@
-// Beside what was recorded: other parameters, wrong values and odd bodies of agent, catalog and health, as Consul 1.19's source answers them.
+// What stands beside the recorded requests: other parameters, odd values, missing and empty parts. Expectations after Consul 1.19's source.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type RunningAgent, startAgent } from "../../../test/support/ground.ts";
 
 let agent: RunningAgent;
 beforeAll(async () => {
-  agent = await startAgent({ compat: "consul" });
+  agent = await startAgent({ compat: "consul", protocols: { consul: { txnMaxBytes: 2 << 20 } } });
 });
 afterAll(async () => {
   expect(agent.errors).toEqual([]);
   await agent.stop();
 });
 
-interface Answer {
+interface Got {
   readonly status: number;
+  /** JSON where it is some, else text. */
   readonly body: unknown;
   readonly headers: Headers;
 }
-async function ask(
-  method: string,
-  path: string,
-  body?: unknown,
-  headers: Record<string, string> = {},
-): Promise<Answer> {
+async function ask(method: string, path: string, body?: unknown): Promise<Got> {
   const answer = await fetch(agent.url + path, {
     method,
-    headers,
+    redirect: "manual",
     ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
   });
   const text = await answer.text();
-  const json = /json/.test(answer.headers.get("content-type") ?? "");
-  return { status: answer.status, body: json ? JSON.parse(text) : text, headers: answer.headers };
+  const json = answer.headers.get("content-type") === "application/json";
+  return { status: answer.status, body: json ? (JSON.parse(text) as unknown) : text, headers: answer.headers };
 }
 
-const NS = 'Invalid query parameter: "ns" - Namespaces are a Consul Enterprise feature';
-const PARTITION = 'Invalid query parameter: "partition" - Partitions are a Consul Enterprise feature';
-const REGISTER = "/v1/agent/service/register";
-const NATIVE = "1 error occurred:\n\t* Port or SocketPath must be set for a Connect native service.\n\n";
-const NODE = { Node: "n", Address: "192.0.2.1" };
-
-it.each<[method: string, path: string, body: unknown, status: number, text: unknown]>([
-  ["PUT", REGISTER, { Name: "x", Checks: [{}] }, 400, "Invalid check: TTL must be > 0 for TTL checks"],
-  ["PUT", REGISTER, { Name: "x", Check: {} }, 200, ""],
-  ["PUT", REGISTER, { Name: "x", Connect: { Native: true } }, 400, `Validation failed: ${NATIVE}`],
-  ["PUT", `${REGISTER}?ns=a`, "{", 400, NS],
-  ["GET", "/v1/agent/service/x?index=abc", undefined, 400, "Invalid index"],
-  ["GET", "/v1/agent/service/x?wait=abc&ns=a", undefined, 400, "Invalid wait time"],
-  ["GET", "/v1/agent/members?partition=x", undefined, 400, PARTITION],
-  ["GET", "/v1/agent/members?wan=1&segment=a", undefined, 400, "Cannot provide a segment with wan=true"],
-  [
-    "GET",
-    "/v1/agent/members?segment=a",
-    undefined,
-    500,
-    "Network segments are not supported in this version of Consul",
-  ],
-  ["PUT", "/v1/agent/maintenance?ns=a&enable=false", undefined, 200, ""],
-  ["PUT", "/v1/agent/force-leave/x?partition=a", undefined, 400, PARTITION],
-  ["GET", "/v1/catalog/nodes?partition=x", undefined, 400, PARTITION],
-  ["GET", "/v1/catalog/datacenters?partition=x&ns=y", undefined, 200, ["dc1"]],
-  ["PUT", "/v1/catalog/register?ns=a", "{", 400, NS],
-  ["PUT", "/v1/catalog/register?stale&consistent&index=abc", NODE, 200, true],
-  ["PUT", "/v1/catalog/register", { ...NODE, CreateIndex: 7, ModifyIndex: 8 }, 200, true],
-  [
-    "PUT",
-    "/v1/catalog/register",
-    { ...NODE, WriteRequest: {} },
-    400,
-    'Request decode failed: json: unknown field "WriteRequest"',
-  ],
-  [
-    "PUT",
-    "/v1/catalog/register",
-    { ...NODE, Namespace: "a" },
-    400,
-    'Request decode failed: json: unknown field "Namespace" - Namespaces are a Consul Enterprise feature',
-  ],
-  ["PUT", "/v1/catalog/register", { ...NODE, PeerName: "p" }, 500, "cannot register requests with PeerName in them"],
-  [
-    "PUT",
-    "/v1/catalog/register",
-    { Checks: [{ Name: "c", PeerName: "p" }] },
-    500,
-    "cannot register requests with PeerName in them",
-  ],
-  ["PUT", "/v1/catalog/register", { ...NODE, Service: { Service: "x", Connect: { Native: true } } }, 500, NATIVE],
-  ["GET", "/v1/catalog/gateway-services/", undefined, 400, "Missing gateway name"],
-  ["GET", "/v1/catalog/gateway-services/x", undefined, 200, null],
-  ["GET", "/v1/health/connect/x?passing=no", undefined, 400, "Invalid value for ?passing"],
-  [
-    "GET",
-    "/v1/health/ingress/x?filter=Nope%20%3D%3D%20x",
-    undefined,
-    500,
-    'Failed to create boolean expression evaluator: Selector "Nope" is not valid',
-  ],
-  ["GET", "/v1/health/service/consul?peer=x", undefined, 200, []],
-])("%s %s %j", async (method, path, body, status, text) => {
-  const answer = await ask(method, path, body);
-  expect([answer.status, answer.body]).toEqual([status, text]);
-});
-
-it("looks at a namespace's header before the query, and at none where only nodes are meant", async () => {
-  const header = { "X-Consul-Namespace": "a" };
-  expect((await ask("GET", "/v1/catalog/services?ns=b", undefined, header)).body).toBe(
-    'Invalid header: "X-Consul-Namespace" - Namespaces are a Consul Enterprise feature',
-  );
-  expect((await ask("GET", "/v1/catalog/nodes?ns=b", undefined, header)).status).toBe(200);
-});
-
-it("tells the members of the wide network for any value of ?wan", async () => {
-  const { body } = await ask("GET", "/v1/agent/members?wan=0");
-  expect((body as { Name: string }[]).map(({ Name }) => Name)).toEqual(["alpha.dc1"]);
-});
-
-it("takes weights that are none as not given", async () => {
-  for (const Weights of [
-    { Passing: 0, Warning: 0 },
-    { Passing: -5, Warning: 70_000 },
-    { Passing: 1, Warning: -1 },
-  ]) {
-    await ask("PUT", "/v1/catalog/register", { ...NODE, Service: { Service: "w", Weights } });
-    const { body } = await ask("GET", "/v1/catalog/service/w");
-    expect((body as { ServiceWeights: unknown }[])[0]?.ServiceWeights).toEqual({ Passing: 1, Warning: 1 });
-  }
-});
-
-describe("of the mesh", () => {
-  it("there are the proxies that say so and the services that are connected natively", async () => {
-    const put = (node: string, Service: unknown): Promise<Answer> =>
-      ask("PUT", "/v1/catalog/register", { Node: node, Address: "192.0.2.1", Service });
-    await put("m1", { Service: "api", Port: 80 });
-    await put("m2", { Service: "api", Port: 81, Connect: { Native: true } });
-    await put("m1", {
-      Service: "api-proxy",
-      Kind: "connect-proxy",
-      Port: 82,
-      Proxy: { DestinationServiceName: "api" },
+type Case = readonly [method: string, path: string, body: unknown, status: number, answer: unknown];
+const table = (cases: readonly Case[]): void => {
+  for (const [method, path, body, status, answer] of cases)
+    it(`${method} ${path} ${body === undefined ? "" : JSON.stringify(body).slice(0, 90)}`, async () => {
+      const got = await ask(method, path, body);
+      expect([got.status, got.body]).toEqual([status, answer]);
     });
-    const health = await ask("GET", "/v1/health/connect/api");
-    expect((health.body as { Service: { Port: number } }[]).map(({ Service }) => Service.Port)).toEqual([81, 82]);
-    const catalog = await ask("GET", "/v1/catalog/connect/api?filter=ServicePort%20%3D%3D%2082");
-    expect((catalog.body as { ServiceName: string }[]).map((one) => one.ServiceName)).toEqual(["api-proxy"]);
-    expect((await ask("GET", "/v1/health/connect/api-proxy")).body).toEqual([]);
-    expect((await ask("GET", "/v1/health/ingress/api")).body).toEqual([]);
-  });
+};
 
-  it("a proxy that comes wakes who waits for it", async () => {
-    const before = await ask("GET", "/v1/health/connect/late");
-    const index = before.headers.get("x-consul-index");
-    const waiting = ask("GET", `/v1/health/connect/late?index=${index}&wait=20s`);
-    await ask("PUT", "/v1/catalog/register", {
-      ...NODE,
-      Service: {
-        ...{ Service: "late-proxy", Kind: "connect-proxy", Port: 1 },
-        Proxy: { destination_service_name: "late" },
+describe("requests as such", () => {
+  table([
+    ["GET", "/v1/kv/a?x=%zz", undefined, 500, ""],
+    ["GET", "/v1/catalog/nodes?a=1;b=2", undefined, 500, ""],
+    ["OPTIONS", "/v1/catalog/nodes?a=%", undefined, 500, ""],
+    ["GET", "/v1/%73tatus/peers?x=%ff", undefined, 200, [expect.any(String)]],
+    ["GET", "/v1%2Fstatus/peers", undefined, 404, "Invalid URL path: not a recognized HTTP API endpoint\n"],
+  ]);
+
+  it("keeps a key whose slashes are escaped, and finds its route by the rest", async () => {
+    expect((await ask("PUT", "/v1/k%76/esc%2Faped", "x")).body).toBe(true);
+    expect((await ask("GET", "/v1/kv/esc/aped?raw")).body).toBe("x");
+  });
+});
+
+describe("keys", () => {
+  table([
+    ["PUT", "/v1/kv/?dc=nowhere", "x", 400, "Missing key name"],
+    ["PUT", "/v1/kv/a?dc=nowhere&flags=x", "x", 500, 'strconv.ParseUint: parsing "x": invalid syntax'],
+    ["PUT", "/v1/kv/a?dc=nowhere", "x", 500, "No path to datacenter"],
+    ["GET", "/v1/kv/?index=abc", undefined, 400, "Invalid index"],
+    ["GET", "/v1/kv/?wait=1", undefined, 400, "Invalid wait time"],
+    ["PUT", "/v1/kv/a?stale&consistent", "x", 400, "Cannot specify ?stale with ?consistent, conflicting semantics."],
+    ["PUT", "/v1/kv/a?release=", "x", 500, "raft apply failed: missing session"],
+    ["PUT", "/v1/kv/a?flags=", "x", 500, 'strconv.ParseUint: parsing "": invalid syntax'],
+    [
+      "PUT",
+      "/v1/kv/a?flags=18446744073709551616",
+      "x",
+      500,
+      'strconv.ParseUint: parsing "18446744073709551616": value out of range',
+    ],
+    ["DELETE", "/v1/kv/?recurse&cas=1", undefined, 400, "Conflicting flags: cas=1&recurse=\n"],
+    ["DELETE", "/v1/kv/?cas=x", undefined, 400, "Missing key name"],
+    ["DELETE", "/v1/kv/a?dc=nowhere&cas=x", undefined, 500, 'strconv.ParseUint: parsing "x": invalid syntax'],
+  ]);
+});
+
+describe("sessions", () => {
+  const create = "/v1/session/create";
+  table([
+    ["PUT", create, { Node: "" }, 500, "Must provide Node"],
+    ["PUT", `${create}?stale&consistent`, {}, 200, { ID: expect.any(String) }],
+    ["PUT", `${create}?dc=nowhere`, "{", 400, expect.stringMatching(/^Request decode failed: /)],
+    ["PUT", `${create}?dc=nowhere`, {}, 500, "No path to datacenter"],
+    ["PUT", create, { LockDelay: "soon" }, 400, 'Request decode failed: time: invalid duration "soon"'],
+    ["PUT", `${create}?ns=x`, {}, 400, 'Invalid query parameter: "ns" - Namespaces are a Consul Enterprise feature'],
+    ["GET", "/v1/session/info/?wait=soon", undefined, 400, "Invalid wait time"],
+    ["GET", "/v1/session/node/?index=x", undefined, 400, "Invalid index"],
+    ["PUT", "/v1/session/renew/?dc=nowhere", undefined, 400, "Missing session"],
+    ["PUT", "/v1/session/destroy/?dc=nowhere", undefined, 400, "Missing session"],
+    ["PUT", "/v1/session/destroy/x?stale&consistent", undefined, 200, true],
+  ]);
+
+  const made = async (body: unknown): Promise<Record<string, unknown>> => {
+    const { ID } = (await ask("PUT", create, body)).body as { ID: string };
+    return ((await ask("GET", `/v1/session/info/${ID}`)).body as Record<string, unknown>[])[0] ?? {};
+  };
+  it("takes null where a list is for an empty one, and elsewhere for nothing said", async () => {
+    expect(await made({ Checks: null, Name: null, LockDelay: null, TTL: null })).toMatchObject({
+      NodeChecks: [],
+      Name: "",
+      LockDelay: 15_000_000_000,
+      TTL: "",
+    });
+    expect(await made({ NodeChecks: null })).toMatchObject({ NodeChecks: [] });
+    expect(await made("null")).toMatchObject({ NodeChecks: ["serfHealth"] });
+  });
+  it("takes a lock delay that is neither number nor text for none", async () => {
+    expect(await made({ LockDelay: true })).toMatchObject({ LockDelay: 0 });
+    expect(await made({ lockdelay: 7 })).toMatchObject({ LockDelay: 7_000_000_000 });
+  });
+});
+
+describe("transactions", () => {
+  const read = {
+    Index: 1,
+    LastContact: 0,
+    KnownLeader: true,
+    ConsistencyLevel: "",
+    NotModified: false,
+    Backend: 0,
+    ResultsFilteredByACLs: false,
+  };
+  const get = { KV: { Verb: "get", Key: "none" } };
+  const missing = `key "none" doesn't exist`;
+  table([
+    ["PUT", "/v1/txn", "null", 200, { Results: [], Errors: null, ...read }],
+    [
+      "PUT",
+      "/v1/txn",
+      [{}, get, {}, get],
+      409,
+      {
+        Results: null,
+        Errors: [
+          { OpIndex: 0, What: missing },
+          { OpIndex: 1, What: missing },
+        ],
+        ...read,
       },
+    ],
+    [
+      "PUT",
+      "/v1/txn",
+      [{ KV: { Verb: "get-or-empty", Key: "none", Index: 5, Flags: 3, Session: "s", Value: "YQ==" } }],
+      200,
+      {
+        Results: [
+          { KV: { LockIndex: 0, Key: "none", Flags: 3, Value: null, Session: "s", CreateIndex: 0, ModifyIndex: 5 } },
+        ],
+        Errors: null,
+        ...read,
+      },
+    ],
+    [
+      "PUT",
+      "/v1/txn",
+      [{ KV: { Verb: "set", Key: "f", Flags: -1 } }],
+      400,
+      "Failed to parse body: json: cannot unmarshal number -1 into Go struct field KVTxnOp.Flags of type uint64",
+    ],
+    [
+      "PUT",
+      "/v1/txn",
+      [{ KV: { Verb: "cas", Key: "f", Index: -1 } }],
+      400,
+      "Failed to parse body: json: cannot unmarshal number -1 into Go struct field KVTxnOp.Index of type uint64",
+    ],
+    ["PUT", "/v1/txn?stale&consistent", [get], 400, "Cannot specify ?stale with ?consistent, conflicting semantics."],
+    [
+      "PUT",
+      "/v1/txn?stale&consistent",
+      [{ KV: { Verb: "set", Key: "sc" } }],
+      200,
+      expect.objectContaining({ Errors: null }),
+    ],
+    [
+      "PUT",
+      "/v1/txn",
+      [{ KV: { Verb: "set", Key: "big", Value: Buffer.alloc(524_289).toString("base64") } }],
+      413,
+      'Value for key "big" is too large (524289 > 524288 bytes)',
+    ],
+    [
+      "PUT",
+      "/v1/txn",
+      [{ KV: { Verb: "get-tree", Key: "" } }],
+      409,
+      expect.objectContaining({ Errors: [{ OpIndex: 0, What: "Must provide key" }], KnownLeader: false }),
+    ],
+  ]);
+
+  it("may be larger than a value where that is configured", async () => {
+    const value = Buffer.alloc(400_000, 1).toString("base64");
+    const ops = [1, 2, 3].map((n) => ({ KV: { Verb: "set", Key: `large/${n}`, Value: value } }));
+    expect((await ask("PUT", "/v1/txn", ops)).status).toBe(200);
+    const tooLarge = await ask("PUT", "/v1/txn", [...ops, ...ops]);
+    expect([tooLarge.status, tooLarge.body]).toEqual([
+      413,
+      expect.stringMatching(/too large, max size: 2097152 bytes\. See .*#txn_max_req_len\.$/),
+    ]);
+  });
+
+  it("tells of nothing else where a lock is delayed, nor does a put look at the session", async () => {
+    const { ID } = (await ask("PUT", "/v1/session/create", { LockDelay: "10s" })).body as { ID: string };
+    expect((await ask("PUT", `/v1/kv/delayed?acquire=${ID}`, "x")).body).toBe(true);
+    await ask("PUT", `/v1/session/destroy/${ID}`);
+    const lock = { KV: { Verb: "lock", Key: "delayed", Session: "nobody" } };
+    const { body } = await ask("PUT", "/v1/txn", [get, lock]);
+    expect(body).toEqual({
+      Results: null,
+      Errors: [{ OpIndex: 1, What: 'failed to lock key "delayed" due to lock delay' }],
     });
-    expect((await waiting).body).toHaveLength(1);
+    expect((await ask("PUT", "/v1/kv/delayed?acquire=nobody", "x")).body).toBe(false);
+    expect((await ask("PUT", "/v1/kv/undelayed?acquire=nobody", "x")).body).toBe(
+      'raft apply failed: invalid session "nobody"',
+    );
   });
 });
 
-it("puts the last one in the place of one that is left out by ?passing, as Consul does", async () => {
-  for (const [i, Status] of ["critical", "passing", "passing"].entries())
-    await ask("PUT", "/v1/catalog/register", {
-      Node: `p${i}`,
-      Address: "192.0.2.1",
-      Service: { Service: "three", Port: i },
-      Check: { CheckID: "c", Name: "c", Status },
-    });
-  const ports = async (query: string): Promise<unknown> =>
-    ((await ask("GET", `/v1/health/service/three?${query}`)).body as { Node: { Node: string } }[]).map(
-      ({ Node }) => Node.Node,
-    );
-  expect(await ports("")).toEqual(["p0", "p1", "p2"]);
-  expect(await ports("passing")).toEqual(["p2", "p1"]);
+describe("a mesh that is off", () => {
+  const off = "Connect must be enabled in order to use this endpoint";
+  const none = "Intention not found";
+  table([
+    ["GET", "/v1/connect/ca/roots", undefined, 500, off],
+    ["PUT", "/v1/connect/ca/configuration", {}, 500, off],
+    ["GET", "/v1/agent/connect/ca/leaf/web", undefined, 500, off],
+    ["GET", "/v1/discovery-chain/web", undefined, 500, off],
+    ["POST", "/v1/connect/intentions", {}, 500, off],
+    ["GET", "/v1/connect/intentions/match", undefined, 500, "required query parameter 'by' not set"],
+    [
+      "GET",
+      "/v1/connect/intentions/match?by=x",
+      undefined,
+      500,
+      "'by' parameter must be one of 'source' or 'destination'",
+    ],
+    ["GET", "/v1/connect/intentions/match?by=source", undefined, 500, "required query parameter 'name' not set"],
+    ["GET", "/v1/connect/intentions/match?by=source&name=a&name=b", undefined, 200, { a: [], b: [] }],
+    [
+      "GET",
+      "/v1/connect/intentions/match?by=source&name=peer:x/y",
+      undefined,
+      500,
+      'name "peer:x/y" is invalid: cannot specify a peer here',
+    ],
+    ["GET", "/v1/connect/intentions/check?source=a", undefined, 500, "required query parameter 'destination' not set"],
+    ["GET", "/v1/connect/intentions/check?source=a&destination=b", undefined, 200, { Allowed: true }],
+    ["GET", "/v1/connect/intentions/check?source=a&destination=b&dc=nowhere", undefined, 500, "No path to datacenter"],
+    ["GET", "/v1/connect/intentions/exact?destination=b", undefined, 500, "required query parameter 'source' not set"],
+    ["GET", "/v1/connect/intentions/exact?source=a&destination=b", undefined, 404, none],
+    ["DELETE", "/v1/connect/intentions/exact?source=a&destination=b", undefined, 500, off],
+    ["GET", "/v1/connect/intentions/8f246b77-f3e1-ff88-5b48-8ec93abf3e05", undefined, 404, none],
+    ["GET", "/v1/peering/west", undefined, 404, 'Peering not found for "west"'],
+    ["POST", "/v1/peering/token", {}, 500, off],
+    ["POST", "/v1/internal/acl/authorize", [], 401, "ACL support disabled"],
+    ["DELETE", "/v1/connect/intentions", undefined, 405, "method DELETE not allowed"],
+  ]);
+});
+
+it("answers a waiter on nothing when its time is over", async () => {
+  const { headers } = await ask("GET", "/v1/peerings");
+  const index = headers.get("x-consul-index");
+  expect((await ask("GET", `/v1/peerings?index=${index}&wait=20ms`)).body).toEqual([]);
 });

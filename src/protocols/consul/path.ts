@@ -22,6 +22,18 @@ export function cleanPath(path: string): string {
   return joined !== "/" && path.endsWith("/") ? `${joined}/` : joined;
 }
 
+/** An escaped path with its segments decoded, to find its route by; a slash that was escaped separates nothing. */
+export function routePath(path: string): string {
+  if (!path.includes("%")) return path;
+  return path
+    .split("/")
+    .map((segment) => {
+      const decoded = decodePath(segment);
+      return decoded === undefined || decoded.includes("/") ? segment : decoded;
+    })
+    .join("/");
+}
+
 /** The decoded path. Undefined for a broken escape (%zz) and for bytes that are not UTF-8. */
 export function decodePath(path: string): string | undefined {
   if (!path.includes("%")) return path;

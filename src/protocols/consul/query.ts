@@ -6,22 +6,28 @@ export type Parsed<T> = { readonly ok: true; readonly value: T } | { readonly ok
 /** The parameters of one request. Names are case-sensitive; a name may occur several times. */
 export class Query {
   readonly #values: ReadonlyMap<string, readonly string[]>;
+  /** True where a pair has a semicolon or a broken escape: Go refuses to read such a text, and drops the pair. */
+  readonly malformed: boolean;
 
   constructor(text: string) {
     const values = new Map<string, string[]>();
+    let malformed = false;
     if (text !== "")
       for (const pair of text.split("&")) {
-        // Go drops pairs with a semicolon and those with a broken escape.
-        if (pair === "" || pair.includes(";")) continue;
+        if (pair === "") continue;
         const at = pair.indexOf("=");
         const name = unescapePart(at === -1 ? pair : pair.slice(0, at));
         const value = at === -1 ? "" : unescapePart(pair.slice(at + 1));
-        if (name === undefined || value === undefined) continue;
+        if (name === undefined || value === undefined || pair.includes(";")) {
+          malformed = true;
+          continue;
+        }
         const list = values.get(name);
         if (list === undefined) values.set(name, [value]);
         else list.push(value);
       }
     this.#values = values;
+    this.malformed = malformed;
   }
 
   has(name: string): boolean {
@@ -43,12 +49,17 @@ export class Query {
   }
 }
 
+/** Undefined for a broken escape. Bytes that are not UTF-8 become U+FFFD, as Go's JSON shows them. */
 function unescapePart(text: string): string | undefined {
   if (!/[%+]/.test(text)) return text;
+  if (/%(?![0-9a-fA-F]{2})/.test(text)) return undefined;
+  const spaced = text.replaceAll("+", " ");
   try {
-    return decodeURIComponent(text.replaceAll("+", " "));
+    return decodeURIComponent(spaced);
   } catch {
-    return undefined;
+    return spaced.replace(/(?:%[0-9a-fA-F]{2})+/g, (escapes) =>
+      Buffer.from(escapes.replaceAll("%", ""), "hex").toString(),
+    );
   }
 }
 

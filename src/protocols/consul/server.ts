@@ -12,7 +12,7 @@ import type { Call, ConsulGround, Reply, Row } from "./call.ts";
 import type { ConsulConfig } from "./config.ts";
 import { Refusal, STATUS } from "./errors.ts";
 import { encodeExactJson, encodeJson } from "./json.ts";
-import { cleanPath, decodePath, splitTarget } from "./path.ts";
+import { cleanPath, decodePath, routePath, splitTarget } from "./path.ts";
 import { Query } from "./query.ts";
 
 const compress = promisify(gzip);
@@ -95,7 +95,9 @@ export function createHandler(rows: readonly Row[], config: ConsulConfig, ground
     };
     let reply: Reply | undefined;
     try {
-      if (config.blockEndpoints.some((prefix) => path.startsWith(prefix)))
+      // What Go cannot read as a query it answers without a word.
+      if (call.query.malformed) reply = { status: 500 };
+      else if (config.blockEndpoints.some((prefix) => path.startsWith(prefix)))
         reply = { status: 403, text: "Endpoint is blocked by agent configuration" };
       else if (method === "OPTIONS") reply = { headers: { Allow: allow() } };
       else if (!row.methods.includes(method))
@@ -171,7 +173,7 @@ export function createHandler(rows: readonly Row[], config: ConsulConfig, ground
       return;
     }
     const clean = cleanPath(escaped);
-    const row = table.find(clean);
+    const row = table.find(routePath(clean));
     if (row === undefined && (table.has(`${clean}/`) || (config.ui && clean === "/ui")))
       return redirect(response, request, 307, `${clean}/${query === "" ? "" : `?${query}`}`);
     if (clean !== escaped) return redirect(response, request, 307, clean + (query === "" ? "" : `?${query}`));

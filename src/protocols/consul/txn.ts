@@ -41,8 +41,14 @@ const KV_READS: ReadonlySet<string> = new Set([
 const CATALOG: ReadonlySet<string> = new Set(["get", "set", "cas", "delete", "delete-cas"]);
 const WHY = { code: "deregistered", text: "taken out of the catalog by a transaction", confirmed: true } as const;
 
-/** An operation that does not hold; ends nothing but itself. */
-class Fault extends Error {}
+/** An operation that does not hold; ends nothing but itself. `early`: Consul finds it before it carries out anything. */
+class Fault extends Error {
+  readonly early: boolean;
+  constructor(what: string, early = false) {
+    super(what);
+    this.early = early;
+  }
+}
 
 const quoted = (text: string): string => JSON.stringify(text);
 
@@ -65,14 +71,17 @@ export function perform(call: Call, ops: readonly TxnOpBody[], draft: Draft): Tx
   if (early.length > 0) return { ok: false, faults: early, early: true };
   const records: TxnRecord[] = [];
   const faults: TxnFault[] = [];
+  const delayed: TxnFault[] = [];
   ops.forEach((op, i) => {
     try {
       records.push(...carryOut(call, op, draft));
     } catch (error) {
       if (!(error instanceof Fault) && !(error instanceof Refusal) && !(error instanceof InputError)) throw error;
-      faults.push({ OpIndex: i, What: error.message });
+      (error instanceof Fault && error.early ? delayed : faults).push({ OpIndex: i, What: error.message });
     }
   });
+  // Where a lock is delayed Consul does not look at the rest.
+  if (delayed.length > 0) return { ok: false, faults: delayed, early: false };
   return faults.length > 0 ? { ok: false, faults, early: false } : { ok: true, records };
 }
 
@@ -134,8 +143,8 @@ function onKey({ ground: { kv } }: Call, op: TxnKvBody, draft: Draft): readonly 
   };
   const set = (options: Parameters<typeof kv.planSet>[3], refusal: string): readonly TxnRecord[] => {
     const plan = kv.planSet(draft, key, value, { flags, ...options });
-    if (!plan.ok)
-      throw new Fault(plan.delayed === true ? `failed to lock key ${quoted(key)} due to lock delay` : refusal);
+    if (!plan.ok && plan.delayed === true) throw new Fault(`failed to lock key ${quoted(key)} due to lock delay`, true);
+    if (!plan.ok) throw new Fault(refusal);
     adopt(draft, plan);
     return told();
   };
@@ -180,7 +189,9 @@ function onKey({ ground: { kv } }: Call, op: TxnKvBody, draft: Draft): readonly 
       if (found === undefined) throw new Fault(`key ${quoted(key)} doesn't exist`);
       return [{ kind: "KV", entry: found, value: true }];
     case "get-or-empty": {
-      const empty = { key, value: new Uint8Array(), flags, lockIndex: 0, createIndex: 0, modifyIndex: 0 };
+      // Consul hands back what it was asked with.
+      const asked = { key, flags, lockIndex: 0, createIndex: 0, modifyIndex: index };
+      const empty = { ...asked, value: new Uint8Array(), ...(session === "" ? {} : { session }) };
       return [{ kind: "KV", entry: found ?? empty, value: true }];
     }
     case "check-not-exists":

@@ -11,6 +11,7 @@ import { coordinateRows } from "./coordinate.ts";
 import { eventRows } from "./event.ts";
 import { healthRows } from "./health.ts";
 import { kvRows } from "./kv.ts";
+import { meshRows } from "./mesh.ts";
 import { operatorRows } from "./operator.ts";
 import { queryRows } from "./query.ts";
 import { sessionRows } from "./session.ts";
@@ -40,4 +41,5 @@ export const rows: readonly Row[] = [
   ...configEntryRows,
   ...uiRows,
   ...absentRows,
+  ...meshRows,
 ];

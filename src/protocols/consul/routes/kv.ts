@@ -15,10 +15,11 @@ const MANNER: Manner = { tellConsistency: false };
 const LIMIT_PAGE = "https://www.consul.io/docs/agent/config/config-files#kv_max_value_size";
 
 async function keyed(call: Call): Promise<Reply> {
+  const { datacenter } = readOptions(call);
   // What was answered before this question may have ended a session: its locks are free by now.
   await call.ground.sessions.settled(call.signal);
-  if (call.method === "PUT") return put(call);
-  if (call.method === "DELETE") return remove(call);
+  if (call.method === "PUT") return put(call, datacenter);
+  if (call.method === "DELETE") return remove(call, datacenter);
   if (call.query.has("keys")) return listKeys(call);
   if (call.query.has("recurse")) return list(call);
   return get(call);
@@ -80,10 +81,9 @@ function foldKeys(pairs: readonly { readonly key: string }[], prefix: string, se
   return keys;
 }
 
-async function put(call: Call): Promise<Reply> {
+async function put(call: Call, datacenter: string): Promise<Reply> {
   const key = call.suffix;
   const { query, config } = call;
-  ownDatacenterOnly(readOptions(call).datacenter);
   if (key === "") throw new Refusal(400, "Missing key name");
   refuseTogether(query, ["cas", "acquire", "release"]);
   const flags = query.has("flags") ? uint(query.get("flags")) : undefined;
@@ -94,6 +94,7 @@ async function put(call: Call): Promise<Reply> {
     config.kvMaxValueBytes,
     (bytes) => `Request body(${bytes} bytes) too large, max size: ${config.kvMaxValueBytes} bytes. See ${LIMIT_PAGE}.`,
   );
+  ownDatacenterOnly(datacenter);
   let lock: KvSet = {};
   if (holder !== undefined) {
     const session = query.get(holder);
@@ -127,19 +128,19 @@ function timeToLive(text: string): number {
   return ms;
 }
 
-async function remove(call: Call): Promise<Reply> {
+async function remove(call: Call, datacenter: string): Promise<Reply> {
   const key = call.suffix;
   const { query } = call;
-  ownDatacenterOnly(readOptions(call).datacenter);
+  refuseTogether(query, ["recurse", "cas"]);
   const recurse = query.has("recurse");
   if (key === "" && !recurse) throw new Refusal(400, "Missing key name");
-  refuseTogether(query, ["recurse", "cas"]);
+  const cas = query.has("cas") ? Number(uint(query.get("cas"))) : undefined;
+  ownDatacenterOnly(datacenter);
   if (recurse) {
     await call.ground.kv.deleteTree(key);
     return { json: true };
   }
-  if (!query.has("cas")) return { json: await call.ground.kv.delete(key) };
-  return { json: await call.ground.kv.delete(key, { cas: Number(uint(query.get("cas"))) }) };
+  return { json: await call.ground.kv.delete(key, cas === undefined ? {} : { cas }) };
 }
 
 function refuseTogether(query: Query, names: readonly string[]): void {

@@ -10,22 +10,24 @@ import type { Call, Reply, Row } from "../call.ts";
 import { decodeBody } from "../decode.ts";
 import { encodeSession } from "../encode.ts";
 import { Refusal } from "../errors.ts";
-import { ownDatacenterOnly, readOptions } from "../options.ts";
+import { ownDatacenterOnly, readDatacenter, readOptions } from "../options.ts";
 
 const MANNER: Manner = { tellConsistency: false, headersOnError: true };
 const DEFAULT_LOCK_DELAY_MS = 15_000;
 const TTL_MIN_MS = 10_000;
 const TTL_MAX_MS = 24 * 3_600_000;
 
+/** What stands behind the pattern. What is wrong with the options comes first, as in Consul. */
 function named(call: Call, what: string): string {
   if (call.suffix === "") throw new Refusal(400, `Missing ${what}`);
   return call.suffix;
 }
 
 async function create(call: Call): Promise<Reply> {
-  ownDatacenterOnly(readOptions(call).datacenter);
+  const datacenter = readDatacenter(call);
   const bytes = await call.body();
   const body = bytes.length === 0 ? {} : decodeBody(bytes, sessionBody);
+  ownDatacenterOnly(datacenter);
   try {
     return { json: { ID: await call.ground.sessions.create(requestOf(body, call.ground.self.node)) } };
   } catch (error) {
@@ -36,6 +38,7 @@ async function create(call: Call): Promise<Reply> {
 
 /** @throws Refusal 500 in Consul's words */
 function requestOf(body: SessionBody, self: string): SessionRequest {
+  if (body.Node === "") throw new Refusal(500, "Must provide Node");
   const behavior = body.Behavior ?? "";
   if (behavior !== "" && behavior !== "release" && behavior !== "delete")
     throw new Refusal(500, `Invalid Behavior setting '${behavior}'`);
@@ -46,7 +49,7 @@ function requestOf(body: SessionBody, self: string): SessionRequest {
   const { nodeChecks, checks } = checksOf(body);
   return {
     name: body.Name ?? "",
-    node: (body.Node ?? "") === "" ? self : (body.Node as string),
+    node: body.Node ?? self,
     lockDelayMs: body.LockDelay ?? DEFAULT_LOCK_DELAY_MS,
     behavior: behavior === "delete" ? "delete" : "release",
     ...(ttlMs === 0 ? {} : { ttlMs }),
@@ -94,20 +97,24 @@ function wordsFor(fault: SessionFault): string {
 }
 
 async function destroy(call: Call): Promise<Reply> {
-  ownDatacenterOnly(readOptions(call).datacenter);
-  await call.ground.sessions.destroy(named(call, "session"));
+  const datacenter = readDatacenter(call);
+  const id = named(call, "session");
+  ownDatacenterOnly(datacenter);
+  await call.ground.sessions.destroy(id);
   return { json: true };
 }
 
 async function renew(call: Call): Promise<Reply> {
-  ownDatacenterOnly(readOptions(call).datacenter);
+  const { datacenter } = readOptions(call);
   const id = named(call, "session");
+  ownDatacenterOnly(datacenter);
   const session = await call.ground.sessions.renew(id);
   if (session === undefined) throw new Refusal(404, `Session id '${id}' not found`);
   return { json: [encodeSession(session)] };
 }
 
 async function info(call: Call): Promise<Reply> {
+  readOptions(call);
   const id = named(call, "session");
   await call.ground.sessions.settled(call.signal);
   return answerQuery(call, MANNER, (view) => {
@@ -117,6 +124,11 @@ async function info(call: Call): Promise<Reply> {
     if (session === undefined || session.ended === true) return { ...place, missing: true, reply: { json: [] } };
     return { ...place, reply: { json: [encodeSession(session)] } };
   });
+}
+
+async function ofNode(call: Call): Promise<Reply> {
+  readOptions(call);
+  return list(call, named(call, "node name"));
 }
 
 async function list(call: Call, node?: string): Promise<Reply> {
@@ -135,6 +147,6 @@ export const sessionRows: readonly Row[] = [
   { pattern: "/v1/session/destroy/", methods: PUT, endpoint: destroy },
   { pattern: "/v1/session/renew/", methods: PUT, endpoint: renew },
   { pattern: "/v1/session/info/", methods: GET, endpoint: info },
-  { pattern: "/v1/session/node/", methods: GET, endpoint: (call) => list(call, named(call, "node name")) },
+  { pattern: "/v1/session/node/", methods: GET, endpoint: ofNode },
   { pattern: "/v1/session/list", methods: GET, endpoint: (call) => list(call) },
 ];

@@ -7,7 +7,7 @@ import { decodeBody } from "../decode.ts";
 import { Draft } from "../draft.ts";
 import { encodeCheck, encodeKv, encodeNode, encodeNodeService } from "../encode.ts";
 import { Refusal } from "../errors.ts";
-import { ownDatacenterOnly, readOptions } from "../options.ts";
+import { ownDatacenterOnly, readDatacenter, readOptions } from "../options.ts";
 import { perform, type TxnFault, type TxnRecord, writes } from "../txn.ts";
 
 const MOST_OPERATIONS = 128;
@@ -19,17 +19,27 @@ const BIG_FLAGS = /("flags"\s*:\s*)(\d{16,20})(?=\s*[,}])/gi;
 
 async function transaction(call: Call): Promise<Reply> {
   const { config, ground } = call;
+  const mostBytes = Math.max(config.txnMaxBytes, config.kvMaxValueBytes);
   const bytes = await call.body(
-    config.kvMaxValueBytes,
-    (size) => `Request body(${size} bytes) too large, max size: ${config.kvMaxValueBytes} bytes. See ${LIMIT_PAGE}.`,
+    mostBytes,
+    (size) => `Request body(${size} bytes) too large, max size: ${mostBytes} bytes. See ${LIMIT_PAGE}.`,
   );
-  const ops = decodeBody(withBigFlags(bytes), txnBody, "Failed to parse body: ");
-  if (ops.length > MOST_OPERATIONS)
-    throw new Refusal(413, `Transaction contains too many operations (${ops.length} > ${MOST_OPERATIONS})`);
-  const options = readOptions(call);
+  const asked = decodeBody(withBigFlags(bytes), txnBody, "Failed to parse body: ");
+  if (asked.length > MOST_OPERATIONS)
+    throw new Refusal(413, `Transaction contains too many operations (${asked.length} > ${MOST_OPERATIONS})`);
+  // What asks for nothing does not count, not even in the places that errors name.
+  const ops = asked.filter(({ KV, Node, Service, Check }) => (KV ?? Node ?? Service ?? Check) !== undefined);
+  for (const { KV: { Key: key = "", Value: { length } = [] } = {} } of ops)
+    if (length > config.kvMaxValueBytes)
+      throw new Refusal(
+        413,
+        `Value for key ${JSON.stringify(key)} is too large (${length} > ${config.kvMaxValueBytes} bytes)`,
+      );
+  const writing = writes(ops);
+  const options = writing ? { datacenter: readDatacenter(call), consistency: "leader" } : readOptions(call);
   ownDatacenterOnly(options.datacenter);
   await ground.sessions.settled(call.signal);
-  if (writes(ops)) return write(call, ops);
+  if (writing) return write(call, ops);
   if (options.consistency === "consistent") await ground.directory.barrier(call.signal);
   return read(call, ops);
 }
