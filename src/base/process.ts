@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { readdir, readFile, readlink } from "node:fs/promises";
 import { hostname, userInfo } from "node:os";
+import { type ProcessTable, systemProcessTable } from "./process-table.ts";
 
 export type { ChildProcess };
 
@@ -54,6 +55,8 @@ export interface Processes {
   proc(path: string): Promise<string | undefined>;
   procList(path: string): Promise<string[]>;
   procLink(path: string): Promise<string | undefined>;
+  /** All processes at a glance; absent where they cannot be looked at. */
+  readonly table?: ProcessTable;
 }
 
 /** The system's processes. */
@@ -150,6 +153,7 @@ export const systemProcesses: Processes = {
   proc: (path) => readFile(`/proc/${path}`, "utf8").catch(() => undefined),
   procList: (path) => readdir(`/proc/${path}`).catch(() => []),
   procLink: (path) => readlink(`/proc/${path}`).catch(() => undefined),
+  table: systemProcessTable,
 };
 
 function groupExists(pid: number | undefined): boolean {

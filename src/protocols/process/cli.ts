@@ -18,6 +18,7 @@ import {
   type StatedPort,
   type Statement,
 } from "./statement.ts";
+import { RUN_MARK } from "./words.ts";
 
 /** The command line's wishes, as typed. */
 export interface RunFlags {
@@ -161,7 +162,7 @@ class Wrapped {
     try {
       const ttl = this.checks.findIndex((word) => !("script" in word) && word.check.kind === "ttl");
       child = processes.start(this.flags.command, {
-        env: ttl === -1 ? {} : { TRILITH_CHECK_ID: this.checkIds[ttl] as string },
+        env: { [RUN_MARK]: "1", ...(ttl === -1 ? {} : { TRILITH_CHECK_ID: this.checkIds[ttl] as string }) },
       });
       const exit = exitOf(child);
       for (const name of waiting) void this.onSignal(child, name);

@@ -9,7 +9,7 @@ export interface ListeningPort {
   readonly host: string;
 }
 
-interface Socket extends ListeningPort {
+export interface Socket extends ListeningPort {
   readonly inode: string;
 }
 
@@ -96,6 +96,15 @@ export async function liveStat(
   };
 }
 
+/** The ports that the system picks for clients. */
+export async function ephemeralRange(
+  processes: Pick<Processes, "proc">,
+): Promise<readonly [low: number, high: number]> {
+  const text = await processes.proc("sys/net/ipv4/ip_local_port_range");
+  const [low = Number.NaN, high = Number.NaN] = (text ?? "").trim().split(/\s+/).map(Number);
+  return Number.isFinite(low) && Number.isFinite(high) ? [low, high] : [32_768, 60_999];
+}
+
 /** So many looks in a row may rely on the family holding the same sockets. */
 const SKIPS = 4;
 
@@ -165,7 +174,8 @@ export class PortFinder {
         }
     }
     const tcp = new Set(found.filter(({ protocol }) => protocol === "tcp").map(({ port }) => port));
-    const range = await this.ephemeralRange();
+    this.ephemeral ??= await ephemeralRange(this.processes);
+    const range = this.ephemeral;
     // A client's UDP socket on a port that the system picked looks like a server's; servers choose theirs, or share TCP's.
     this.last = mergePorts(
       found.filter(({ protocol, port }) => protocol === "tcp" || tcp.has(port) || port < range[0] || port > range[1]),
@@ -191,15 +201,6 @@ export class PortFinder {
       if (table !== undefined) sockets.push(...listeningSockets(table, protocol));
     }
     return sockets;
-  }
-
-  private async ephemeralRange(): Promise<readonly [number, number]> {
-    if (this.ephemeral === undefined) {
-      const text = await this.processes.proc("sys/net/ipv4/ip_local_port_range");
-      const [low = Number.NaN, high = Number.NaN] = (text ?? "").trim().split(/\s+/).map(Number);
-      this.ephemeral = Number.isFinite(low) && Number.isFinite(high) ? [low, high] : [32_768, 60_999];
-    }
-    return this.ephemeral;
   }
 
   /** The root and its descendants that live, those included whose parents are gone. */

@@ -1,4 +1,4 @@
-// The protocol "process": programs started by `trilith run` are services.
+// The protocol "process": programs started by `trilith run` are services, and so are processes that say SERVICE_NAME in their environment.
 import { InputError, TrilithError } from "../../base/error.ts";
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
 import { createProcessSource } from "./source.ts";
@@ -6,23 +6,61 @@ import { createProcessSource } from "./source.ts";
 /** Where wrappers connect; see README.md. */
 const PREFIX = "/v1/trilith/run";
 
-export const processes: Protocol<boolean, "clock" | "log" | "processes" | "agent" | "probes"> = defineProtocol({
+export interface ProcessConfig {
+  /** Processes are registered for what their environment says; default true. */
+  readonly environ: boolean;
+}
+
+export const processes: Protocol<
+  ProcessConfig | undefined,
+  "clock" | "log" | "processes" | "agent" | "probes" | "self"
+> = defineProtocol({
   name: "process",
-  needs: ["clock", "log", "processes", "agent", "probes"],
-  /** `false` = off; there is nothing else to say. */
-  configure(raw): boolean {
-    if (raw === undefined || raw === null || raw === true) return true;
-    if (raw === false) return false;
-    if (typeof raw === "object" && !Array.isArray(raw) && Object.keys(raw).length === 0) return true;
-    throw new TrilithError("invalid", `process: expected true, false or {}, found ${JSON.stringify(raw)}`);
+  needs: ["clock", "log", "processes", "agent", "probes", "self"],
+  /** `false` = off; `{environ?: boolean}`. */
+  configure(raw): ProcessConfig | undefined {
+    if (raw === undefined || raw === null || raw === true) return { environ: true };
+    if (raw === false) return undefined;
+    if (typeof raw !== "object" || Array.isArray(raw))
+      throw new TrilithError(
+        "invalid",
+        `process: expected true, false or {"environ": false}, found ${JSON.stringify(raw)}`,
+      );
+    for (const key of Object.keys(raw))
+      if (key !== "environ") throw new TrilithError("invalid", `process.${key}: unknown key; there is environ`);
+    const { environ = true } = raw as { readonly environ?: unknown };
+    if (typeof environ !== "boolean")
+      throw new TrilithError("invalid", `process.environ: expected true or false, found ${JSON.stringify(environ)}`);
+    return { environ };
   },
-  setup(on, ground) {
-    if (!on) return undefined;
+  setup(config, ground) {
+    if (config === undefined) return undefined;
+    const { table } = ground.processes;
+    const missing = table === undefined || !table.here();
     const source = createProcessSource({
       clock: ground.clock,
       log: ground.log.part("process"),
       processes: ground.processes,
       agent: ground.agent,
+      ...(config.environ && !missing
+        ? {
+            environ: {
+              table,
+              self: ground.processes.pid,
+              checks: {
+                scripts: ground.self.scripts.fromApi,
+                probes: ground.probes,
+                nodeAddress: ground.self.advertiseAddress,
+              },
+            },
+          }
+        : {}),
+      ...(config.environ && missing
+        ? {
+            without:
+              "processes with SERVICE_NAME are not looked for: not available here (only Linux has the /proc it takes)",
+          }
+        : {}),
       parse(kind, detail) {
         const probe = ground.probes.get(kind);
         if (probe === undefined) throw new InputError("check", `this agent has no way to run ${kind} checks`);

@@ -1,14 +1,18 @@
-// The source "process": the union of what all wrappers state. A run belongs to its process: while that lives it stays, with or without its wrapper.
+// The source "process": what wrappers state, and what processes say in their environment. A run belongs to its process: while that lives it stays, with or without its wrapper.
 import type { Clock, Timer } from "../../base/clock.ts";
 import { codeOf, InputError, messageOf, TrilithError } from "../../base/error.ts";
 import type { Handler, IncomingMessage, ServerResponse } from "../../base/http.ts";
 import type { Log } from "../../base/log.ts";
 import type { Processes } from "../../base/process.ts";
+import type { ProcessTable } from "../../base/process-table.ts";
 import type { Agent, HeldService } from "../../contracts/agent.ts";
 import type { Source, SourceList } from "../../contracts/source.ts";
 import type { Registration } from "../../model/instance.ts";
 import type { Reason } from "../../model/reason.ts";
+import type { CheckOptions } from "../../wire/service-check.ts";
 import { isLoopbackHost, liveStat } from "./ports.ts";
+import { Scanner } from "./scanner.ts";
+import { carrierOfForeignId, type FoundService, type PlainNames } from "./services.ts";
 import {
   type Line,
   parseLine,
@@ -23,6 +27,10 @@ export interface ProcessMachine {
   readonly clock: Clock;
   readonly log: Log;
   readonly processes: Pick<Processes, "proc" | "exists">;
+  /** Present where processes are registered for what their environment says. */
+  readonly environ?: { readonly table: ProcessTable; readonly checks: CheckOptions; readonly self: number };
+  /** Why there is no `environ`, for people, where somebody may expect it. */
+  readonly without?: string;
   readonly agent: Pick<Agent, "services" | "report">;
   /** A probe's own reading of a check's detail. @throws TrilithError `invalid` */
   parse(kind: string, detail: Readonly<Record<string, unknown>>): unknown;
@@ -34,6 +42,8 @@ const LOOK_SLOWEST_MS = 500;
 /** How long a program without a wrapper may take to stop before it counts as a service again. */
 const STOP_TIMEOUT_MS = 10_000;
 const LONGEST_LINE = 1 << 20;
+/** The first list waits so long at the most until all processes were looked at. */
+const FIRST_LOOK_MS = 3000;
 
 /** One program under a wrapper. */
 interface Run extends RunIdentity {
@@ -57,6 +67,8 @@ interface Stream {
 
 export interface ProcessSource extends Source {
   readonly handle: Handler;
+  /** Something changed that decides which of the processes count: the list is stated again. */
+  ring(): void;
 }
 
 export function createProcessSource(machine: ProcessMachine): ProcessSource {
@@ -74,9 +86,16 @@ class Runs implements ProcessSource {
   private wake: (() => void) | undefined;
   private restored = false;
   private lookMs = LOOK_FIRST_MS;
+  private readonly plain: PlainNames = new Map();
+  private readonly scanner: Scanner | undefined;
+  /** What the agent's list holds of processes with words of their own, until all were looked at. */
+  private held: readonly FoundService[] = [];
+  private last: readonly FoundService[] = [];
+  private lookedAll: (() => void) | undefined;
 
   constructor(machine: ProcessMachine) {
     this.machine = machine;
+    if (machine.environ !== undefined) this.scanner = new Scanner({ ...machine, ...machine.environ }, this.plain);
   }
 
   state(): { readonly ok: boolean; readonly text: string } {
@@ -86,10 +105,12 @@ class Runs implements ProcessSource {
       all === 0
         ? "nothing runs under `trilith run`"
         : `${all} ${all === 1 ? "program" : "programs"} under \`trilith run\``;
-    return { ok: true, text: alone === 0 ? text : `${text}, ${alone} without a wrapper` };
+    const wrapped = alone === 0 ? text : `${text}, ${alone} without a wrapper`;
+    const spoken = this.scanner?.text() ?? this.machine.without;
+    return { ok: true, text: spoken === undefined ? wrapped : `${spoken}; ${wrapped}` };
   }
 
-  private ring(): void {
+  ring(): void {
     this.changed = true;
     this.wake?.();
   }
@@ -98,20 +119,42 @@ class Runs implements ProcessSource {
     const { clock } = this.machine;
     const stop = (): void => this.wake?.();
     signal.addEventListener("abort", stop, { once: true });
+    let scanning: Promise<void> | undefined;
     try {
       if (!this.restored) {
         this.restored = true;
         await this.restore();
       }
+      if (this.scanner !== undefined) {
+        const looked = new Promise<void>((resolve) => {
+          this.lookedAll = resolve;
+          if (this.scanner?.complete) resolve();
+        });
+        scanning = this.scanner.run(signal, () => {
+          this.lookedAll?.();
+          this.ring();
+        });
+        const timer = clock.after(FIRST_LOOK_MS, () => this.lookedAll?.());
+        signal.addEventListener("abort", () => this.lookedAll?.(), { once: true });
+        await looked;
+        timer.cancel();
+      }
       this.changed = true;
       while (!signal.aborted) {
         if (this.changed) {
           this.changed = false;
+          const spoken = await this.spoken();
           const gone = this.gone;
           this.gone = new Map();
           const marks = [...this.streams].map((stream) => [stream, stream.read] as const);
           const list = [...this.runs.values()].flatMap((run) => run.registrations);
-          yield { list, authority: "first-hand", ...(gone.size > 0 ? { gone } : {}) };
+          const complaints = this.scanner?.services.complaints ?? [];
+          yield {
+            list: [...list, ...spoken.map(({ registration }) => registration)],
+            authority: "first-hand",
+            ...(gone.size > 0 ? { gone } : {}),
+            ...(complaints.length > 0 ? { complaints } : {}),
+          };
           // Asking for more says that the agent's list has it.
           for (const [stream, read] of marks)
             if (read > stream.taken) {
@@ -135,14 +178,49 @@ class Runs implements ProcessSource {
       }
     } finally {
       signal.removeEventListener("abort", stop);
+      await scanning;
     }
+  }
+
+  /** The services of processes that say so themselves and are not registered otherwise; tells why those are gone that were there. */
+  private async spoken(): Promise<readonly FoundService[]> {
+    const all = this.scanner === undefined || this.scanner.complete ? (this.scanner?.services.found ?? []) : this.held;
+    const stated = new Set<string>();
+    for (const run of this.runs.values())
+      for (const { port, foreignId } of run.registrations)
+        stated.add(`${run.pid} ${foreignId?.endsWith("/udp") ? "udp" : "tcp"} ${port}`);
+    const now = all.filter(({ pid, protocol, port }) => !stated.has(`${pid} ${protocol} ${port}`));
+    const ids = new Set(now.map(({ registration }) => registration.id));
+    for (const { pid, startTicks, protocol, port, registration } of this.last) {
+      if (ids.has(registration.id)) continue;
+      const why = !(await this.lives(pid, startTicks))
+        ? this.reason("died", `process ${pid} ended`)
+        : stated.has(`${pid} ${protocol} ${port}`)
+          ? this.reason("stopped", `process ${pid} advertises port ${port} itself`)
+          : this.reason("stopped", `process ${pid} does not listen on port ${port} any more, or says something else`);
+      this.gone.set(registration.id, why);
+    }
+    this.last = now;
+    return now;
   }
 
   /** What the agent's durable list holds of runs whose process still lives: their wrappers come back, or not. */
   private async restore(): Promise<void> {
     const held = new Map<string, RunIdentity & { services: HeldService[] }>();
+    const before: FoundService[] = [];
     for (const service of this.machine.agent.services().values()) {
       const { origin } = service.instance;
+      const carrier = origin.source === this.name ? carrierOfForeignId(origin.foreignId ?? "") : undefined;
+      if (carrier !== undefined) {
+        const registration = registrationOf(service);
+        const protocol = origin.foreignId?.endsWith("/udp") ? "udp" : "tcp";
+        const { port, name, id } = registration;
+        before.push({ ...carrier, protocol, port, registration });
+        // The one that bears the name which the others have with their port behind it.
+        if (!name.endsWith(`-${port}`) && id.startsWith(`${name}:`))
+          this.plain.set(`${carrier.pid}:${carrier.startTicks}`, `${protocol}:${port}`);
+        continue;
+      }
       const run = origin.source === this.name ? runOfForeignId(origin.foreignId ?? "") : undefined;
       if (run === undefined) continue;
       const key = runKey(run);
@@ -160,20 +238,14 @@ class Runs implements ProcessSource {
           stated: "",
           stream: undefined,
           aloneAt: this.machine.clock.monotonic(),
-          registrations: services.map(({ instance, checks }) => {
-            const { node: _node, origin, ...facts } = instance;
-            return {
-              ...facts,
-              checks,
-              ...(origin.foreignId === undefined ? {} : { foreignId: origin.foreignId }),
-              ...(origin.text === undefined ? {} : { text: origin.text }),
-            };
-          }),
+          registrations: services.map(registrationOf),
         });
       else
         for (const { instance } of services)
           this.gone.set(instance.id, this.reason("died", `process ${pid} ended while no agent was running`));
     }
+    this.held = before;
+    this.last = before;
   }
 
   private reason(code: "died" | "stopped", text: string): Reason {
@@ -321,6 +393,17 @@ class Runs implements ProcessSource {
     run.registrations = registrations;
     this.ring();
   }
+}
+
+/** What was asked for, from what the agent holds. */
+function registrationOf({ instance, checks }: HeldService): Registration {
+  const { node: _node, origin, ...facts } = instance;
+  return {
+    ...facts,
+    checks,
+    ...(origin.foreignId === undefined ? {} : { foreignId: origin.foreignId }),
+    ...(origin.text === undefined ? {} : { text: origin.text }),
+  };
 }
 
 /** Lines of a stream of UTF-8. @throws TrilithError `too-large` */
