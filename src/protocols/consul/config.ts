@@ -37,6 +37,8 @@ export interface ConsulConfig {
   readonly prometheus: boolean;
   /** True: commands that `consul exec` asks for may run here, where scripts from the API are allowed as well. */
   readonly remoteExec: boolean;
+  /** False: this agent measures no network coordinates and answers nothing about any. */
+  readonly coordinates: boolean;
   /** Scripts and URLs that are told of changes. */
   readonly watches: readonly WatchConfig[];
   /** Files and folders in which a reload looks for watches anew; none = the watches stay as they are. */
@@ -71,6 +73,7 @@ const schema = v.strictObject({
   indent: v.exactOptional(v.boolean()),
   prometheus: v.optional(v.boolean(), false),
   remoteExec: v.optional(v.boolean(), false),
+  coordinates: v.optional(v.boolean(), true),
   watches: v.optional(v.array(v.custom<WatchConfig>(isWatch, "expected watches as {params, handler}")), []),
   watchPaths: v.optional(v.array(v.string()), []),
 });

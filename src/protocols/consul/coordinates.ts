@@ -1,5 +1,5 @@
-// Network coordinates: kept as told, and what "near" means: round-trip times by Serf's formula, the closest first.
-import type { View } from "../../contracts/directory.ts";
+// Network coordinates: how they are kept, and what "near" means: round-trip times by Serf's formula, the closest first.
+import type { Directory, View } from "../../contracts/directory.ts";
 import { keyOf } from "../../model/record.ts";
 
 /** The kind under which the directory keeps coordinates. */
@@ -20,6 +20,8 @@ export interface KeptCoordinate {
   readonly node: string;
   readonly segment: string;
   readonly coordinate: Coordinate;
+  /** Where the node's agent can be asked for a round trip, if an agent told it itself. */
+  readonly port?: number;
 }
 
 /** Where a node stands of which nothing is known, as Serf starts. */
@@ -44,6 +46,28 @@ export function coordinatesOf(view: View, node: string): readonly KeptCoordinate
     view.list("kept", keyOf.kept(COORDINATES, coordinateId(node, ""))),
     ({ value }) => value as KeptCoordinate,
   ).filter((kept) => kept.node.toLowerCase() === node.toLowerCase());
+}
+
+/** Keeps a node's coordinate, and takes away those of nodes that are gone. @throws TrilithError `unavailable` */
+export async function tellCoordinate(
+  directory: Pick<Directory, "view" | "write">,
+  kept: KeptCoordinate,
+  signal: AbortSignal,
+): Promise<void> {
+  const view = directory.view();
+  const id = coordinateId(kept.node, kept.segment);
+  const orphans = Array.from(view.list("kept", keyOf.ofKind(COORDINATES))).filter(
+    ({ value }) => view.get("node", keyOf.node((value as KeptCoordinate).node)) === undefined,
+  );
+  const written = await directory.write(
+    [
+      { op: "put", table: "kept", key: keyOf.kept(COORDINATES, id), value: { kind: COORDINATES, id, value: kept } },
+      ...orphans.map((one) => ({ op: "delete", table: "kept", key: keyOf.kept(COORDINATES, one.id) }) as const),
+    ],
+    [],
+    signal,
+  );
+  if (written.result === "unknown") throw written.cause;
 }
 
 /** Seconds between two coordinates [Serf, coordinate.DistanceTo]; infinite where they cannot be compared. */

@@ -276,6 +276,9 @@ const TAKEN: Readonly<Record<string, Setter>> = {
   enable_local_script_checks: (d, v) => {
     d.localScripts = v.bool();
   },
+  disable_coordinates: (d, v) => {
+    d.consul["coordinates"] = !v.bool();
+  },
   disable_remote_exec: (d, v) => {
     d.consul["remoteExec"] = !v.bool();
   },
@@ -451,7 +454,6 @@ const IGNORED = [
   "connect.*",
   "default_intention_policy",
   "disable_anonymous_signature",
-  "disable_coordinates",
   "disable_host_node_id",
   "disable_http_unprintable_char_filter",
   "disable_keyring_file",

@@ -1,8 +1,9 @@
-// Consul's HTTP dialect as a protocol: one route on the agent's HTTP listener, the watches of configuration files, and remote execution.
+// Consul's HTTP dialect as a protocol: one route on the agent's HTTP listener, the watches of configuration files, remote execution, and measured coordinates.
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
 import { createAsk, createAskOverHttp } from "./ask.ts";
 import { NEEDS } from "./call.ts";
 import { type ConsulConfig, configure } from "./config.ts";
+import { createMeasure } from "./measure.ts";
 import { createRemoteExec } from "./remote-exec.ts";
 import { rows } from "./routes/index.ts";
 import { createHandler } from "./server.ts";
@@ -22,14 +23,16 @@ export const consul: Protocol<ConsulConfig, Needs> = defineProtocol({
       scripts: self.scripts.fromFiles,
     });
     const remoteExec = createRemoteExec({ ...ground, wanted: config.remoteExec });
+    const measure = config.coordinates ? createMeasure({ ...ground, port: config.serverPort }) : undefined;
     return {
       routes: [{ prefix: "/", handle: createHandler(rows, config, ground) }],
       background: {
         start: () => {
           watches.replace(config.watches);
           remoteExec.start();
+          measure?.start();
         },
-        stop: async () => void (await Promise.all([watches.stop(), remoteExec.stop()])),
+        stop: async () => void (await Promise.all([watches.stop(), remoteExec.stop(), measure?.stop()])),
       },
       async reload() {
         if (config.watchPaths.length === 0) return;

@@ -5,6 +5,7 @@ import { NODE_ALIVE_CHECK, NODE_MAINTENANCE_CHECK } from "../../../model/check.t
 import type { Node } from "../../../model/node.ts";
 import { keyOf } from "../../../model/record.ts";
 import type { Call, Reply, Row } from "../call.ts";
+import { coordinatesOf, ORIGIN } from "../coordinates.ts";
 import { Refusal } from "../errors.ts";
 import { refuseEnterprise } from "../options.ts";
 import { memberShape } from "../shapes.ts";
@@ -100,7 +101,7 @@ function self(call: Call): Reply {
         ServerPort: call.config.serverPort,
         Version: versionOf(call),
       },
-      Coord: { Vec: [0, 0, 0, 0, 0, 0, 0, 0], Error: 1.5, Adjustment: 0, Height: 0.00001 },
+      ...(call.config.coordinates ? { Coord: coordinatesOf(view, me.node)[0]?.coordinate ?? ORIGIN } : { Coord: null }),
       Member: member(call, agent.node, true),
       Stats: {
         agent: {

@@ -1,19 +1,19 @@
-// /v1/coordinate: where nodes stand in the network, as told by whoever measures it.
+// /v1/coordinate: where nodes stand in the network, as their agents measured it or somebody told it.
 import { keyOf, scope } from "../../../model/record.ts";
-import { answerQuery } from "../blocking.ts";
-import type { Call, Reply, Row } from "../call.ts";
+import { answerQuery, type Manner } from "../blocking.ts";
+import type { Call, Endpoint, Reply, Row } from "../call.ts";
 import {
   COORDINATES,
   type Coordinate,
-  coordinateId,
   coordinatesOf,
   DIMENSIONS,
   type KeptCoordinate,
   ORIGIN,
+  tellCoordinate,
 } from "../coordinates.ts";
 import { type Decoder, decodeBody, list, number, record, text } from "../decode.ts";
 import { Refusal } from "../errors.ts";
-import { ownDatacenterOnly, readOptions } from "../options.ts";
+import { ownDatacenterOnly, readDatacenter, readOptions } from "../options.ts";
 
 interface UpdateBody {
   readonly Datacenter?: string;
@@ -35,11 +35,22 @@ const updateBody: Decoder<UpdateBody> = record<UpdateBody>("CoordinateUpdateRequ
   Partition: text,
 });
 
+/** Nodes belong to partitions, not to namespaces. */
+const MANNER: Manner = { tellConsistency: false, enterprise: "partition" };
+
 const encode = ({ node, segment, coordinate }: KeptCoordinate): unknown => ({
   Node: node,
   Segment: segment,
   Coord: coordinate,
 });
+
+/** An endpoint that answers only where coordinates are not switched off. */
+function enabled(endpoint: Endpoint): Endpoint {
+  return (call) => {
+    if (!call.config.coordinates) throw new Refusal(401, "Coordinate support disabled");
+    return endpoint(call);
+  };
+}
 
 function datacenters(call: Call): Reply {
   const { self, directory } = call.ground;
@@ -59,7 +70,7 @@ function datacenters(call: Call): Reply {
 function nodes(call: Call): Promise<Reply> {
   const { query } = call;
   const segment = query.has("segment") ? query.get("segment") : undefined;
-  return answerQuery(call, { tellConsistency: false }, (view) => {
+  return answerQuery(call, MANNER, (view) => {
     const rows: unknown[] = [];
     for (const { value } of view.list("kept", keyOf.ofKind(COORDINATES))) {
       const kept = value as KeptCoordinate;
@@ -72,13 +83,12 @@ function nodes(call: Call): Promise<Reply> {
 
 async function node(call: Call): Promise<Reply> {
   const name = call.suffix;
-  if (name === "") throw new Refusal(400, "Missing node name");
-  const options = readOptions(call);
+  const options = readOptions(call, "partition");
   const found = (): readonly KeptCoordinate[] => coordinatesOf(call.ground.directory.view(), name);
   // Nobody waits for a coordinate that is not there: as recorded, that is a bare 404.
   if (options.minIndex === 0 && options.datacenter === "" && found().length === 0) return { status: 404 };
   const segment = call.query.has("segment") ? call.query.get("segment") : undefined;
-  return answerQuery(call, { tellConsistency: false }, (view) => {
+  return answerQuery(call, MANNER, (view) => {
     const rows = coordinatesOf(view, name).filter((one) => segment === undefined || one.segment === segment);
     return {
       index: view.at(scope.kept(COORDINATES)),
@@ -91,7 +101,7 @@ async function node(call: Call): Promise<Reply> {
 
 async function update(call: Call): Promise<undefined> {
   const body = decodeBody(await call.body(), updateBody);
-  ownDatacenterOnly(readOptions(call).datacenter);
+  ownDatacenterOnly(readDatacenter(call));
   const told = body.Coord ?? {};
   const { Vec = [], Adjustment = 0, Height = 0 } = told;
   const coordinate: Coordinate = { Vec, Error: told.Error ?? 0, Adjustment, Height };
@@ -103,32 +113,14 @@ async function update(call: Call): Promise<undefined> {
   const found = view.get("node", keyOf.node(body.Node ?? ""));
   // A coordinate of a node that is not there is dropped without a word, as Consul does.
   if (found === undefined) return undefined;
-  const kept: KeptCoordinate = { node: found.name, segment: body.Segment ?? "", coordinate };
-  const id = coordinateId(found.name, kept.segment);
-  const orphans = Array.from(view.list("kept", keyOf.ofKind(COORDINATES))).filter(
-    ({ value }) => view.get("node", keyOf.node((value as KeptCoordinate).node)) === undefined,
-  );
-  const written = await directory.write(
-    [
-      {
-        op: "put",
-        table: "kept",
-        key: keyOf.kept(COORDINATES, id),
-        value: { kind: COORDINATES, id, value: kept },
-      },
-      ...orphans.map((one) => ({ op: "delete", table: "kept", key: keyOf.kept(COORDINATES, one.id) }) as const),
-    ],
-    [],
-    call.signal,
-  );
-  if (written.result === "unknown") throw written.cause;
+  await tellCoordinate(directory, { node: found.name, segment: body.Segment ?? "", coordinate }, call.signal);
   return undefined;
 }
 
 const GET = ["GET"] as const;
 export const coordinateRows: readonly Row[] = [
-  { pattern: "/v1/coordinate/datacenters", methods: GET, endpoint: datacenters },
-  { pattern: "/v1/coordinate/nodes", methods: GET, endpoint: nodes },
-  { pattern: "/v1/coordinate/node/", methods: GET, endpoint: node },
-  { pattern: "/v1/coordinate/update", methods: ["PUT"], endpoint: update },
+  { pattern: "/v1/coordinate/datacenters", methods: GET, endpoint: enabled(datacenters) },
+  { pattern: "/v1/coordinate/nodes", methods: GET, endpoint: enabled(nodes) },
+  { pattern: "/v1/coordinate/node/", methods: GET, endpoint: enabled(node) },
+  { pattern: "/v1/coordinate/update", methods: ["PUT"], endpoint: enabled(update) },
 ];

@@ -1,0 +1,196 @@
+// Beside what was recorded: other parameters, wrong values and odd bodies of agent, catalog and health, as Consul 1.19's source answers them.
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { type RunningAgent, startAgent } from "../../../test/support/ground.ts";
+
+let agent: RunningAgent;
+beforeAll(async () => {
+  agent = await startAgent({ compat: "consul" });
+});
+afterAll(async () => {
+  expect(agent.errors).toEqual([]);
+  await agent.stop();
+});
+
+interface Answer {
+  readonly status: number;
+  readonly body: unknown;
+  readonly headers: Headers;
+}
+async function ask(
+  method: string,
+  path: string,
+  body?: unknown,
+  headers: Record<string, string> = {},
+): Promise<Answer> {
+  const answer = await fetch(agent.url + path, {
+    method,
+    headers,
+    ...(body === undefined ? {} : { body: typeof body === "string" ? body : JSON.stringify(body) }),
+  });
+  const text = await answer.text();
+  const json = /json/.test(answer.headers.get("content-type") ?? "");
+  return { status: answer.status, body: json ? JSON.parse(text) : text, headers: answer.headers };
+}
+
+const NS = 'Invalid query parameter: "ns" - Namespaces are a Consul Enterprise feature';
+const PARTITION = 'Invalid query parameter: "partition" - Partitions are a Consul Enterprise feature';
+const REGISTER = "/v1/agent/service/register";
+const NATIVE = "1 error occurred:\n\t* Port or SocketPath must be set for a Connect native service.\n\n";
+const NODE = { Node: "n", Address: "192.0.2.1" };
+
+it.each<[method: string, path: string, body: unknown, status: number, text: unknown]>([
+  ["PUT", REGISTER, { Name: "x", Checks: [{}] }, 400, "Invalid check: TTL must be > 0 for TTL checks"],
+  ["PUT", REGISTER, { Name: "x", Check: {} }, 200, ""],
+  ["PUT", REGISTER, { Name: "x", Connect: { Native: true } }, 400, `Validation failed: ${NATIVE}`],
+  ["PUT", `${REGISTER}?ns=a`, "{", 400, NS],
+  ["GET", "/v1/agent/service/x?index=abc", undefined, 400, "Invalid index"],
+  ["GET", "/v1/agent/service/x?wait=abc&ns=a", undefined, 400, "Invalid wait time"],
+  ["GET", "/v1/agent/members?partition=x", undefined, 400, PARTITION],
+  ["GET", "/v1/agent/members?wan=1&segment=a", undefined, 400, "Cannot provide a segment with wan=true"],
+  [
+    "GET",
+    "/v1/agent/members?segment=a",
+    undefined,
+    500,
+    "Network segments are not supported in this version of Consul",
+  ],
+  ["PUT", "/v1/agent/maintenance?ns=a&enable=false", undefined, 200, ""],
+  ["PUT", "/v1/agent/force-leave/x?partition=a", undefined, 400, PARTITION],
+  ["GET", "/v1/catalog/nodes?partition=x", undefined, 400, PARTITION],
+  ["GET", "/v1/catalog/datacenters?partition=x&ns=y", undefined, 200, ["dc1"]],
+  ["PUT", "/v1/catalog/register?ns=a", "{", 400, NS],
+  ["PUT", "/v1/catalog/register?stale&consistent&index=abc", NODE, 200, true],
+  ["PUT", "/v1/catalog/register", { ...NODE, CreateIndex: 7, ModifyIndex: 8 }, 200, true],
+  [
+    "PUT",
+    "/v1/catalog/register",
+    { ...NODE, WriteRequest: {} },
+    400,
+    'Request decode failed: json: unknown field "WriteRequest"',
+  ],
+  [
+    "PUT",
+    "/v1/catalog/register",
+    { ...NODE, Namespace: "a" },
+    400,
+    'Request decode failed: json: unknown field "Namespace" - Namespaces are a Consul Enterprise feature',
+  ],
+  ["PUT", "/v1/catalog/register", { ...NODE, PeerName: "p" }, 500, "cannot register requests with PeerName in them"],
+  [
+    "PUT",
+    "/v1/catalog/register",
+    { Checks: [{ Name: "c", PeerName: "p" }] },
+    500,
+    "cannot register requests with PeerName in them",
+  ],
+  ["PUT", "/v1/catalog/register", { ...NODE, Service: { Service: "x", Connect: { Native: true } } }, 500, NATIVE],
+  ["GET", "/v1/catalog/gateway-services/", undefined, 400, "Missing gateway name"],
+  ["GET", "/v1/catalog/gateway-services/x", undefined, 200, null],
+  ["GET", "/v1/health/connect/x?passing=no", undefined, 400, "Invalid value for ?passing"],
+  [
+    "GET",
+    "/v1/health/ingress/x?filter=Nope%20%3D%3D%20x",
+    undefined,
+    500,
+    'Failed to create boolean expression evaluator: Selector "Nope" is not valid',
+  ],
+  ["GET", "/v1/health/service/consul?peer=x", undefined, 200, []],
+])("%s %s %j", async (method, path, body, status, text) => {
+  const answer = await ask(method, path, body);
+  expect([answer.status, answer.body]).toEqual([status, text]);
+});
+
+it("looks at a namespace's header before the query, and at none where only nodes are meant", async () => {
+  const header = { "X-Consul-Namespace": "a" };
+  expect((await ask("GET", "/v1/catalog/services?ns=b", undefined, header)).body).toBe(
+    'Invalid header: "X-Consul-Namespace" - Namespaces are a Consul Enterprise feature',
+  );
+  expect((await ask("GET", "/v1/catalog/nodes?ns=b", undefined, header)).status).toBe(200);
+});
+
+it("tells the members of the wide network for any value of ?wan", async () => {
+  const { body } = await ask("GET", "/v1/agent/members?wan=0");
+  expect((body as { Name: string }[]).map(({ Name }) => Name)).toEqual(["alpha.dc1"]);
+});
+
+it("takes weights that are none as not given", async () => {
+  for (const Weights of [
+    { Passing: 0, Warning: 0 },
+    { Passing: -5, Warning: 70_000 },
+    { Passing: 1, Warning: -1 },
+  ]) {
+    await ask("PUT", "/v1/catalog/register", { ...NODE, Service: { Service: "w", Weights } });
+    const { body } = await ask("GET", "/v1/catalog/service/w");
+    expect((body as { ServiceWeights: unknown }[])[0]?.ServiceWeights).toEqual({ Passing: 1, Warning: 1 });
+  }
+});
+
+describe("of the mesh", () => {
+  it("there are the proxies that say so and the services that are connected natively", async () => {
+    const put = (node: string, Service: unknown): Promise<Answer> =>
+      ask("PUT", "/v1/catalog/register", { Node: node, Address: "192.0.2.1", Service });
+    await put("m1", { Service: "api", Port: 80 });
+    await put("m2", { Service: "api", Port: 81, Connect: { Native: true } });
+    await put("m1", {
+      Service: "api-proxy",
+      Kind: "connect-proxy",
+      Port: 82,
+      Proxy: { DestinationServiceName: "api" },
+    });
+    const health = await ask("GET", "/v1/health/connect/api");
+    expect((health.body as { Service: { Port: number } }[]).map(({ Service }) => Service.Port)).toEqual([81, 82]);
+    const catalog = await ask("GET", "/v1/catalog/connect/api?filter=ServicePort%20%3D%3D%2082");
+    expect((catalog.body as { ServiceName: string }[]).map((one) => one.ServiceName)).toEqual(["api-proxy"]);
+    expect((await ask("GET", "/v1/health/connect/api-proxy")).body).toEqual([]);
+    expect((await ask("GET", "/v1/health/ingress/api")).body).toEqual([]);
+  });
+
+  it("a proxy that comes wakes who waits for it", async () => {
+    const before = await ask("GET", "/v1/health/connect/late");
+    const index = before.headers.get("x-consul-index");
+    const waiting = ask("GET", `/v1/health/connect/late?index=${index}&wait=20s`);
+    await ask("PUT", "/v1/catalog/register", {
+      ...NODE,
+      Service: {
+        ...{ Service: "late-proxy", Kind: "connect-proxy", Port: 1 },
+        Proxy: { destination_service_name: "late" },
+      },
+    });
+    expect((await waiting).body).toHaveLength(1);
+  });
+});
+
+it("puts the last one in the place of one that is left out by ?passing, as Consul does", async () => {
+  for (const [i, Status] of ["critical", "passing", "passing"].entries())
+    await ask("PUT", "/v1/catalog/register", {
+      Node: `p${i}`,
+      Address: "192.0.2.1",
+      Service: { Service: "three", Port: i },
+      Check: { CheckID: "c", Name: "c", Status },
+    });
+  const ports = async (query: string): Promise<unknown> =>
+    ((await ask("GET", `/v1/health/service/three?${query}`)).body as { Node: { Node: string } }[]).map(
+      ({ Node }) => Node.Node,
+    );
+  expect(await ports("")).toEqual(["p0", "p1", "p2"]);
+  expect(await ports("passing")).toEqual(["p2", "p1"]);
+});
+
+it("knows no coordinates where they are switched off", async () => {
+  const without = await startAgent({ protocols: { consul: { coordinates: false } } });
+  try {
+    for (const [method, path] of [
+      ["GET", "datacenters"],
+      ["GET", "nodes"],
+      ["GET", "node/alpha"],
+      ["PUT", "update"],
+    ] as const) {
+      const answer = await fetch(`${without.url}/v1/coordinate/${path}`, { method });
+      expect([answer.status, await answer.text()], path).toEqual([401, "Coordinate support disabled"]);
+    }
+    const self = (await (await fetch(`${without.url}/v1/agent/self`)).json()) as { Coord: unknown };
+    expect(self.Coord).toBeNull();
+  } finally {
+    await without.stop();
+  }
+});
