@@ -57,7 +57,15 @@ describe("expressions", () => {
     "not not Service.Port == 80",
     "  ( Service.Port  ==  80 )  ",
     "not in Service.Tags or Service.Port == 80",
+    'Node.Partition == "" and Service.Proxy.MeshGateway.Mode == ""',
+    "Service.Proxy.Upstreams is empty and Service.Proxy.Expose.Checks == false",
+    "not  Service.Port == 81  and\t(Service.Port == 80)",
   ])("%s", (expression) => expect(passes(expression)).toBe(true));
+
+  it.each(['"80"', '"+80"', '"0x50"', '"0b101_0000"', '"0o120"', '"0120"', '"0_120"'])(
+    "a port of %s is 80, as Go reads numbers",
+    (value) => expect(passes(`Service.Port == ${value}`)).toBe(true),
+  );
 
   it.each([
     "Service.ID == WEB1",
@@ -98,7 +106,23 @@ describe("refusals", () => {
       "Service.EnableTagOverride == maybe",
       'Failed to coerce value "maybe" for selector "Service.EnableTagOverride": strconv.ParseBool: parsing "maybe": invalid syntax',
     ],
-    ["Service.ID matches `[`", "error parsing regexp: missing closing ]"],
+    [
+      "Service.ID matches `[`",
+      'Failed to compile regular expression "[": error parsing regexp: missing closing ]: `[`',
+    ],
+    // The form of the whole is looked at before any field of it.
+    ["Nope == 1 and (", "1:16 (15): no match found"],
+    ["Nope == 1 and Service.Nope == 1", 'Selector "Nope" is not valid'],
+    // Words need blanks around them.
+    ["(Service.Port == 80)and Service.ID == x", "1:21 (20): no match found"],
+    ["Service.Port == 80 and(Service.ID == x)", "1:23 (22): no match found"],
+    ["not(Service.Port == 80)", "no match found"],
+    ['Service.Tags contains"a"', "no match found"],
+    ['"a"in Service.Tags', "1:4 (3): no match found"],
+    ["Service.Tags is notempty", "no match found"],
+    ['Service.Port == "08"', 'strconv.ParseInt: parsing "08": invalid syntax'],
+    ['Service.Port == "8__0"', 'strconv.ParseInt: parsing "8__0": invalid syntax'],
+    ['Checks.LastCheckStartTime == "x"', 'Invalid match operator "Equal" for selector "Checks.LastCheckStartTime"'],
     ["foo", "1:4 (3): no match found"],
     ["Service.Port ==", "no match found"],
     ["(Service.Port == 80", "no match found"],

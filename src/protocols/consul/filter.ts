@@ -1,6 +1,6 @@
 // Consul's filter expressions (`?filter=`): parsed, checked against the fields there are, evaluated on encoded records.
 import { InputError, messageOf, TrilithError } from "../../base/error.ts";
-import { compile } from "../../wire/regexp.ts";
+import { compile, type Pattern } from "../../wire/regexp.ts";
 import { parseBool } from "./query.ts";
 
 /** What a field holds, and so which operators it has. `list` and `map` hold records; `texts` and `labels` hold texts. */
@@ -33,11 +33,13 @@ const OPERATORS: Readonly<Record<string, readonly Operator[]>> = {
 const MAX_DEPTH = 100;
 const MAX_CHARACTERS = 64 << 10;
 
-type Token =
-  | { readonly kind: "(" | ")" | "==" | "!=" | "end"; readonly at: number }
-  | { readonly kind: "text"; readonly text: string; readonly at: number }
-  | { readonly kind: "word"; readonly path: readonly string[]; readonly at: number }
-  | { readonly kind: "number"; readonly text: string; readonly at: number };
+/** `gap`: blanks stand before it. */
+type Token = { readonly at: number; readonly gap: boolean } & (
+  | { readonly kind: "(" | ")" | "==" | "!=" | "end" }
+  | { readonly kind: "text"; readonly text: string }
+  | { readonly kind: "word"; readonly path: readonly string[] }
+  | { readonly kind: "number"; readonly text: string }
+);
 
 function syntax(at: number): never {
   throw new InputError("", `1:${at + 1} (${at}): no match found`);
@@ -75,6 +77,7 @@ function tokens(text: string): readonly Token[] {
     throw new InputError("", `the expression is longer than ${MAX_CHARACTERS} characters`);
   const found: Token[] = [];
   let at = 0;
+  let gap = false;
   const match = (pattern: RegExp): string | undefined => {
     pattern.lastIndex = at;
     return pattern.exec(text)?.[0];
@@ -83,25 +86,30 @@ function tokens(text: string): readonly Token[] {
     const char = text[at] as string;
     if (/[ \t\r\n]/.test(char)) {
       at++;
+      gap = true;
       continue;
     }
+    const place = { at, gap };
+    gap = false;
     const pair = text.slice(at, at + 2);
-    if (char === "(" || char === ")") found.push({ kind: char, at });
-    else if (pair === "==" || pair === "!=") found.push({ kind: pair, at });
-    else {
+    if (char === "(" || char === ")") {
+      found.push({ kind: char, ...place });
+      at++;
+    } else if (pair === "==" || pair === "!=") {
+      found.push({ kind: pair, ...place });
+      at += 2;
+    } else {
       const quoted = match(TEXT);
       const word = match(WORD);
       const number = match(NUMBER);
-      if (quoted !== undefined) found.push({ kind: "text", text: unquote(quoted, at), at });
-      else if (word !== undefined) found.push({ kind: "word", path: pathOf(word, at), at });
-      else if (number !== undefined) found.push({ kind: "number", text: number, at });
+      if (quoted !== undefined) found.push({ kind: "text", text: unquote(quoted, at), ...place });
+      else if (word !== undefined) found.push({ kind: "word", path: pathOf(word, at), ...place });
+      else if (number !== undefined) found.push({ kind: "number", text: number, ...place });
       else syntax(at);
       at += (quoted ?? word ?? number ?? "").length;
-      continue;
     }
-    at += found.at(-1)?.kind === "==" || found.at(-1)?.kind === "!=" ? 2 : 1;
   }
-  found.push({ kind: "end", at });
+  found.push({ kind: "end", at, gap });
   return found;
 }
 
@@ -114,6 +122,8 @@ function pathOf(word: string, at: number): readonly string[] {
 class Parser {
   readonly #tokens: readonly Token[];
   readonly #shape: Shape;
+  /** What is to be looked at when the whole text has been read: a fault in its form is told first. */
+  readonly #checks: (() => void)[] = [];
   #next = 0;
   #depth = 0;
 
@@ -125,6 +135,7 @@ class Parser {
   parse(): Filter {
     const filter = this.#or();
     if (this.#peek().kind !== "end") syntax(this.#peek().at);
+    for (const check of this.#checks) check();
     return filter;
   }
 
@@ -137,10 +148,21 @@ class Parser {
     return token.kind === "word" && token.path.length === 1 && token.path[0] === word;
   }
 
+  /** Goes past words that need blanks before and behind them. */
+  #pass(words: number): void {
+    for (let i = 0; i < words; i++) {
+      const token = this.#peek();
+      if (!token.gap) syntax(token.at);
+      this.#next++;
+    }
+    const after = this.#peek();
+    if (!after.gap) syntax(after.at);
+  }
+
   #or(): Filter {
     const parts = [this.#and()];
     while (this.#keyword("or")) {
-      this.#next++;
+      this.#pass(1);
       parts.push(this.#and());
     }
     return parts.length === 1 ? (parts[0] as Filter) : (row) => parts.some((part) => part(row));
@@ -149,7 +171,7 @@ class Parser {
   #and(): Filter {
     const parts = [this.#not()];
     while (this.#keyword("and")) {
-      this.#next++;
+      this.#pass(1);
       parts.push(this.#not());
     }
     return parts.length === 1 ? (parts[0] as Filter) : (row) => parts.every((part) => part(row));
@@ -159,7 +181,7 @@ class Parser {
     if (++this.#depth > MAX_DEPTH) throw new InputError("", `the expression nests deeper than ${MAX_DEPTH}`);
     try {
       // "not" may be a value, too: "not in Tags".
-      if (this.#keyword("not") && !this.#keyword("in", 1)) {
+      if (this.#keyword("not") && !this.#keyword("in", 1) && this.#peek(1).gap) {
         this.#next++;
         const part = this.#not();
         return (row) => !part(row);
@@ -180,31 +202,28 @@ class Parser {
     const negatedIn = this.#keyword("not", 1) && this.#keyword("in", 2);
     if (negatedIn || this.#keyword("in", 1)) {
       const value = this.#value();
-      this.#next += negatedIn ? 2 : 1;
+      this.#pass(negatedIn ? 2 : 1);
       return this.#decide(this.#selector(), negatedIn ? "Not In" : "In", value);
     }
     const selector = this.#selector();
     const token = this.#peek();
-    this.#next++;
-    if (token.kind === "==") return this.#decide(selector, "Equal", this.#value());
-    if (token.kind === "!=") return this.#decide(selector, "Not Equal", this.#value());
-    if (token.kind !== "word" || token.path.length !== 1) return syntax(token.at);
-    let [word] = token.path;
-    const negated = word === "not" || (word === "is" && this.#keyword("not"));
-    if (word === "is") {
-      if (negated) this.#next++;
+    if (token.kind === "==" || token.kind === "!=") {
+      this.#next++;
+      return this.#decide(selector, token.kind === "==" ? "Equal" : "Not Equal", this.#value());
+    }
+    if (this.#keyword("is")) {
+      const negated = this.#keyword("not", 1);
+      this.#pass(negated ? 2 : 1);
       if (!this.#keyword("empty")) return syntax(this.#peek().at);
       this.#next++;
       return this.#decide(selector, negated ? "Is Not Empty" : "Is Empty", "");
     }
-    if (negated) {
-      const after = this.#peek();
-      this.#next++;
-      word = after.kind === "word" && after.path.length === 1 ? after.path[0] : undefined;
-    }
-    if (word === "contains") return this.#decide(selector, negated ? "Not In" : "In", this.#value());
-    if (word === "matches") return this.#decide(selector, negated ? "Not Matches" : "Matches", this.#value());
-    return syntax(token.at);
+    const negated = this.#keyword("not");
+    const operator = (["contains", "matches"] as const).find((word) => this.#keyword(word, negated ? 1 : 0));
+    if (operator === undefined) return syntax(token.at);
+    this.#pass(negated ? 2 : 1);
+    const [plain, not] = operator === "contains" ? (["In", "Not In"] as const) : (["Matches", "Not Matches"] as const);
+    return this.#decide(selector, negated ? not : plain, this.#value());
   }
 
   #selector(): readonly string[] {
@@ -221,12 +240,16 @@ class Parser {
   }
 
   #decide(path: readonly string[], operator: Operator, value: string): Filter {
-    const shape = shapeAt(this.#shape, path);
-    const kind = typeof shape === "string" ? shape : (Object.keys(shape)[0] as string);
-    const selector = path.join(".");
-    if (!OPERATORS[kind]?.includes(operator))
-      throw new InputError("", `Invalid match operator "${operator}" for selector "${selector}"`);
-    return reach(this.#shape, path, operator, test(kind, selector, operator, value));
+    let filter: Filter = () => false;
+    this.#checks.push(() => {
+      const shape = shapeAt(this.#shape, path);
+      const kind = typeof shape === "string" ? shape : (Object.keys(shape)[0] as string);
+      const selector = path.join(".");
+      if (!OPERATORS[kind]?.includes(operator))
+        throw new InputError("", `Invalid match operator "${operator}" for selector "${selector}"`);
+      filter = reach(this.#shape, path, operator, test(kind, selector, operator, value));
+    });
+    return (row) => filter(row);
   }
 }
 
@@ -269,7 +292,7 @@ function test(kind: string, selector: string, operator: Operator, value: string)
   const bare = operator.replace("Not ", "");
   if (bare === "Is Empty") return (found) => (sizeOf(found) === 0) === positive;
   if (bare === "Matches") {
-    const pattern = compile(value);
+    const pattern = patternOf(value);
     return (found) => pattern.found(textOf(found)) === positive;
   }
   if (bare === "In") {
@@ -288,8 +311,27 @@ function test(kind: string, selector: string, operator: Operator, value: string)
     const wanted = parseBool(value) ?? fail("ParseBool");
     return (found) => ((found === true) === wanted) === positive;
   }
-  const wanted = /^[+-]?(?:0|[1-9][0-9]*|0[xX][0-9a-fA-F]+)$/.test(value) ? Number(value) : fail("ParseInt");
+  const wanted = wholeNumber(value) ?? fail("ParseInt");
   return (found) => ((typeof found === "number" ? found : 0) === wanted) === positive;
+}
+
+function patternOf(value: string): Pattern {
+  try {
+    return compile(value);
+  } catch (error) {
+    if (!(error instanceof InputError)) throw error;
+    throw new InputError("", `Failed to compile regular expression ${JSON.stringify(value)}: ${error.message}`);
+  }
+}
+
+/** Go's strconv.ParseInt with base 0: decimal, 0x, 0b, 0o or 0 before octal digits, single underscores between digits. */
+function wholeNumber(text: string): number | undefined {
+  const parts = /^([+-]?)(0[xX]_?[0-9a-fA-F]+|0[bB]_?[01]+|0[oO]_?[0-7]+|0_?[0-7]*|[1-9][0-9]*)$/.exec(
+    text.replace(/(?<=[0-9a-fA-F])_(?=[0-9a-fA-F])/g, ""),
+  );
+  if (parts === null) return undefined;
+  const digits = (parts[2] as string).replace("_", "").replace(/^0(?=[0-7])/, "0o");
+  return parts[1] === "-" ? -Number(digits) : Number(digits);
 }
 
 const textOf = (found: unknown): string => (typeof found === "string" ? found : "");

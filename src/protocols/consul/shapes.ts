@@ -5,16 +5,40 @@ const text = (...names: string[]): Record<string, Shape> => Object.fromEntries(n
 
 const weights: Shape = { record: { Passing: "number", Warning: "number" } };
 const taggedAddresses: Shape = { map: { record: { Address: "text", Port: "number" } } };
+const meshGateway: Shape = { record: text("Mode") };
+const path: Shape = {
+  record: { ...text("Path", "Protocol"), ListenerPort: "number", LocalPathPort: "number", ParsedFromCheck: "flag" },
+};
+const upstream: Shape = {
+  record: {
+    ...text("DestinationType", "DestinationNamespace", "DestinationPartition", "DestinationPeer", "DestinationName"),
+    ...text("Datacenter", "LocalBindAddress", "LocalBindSocketPath", "LocalBindSocketMode"),
+    LocalBindPort: "number",
+    MeshGateway: meshGateway,
+  },
+};
 const proxy: Shape = {
   record: {
     ...text("DestinationServiceName", "DestinationServiceID", "LocalServiceAddress", "LocalServiceSocketPath", "Mode"),
     LocalServicePort: "number",
+    MeshGateway: meshGateway,
+    Expose: { record: { Checks: "flag", Paths: { list: path } } },
+    TransparentProxy: { record: { OutboundListenerPort: "number", DialedDirectly: "flag" } },
+    Upstreams: { list: upstream },
+    EnvoyExtensions: { list: { record: { ...text("Name", "ConsulVersion", "EnvoyVersion"), Required: "flag" } } },
+    AccessLogs: {
+      record: { ...text("Type", "Path", "JSONFormat", "TextFormat"), Enabled: "flag", DisableListenerLogs: "flag" },
+    },
   },
 };
 const connect: Shape = { record: { Native: "flag" } };
 
 export const nodeShape: Shape = {
-  record: { ...text("ID", "Node", "Address", "Datacenter", "PeerName"), TaggedAddresses: "labels", Meta: "labels" },
+  record: {
+    ...text("ID", "Node", "Address", "Datacenter", "Partition", "PeerName"),
+    TaggedAddresses: "labels",
+    Meta: "labels",
+  },
 };
 
 export const nodeServiceShape: Shape = {
@@ -45,6 +69,8 @@ export const checkShape: Shape = {
     ...text("Interval", "Timeout", "PeerName"),
     ServiceTags: "texts",
     ExposedPort: "number",
+    // It is there, but nothing can be asked of it.
+    LastCheckStartTime: { record: {} },
   },
 };
 
