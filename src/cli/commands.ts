@@ -36,6 +36,10 @@ export const COMMANDS: Readonly<
   operator: ["raft | autopilot | usage, as Consul spells it", () => import("./commands/operator.ts")],
   keygen: ["a random key of 32 bytes", () => import("./commands/keygen.ts")],
   reload: ["have the agent read its files again", () => import("./commands/reload.ts")],
+  registrator: [
+    "Registrator's command line: containers into consul, consulkv, etcd, skydns2 or zookeeper",
+    () => import("./commands/registrator.ts"),
+  ],
   validate: ["check configuration and service files without an agent", () => import("./commands/validate.ts")],
   dns: ["setup: have docker, resolved or dnsmasq on this host ask the agent", () => import("./commands/dns.ts")],
   up: [

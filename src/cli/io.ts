@@ -13,6 +13,8 @@ export interface Command {
   /** True: flags end at the first word that is none; what follows is another command's line. */
   readonly passThrough?: true;
   define(command: Commander, io: Io, done: (exitCode: number) => void): void;
+  /** For a drop-in that reads its flags itself: handed the words as they were typed, resolves with the exit code. `define` then serves completion only. */
+  verbatim?(words: readonly string[], io: Io): Promise<number>;
 }
 
 /** Longer cells are cut, or one instance with many tags would fill the screen with blanks; --json prints them whole. */

@@ -26,6 +26,16 @@ async function main(argv: readonly string[]): Promise<number> {
     return 2;
   }
   const { command } = await entry[1]();
+  if (command.verbatim !== undefined) {
+    try {
+      return await command.verbatim(help ? [...rest.slice(1), "--help"] : rest, io);
+    } catch (error) {
+      io.err(`trilith ${command.name}: ${messageOf(error)}\n`);
+      return 1;
+    } finally {
+      io.close();
+    }
+  }
   let exitCode = 0;
   const parser = new Commander(`trilith ${command.name}`)
     .description(command.summary)

@@ -1,0 +1,34 @@
+// The registry URI of Registrator's command line, read as Go reads URLs.
+
+/** scheme://host/path. */
+export interface RegistryUri {
+  readonly scheme: string;
+  /** host:port, several with commas; "" = none. */
+  readonly host: string;
+  /** With its slash; "" = none. */
+  readonly path: string;
+  /** As it was given. */
+  readonly text: string;
+}
+
+/** Reads a URI; undefined for what Go's url.Parse refuses ("127.0.0.1:8500": a first segment with a colon is no path). */
+export function parseRegistryUri(text: string): RegistryUri | undefined {
+  if (/[\u0000-\u001f\u007f]/.test(text)) return undefined;
+  const [, scheme = "", rest = text] = /^([A-Za-z][A-Za-z0-9+.-]*):(.*)$/.exec(text) ?? [];
+  if (scheme === "") {
+    if (text.startsWith(":")) return undefined;
+    const [first = ""] = text.split(/[/?#]/, 1);
+    if (first.includes(":")) return undefined;
+  }
+  const [, authority, path = ""] = /^(?:\/\/([^/?#]*))?([^?#]*)/.exec(rest) ?? [];
+  const host = (authority ?? "").replace(/^.*@/, "");
+  if (!/^(\[[0-9A-Fa-f:.%]+\]|[^[\]:\s]*)(:\d*)?(,(\[[0-9A-Fa-f:.]+\]|[^[\]:\s,]+)(:\d*)?)*$/.test(host))
+    return undefined;
+  let decoded: string;
+  try {
+    decoded = decodeURIComponent(path);
+  } catch {
+    return undefined;
+  }
+  return { scheme: scheme.toLowerCase(), host, path: authority === undefined && scheme !== "" ? "" : decoded, text };
+}
