@@ -6,7 +6,14 @@ import type { Log } from "../base/log.ts";
 import type { Metrics } from "../base/metrics.ts";
 import { ipFamily } from "../base/net.ts";
 import type { Random } from "../base/random.ts";
-import type { Agent, CheckRegistration, HeldCheck, HeldOutside, HeldService } from "../contracts/agent.ts";
+import type {
+  Agent,
+  CheckRegistration,
+  HeldCheck,
+  HeldOutside,
+  HeldOverride,
+  HeldService,
+} from "../contracts/agent.ts";
 import type { Directory, View } from "../contracts/directory.ts";
 import type { Self } from "../contracts/ground.ts";
 import type { Probe } from "../contracts/probe.ts";
@@ -24,6 +31,7 @@ import { expiredOutput } from "./checks/ttl.ts";
 import { HostList, type Kept, type KeptCheck, type KeptService, keepAfterMs } from "./host-list.ts";
 import { Notes } from "./notes.ts";
 import { Outside } from "./outside.ts";
+import { type Original, Overrides } from "./overrides.ts";
 import { askFaultOf, checkConflictOf, conflictOf, type Held, mayTake, OWN } from "./owners.ts";
 import { normalize, ownLabels, reconcile, registrationFault, same, whoIs } from "./reconcile.ts";
 import {
@@ -127,6 +135,9 @@ class ListAgent implements RunningAgent {
   readonly #list: HostList;
   readonly #carrier: Carrier;
   readonly #outside: Outside;
+  readonly #overrides: Overrides;
+  /** What callers registered and an override hides, by id. */
+  readonly #hidden = new Map<string, KeptService>();
   readonly #standing: Standing;
   readonly #aliases: Aliases;
   readonly #services = new Map<string, ServiceRecord>();
@@ -251,6 +262,7 @@ class ListAgent implements RunningAgent {
       embedded: !options.shared,
       antiEntropyMs: settings.antiEntropyMs,
     });
+    this.#overrides = new Overrides({ probes: options.probes, now: () => clock.now() });
     this.#outside = new Outside({
       directory,
       node: self.node,
@@ -382,7 +394,9 @@ class ListAgent implements RunningAgent {
   }
 
   /** Puts back what was kept, as it stood. */
-  #restore({ services, checks, complete }: Kept): void {
+  #restore({ services, checks, overrides, hidden, complete }: Kept): void {
+    this.#overrides.load(overrides);
+    for (const [id, kept] of hidden) if (!this.#services.has(id)) this.#hidden.set(id, kept);
     for (const [id, kept] of services) {
       if (this.#services.has(id)) continue;
       const { registration } = kept;
@@ -433,18 +447,23 @@ class ListAgent implements RunningAgent {
     this.#mustRun();
     const fault = registrationFault(r);
     if (fault !== undefined) throw new InputError("", fault);
-    const registration = normalize(r);
-    for (const spec of registration.checks) this.#mustBeAskable(from, spec);
-    const conflict = conflictOf(this.#held(), from, registration);
+    const asked = normalize(r);
+    for (const spec of asked.checks) this.#mustBeAskable(from, spec);
+    const conflict = conflictOf(this.#held(), from, asked);
     if (conflict !== undefined) throw new TrilithError("conflict", conflict);
     const step = newStep();
-    this.#putService(step, from, "first-hand", registration, options.replaceChecks === true);
-    await this.#commit(step, `registering service "${registration.id}"`);
+    this.#putOverridden(step, from, "first-hand", asked, options.replaceChecks === true);
+    await this.#commit(step, `registering service "${asked.id}"`);
   }
 
   async deregister(from: string, id: string, why?: Reason): Promise<void> {
     this.#mustRun();
     const held = this.#services.get(id);
+    const hidden = this.#hidden.get(id);
+    if (held === undefined && hidden !== undefined && mayTake(from, hidden.from)) {
+      await this.#hide(id, undefined);
+      return;
+    }
     if (held === undefined)
       throw new TrilithError(
         "not-found",
@@ -495,9 +514,15 @@ class ListAgent implements RunningAgent {
           for (const [id, { checks }] of source.last)
             if (!this.#services.has(id) || checks.some((spec) => !this.#checks.has(spec.id))) source.last.delete(id);
         const { whole } = next;
-        await this.#adoptOne(from, source, { ...whole, list: whole.list.filter((r) => r.external === undefined) });
+        const restated = this.#overrides.state(from, whole.overrides ?? []);
+        const told = this.#overrides.over(from, whole);
+        await this.#adoptOne(from, source, { ...told, list: told.list.filter((r) => r.external === undefined) });
         source.whole = whole;
-        await this.#outside.adopt(from, whole, next.again);
+        await this.#outside.adopt(from, told, next.again);
+        await Promise.all(
+          [...this.#hidden].filter(([, kept]) => kept.from === from).map(([id]) => this.#hide(id, undefined)),
+        );
+        if (restated) await this.#reapply(from);
         for (const { resolve } of next.waiting) resolve();
       } catch (error) {
         for (const { reject } of next.waiting) reject(error);
@@ -579,6 +604,105 @@ class ListAgent implements RunningAgent {
       known.add(`${about}\0${text}`);
       this.#log.warn(text.startsWith(about) ? `${from}: ${text}` : `${from}: ${about}: ${text}`);
     }
+  }
+
+  // ---- overrides ----
+
+  async override(target: string, words: readonly string[], by: string): Promise<HeldOverride> {
+    this.#mustRun();
+    const override = this.#overrides.planned(target, words, by, this.#originals());
+    await this.#list.override(override.for.toLowerCase(), override);
+    this.#overrides.set(override.for, override);
+    await this.#reapply();
+    const held = this.overrides().find((one) => one.from === undefined && one.for === override.for);
+    if (held === undefined) throw new TrilithError("internal", `the override for "${override.for}" was not kept`);
+    for (const { service, id } of held.matches) this.#note(service, id, `override by ${by}: ${words.join(" ")}`);
+    return held;
+  }
+
+  async undoOverride(target: string): Promise<boolean> {
+    this.#mustRun();
+    const held = this.overrides().find(
+      (one) => one.from === undefined && one.for.toLowerCase() === this.#overrideKey(target),
+    );
+    if (held === undefined) return false;
+    await this.#list.override(held.for.toLowerCase(), undefined);
+    this.#overrides.set(held.for, undefined);
+    await this.#reapply();
+    for (const { service, id } of held.matches) this.#note(service, id, `override undone: ${held.set.join(" ")}`);
+    return true;
+  }
+
+  overrides(): readonly HeldOverride[] {
+    return this.#overrides.held(this.#originals());
+  }
+
+  /** The name under which an override is kept that was given for this target. */
+  #overrideKey(target: string): string {
+    const given = target.trim().toLowerCase();
+    if (this.#overrides.get(given) !== undefined) return given;
+    return this.#overrides.planned(target, ["hidden"], "", this.#originals()).for.toLowerCase();
+  }
+
+  /** Everything that is registered here, hidden or not, as its source says it. */
+  #originals(): readonly Original[] {
+    const known: Original[] = [];
+    for (const [from, { whole }] of this.#sources)
+      for (const registration of whole?.list ?? []) known.push({ from, registration });
+    for (const { from, registration } of this.#services.values())
+      if (this.#sources.get(from)?.whole === undefined)
+        known.push({ from, registration: registration.overridden?.registration ?? registration });
+    for (const { from, registration } of this.#hidden.values()) known.push({ from, registration });
+    return known;
+  }
+
+  /** Brings everything into line with the overrides as they are now. */
+  async #reapply(except?: string): Promise<void> {
+    const adopting: Promise<void>[] = [];
+    for (const [from, source] of this.#sources) {
+      const whole = source.next?.whole ?? source.whole;
+      if (whole !== undefined && from !== except) adopting.push(this.#adopt(from, whole, false));
+    }
+    const step = newStep();
+    for (const { from, registration, authority } of [...this.#services.values()]) {
+      if (this.#sources.get(from)?.whole !== undefined) continue;
+      const original = registration.overridden?.registration ?? registration;
+      this.#putOverridden(step, from, authority, original, false);
+    }
+    for (const [id, { from, registration, authority }] of [...this.#hidden])
+      if (!this.#services.has(id) && conflictOf(this.#held(), from, registration) === undefined)
+        this.#putOverridden(step, from, authority, registration, true);
+    await this.#commit(step, "applying overrides");
+    await Promise.all(adopting);
+  }
+
+  /** Holds a service as overrides want it, or hides it. */
+  #putOverridden(step: Step, from: string, authority: Authority, asked: Registration, replaceChecks: boolean): void {
+    const { id } = asked;
+    const held = this.#services.get(id);
+    const told = this.#overrides.apply(from, asked);
+    if (told === undefined) {
+      if (held !== undefined) this.#removeService(step, id, this.#overrides.hiding(asked));
+      step.kept.push(this.#hide(id, { from, authority, registration: asked }));
+      return;
+    }
+    if (this.#hidden.has(id)) step.kept.push(this.#hide(id, undefined));
+    const registration = normalize(told);
+    // What one override set up goes with it, and what another one replaced comes back.
+    const named = new Set(registration.checks.map((spec) => spec.id));
+    if (held?.from === from && (held.registration.overridden ?? registration.overridden) !== undefined)
+      for (const spec of held.registration.checks)
+        if (!named.has(spec.id) && this.#checks.get(spec.id)?.from === from) this.#setCheck(step, spec.id, undefined);
+    this.#putService(step, from, authority, registration, replaceChecks);
+    const source = this.#sources.get(from);
+    if (source !== undefined && source.whole === undefined) source.last.set(id, registration);
+  }
+
+  /** Remembers what is hidden, or (undefined) forgets it. */
+  #hide(id: string, kept: KeptService | undefined): Promise<void> {
+    if (kept === undefined) this.#hidden.delete(id);
+    else this.#hidden.set(id, kept);
+    return this.#list.hidden(id, kept);
   }
 
   async restate(from?: string): Promise<void> {
@@ -716,6 +840,7 @@ class ListAgent implements RunningAgent {
       ...(rival === undefined ? [] : [{ from: OWN, about: this.node.name, text: rival }]),
       ...this.#ownComplaints.values(),
       ...this.#outside.complaints(),
+      ...this.#overrides.complaints(),
       ...[...this.#sources].flatMap(([from, { complaints }]) => complaints.map((one) => ({ from, ...one }))),
     ];
   }

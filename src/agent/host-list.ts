@@ -3,6 +3,7 @@ import type { Durable, DurableWrite } from "../base/durable.ts";
 import { messageOf } from "../base/error.ts";
 import type { CheckSpec, Status } from "../model/check.ts";
 import type { Registration } from "../model/instance.ts";
+import type { Override } from "../model/override.ts";
 import type { Authority, Reason } from "../model/reason.ts";
 
 /** A service as it is kept. */
@@ -37,6 +38,10 @@ export function keepAfterMs(ttlMs: number): number {
 
 const SERVICES = "agent.service";
 const CHECKS = "agent.check";
+/** What operators said about services, by its target. */
+const OVERRIDES = "agent.override";
+/** Services that callers registered and an override hides. */
+const HIDDEN = "agent.hidden";
 /** Holds `STOPPED` while no agent runs, if the last one ended properly. */
 const LIFE = "agent.life";
 const STOPPED = "stopped";
@@ -45,6 +50,8 @@ const STOPPED = "stopped";
 export interface Kept {
   readonly services: ReadonlyMap<string, KeptService>;
   readonly checks: ReadonlyMap<string, KeptCheck>;
+  readonly overrides: ReadonlyMap<string, Override>;
+  readonly hidden: ReadonlyMap<string, KeptService>;
   /** True where the agent before this one came to its end and kept everything as it stood then. */
   readonly complete: boolean;
   readonly damaged: readonly { readonly about: string; readonly text: string }[];
@@ -79,7 +86,14 @@ export class HostList {
     };
     const complete = this.#durable.get(LIFE, STOPPED) !== undefined;
     if (complete) await this.#durable.write([{ table: LIFE, key: STOPPED, value: undefined }]);
-    return { services: await read<KeptService>(SERVICES), checks: await read<KeptCheck>(CHECKS), complete, damaged };
+    return {
+      services: await read<KeptService>(SERVICES),
+      checks: await read<KeptCheck>(CHECKS),
+      overrides: await read<Override>(OVERRIDES),
+      hidden: await read<KeptService>(HIDDEN),
+      complete,
+      damaged,
+    };
   }
 
   /** Says that everything is kept as it stands now, and nothing comes after it. */
@@ -96,6 +110,16 @@ export class HostList {
   /** Keeps or forgets (undefined) a check. */
   check(id: string, kept: KeptCheck | undefined): Promise<void> {
     return this.#add(CHECKS, id, kept);
+  }
+
+  /** Keeps or forgets (undefined) an override. */
+  override(target: string, kept: Override | undefined): Promise<void> {
+    return this.#add(OVERRIDES, target, kept);
+  }
+
+  /** Keeps or forgets (undefined) a service that is hidden. */
+  hidden(id: string, kept: KeptService | undefined): Promise<void> {
+    return this.#add(HIDDEN, id, kept);
   }
 
   /** Resolves when everything given so far is durable; rejects where a write of it fails. */

@@ -81,7 +81,7 @@ export function instanceOf(
   r: Registration,
   now: { readonly tags: readonly string[]; readonly draining: boolean },
 ): Instance {
-  const { checks: _checks, external: _external, foreignId, text, draining, ...facts } = r;
+  const { checks: _checks, external: _external, aka: _aka, overridden, foreignId, text, draining, ...facts } = r;
   return {
     ...facts,
     tags: r.enableTagOverride === true ? now.tags : r.tags,
@@ -92,6 +92,7 @@ export function instanceOf(
       authority,
       ...(foreignId === undefined ? {} : { foreignId }),
       ...(text === undefined ? {} : { text }),
+      ...(overridden === undefined ? {} : { overridden: { by: overridden.by, original: overridden.original } }),
     },
   };
 }

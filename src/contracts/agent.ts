@@ -2,6 +2,7 @@
 import type { Check, CheckSpec, Outcome, Status } from "../model/check.ts";
 import type { Instance, Registration } from "../model/instance.ts";
 import type { Node } from "../model/node.ts";
+import type { Override } from "../model/override.ts";
 import type { Reason } from "../model/reason.ts";
 import type { Index } from "../model/record.ts";
 import type { SourceList } from "./source.ts";
@@ -32,6 +33,20 @@ export interface HeldOutside {
   readonly checks: readonly HeldCheck[];
   /** False where it said goodbye elsewhere, although this host's source still lists it. */
   readonly stands: boolean;
+}
+
+/** An override as the agent holds it, with what it changes at present. */
+export interface HeldOverride extends Override {
+  /** The source whose list states it; absent where somebody set it at run time. */
+  readonly from?: string;
+  readonly matches: readonly {
+    readonly id: string;
+    /** What the service is called by its source. */
+    readonly service: string;
+    readonly from: string;
+    readonly hidden: boolean;
+    readonly text?: string;
+  }[];
 }
 
 /**
@@ -70,6 +85,15 @@ export interface Agent {
    * restarts; one that was seen ("stopped" …) is not: who sees it says it again.
    */
   drain(serviceId: string, draining: boolean, why: Reason): Promise<void>;
+  /**
+   * Says something about a service, by its instance's id, its name or its container's name or ID, in place of what its source says; added
+   * to what was said about the same before. Kept until it is undone; resolves when it holds here. Whatever it is about need not be there.
+   * @throws TrilithError `invalid`: a word that means nothing, or cannot hold for what is there
+   */
+  override(target: string, words: readonly string[], by: string): Promise<HeldOverride>;
+  /** Undoes everything that was said about the target at run time. False if nothing was. */
+  undoOverride(target: string): Promise<boolean>;
+  overrides(): readonly HeldOverride[];
   services(): ReadonlyMap<string, HeldService>;
   /** What this host's sources list on external nodes. */
   outside(): readonly HeldOutside[];

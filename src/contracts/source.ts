@@ -1,6 +1,7 @@
 // Who comes in: a source states its complete list, again and again; the differ finds what changed.
 
 import type { Registration } from "../model/instance.ts";
+import type { Override } from "../model/override.ts";
 import type { Authority, Reason } from "../model/reason.ts";
 
 /**
@@ -21,6 +22,8 @@ export interface SourceList {
   readonly gone?: ReadonlyMap<string, Reason>;
   /** Registrations that could not be (fully) taken over, for `why` and `doctor`: what, and the reason. */
   readonly complaints?: readonly { readonly about: string; readonly text: string }[];
+  /** What the source says about services of any source in place of what that one says (a file's `overrides`). */
+  readonly overrides?: readonly Override[];
 }
 
 /**

@@ -1,6 +1,7 @@
 // An instance: one held registration of a service on a node, and the registration that asked for it.
 import type { CheckSpec } from "./check.ts";
 import type { Labels, Node } from "./node.ts";
+import type { Overridden } from "./override.ts";
 import type { Authority } from "./reason.ts";
 import type { Entry } from "./record.ts";
 
@@ -24,6 +25,8 @@ export interface Origin {
   readonly foreignId?: string;
   /** A sentence for people: "container web-1 (3f2a…), port 80/tcp". */
   readonly text?: string;
+  /** Set where an operator overrides what the source says. */
+  readonly overridden?: Overridden;
 }
 
 export interface Weights {
@@ -76,6 +79,13 @@ export interface Registration extends ServiceFacts {
   readonly foreignId?: string;
   /** Who asked, for people. */
   readonly text?: string;
+  /**
+   * Other names under which people know the thing, for overrides: first the one that it keeps when it is made anew (a container's name),
+   * then others (a container's ID).
+   */
+  readonly aka?: readonly string[];
+  /** Set by the agent where overrides changed it, with all of what it was before. */
+  readonly overridden?: Overridden & { readonly registration: Registration };
   /** Set where it is not this host's own: it is held on that node (see `SourceList`). */
   readonly external?: { readonly node: ExternalNode };
 }
