@@ -5,7 +5,7 @@ import { createHttp } from "../../src/base/http.ts";
 import type { Probe } from "../../src/contracts/probe.ts";
 import { defaultSettings } from "../../src/contracts/settings.ts";
 import type { Outcome } from "../../src/model/check.ts";
-import { parseHost } from "../../src/protocols/docker/client.ts";
+import { parseHost } from "../../src/protocols/docker/endpoint.ts";
 import { type ExecDetail, execProbe } from "../../src/protocols/docker/exec.ts";
 import { createTrilith } from "../../src/trilith.ts";
 import { type Docker, startDocker } from "../support/docker.ts";

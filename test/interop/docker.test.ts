@@ -9,7 +9,7 @@ import type { SourceList } from "../../src/contracts/source.ts";
 import type { Outcome } from "../../src/model/check.ts";
 import type { Registration } from "../../src/model/instance.ts";
 import type { Endpoint } from "../../src/model/query.ts";
-import { parseHost } from "../../src/protocols/docker/client.ts";
+import { parseHost } from "../../src/protocols/docker/endpoint.ts";
 import type { TranslateOptions } from "../../src/protocols/docker/registrator.ts";
 import { dockerSource } from "../../src/protocols/docker/source.ts";
 import { createTrilith } from "../../src/trilith.ts";

@@ -1,18 +1,10 @@
 // The Docker Engine API as far as it is needed: list, inspect, events, over a unix socket or TCP.
 import type { Clock } from "../../base/clock.ts";
-import { codeOf, InputError, messageOf, TrilithError } from "../../base/error.ts";
+import { codeOf, messageOf, TrilithError } from "../../base/error.ts";
 import type { Http, HttpResponse } from "../../base/http.ts";
+import type { Endpoint } from "./endpoint.ts";
 import { type Happening, readEvents } from "./events.ts";
 import { type Container, readContainer, shortId } from "./inspect.ts";
-
-/** Where an engine listens. */
-export interface Endpoint {
-  /** As DOCKER_HOST spells it: "unix:///var/run/docker.sock", "tcp://10.0.0.5:2375". */
-  readonly spelling: string;
-  readonly socketPath?: string;
-  /** `http://host:port`. */
-  readonly base: string;
-}
 
 /** A line of the container list: which one, and everything whose change calls for a new look at it, as one text. */
 interface Listed {
@@ -28,15 +20,25 @@ export interface Engine {
   inspect(id: string): Promise<Container | undefined>;
   /** Resolves when the engine has begun to report; ends when the engine ends it, throws for junk. */
   events(): Promise<AsyncIterable<Happening>>;
+  /** Who it is. */
+  info(): Promise<EngineInfo>;
   /** "Docker 20.10.24", once it has answered; "Docker" before. */
   name(): string;
+}
+
+/** What an engine says about itself. */
+export interface EngineInfo {
+  /** The same for as long as its data is: Docker's own ID; Podman, whose ID is another one with every answer, is known by host and folder. */
+  readonly id: string;
+  /** Its host's name. */
+  readonly hostname: string;
 }
 
 /** The whole answer has to be there after so long: an answer that drips for ever is none. */
 const DEADLINE_MS = 15_000;
 const LIST_MAX_BYTES = 32 << 20;
 const INSPECT_MAX_BYTES = 4 << 20;
-const DEFAULT_TCP_PORT = 2375;
+const INFO_MAX_BYTES = 4 << 20;
 
 /** The events that may change what is registered; everything else (exec, attach, top …) is not even sent. */
 const FILTERS = JSON.stringify({
@@ -57,24 +59,6 @@ const FILTERS = JSON.stringify({
     "disconnect",
   ],
 });
-
-/**
- * Reads DOCKER_HOST's spelling.
- * @throws InputError naming `where` for anything but unix:///path, tcp://host[:port] and http://host:port
- */
-export function parseHost(spelling: string, where: string): Endpoint {
-  const path = /^unix:\/\/(\/.+)$/.exec(spelling)?.[1];
-  if (path !== undefined) return { spelling, socketPath: path, base: "http://docker" };
-  const url = /^(tcp|http):\/\//.test(spelling) ? spelling.replace(/^tcp:/, "http:") : undefined;
-  if (url === undefined || !URL.canParse(url) || new URL(url).hostname === "")
-    throw new InputError(
-      where,
-      `${JSON.stringify(spelling)}: expected unix:///path/to/docker.sock or tcp://host:port (TLS, ssh and npipe are not spoken)`,
-    );
-  const { hostname, host, port } = new URL(url);
-  const explicit80 = port === "" && /:80\/?$/.test(url);
-  return { spelling, base: `http://${port === "" && !explicit80 ? `${hostname}:${DEFAULT_TCP_PORT}` : host}` };
-}
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -116,9 +100,11 @@ export function createEngine(endpoint: Endpoint, http: Http, clock: Clock, signa
   );
 
   const send = async (path: string, until: AbortSignal, endless: boolean): Promise<HttpResponse> => {
+    const tls = await endpoint.tls?.();
     const answer = await http.request({
       url: endpoint.base + path,
       ...(endpoint.socketPath === undefined ? {} : { socketPath: endpoint.socketPath }),
+      ...(tls === undefined ? {} : { tls }),
       signal: until,
       headTimeoutMs: DEADLINE_MS,
       bodyTimeoutMs: endless ? 0 : DEADLINE_MS,
@@ -179,6 +165,14 @@ export function createEngine(endpoint: Endpoint, http: Http, clock: Clock, signa
           `${at} was asked for container ${shortId(id)} and answered with ${shortId(container.id)}`,
         );
       return container;
+    },
+    async info() {
+      const { status, text } = await ask("/info", INFO_MAX_BYTES);
+      if (status !== 200) throw unexpected("/info", status, text);
+      const said = parseJson(text, `${at}, info`) as Json | null;
+      const word = (key: string): string => (typeof said?.[key] === "string" ? said[key] : "");
+      const id = name.startsWith("Libpod") ? `${word("Name")}${word("DockerRootDir")}` : word("ID");
+      return { id, hostname: word("Name") };
     },
     async events() {
       const path = `/events?filters=${encodeURIComponent(FILTERS)}`;

@@ -5,7 +5,7 @@ import { defaultLimits, type Limits, type Probe, type Target } from "../../contr
 import type { Outcome } from "../../model/check.ts";
 import { Tail, tailNote, timedOut } from "../../wire/check-output.ts";
 import { FrameReader } from "../../wire/docker/frames.ts";
-import type { Endpoint } from "./client.ts";
+import type { Endpoint } from "./endpoint.ts";
 
 /** What is run where. */
 export interface ExecDetail {
@@ -37,46 +37,43 @@ function parse(raw: unknown): ExecDetail {
   return { container, args: [...args] };
 }
 
+/** A command in a container, known to one engine. */
+interface Command {
+  readonly endpoint: Endpoint;
+  readonly id: string;
+}
+
 /** A failed step, told as the check's output. */
 class Failed extends Error {}
 
-/** Makes the docker probe; the first endpoint that can be reached is asked. `nobody`: what to say where there is no endpoint. */
+/** Makes the docker probe; the first endpoint that can be reached and has the container is asked. `nobody`: what to say where there is no endpoint. */
 export function execProbe(
   http: Http,
   endpoints: readonly Endpoint[],
   nobody = "there is no Docker engine to ask",
 ): Probe<ExecDetail> {
   /** Commands that took longer than they may and cannot be ended through the engine: until they end no other one is started. */
-  const stray = new WeakMap<ExecDetail, string>();
+  const stray = new WeakMap<ExecDetail, Command>();
 
   async function call(
+    { base, socketPath, tls }: Endpoint,
     method: "GET" | "POST",
     path: string,
     signal: AbortSignal,
     body?: Readonly<Record<string, unknown>>,
   ): Promise<HttpResponse> {
-    let failure: unknown = new Failed(`exec failed: ${nobody}`);
-    for (const { base, socketPath } of endpoints) {
-      try {
-        return await http.request({
-          url: base + path,
-          method,
-          signal,
-          // The check's own time-out is in the signal.
-          headTimeoutMs: 0,
-          bodyTimeoutMs: 0,
-          ...(socketPath === undefined ? {} : { socketPath }),
-          ...(body === undefined
-            ? {}
-            : { body: JSON.stringify(body), headers: { "content-type": "application/json" } }),
-        });
-      } catch (error) {
-        // What was sent and not answered must not be sent again elsewhere.
-        if (signal.aborted || !["unavailable", "not-found"].includes(codeOf(error))) throw error;
-        failure = error;
-      }
-    }
-    throw failure;
+    const certificates = await tls?.();
+    return await http.request({
+      url: base + path,
+      method,
+      signal,
+      // The check's own time-out is in the signal.
+      headTimeoutMs: 0,
+      bodyTimeoutMs: 0,
+      ...(socketPath === undefined ? {} : { socketPath }),
+      ...(certificates === undefined ? {} : { tls: certificates }),
+      ...(body === undefined ? {} : { body: JSON.stringify(body), headers: { "content-type": "application/json" } }),
+    });
   }
 
   async function json(answer: HttpResponse): Promise<Readonly<Record<string, unknown>>> {
@@ -85,23 +82,38 @@ export function execProbe(
     return value as Readonly<Record<string, unknown>>;
   }
 
-  async function create({ container, args }: ExecDetail, signal: AbortSignal): Promise<string> {
-    const answer = await call("POST", `/containers/${encodeURIComponent(container)}/exec`, signal, {
-      AttachStdin: false,
-      AttachStdout: true,
-      AttachStderr: true,
-      Tty: false,
-      Cmd: args,
-    });
-    if (answer.status === 201) return String((await json(answer))["Id"]);
-    const said = (await answer.text(ANSWER_MAX_BYTES)).trim();
-    if (answer.status === 404) throw new Failed(`create exec failed for unknown container ${container}`);
-    if (answer.status === 409) throw new Failed(`create exec failed since container ${container} is paused or stopped`);
-    throw new Failed(`create exec failed for container ${container} with status ${answer.status}: ${said}`);
+  /** Creates the command at the first engine that can be reached and has the container. */
+  async function create({ container, args }: ExecDetail, signal: AbortSignal): Promise<Command> {
+    let failure: unknown = new Failed(`exec failed: ${nobody}`);
+    let unknown: Failed | undefined;
+    for (const endpoint of endpoints) {
+      let answer: HttpResponse;
+      try {
+        answer = await call(endpoint, "POST", `/containers/${encodeURIComponent(container)}/exec`, signal, {
+          AttachStdin: false,
+          AttachStdout: true,
+          AttachStderr: true,
+          Tty: false,
+          Cmd: args,
+        });
+      } catch (error) {
+        // What was sent and not answered must not be sent again elsewhere.
+        if (signal.aborted || !["unavailable", "not-found"].includes(codeOf(error))) throw error;
+        failure = error;
+        continue;
+      }
+      if (answer.status === 201) return { endpoint, id: String((await json(answer))["Id"]) };
+      const said = (await answer.text(ANSWER_MAX_BYTES)).trim();
+      if (answer.status === 404) unknown = new Failed(`create exec failed for unknown container ${container}`);
+      else if (answer.status === 409)
+        throw new Failed(`create exec failed since container ${container} is paused or stopped`);
+      else throw new Failed(`create exec failed for container ${container} with status ${answer.status}: ${said}`);
+    }
+    throw unknown ?? failure;
   }
 
-  async function start(detail: ExecDetail, id: string, said: Tail, signal: AbortSignal): Promise<void> {
-    const answer = await call("POST", `/exec/${id}/start`, signal, { Detach: false, Tty: false });
+  async function start(detail: ExecDetail, { endpoint, id }: Command, said: Tail, signal: AbortSignal): Promise<void> {
+    const answer = await call(endpoint, "POST", `/exec/${id}/start`, signal, { Detach: false, Tty: false });
     if (answer.status !== 200) {
       const text = (await answer.text(ANSWER_MAX_BYTES)).trim();
       if (answer.status === 409)
@@ -124,10 +136,10 @@ export function execProbe(
   }
 
   async function inspect(
-    id: string,
+    { endpoint, id }: Command,
     signal: AbortSignal,
   ): Promise<{ readonly running: boolean; readonly exit: unknown }> {
-    const answer = await call("GET", `/exec/${id}/json`, signal);
+    const answer = await call(endpoint, "GET", `/exec/${id}/json`, signal);
     if (answer.status !== 200) {
       // The engine forgets commands some minutes after their end, and all when it starts anew.
       if (answer.status === 404) {
@@ -148,7 +160,7 @@ export function execProbe(
     parse,
     async run(detail, _target: Target, signal, limits: Limits = defaultLimits): Promise<Outcome> {
       const said = new Tail(limits.outputMaxBytes);
-      let id: string | undefined;
+      let command: Command | undefined;
       try {
         const before = stray.get(detail);
         if (before !== undefined) {
@@ -160,9 +172,9 @@ export function execProbe(
             };
           stray.delete(detail);
         }
-        id = await create(detail, signal);
-        await start(detail, id, said, signal);
-        const { running, exit } = await inspect(id, signal);
+        command = await create(detail, signal);
+        await start(detail, command, said, signal);
+        const { running, exit } = await inspect(command, signal);
         if (running || typeof exit !== "number")
           throw new Failed(`the Docker engine does not tell how the command in container ${detail.container} ended`);
         return {
@@ -171,7 +183,7 @@ export function execProbe(
         };
       } catch (error) {
         if (signal.aborted) {
-          if (id !== undefined) stray.set(detail, id);
+          if (command !== undefined) stray.set(detail, command);
           return { status: "critical", output: timedOut(limits.timeoutMs, said), final: true };
         }
         const output =

@@ -1,9 +1,10 @@
 // Registrator's translation, as a pure function: what Docker says about a container → what is registered, and what could not be.
+import { messageOf } from "../../base/error.ts";
 import { ipFamily } from "../../base/net.ts";
 import type { CheckSpec } from "../../model/check.ts";
 import type { Address, Reach, Registration } from "../../model/instance.ts";
 import { buildCheck, type CheckOptions } from "../../wire/service-check.ts";
-import { combineTags, labelsOf, serviceMetadata } from "../../wire/service-env.ts";
+import { combineTags, labelsOf, type Metadata, serviceMetadata } from "../../wire/service-env.ts";
 import { type Attachment, type Binding, type Container, describe, shortId } from "./inspect.ts";
 
 /** How to translate. The first six are Registrator's flags. */
@@ -24,6 +25,14 @@ export interface TranslateOptions extends CheckOptions {
   readonly hostname: string;
   /** What the host name resolves to: the address of ports bound to 0.0.0.0. "" = unknown, the node's address then. */
   readonly hostIp: string;
+  /** Renders the name of containers that give none, instead of the image's. @throws Error as `tags` */
+  readonly name?: (container: Container) => string;
+  /** False = a container with several ports gets no `-port` behind its name. */
+  readonly portSuffix?: boolean;
+  /** The engine, as part of the identity, where an agent follows several. */
+  readonly engine?: string;
+  /** True = the engine is another host's: its containers' own networks cannot be reached from here. */
+  readonly remote?: boolean;
 }
 
 export interface Complaint {
@@ -68,22 +77,28 @@ export function translate(
   const ports = portsOf(container).filter((port) => options.internal || port.hostPort !== "");
   if (ports.length === 0) return { registrations, complaints };
   const isGroup = ports.length > 1;
-  const forcedTags = tagsOf(container, options, (text) => complaints.push({ about, text }));
+  const forcedTags = rendered(options.tags, "tags", container, (text) => complaints.push({ about, text }));
+  const defaultName =
+    (options.name === undefined
+      ? ""
+      : rendered(options.name, "name", container, (text) => complaints.push({ about, text })).trim()) ||
+    imageName(container.image);
   const taken = new Set<string>();
   for (const port of ports) {
-    const registration = serviceOf(container, port, isGroup, forcedTags, options, other, (text) =>
+    const services = servicesOf(container, port, { isGroup, forcedTags, defaultName }, options, other, (text) =>
       complaints.push({ about: `${about}, port ${port.exposed}/${port.protocol}`, text }),
     );
-    if (registration === undefined) continue;
-    if (taken.has(registration.id)) {
-      complaints.push({
-        about: `${about}, port ${port.exposed}/${port.protocol}`,
-        text: `not registered: another port of the container has the ID "${registration.id}" already; give each its own by SERVICE_${port.exposed}_ID`,
-      });
-      continue;
+    for (const registration of services) {
+      if (taken.has(registration.id)) {
+        complaints.push({
+          about: `${about}, port ${port.exposed}/${port.protocol}`,
+          text: `not registered: another port of the container has the ID "${registration.id}" already; give each its own by SERVICE_${port.exposed}_ID`,
+        });
+        continue;
+      }
+      taken.add(registration.id);
+      registrations.push(registration);
     }
-    taken.add(registration.id);
-    registrations.push(registration);
   }
   return { registrations, complaints };
 }
@@ -117,42 +132,73 @@ function rank(protocol: string): number {
   return ["tcp", "udp"].indexOf(protocol) >>> 0;
 }
 
-function tagsOf(container: Container, options: TranslateOptions, complain: (text: string) => void): string {
+function rendered(
+  template: (container: Container) => string,
+  which: string,
+  container: Container,
+  complain: (text: string) => void,
+): string {
   try {
-    return options.tags(container);
+    return template(container);
   } catch (error) {
-    complain(`registered without the tags of the -tags template: ${error instanceof Error ? error.message : error}`);
+    complain(`registered without the ${which} of the -${which} template: ${messageOf(error)}`);
     return "";
   }
 }
 
-function serviceOf(
+/** What holds for all ports of a container. */
+interface Shared {
+  readonly isGroup: boolean;
+  readonly forcedTags: string;
+  readonly defaultName: string;
+}
+
+/**
+ * The names of a port, the main one first: SERVICE_NAME, then those of SERVICE_NAMES (a comma list; unknown to Registrator, whose `compat`
+ * leaves it a label). Undefined where a name has to be given and none is.
+ */
+function namesOf(
+  { values, fromPort }: Metadata,
+  port: Port,
+  { isGroup, defaultName }: Shared,
+  options: TranslateOptions,
+): readonly string[] | undefined {
+  const suffix = (key: string): string =>
+    isGroup && options.portSuffix !== false && !fromPort.has(key) ? `-${port.exposed}` : "";
+  const main = values.get("name") ?? "";
+  const further = options.compat
+    ? []
+    : combineTags([values.get("names") ?? ""], false).map((name) => `${name.trim()}${suffix("names")}`);
+  if (main === "" && further.length === 0 && options.explicit) return undefined;
+  if (main === "" && further.length > 0) return [...new Set(further)];
+  return [...new Set([`${main || defaultName}${suffix("name")}`, ...further])];
+}
+
+/** What one port comes to: a service for each of its names, of which the further ones stand as the first one's checks stand. */
+function servicesOf(
   container: Container,
   port: Port,
-  isGroup: boolean,
-  forcedTags: string,
+  shared: Shared,
   options: TranslateOptions,
   other: (idOrName: string) => Container | undefined,
   complain: (text: string) => void,
-): Registration | undefined {
-  const { values, fromPort } = serviceMetadata(container.env, container.labels, port.exposed);
-  const get = (key: string): string => values.get(key) ?? "";
-  if (get("ignore") !== "") return undefined;
-  if (get("name") === "" && options.explicit) return undefined;
-
-  const base = get("name") || defaultName(container.image);
-  const name = isGroup && !fromPort.has("name") ? `${base}-${port.exposed}` : base;
+): Registration[] {
+  const metadata = serviceMetadata(container.env, container.labels, port.exposed);
+  const get = (key: string): string => metadata.values.get(key) ?? "";
+  if (get("ignore") !== "") return [];
+  const [name, ...further] = namesOf(metadata, port, shared, options) ?? [];
+  if (name === undefined) return [];
   const generatedId = `${options.hostname}:${container.name}:${port.exposed}${port.protocol === "udp" ? ":udp" : ""}`;
   const id = get("id") || generatedId;
-  if (`${name}${id}`.includes("\u0000")) {
+  if ([name, id, ...further].some((text) => text.includes("\u0000"))) {
     complain("not registered: its name or ID holds a NUL character");
-    return undefined;
+    return [];
   }
   const address = addressOf(container, port, options, other, complain);
   const number = Number(options.internal ? port.exposed : port.hostPort);
-  const tags = combineTags([get("tags"), forcedTags, port.protocol === "udp" ? "udp" : ""], options.compat);
-  const attributes = new Map(values);
-  for (const key of ["name", "id", "tags"]) attributes.delete(key);
+  const tags = combineTags([get("tags"), shared.forcedTags, port.protocol === "udp" ? "udp" : ""], options.compat);
+  const attributes = new Map(metadata.values);
+  for (const key of options.compat ? ["name", "id", "tags"] : ["name", "names", "id", "tags"]) attributes.delete(key);
 
   const checks: CheckSpec[] = [];
   const check = buildCheck(
@@ -165,7 +211,9 @@ function serviceOf(
   if (health !== undefined) checks.push(health);
 
   const addresses = options.compat ? [] : addressesOf(container, port, address, number, options);
-  return {
+  const engine = options.engine === undefined ? "" : `@${options.engine}`;
+  const identity = `${container.id}:${port.exposed}/${port.protocol}`;
+  const main: Registration = {
     id,
     name,
     tags,
@@ -174,13 +222,36 @@ function serviceOf(
     port: number,
     ...(addresses.length > 1 ? { addresses } : {}),
     checks,
-    foreignId: `${container.id}:${port.exposed}/${port.protocol}`,
+    foreignId: `${identity}${engine}`,
     text: `container ${container.name} (${shortId(container.id)}), port ${port.exposed}/${port.protocol}`,
+  };
+  return [
+    main,
+    ...further.map((another) => ({
+      ...main,
+      id: `${id}:${another}`,
+      name: another,
+      checks: checks.length === 0 ? [] : [aliasOf(id)],
+      foreignId: `${identity}=${another}${engine}`,
+    })),
+  ];
+}
+
+/** A check that stands as those of another service stand. */
+function aliasOf(service: string): CheckSpec {
+  return {
+    id: "",
+    name: "",
+    notes: "",
+    kind: "alias",
+    detail: { node: "", service },
+    intervalMs: 0,
+    timeoutMs: 0,
   };
 }
 
 /** The last path element of the image up to its first colon. */
-function defaultName(image: string): string {
+function imageName(image: string): string {
   const path = image.replace(/\/+$/, "");
   return path.slice(path.lastIndexOf("/") + 1).split(":")[0] ?? "";
 }
@@ -238,7 +309,7 @@ function addressesOf(
   };
   const inside: Address[] = [];
   const exposed = Number(port.exposed);
-  for (const network of container.networks) {
+  for (const network of options.remote === true ? [] : container.networks) {
     inside.push({ host: network.ipv4, port: exposed, reach: "bridge", network: networkOf(network, 4) });
     inside.push({ host: network.ipv6, port: exposed, reach: "bridge", network: networkOf(network, 6) });
   }

@@ -14,6 +14,15 @@ export interface Known {
   readonly departed: Map<string, Reason>;
   /** Containers that are there but could not be read, with the number of attempts. */
   readonly unread: Map<string, { readonly attempts: number; readonly text: string }>;
+  /** Those that ended with a failure and are kept for it, as they last ran. */
+  readonly failed: Map<string, Container>;
+}
+
+/** Which containers that do not run stay known as `failed`. */
+export interface Keeping {
+  readonly keeps: (exitCode: number) => boolean;
+  /** Containers that counted before this process began; these stay, too, where they failed meanwhile. */
+  readonly before: ReadonlySet<string>;
 }
 
 export interface Scan {
@@ -45,6 +54,7 @@ export function startScan(
   machine: { readonly clock: Clock; readonly random: Random },
   signal: AbortSignal,
   changed: () => void,
+  keeping: Keeping = { keeps: () => false, before: new Set() },
 ): Scan {
   const { clock, random } = machine;
   const looks = new Map<string, Look>();
@@ -64,18 +74,26 @@ export function startScan(
   };
 
   const leave = (id: string, reason: Reason): void => {
-    if (known.running.delete(id)) known.departed.set(id, reason);
+    const ran = known.running.delete(id);
+    if (known.failed.delete(id) || ran) known.departed.set(id, reason);
   };
 
   const take = (id: string, container: Container | undefined): void => {
     known.unread.delete(id);
     if (container?.running) {
       known.running.set(id, container);
+      known.failed.delete(id);
       known.departed.delete(id);
       return;
     }
-    const before = known.running.get(id);
     fingerprints.delete(id);
+    const failed = known.failed.get(id);
+    const before = known.running.get(id) ?? failed;
+    if (container !== undefined && keeping.keeps(container.exitCode)) {
+      if (before !== undefined || keeping.before.has(id)) known.failed.set(id, before ?? container);
+      known.running.delete(id);
+      return;
+    }
     if (before === undefined) return;
     const text =
       container === undefined
@@ -157,17 +175,24 @@ export function startScan(
         fingerprints.set(id, fingerprint);
       }
       // The list may be older than an event that came meanwhile: only a look at the container itself proves that it is gone.
-      for (const id of [...known.running.keys(), ...known.unread.keys()]) if (!ids.has(id)) looking.push(look(id));
+      const others = new Set([...known.running.keys(), ...known.unread.keys(), ...known.failed.keys()]);
+      if (all) for (const id of keeping.before) others.add(id);
+      for (const id of others) if (!ids.has(id)) looking.push(look(id));
       await Promise.all(looking);
     },
     died(id, name, exitCode, stopped) {
-      const who = known.running.get(id)?.name || name;
-      leave(id, {
-        code: stopped ? "stopped" : "died",
-        text: `container ${who === "" ? shortId(id) : `${who} (${shortId(id)})`} ${stopped ? "was stopped" : "died"}, exit code ${exitCode}`,
-        confirmed: true,
-        atMs: clock.now(),
-      });
+      const ran = known.running.get(id);
+      const who = ran?.name || name;
+      if (ran !== undefined && keeping.keeps(exitCode)) {
+        known.running.delete(id);
+        known.failed.set(id, ran);
+      } else
+        leave(id, {
+          code: stopped ? "stopped" : "died",
+          text: `container ${who === "" ? shortId(id) : `${who} (${shortId(id)})`} ${stopped ? "was stopped" : "died"}, exit code ${exitCode}`,
+          confirmed: true,
+          atMs: clock.now(),
+        });
       fingerprints.delete(id);
       changed();
       void look(id);

@@ -1,10 +1,11 @@
 // Docker's configuration: what is accepted, what is refused and how, and which address the host has.
 import { describe, expect, it } from "vitest";
+import type { Disk } from "../../base/disk.ts";
 import { systemProcesses } from "../../base/process.ts";
 import type { Ground } from "../../contracts/ground.ts";
-import { parseHost } from "./client.ts";
+import { parseHost } from "./endpoint.ts";
 import { signalNumber } from "./inspect.ts";
-import { docker, hostAddress } from "./setup.ts";
+import { docker, endpointOfEnvironment, hostAddress } from "./setup.ts";
 
 describe("configuration", () => {
   it("by default looks for the usual sockets", () => {
@@ -16,7 +17,15 @@ describe("configuration", () => {
     [{ sockets: "x" }, 'unknown key "sockets"'],
     [[], "expected true, false or an object"],
     [{ enabled: "yes" }, 'docker.enabled: "yes": expected "auto", true or false'],
-    [{ host: "ssh://host" }, 'docker.host: "ssh://host": expected unix:///path/to/docker.sock or tcp://host:port'],
+    [{ host: "ssh://host" }, 'docker.host: "ssh://host": ssh is not spoken here: forward the socket'],
+    [{ host: "npipe:////./pipe/docker_engine" }, "named pipes of Windows are not spoken here"],
+    [{ host: "/run/docker.sock" }, "expected unix:///path/to/docker.sock, tcp://host:port or https://host:port"],
+    [{ deregister: "never" }, 'docker.deregister: "never": expected "always" or "on-success"'],
+    [{ name: "{{.Name" }, "docker.name: template: tags: unclosed action"],
+    [{ endpoints: [] }, "docker.endpoints: []: expected a list of places"],
+    [{ endpoints: ["unix:///a.sock", { host: "unix:///b/a.sock" }] }, 'another endpoint is called "a" already'],
+    [{ endpoints: [{ socket: "x" }] }, 'docker.endpoints[0]: unknown key "socket"'],
+    [{ endpoints: ["unix:///a.sock"], host: "unix:///b.sock" }, 'docker.host: "unix:///b.sock": expected none beside'],
     [{ ip: "0.0.0.0" }, "docker.ip"],
     [{ internal: "true" }, 'docker.internal: "true": expected true or false'],
     [{ tags: "{{.Name" }, "docker.tags: template: tags: unclosed action"],
@@ -29,18 +38,38 @@ describe("configuration", () => {
     ["tcp://docker", { base: "http://docker:2375" }],
     ["tcp://[::1]:80", { base: "http://[::1]" }],
     ["http://docker:80/", { base: "http://docker" }],
+    ["https://docker", { base: "https://docker:2376", tls: expect.any(Function) }],
+    ["https://docker:443", { base: "https://docker", tls: expect.any(Function) }],
   ])("reads the host %s", (spelling, endpoint) => {
     expect(parseHost(spelling, "test")).toEqual({ spelling, ...endpoint });
   });
-  it.each([
-    "",
-    "unix://relative",
-    "tcp://",
-    "npipe:////./pipe/docker_engine",
-    "https://docker:2376",
-    "/var/run/docker.sock",
-  ])("refuses the host %j", (spelling) => {
-    expect(() => parseHost(spelling, "DOCKER_HOST")).toThrow(/^DOCKER_HOST: /);
+  it.each(["", "unix://relative", "tcp://", "npipe:////./pipe/docker_engine", "/var/run/docker.sock"])(
+    "refuses the host %j",
+    (spelling) => {
+      expect(() => parseHost(spelling, "DOCKER_HOST")).toThrow(/^DOCKER_HOST: /);
+    },
+  );
+  it("names endpoints by their sockets and hosts", () => {
+    const { endpoints } = docker.configure({
+      endpoints: ["unix:///run/podman/podman.sock", "tcp://127.0.0.1:2375", { host: "tcp://far:2376", name: "f" }],
+    });
+    expect(endpoints.map(({ name }) => name)).toEqual(["podman", "127.0.0.1:2375", "f"]);
+  });
+  it("DOCKER_TLS_VERIFY and DOCKER_CERT_PATH are the docker client's", async () => {
+    const disk = {
+      readText: async (path: string) => {
+        if (path === "/certs/ca.pem") return "CA";
+        throw Object.assign(new Error("none"), { code: "ENOENT" });
+      },
+    } as unknown as Disk;
+    const at = (env: Record<string, string>) => endpointOfEnvironment({ env: (name) => env[name] }, disk);
+    expect(at({})).toBeUndefined();
+    expect(at({ DOCKER_HOST: "tcp://far" })).toEqual({ spelling: "tcp://far", base: "http://far:2375" });
+    const far = at({ DOCKER_HOST: "tcp://far", DOCKER_TLS_VERIFY: "1", DOCKER_CERT_PATH: "/certs" });
+    expect(far?.base).toBe("https://far:2376");
+    expect(await far?.tls?.()).toEqual({ ca: "CA", skipVerify: false });
+    const none = at({ DOCKER_HOST: "tcp://far", DOCKER_TLS_VERIFY: "1", HOME: "/root" });
+    await expect(none?.tls?.()).rejects.toThrow("/root/.docker: holds no certificates: expected ca.pem");
   });
   it("an agent starts although DOCKER_HOST names what is not spoken, and says so", async () => {
     const processes = { ...systemProcesses, env: () => "ssh://far" };

@@ -1,74 +1,21 @@
 // Docker: containers are services; named and described as Registrator does, drained on the stop signal, gone when they die.
+import type { Disk } from "../../base/disk.ts";
 import { InputError, messageOf } from "../../base/error.ts";
 import { ipFamily, type Net } from "../../base/net.ts";
+import type { Processes } from "../../base/process.ts";
 import type { Probe } from "../../contracts/probe.ts";
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
-import { type Endpoint, parseHost } from "./client.ts";
+import type { EngineInfo } from "./client.ts";
+import { configure, type DockerConfig, type EndpointConfig } from "./config.ts";
+import { certificatesIn, type Endpoint, farHost, parseHost } from "./endpoint.ts";
+import type { EngineOptions } from "./engine-watch.ts";
 import { execProbe } from "./exec.ts";
 import type { TranslateOptions } from "./registrator.ts";
-import { absentSource, dockerSource } from "./source.ts";
+import { absentSource, dockerSource, engineIdentity } from "./source.ts";
 import { parseTemplate } from "./tags-template.ts";
 
-export interface DockerConfig {
-  readonly enabled: "auto" | boolean;
-  /** "" = DOCKER_HOST, else the usual sockets. */
-  readonly host: string;
-  /** The host part of service IDs; "" = this machine's host name. */
-  readonly hostname: string;
-  readonly ip: string;
-  readonly internal: boolean;
-  readonly explicit: boolean;
-  readonly useIpFromLabel: string;
-  /** A Go template, its result split at commas. */
-  readonly tags: string;
-  readonly compat: boolean;
-}
-
 const SOCKETS = ["unix:///var/run/docker.sock", "unix:///tmp/docker.sock"];
-const KEYS = ["enabled", "host", "hostname", "ip", "internal", "explicit", "useIpFromLabel", "tags", "compat"];
-
-function configure(raw: unknown): DockerConfig {
-  const given = typeof raw === "boolean" ? { enabled: raw } : (raw ?? {});
-  if (typeof given !== "object" || Array.isArray(given))
-    throw new InputError("docker", `${JSON.stringify(raw)}: expected true, false or an object with ${KEYS.join(", ")}`);
-  const values = new Map<string, unknown>(Object.entries(given));
-  for (const key of values.keys())
-    if (!KEYS.includes(key)) throw new InputError("docker", `unknown key "${key}": known are ${KEYS.join(", ")}`);
-  const text = (key: string): string => {
-    const value = values.get(key) ?? "";
-    if (typeof value !== "string") throw new InputError(`docker.${key}`, `${JSON.stringify(value)}: expected a text`);
-    return value;
-  };
-  const flag = (key: string): boolean => {
-    const value = values.get(key) ?? false;
-    if (typeof value !== "boolean")
-      throw new InputError(`docker.${key}`, `${JSON.stringify(value)}: expected true or false`);
-    return value;
-  };
-  const enabled = values.get("enabled") ?? "auto";
-  if (enabled !== "auto" && typeof enabled !== "boolean")
-    throw new InputError("docker.enabled", `${JSON.stringify(enabled)}: expected "auto", true or false`);
-  const ip = text("ip");
-  if (ip === "0.0.0.0" || ip === "::" || /[\s/]/.test(ip))
-    throw new InputError("docker.ip", `${JSON.stringify(ip)}: expected an address or host name one can connect to`);
-  if (text("host") !== "") parseHost(text("host"), "docker.host");
-  try {
-    parseTemplate(text("tags"));
-  } catch (error) {
-    throw new InputError("docker.tags", error instanceof Error ? error.message : String(error), error);
-  }
-  return {
-    enabled,
-    host: text("host"),
-    hostname: text("hostname"),
-    ip,
-    internal: flag("internal"),
-    explicit: flag("explicit"),
-    useIpFromLabel: text("useIpFromLabel"),
-    tags: text("tags"),
-    compat: flag("compat"),
-  };
-}
+const PODMAN = "/run/podman/podman.sock";
 
 /**
  * The address of ports bound to all interfaces: what the host name resolves to (IPv4 first), as Registrator takes it; where that leads
@@ -90,6 +37,69 @@ function isLoopback(address: string): boolean {
   return address === "" || address === "::1" || address.startsWith("127.");
 }
 
+/** An engine as configured or found, before its containers are translated. */
+interface Place {
+  /** "" = the main one. */
+  readonly name: string;
+  readonly endpoints: readonly Endpoint[];
+  readonly optional: boolean;
+  readonly config: Partial<EndpointConfig>;
+}
+
+/** Docker's client speaks TLS over tcp:// where DOCKER_TLS_VERIFY says so, with the certificates of DOCKER_CERT_PATH. */
+function tlsOfEnvironment(processes: Pick<Processes, "env">, disk: Disk): Endpoint["tls"] {
+  if ((processes.env("DOCKER_TLS_VERIFY") ?? "") === "") return undefined;
+  const folder = processes.env("DOCKER_CERT_PATH") || `${processes.env("HOME") ?? ""}/.docker`;
+  return certificatesIn(folder, disk, false);
+}
+
+/**
+ * Where DOCKER_HOST leads, with DOCKER_TLS_VERIFY and DOCKER_CERT_PATH; undefined where it is not set.
+ * @throws InputError for a spelling that is not spoken
+ */
+export function endpointOfEnvironment(processes: Pick<Processes, "env">, disk: Disk): Endpoint | undefined {
+  const spelling = processes.env("DOCKER_HOST") ?? "";
+  return spelling === "" ? undefined : parseHost(spelling, "DOCKER_HOST", tlsOfEnvironment(processes, disk));
+}
+
+function placesOf(config: DockerConfig, processes: Pick<Processes, "env">, disk: Disk): Place[] {
+  if (config.endpoints.length > 0)
+    return config.endpoints.map((one, i) => {
+      const certificates =
+        one.certPath === "" ? undefined : certificatesIn(one.certPath, disk, one.tlsVerify === false);
+      return {
+        name: one.name,
+        endpoints: [parseHost(one.host, `docker.endpoints[${i}].host`, certificates)],
+        optional: false,
+        config: one,
+      };
+    });
+  const main = (endpoints: readonly Endpoint[], optional: boolean): Place => ({
+    name: "",
+    endpoints,
+    optional: optional && config.enabled === "auto",
+    config: {},
+  });
+  if (config.host !== "")
+    return [main([parseHost(config.host, "docker.host", tlsOfEnvironment(processes, disk))], false)];
+  const fromEnvironment = endpointOfEnvironment(processes, disk);
+  if (fromEnvironment !== undefined) return [main([fromEnvironment], false)];
+  const run = processes.env("XDG_RUNTIME_DIR") ?? "";
+  const podman = [PODMAN, ...(run === "" ? [] : [`${run}/podman/podman.sock`])];
+  return [
+    main(
+      SOCKETS.map((socket) => parseHost(socket, "docker")),
+      true,
+    ),
+    {
+      name: "podman",
+      endpoints: podman.map((path) => parseHost(`unix://${path}`, "docker")),
+      optional: true,
+      config: {},
+    },
+  ];
+}
+
 export const docker: Protocol<
   DockerConfig,
   "clock" | "random" | "disk" | "net" | "http" | "log" | "processes" | "agent" | "self" | "probes"
@@ -102,39 +112,66 @@ export const docker: Protocol<
     if (config.enabled === false)
       return { probes: [execProbe(ground.http, [], "Docker is switched off on this agent") as Probe] };
     const { self, net, processes, probes } = ground;
-    const fromEnvironment = processes.env("DOCKER_HOST") ?? "";
-    const spelling = config.host || fromEnvironment;
-    const endpoints: Endpoint[] = [];
+    let places: Place[];
     try {
-      for (const place of spelling === "" ? SOCKETS : [spelling])
-        endpoints.push(parseHost(place, config.host === "" ? "DOCKER_HOST" : "docker.host"));
+      places = placesOf(config, processes, ground.disk);
     } catch (error) {
-      if (config.enabled === true) throw error;
+      if (config.enabled === true || config.endpoints.length > 0) throw error;
       // Somebody's shell speaks to a Docker far away: no reason for the agent not to start.
       const why = messageOf(error);
       return { source: absentSource(why), probes: [execProbe(ground.http, [], why) as Probe] };
     }
-    const hostname = config.hostname || processes.hostname();
-    const template = parseTemplate(config.tags);
-    const translation = async (): Promise<TranslateOptions> => ({
-      ip: config.ip,
-      internal: config.internal,
-      explicit: config.explicit,
-      useIpFromLabel: config.useIpFromLabel,
-      tags: (container) => template(container.raw),
-      compat: config.compat,
-      hostname,
-      hostIp: await hostAddress(net, hostname, self.advertiseAddress, config.compat),
-      scripts: self.scripts.fromApi,
-      probes,
-      nodeAddress: self.advertiseAddress,
+    const tags = parseTemplate(config.tags);
+    const name = config.name === "" ? undefined : parseTemplate(config.name);
+    const own = config.hostname || processes.hostname();
+
+    /** The first part of IDs: this host's name for its own main engine, the engine's for others, told apart where they have one name. */
+    const hostnameOf = (place: Place, main: boolean, info: EngineInfo): string => {
+      if (place.config.hostname) return place.config.hostname;
+      if (place.name === "" || main) return own;
+      return info.hostname === "" || info.hostname === processes.hostname() ? `${own}-${place.name}` : info.hostname;
+    };
+    const engineOf = (place: Place, i: number): EngineOptions => ({
+      name: place.name,
+      endpoints: place.endpoints,
+      optional: place.optional,
+      deregister: config.deregister,
+      async translation(info): Promise<TranslateOptions> {
+        const far = place.endpoints.map(farHost).find((host) => host !== undefined);
+        const hostname = hostnameOf(place, i === 0 && far === undefined, info);
+        return {
+          ip: place.config.ip || config.ip,
+          internal: config.internal,
+          explicit: config.explicit,
+          useIpFromLabel: config.useIpFromLabel,
+          tags: (container) => tags(container.raw),
+          ...(name === undefined ? {} : { name: (container) => name(container.raw) }),
+          portSuffix: config.portSuffix,
+          compat: config.compat,
+          hostname,
+          // What another host publishes is reached at that host.
+          hostIp:
+            far === undefined
+              ? await hostAddress(net, own, self.advertiseAddress, config.compat)
+              : await hostAddress(net, far, far, config.compat),
+          ...(far === undefined ? {} : { remote: true }),
+          ...(place.name === "" ? {} : { engine: engineIdentity(place.name, info.id) }),
+          scripts: self.scripts.fromApi,
+          probes,
+          nodeAddress: self.advertiseAddress,
+        };
+      },
     });
+    const [main, ...others] = places.map(engineOf);
+    if (main === undefined) throw new InputError("docker.endpoints", "expected at least one");
     return {
-      probes: [execProbe(ground.http, endpoints) as Probe],
-      source: dockerSource(
-        { endpoints, optional: config.enabled === "auto" && spelling === "", translation },
-        { ...ground, log: ground.log.part("docker") },
-      ),
+      probes: [
+        execProbe(
+          ground.http,
+          places.flatMap(({ endpoints }) => endpoints),
+        ) as Probe,
+      ],
+      source: dockerSource({ ...main, others }, { ...ground, log: ground.log.part("docker") }),
     };
   },
 });

@@ -10,11 +10,12 @@ import { createHttp, type IncomingMessage, type ServerResponse } from "../../bas
 import { silentLog } from "../../base/log.ts";
 import type { Listening } from "../../base/net.ts";
 import { systemRandom } from "../../base/random.ts";
+import type { HeldService } from "../../contracts/agent.ts";
 import type { SourceList } from "../../contracts/source.ts";
 import type { Outcome } from "../../model/check.ts";
-import { parseHost } from "./client.ts";
+import { parseHost } from "./endpoint.ts";
 import type { TranslateOptions } from "./registrator.ts";
-import { dockerSource } from "./source.ts";
+import { type DockerOptions, dockerSource, engineIdentity } from "./source.ts";
 
 const golden = join(import.meta.dirname, "../../../test/golden/registrator/inspect/port-fixed.json");
 const sample = JSON.parse(readFileSync(golden, "utf8")) as Record<string, unknown>;
@@ -75,6 +76,10 @@ class FakeEngine {
       this.streams.add(response);
       response.on("close", () => this.streams.delete(response));
       response.writeHead(200, { "content-type": "application/json" }).flushHeaders();
+      return;
+    }
+    if (path === "/info") {
+      json(200, { ID: "AAAA:BBBB", Name: "enginehost" })(response);
       return;
     }
     if (path === "/containers/json") {
@@ -162,6 +167,7 @@ describe("the docker source", () => {
   let lists: SourceList[];
   let reports: { check: string; outcome: Outcome }[];
   let source: ReturnType<typeof dockerSource>;
+  let held: ReadonlyMap<string, HeldService>;
 
   beforeEach(async () => {
     folder = await ownFolder("docker-source");
@@ -172,6 +178,7 @@ describe("the docker source", () => {
     ended = Promise.resolve();
     lists = [];
     reports = [];
+    held = new Map();
   });
   afterEach(async () => {
     stop.abort();
@@ -182,16 +189,19 @@ describe("the docker source", () => {
     await folder.remove();
   });
 
-  function watch(clock: Clock = systemClock, optional = false): void {
+  function watch(clock: Clock = systemClock, optional = false, more: Partial<DockerOptions> = {}): void {
     source = dockerSource(
-      { endpoints: [parseHost(`unix://${engine.path}`, "test")], optional, translation: async () => options },
+      { endpoints: [parseHost(`unix://${engine.path}`, "test")], optional, translation: async () => options, ...more },
       {
         clock,
         random: systemRandom,
         disk: systemDisk,
         http: asking,
         log: silentLog,
-        agent: { report: async (check, outcome) => void reports.push({ check, outcome }) },
+        agent: {
+          report: async (check, outcome) => void reports.push({ check, outcome }),
+          services: () => held,
+        },
       },
     );
     ended = (async () => {
@@ -204,6 +214,164 @@ describe("the docker source", () => {
       `the list is ${ids.join(", ")}`,
       () => lists.length > 0 && JSON.stringify(names()) === JSON.stringify(ids),
     );
+
+  describe("several engines", () => {
+    let other: FakeEngine;
+    beforeEach(() => {
+      other = new FakeEngine(join(folder.path, "other.sock"));
+    });
+    afterEach(() => other.stop());
+    const far = (more: Partial<TranslateOptions> = {}): DockerOptions => ({
+      name: "far",
+      endpoints: [parseHost(`unix://${other.path}`, "test")],
+      optional: false,
+      translation: async ({ id }) => ({ ...options, hostname: "f", engine: engineIdentity("far", id), ...more }),
+    });
+    /** What the agent holds of the list, as after a restart. */
+    const holding = (list: SourceList | undefined): ReadonlyMap<string, HeldService> =>
+      new Map(
+        (list?.list ?? []).map(({ checks, foreignId = "", ...facts }) => [
+          facts.id,
+          {
+            checks,
+            instance: { ...facts, node: "n", origin: { source: "docker", authority: "first-hand", foreignId } },
+          },
+        ]),
+      );
+
+    it("are one list, with the engine in the identity of all but the main one", async () => {
+      const one = engine.add("one", 1001);
+      const two = other.add("two", 1002);
+      await engine.start(serving);
+      await other.start(serving);
+      watch(systemClock, false, { others: [far()] });
+      await shows("h:one:80", "f:two:80");
+      expect(lists.at(-1)?.list.map(({ foreignId }) => foreignId)).toEqual([
+        `${one}:80/tcp`,
+        `${two}:80/tcp@far/AAAA:BBBB`,
+      ]);
+      expect(source.state().text).toMatch(
+        /^Docker 20.10.24 at .*, 1 container; far: Docker 20.10.24 at .*, 1 container$/,
+      );
+      other.happens("die", two, { exitCode: "1" });
+      other.containers.delete(two);
+      await shows("h:one:80");
+      expect(lists.at(-1)?.gone?.get("f:two:80")).toMatchObject({ code: "died" });
+    });
+
+    it("one that is dead hides nobody: of the others everything is followed, of itself what was known stays", async () => {
+      engine.add("one", 1001);
+      const two = other.add("two", 1002);
+      await engine.start(serving);
+      await other.start(serving);
+      watch(systemClock, false, { others: [far()] });
+      await shows("h:one:80", "f:two:80");
+      const before = lists.at(-1);
+      await other.stop();
+      engine.happens("start", engine.add("three", 1003));
+      await eventually("the other goes on", () => names().includes("h:three:80"));
+      expect(names()).toContain("f:two:80");
+      // The agent starts anew while the engine is away.
+      held = holding(before);
+      stop.abort();
+      await ended;
+      stop = new AbortController();
+      lists = [];
+      watch(systemClock, false, { others: [far()] });
+      await eventually("the living one is read", () => names().includes("h:three:80"));
+      expect(lists.every((list) => names(list).includes("f:two:80"))).toBe(true);
+      expect(lists.at(-1)?.list.find(({ id }) => id === "f:two:80")?.foreignId).toBe(`${two}:80/tcp@far/AAAA:BBBB`);
+      expect(source.state().ok).toBe(false);
+      // It comes back without the container: gone now.
+      other.containers.delete(two);
+      await other.start(serving);
+      await eventually("gone", () => !names().includes("f:two:80"));
+      expect(names()).toEqual(["h:one:80", "h:three:80"]);
+    });
+
+    it("two sockets of one engine are one, and a clash of IDs is told", async () => {
+      const one = engine.add("one", 1001);
+      other.containers.set(one, engine.containers.get(one) ?? {});
+      const clash = other.add("zwei", 1002, (raw) => {
+        Object.assign(raw["Config"] ?? {}, { Env: ["SERVICE_ID=h:one:80"] });
+      });
+      await engine.start(serving);
+      await other.start(serving);
+      watch(systemClock, false, { others: [far()] });
+      await eventually("the clash is told", () => (lists.at(-1)?.complaints?.length ?? 0) > 0);
+      expect(names()).toEqual(["h:one:80"]);
+      expect(lists.at(-1)?.complaints?.[0]?.about).toContain(clash.slice(0, 12));
+    });
+
+    it("one that need not be there and is not takes nothing and nobody's time", async () => {
+      engine.add("one", 1001);
+      await engine.start(serving);
+      watch(systemClock, true, { others: [{ ...far(), optional: true }] });
+      await shows("h:one:80");
+      expect(source.state()).toMatchObject({ ok: true, text: expect.not.stringContaining("far") });
+      other.add("two", 1002);
+      await other.start(serving);
+      await eventually("it appeared", () => names().includes("f:two:80"));
+    });
+  });
+
+  describe("deregister: on-success", () => {
+    const end = (id: string, exitCode: number): void => {
+      const raw = engine.containers.get(id);
+      if (raw !== undefined) raw["State"] = { ...(raw["State"] as object), Running: false, ExitCode: exitCode };
+      engine.happens("die", id, { exitCode: String(exitCode) });
+    };
+    it("what fails stays until it runs again or is removed; what succeeds or is killed goes", async () => {
+      const ids = [0, 1, 127, 137].map((code) => engine.add(`c${code}`, 1000 + code));
+      await engine.start(serving);
+      watch(systemClock, false, { deregister: "on-success" });
+      await eventually("all", () => names().length === 4);
+      for (const [i, code] of [0, 1, 127, 137].entries()) end(ids[i] ?? "", code);
+      await shows("h:c1:80", "h:c127:80");
+      expect(lists.at(-1)?.list.map(({ port }) => port)).toEqual([1001, 1127]);
+      // It runs again, on another port.
+      const again = engine.containers.get(ids[1] ?? "") as Record<string, Record<string, unknown>>;
+      again["State"] = { ...again["State"], Running: true };
+      again["NetworkSettings"] = {
+        ...again["NetworkSettings"],
+        Ports: { "80/tcp": [{ HostIp: "", HostPort: "2001" }] },
+      };
+      engine.happens("start", ids[1] ?? "");
+      await eventually("its new port", () => lists.at(-1)?.list.some(({ port }) => port === 2001));
+      engine.containers.delete(ids[2] ?? "");
+      engine.happens("destroy", ids[2] ?? "");
+      await shows("h:c1:80");
+      expect(lists.at(-1)?.gone?.get("h:c127:80")?.text).toContain("was removed");
+    });
+    it("also what failed while the agent was away, as it was registered", async () => {
+      const failed = engine.add("failed", 1001);
+      const fine = engine.add("fine", 1002);
+      await engine.start(serving);
+      watch(systemClock, false, { deregister: "on-success" });
+      await shows("h:failed:80", "h:fine:80");
+      const before = lists.at(-1)?.list ?? [];
+      held = new Map(
+        before.map(({ checks, foreignId = "", ...facts }) => [
+          facts.id,
+          {
+            checks,
+            instance: { ...facts, node: "n", origin: { source: "docker", authority: "first-hand", foreignId } },
+          },
+        ]),
+      );
+      stop.abort();
+      await ended;
+      end(failed, 3);
+      end(fine, 0);
+      const settings = engine.containers.get(failed)?.["NetworkSettings"] as Record<string, unknown>;
+      settings["Ports"] = {};
+      stop = new AbortController();
+      lists = [];
+      watch(systemClock, false, { deregister: "on-success" });
+      await shows("h:failed:80");
+      expect(lists.at(-1)?.list[0]?.port).toBe(1001);
+    });
+  });
 
   describe("garbage never empties the list, and what comes after it is followed", () => {
     for (const [what, answer] of Object.entries(GARBAGE)) {

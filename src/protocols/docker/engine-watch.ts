@@ -1,0 +1,354 @@
+// One engine followed: a connection that is kept, events that ring the bell, and what its containers come to at present.
+import type { Timer } from "../../base/clock.ts";
+import { codeOf, messageOf } from "../../base/error.ts";
+import { jitter } from "../../base/random.ts";
+import type { Registration } from "../../model/instance.ts";
+import type { Reason } from "../../model/reason.ts";
+import { createEngine, type EngineInfo } from "./client.ts";
+import type { Endpoint } from "./endpoint.ts";
+import type { Happening } from "./events.ts";
+import { type Container, isStopSignal, shortId } from "./inspect.ts";
+import { type Complaint, type TranslateOptions, type Translation, translate } from "./registrator.ts";
+import { type Keeping, type Known, type Scan, startScan } from "./scan.ts";
+import type { DockerMachine } from "./source.ts";
+
+/** One engine, and how its containers are read. */
+export interface EngineOptions {
+  /** What it is called beside others; "" = the only or main one. */
+  readonly name?: string;
+  /** Where to look, in order; the first socket that exists is used. */
+  readonly endpoints: readonly Endpoint[];
+  /** True where the engine may be absent without that being a fault. */
+  readonly optional: boolean;
+  /** How to translate, asked again for each connection (the host name may resolve to something else by then). */
+  readonly translation: (engine: EngineInfo) => Promise<TranslateOptions>;
+  /**
+   * What the end of a container means. "always" (default): it is gone. "on-success": what ended with a failure (exit codes 1 to 127, not
+   * by a signal) stays registered until it is removed or runs again, and its checks tell.
+   */
+  readonly deregister?: "always" | "on-success";
+}
+
+/** A container that counts, with what it is registered as. */
+export interface Present {
+  readonly container: Container;
+  readonly translation: Translation;
+  /** Out of every lookup for now: on its way out, or paused. */
+  readonly aside: boolean;
+}
+
+const RECONNECT_MIN_MS = 100;
+const RECONNECT_MAX_MS = 5_000;
+/** A connection that held for so long was a good one: the next attempt comes quickly again. */
+const GOOD_CONNECTION_MS = 10_000;
+/** How often to look whether a socket appeared. */
+const ABSENT_MS = 2_000;
+/** How often the list is read without anything having happened. */
+const RESYNC_MS = 60_000;
+const JITTER = 0.2;
+/** Longer than the stop time-out by this much: an instance is routable again if it still runs then. */
+const STOP_MARGIN_MS = 2_000;
+/** So often a container has to be unreadable before the first list goes out without it. */
+const GIVE_UP_ATTEMPTS = 4;
+
+/** Follows one engine from `begin` to the signal. What was last known outlives connections. */
+export class EngineWatch {
+  readonly #options: EngineOptions;
+  readonly #machine: DockerMachine;
+  readonly #ring: () => void;
+  readonly #known: Known = { running: new Map(), departed: new Map(), unread: new Map(), failed: new Map() };
+  /** Registrations of this engine's containers from before this process began, by container. */
+  readonly #before: ReadonlyMap<string, readonly Registration[]>;
+  /** Stop-like signals seen, by container and signal number: when (monotonic). */
+  readonly #signals = new Map<string, Map<number, number>>();
+  readonly #translations = new Map<string, { readonly container: Container; readonly translation: Translation }>();
+  #translation: TranslateOptions | undefined;
+  #listed = false;
+  #told = false;
+  #absent = false;
+  #wakeUp: Timer | undefined;
+  /** Read by the source's `state`. */
+  text = "not started";
+  ok = true;
+
+  constructor(
+    options: EngineOptions,
+    machine: DockerMachine,
+    before: ReadonlyMap<string, readonly Registration[]>,
+    ring: () => void,
+  ) {
+    this.#options = options;
+    this.#machine = machine;
+    this.#before = before;
+    this.#ring = ring;
+  }
+
+  /** What the engine is called beside others. */
+  get name(): string {
+    return this.#options.name ?? "";
+  }
+
+  /** True where nothing is, and nothing need be. */
+  get absent(): boolean {
+    return this.#absent && !this.#listed;
+  }
+
+  /** What its containers were registered as when this process began; for as long as the engine itself has not been heard. */
+  get heldBefore(): Iterable<Registration> {
+    return [...this.#before.values()].flat();
+  }
+
+  /** Keeps a connection to the engine until the signal. */
+  async follow(signal: AbortSignal): Promise<void> {
+    const { clock, random, log } = this.#machine;
+    let waitMs = RECONNECT_MIN_MS;
+    try {
+      while (!signal.aborted) {
+        const endpoint = await this.#find(signal);
+        const startedMs = clock.monotonic();
+        try {
+          await this.#session(endpoint, signal);
+        } catch (error) {
+          if (signal.aborted) return;
+          if (clock.monotonic() - startedMs > GOOD_CONNECTION_MS) waitMs = RECONNECT_MIN_MS;
+          const text = this.#trouble(endpoint, error);
+          if (this.ok || this.text !== text) log.warn(text);
+          this.ok = false;
+          this.text = text;
+          await clock.sleep(jitter(waitMs, JITTER, random), signal);
+          waitMs = Math.min(RECONNECT_MAX_MS, waitMs * 2);
+        }
+      }
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    } finally {
+      this.#wakeUp?.cancel();
+    }
+  }
+
+  #trouble(endpoint: Endpoint, error: unknown): string {
+    const kept = this.#listed ? `; its ${this.#known.running.size} containers stay as last known` : "";
+    const permission =
+      codeOf(error) === "not-allowed" ? " (may this user read the socket? members of the group docker may)" : "";
+    return `Docker at ${endpoint.spelling} is away, trying again: ${messageOf(error)}${permission}${kept}`;
+  }
+
+  /** The endpoint to use: the only one, or the first socket that exists, waiting for one to appear. */
+  async #find(signal: AbortSignal): Promise<Endpoint> {
+    const { endpoints, optional } = this.#options;
+    const { clock, disk, random } = this.#machine;
+    for (;;) {
+      for (const endpoint of endpoints) {
+        if (endpoint.socketPath === undefined) return endpoint;
+        // Where even looking is forbidden, connecting tells why.
+        const there = await disk.info(endpoint.socketPath).catch((error: unknown) => codeOf(error) === "not-allowed");
+        if (there !== undefined && there !== false) {
+          this.#absent = false;
+          return endpoint;
+        }
+      }
+      const places = endpoints.map(({ spelling }) => spelling).join(", ");
+      this.ok = optional && !this.#listed;
+      this.text = this.#listed
+        ? `Docker's socket is gone (${places}); its ${this.#known.running.size} containers stay as last known`
+        : `no Docker: nothing at ${places}; begins by itself when it appears`;
+      if (!this.#absent && optional) {
+        this.#absent = true;
+        this.#ring();
+      }
+      await clock.sleep(jitter(ABSENT_MS, JITTER, random), signal);
+    }
+  }
+
+  /** One connection: events first, so that nothing is missed, then everything is looked at. Ends by throwing. */
+  async #session(endpoint: Endpoint, signal: AbortSignal): Promise<never> {
+    const { clock, random, http } = this.#machine;
+    const session = new AbortController();
+    const onAbort = (): void => session.abort(signal.reason);
+    signal.addEventListener("abort", onAbort, { once: true });
+    try {
+      const engine = createEngine(endpoint, http, clock, session.signal);
+      const events = await engine.events();
+      const changed = (): void => {
+        this.#describe(endpoint, engine.name());
+        this.#ring();
+      };
+      const scan = startScan(engine, this.#known, this.#machine, session.signal, changed, this.#keeping());
+      // A resolver that takes its time holds up neither events nor, once there was a list, the next one.
+      const resolving = (async (): Promise<void> => {
+        const translation = await this.#options.translation(await engine.info());
+        if (session.signal.aborted) return;
+        if (JSON.stringify(translation) !== JSON.stringify(this.#translation)) this.#translations.clear();
+        this.#translation = translation;
+        changed();
+      })();
+      const reading = (async (): Promise<never> => {
+        for await (const happening of events) this.#on(happening, scan);
+        throw new Error("the event stream ended");
+      })();
+      const scanning = (async (): Promise<never> => {
+        for (let all = true; ; all = false) {
+          await scan.relist(all);
+          this.#listed = true;
+          changed();
+          await clock.sleep(jitter(RESYNC_MS, JITTER, random), session.signal);
+        }
+      })();
+      try {
+        return await Promise.race([reading, scanning, resolving.then(() => reading)]);
+      } finally {
+        session.abort();
+        await Promise.allSettled([reading, scanning]);
+      }
+    } finally {
+      session.abort();
+      signal.removeEventListener("abort", onAbort);
+    }
+  }
+
+  #keeping(): Keeping {
+    const onSuccess = this.#options.deregister === "on-success";
+    // Registrator 7.4.0, registrator.go: 0 and what a signal ended (128 and more) is a success.
+    return {
+      keeps: (exitCode) => onSuccess && exitCode !== 0 && (exitCode & 128) === 0,
+      before: new Set(onSuccess ? this.#before.keys() : []),
+    };
+  }
+
+  #on(happening: Happening, scan: Scan): void {
+    const { id } = happening;
+    if (happening.what === "signalled") {
+      const seen = this.#signals.get(id) ?? new Map<number, number>();
+      this.#signals.set(id, seen.set(happening.signal, this.#machine.clock.monotonic()));
+      if (this.#known.running.has(id)) this.#ring();
+    } else if (happening.what === "died") {
+      const container = this.#known.running.get(id);
+      const stopped = container !== undefined && this.#drainingUntil(container) !== undefined;
+      this.#signals.delete(id);
+      scan.died(id, happening.name, happening.exitCode, stopped);
+    } else if (happening.what === "started") {
+      this.#signals.delete(id);
+      void scan.look(id);
+    } else if (
+      this.#known.running.has(id) ||
+      this.#known.unread.has(id) ||
+      this.#known.failed.has(id) ||
+      scan.looking(id)
+    ) {
+      // A container that does not run is nobody's concern; a look at one that is about to start (its networks are connected
+      // first) would only have to be repeated.
+      void scan.look(id);
+    }
+  }
+
+  #describe(endpoint: Endpoint, name: string): void {
+    const { running, unread } = this.#known;
+    if (!this.#listed) return;
+    const trouble = [...unread].map(([id, { text }]) => `${shortId(id)}: ${text}`);
+    this.ok = trouble.length === 0;
+    this.text = `${name} at ${endpoint.spelling}, ${running.size} container${running.size === 1 ? "" : "s"}${
+      trouble.length === 0 ? "" : `; ${trouble.length} cannot be read (${trouble[0]})`
+    }`;
+  }
+
+  /** Until when (monotonic) a container counts as stopping; undefined = it does not. */
+  #drainingUntil(container: Container): number | undefined {
+    const seen = this.#signals.get(container.id);
+    if (seen === undefined) return undefined;
+    let untilMs = 0;
+    for (const [signal, atMs] of seen)
+      if (isStopSignal(container, signal)) untilMs = Math.max(untilMs, atMs + container.stopTimeoutMs + STOP_MARGIN_MS);
+    if (untilMs > this.#machine.clock.monotonic()) return untilMs;
+    this.#signals.delete(container.id);
+    return undefined;
+  }
+
+  #translate(container: Container, options: TranslateOptions): Translation {
+    const cached = this.#translations.get(container.id);
+    const shares = container.networkMode.startsWith("container:");
+    if (cached?.container === container && !shares) return cached.translation;
+    const remembered = cached === undefined && this.#known.failed.has(container.id) && this.#before.get(container.id);
+    // It failed while nobody looked, and Docker forgets the ports of what does not run.
+    if (remembered) {
+      const translation = { registrations: remembered, complaints: [] };
+      this.#translations.set(container.id, { container, translation });
+      return translation;
+    }
+    const fresh = translate(container, options, (idOrName) => {
+      const { running } = this.#known;
+      return running.get(idOrName) ?? [...running.values()].find(({ name }) => name === idOrName);
+    });
+    // What did not change stays the same object, so that a health report or a resync is no change.
+    const before = new Map(
+      cached?.translation.registrations.map((registration) => [essence(registration), registration]),
+    );
+    const translation = {
+      complaints: fresh.complaints,
+      registrations: fresh.registrations.map((registration) => before.get(essence(registration)) ?? registration),
+    };
+    this.#translations.set(container.id, { container, translation });
+    return translation;
+  }
+
+  /**
+   * The containers that count, first started first, with what could not be taken over; undefined while the engine has not been heard.
+   * A first answer that misses what could not be read would take it down: the engine is given time.
+   */
+  present(): { readonly containers: readonly Present[]; readonly complaints: readonly Complaint[] } | undefined {
+    const { running, unread, failed } = this.#known;
+    const options = this.#translation;
+    if (!this.#listed || options === undefined) return undefined;
+    if (!this.#told && unread.size > 0) {
+      const patient = [...unread.values()].some(({ attempts }) => attempts < GIVE_UP_ATTEMPTS);
+      if (patient || running.size === 0) return undefined;
+    }
+    this.#told = true;
+    const complaints: Complaint[] = [];
+    const containers: Present[] = [];
+    let wakeMs = Number.POSITIVE_INFINITY;
+    for (const [id, { text }] of unread)
+      if (!running.has(id)) complaints.push({ about: `container ${shortId(id)}`, text: `could not be read: ${text}` });
+    for (const container of [...running.values(), ...failed.values()].sort(byStart)) {
+      const translation = this.#translate(container, options);
+      complaints.push(...translation.complaints);
+      const untilMs = this.#drainingUntil(container);
+      wakeMs = Math.min(wakeMs, untilMs ?? wakeMs);
+      containers.push({ container, translation, aside: untilMs !== undefined || container.paused });
+    }
+    for (const id of this.#translations.keys()) if (!running.has(id) && !failed.has(id)) this.#translations.delete(id);
+    this.#wakeAt(wakeMs);
+    return { containers, complaints };
+  }
+
+  /** Why containers are not there any more, since this was asked last. */
+  departed(): ReadonlyMap<string, Reason> {
+    const reasons = new Map(this.#known.departed);
+    this.#known.departed.clear();
+    return reasons;
+  }
+
+  /** A running container by ID. */
+  running(id: string): Container | undefined {
+    return this.#known.running.get(id);
+  }
+
+  #wakeAt(atMs: number): void {
+    this.#wakeUp?.cancel();
+    this.#wakeUp = undefined;
+    const { clock } = this.#machine;
+    if (Number.isFinite(atMs)) this.#wakeUp = clock.after(Math.ceil(atMs - clock.monotonic()), () => this.#ring());
+  }
+}
+
+/** All of a registration but its health of the moment, which is pushed by itself. */
+function essence(registration: Registration): string {
+  return JSON.stringify({
+    ...registration,
+    checks: registration.checks.map((check) => (check.kind === "none" ? { ...check, initial: "" } : check)),
+  });
+}
+
+/** First started, first served. */
+function byStart(a: Container, b: Container): number {
+  return a.startedAt === b.startedAt ? (a.id < b.id ? -1 : 1) : a.startedAt < b.startedAt ? -1 : 1;
+}
