@@ -177,8 +177,11 @@ export function evaluate(
       for (const each of keys) remove("service", each, change.why, true);
     }
     if (table === "session")
-      for (const { kind, id: keptId, session } of tables.list("kept"))
-        if (session === key) remove("kept", keyOf.kept(kind, keptId), change.why, true);
+      for (const bound of tables.boundTo(key)) {
+        // This very write may have tied it to another one.
+        const record = now("kept", bound);
+        if (record?.session === key) remove("kept", bound, change.why, true);
+      }
     remove(table, key, change.why, false);
   }
 

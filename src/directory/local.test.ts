@@ -329,6 +329,21 @@ describe("what a dialect keeps with a session", () => {
     ]);
     expect(Array.from(directory.view().list("kept"), ({ id }) => id)).toEqual(["2"]);
   });
+  test("goes with the one it is tied to now, be that written before or in the same moment", async () => {
+    const put = (id: string): Change => ({ op: "put", table: "session", key: id, value: { ...session, id } });
+    const end = (id: string): Change => ({ op: "delete", table: "session", key: id });
+    const left = (): string[] => Array.from(directory.view().list("kept"), ({ id }) => id);
+    await write(put("s1"), put("s11"), put("s2"), put("s3"), kept("1", "s1"), kept("2", "s1"), kept("3", "s1"));
+    await write(kept("4", "s11"), kept("2", "s2"), kept("3"));
+    await write(end("s1"), kept("5", "s2"));
+    expect(left()).toEqual(["2", "3", "4", "5"]);
+    // Untied, tied anew and ended at once.
+    await write(kept("5", "s3"), end("s2"));
+    expect(left()).toEqual(["3", "4", "5"]);
+    await write({ op: "delete", table: "kept", key: keyOf.kept("x", "5") });
+    await write(end("s3"), end("s11"));
+    expect(left()).toEqual(["3"]);
+  });
   test("cannot come without it", async () => {
     await expect(directory.write([kept("1", "s9")])).rejects.toThrow(
       'x "1" names session "s9", which is not registered',

@@ -88,6 +88,21 @@ function addressKeys(entry: Entry<"service">): Set<string> {
   return keys;
 }
 
+/** The values under all keys that begin with a prefix. */
+function below<T>(tree: Tree<T>, prefix: string): T[] {
+  const values: T[] = [];
+  for (const [key, value] of tree.entries(prefix)) {
+    if (!key.startsWith(prefix)) break;
+    values.push(value);
+  }
+  return values;
+}
+
+/** What is bound to a session, by its key in `kept`. */
+function boundKey({ session = "" }: TableTypes["kept"], key: string): string {
+  return session + NUL + key;
+}
+
 function holderKey({ session = "", key }: Entry<"kv">): string {
   return session + NUL + key;
 }
@@ -110,6 +125,8 @@ export class Tables {
   #byAddress: Tree<true>;
   /** session, key → key-value pair that it holds. */
   #byHolder: Tree<Entry<"kv">>;
+  /** session, key of the record in `kept` that goes with it → that key. */
+  #bySession: Tree<string>;
   #slots: Tree<Slot>;
   /** The last change per scope. Keys that exist speak for themselves and have no stamp. */
   #stamps: Tree<Index>;
@@ -136,6 +153,7 @@ export class Tables {
       this.#byOwner = emptyTree();
       this.#byAddress = emptyTree();
       this.#byHolder = emptyTree();
+      this.#bySession = emptyTree();
       this.#slots = emptyTree();
       this.#stamps = emptyTree();
       return;
@@ -157,6 +175,7 @@ export class Tables {
     this.#byOwner = from.#byOwner.clone();
     this.#byAddress = from.#byAddress.clone();
     this.#byHolder = from.#byHolder.clone();
+    this.#bySession = from.#bySession.clone();
     this.#slots = from.#slots.clone();
     this.#stamps = from.#stamps.clone();
     this.#treeMemo = from.#treeMemo;
@@ -203,6 +222,10 @@ export class Tables {
     const byHolder: [string, Entry<"kv">][] = [];
     for (const pair of of("kv").values()) if (pair.session !== undefined) byHolder.push([holderKey(pair), pair]);
     tables.#byHolder = treeOf(byHolder);
+    const bySession: [string, string][] = [];
+    for (const [key, record] of of("kept"))
+      if (record.session !== undefined) bySession.push([boundKey(record, key), key]);
+    tables.#bySession = treeOf(bySession);
     tables.#byOwner = treeOf(Array.from(of("check").values(), (check) => [ownerKey(check), check] as const));
     const slots = new Map<string, Slot>();
     for (const service of tables.#byService.values()) {
@@ -434,6 +457,11 @@ export class Tables {
       const old = before as Entry<"kv"> | undefined;
       if (old?.session !== undefined && old.session !== pair.session) this.#byHolder.delete(holderKey(old));
       if (pair.session !== undefined) this.#byHolder.set(holderKey(pair), pair);
+    } else if (table === "kept") {
+      const record = entry as Entry<"kept">;
+      const old = before as Entry<"kept"> | undefined;
+      if (old?.session !== undefined && old.session !== record.session) this.#bySession.delete(boundKey(old, key));
+      if (record.session !== undefined) this.#bySession.set(boundKey(record, key), key);
     }
   }
 
@@ -449,6 +477,8 @@ export class Tables {
       if (ip !== undefined) this.#byAddress.delete(`${ip}${NUL}n${NUL}${key}`);
     } else if (table === "kv" && (entry as Entry<"kv">).session !== undefined)
       this.#byHolder.delete(holderKey(entry as Entry<"kv">));
+    else if (table === "kept" && (entry as Entry<"kept">).session !== undefined)
+      this.#bySession.delete(boundKey(entry as Entry<"kept">, key));
   }
 
   #renewSlot(lower: string): void {
@@ -586,22 +616,16 @@ export class Tables {
   }
 
   heldBy(session: string): readonly Entry<"kv">[] {
-    const prefix = session + NUL;
-    const pairs: Entry<"kv">[] = [];
-    for (const [key, pair] of this.#byHolder.entries(prefix)) {
-      if (!key.startsWith(prefix)) break;
-      pairs.push(pair);
-    }
-    return pairs;
+    return below(this.#byHolder, session + NUL);
+  }
+
+  /** The keys of the records in `kept` that go with a session. */
+  boundTo(session: string): readonly string[] {
+    return below(this.#bySession, session + NUL);
   }
 
   #checksOf(prefix: string): readonly Entry<"check">[] {
-    const checks: Entry<"check">[] = [];
-    for (const [key, check] of this.#byOwner.entries(prefix)) {
-      if (!key.startsWith(prefix)) break;
-      checks.push(check);
-    }
-    return Object.freeze(checks);
+    return Object.freeze(below(this.#byOwner, prefix));
   }
 }
 
