@@ -63,6 +63,7 @@ export const command: Command = {
       )
       .option("--services <folder>", "a folder with service definition files (repeatable)", collect)
       .option("--docker-host <url>", "unix:///path or tcp://host:port of a Docker daemon; off = none")
+      .option("--environ <on|off>", "register processes that say SERVICE_NAME in their environment (default on)")
       .option("--enable-script-checks", "let anybody who may register run check scripts on this host")
       .option("--enable-local-script-checks", "let service files run check scripts")
       .option("--config-file <file>", "a configuration file, JSON or HCL, in Consul's format (repeatable)", collect)

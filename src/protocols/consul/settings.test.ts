@@ -270,6 +270,7 @@ describe("flags", () => {
         compat: "consul",
         services: ["/srv/services"],
         dockerHost: "off",
+        environ: "off",
         enableScriptChecks: true,
         server: true,
         bootstrapExpect: "1",
@@ -286,6 +287,7 @@ describe("flags", () => {
       protocols: {
         dns: { port: 18_600, host: ["0.0.0.0"] },
         docker: { enabled: false },
+        process: { environ: false },
         file: { paths: ["/srv/services"], consulPaths: ["agent.json"] },
       },
       ignored: ["-server", "-bootstrap-expect"],

@@ -59,6 +59,7 @@ interface Draft {
   readonly soa: Record<string, number>;
   readonly consul: Record<string, unknown>;
   readonly docker: Record<string, unknown>;
+  readonly process: Record<string, unknown>;
   readonly servicePaths: string[];
   /** True = checks speak TLS as the agent does. */
   tlsForChecks?: boolean;
@@ -360,6 +361,9 @@ const TAKEN: Readonly<Record<string, Setter>> = {
     if (v.raw === true || v.raw === false || v.raw === "true") d.dns["bridge"] = v.bool();
     else d.dns["bridge"] = [...v.texts()];
   },
+  "process.environ": (d, v) => {
+    d.process["environ"] = v.bool();
+  },
   "dns_config.soa.refresh": (d, v) => {
     d.soa["refreshS"] = seconds(v);
   },
@@ -426,6 +430,8 @@ function seconds(value: Value): number {
 
 /** Read by the `file` protocol from the same files. */
 const DEFINITIONS = ["service", "services", "check", "checks"];
+/** Read by it, too, and no part of Consul's configuration. */
+const OWN_DEFINITIONS = ["override", "overrides"];
 
 /** Understood as Consul's, without an effect here. */
 const IGNORED = [
@@ -585,6 +591,7 @@ function newDraft(): Draft {
     soa: {},
     consul: {},
     docker: {},
+    process: {},
     servicePaths: [],
     tls: new Map(),
     ignored: new Set(),
@@ -604,7 +611,7 @@ function readLevel(
     const dotted = prefix + key.toLowerCase();
     const here = [...path, key];
     if (raw === null) continue;
-    if (prefix === "" && DEFINITIONS.includes(dotted)) continue;
+    if (prefix === "" && [...DEFINITIONS, ...OWN_DEFINITIONS].includes(dotted)) continue;
     if (dotted === "watches") {
       draft.watches.push(...readWatches(raw, here, file.at));
       continue;
@@ -623,7 +630,7 @@ function readLevel(
 }
 
 function unknownKey(key: string, prefix: string): string {
-  const names = new Set<string>(prefix === "" ? [...DEFINITIONS, "watches"] : []);
+  const names = new Set<string>(prefix === "" ? [...DEFINITIONS, ...OWN_DEFINITIONS, "watches"] : []);
   for (const known of [...EXACT.keys(), ...PARENTS])
     if (known.startsWith(prefix)) names.add(known.slice(prefix.length).split(".")[0] as string);
   const nearest = nearestName(key, names);
@@ -673,6 +680,10 @@ const FLAGS: Readonly<Record<string, Known | ((draft: Draft, value: Value) => vo
   dockerHost: (d, v) => {
     if (v.text() === "off") d.docker["enabled"] = false;
     else d.docker["host"] = v.text();
+  },
+  environ: (d, v) => {
+    const text = v.text();
+    d.process["environ"] = text === "on" || text === "off" ? text === "on" : v.fail("on or off");
   },
   enableScriptChecks: TAKEN["enable_script_checks"] as Setter,
   enableLocalScriptChecks: TAKEN["enable_local_script_checks"] as Setter,
@@ -746,7 +757,7 @@ function finish(draft: Draft, consulPaths: readonly string[]): Partial<Settings>
   const clientAddress = draft.httpAddress ?? client;
   const protocols: Record<string, unknown> = {};
   if (draft.watches.length > 0) draft.consul["watches"] = draft.watches;
-  for (const name of ["dns", "consul", "docker"] as const)
+  for (const name of ["dns", "consul", "docker", "process"] as const)
     if (Object.keys(draft[name]).length > 0) protocols[name] = draft[name];
   if (consulPaths.length + draft.servicePaths.length > 0)
     protocols["file"] = { paths: draft.servicePaths, consulPaths: [...consulPaths] };
