@@ -15,10 +15,12 @@ import { createVivaldi, isValid, movedS, type Vivaldi } from "./vivaldi.ts";
 /** One peer is asked so often, varied by half. */
 const PROBE_EVERY_MS = 5000;
 const PROBE_TIMEOUT_MS = 2000;
-/** One's own place is told no more often than after 5 to 15 s among others, 15 to 30 s alone (as Consul's agents do). */
+/** One's own place is told no more often than after 5 to 15 s. */
 const TELL_AFTER_MS = 5000;
 const TELL_SPREAD_MS = 10_000;
+/** And first after 15 to 30 s alone (as by Consul's agents), soon where there are others. */
 const ALONE_MS = 15_000;
+const FIRST_MS = 3000;
 /** A smaller step is not worth a write, seconds; nor is a smaller change of confidence. */
 const STEP_S = 0.0002;
 const ERROR_STEP = 0.2;
@@ -83,29 +85,27 @@ class Measuring {
     const { clock, directory, random } = this.#options;
     try {
       await directory.ready(this.#signal);
-      let peers = this.#peers(directory.view());
-      let tellAt = clock.monotonic() + this.#pauseMs();
+      let alone = true;
+      let tellAt = clock.monotonic() + ALONE_MS * (1 + random.fraction());
       for (;;) {
-        const dueInMs = Math.max(1, tellAt - clock.monotonic());
+        if (alone && this.#others(directory.view()).length > 0) {
+          // They cannot measure from this node before it has said that it is here.
+          alone = false;
+          tellAt = Math.min(tellAt, clock.monotonic() + FIRST_MS * (0.5 + random.fraction()));
+        }
         const probeInMs = PROBE_EVERY_MS * (0.5 + random.fraction());
-        await clock.sleep(peers.length === 0 ? dueInMs : Math.min(dueInMs, probeInMs), this.#signal);
-        peers = this.#peers(directory.view());
+        await clock.sleep(Math.max(1, Math.min(tellAt - clock.monotonic(), probeInMs)), this.#signal);
+        const peers = this.#peers(directory.view());
         const peer = peers[random.below(Math.max(1, peers.length))];
         if (peer !== undefined) await this.#probe(peer);
         if (clock.monotonic() < tellAt) continue;
         this.#vivaldi.keepOnly(new Set(peers.map(({ name }) => name)));
         await this.#tell();
-        tellAt = clock.monotonic() + this.#pauseMs();
+        tellAt = clock.monotonic() + TELL_AFTER_MS + TELL_SPREAD_MS * random.fraction();
       }
     } catch (error) {
       if (!this.#signal.aborted && codeOf(error) !== "stopped") throw error;
     }
-  }
-
-  #pauseMs(): number {
-    const { random, directory } = this.#options;
-    const alone = this.#others(directory.view()).length === 0;
-    return alone ? ALONE_MS * (1 + random.fraction()) : TELL_AFTER_MS + TELL_SPREAD_MS * random.fraction();
   }
 
   /** The nodes of other agents that live. */
