@@ -21,6 +21,7 @@ describe("interpolation", () => {
     ['${match(9)}|${match(1 + 1)}|${match("1")}|${match(-1)}', "|two|one|"],
     ['${"a \\"${name.suffix}\\" b"}', 'a "web" b'],
     ["x${(1 + 2) * 3 % 4}${7 / 2}", "x13"],
+    ["${match(1, 2)}${match(2,)}", "onetwo"],
     ["${1}", 1],
   ])("%s", (text, expected) => expect(rendered(text)).toBe(expected));
 
@@ -29,7 +30,9 @@ describe("interpolation", () => {
     ["a\n${name.full", 'parse error at 2:12: expected "}" but reached the end'],
     ["${name.full]}", 'expected "}" but found "]"'],
     ['${"a}', "expected closing quote"],
-    ["${match()}", 'expected expression but found ")"'],
+    ["${match()}", "1:3: match: argument 1 is missing"],
+    ["${match(1,}", 'expected expression but found "}"'],
+    ["${match(1 2)}", 'expected ")" but found "2"'],
     ["${nope}", "1:3: unknown variable accessed: nope"],
     ["${toString}", "unknown variable accessed: toString"],
     ["${__proto__(1)}", "unknown function called: __proto__"],

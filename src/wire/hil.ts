@@ -99,9 +99,13 @@ class Parser {
     while (/[ \t\r\n]/.test(this.#text[this.#at] ?? "")) this.#at++;
   }
 
-  #take(text: string): boolean {
+  #ahead(text: string): boolean {
     this.#blanks();
-    if (!this.#text.startsWith(text, this.#at)) return false;
+    return this.#text.startsWith(text, this.#at);
+  }
+
+  #take(text: string): boolean {
+    if (!this.#ahead(text)) return false;
     this.#at += text.length;
     return true;
   }
@@ -167,11 +171,19 @@ class Parser {
     if (!this.#take("("))
       return ({ variables }) =>
         (Object.hasOwn(variables, name) ? variables[name] : undefined) ?? unknown("variable accessed", name, at);
-    const argument = this.#deeper(() => this.#sum());
+    const given: Expression[] = [];
+    while (!this.#ahead(")")) {
+      given.push(this.#deeper(() => this.#sum()));
+      if (!this.#take(",")) break;
+    }
     this.#expect(")");
     return (scope) => {
       const called = Object.hasOwn(scope.functions, name) ? scope.functions[name] : undefined;
-      return called === undefined ? unknown("function called", name, at) : called(numberOf(argument(scope)));
+      if (called === undefined) return unknown("function called", name, at);
+      // HIL looks at the arguments that a function wants, and at no more.
+      const [argument] = given;
+      if (argument === undefined) throw new InputError("", `1:${at + 1}: ${name}: argument 1 is missing`);
+      return called(numberOf(argument(scope)));
     };
   }
 }
