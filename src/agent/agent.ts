@@ -649,9 +649,8 @@ class ListAgent implements RunningAgent {
     const known: Original[] = [];
     for (const [from, { whole }] of this.#sources)
       for (const registration of whole?.list ?? []) known.push({ from, registration });
-    for (const { from, registration } of this.#services.values())
-      if (this.#sources.get(from)?.whole === undefined)
-        known.push({ from, registration: registration.overridden?.registration ?? registration });
+    for (const { from, asked } of this.#services.values())
+      if (this.#sources.get(from)?.whole === undefined) known.push({ from, registration: asked });
     for (const { from, registration } of this.#hidden.values()) known.push({ from, registration });
     return known;
   }
@@ -664,11 +663,8 @@ class ListAgent implements RunningAgent {
       if (whole !== undefined && from !== except) adopting.push(this.#adopt(from, whole, false));
     }
     const step = newStep();
-    for (const { from, registration, authority } of [...this.#services.values()]) {
-      if (this.#sources.get(from)?.whole !== undefined) continue;
-      const original = registration.overridden?.registration ?? registration;
-      this.#putOverridden(step, from, authority, original, false);
-    }
+    for (const { from, asked, authority } of [...this.#services.values()])
+      if (this.#sources.get(from)?.whole === undefined) this.#putOverridden(step, from, authority, asked, false);
     for (const [id, { from, registration, authority }] of [...this.#hidden])
       if (!this.#services.has(id) && conflictOf(this.#held(), from, registration) === undefined)
         this.#putOverridden(step, from, authority, registration, true);

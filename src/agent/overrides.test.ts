@@ -4,7 +4,7 @@ import { describe, expect, test } from "vitest";
 import { asked, entryOf, host, service } from "../../test/support/agent-host.ts";
 import type { SourceList } from "../contracts/source.ts";
 import type { Registration } from "../model/instance.ts";
-import { addWords, applyWords } from "./override-words.ts";
+import { addWords, applyWords } from "../model/override-words.ts";
 
 const ID = "3f2a9c71d0aa3f2a9c71d0aa3f2a9c71d0aa3f2a9c71d0aa3f2a9c71d0aa0000";
 const container = (more: Partial<Registration> = {}): Registration =>

@@ -6,8 +6,8 @@ import type { SourceList } from "../contracts/source.ts";
 import type { Registration } from "../model/instance.ts";
 import { goneKeyOf } from "../model/instance.ts";
 import type { Override } from "../model/override.ts";
+import { addWords, applyWords, changedFacts } from "../model/override-words.ts";
 import type { Reason } from "../model/reason.ts";
-import { addWords, applyWords, changedFacts } from "./override-words.ts";
 import { registrationFault, same, whoIs } from "./reconcile.ts";
 
 /** A registration as its source made it, and whose it is. */

@@ -24,6 +24,10 @@ export class ServiceRecord implements HeldService {
     this.checks = checks;
   }
 
+  get asked(): Registration {
+    return this.registration.overridden?.registration ?? this.registration;
+  }
+
   get authority(): Authority {
     return this.instance.origin.authority;
   }

@@ -15,6 +15,8 @@ export interface CheckRegistration extends CheckSpec {
 /** A service of this host as the agent holds it. */
 export interface HeldService {
   readonly instance: Instance;
+  /** What was asked for, without what overrides made of it. */
+  readonly asked?: Registration;
   readonly checks: readonly CheckSpec[];
 }
 

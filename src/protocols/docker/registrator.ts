@@ -223,6 +223,7 @@ function servicesOf(
     ...(addresses.length > 1 ? { addresses } : {}),
     checks,
     foreignId: `${identity}${engine}`,
+    aka: [container.name, container.id],
     text: `container ${container.name} (${shortId(container.id)}), port ${port.exposed}/${port.protocol}`,
   };
   return [

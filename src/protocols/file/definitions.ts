@@ -2,6 +2,8 @@
 import { InputError } from "../../base/error.ts";
 import type { CheckRegistration } from "../../contracts/agent.ts";
 import type { Registration } from "../../model/instance.ts";
+import type { Override } from "../../model/override.ts";
+import { addWords } from "../../model/override-words.ts";
 import {
   type CheckDefinition,
   type CheckKind,
@@ -40,11 +42,13 @@ export interface Placed<T> {
 export interface Definitions {
   readonly services: readonly Placed<Registration>[];
   readonly checks: readonly Placed<CheckRegistration>[];
+  /** What is said about services of any source. */
+  readonly overrides?: readonly Override[];
   /** What was taken but looks wrong: keys given twice. */
   readonly warnings: readonly { readonly about: string; readonly text: string }[];
 }
 
-const ROOT_KEYS: readonly string[] = ["service", "services", "check", "checks"];
+const ROOT_KEYS: readonly string[] = ["service", "services", "check", "checks", "override", "overrides"];
 
 /** The objects under a singular or plural key: a block, repeated blocks, or a list. */
 function objectsUnder(config: ConfigText, key: string): readonly { readonly value: unknown; readonly path: Path }[] {
@@ -128,7 +132,28 @@ export function definitionsIn(
       },
     });
   }
-  return { services, checks, warnings };
+  const overrides = [...objectsUnder(config, "override"), ...objectsUnder(config, "overrides")].map(({ value, path }) =>
+    overrideIn(config, value, path),
+  );
+  return { services, checks, warnings, ...(overrides.length === 0 ? {} : { overrides }) };
+}
+
+/** One override: whom it is for, and the words. @throws InputError */
+function overrideIn(config: ConfigText, value: unknown, path: Path): Override {
+  const right = 'expected an object such as {"for": "web-1", "set": ["name=shop", "tags+=v2"]}';
+  if (typeof value !== "object" || value === null || Array.isArray(value)) throw new InputError(config.at(path), right);
+  const { for: target, set, ...rest } = value as Readonly<Record<string, unknown>>;
+  const [unknown] = Object.keys(rest);
+  if (unknown !== undefined) throw new InputError(config.at([...path, unknown]), `unknown key: ${right}`);
+  const words = typeof set === "string" ? [set] : set;
+  if (typeof target !== "string" || target === "" || !Array.isArray(words))
+    throw new InputError(config.at(path), right);
+  if (!words.every((word): word is string => typeof word === "string")) throw new InputError(config.at(path), right);
+  try {
+    return { for: target, set: addWords([], words), by: config.at(path) };
+  } catch (error) {
+    throw new InputError(config.at(path), error instanceof Error ? error.message : String(error), error);
+  }
 }
 
 /** What is told of a key that nobody knows. */
@@ -153,6 +178,7 @@ export interface Merged {
   readonly services: readonly Registration[];
   /** Checks of the node and of services that are not in files. */
   readonly checks: readonly CheckRegistration[];
+  readonly overrides: readonly Override[];
   readonly complaints: readonly { readonly about: string; readonly text: string }[];
 }
 
@@ -197,6 +223,7 @@ export function mergeDefinitions(
   return {
     services: [...services.values()].map(({ registration }) => registration),
     checks: [...checks.values()].map(({ check }) => check),
+    overrides: files.flatMap(({ definitions }) => definitions.overrides ?? []),
     complaints,
   };
 }

@@ -121,6 +121,23 @@ describe("reading", () => {
     expect(source.state()).toEqual({ ok: true, text: `4 services in 2 files of ${folder.path}` });
   });
 
+  it("takes what is said about services of other sources, and takes it back", async () => {
+    await put("o.json", '{"overrides": [{"for": "web-1", "set": ["name=shop", "hidden"]}]}');
+    start();
+    await until("it is told", () => (now().overrides ?? []).length === 1);
+    expect(now().overrides).toEqual([
+      { for: "web-1", set: ["name=shop", "hidden"], by: `${file("o.json")}:1: overrides[0]` },
+    ]);
+    await put("o.json", '{"override": {"for": "web-1", "set": "weight=x"}}');
+    await until("a mistake is told", () => told().length === 1);
+    expect(told()[0]).toMatch(/override "weight=x": expected a whole number from 0 to 65535 \(its last good/);
+    expect(now().overrides).toHaveLength(1);
+    await put("o.json", '{"override": {"for": "web-1", "sets": "weight=1"}}');
+    await until("an unknown key is told", () => told()[0]?.includes("unknown key") === true);
+    await rm(file("o.json"));
+    await until("nothing is left", () => now().overrides === undefined);
+  });
+
   it("passes over what only looks like a file, as validate does, and takes hidden and empty ones", async () => {
     await put(".a.hcl", 'service { name = "hidden" }');
     await put("empty.json", "");

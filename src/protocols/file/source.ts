@@ -284,7 +284,11 @@ class Files implements FileSource {
         broken === 0 ? "" : `; ${(faults[0] ?? this.troubles[0])?.text}${broken > 1 ? ` (and ${broken - 1} more)` : ""}`
       }`,
     };
-    return { list: { list: merged.services, authority: "first-hand", complaints }, checks: merged.checks };
+    const { services: list, overrides, checks } = merged;
+    return {
+      list: { list, authority: "first-hand", complaints, ...(overrides.length === 0 ? {} : { overrides }) },
+      checks,
+    };
   }
 
   /**
@@ -377,7 +381,8 @@ function stampOf(info: FileInfo): string {
 }
 
 function hasAny(definitions: Definitions): boolean {
-  return definitions.services.length > 0 || definitions.checks.length > 0;
+  const { services, checks, overrides = [] } = definitions;
+  return services.length > 0 || checks.length > 0 || overrides.length > 0;
 }
 
 function folderOf(path: string): string {

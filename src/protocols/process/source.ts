@@ -396,8 +396,10 @@ class Runs implements ProcessSource {
 }
 
 /** What was asked for, from what the agent holds. */
-function registrationOf({ instance, checks }: HeldService): Registration {
+function registrationOf({ asked, instance, checks }: HeldService): Registration {
   const { node: _node, origin, ...facts } = instance;
+  // What an operator overrides is not what the process said.
+  if (origin.overridden !== undefined && asked !== undefined) return asked;
   return {
     ...facts,
     checks,

@@ -1,7 +1,7 @@
 // The words of overrides: reading them, adding them to those said before, and what they make of a registration. Pure.
 import { InputError } from "../base/error.ts";
-import type { CheckSpec } from "../model/check.ts";
-import type { Registration, ServiceFacts } from "../model/instance.ts";
+import type { CheckSpec } from "./check.ts";
+import type { Registration, ServiceFacts } from "./instance.ts";
 
 /** One word: a key, how its value counts, and the value. */
 interface Word {
