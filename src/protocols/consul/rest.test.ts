@@ -147,6 +147,30 @@ describe("configuration entries", () => {
     expect((await ask("DELETE", "/v1/config/service-defaults/web")).body).toEqual({});
     expect((await ask("GET", "/v1/config/service-defaults/web")).status).toBe(404);
   });
+  it("are shown complete, and told again as they were shown they move nothing", async () => {
+    await ask("PUT", "/v1/config", { Kind: "proxy-defaults", config: { protocol: "http" } });
+    const { body } = await ask("GET", "/v1/config/proxy-defaults/global");
+    expect(body).toEqual({
+      ...{ Kind: "proxy-defaults", Name: "global", Config: { protocol: "http" } },
+      ...{ TransparentProxy: {}, MeshGateway: {}, Expose: {}, AccessLogs: {} },
+      ...{ Hash: expect.any(Number), CreateIndex: expect.any(Number), ModifyIndex: expect.any(Number) },
+    });
+    expect((await ask("PUT", "/v1/config", body)).body).toBe(true);
+    expect((await ask("GET", "/v1/config/proxy-defaults/global")).body).toEqual(body);
+    expect((await ask("DELETE", "/v1/config/proxy-defaults/global?cas=1")).body).toBe(false);
+    expect((await ask("DELETE", "/v1/config/proxy-defaults/global?cas=x")).status).toBe(500);
+    const { ModifyIndex: at } = body as { ModifyIndex: number };
+    expect((await ask("DELETE", `/v1/config/proxy-defaults/global?cas=${at}`)).body).toBe(true);
+  });
+  it.each([
+    ["GET", "/v1/config/nope", 500, "invalid config entry kind: nope"],
+    ["GET", "/v1/config/nope/x", 500, "invalid config entry kind: nope"],
+    ["GET", "/v1/config/mesh/mesh", 404, 'Config entry not found for "mesh" / "mesh"'],
+    ["DELETE", "/v1/config/nope/x", 400, "invalid config entry kind: nope"],
+    ["DELETE", "/v1/config/mesh", 404, "Must provide both a kind and name to delete"],
+  ])("%s %s", async (method, path, status, text) => {
+    expect(await ask(method, path)).toEqual({ status, body: text });
+  });
   it.each([
     [{ Name: "x" }, 400, /kind\/Kind/],
     [{ Kind: "nonsense", Name: "x" }, 400, /^Request decoding failed: invalid config entry kind: nonsense$/],

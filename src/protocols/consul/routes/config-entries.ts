@@ -1,66 +1,28 @@
-// /v1/config: configuration entries, kept and given back as they were told. Without a service mesh nothing here goes by them.
-import { TrilithError } from "../../../base/error.ts";
+// /v1/config: configuration entries, checked and completed as Consul does, kept and given back. Without a service mesh nothing goes by them.
+import { createHash } from "node:crypto";
 import { type Entry, keyOf, type Scope, scope } from "../../../model/record.ts";
 import { answerQuery } from "../blocking.ts";
 import type { Call, Reply, Row } from "../call.ts";
+import { type ConfigEntry, entryFault, isKind, readEntry } from "../config-kinds.ts";
 import { decodeBody } from "../decode.ts";
 import { Refusal } from "../errors.ts";
-import { ownDatacenterOnly, readOptions, refuseEnterprise } from "../options.ts";
+import { ownDatacenterOnly, readDatacenter, readOptions } from "../options.ts";
 import { parseUint } from "../query.ts";
 
 const KIND = "consul.config";
 const SCOPE: Scope = scope.kept(KIND);
-const KINDS: ReadonlySet<string> = new Set([
-  "api-gateway",
-  "bound-api-gateway",
-  "control-plane-request-limit",
-  "exported-services",
-  "file-system-certificate",
-  "http-route",
-  "ingress-gateway",
-  "inline-certificate",
-  "jwt-provider",
-  "mesh",
-  "proxy-defaults",
-  "sameness-group",
-  "service-defaults",
-  "service-intentions",
-  "service-resolver",
-  "service-router",
-  "service-splitter",
-  "tcp-route",
-  "terminating-gateway",
-]);
-/** Kinds of which there is one only, with the name it has. */
-const SINGLE: Readonly<Record<string, string>> = { "proxy-defaults": "global", mesh: "mesh" };
-
-type Told = Readonly<Record<string, unknown>>;
-
 const idOf = (kind: string, name: string): string => `${kind}/${name}`;
-const encode = ({ value, createIndex, modifyIndex }: Entry<"kept">): Told => ({
-  ...(value as Told),
+/** An entry as it is shown: with a number that stands for what it says, and its place on the line of changes. */
+const encode = ({ value, createIndex, modifyIndex }: Entry<"kept">): ConfigEntry => ({
+  ...(value as ConfigEntry),
+  Hash: hashOf(value),
   CreateIndex: createIndex,
   ModifyIndex: modifyIndex,
 });
 
-/** An entry's object with Kind and Name spelt so, whatever their case was. */
-function entryIn(raw: unknown): Told {
-  if (typeof raw !== "object" || raw === null || Array.isArray(raw))
-    throw new TrilithError("invalid", "expected an object with Kind and Name");
-  const told: Record<string, unknown> = Object.create(null);
-  for (const [key, value] of Object.entries(raw)) {
-    const known = ["Kind", "Name", "CreateIndex", "ModifyIndex"].find((one) => one.toLowerCase() === key.toLowerCase());
-    if (known !== "CreateIndex" && known !== "ModifyIndex") told[known ?? key] = value;
-  }
-  const kind = told["Kind"];
-  if (typeof kind !== "string" || kind === "")
-    throw new TrilithError("invalid", "Payload does not contain a kind/Kind key at the top level");
-  if (!KINDS.has(kind)) throw new TrilithError("invalid", `invalid config entry kind: ${kind}`);
-  told["Name"] ??= SINGLE[kind] ?? "";
-  // What Consul always shows of these.
-  if (kind === "service-defaults" || kind === "proxy-defaults")
-    for (const part of ["TransparentProxy", "MeshGateway", "Expose"]) told[part] ??= {};
-  return told;
+/** The same number for the same content; 48 bits, so that every reader of JSON keeps it whole. */
+function hashOf(value: unknown): number {
+  return Number.parseInt(createHash("sha256").update(JSON.stringify(value)).digest("hex").slice(0, 12), 16);
 }
 
 function casOf({ query }: Call): number | undefined {
@@ -71,19 +33,15 @@ function casOf({ query }: Call): number | undefined {
 }
 
 async function put(call: Call): Promise<Reply> {
-  refuseEnterprise(call);
-  ownDatacenterOnly(readOptions(call).datacenter);
+  const entry = decodeBody(await call.body(), readEntry, "Request decoding failed: ");
+  ownDatacenterOnly(readDatacenter(call));
   const cas = casOf(call);
-  const told = decodeBody(await call.body(), entryIn, "Request decoding failed: ");
-  const [kind, name] = [String(told["Kind"]), told["Name"]];
-  if (typeof name !== "string" || name === "") throw new Refusal(500, "Name is required");
-  const single = SINGLE[kind];
-  if (single !== undefined && name !== single)
-    throw new Refusal(500, `invalid name (${JSON.stringify(name)}), only ${JSON.stringify(single)} is supported`);
-  const id = idOf(kind, name);
+  const fault = entryFault(entry);
+  if (fault !== undefined) throw new Refusal(500, fault);
+  const id = idOf(String(entry["Kind"]), String(entry["Name"]));
   const key = keyOf.kept(KIND, id);
   const written = await call.ground.directory.write(
-    [{ op: "put", table: "kept", key, value: { kind: KIND, id, value: told } }],
+    [{ op: "put", table: "kept", key, value: { kind: KIND, id, value: entry } }],
     cas === undefined ? [] : [{ table: "kept", key, at: cas }],
     call.signal,
   );
@@ -97,11 +55,16 @@ function named({ suffix }: Call): { readonly kind: string; readonly name: string
   return at === -1 ? { kind: suffix, name: undefined } : { kind: suffix.slice(0, at), name: suffix.slice(at + 1) };
 }
 
+/** @throws Refusal with `status` for a kind that there is not */
+function checkKind(kind: string, status: number): void {
+  if (!isKind(kind)) throw new Refusal(status, `invalid config entry kind: ${kind}`);
+}
+
 function read(call: Call): Promise<Reply> {
-  refuseEnterprise(call);
   const { kind, name } = named(call);
-  if (name === undefined && kind !== "" && !KINDS.has(kind))
-    throw new Refusal(500, `invalid config entry kind: ${kind}`);
+  const { datacenter } = readOptions(call);
+  ownDatacenterOnly(datacenter);
+  if (name !== undefined || kind !== "") checkKind(kind, 500);
   return answerQuery(call, { tellConsistency: false }, (view) => {
     const index = view.at(SCOPE);
     if (name === undefined) {
@@ -122,11 +85,10 @@ function read(call: Call): Promise<Reply> {
 }
 
 async function remove(call: Call): Promise<Reply> {
-  refuseEnterprise(call);
-  ownDatacenterOnly(readOptions(call).datacenter);
   const { kind, name } = named(call);
   if (name === undefined) throw new Refusal(404, "Must provide both a kind and name to delete");
-  if (!KINDS.has(kind)) throw new Refusal(400, `invalid config entry kind: ${kind}`);
+  checkKind(kind, 400);
+  ownDatacenterOnly(readDatacenter(call));
   const cas = casOf(call);
   const key = keyOf.kept(KIND, idOf(kind, name));
   const written = await call.ground.directory.write(
