@@ -361,6 +361,7 @@ class Joined implements Trilith {
       dataTrouble: () => durable.trouble(),
       vouch: (node, life, ttlMs, signal) =>
         (signs === vouching ? vouching.vouch : signs.alive).call(signs, node, life, ttlMs, signal),
+      via: () => others.storage?.via() ?? [],
       control: { reload: () => this.reload(), stop: (leave = false) => this.#end(leave) },
     };
     for (const protocol of protocols) {

@@ -79,6 +79,8 @@ export interface Ground {
    * vouches for it again. `life` is another text after each start of that node.
    */
   readonly vouch: (node: string, life: string, ttlMs: number, signal: AbortSignal) => Promise<void>;
+  /** On a client host: the nodes that its directory comes from, the nearest first; empty while that is not known, and elsewhere. */
+  readonly via?: () => readonly string[];
   /** Ask the agent to re-read its files, or to stop; `leave` also takes the node out of the directory. */
   readonly control: { reload(): Promise<void>; stop(leave?: boolean): void };
 }

@@ -23,6 +23,8 @@ export interface Hello {
   readonly line: string;
   readonly datacenter: string;
   readonly node: string;
+  /** On a client host: the nodes that its own directory comes from, the nearest first. */
+  readonly via?: readonly string[];
 }
 
 /** What the lines of a stream hold. `still` says that nothing has happened; with an age that the server itself is cut off since then. */
@@ -64,8 +66,11 @@ export function readLine(text: string): JoinLine {
   if (typeof parsed !== "object" || parsed === null) return damaged("a line that is no object");
   if (parsed.kind === "still") return parsed as JoinLine;
   if (parsed.kind === "hello") {
-    const { line, datacenter } = parsed as Partial<Hello>;
-    if (typeof line !== "string" || typeof datacenter !== "string") return damaged("a greeting without a name");
+    const { line, datacenter, node, via } = parsed as Partial<Hello>;
+    if (typeof line !== "string" || typeof datacenter !== "string" || typeof node !== "string")
+      return damaged("a greeting without a name");
+    if (via !== undefined && !(Array.isArray(via) && via.every((one) => typeof one === "string")))
+      return damaged("a greeting from nowhere");
     return parsed as JoinLine;
   }
   if ((parsed.kind !== "snapshot" && parsed.kind !== "delta") || !Array.isArray(parsed.rows))

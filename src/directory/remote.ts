@@ -9,6 +9,7 @@ import type { Batch, Commit, Storage } from "../contracts/storage.ts";
 import type { Index } from "../model/record.ts";
 import { ConsulFeed } from "./remote/consul-feed.ts";
 import { Copy } from "./remote/copy.ts";
+import { Keeper } from "./remote/keep.ts";
 import type { Servers } from "./remote/servers.ts";
 import { beatTo, commitTo, latestOf, NotTrilith, type Position, streamOf } from "./remote/trilith-feed.ts";
 
@@ -33,7 +34,12 @@ export type RemoteStorage = Storage &
     ofConsul(): boolean;
     /** Who is followed, or that nobody answers. */
     state(): { readonly ok: boolean; readonly text: string };
+    /** The nodes through which the directory comes here, the nearest first; empty while that is not known. */
+    via(): readonly string[];
   };
+
+/** Ends a connection so that the same server's content is read anew. */
+class ReadAnew extends Error {}
 
 const RETRY = { firstMs: 50, lastMs: 5000 } as const;
 /** Below the limit of Consul's transactions. */
@@ -58,8 +64,13 @@ class Remote implements RemoteStorage {
   readonly #options: RemoteOptions;
   readonly #log: Log;
   readonly #copy: Copy;
+  readonly #keeper: Keeper;
   readonly #closing = new AbortController();
-  readonly #position: Position = { line: "", index: 0 };
+  /** Ends the connection of this moment, so that everything is read anew. */
+  #again = new AbortController();
+  /** Why nobody is connected. */
+  #trouble = "";
+  readonly #position: Position = { line: "", index: 0, resumed: false, via: [] };
   /** A connection that was opened and goes on in `follow`. */
   #opened: AsyncGenerator<Batch> | undefined;
   /** What stands behind the connection of this moment; undefined = there is none. */
@@ -70,6 +81,7 @@ class Remote implements RemoteStorage {
     this.#options = options;
     this.#log = options.log.part("remote");
     this.#copy = new Copy(options.durable, options.clock, this.#log, options.servers.urls);
+    this.#keeper = new Keeper(options.node, options.clock, this.#log, () => this.#again.abort(new ReadAnew()));
   }
 
   async *open(signal?: AbortSignal): AsyncGenerator<Batch> {
@@ -78,6 +90,7 @@ class Remote implements RemoteStorage {
       const remembered = await this.#copy.load();
       if (remembered !== undefined) {
         const { rows, index, asOfMs } = remembered;
+        this.#keeper.remember(rows, asOfMs);
         yield { kind: "snapshot", index, rows, complete: true };
         yield { kind: "reachable", reachable: false, atMs: asOfMs };
         return;
@@ -113,18 +126,24 @@ class Remote implements RemoteStorage {
     const { servers, clock, random } = this.#options;
     for (let failures = 0; !signal.aborted; ) {
       const url = servers.current;
+      this.#again = new AbortController();
       try {
-        for await (const batch of this.#connection(url, signal)) {
+        for await (const batch of this.#connection(url, AbortSignal.any([signal, this.#again.signal]))) {
           if (failures > 0 || this.#live?.url !== url) this.#log.info(`following the directory of ${url}`);
           failures = 0;
-          this.#copy.take(batch);
-          yield batch;
+          yield* this.#handOn(batch);
         }
       } catch (error) {
         if (signal.aborted) return;
-        this.#log.warn(`the directory of ${url} is away`, { error: messageOf(error) });
+        if (error instanceof ReadAnew) {
+          this.#position.line = "";
+          continue;
+        }
+        this.#trouble = messageOf(error);
+        this.#log.warn(`the directory of ${url} is away`, { error: this.#trouble });
       } finally {
         this.#live = undefined;
+        this.#position.via = [];
       }
       servers.turnFrom(url);
       failures++;
@@ -138,24 +157,36 @@ class Remote implements RemoteStorage {
     }
   }
 
+  /** A batch with what is kept; while something is, the directory is told that its content is of that time. */
+  *#handOn(batch: Batch): Generator<Batch> {
+    const kept = this.#keeper.kept;
+    if (batch.kind === "reachable" && batch.reachable && kept !== undefined) return;
+    this.#copy.take(batch, kept?.goodMs);
+    yield batch;
+    if (batch.kind !== "reachable" && kept !== undefined)
+      yield { kind: "reachable", reachable: false, atMs: kept.goodMs };
+  }
+
   /** The batches of one connection; ends by throwing. */
   async *#connection(url: string, signal: AbortSignal): AsyncGenerator<Batch> {
     const { servers, livenessMs, datacenter, clock } = this.#options;
-    const how = { beatMs: livenessMs / 3, datacenter, nowMs: () => clock.now() };
+    const how = { beatMs: livenessMs / 3, datacenter, node: this.#options.node, nowMs: () => clock.now() };
+    const position = this.#position;
     try {
-      for await (const batch of streamOf(servers, url, this.#position, how, signal)) {
+      for await (const batch of streamOf(servers, url, position, how, signal)) {
         this.#live ??= { url, consul: undefined };
-        yield batch;
+        yield this.#keeper.take(batch, position.resumed, url);
       }
     } catch (error) {
       if (!(error instanceof NotTrilith)) throw error;
     }
-    const consul = new ConsulFeed({ ...this.#options, url, log: this.#log, after: this.#position.index });
+    const consul = new ConsulFeed({ ...this.#options, url, log: this.#log, after: position.index });
     for await (const batch of consul.batches(signal)) {
       this.#live ??= { url, consul };
-      this.#position.line = "";
-      if (batch.kind !== "reachable") this.#position.index = batch.index;
-      yield batch;
+      position.line = "";
+      position.via = [];
+      if (batch.kind !== "reachable") position.index = batch.index;
+      yield this.#keeper.take(batch, false, url);
     }
   }
 
@@ -165,12 +196,24 @@ class Remote implements RemoteStorage {
 
   state(): { readonly ok: boolean; readonly text: string } {
     const live = this.#live;
-    if (live === undefined)
+    if (live === undefined) {
+      const why = this.#trouble === "" ? "" : ` (${this.#trouble})`;
       return {
         ok: false,
-        text: `none of ${this.#options.servers.urls.join(", ")} answers; what is known is the last known good`,
+        text: `none of ${this.#options.servers.urls.join(", ")} answers${why}; what is known is the last known good`,
+      };
+    }
+    const kept = this.#keeper.kept;
+    if (kept !== undefined)
+      return {
+        ok: false,
+        text: `${live.url} no longer knows ${kept.missing} of ${kept.known} instances: they are kept until ${new Date(kept.untilMs).toISOString()}, or until most are back`,
       };
     return { ok: true, text: `client host of ${live.url} (${live.consul === undefined ? "Trilith" : "Consul"})` };
+  }
+
+  via(): readonly string[] {
+    return this.#position.via;
   }
 
   #connected(): Live {
@@ -208,7 +251,8 @@ class Remote implements RemoteStorage {
         if (live?.consul !== undefined) await live.consul.alive(node, life, ttlMs, until);
         else await beatTo(servers, live?.url ?? servers.current, node, life, ttlMs, until);
         complaint = "";
-        this.#copy.stillTrue();
+        if (this.#keeper.kept === undefined) this.#copy.stillTrue();
+        this.#keeper.stillTrue();
       } catch (error) {
         if (until.aborted) return;
         if (messageOf(error) !== complaint)
@@ -222,6 +266,7 @@ class Remote implements RemoteStorage {
 
   async close(): Promise<void> {
     this.#closing.abort(new TrilithError("stopped", "the connection to the servers is closed"));
+    this.#keeper.stop();
     await this.#copy.close();
   }
 

@@ -54,6 +54,8 @@ export class ImitatedConsul {
   readonly #sessions = new Map<string, { readonly json: Json; timer?: NodeJS.Timeout; readonly ttlMs: number }>();
   readonly #tables = { nodes: 1, services: 1, checks: 1, kv: 1 };
   #index = 10;
+  /** Another one after each restored snapshot: those who wait are told then. */
+  #epoch = 0;
   #waiting = new Set<() => void>();
   #server: Server | undefined;
   readonly #sessionMs: number;
@@ -66,6 +68,11 @@ export class ImitatedConsul {
   /** `sessionMs`: sessions end so long after they were renewed last, whatever their TTL (a real one takes ten seconds and more). */
   constructor(sessionMs: number) {
     this.#sessionMs = sessionMs;
+    this.#begin();
+  }
+
+  /** What a server knows of itself. */
+  #begin(): void {
     this.#putNode({ Node: "alpha", ID: "adf4238a-882b-9ddc-4a9d-5b6758e4159e", Address: "127.0.0.1" });
     this.#putService("alpha", { ID: "consul", Service: "consul", Port: 8300 });
     this.#putCheck({ Node: "alpha", CheckID: "serfHealth", Name: "Serf Health Status", Status: "passing" });
@@ -90,6 +97,18 @@ export class ImitatedConsul {
     const closed = new Promise<void>((resolve) => server.close(() => resolve()));
     server.closeAllConnections();
     await closed;
+  }
+
+  /** As a snapshot of an empty server is restored into it: its content is gone and its numbers go back. */
+  restoreEmpty(): void {
+    for (const map of [this.#nodes, this.#services, this.#checks, this.#kv]) map.clear();
+    for (const { timer } of this.#sessions.values()) clearTimeout(timer);
+    this.#sessions.clear();
+    this.#index = 10;
+    Object.assign(this.#tables, { nodes: 1, services: 1, checks: 1, kv: 1 });
+    this.#begin();
+    this.#epoch++;
+    this.#wake();
   }
 
   #wake(): void {
@@ -176,6 +195,10 @@ export class ImitatedConsul {
   get index(): number {
     return this.#index;
   }
+  /** How many blocking queries wait. */
+  get waiting(): number {
+    return this.#waiting.size;
+  }
 
   /** As the leader does: a node with serfHealth that is no member is taken out. */
   #reconcile(): void {
@@ -212,7 +235,15 @@ export class ImitatedConsul {
     const block = async (index: () => number): Promise<void> => {
       const after = Number(query.get("index") ?? 0);
       const end = Date.now() + Number.parseInt(query.get("wait") ?? "300", 10) * 1000;
-      while (after > 0 && index() <= after && Date.now() < end && this.#server !== undefined && !response.destroyed)
+      const epoch = this.#epoch;
+      while (
+        epoch === this.#epoch &&
+        after > 0 &&
+        index() <= after &&
+        Date.now() < end &&
+        this.#server !== undefined &&
+        !response.destroyed
+      )
         await new Promise<void>((resolve) => {
           const wake = (): void => {
             clearTimeout(timer);

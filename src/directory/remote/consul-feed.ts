@@ -202,7 +202,12 @@ export class ConsulFeed {
           signal,
           WAIT_HEAD_MS,
         );
-        // A line that began anew is read from its beginning.
+        // The catalog's numbers only grow: one that went back belongs to another content, of which everything is read. Those of keys go back when graves are cleared.
+        if (found.index < index && !path.startsWith("/v1/kv/"))
+          throw new TrilithError(
+            "unavailable",
+            `${this.#options.url}${path}: X-Consul-Index went back from ${index} to ${found.index}: the catalog was replaced and is read anew`,
+          );
         if (found.index < index) index = 0;
         else {
           if (found.index !== index) moved(found.value, found.index);

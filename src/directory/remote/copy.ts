@@ -84,8 +84,8 @@ export class Copy {
     return { rows, index: meta.index, asOfMs: meta.asOfMs };
   }
 
-  /** Takes a batch over. Costs nothing but memory now; the disk follows. */
-  take(batch: Batch): void {
+  /** Takes a batch over, true as of now unless told. Costs nothing but memory now; the disk follows. */
+  take(batch: Batch, asOfMs: number = this.#clock.now()): void {
     if (this.#closed || batch.kind === "reachable") return;
     if (batch.kind === "delta") for (const row of batch.rows) this.#row(row);
     else {
@@ -103,12 +103,12 @@ export class Copy {
       }
     }
     this.#index = batch.index;
-    this.stillTrue();
+    this.stillTrue(asOfMs);
   }
 
-  /** What is known is true now. */
-  stillTrue(): void {
-    this.#asOfMs = this.#clock.now();
+  /** What is known is true now, or at the time told. */
+  stillTrue(asOfMs: number = this.#clock.now()): void {
+    this.#asOfMs = asOfMs;
     const due = this.#pending.size > 0 || this.#asOfMs - this.#writtenMs >= STILL_TRUE_MS;
     if (!due || this.#timer !== undefined || this.#closed) return;
     this.#timer = this.#clock.after(DEBOUNCE_MS, () => {

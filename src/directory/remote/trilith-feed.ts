@@ -14,6 +14,10 @@ const LONGEST_LINE = 256 << 20;
 export interface Position {
   line: string;
   index: Index;
+  /** True where the server goes on with that line: what it does not tell any more was removed there. */
+  resumed: boolean;
+  /** The server's node, and those that it has its directory from. */
+  via: readonly string[];
 }
 
 export interface StreamOptions {
@@ -21,6 +25,7 @@ export interface StreamOptions {
   readonly beatMs: number;
   /** This host's own. */
   readonly datacenter: string;
+  readonly node: string;
   readonly nowMs: () => number;
 }
 
@@ -33,6 +38,18 @@ export function mustBeHere(theirs: string, own: string, url: string): void {
     );
 }
 
+/** @throws TrilithError `conflict` where the directory would come to this host from itself */
+function mustNotBeHere(path: readonly string[], own: string, url: string): void {
+  const at = path.findIndex((node) => node.toLowerCase() === own.toLowerCase());
+  if (at < 0) return;
+  throw new TrilithError(
+    "conflict",
+    at === 0
+      ? `${url} is node "${own}": this host itself, or another one of the same name; join an agent that has a directory of its own`
+      : `${url} has its directory from this host ("${path.join('" ← "')}"): agents that join each other have none; one of them has to be a server`,
+  );
+}
+
 /** Thrown where the server is no Trilith agent that can be joined. */
 export class NotTrilith extends Error {}
 
@@ -43,10 +60,11 @@ export async function* streamOf(
   servers: Servers,
   url: string,
   position: Position,
-  { beatMs, datacenter, nowMs }: StreamOptions,
+  { beatMs, datacenter, node, nowMs }: StreamOptions,
   signal: AbortSignal,
 ): AsyncGenerator<Batch, never> {
   let fresh = true;
+  let greeted = false;
   const beat = Math.max(200, Math.round(beatMs));
   const answer = await servers.askOne(url, {
     path: `${JOIN_PREFIX}follow?beatMs=${beat}&after=${position.index}&line=${encodeURIComponent(position.line)}`,
@@ -65,6 +83,11 @@ export async function* streamOf(
       if (line.kind === "hello") {
         if (line.version !== JOIN_VERSION) throw new NotTrilith(`${url} speaks version ${line.version}`);
         mustBeHere(line.datacenter, datacenter, url);
+        mustNotBeHere([line.node, ...(line.via ?? [])], node, url);
+        // A server that is not ready greets again.
+        if (!greeted) position.resumed = position.line === line.line;
+        greeted = true;
+        position.via = [line.node, ...(line.via ?? [])];
         position.line = line.line;
       } else if (line.kind === "still") {
         // The server's own store may be away: then its word is not fresh either.
@@ -73,7 +96,9 @@ export async function* streamOf(
         yield { kind: "reachable", reachable: fresh, atMs: nowMs() - (line.ageMs ?? 0) };
       } else {
         yield line;
-        if (line.kind === "delta" || line.complete) position.index = line.index;
+        if (line.kind !== "delta" && !line.complete) continue;
+        position.index = line.index;
+        position.resumed = true;
       }
     }
   } catch (error) {

@@ -10,7 +10,7 @@ import { errorReply, MethodError } from "./errors.ts";
 import { JoinHub } from "./join-hub.ts";
 
 /** What this part is handed. */
-export const JOIN_NEEDS = ["clock", "random", "log", "directory", "self", "vouch"] as const;
+export const JOIN_NEEDS = ["clock", "random", "log", "directory", "self", "vouch", "via"] as const;
 export type JoinGround = Pick<Ground, (typeof JOIN_NEEDS)[number]>;
 
 const MAX_BODY_BYTES = 32 << 20;
@@ -42,20 +42,25 @@ export function createJoinHandler(token: string | undefined, ground: JoinGround)
     let line = query.get("line") ?? "";
     request.resume();
     response.writeHead(200, { "content-type": "application/x-ndjson; charset=utf-8", "cache-control": "no-store" });
-    const hello: Hello = {
-      kind: "hello",
-      version: JOIN_VERSION,
-      line: hub.line,
-      datacenter: self.datacenter,
-      node: self.node,
+    const hello = (): string => {
+      const via = ground.via?.() ?? [];
+      const line: Hello = {
+        kind: "hello",
+        version: JOIN_VERSION,
+        line: hub.line,
+        datacenter: self.datacenter,
+        node: self.node,
+        ...(via.length === 0 ? {} : { via }),
+      };
+      return `${JSON.stringify(line)}\n`;
     };
     const send = async (text: string): Promise<void> => {
       if (!response.write(text)) await drained(response, gone.signal);
     };
-    await send(`${JSON.stringify(hello)}\n`);
-    // Nothing is told before this agent itself knows anything.
+    await send(hello());
+    // Nothing is told before this agent itself knows anything; whom it hears of that from may have become known meanwhile.
     while (!gone.signal.aborted && !(await within(beatMs, gone.signal, (signal) => directory.ready(signal))))
-      await send('{"kind":"still"}\n');
+      await send(hello());
     if (gone.signal.aborted) return;
     const leave = hub.enter();
     let first = true;
