@@ -189,3 +189,111 @@ export const expectations: Readonly<Record<string, Expectation>> = {
   "net-none-ip-flag": "same",
   "net-named-default-bridge": "same",
 };
+
+/** How a case of the command line compares: the same, or not, and why. */
+export type CommandExpectation = "same" | { readonly differs: string };
+
+/** What is printed and with which code it ends. */
+export const commandExpectations: Readonly<Record<string, CommandExpectation>> = {
+  "life-consul-absent-at-start ": "same",
+  "life-consul-absent-at-start -retry-attempts 2 -retry-interval 300": "same",
+  "life-consul-absent-at-start -retry-attempts -1 -retry-interval 500": "same",
+  "cmdline -ttl 10 consul://127.0.0.1:28500": "same",
+  "cmdline -ttl-refresh 10 consul://127.0.0.1:28500": "same",
+  "cmdline -deregister never consul://127.0.0.1:28500": "same",
+  "cmdline -retry-interval 0 consul://127.0.0.1:28500": "same",
+  "cmdline -nosuch consul://127.0.0.1:28500": "same",
+  "cmdline  foo://127.0.0.1": "same",
+  "cmdline  127.0.0.1:28500": "same",
+  "cmdline  ": "same",
+  "cmdline extra consul://127.0.0.1:28500": "same",
+  "cmdline  skydns2://127.0.0.1:22379": "same",
+  "cmdline  consul://127.0.0.1:28500/path": "same",
+};
+
+type Row = Readonly<Record<string, unknown>>;
+
+/** How a backend case compares: what is stored after each step. */
+export type BackendExpectation =
+  | "same"
+  | {
+      readonly differs: string;
+      /** What is stored after a step instead of what was recorded. */
+      readonly stored?: Readonly<Record<string, readonly Row[]>>;
+      /** What is stored after a step besides what was recorded. */
+      readonly also?: Readonly<Record<string, readonly Row[]>>;
+    };
+
+const folder = (path: string): Row => ({ path, data: "", ephemeral: false });
+const web = (path: string): Row => ({
+  path: `${path}/{hostip}:21080`,
+  data: '{"Name":"web","IP":"{hostip}","PublicPort":21080,"PrivatePort":80,"ContainerID":"{cid12}","Tags":["b","a"],"Attrs":{"foo":"bar"}}',
+  ephemeral: true,
+});
+const slashes: readonly Row[] = [
+  folder("/basepath/a"),
+  folder("/basepath/a/b"),
+  {
+    path: "/basepath/a/b/{hostip}:21083",
+    data: '{"Name":"a/b","IP":"{hostip}","PublicPort":21083,"PrivatePort":80,"ContainerID":"{cid12:c3}","Tags":[],"Attrs":{}}',
+    ephemeral: true,
+  },
+];
+const deep: readonly Row[] = [folder("/a"), folder("/a/b")];
+const key = (name: string): Row => ({ key: name, value: "{hostip}:21080", flags: 0, session: null });
+
+export const backendExpectations: Readonly<Record<string, BackendExpectation>> = {
+  "etcd-ttl": "same",
+  "etcd-ttl-registrator-hangs": "same",
+  "etcd-onsuccess-exit1-no-ttl": "same",
+  "etcd-resync": "same",
+  "etcd-cleanup-does-nothing": {
+    differs: "-cleanup works in every backend that can tell whose an entry is by its ID",
+    stored: {
+      "foreign key": [{ key: "/services/web", dir: true }],
+      "run c0": [{ key: "/services/web/{hostname}:c0:80", value: "{hostip}:21080" }],
+      "registrator stopped by SIGTERM": [{ key: "/services/web/{hostname}:c0:80", value: "{hostip}:21080" }],
+    },
+  },
+  "etcd-ipv6": "same",
+  "skydns2-basic": "same",
+  "skydns2-deep-domain": "same",
+  "consulkv-basic": "same",
+  "consulkv-deep-path": "same",
+  "consulkv-path-root": {
+    differs: 'the path "/" means the top; Registrator makes keys of it that Consul refuses',
+    stored: {
+      "run c0 web": [key("web/{hostname}:c0:80")],
+      "registrator stopped by SIGTERM": [key("web/{hostname}:c0:80")],
+    },
+  },
+  "consulkv-ttl": "same",
+  "zookeeper-basic": {
+    differs: "a name with a slash gets the znodes above it",
+    also: {
+      "run c3 name and id with slashes": slashes,
+      "rm -f c0": slashes,
+      "rm -f c1": slashes,
+    },
+  },
+  "zookeeper-root-path": "same",
+  "zookeeper-no-path": "same",
+  "zookeeper-deep-path-missing-parent": {
+    differs: "missing parents are made",
+    stored: {
+      "registrator started": deep,
+      "run c0 web": [...deep, folder("/a/b/web"), web("/a/b/web")],
+      "registrator stopped by SIGTERM": [...deep, folder("/a/b/web"), web("/a/b/web")],
+    },
+  },
+  "zookeeper-ttl": "same",
+  "zookeeper-resync": "same",
+  "zookeeper-session-loss": {
+    differs: "what a lost session took along is made anew",
+    also: {
+      "goes on: session expired, a new session, node not re-created": [web("/basepath/web")],
+      "registrator stopped by SIGTERM": [web("/basepath/web")],
+    },
+  },
+  "zookeeper-restart": "same",
+};

@@ -23,6 +23,8 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   wrk: ["wrk"],
   python3: ["python3"],
   promtool: ["prometheus"],
+  java: ["default-jre-headless"],
+  zooinspector: ["zookeeper"],
 };
 
 const exists = (path: string): Promise<boolean> =>
