@@ -1,5 +1,6 @@
 // HCL 1, the configuration language of Consul's files, into a tree with positions; follows the scanner and parser of the hashicorp/hcl library, version 1.
-import { MAX_DEPTH, quoteCharacter, SyntaxFault, type Tree, type TreeEntry } from "./tree.ts";
+import { Cursor } from "./cursor.ts";
+import { MAX_DEPTH, SyntaxFault, type Tree, type TreeEntry } from "./tree.ts";
 
 const BLANKS = /[ \t\r\n]+/y;
 const IDENTIFIER = /[\p{L}_][\p{L}\p{Nd}_.-]*/uy;
@@ -18,26 +19,9 @@ const ESCAPES: Readonly<Record<string, string>> = {
   v: "\v",
 };
 
-class HclParser {
-  private readonly text: string;
-  private at = 0;
-  constructor(text: string) {
-    this.text = text;
-  }
-
+class HclParser extends Cursor {
   document(): Tree {
     return { kind: "object", entries: this.entries(0, undefined), at: 0 };
-  }
-
-  private unexpected(wanted: string): never {
-    throw new SyntaxFault(this.at, `expected ${wanted}, found ${quoteCharacter(this.text, this.at)}`);
-  }
-
-  private match(pattern: RegExp): string | undefined {
-    pattern.lastIndex = this.at;
-    const found = pattern.exec(this.text)?.[0];
-    if (found !== undefined) this.at += found.length;
-    return found;
   }
 
   /** Blanks, line ends and comments; HCL 1 needs no line ends between items. */

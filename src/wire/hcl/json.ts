@@ -1,4 +1,5 @@
 // JSON [RFC 8259] into a tree with positions, because semantic errors found later want a line number, too.
+import { Cursor } from "./cursor.ts";
 import { MAX_DEPTH, quoteCharacter, SyntaxFault, type Tree, type TreeEntry } from "./tree.ts";
 
 const NUMBER = /-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?/y;
@@ -19,22 +20,12 @@ const ESCAPES: Readonly<Record<string, string>> = {
   t: "\t",
 };
 
-class JsonParser {
-  private readonly text: string;
-  private at = 0;
-  constructor(text: string) {
-    this.text = text;
-  }
-
+class JsonParser extends Cursor {
   document(): Tree {
     const value = this.value(0);
     this.blanks();
     if (this.at < this.text.length) this.unexpected("the end of the file");
     return value;
-  }
-
-  private unexpected(wanted: string): never {
-    throw new SyntaxFault(this.at, `expected ${wanted}, found ${quoteCharacter(this.text, this.at)}`);
   }
 
   private blanks(): void {
@@ -58,10 +49,8 @@ class JsonParser {
         this.at += word.length;
         return { kind: "scalar", value, at };
       }
-    NUMBER.lastIndex = at;
-    const number = NUMBER.exec(this.text)?.[0];
+    const number = this.match(NUMBER);
     if (number === undefined) return this.unexpected("a value");
-    this.at += number.length;
     return { kind: "scalar", value: Number(number), at };
   }
 
@@ -112,10 +101,7 @@ class JsonParser {
     const start = this.at++;
     let result = "";
     for (;;) {
-      PLAIN.lastIndex = this.at;
-      const plain = PLAIN.exec(this.text)?.[0] ?? "";
-      result += plain;
-      this.at += plain.length;
+      result += this.match(PLAIN) ?? "";
       const c = this.text[this.at];
       if (c === '"') {
         this.at++;
