@@ -1,10 +1,12 @@
 // How commands talk to an agent: its HTTP API at --http-addr, TRILITH_HTTP_ADDR, CONSUL_HTTP_ADDR or 127.0.0.1:8500.
 import type { Readable } from "node:stream";
 import type { Command as Commander } from "commander";
-import { agentAddress } from "../base/agent-address.ts";
 import { codeOf, messageOf, TrilithError } from "../base/error.ts";
 import { createHttp, type HttpResponse } from "../base/http.ts";
+import { type ClientOptions, connectionOf } from "./connection.ts";
 import type { Io } from "./io.ts";
+
+export { type ClientOptions, clientFlags } from "./connection.ts";
 
 export interface Client {
   /** Where the agent is, for messages. */
@@ -25,24 +27,9 @@ export interface Client {
   close(): Promise<void>;
 }
 
-/** Adds the flags that every command has that talks to an agent. */
-export function clientFlags(command: Commander): Commander {
-  return command
-    .option("--http-addr <address>", "the agent's HTTP address: host:port, http://…, unix:///path (TRILITH_HTTP_ADDR)")
-    .option("--token <token>", "the agent's token (TRILITH_HTTP_TOKEN)")
-    .option("--datacenter <name>", "another datacenter than the agent's own");
-}
-
 /** Adds --json to a command that has something to print. */
 export function jsonFlag(command: Commander): Commander {
   return command.option("--json", "print JSON for programs instead of a table");
-}
-
-export interface ClientOptions {
-  readonly httpAddr?: string;
-  readonly token?: string;
-  readonly datacenter?: string;
-  readonly json?: boolean;
 }
 
 /** A name as one segment of a path; "." and ".." would otherwise mean the segments above. */
@@ -55,16 +42,27 @@ export function keyPath(key: string): string {
   return `/v1/kv/${key.replace(/^\//, "").split("/").map(encodeURIComponent).join("/")}`;
 }
 
+/** The agent answered, and said no. */
+export class Refused extends TrilithError {
+  readonly status: number;
+  constructor(status: number, message: string) {
+    super(STATUS_CODES[status] ?? "unavailable", message);
+    this.name = "Refused";
+    this.status = status;
+  }
+}
+
 /** A client for the agent that the flags and environment name. */
 export function clientFor(options: ClientOptions, io: Pick<Io, "env" | "signal">): Client {
-  const token = options.token ?? io.env("TRILITH_HTTP_TOKEN") ?? io.env("CONSUL_HTTP_TOKEN");
-  const { text: given, base, socketPath } = agentAddress(options.httpAddr);
+  const { text: given, base, socketPath, extras, query } = connectionOf(options, io.env);
   const http = createHttp();
   const client: Client = {
     address: given,
     async request(method, path, { body, missing, headTimeoutMs } = {}) {
-      const separator = path.includes("?") ? "&" : "?";
-      const url = `${base}${path}${options.datacenter === undefined ? "" : `${separator}dc=${encodeURIComponent(options.datacenter)}`}`;
+      const more = query.map(([name, value]) => `${name}=${encodeURIComponent(value)}`);
+      if (options.stale === true && method === "GET" && !/[?&]stale\b/.test(path)) more.push("stale");
+      const url = `${base}${path}${more.length === 0 ? "" : `${path.includes("?") ? "&" : "?"}${more.join("&")}`}`;
+      const { headers, tls } = await extras();
       let response: HttpResponse;
       try {
         response = await http.request({
@@ -74,7 +72,8 @@ export function clientFor(options: ClientOptions, io: Pick<Io, "env" | "signal">
           bodyTimeoutMs: 0,
           ...(headTimeoutMs === undefined ? {} : { headTimeoutMs }),
           ...(socketPath === undefined ? {} : { socketPath }),
-          ...(token === undefined ? {} : { headers: { "x-consul-token": token } }),
+          ...(tls === undefined ? {} : { tls }),
+          headers,
           ...(body === undefined ? {} : { body }),
         });
       } catch (error) {
@@ -83,7 +82,7 @@ export function clientFor(options: ClientOptions, io: Pick<Io, "env" | "signal">
       }
       if (response.status < 400 || (missing && response.status === 404)) return response;
       const text = await response.text();
-      throw new TrilithError(STATUS_CODES[response.status] ?? "unavailable", messageIn(text, response.status, given));
+      throw new Refused(response.status, messageIn(text, response.status, given));
     },
     async get<T>(path: string): Promise<T> {
       const text = await (await client.request("GET", path)).text();

@@ -34,6 +34,12 @@ export const COMMANDS: Readonly<
   "force-leave": ["take out the node of an agent that is gone for good", () => import("./commands/force-leave.ts")],
   snapshot: ["save | restore | inspect the directory's whole content", () => import("./commands/snapshot.ts")],
   operator: ["raft | autopilot | usage, as Consul spells it", () => import("./commands/operator.ts")],
+  acl: ["access control: there is none, as with a Consul that has it off", () => import("./commands/acl.ts")],
+  config: ["read | write | list | delete configuration entries", () => import("./commands/config.ts")],
+  debug: ["gather what a person who looks for a fault wants to see", () => import("./commands/debug.ts")],
+  keyring: ["keys of a gossip: there is none", () => import("./commands/keyring.ts")],
+  login: ["get a token: there is no access control", () => import("./commands/login.ts")],
+  logout: ["give a token back: there is no access control", () => import("./commands/logout.ts")],
   keygen: ["a random key of 32 bytes", () => import("./commands/keygen.ts")],
   reload: ["have the agent read its files again", () => import("./commands/reload.ts")],
   registrator: [

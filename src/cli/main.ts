@@ -46,10 +46,14 @@ async function main(argv: readonly string[]): Promise<number> {
   command.define(parser, io, (code) => {
     exitCode = code;
   });
-  for (const sub of parser.commands)
-    sub
-      .showHelpAfterError(`(try "trilith ${command.name} ${sub.name()} --help")`)
-      .helpOption("-h, --help", "show this help");
+  const helpful = (parent: Commander, path: string): void => {
+    for (const sub of parent.commands) {
+      const line = `${path} ${sub.name()}`;
+      sub.showHelpAfterError(`(try "${line} --help")`).helpOption("-h, --help", "show this help");
+      helpful(sub as Commander, line);
+    }
+  };
+  helpful(parser, `trilith ${command.name}`);
   try {
     const words = help ? [...rest.slice(1), "--help"] : rest;
     if (command.passThrough) parser.passThroughOptions();

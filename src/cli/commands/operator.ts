@@ -1,6 +1,6 @@
-// `trilith operator`: what an operator of Consul asks: raft list-peers, autopilot get-config and state, usage instances.
+// `trilith operator`: what an operator of Consul asks: raft, autopilot, usage.
 import type { Command as Commander } from "commander";
-import { InputError } from "../../base/error.ts";
+import { InputError, TrilithError } from "../../base/error.ts";
 import { type Client, type ClientOptions, clientFlags, clientFor } from "../client.ts";
 import { type Command, type Io, table } from "../io.ts";
 
@@ -75,6 +75,68 @@ async function getConfig(client: Client, options: Options, io: Io): Promise<void
     io.out(`${name} = ${typeof config[name] === "string" && config[name] === "" ? '""' : String(config[name])}\n`);
 }
 
+interface Config {
+  readonly cleanupDeadServers?: string | true;
+  readonly disableUpgradeMigration?: string | true;
+  readonly lastContactThreshold?: string;
+  readonly maxTrailingLogs?: string;
+  readonly minQuorum?: string;
+  readonly redundancyZoneTag?: string;
+  readonly serverStabilizationTime?: string;
+  readonly upgradeVersionTag?: string;
+}
+
+function flagOf(value: string | true, flag: string): boolean {
+  if (value === true || /^(1|t|true)$/i.test(value)) return true;
+  if (/^(0|f|false)$/i.test(value)) return false;
+  throw new InputError(flag, `"${value}": expected true or false`);
+}
+
+function wholeOf(value: string, flag: string): number {
+  if (/^\d{1,15}$/.test(value)) return Number(value);
+  throw new InputError(flag, `"${value}": expected a whole number of 0 or more`);
+}
+
+async function durationOf(value: string, flag: string): Promise<string> {
+  const { parseGoDuration } = await import("../../protocols/consul/cli.ts");
+  parseGoDuration(value, flag);
+  return value;
+}
+
+async function setConfig(client: Client, options: Options & Config, io: Io): Promise<void> {
+  const path = "/v1/operator/autopilot/configuration";
+  const { CreateIndex: _, ModifyIndex: at, ...held } = await client.get<Record<string, unknown>>(path);
+  const {
+    cleanupDeadServers: cleanup,
+    disableUpgradeMigration: noMigration,
+    lastContactThreshold: contact,
+    maxTrailingLogs: logs,
+    minQuorum: quorum,
+    serverStabilizationTime: stabilization,
+    redundancyZoneTag: zone,
+    upgradeVersionTag: version,
+  } = options;
+  const set = {
+    ...held,
+    ...(cleanup === undefined ? {} : { CleanupDeadServers: flagOf(cleanup, "-cleanup-dead-servers") }),
+    ...(noMigration === undefined
+      ? {}
+      : { DisableUpgradeMigration: flagOf(noMigration, "-disable-upgrade-migration") }),
+    ...(contact === undefined ? {} : { LastContactThreshold: await durationOf(contact, "-last-contact-threshold") }),
+    ...(logs === undefined ? {} : { MaxTrailingLogs: wholeOf(logs, "-max-trailing-logs") }),
+    ...(quorum === undefined ? {} : { MinQuorum: wholeOf(quorum, "-min-quorum") }),
+    ...(stabilization === undefined
+      ? {}
+      : { ServerStabilizationTime: await durationOf(stabilization, "-server-stabilization-time") }),
+    ...(zone === undefined ? {} : { RedundancyZoneTag: zone }),
+    ...(version === undefined ? {} : { UpgradeVersionTag: version }),
+  };
+  const answer = await client.request("PUT", `${path}?cas=${String(at)}`, { body: JSON.stringify(set) });
+  if ((await answer.text()).trim() !== "true")
+    throw new TrilithError("conflict", "Configuration could not be atomically updated, please try again");
+  io.out("Configuration updated!\n");
+}
+
 interface State {
   readonly Healthy: boolean;
   readonly FailureTolerance: number;
@@ -140,7 +202,7 @@ async function instances(client: Client, options: Options, io: Io): Promise<void
 
 export const command: Command = {
   name: "operator",
-  summary: "raft list-peers | autopilot get-config | autopilot state | usage instances",
+  summary: "raft list-peers | autopilot get-config, set-config, state | usage instances",
   define(parser, io, done) {
     const leaf = (
       group: Commander,
@@ -158,13 +220,22 @@ export const command: Command = {
         }
       });
     const raft = parser.command("raft").description("the agents that keep this directory");
-    leaf(raft, "list-peers", "the agents that keep this directory", listPeers).option("--stale", "as Consul's flag");
+    leaf(raft, "list-peers", "the agents that keep this directory", listPeers);
     leaf(raft, "remove-peer", "take an agent out", removePeer)
       .option("--id <id>", "the node's ID")
       .option("--address <address>", "the node's address and port");
     leaf(raft, "transfer-leader", "move the leadership", transferLeader);
     const autopilot = parser.command("autopilot").description("settings and health of the agents");
     leaf(autopilot, "get-config", "the settings that are kept", getConfig);
+    leaf(autopilot, "set-config", "change the settings that are kept (without an effect here)", setConfig)
+      .option("--cleanup-dead-servers [bool]", "true or false")
+      .option("--last-contact-threshold <duration>", "such as 200ms")
+      .option("--max-trailing-logs <number>", "how many")
+      .option("--min-quorum <number>", "how many")
+      .option("--server-stabilization-time <duration>", "such as 10s")
+      .option("--redundancy-zone-tag <label>", "accepted as Consul's flag")
+      .option("--disable-upgrade-migration [bool]", "accepted as Consul's flag")
+      .option("--upgrade-version-tag <label>", "accepted as Consul's flag");
     leaf(autopilot, "state", "how the agents are", state);
     const usage = parser.command("usage").description("how much there is");
     leaf(usage, "instances", "services and instances", instances);

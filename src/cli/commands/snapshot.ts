@@ -3,10 +3,6 @@ import { streamFrom, streamTo } from "../../base/file-stream.ts";
 import { type ClientOptions, clientFlags, clientFor } from "../client.ts";
 import { type Command, type Io, table } from "../io.ts";
 
-interface Options extends ClientOptions {
-  readonly stale?: boolean;
-}
-
 /** Says on a terminal how far it got, on one line. */
 async function* counted(pieces: AsyncIterable<Uint8Array>, io: Io, doing: string): AsyncGenerator<Uint8Array> {
   let bytes = 0;
@@ -22,11 +18,11 @@ async function* counted(pieces: AsyncIterable<Uint8Array>, io: Io, doing: string
   if (told > 0) io.err("\r\u001b[K");
 }
 
-async function save(file: string, options: Options, io: Io): Promise<void> {
+async function save(file: string, options: ClientOptions, io: Io): Promise<void> {
   const { readSnapshot } = await import("../../protocols/consul/cli.ts");
   const client = clientFor(options, io);
   try {
-    const { body } = await client.request("GET", `/v1/snapshot${options.stale ? "?stale" : ""}`);
+    const { body } = await client.request("GET", "/v1/snapshot");
     // The file gets its name only when what is in it has been read back and found whole.
     let index = 0;
     await streamTo(file, counted(body, io, "saving"), 0o600, async (written) => {
@@ -38,7 +34,7 @@ async function save(file: string, options: Options, io: Io): Promise<void> {
   }
 }
 
-async function restore(file: string, options: Options, io: Io): Promise<void> {
+async function restore(file: string, options: ClientOptions, io: Io): Promise<void> {
   const { readSnapshot } = await import("../../protocols/consul/cli.ts");
   // Looked over here first, so that a wrong file says so before the agent is bothered.
   await readSnapshot(streamFrom(file));
@@ -62,7 +58,7 @@ const NAMES: Readonly<Record<string, string>> = {
   kept: "Other",
 };
 
-async function inspect(file: string, options: Options, io: Io): Promise<void> {
+async function inspect(file: string, options: ClientOptions, io: Io): Promise<void> {
   const { readSnapshot } = await import("../../protocols/consul/cli.ts");
   let size = 0;
   async function* sized(): AsyncGenerator<Uint8Array> {
@@ -113,8 +109,7 @@ export const command: Command = {
       ["inspect", "what is in a file", inspect],
     ] as const) {
       const sub = clientFlags(parser.command(name).description(summary)).argument("<file>");
-      if (name === "save") sub.option("--stale", "from what this agent knows, without asking the store");
-      sub.action(async (file: string, options: Options) => {
+      sub.action(async (file: string, options: ClientOptions) => {
         await act(file, options, io);
         done(0);
       });

@@ -16,7 +16,6 @@ interface Options extends ClientOptions {
   readonly state?: string;
   readonly name?: string;
   readonly filter?: string;
-  readonly stale?: boolean;
   readonly shell: boolean;
 }
 
@@ -45,7 +44,6 @@ export const command: Command = {
       .option("--state <state>", "for type checks: any, passing, warning or critical")
       .option("--name <name>", "for type event: only events of this name")
       .option("--filter <expression>", "only what Consul's filter language lets through")
-      .option("--stale", "answers may come from an agent that is cut off")
       .option("--shell", "run the command in $SHELL or /bin/sh", true)
       .option("--no-shell", "run the command itself, without a shell")
       .action(async (words: readonly string[], options: Options) => {

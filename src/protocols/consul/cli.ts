@@ -16,7 +16,7 @@ import {
 import { type ConfigText, parseConfigText } from "../../wire/hcl/config.ts";
 import { type ConsulFile, type Flags, settingsFrom } from "./settings.ts";
 
-export { parseGoDuration } from "../../wire/duration.ts";
+export { formatGoDuration, parseGoDuration } from "../../wire/duration.ts";
 export { distanceS } from "./coordinates.ts";
 export { readSnapshot, type Snapshot } from "./snapshot.ts";
 
@@ -77,6 +77,29 @@ export async function watchesIn(paths: readonly string[], disk: Reading): Promis
         if (key.toLowerCase() === "watches" && raw !== null) watches.push(...readWatches(raw, [key], at));
     }
   return watches;
+}
+
+/** Fields of configuration entries that are lists; everywhere else an HCL block, which reads as a list of one, means the object in it. */
+const ENTRY_LISTS: ReadonlySet<string> = new Set(
+  (
+    "certificates consumers envoyextensions hashpolicies header hosts jwts listeners members methods overrides parents paths " +
+    "permissions providers queryparam remove routes rules services sources splits targets"
+  ).split(" "),
+);
+
+/** A configuration entry from HCL or JSON, as the API takes it. @throws InputError with file, line and column */
+export function readConfigEntry(text: string, fileName: string): Readonly<Record<string, unknown>> {
+  const plain = (value: unknown, key: string): unknown => {
+    if (Array.isArray(value)) {
+      const [first] = value as readonly unknown[];
+      const block = value.length === 1 && typeof first === "object" && first !== null && !Array.isArray(first);
+      if (block && !ENTRY_LISTS.has(key.toLowerCase())) return plain(first, key);
+      return value.map((one: unknown) => plain(one, ""));
+    }
+    if (typeof value !== "object" || value === null) return value;
+    return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, plain(one, name)]));
+  };
+  return plain(parseConfigText(text, fileName).value, "") as Readonly<Record<string, unknown>>;
 }
 
 /** What is wrong, and what has no effect, in files that an agent is to start with. */
