@@ -201,6 +201,39 @@ describe("transactions", () => {
     ]);
   });
 
+  it("sets, reads and deletes services and checks by their index", async () => {
+    type Txn = { Results: Record<string, { ModifyIndex: number }>[] | null; Errors: { What: string }[] | null };
+    const run = async (...ops: unknown[]): Promise<Txn> => (await ask("PUT", "/v1/txn", ops)).body as Txn;
+    const what = async (...ops: unknown[]): Promise<string | undefined> => (await run(...ops)).Errors?.[0]?.What;
+    const service = (Verb: string, ModifyIndex?: number): unknown => ({
+      Service: {
+        Verb,
+        Node: "cas",
+        Service: { ID: "s", Service: "s", ...(ModifyIndex === undefined ? {} : { ModifyIndex }) },
+      },
+    });
+    const check = (Verb: string, ModifyIndex?: number): unknown => ({
+      Check: { Verb, Check: { Node: "cas", CheckID: "c", ...(ModifyIndex === undefined ? {} : { ModifyIndex }) } },
+    });
+    expect(await what(service("cas", 0))).toBe("Missing node registration");
+    await run({ Node: { Verb: "set", Node: { Node: "cas", Address: "192.0.2.1" } } });
+    for (const [op, kind, name] of [
+      [service, "Service", "service"],
+      [check, "Check", "check"],
+    ] as const) {
+      const about = `${name} "${name[0]}" on node "cas"`;
+      expect(await what(op("cas", 7))).toBe(`failed to set ${about}, index is stale`);
+      const at = (await run(op("cas", 0))).Results?.[0]?.[kind]?.ModifyIndex;
+      expect(await what(op("cas", 0))).toBe(`failed to set ${about}, index is stale`);
+      expect((await run(op("get"))).Results?.[0]?.[kind]?.ModifyIndex).toBe(at);
+      expect(await what(op("delete-cas", 7))).toBe(`failed to delete ${about}, index is stale`);
+      expect(await run(op("delete-cas", at))).toEqual({ Results: [], Errors: null });
+      expect(await what(op("get"))).toBe(`${about} doesn't exist`);
+      expect(await what(op("delete-cas", 0))).toBe(`failed to delete ${about}, index is stale`);
+      expect(await run(op("delete"))).toEqual({ Results: [], Errors: null });
+    }
+  });
+
   it("tells of nothing else where a lock is delayed, nor does a put look at the session", async () => {
     const { ID } = (await ask("PUT", "/v1/session/create", { LockDelay: "10s" })).body as { ID: string };
     expect((await ask("PUT", `/v1/kv/delayed?acquire=${ID}`, "x")).body).toBe(true);

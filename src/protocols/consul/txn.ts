@@ -1,7 +1,7 @@
 // Transactions: what each operation does to a draft of the directory, and in which words it refuses. After Consul's state store.
 import { InputError } from "../../base/error.ts";
 import type { KvPlan } from "../../contracts/kv.ts";
-import { type Change, type Entry, keyOf } from "../../model/record.ts";
+import { type Change, type Entry, type Index, keyOf } from "../../model/record.ts";
 import type { TxnKvBody, TxnNodeBody, TxnOpBody } from "./bodies.ts";
 import type { Call } from "./call.ts";
 import { checkOf, checkService, checkUuid, instanceOf, nodeOf, renamedFrom } from "./catalog-write.ts";
@@ -270,6 +270,49 @@ function onNode(call: Call, verb: string, body: TxnNodeBody, draft: Draft): read
   return [{ kind: "Node", entry: draft.get("node", keyOf.node(name)) as Entry<"node"> }];
 }
 
+/** What the verbs of services and checks have in common. Undefined for the writes that are then to be done. */
+function onRecord<T extends "service" | "check">(
+  call: Call,
+  draft: Draft,
+  {
+    verb,
+    table,
+    key,
+    index,
+    about,
+  }: {
+    readonly verb: string;
+    readonly table: T;
+    readonly key: string;
+    readonly index: Index;
+    /** How errors call it. */
+    readonly about: string;
+  },
+): { readonly existing: Entry<T> | undefined; readonly done: boolean } {
+  const existing = draft.get(table, key);
+  draft.rely(table, key);
+  const stale = (what: string): never => {
+    throw new Fault(`failed to ${what} ${about}, index is stale`);
+  };
+  switch (verb) {
+    case "get":
+      if (existing === undefined) throw new Fault(`${about} doesn't exist`);
+      return { existing, done: true };
+    case "delete-cas":
+      if (existing?.modifyIndex !== index) stale("delete");
+      draft.make(removal(call, table, key));
+      return { existing: undefined, done: true };
+    case "delete":
+      draft.make(removal(call, table, key));
+      return { existing: undefined, done: true };
+    case "cas":
+      if (!mayCas(existing, index)) stale("set");
+      return { existing, done: false };
+    default:
+      return { existing, done: false };
+  }
+}
+
 function onService(
   call: Call,
   { Verb: verb = "", Node: node = "", Service: body = {} }: NonNullable<TxnOpBody["Service"]>,
@@ -277,27 +320,15 @@ function onService(
 ): readonly TxnRecord[] {
   const id = verb === "get" ? (body.ID ?? "") : checkService(body).ID;
   const key = keyOf.service(node, id);
-  const existing = draft.get("service", key);
-  const index = body.ModifyIndex ?? 0;
   const about = `service ${quoted(id)} on node ${quoted(node)}`;
-  draft.rely("service", key);
-  switch (verb) {
-    case "get":
-      if (existing === undefined) throw new Fault(`${about} doesn't exist`);
-      return [{ kind: "Service", entry: existing }];
-    case "delete-cas":
-      if (existing?.modifyIndex !== index) throw new Fault(`failed to delete ${about}, index is stale`);
-      draft.make(removal(call, "service", key));
-      return [];
-    case "delete":
-      draft.make(removal(call, "service", key));
-      return [];
-    case "cas":
-      if (!mayCas(existing, index)) throw new Fault(`failed to set ${about}, index is stale`);
-      break;
-    default:
-      break;
-  }
+  const { existing, done } = onRecord(call, draft, {
+    verb,
+    table: "service",
+    key,
+    index: body.ModifyIndex ?? 0,
+    about,
+  });
+  if (done) return existing === undefined ? [] : [{ kind: "Service", entry: existing }];
   const host = draft.get("node", keyOf.node(node));
   if (host === undefined) throw new Fault("Missing node registration");
   draft.make({ op: "put", table: "service", key, value: instanceOf(checkService(body), host.name, existing) });
@@ -312,27 +343,9 @@ function onCheck(
   const node = body.Node ?? "";
   const id = (body.CheckID ?? "") === "" && verb !== "get" ? (body.Name ?? "") : (body.CheckID ?? "");
   const key = keyOf.check(node, id);
-  const existing = draft.get("check", key);
-  const index = body.ModifyIndex ?? 0;
   const about = `check ${quoted(id)} on node ${quoted(node)}`;
-  draft.rely("check", key);
-  switch (verb) {
-    case "get":
-      if (existing === undefined) throw new Fault(`${about} doesn't exist`);
-      return [{ kind: "Check", entry: existing }];
-    case "delete-cas":
-      if (existing?.modifyIndex !== index) throw new Fault(`failed to delete ${about}, index is stale`);
-      draft.make(removal(call, "check", key));
-      return [];
-    case "delete":
-      draft.make(removal(call, "check", key));
-      return [];
-    case "cas":
-      if (!mayCas(existing, index)) throw new Fault(`failed to set ${about}, index is stale`);
-      break;
-    default:
-      break;
-  }
+  const { existing, done } = onRecord(call, draft, { verb, table: "check", key, index: body.ModifyIndex ?? 0, about });
+  if (done) return existing === undefined ? [] : [{ kind: "Check", entry: existing }];
   if (id === "") throw new Fault("Must provide check ID or name");
   const host = draft.get("node", keyOf.node(node));
   if (host === undefined) throw new Fault("Missing node registration");
