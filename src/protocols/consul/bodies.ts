@@ -286,7 +286,8 @@ const uint64: Decoder<bigint> = (raw, at) => {
   return value;
 };
 /** An index. */
-const uint: Decoder<number> = (raw, at) => Number(uint64(raw, at));
+/** A whole number that is not negative. */
+export const uint: Decoder<number> = (raw, at) => Number(uint64(raw, at));
 
 export interface TxnKvBody {
   readonly Verb?: string;

@@ -12,6 +12,7 @@ export const NEEDS = [
   "random",
   "log",
   "net",
+  "http",
   "processes",
   "metrics",
   "directory",

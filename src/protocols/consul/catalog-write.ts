@@ -22,7 +22,7 @@ const ORIGIN: Origin = { source: CATALOG_SOURCE, authority: "first-hand", text: 
 export async function register(call: Call, body: RegisterBody): Promise<void> {
   if ([body, body.Service, body.Check, ...(body.Checks ?? [])].some((one) => (one?.PeerName ?? "") !== ""))
     throw new Refusal(500, "cannot register requests with PeerName in them");
-  checkDatacenter(call, body.Datacenter);
+  ownDatacenterOnly(readDatacenter(call));
   const name = body.Node ?? "";
   if (name === "") throw new Refusal(500, "Must provide node");
   if (body.ID !== undefined && body.ID !== "") checkUuid(body.ID);
@@ -87,7 +87,7 @@ export async function register(call: Call, body: RegisterBody): Promise<void> {
 
 /** Takes out a service, a check, or a node with everything on it. What is not there counts as taken out. */
 export async function deregister(call: Call, body: DeregisterBody): Promise<void> {
-  checkDatacenter(call, body.Datacenter);
+  ownDatacenterOnly(readDatacenter(call));
   const node = body.Node ?? "";
   if (node === "") throw new Refusal(500, "Must provide node");
   const why = {
@@ -120,12 +120,6 @@ async function retry(
     await ground.clock.yield();
   }
   throw new TrilithError("unavailable", `others wrote the same node ${MAX_TRIES} times in between`);
-}
-
-function checkDatacenter(call: Call, named: string | undefined): void {
-  ownDatacenterOnly(readDatacenter(call));
-  if (named !== undefined && named !== "" && named.toLowerCase() !== call.ground.self.datacenter.toLowerCase())
-    ownDatacenterOnly(named);
 }
 
 /** Whether a node ID is a UUID. @throws Refusal 500 in Go's words */

@@ -84,8 +84,18 @@ it.each<[method: string, path: string, body: unknown, status: number, text: unkn
     "cannot register requests with PeerName in them",
   ],
   ["PUT", "/v1/catalog/register", { ...NODE, Service: { Service: "x", Connect: { Native: true } } }, 500, NATIVE],
+  ["PUT", "/v1/catalog/deregister", { Node: "n", Datacenter: "nowhere" }, 500, "No path to datacenter"],
+  [
+    "PUT",
+    "/v1/coordinate/update",
+    { Node: "n", Datacenter: "nowhere", Coord: { Vec: [0, 0, 0, 0, 0, 0, 0, 0] } },
+    500,
+    "No path to datacenter",
+  ],
+  ["GET", "/v1/coordinate/nodes?ns=x", undefined, 200, []],
+  ["GET", "/v1/coordinate/node/?partition=x", undefined, 400, PARTITION],
   ["GET", "/v1/catalog/gateway-services/", undefined, 400, "Missing gateway name"],
-  ["GET", "/v1/catalog/gateway-services/x", undefined, 200, null],
+  ["GET", "/v1/catalog/gateway-services/x", undefined, 200, []],
   ["GET", "/v1/health/connect/x?passing=no", undefined, 400, "Invalid value for ?passing"],
   [
     "GET",
@@ -192,5 +202,37 @@ it("knows no coordinates where they are switched off", async () => {
     expect(self.Coord).toBeNull();
   } finally {
     await without.stop();
+  }
+});
+
+it("hands on to the datacenter that a body names", async () => {
+  const other = await startAgent({ node: "omega", datacenter: "dc2" });
+  const here = await startAgent({ datacenters: { dc2: [other.url] } });
+  try {
+    const put = async (path: string, body: unknown): Promise<readonly [number, string]> => {
+      const answer = await fetch(here.url + path, { method: "PUT", body: JSON.stringify(body) });
+      return [answer.status, await answer.text()];
+    };
+    const there = async (): Promise<readonly string[]> =>
+      ((await (await fetch(`${other.url}/v1/catalog/nodes`)).json()) as { Node: string }[]).map(({ Node }) => Node);
+    const named = { Node: "far", Address: "192.0.2.9", Datacenter: "DC2" };
+    expect(await put("/v1/catalog/register", named)).toEqual([200, "true"]);
+    expect(await there()).toEqual(["far", "omega"]);
+    expect(await (await fetch(`${here.url}/v1/catalog/node/far`)).json()).toBeNull();
+    const Coord = { Vec: [1, 0, 0, 0, 0, 0, 0, 0], Error: 1, Adjustment: 0, Height: 0.001 };
+    expect(await put("/v1/coordinate/update", { Node: "far", Datacenter: "dc2", Coord })).toEqual([200, ""]);
+    expect(await (await fetch(`${other.url}/v1/coordinate/node/far`)).json()).toEqual([
+      { Node: "far", Segment: "", Coord },
+    ]);
+    expect(await put("/v1/catalog/deregister", { Node: "far", Datacenter: "dc2" })).toEqual([200, "true"]);
+    expect(await there()).toEqual(["omega"]);
+    expect(await put("/v1/catalog/register", { ...named, Datacenter: "dc3" })).toEqual([500, "No path to datacenter"]);
+    expect(await put("/v1/catalog/register", { ...named, Address: "" })).toEqual([
+      500,
+      "Must provide address if SkipNodeUpdate is not set",
+    ]);
+  } finally {
+    await here.stop();
+    await other.stop();
   }
 });

@@ -191,6 +191,30 @@ describe("operator", () => {
     expect((await ask("GET", path)).body).toMatchObject({ MinQuorum: 3, CleanupDeadServers: false });
     expect((await ask("PUT", path, { Nonsense: 1 })).status).toBe(400);
   });
+  it.each<[unknown, unknown]>([
+    [{ LastContactThreshold: "abc" }, 'Error parsing autopilot config: time: invalid duration "abc"'],
+    [{ MaxTrailingLogs: -1 }, expect.stringMatching(/^Error parsing autopilot config: json: cannot unmarshal number/)],
+    ["", "Error parsing autopilot config: EOF"],
+  ])("refuses %j of autopilot", async (told, text) => {
+    expect(await ask("PUT", "/v1/operator/autopilot/configuration", told)).toEqual({ status: 400, body: text });
+  });
+  it("shows autopilot's durations as Go writes them, given as text or in nanoseconds", async () => {
+    const path = "/v1/operator/autopilot/configuration";
+    await ask("PUT", path, { LastContactThreshold: 1_500_000_000, ServerStabilizationTime: "90s" });
+    expect((await ask("GET", `${path}?ns=x`)).body).toMatchObject({
+      LastContactThreshold: "1.5s",
+      ServerStabilizationTime: "1m30s",
+    });
+  });
+  it.each([
+    ["GET", "?relay-factor=9", undefined, "Invalid relay-factor: Value must be in range: [0, 5]"],
+    ["GET", "?relay-factor=x", undefined, 'Error parsing relay factor: strconv.Atoi: parsing "x": invalid syntax'],
+    ["GET", "?local-only=x", undefined, 'Error parsing local-only: strconv.ParseBool: parsing "x": invalid syntax'],
+    ["PUT", "?local-only=1", "{}", "Invalid use of local-only: local-only can only be set for GET requests"],
+    ["PUT", "", '{"Nope":1}', 'Request decode failed: json: unknown field "Nope"'],
+  ])("keyring: %s %s %s", async (method, query, body, text) => {
+    expect(await ask(method, `/v1/operator/keyring${query}`, body)).toEqual({ status: 400, body: text });
+  });
   it("says what cannot be done", async () => {
     const peer = "/v1/operator/raft/peer";
     expect(await ask("DELETE", peer)).toMatchObject({ status: 400 });

@@ -11,6 +11,7 @@ import { type Decoder, decodeBody } from "../decode.ts";
 import { encodeCatalogService, encodeNode, encodeNodeService } from "../encode.ts";
 import { Refusal } from "../errors.ts";
 import type { Filter } from "../filter.ts";
+import { handOn } from "../hand-on.ts";
 import { readOptions, refuseEnterprise } from "../options.ts";
 import { catalogServiceShape, nodeServiceShape, nodeShape } from "../shapes.ts";
 import { chosen, hasMeta, meshed, nearOf, nodeMeta, readFilter } from "./choose.ts";
@@ -28,14 +29,20 @@ function named(call: Call, what: string): string {
 
 async function put(call: Call): Promise<Reply> {
   refuseEnterprise(call);
-  const body = decodeRewording(await call.body(), registerBody);
+  const bytes = await call.body();
+  const body = decodeRewording(bytes, registerBody);
+  const elsewhere = await handOn(call, body.Datacenter, bytes);
+  if (elsewhere !== undefined) return elsewhere;
   await register(call, body);
   return { json: true };
 }
 
 async function remove(call: Call): Promise<Reply> {
   refuseEnterprise(call);
-  const body = decodeRewording(await call.body(), deregisterBody);
+  const bytes = await call.body();
+  const body = decodeRewording(bytes, deregisterBody);
+  const elsewhere = await handOn(call, body.Datacenter, bytes);
+  if (elsewhere !== undefined) return elsewhere;
   await deregister(call, body);
   return { json: true };
 }
@@ -177,10 +184,10 @@ function connect(call: Call): Promise<Reply> {
   });
 }
 
-/** What a gateway serves: gateways are not configured here, and of one that is not there Consul knows nothing. */
+/** What a gateway serves: gateways are not configured here, and of one that is not there Consul says nothing. */
 function gateway(call: Call): Promise<Reply> {
   const name = named(call, "gateway name");
-  return answerQuery(call, MANNER, () => ({ index: 1, waitOn: [scope.instances(name)], reply: { json: null } }));
+  return answerQuery(call, MANNER, () => ({ index: 1, waitOn: [scope.instances(name)], reply: { json: [] } }));
 }
 
 const GET = ["GET"] as const;

@@ -13,6 +13,7 @@ import {
 } from "../coordinates.ts";
 import { type Decoder, decodeBody, list, number, record, text } from "../decode.ts";
 import { Refusal } from "../errors.ts";
+import { handOn } from "../hand-on.ts";
 import { ownDatacenterOnly, readDatacenter, readOptions } from "../options.ts";
 
 interface UpdateBody {
@@ -99,8 +100,11 @@ async function node(call: Call): Promise<Reply> {
   });
 }
 
-async function update(call: Call): Promise<undefined> {
-  const body = decodeBody(await call.body(), updateBody);
+async function update(call: Call): Promise<Reply | undefined> {
+  const bytes = await call.body();
+  const body = decodeBody(bytes, updateBody);
+  const elsewhere = call.query.get("dc") === "" ? await handOn(call, body.Datacenter, bytes) : undefined;
+  if (elsewhere !== undefined) return elsewhere;
   ownDatacenterOnly(readDatacenter(call));
   const told = body.Coord ?? {};
   const { Vec = [], Adjustment = 0, Height = 0 } = told;

@@ -3,12 +3,14 @@ import { hostPort } from "../../../base/net.ts";
 import { NODE_ALIVE_CHECK } from "../../../model/check.ts";
 import type { Node } from "../../../model/node.ts";
 import { keyOf } from "../../../model/record.ts";
+import { formatGoDuration } from "../../../wire/duration.ts";
 import { answerQuery } from "../blocking.ts";
+import { uint } from "../bodies.ts";
 import type { Call, Reply, Row } from "../call.ts";
-import { type Decoder, decodeBody, flag, integer, record, text } from "../decode.ts";
+import { type Decoder, decodeBody, durationMs, flag, record, text } from "../decode.ts";
 import { Refusal } from "../errors.ts";
-import { ownDatacenterOnly, readOptions } from "../options.ts";
-import { parseUint } from "../query.ts";
+import { ownDatacenterOnly, readDatacenter, readOptions } from "../options.ts";
+import { parseBool, parseUint } from "../query.ts";
 import { CONSUL_VERSION } from "../version.ts";
 
 /** What an agent of Trilith is in Consul's terms: a server of the directory. */
@@ -42,7 +44,7 @@ function servers(call: Call): readonly Server[] {
 }
 
 function raftConfiguration(call: Call): Reply {
-  ownDatacenterOnly(readOptions(call).datacenter);
+  ownDatacenterOnly(readOptions(call, "none").datacenter);
   const { index } = call.ground.directory.view();
   return {
     json: {
@@ -82,7 +84,36 @@ function transferLeader(): never {
   );
 }
 
-function keyring(): never {
+interface KeyringBody {
+  readonly Key?: string;
+  readonly Token?: string;
+  readonly RelayFactor?: number;
+  readonly LocalOnly?: boolean;
+}
+const keyringBody: Decoder<KeyringBody> = record<KeyringBody>("keyringArgs", {
+  ...{ Key: text, Token: text, RelayFactor: uint, LocalOnly: flag },
+});
+
+async function keyring(call: Call): Promise<never> {
+  const { method, query } = call;
+  if (method !== "GET") decodeBody(await call.body(), keyringBody);
+  const relay = query.get("relay-factor");
+  if (relay !== "" && !/^[+-]?\d+$/.test(relay))
+    throw new Refusal(
+      400,
+      `Error parsing relay factor: strconv.Atoi: parsing ${JSON.stringify(relay)}: invalid syntax`,
+    );
+  if (Number(relay) < 0 || Number(relay) > 5)
+    throw new Refusal(400, "Invalid relay-factor: Value must be in range: [0, 5]");
+  const local = query.get("local-only");
+  const localOnly = local === "" ? false : parseBool(local);
+  if (localOnly === undefined)
+    throw new Refusal(
+      400,
+      `Error parsing local-only: strconv.ParseBool: parsing ${JSON.stringify(local)}: invalid syntax`,
+    );
+  if (localOnly && method !== "GET")
+    throw new Refusal(400, "Invalid use of local-only: local-only can only be set for GET requests");
   throw new Refusal(500, "keyring is empty: agents of Trilith do not gossip, there is nothing to encrypt");
 }
 
@@ -91,10 +122,12 @@ const AUTOPILOT_ID = "configuration";
 
 interface Autopilot {
   readonly CleanupDeadServers?: boolean;
-  readonly LastContactThreshold?: string;
+  /** Milliseconds. */
+  readonly LastContactThreshold?: number;
   readonly MaxTrailingLogs?: number;
   readonly MinQuorum?: number;
-  readonly ServerStabilizationTime?: string;
+  /** Milliseconds. */
+  readonly ServerStabilizationTime?: number;
   readonly RedundancyZoneTag?: string;
   readonly DisableUpgradeMigration?: boolean;
   readonly UpgradeVersionTag?: string;
@@ -103,22 +136,22 @@ interface Autopilot {
 }
 const autopilotBody: Decoder<Autopilot> = record<Autopilot>("AutopilotConfiguration", {
   CleanupDeadServers: flag,
-  LastContactThreshold: text,
-  MaxTrailingLogs: integer,
-  MinQuorum: integer,
-  ServerStabilizationTime: text,
+  LastContactThreshold: durationMs,
+  MaxTrailingLogs: uint,
+  MinQuorum: uint,
+  ServerStabilizationTime: durationMs,
   RedundancyZoneTag: text,
   DisableUpgradeMigration: flag,
   UpgradeVersionTag: text,
-  CreateIndex: integer,
-  ModifyIndex: integer,
+  CreateIndex: uint,
+  ModifyIndex: uint,
 });
-const AUTOPILOT_DEFAULT: Autopilot = {
+const AUTOPILOT_DEFAULT: Required<Omit<Autopilot, "CreateIndex" | "ModifyIndex">> = {
   CleanupDeadServers: true,
-  LastContactThreshold: "200ms",
+  LastContactThreshold: 200,
   MaxTrailingLogs: 250,
   MinQuorum: 0,
-  ServerStabilizationTime: "10s",
+  ServerStabilizationTime: 10_000,
   RedundancyZoneTag: "",
   DisableUpgradeMigration: false,
   UpgradeVersionTag: "",
@@ -128,22 +161,32 @@ const AUTOPILOT_DEFAULT: Autopilot = {
 const AUTOPILOT_NOTHING: Autopilot = {
   ...AUTOPILOT_DEFAULT,
   CleanupDeadServers: false,
-  LastContactThreshold: "0s",
+  LastContactThreshold: 0,
   MaxTrailingLogs: 0,
-  ServerStabilizationTime: "0s",
+  ServerStabilizationTime: 0,
 };
+
+/** As shown: durations as Go writes them. */
+function shownAutopilot(told: Autopilot | undefined): Record<string, unknown> {
+  const all = { ...AUTOPILOT_DEFAULT, ...told };
+  return {
+    ...all,
+    LastContactThreshold: formatGoDuration(all.LastContactThreshold),
+    ServerStabilizationTime: formatGoDuration(all.ServerStabilizationTime),
+  };
+}
 
 /** Kept and given back, so that tools that set it are content; nothing here goes by it. */
 async function autopilotConfiguration(call: Call): Promise<Reply> {
-  ownDatacenterOnly(readOptions(call).datacenter);
+  const datacenter = call.method === "GET" ? readOptions(call, "none").datacenter : readDatacenter(call, "none");
+  ownDatacenterOnly(datacenter);
   const { directory } = call.ground;
   const key = keyOf.kept(AUTOPILOT, AUTOPILOT_ID);
   const held = directory.view().get("kept", key);
   if (call.method === "GET")
     return {
       json: {
-        ...AUTOPILOT_DEFAULT,
-        ...(held?.value as Autopilot | undefined),
+        ...shownAutopilot(held?.value as Autopilot | undefined),
         CreateIndex: held?.createIndex ?? 1,
         ModifyIndex: held?.modifyIndex ?? 1,
       },
@@ -168,7 +211,7 @@ async function autopilotConfiguration(call: Call): Promise<Reply> {
 const since = (call: Call): string => new Date(call.ground.self.startedAtMs).toISOString();
 
 function autopilotHealth(call: Call): Reply {
-  ownDatacenterOnly(readOptions(call).datacenter);
+  ownDatacenterOnly(readOptions(call, "none").datacenter);
   const view = call.ground.directory.view();
   const all = servers(call);
   const healthy = view.fresh && all.every(({ alive }) => alive);
@@ -196,7 +239,7 @@ function autopilotHealth(call: Call): Reply {
 }
 
 function autopilotState(call: Call): Reply {
-  ownDatacenterOnly(readOptions(call).datacenter);
+  ownDatacenterOnly(readOptions(call, "none").datacenter);
   const view = call.ground.directory.view();
   const all = servers(call);
   const tolerance = Math.max(0, all.filter(({ alive }) => alive).length - 1);
