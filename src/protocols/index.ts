@@ -29,6 +29,7 @@ export const protocols: readonly Listed[] = [
   listed("file", async () => (await import("./file/setup.ts")).file),
   listed("docker", async () => (await import("./docker/setup.ts")).docker),
   listed("process", async () => (await import("./process/setup.ts")).processes),
+  listed("eureka", async () => (await import("./eureka/setup.ts")).eureka),
   listed("api", async () => (await import("./api/setup.ts")).api),
   listed("consul", async () => (await import("./consul/setup.ts")).consul),
   listed("dns", async () => (await import("./dns/setup.ts")).dns),

@@ -27,6 +27,7 @@ const CONFIGURED: Readonly<Record<string, Configured>> = {
   file: ({ folder }) => ({ paths: [folder] }),
   docker: ({ engine }) => ({ host: `unix://${engine}` }),
   process: () => undefined,
+  eureka: ({ port }) => ({ port }),
   api: () => undefined,
   consul: () => undefined,
   dns: ({ port }) => ({ port }),
@@ -90,6 +91,7 @@ describe("the laws of listeners and sources", () => {
       probes: new Map(),
       sources: () => [],
       dataTrouble: async () => undefined,
+      answers: async () => [],
       vouch: async () => {},
       control: { reload: async () => {}, stop() {} },
     };

@@ -121,6 +121,17 @@ describe.runIf(able)("the examples of", () => {
     expect(entry?.Checks.map(({ Status }) => Status)).toContain("passing");
   });
 
+  it("eureka: registered by its client's requests, fetched, and found over DNS", async () => {
+    const fetched = async (): Promise<string> => await shell(example("eureka").split("\n").at(-1) ?? "");
+    await shell(example("eureka"));
+    const shop = await eventually("the application", async () => {
+      const text = await fetched();
+      return text !== "" && (JSON.parse(text) as { application: { name: string; instance: { status: string }[] } });
+    });
+    expect(shop.application).toMatchObject({ name: "SHOP", instance: [{ status: "UP" }] });
+    expect(await shell("dig +short @127.0.0.1 -p 8600 shop.service.consul A")).toBe("192.0.2.7\n");
+  });
+
   it("api: every command as it is typed", async () => {
     await agent.trilith.agent.register("api", {
       id: "web-1",

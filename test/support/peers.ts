@@ -23,6 +23,8 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   wrk: ["wrk"],
   python3: ["python3"],
   promtool: ["prometheus"],
+  mvn: ["maven"],
+  javac: ["default-jdk-headless"],
   java: ["default-jre-headless"],
   zooinspector: ["zookeeper"],
 };
