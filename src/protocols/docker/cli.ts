@@ -7,6 +7,7 @@ import { callbackLog } from "../../base/log.ts";
 import { type Net, systemNet } from "../../base/net.ts";
 import { type Processes, systemProcesses } from "../../base/process.ts";
 import { type Random, systemRandom } from "../../base/random.ts";
+import type { SourceList } from "../../contracts/source.ts";
 import type { Backend } from "./backends/backend.ts";
 import { fingerprint, openMemory } from "./backends/memory.ts";
 import { hasBackend, openBackend } from "./backends/open.ts";
@@ -182,6 +183,9 @@ async function follow(
       endpoints,
       optional: false,
       deregister: flags.deregister === "on-success" ? "on-success" : "always",
+      failed(containerIds) {
+        if (entries.failed(containerIds) && last !== undefined) writer.want(entries.of(last));
+      },
       async translation() {
         const resolved = await hostAddress(net, hostname, "", true);
         return {
@@ -213,6 +217,7 @@ async function follow(
       agent: { report: async () => {} },
     },
   );
+  let last: SourceList | undefined;
   const told = new Set<string>();
   const reading = (async (): Promise<void> => {
     for await (const list of source.watch(signal)) {
@@ -220,6 +225,7 @@ async function follow(
       for (const text of complaints) if (!told.has(text)) say(text);
       told.clear();
       for (const text of complaints) told.add(text);
+      last = list;
       writer.want(entries.of(list));
     }
   })();

@@ -27,6 +27,8 @@ export interface EngineOptions {
    * by a signal) stays registered until it is removed or runs again, and its checks tell.
    */
   readonly deregister?: "always" | "on-success";
+  /** Told, before each list, which containers stay in it though they ended with a failure. */
+  readonly failed?: (containerIds: ReadonlySet<string>) => void;
 }
 
 /** A container that counts, with what it is registered as. */
@@ -317,6 +319,7 @@ export class EngineWatch {
     }
     for (const id of this.#translations.keys()) if (!running.has(id) && !failed.has(id)) this.#translations.delete(id);
     this.#wakeAt(wakeMs);
+    this.#options.failed?.(new Set(failed.keys()));
     return { containers, complaints };
   }
 

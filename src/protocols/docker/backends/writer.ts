@@ -68,6 +68,8 @@ export class Writer {
         this.#complain(`${place} ${entry.id}`, `${entry.id} is not registered: ${first.id} stands at ${place} already`);
     }
     if (this.#wanted === undefined) this.#syncing(wanted);
+    // What runs again may have run out meanwhile.
+    for (const [place, entry] of wanted) if (!entry.ended && this.#wanted?.get(place)?.ended) this.#verify = true;
     this.#wanted = wanted;
     this.#ring();
   }

@@ -9,6 +9,8 @@ import type { Container } from "../inspect.ts";
 export interface Entries {
   /** To be told of each container before its registrations are listed. */
   seen(container: Container): void;
+  /** States which containers are listed though they ended with a failure. @returns true where they are others than before */
+  failed(containerIds: ReadonlySet<string>): boolean;
   of(list: SourceList): Entry[];
 }
 
@@ -20,6 +22,7 @@ const CONSUMED: ReadonlySet<string> = new Set(["name", "id", "tags"]);
 
 export function createEntries(): Entries {
   const containers = new Map<string, Container>();
+  let ended: ReadonlySet<string> = new Set();
 
   const entryOf = (registration: Registration): Entry | undefined => {
     const [, id = "", exposed = ""] = IDENTITY.exec(registration.foreignId ?? "") ?? [];
@@ -41,11 +44,17 @@ export function createEntries(): Entries {
       containerId: id,
       containerHostname: typeof config?.Hostname === "string" ? config.Hostname : "",
       exposedPort: Number(exposed),
+      ...(ended.has(id) ? { ended: true } : {}),
     };
   };
 
   return {
     seen: (container) => void containers.set(container.id, container),
+    failed(containerIds) {
+      const same = containerIds.size === ended.size && [...containerIds].every((id) => ended.has(id));
+      ended = containerIds;
+      return !same;
+    },
     of({ list }) {
       const entries = list.map(entryOf).filter((entry) => entry !== undefined);
       if (containers.size > 2 * list.length + FORGOTTEN_KEPT) {
