@@ -19,7 +19,7 @@ import {
   sameName,
   TYPE,
 } from "../../wire/dns/index.ts";
-import type { From } from "./answer.ts";
+import type { From } from "./asking.ts";
 import type { Policy } from "./config.ts";
 import { CONSUL_MOST_TCP_BYTES, CONSUL_MOST_TCP_SRV_ANSWERS, CONSUL_UDP_SLACK_BYTES } from "./fit.ts";
 import { addressRecord, labelRecords, nodeName, record, type Spot, spotOf, srvKey } from "./records.ts";

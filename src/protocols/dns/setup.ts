@@ -8,6 +8,7 @@ import { createAccess, type Network } from "./networks.ts";
 import { createPlaces } from "./places.ts";
 import { createRecursors } from "./recursors.ts";
 import { createServer } from "./server.ts";
+import { tellOf } from "./tell.ts";
 
 type Needs = "directory" | "lookup" | "prepared" | "clock" | "random" | "log" | "net" | "disk" | "self" | "metrics";
 
@@ -59,6 +60,6 @@ export const dns: Protocol<DnsConfig, Needs> = defineProtocol({
     }
     if (port !== -1 && hosts.some((host) => host !== "::1" && !host.startsWith("127.")))
       log.debug("listens beyond this host", { hosts: hosts.map((host) => hostPort(host, port)) });
-    return { listeners };
+    return { listeners, answers: async (service) => tellOf(responder, service, self) };
   },
 });
