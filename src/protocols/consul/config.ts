@@ -14,6 +14,8 @@ export interface ConsulConfig {
   readonly kvMaxValueBytes: number;
   /** The largest transaction; never less than the largest value. */
   readonly txnMaxBytes: number;
+  /** Sessions with a shorter time to live are refused. */
+  readonly sessionTtlMinMs: number;
   /** The largest JSON body. */
   readonly maxBodyBytes: number;
   /** TTL outputs are cut to this. */
@@ -53,6 +55,7 @@ const schema = v.strictObject({
   serfPort: v.optional(port, 8301),
   kvMaxValueBytes: v.optional(bytes, 512 << 10),
   txnMaxBytes: v.optional(bytes, 512 << 10),
+  sessionTtlMinMs: v.optional(v.pipe(v.number(), v.minValue(1)), 10_000),
   maxBodyBytes: v.optional(bytes, 8 << 20),
   checkOutputMaxBytes: v.optional(bytes, 4096),
   maxWaitMs: v.optional(bytes, 600_000),

@@ -186,6 +186,20 @@ it("puts the last one in the place of one that is left out by ?passing, as Consu
   expect(await ports("passing")).toEqual(["p2", "p1"]);
 });
 
+it("takes sessions as short as it was told to", async () => {
+  const brief = await startAgent({ protocols: { consul: { sessionTtlMinMs: 2000 } } });
+  try {
+    const create = async (TTL: string): Promise<readonly [number, string]> => {
+      const answer = await fetch(`${brief.url}/v1/session/create`, { method: "PUT", body: JSON.stringify({ TTL }) });
+      return [answer.status, await answer.text()];
+    };
+    expect((await create("2s"))[0]).toBe(200);
+    expect(await create("1s")).toEqual([500, "Invalid Session TTL '1000000000', must be between [2s=24h0m0s]"]);
+  } finally {
+    await brief.stop();
+  }
+});
+
 it("knows no coordinates where they are switched off", async () => {
   const without = await startAgent({ protocols: { consul: { coordinates: false } } });
   try {

@@ -277,6 +277,11 @@ const TAKEN: Readonly<Record<string, Setter>> = {
   enable_local_script_checks: (d, v) => {
     d.localScripts = v.bool();
   },
+  session_ttl_min: (d, v) => {
+    const ms = v.durationMs();
+    // 0 is Consul's way to say that nothing was told.
+    if (ms > 0) d.consul["sessionTtlMinMs"] = ms;
+  },
   disable_coordinates: (d, v) => {
     d.consul["coordinates"] = !v.bool();
   },
@@ -541,7 +546,6 @@ const IGNORED = [
   "serf_lan",
   "serf_wan",
   "server_rejoin_age_max",
-  "session_ttl_min",
   "skip_leave_on_interrupt",
   "start_join_wan",
   "syslog_facility",

@@ -3,7 +3,7 @@ import { InputError, messageOf } from "../../../base/error.ts";
 import { type SessionFault, SessionRefused, type SessionRequest } from "../../../contracts/session.ts";
 import { NODE_ALIVE_CHECK } from "../../../model/check.ts";
 import { scope } from "../../../model/record.ts";
-import { parseGoDuration } from "../../../wire/duration.ts";
+import { formatGoDuration, parseGoDuration } from "../../../wire/duration.ts";
 import { answerQuery, type Manner } from "../blocking.ts";
 import { type SessionBody, sessionBody } from "../bodies.ts";
 import type { Call, Reply, Row } from "../call.ts";
@@ -14,7 +14,6 @@ import { ownDatacenterOnly, readDatacenter, readOptions } from "../options.ts";
 
 const MANNER: Manner = { tellConsistency: false, headersOnError: true };
 const DEFAULT_LOCK_DELAY_MS = 15_000;
-const TTL_MIN_MS = 10_000;
 const TTL_MAX_MS = 24 * 3_600_000;
 
 /** What stands behind the pattern. What is wrong with the options comes first, as in Consul. */
@@ -29,7 +28,7 @@ async function create(call: Call): Promise<Reply> {
   const body = bytes.length === 0 ? {} : decodeBody(bytes, sessionBody);
   ownDatacenterOnly(datacenter);
   try {
-    return { json: { ID: await call.ground.sessions.create(requestOf(body, call.ground.self.node)) } };
+    return { json: { ID: await call.ground.sessions.create(requestOf(body, call)) } };
   } catch (error) {
     if (error instanceof SessionRefused) throw new Refusal(500, `apply failed: ${wordsFor(error.fault)}`);
     throw error;
@@ -37,19 +36,19 @@ async function create(call: Call): Promise<Reply> {
 }
 
 /** @throws Refusal 500 in Consul's words */
-function requestOf(body: SessionBody, self: string): SessionRequest {
+function requestOf(body: SessionBody, { ground, config }: Call): SessionRequest {
   if (body.Node === "") throw new Refusal(500, "Must provide Node");
   const behavior = body.Behavior ?? "";
   if (behavior !== "" && behavior !== "release" && behavior !== "delete")
     throw new Refusal(500, `Invalid Behavior setting '${behavior}'`);
-  const ttlMs = ttlOf(body.TTL ?? "");
+  const ttlMs = ttlOf(body.TTL ?? "", config.sessionTtlMinMs);
   const foreign: Record<string, unknown> = {};
   if ((body.TTL ?? "") !== "") foreign["TTL"] = body.TTL;
   if (body.ServiceChecks?.length === 0) foreign["ServiceChecks"] = [];
   const { nodeChecks, checks } = checksOf(body);
   return {
     name: body.Name ?? "",
-    node: body.Node ?? self,
+    node: body.Node ?? ground.self.node,
     lockDelayMs: body.LockDelay ?? DEFAULT_LOCK_DELAY_MS,
     behavior: behavior === "delete" ? "delete" : "release",
     ...(ttlMs === 0 ? {} : { ttlMs }),
@@ -71,7 +70,7 @@ function checksOf(body: SessionBody): { readonly nodeChecks: readonly string[]; 
 }
 
 /** Milliseconds; 0 = without end. */
-function ttlOf(text: string): number {
+function ttlOf(text: string, minMs: number): number {
   if (text === "") return 0;
   let ms: number;
   try {
@@ -80,8 +79,11 @@ function ttlOf(text: string): number {
     if (error instanceof InputError) throw new Refusal(500, `Session TTL '${text}' invalid: ${messageOf(error)}`);
     throw error;
   }
-  if (ms !== 0 && (ms < TTL_MIN_MS || ms > TTL_MAX_MS))
-    throw new Refusal(500, `Invalid Session TTL '${Math.round(ms * 1e6)}', must be between [10s=24h0m0s]`);
+  if (ms !== 0 && (ms < minMs || ms > TTL_MAX_MS))
+    throw new Refusal(
+      500,
+      `Invalid Session TTL '${Math.round(ms * 1e6)}', must be between [${formatGoDuration(minMs)}=24h0m0s]`,
+    );
   return ms;
 }
 
@@ -100,7 +102,7 @@ async function destroy(call: Call): Promise<Reply> {
   const datacenter = readDatacenter(call);
   const id = named(call, "session");
   ownDatacenterOnly(datacenter);
-  await call.ground.sessions.destroy(id);
+  await call.ground.sessions.destroy(id.toLowerCase());
   return { json: true };
 }
 
@@ -108,14 +110,14 @@ async function renew(call: Call): Promise<Reply> {
   const { datacenter } = readOptions(call);
   const id = named(call, "session");
   ownDatacenterOnly(datacenter);
-  const session = await call.ground.sessions.renew(id);
+  const session = await call.ground.sessions.renew(id.toLowerCase());
   if (session === undefined) throw new Refusal(404, `Session id '${id}' not found`);
   return { json: [encodeSession(session)] };
 }
 
 async function info(call: Call): Promise<Reply> {
   readOptions(call);
-  const id = named(call, "session");
+  const id = named(call, "session").toLowerCase();
   await call.ground.sessions.settled(call.signal);
   return answerQuery(call, MANNER, (view) => {
     const session = view.get("session", id);
