@@ -105,6 +105,16 @@ describe("sessions", () => {
     expect(await made({ NodeChecks: null })).toMatchObject({ NodeChecks: [] });
     expect(await made("null")).toMatchObject({ NodeChecks: ["serfHealth"] });
   });
+  it("finds a session by its ID in capitals", async () => {
+    const { ID } = (await ask("PUT", create, { TTL: "10s" })).body as { ID: string };
+    for (const [method, verb] of [
+      ["GET", "info"],
+      ["PUT", "renew"],
+    ] as const)
+      expect((await ask(method, `/v1/session/${verb}/${ID.toUpperCase()}`)).body).toMatchObject([{ ID }]);
+    await ask("PUT", `/v1/session/destroy/${ID.toUpperCase()}`);
+    expect((await ask("GET", `/v1/session/info/${ID}`)).body).toEqual([]);
+  });
   it("takes a lock delay that is neither number nor text for none", async () => {
     expect(await made({ LockDelay: true })).toMatchObject({ LockDelay: 0 });
     expect(await made({ lockdelay: 7 })).toMatchObject({ LockDelay: 7_000_000_000 });
@@ -249,6 +259,26 @@ describe("transactions", () => {
       'raft apply failed: invalid session "nobody"',
     );
   });
+});
+
+describe("what looks at fewer options", () => {
+  table([
+    ["GET", "/v1/query?ns=x&partition=y", undefined, 200, []],
+    ["GET", "/v1/status/peers?ns=x", undefined, 200, [expect.any(String)]],
+    ["PUT", "/v1/event/fire/some?ns=x&stale&consistent", "", 200, expect.objectContaining({ Name: "some" })],
+    ["PUT", "/v1/txn?ns=x", [], 200, expect.objectContaining({ Results: [] })],
+    ["PUT", "/v1/snapshot?stale&consistent", "no snapshot", 500, expect.stringMatching(/./)],
+    ["GET", "/v1/query/none/execute?limit=x&wait=x", undefined, 400, "Invalid wait time"],
+    ["GET", "/v1/query/none/explain?limit=x&index=x", undefined, 400, "Invalid index"],
+    ["GET", "/v1/query/none/explain?limit=x", undefined, 500, 'Bad limit: strconv.Atoi: parsing "x": invalid syntax'],
+    [
+      "GET",
+      "/v1/query/none/execute?connect=x",
+      undefined,
+      500,
+      `Error parsing 'connect' value: strconv.ParseBool: parsing "x": invalid syntax`,
+    ],
+  ]);
 });
 
 describe("a mesh that is off", () => {

@@ -4,7 +4,7 @@ import type { UserEvent } from "../../../model/event.ts";
 import { Waiting } from "../blocking.ts";
 import type { Call, Reply, Row } from "../call.ts";
 import { Refusal } from "../errors.ts";
-import { ownDatacenterOnly, readOptions, readWait } from "../options.ts";
+import { ownDatacenterOnly, readDatacenter, readWait } from "../options.ts";
 import { parseUint } from "../query.ts";
 
 const VERSION = 1;
@@ -30,7 +30,7 @@ async function fire(call: Call): Promise<Reply> {
   const { suffix: name, query, ground } = call;
   if (name === "") throw new Refusal(400, "Missing name");
   const payload = await call.body();
-  ownDatacenterOnly(readOptions(call).datacenter);
+  ownDatacenterOnly(readDatacenter(call, "none"));
   try {
     const fired = await ground.events.fire({
       name,

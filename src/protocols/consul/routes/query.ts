@@ -4,12 +4,12 @@ import { answerOnce, answerQuery, headersOfNothing, type Manner, type Seen } fro
 import type { Call, Reply, Row } from "../call.ts";
 import { decodeBody } from "../decode.ts";
 import { Refusal } from "../errors.ts";
-import { ownDatacenterOnly, readOptions } from "../options.ts";
+import { ownDatacenterOnly, readDatacenter, readOptions } from "../options.ts";
 import { encodeAnswer, encodeQuery, type QueryBody, queryBody, requestOf } from "../prepared.ts";
 import { parseBool } from "../query.ts";
 import { askerOf } from "./choose.ts";
 
-const MANNER: Manner = { tellConsistency: true, headersOnError: true };
+const MANNER: Manner = { tellConsistency: true, headersOnError: true, enterprise: "none" };
 const EXECUTED: Manner = { ...MANNER, cacheable: true };
 
 const VERBS: readonly (readonly [verb: string, work: (call: Call, idOrName: string) => Promise<Reply>])[] = [
@@ -39,7 +39,7 @@ function specific(call: Call): Promise<Reply> {
 
 async function create(call: Call): Promise<Reply> {
   const body = decodeBody(await call.body(), queryBody);
-  ownDatacenterOnly(readOptions(call).datacenter);
+  ownDatacenterOnly(readDatacenter(call, "none"));
   if ((body.ID ?? "") !== "") throw new Refusal(500, "ID must be empty when creating a new prepared query");
   return { json: { ID: await refusing(() => call.ground.prepared.create(requestOf(body))) } };
 }
@@ -47,14 +47,14 @@ async function create(call: Call): Promise<Reply> {
 async function update(call: Call): Promise<Reply> {
   const bytes = await call.body();
   const body: QueryBody = bytes.length === 0 ? {} : decodeBody(bytes, queryBody);
-  ownDatacenterOnly(readOptions(call).datacenter);
+  ownDatacenterOnly(readDatacenter(call, "none"));
   mustBeUuid(call.suffix, "Prepared Query lookup failed: failed");
   await refusing(() => call.ground.prepared.update(call.suffix, requestOf(body)));
   return {};
 }
 
 async function remove(call: Call): Promise<Reply> {
-  ownDatacenterOnly(readOptions(call).datacenter);
+  ownDatacenterOnly(readDatacenter(call, "none"));
   mustBeUuid(call.suffix, "Prepared Query lookup failed: failed");
   await refusing(() => call.ground.prepared.delete(call.suffix));
   return {};
@@ -95,6 +95,7 @@ function get(call: Call): Promise<Reply> {
 }
 
 function execute(call: Call, idOrName: string): Promise<Reply> {
+  readOptions(call, "none");
   const limit = limitOf(call);
   const raw = call.query.get("connect");
   const connect = raw === "" ? false : parseBool(raw);
@@ -114,6 +115,7 @@ function execute(call: Call, idOrName: string): Promise<Reply> {
 }
 
 function explain(call: Call, idOrName: string): Promise<Reply> {
+  readOptions(call, "none");
   limitOf(call);
   const { prepared } = call.ground;
   return answerOnce(call, MANNER, async (view, meta) => {

@@ -3,17 +3,16 @@ import { TrilithError } from "../../../base/error.ts";
 import type { Change } from "../../../model/record.ts";
 import type { Call, Reply, Row } from "../call.ts";
 import { Refusal } from "../errors.ts";
-import { ownDatacenterOnly, readOptions } from "../options.ts";
+import { ownDatacenterOnly, readDatacenter } from "../options.ts";
 import { readSnapshot, restoring, writeSnapshot } from "../snapshot.ts";
 
 /** A snapshot's body may pause for so long. */
 const IDLE_MS = 30_000;
 
 async function save(call: Call): Promise<Reply> {
-  const options = readOptions(call);
-  ownDatacenterOnly(options.datacenter);
+  ownDatacenterOnly(readDatacenter(call, "none"));
   const { directory, self, clock } = call.ground;
-  if (options.consistency !== "stale") await directory.barrier(call.signal);
+  if (!call.query.has("stale")) await directory.barrier(call.signal);
   const view = directory.view();
   return {
     headers: {
@@ -50,7 +49,7 @@ async function* bodyOf({ request, ground, signal }: Call): AsyncGenerator<Uint8A
 }
 
 async function restore(call: Call): Promise<undefined> {
-  ownDatacenterOnly(readOptions(call).datacenter);
+  ownDatacenterOnly(readDatacenter(call, "none"));
   const { directory, self, log } = call.ground;
   // Nothing is written before all of it was read and its checksum fits.
   const snapshot = await readSnapshot(bodyOf(call)).catch((error: unknown) => {

@@ -4,7 +4,7 @@ import type { Call, Reply, Row } from "../call.ts";
 import { ownDatacenterOnly, readOptions } from "../options.ts";
 
 function here(call: Call): string {
-  ownDatacenterOnly(readOptions(call).datacenter);
+  ownDatacenterOnly(readOptions(call, "none").datacenter);
   return hostPort(call.ground.self.advertiseAddress, call.config.serverPort);
 }
 

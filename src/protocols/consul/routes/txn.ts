@@ -36,7 +36,9 @@ async function transaction(call: Call): Promise<Reply> {
         `Value for key ${JSON.stringify(key)} is too large (${length} > ${config.kvMaxValueBytes} bytes)`,
       );
   const writing = writes(ops);
-  const options = writing ? { datacenter: readDatacenter(call), consistency: "leader" } : readOptions(call);
+  const options = writing
+    ? { datacenter: readDatacenter(call, "none"), consistency: "leader" }
+    : readOptions(call, "none");
   ownDatacenterOnly(options.datacenter);
   await ground.sessions.settled(call.signal);
   if (writing) return write(call, ops);
