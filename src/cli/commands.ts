@@ -10,6 +10,10 @@ export const COMMANDS: Readonly<
     "run a program and register what it listens on: trilith run --name web -- cmd…",
     () => import("./commands/run.ts"),
   ],
+  announce: [
+    "register what runs already: trilith announce --name web --port 80 --pid $MAINPID",
+    () => import("./commands/announce.ts"),
+  ],
   find: ["where is a service? addresses and ports of its healthy instances", () => import("./commands/find.ts")],
   list: ["which services are there?", () => import("./commands/list.ts")],
   why: ["why is a service found, or not?", () => import("./commands/why.ts")],
@@ -23,6 +27,10 @@ export const COMMANDS: Readonly<
   watch: ["print something of the directory, or run a program on each change", () => import("./commands/watch.ts")],
   event: ["tell all hosts, or some, that something happened", () => import("./commands/event.ts")],
   exec: ["run a command on all hosts, or some, whose agents allow it", () => import("./commands/exec.ts")],
+  override: [
+    "say something about a service in place of its source: another name, tags, weight, check; or hide it",
+    () => import("./commands/override.ts"),
+  ],
   release: ["end the sharp-drop guard's hold on a service", () => import("./commands/release.ts")],
   members: ["the agents that share this directory", () => import("./commands/members.ts")],
   maint: ["take this host or a service out of routing for a while, and back", () => import("./commands/maint.ts")],

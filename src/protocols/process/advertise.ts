@@ -1,14 +1,14 @@
 // Registering the calling program itself: what the package's `advertise` is. The agent keeps it as long as this process lives.
 import { agentAddress } from "../../base/agent-address.ts";
 import { systemClock } from "../../base/clock.ts";
-import { TrilithError } from "../../base/error.ts";
+import { InputError, TrilithError } from "../../base/error.ts";
 import { createHttp } from "../../base/http.ts";
 import { systemProcesses } from "../../base/process.ts";
 import { systemRandom } from "../../base/random.ts";
 import { environment } from "../../base/terminal.ts";
 import type { Labels } from "../../model/node.ts";
 import { Link, type LinkEvent } from "./link.ts";
-import type { Statement } from "./statement.ts";
+import { parseCheckWord, type Statement } from "./statement.ts";
 
 export interface AdvertiseOptions {
   readonly name: string;
@@ -18,6 +18,10 @@ export interface AdvertiseOptions {
   readonly protocol?: "tcp" | "udp";
   readonly tags?: readonly string[];
   readonly labels?: Labels;
+  /** How the agent asks whether it is well: "http:/path", "http://…", "tcp", "tcp:host:port". */
+  readonly checks?: readonly string[];
+  /** How often it asks; default 10 000. */
+  readonly intervalMs?: number;
   /** The agent: host:port, http://…, unix:///path; default TRILITH_HTTP_ADDR, CONSUL_HTTP_ADDR, then 127.0.0.1:8500. */
   readonly agent?: string;
   readonly token?: string;
@@ -36,6 +40,7 @@ export interface Advertised {
 
 /** How long the agent may take before `advertise` resolves all the same. */
 const TAKEN_MS = 3000;
+const INTERVAL_MS = 10_000;
 
 /**
  * Registers a service of this process. Resolves when the agent's list has it. Where no agent answers yet, it is looked for until
@@ -48,6 +53,12 @@ export async function advertise(options: AdvertiseOptions): Promise<Advertised> 
     throw new TrilithError("invalid", `name ${JSON.stringify(name)}: expected a name`);
   if (!Number.isInteger(port) || port < 1 || port > 65_535)
     throw new TrilithError("invalid", `port ${port}: expected a whole number from 1 to 65535`);
+  const checks = (options.checks ?? []).map((word) => {
+    const read = parseCheckWord(word, options.intervalMs ?? INTERVAL_MS, "");
+    if ("script" in read || read.check.kind === "ttl")
+      throw new InputError(`check "${word}"`, "expected http:/path, http://host/path, tcp or tcp:host:port");
+    return read.check;
+  });
   const { base, socketPath, text } = agentAddress(options.agent);
   const token = options.token ?? environment("TRILITH_HTTP_TOKEN");
   const http = createHttp();
@@ -69,7 +80,7 @@ export async function advertise(options: AdvertiseOptions): Promise<Advertised> 
     tags: options.tags ?? [],
     labels: options.labels ?? {},
     ports: [{ protocol, port, host: address, name, first: true }],
-    checks: [],
+    checks,
     draining: false,
   };
   const link = new Link(

@@ -20,6 +20,9 @@ import {
 } from "./statement.ts";
 import { RUN_MARK } from "./words.ts";
 
+export { type Advertised, advertise } from "./advertise.ts";
+export { announcementOf, durationOf, idOf } from "./announce.ts";
+
 /** The command line's wishes, as typed. */
 export interface RunFlags {
   readonly command: readonly string[];

@@ -96,6 +96,16 @@ export async function liveStat(
   };
 }
 
+/** True while this very process is there. `start` 0: where the system tells no start times, the number alone has to do. */
+export async function lives(
+  processes: Pick<Processes, "proc" | "exists">,
+  pid: number,
+  start: number,
+): Promise<boolean> {
+  if (start === 0) return processes.exists(pid);
+  return (await liveStat(processes, pid))?.startTicks === start;
+}
+
 /** The ports that the system picks for clients. */
 export async function ephemeralRange(
   processes: Pick<Processes, "proc">,

@@ -1,10 +1,12 @@
 // The protocol "process": programs started by `trilith run` are services, and so are processes that say SERVICE_NAME in their environment.
 import { InputError, TrilithError } from "../../base/error.ts";
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
+import { Announcements } from "./announcements.ts";
 import { createProcessSource } from "./source.ts";
 
 /** Where wrappers connect; see README.md. */
 const PREFIX = "/v1/trilith/run";
+const ANNOUNCE = "/v1/trilith/announce";
 
 export interface ProcessConfig {
   /** Processes are registered for what their environment says; default true. */
@@ -37,9 +39,16 @@ export const processes: Protocol<
     if (config === undefined) return undefined;
     const { table } = ground.processes;
     const missing = table === undefined || !table.here();
+    const parse = (kind: string, detail: Readonly<Record<string, unknown>>): unknown => {
+      const probe = ground.probes.get(kind);
+      if (probe === undefined) throw new InputError("check", `this agent has no way to run ${kind} checks`);
+      return probe.parse(detail);
+    };
+    const log = ground.log.part("process");
+    const announcements = new Announcements({ ...ground, log, parse, changed: () => source.ring() });
     const source = createProcessSource({
       clock: ground.clock,
-      log: ground.log.part("process"),
+      log,
       processes: ground.processes,
       agent: ground.agent,
       ...(config.environ && !missing
@@ -61,12 +70,16 @@ export const processes: Protocol<
               "processes with SERVICE_NAME are not looked for: not available here (only Linux has the /proc it takes)",
           }
         : {}),
-      parse(kind, detail) {
-        const probe = ground.probes.get(kind);
-        if (probe === undefined) throw new InputError("check", `this agent has no way to run ${kind} checks`);
-        return probe.parse(detail);
-      },
+      parse,
+      announced: (pid, protocol, port) => announcements.has(pid, protocol, port),
     });
-    return { source, routes: [{ prefix: PREFIX, handle: source.handle }] };
+    return {
+      source,
+      routes: [
+        { prefix: PREFIX, handle: source.handle },
+        { prefix: ANNOUNCE, handle: announcements.handle },
+      ],
+      background: announcements,
+    };
   },
 });

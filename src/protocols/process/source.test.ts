@@ -233,7 +233,7 @@ describe("wrappers", () => {
 
 describe("refusals", () => {
   it.each<[string, object, string]>([
-    ["what is no statement", { n: 1, state: { pid: 0 } }, "labels: nothing: expected an object"],
+    ["what is no statement", { n: 1, state: { pid: 0 } }, "pid: 0: expected a process ID"],
     [
       "a check that its probe refuses",
       {

@@ -10,7 +10,8 @@ import type { Source, SourceList } from "../../contracts/source.ts";
 import type { Registration } from "../../model/instance.ts";
 import type { Reason } from "../../model/reason.ts";
 import type { CheckOptions } from "../../wire/service-check.ts";
-import { isLoopbackHost, liveStat } from "./ports.ts";
+import { isFromHere } from "./here.ts";
+import { lives } from "./ports.ts";
 import { Scanner } from "./scanner.ts";
 import { carrierOfForeignId, type FoundService, type PlainNames } from "./services.ts";
 import {
@@ -29,6 +30,8 @@ export interface ProcessMachine {
   readonly processes: Pick<Processes, "proc" | "exists">;
   /** Present where processes are registered for what their environment says. */
   readonly environ?: { readonly table: ProcessTable; readonly checks: CheckOptions; readonly self: number };
+  /** True where a port of a process is registered otherwise, so that what its environment says does not count. */
+  readonly announced?: (pid: number, protocol: "tcp" | "udp", port: number) => boolean;
   /** Why there is no `environ`, for people, where somebody may expect it. */
   readonly without?: string;
   readonly agent: Pick<Agent, "services" | "report">;
@@ -189,14 +192,18 @@ class Runs implements ProcessSource {
     for (const run of this.runs.values())
       for (const { port, foreignId } of run.registrations)
         stated.add(`${run.pid} ${foreignId?.endsWith("/udp") ? "udp" : "tcp"} ${port}`);
-    const now = all.filter(({ pid, protocol, port }) => !stated.has(`${pid} ${protocol} ${port}`));
+    const { announced = () => false } = this.machine;
+    const otherwise = ({ pid, protocol, port }: FoundService): boolean =>
+      stated.has(`${pid} ${protocol} ${port}`) || announced(pid, protocol, port);
+    const now = all.filter((one) => !otherwise(one));
     const ids = new Set(now.map(({ registration }) => registration.id));
-    for (const { pid, startTicks, protocol, port, registration } of this.last) {
+    for (const one of this.last) {
+      const { pid, startTicks, port, registration } = one;
       if (ids.has(registration.id)) continue;
       const why = !(await this.lives(pid, startTicks))
         ? this.reason("died", `process ${pid} ended`)
-        : stated.has(`${pid} ${protocol} ${port}`)
-          ? this.reason("stopped", `process ${pid} advertises port ${port} itself`)
+        : otherwise(one)
+          ? this.reason("stopped", `port ${port} of process ${pid} is announced or advertised itself`)
           : this.reason("stopped", `process ${pid} does not listen on port ${port} any more, or says something else`);
       this.gone.set(registration.id, why);
     }
@@ -252,10 +259,8 @@ class Runs implements ProcessSource {
     return { code, text, confirmed: true, atMs: this.machine.clock.now() };
   }
 
-  private async lives(pid: number, start: number): Promise<boolean> {
-    // Where the system tells no start times, the number alone has to do.
-    if (start === 0) return this.machine.processes.exists(pid);
-    return (await liveStat(this.machine.processes, pid))?.startTicks === start;
+  private lives(pid: number, start: number): Promise<boolean> {
+    return lives(this.machine.processes, pid, start);
   }
 
   /** Looks at the processes whose wrappers are away. */
@@ -293,10 +298,7 @@ class Runs implements ProcessSource {
       response.writeHead(status, { "content-type": "text/plain; charset=utf-8", connection: "close", ...headers });
       response.end(`${text}\n`);
     };
-    const peer = request.socket.remoteAddress?.replace(/^::ffff:/i, "");
-    // Undefined for a unix socket, whose peers are on this host, too.
-    if (peer !== undefined && !isLoopbackHost(peer))
-      return refuse(403, "only programs on this host can be registered by `trilith run`");
+    if (!isFromHere(request)) return refuse(403, "only programs on this host can be registered by `trilith run`");
     if (request.method !== "POST") return refuse(405, `method ${request.method} not allowed`, { allow: "POST" });
     // Web pages cannot send this type to another origin unasked.
     if (!/^application\/x-ndjson\b/i.test(request.headers["content-type"] ?? ""))

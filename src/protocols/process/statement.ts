@@ -51,22 +51,23 @@ export type Line =
 /** What the agent answers. */
 export type Reply = { readonly taken: number } | { readonly error: string };
 
-const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
+export const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
-function need<T>(value: unknown, where: string, fits: (value: unknown) => value is T, what: string): T {
+export function need<T>(value: unknown, where: string, fits: (value: unknown) => value is T, what: string): T {
   if (!fits(value)) throw new InputError(where, `${JSON.stringify(value) ?? "nothing"}: expected ${what}`);
   return value;
 }
-const isText = (value: unknown): value is string => typeof value === "string";
-const isName = (value: unknown): value is string => typeof value === "string" && value !== "" && !value.includes("\0");
+export const isText = (value: unknown): value is string => typeof value === "string";
+export const isName = (value: unknown): value is string =>
+  typeof value === "string" && value !== "" && !value.includes("\0");
 const isFlag = (value: unknown): value is boolean => typeof value === "boolean";
-const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
-const isPid = (value: unknown): value is number => isCount(value) && value > 0;
-const isPort = (value: unknown): value is number => isPid(value) && value <= 65_535;
-const isMs = (value: unknown): value is number =>
+export const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) >= 0;
+export const isPid = (value: unknown): value is number => isCount(value) && value > 0;
+export const isPort = (value: unknown): value is number => isPid(value) && value <= 65_535;
+export const isMs = (value: unknown): value is number =>
   typeof value === "number" && Number.isFinite(value) && value >= 0 && value < 2 ** 42;
-const isProtocol = (value: unknown): value is "tcp" | "udp" => value === "tcp" || value === "udp";
+export const isProtocol = (value: unknown): value is "tcp" | "udp" => value === "tcp" || value === "udp";
 const isKind = (value: unknown): value is StatedCheck["kind"] => value === "http" || value === "tcp" || value === "ttl";
 const isStatus = (value: unknown): value is Status =>
   value === "passing" || value === "warning" || value === "critical";
@@ -104,9 +105,6 @@ export function parseLine(text: string): Line {
     };
   }
   const state = need(line["state"], "state", isObject, "an object");
-  const labels: Record<string, string> = Object.create(null);
-  for (const [key, value] of Object.entries(need(state["labels"], "labels", isObject, "an object")))
-    labels[key] = need(value, `labels.${key}`, isText, "text");
   return {
     n,
     state: {
@@ -115,8 +113,8 @@ export function parseLine(text: string): Line {
       part: need(state["part"] ?? "", "part", isText, "text"),
       name: need(state["name"], "name", isName, "a name"),
       command: need(state["command"], "command", isText, "text"),
-      tags: need(state["tags"], "tags", isList, "a list").map((tag, i) => need(tag, `tags[${i}]`, isText, "text")),
-      labels,
+      tags: readTags(state["tags"]),
+      labels: readLabels(state["labels"]),
       ports: need(state["ports"], "ports", isList, "a list").map((raw, i) => {
         const port = need(raw, `ports[${i}]`, isObject, "an object");
         return {
@@ -127,20 +125,38 @@ export function parseLine(text: string): Line {
           first: need(port["first"], `ports[${i}].first`, isFlag, "true or false"),
         };
       }),
-      checks: need(state["checks"], "checks", isList, "a list").map((raw, i) => {
-        const check = need(raw, `checks[${i}]`, isObject, "an object");
-        return {
-          kind: need(check["kind"], `checks[${i}].kind`, isKind, "http, tcp or ttl"),
-          detail: need(check["detail"], `checks[${i}].detail`, isObject, "an object"),
-          intervalMs: need(check["intervalMs"], `checks[${i}].intervalMs`, isMs, "milliseconds"),
-          ttlMs: need(check["ttlMs"], `checks[${i}].ttlMs`, isMs, "milliseconds"),
-          id: need(check["id"], `checks[${i}].id`, isText, "text"),
-          name: need(check["name"], `checks[${i}].name`, isText, "text"),
-        };
-      }),
+      checks: readChecks(state["checks"]),
       draining: need(state["draining"], "draining", isFlag, "true or false"),
     },
   };
+}
+
+/** @throws InputError */
+export function readTags(raw: unknown): readonly string[] {
+  return need(raw, "tags", isList, "a list").map((tag, i) => need(tag, `tags[${i}]`, isText, "text"));
+}
+
+/** @throws InputError */
+export function readLabels(raw: unknown): Readonly<Record<string, string>> {
+  const labels: Record<string, string> = Object.create(null);
+  for (const [key, value] of Object.entries(need(raw, "labels", isObject, "an object")))
+    labels[key] = need(value, `labels.${key}`, isText, "text");
+  return labels;
+}
+
+/** @throws InputError */
+export function readChecks(raw: unknown): readonly StatedCheck[] {
+  return need(raw, "checks", isList, "a list").map((one, i) => {
+    const check = need(one, `checks[${i}]`, isObject, "an object");
+    return {
+      kind: need(check["kind"], `checks[${i}].kind`, isKind, "http, tcp or ttl"),
+      detail: need(check["detail"], `checks[${i}].detail`, isObject, "an object"),
+      intervalMs: need(check["intervalMs"], `checks[${i}].intervalMs`, isMs, "milliseconds"),
+      ttlMs: need(check["ttlMs"], `checks[${i}].ttlMs`, isMs, "milliseconds"),
+      id: need(check["id"], `checks[${i}].id`, isText, "text"),
+      name: need(check["name"], `checks[${i}].name`, isText, "text"),
+    };
+  });
 }
 
 /** What a run is known by: the process, and the part of it that states. */
@@ -161,6 +177,23 @@ export function runOfForeignId(foreignId: string): RunIdentity | undefined {
   return match === null ? undefined : { pid: Number(match[1]), start: Number(match[2]), part: match[3] ?? "" };
 }
 
+/** A stated check as the agent makes it. @throws TrilithError `invalid` */
+export function checkSpecOf(
+  check: StatedCheck,
+  parse: (kind: string, detail: Readonly<Record<string, unknown>>) => unknown,
+): CheckSpec {
+  return {
+    id: check.id,
+    name: check.name,
+    notes: "",
+    kind: check.kind,
+    detail: check.kind === "ttl" ? {} : parse(check.kind, check.detail),
+    intervalMs: check.intervalMs,
+    timeoutMs: 0,
+    ...(check.kind === "ttl" ? { ttlMs: check.ttlMs } : {}),
+  };
+}
+
 /**
  * One registration per port. Checks are about the first port; `tcp` about every TCP port.
  * @param parse the probe's own reading of a detail. @throws TrilithError `invalid`
@@ -171,18 +204,9 @@ export function registrationsOf(
 ): Registration[] {
   return statement.ports.map((port) => {
     const udp = port.protocol === "udp";
-    const checks: CheckSpec[] = statement.checks
+    const checks = statement.checks
       .filter((check) => port.first || (check.kind === "tcp" && !udp && check.detail["address"] === ""))
-      .map((check) => ({
-        id: check.id,
-        name: check.name,
-        notes: "",
-        kind: check.kind,
-        detail: check.kind === "ttl" ? {} : parse(check.kind, check.detail),
-        intervalMs: check.intervalMs,
-        timeoutMs: 0,
-        ...(check.kind === "ttl" ? { ttlMs: check.ttlMs } : {}),
-      }));
+      .map((check) => checkSpecOf(check, parse));
     const labels: Record<string, string> = Object.create(null);
     for (const [key, value] of Object.entries(statement.labels)) labels[key] = value;
     return {
