@@ -9,8 +9,8 @@ import { type Docker, startDocker } from "../support/docker.ts";
 import { type EtcdNode, startEtcd } from "../support/etcd.ts";
 import { eventually, havePrograms } from "../support/peers.ts";
 import { type RunningAgent, startAgent } from "../support/program.ts";
+import { becomes, type Case, casesOf, filler, type Running, startRegistrator } from "../support/registrator.ts";
 import { haveZooKeeper, startZooKeeper, type ZooKeeperServer } from "../support/zookeeper.ts";
-import { becomes, type Case, casesOf, filler, type Running, startRegistrator } from "./registrator-cases.ts";
 
 const run = promisify(execFile);
 const present = (await havePrograms("dockerd", "docker", "iptables", "etcd", "curl")) && (await haveZooKeeper());

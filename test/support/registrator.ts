@@ -4,9 +4,9 @@ import { lookup } from "node:dns/promises";
 import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
-import type { Docker } from "../support/docker.ts";
-import { eventually, ownFolder, startProgram } from "../support/peers.ts";
-import { program } from "../support/program.ts";
+import type { Docker } from "./docker.ts";
+import { eventually, ownFolder, startProgram } from "./peers.ts";
+import { program } from "./program.ts";
 
 /** One step of a recorded case. */
 export interface Step {
