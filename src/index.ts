@@ -13,6 +13,14 @@ export type { Labels, Node } from "./model/node.ts";
 export type { Answer, Endpoint, Query } from "./model/query.ts";
 export type { Reason } from "./model/reason.ts";
 export { type ClientOptions, find, list } from "./protocols/api/client.ts";
-export type { DoctorJson, EndpointJson, FindJson, InstanceJson, ListedJson, WhyJson } from "./protocols/api/shapes.ts";
+export type {
+  DoctorJson,
+  EndpointJson,
+  FindJson,
+  InstanceJson,
+  ListedJson,
+  OverrideJson,
+  WhyJson,
+} from "./protocols/api/shapes.ts";
 export { type Advertised, type AdvertiseOptions, advertise } from "./protocols/process/advertise.ts";
 export { createTrilith, type Trilith, type TrilithOptions } from "./trilith.ts";

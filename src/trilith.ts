@@ -21,7 +21,7 @@ import type { Kv } from "./contracts/kv.ts";
 import type { Lookup } from "./contracts/lookup.ts";
 import type { Prepared } from "./contracts/prepared.ts";
 import type { Probe } from "./contracts/probe.ts";
-import type { Part, Route } from "./contracts/protocol.ts";
+import type { Part, Route, Told } from "./contracts/protocol.ts";
 import type { Sessions } from "./contracts/session.ts";
 import { defaultSettings, type Settings } from "./contracts/settings.ts";
 import type { Source } from "./contracts/source.ts";
@@ -79,6 +79,9 @@ export interface Trilith {
   /** Stops once; afterwards every port, timer, file and socket is released. */
   stop(): Promise<void>;
 }
+
+/** What a dialect would answer is waited for at most so long. */
+const ANSWER_MS = 3_000;
 
 /** What has to be undone, in reverse order, when the agent stops or a start fails half-way. */
 class Undo {
@@ -154,6 +157,7 @@ class Joined implements Trilith {
   readonly #listening = new Map<string, string>();
   readonly #stop = new AbortController();
   readonly #parts: Part[] = [];
+  readonly #names = new Map<Part, string>();
   readonly #probes = new Map<string, Probe>();
   readonly #firstLists: Promise<void>[] = [];
   #leaving: boolean;
@@ -217,6 +221,26 @@ class Joined implements Trilith {
       source === undefined ? [] : [{ name: source.name, ...source.state() }],
     );
     return [...states, ...this.#joined(), ...(this.#tailscaled === undefined ? [] : [this.#tailscaled])];
+  }
+
+  async #answers(service: string, signal: AbortSignal): Promise<readonly ({ readonly protocol: string } & Told)[]> {
+    const limit = new AbortController();
+    const timer = this.#machine.clock.after(ANSWER_MS, () =>
+      limit.abort(new TrilithError("timeout", `it did not answer within ${ANSWER_MS} ms`)),
+    );
+    const either = AbortSignal.any([signal, limit.signal]);
+    const told = await Promise.all(
+      this.#parts.map(async (part) => {
+        const protocol = this.#names.get(part) ?? "";
+        try {
+          return ((await part.answers?.(service, either)) ?? []).map((one) => ({ protocol, ...one }));
+        } catch (error) {
+          return [{ protocol, to: "everybody", text: `could not be asked: ${messageOf(error)}` }];
+        }
+      }),
+    );
+    timer.cancel();
+    return told.flat();
   }
 
   start(): Promise<void> {
@@ -358,6 +382,7 @@ class Joined implements Trilith {
       self,
       probes: this.#probes,
       sources: () => this.sources(),
+      answers: (service, signal) => this.#answers(service, signal),
       dataTrouble: () => durable.trouble(),
       vouch: (node, life, ttlMs, signal) =>
         (signs === vouching ? vouching.vouch : signs.alive).call(signs, node, life, ttlMs, signal),
@@ -370,6 +395,7 @@ class Joined implements Trilith {
       const part = await protocol.install(raw, ground);
       if (part === undefined) continue;
       this.#parts.push(part);
+      this.#names.set(part, protocol.name);
       for (const probe of part.probes ?? []) this.#probes.set(probe.kind, probe);
     }
 

@@ -616,7 +616,9 @@ class ListAgent implements RunningAgent {
     await this.#reapply();
     const held = this.overrides().find((one) => one.from === undefined && one.for === override.for);
     if (held === undefined) throw new TrilithError("internal", `the override for "${override.for}" was not kept`);
-    for (const { service, id } of held.matches) this.#note(service, id, `override by ${by}: ${words.join(" ")}`);
+    for (const { service, id } of held.matches)
+      for (const name of new Set([service, this.#services.get(id)?.instance.name ?? service]))
+        this.#note(name, id, `override by ${by}: ${words.join(" ")}`);
     return held;
   }
 

@@ -201,6 +201,7 @@ export class Outside {
           tags: registration.tags,
           draining: false,
         }),
+        asked: registration.overridden?.registration ?? registration,
         checks: this.#checks.of(nodeKey, registration.id),
         stands: !away,
       })),

@@ -85,7 +85,17 @@ export function instanceOf(
   r: Registration,
   now: { readonly tags: readonly string[]; readonly draining: boolean },
 ): Instance {
-  const { checks: _checks, external: _external, aka: _aka, overridden, foreignId, text, draining, ...facts } = r;
+  const {
+    checks: _checks,
+    external: _external,
+    aka: _aka,
+    words: _words,
+    overridden,
+    foreignId,
+    text,
+    draining,
+    ...facts
+  } = r;
   return {
     ...facts,
     tags: r.enableTagOverride === true ? now.tags : r.tags,

@@ -31,6 +31,8 @@ export interface HeldCheck {
 /** An instance on an external node, as one of its witnesses holds it. */
 export interface HeldOutside {
   readonly instance: Instance;
+  /** What was asked for, without what overrides made of it. */
+  readonly asked: Registration;
   /** The checks that this host asks; empty where another witness does. */
   readonly checks: readonly HeldCheck[];
   /** False where it said goodbye elsewhere, although this host's source still lists it. */

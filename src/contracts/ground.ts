@@ -15,6 +15,7 @@ import type { Kv } from "./kv.ts";
 import type { Lookup } from "./lookup.ts";
 import type { Prepared } from "./prepared.ts";
 import type { Probe } from "./probe.ts";
+import type { Told } from "./protocol.ts";
 import type { Sessions } from "./session.ts";
 
 /** Facts about this agent that every dialect tells. */
@@ -72,6 +73,11 @@ export interface Ground {
   readonly probes: ReadonlyMap<string, Probe>;
   /** The state of every source, for start-up message and doctor. */
   readonly sources: () => readonly SourceState[];
+  /** What each dialect would answer about a service now; what fails in one is told in its place. */
+  readonly answers: (
+    service: string,
+    signal: AbortSignal,
+  ) => Promise<readonly ({ readonly protocol: string } & Told)[]>;
   /** Why nothing can be written to the data folder at present, looked at now; undefined where writing works. */
   readonly dataTrouble: () => Promise<TrilithError | undefined>;
   /**

@@ -20,6 +20,14 @@ export interface Route {
   readonly handle: Handler;
 }
 
+/** What a dialect answers now, in a line. */
+export interface Told {
+  /** Who is answered so: "everybody", "this host", "hosts on 192.0.2.0/24" … */
+  readonly to: string;
+  /** The question and its answer, as their dialect spells them: "web.service.consul A: 192.0.2.1". */
+  readonly text: string;
+}
+
 /** What a protocol puts at the agent's disposal. */
 export interface Part {
   readonly listeners?: readonly Listener[];
@@ -27,6 +35,8 @@ export interface Part {
   readonly source?: Source;
   readonly upstream?: Pick<Lookup, "resolve">;
   readonly probes?: readonly Probe[];
+  /** What this dialect would answer about a service now, for `why`. Only looks, and takes the way that a real question takes. */
+  answers?(service: string, signal: AbortSignal): Promise<readonly Told[]>;
   /** Work that goes on while the agent runs: begun when everything listens, ended before anything else is. */
   readonly background?: { start(): void; stop(): Promise<void> };
   /** Called on SIGHUP and `reload`, with the part's newly read raw configuration. */

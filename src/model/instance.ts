@@ -79,6 +79,8 @@ export interface Registration extends ServiceFacts {
   readonly foreignId?: string;
   /** Who asked, for people. */
   readonly text?: string;
+  /** What it was made from, as its author wrote it: "env SERVICE_NAME=web"; for `why`, kept on its own host. */
+  readonly words?: readonly string[];
   /**
    * Other names under which people know the thing, for overrides: first the one that it keeps when it is made anew (a container's name),
    * then others (a container's ID).

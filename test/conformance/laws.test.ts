@@ -28,6 +28,7 @@ const CONFIGURED: Readonly<Record<string, Configured>> = {
   docker: ({ engine }) => ({ host: `unix://${engine}` }),
   process: () => undefined,
   eureka: ({ port }) => ({ port }),
+  backends: ({ port }) => ({ port }),
   api: () => undefined,
   consul: () => undefined,
   dns: ({ port }) => ({ port }),

@@ -33,6 +33,9 @@ async function serve(token?: string): Promise<void> {
       ]),
     history: (name: string) => (name === "web" ? [{ atMs: 2000, id: "w1", text: "registered by api" }] : []),
     complaints: () => complaints,
+    services: () => new Map(),
+    outside: () => [],
+    overrides: () => [],
     async drain(id: string, draining: boolean, why: unknown) {
       if (id !== "w1") throw new TrilithError("not-found", `there is no service "${id}" on this host`);
       drains.push([id, draining, why]);
@@ -45,6 +48,7 @@ async function serve(token?: string): Promise<void> {
     lookup: w.lookup,
     agent,
     sources: () => states,
+    answers: async (service) => [{ protocol: "dns", to: "everybody", text: `${service}.service.consul A: 10.0.0.1` }],
     dataTrouble: async () => trouble,
     self: {
       version: "9.9.9",

@@ -2,7 +2,7 @@
 import { messageOf, TrilithError } from "../../base/error.ts";
 import type { Table } from "../../model/record.ts";
 import type { ApiGround } from "./server.ts";
-import { type DoctorJson, time } from "./shapes.ts";
+import { type DoctorJson, overrideJson, time } from "./shapes.ts";
 
 /** How long the store may take to answer before it counts as away. */
 const STORE_MS = 2_000;
@@ -23,6 +23,7 @@ export async function diagnose(ground: ApiGround, signal: AbortSignal): Promise<
   const held = lookup.held();
   const states = sources();
   const complaints = agent.complaints();
+  const overrides = agent.overrides().map(overrideJson);
   const warnings: string[] = [];
   if (trip.error !== undefined) warnings.push(`the store cannot be reached: ${trip.error}`);
   if (trouble !== undefined) warnings.push(`nothing can be written, registrations are refused: ${trouble.message}`);
@@ -36,6 +37,9 @@ export async function diagnose(ground: ApiGround, signal: AbortSignal): Promise<
   for (const { from, about, text } of complaints.slice(0, COMPLAINTS))
     warnings.push(text.startsWith(about) ? `${from}: ${text}` : `${from}: ${about}: ${text}`);
   if (complaints.length > COMPLAINTS) warnings.push(`${complaints.length - COMPLAINTS} more complaints of sources`);
+  for (const { for: target, set, by, note } of overrides)
+    if (note !== undefined)
+      warnings.push(`the override for "${target}" (${set.join(" ")}; by ${by}) changes nothing: ${note}`);
   for (const [name, where] of self.listening)
     if (!/^(127\.|\[::1\]|localhost|unix:|\/)/.test(where))
       warnings.push(`${name} listens on ${where}, where other hosts can reach it`);
@@ -68,6 +72,7 @@ export async function diagnose(ground: ApiGround, signal: AbortSignal): Promise<
     },
     held: held.map(({ service, sinceMs, text, instances }) => ({ service, since: time(sinceMs), text, instances })),
     complaints,
+    overrides,
     warnings,
   };
 }

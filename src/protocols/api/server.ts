@@ -4,25 +4,27 @@ import type { Handler, IncomingMessage, ServerResponse } from "../../base/http.t
 import type { Ground } from "../../contracts/ground.ts";
 import { NODE_MAINTENANCE_CHECK, SERVICE_MAINTENANCE_CHECK, type Status, worst } from "../../model/check.ts";
 import type { Query } from "../../model/query.ts";
-import { scope } from "../../model/record.ts";
 import { authorizeWrite } from "./authorize.ts";
 import { diagnose } from "./doctor.ts";
 import { drained } from "./drained.ts";
 import { errorReply, MethodError } from "./errors.ts";
+import { overrideOf, overridesOf, undoOf } from "./override.ts";
 import { flag, onlyKnown, queryOf } from "./query.ts";
-import {
-  findJson,
-  type GoneJson,
-  heldJson,
-  instanceJson,
-  type ListedJson,
-  type ListJson,
-  time,
-  type WhyJson,
-} from "./shapes.ts";
+import { findJson, type ListedJson, type ListJson } from "./shapes.ts";
+import { whyOf } from "./why.ts";
 
 /** What this protocol is handed. */
-export const NEEDS = ["clock", "log", "directory", "agent", "lookup", "self", "sources", "dataTrouble"] as const;
+export const NEEDS = [
+  "clock",
+  "log",
+  "directory",
+  "agent",
+  "lookup",
+  "self",
+  "sources",
+  "answers",
+  "dataTrouble",
+] as const;
 export type ApiGround = Pick<Ground, (typeof NEEDS)[number]>;
 
 /** One request to one verb. */
@@ -38,9 +40,9 @@ interface Call {
 }
 
 interface Verb {
-  readonly method: "GET" | "POST";
+  readonly method: "GET" | "POST" | "PUT" | "DELETE";
   /** What the path names behind the verb; absent = nothing may follow. */
-  readonly names?: "a service" | "a service's ID";
+  readonly names?: "a service" | "a service's ID" | "an instance, service or container";
   /** Resolves to the JSON of the answer; undefined = it has answered by itself. */
   run(call: Call): Promise<unknown> | unknown;
 }
@@ -48,17 +50,25 @@ interface Verb {
 /** A caller of `find` waits at most so long for others to be asked. */
 const RESOLVE_MS = 10_000;
 const SERVICES_PER_TURN = 500;
-const GONE = 32;
-const SIMILAR = 10;
+const OVERRIDDEN = "an instance, service or container";
 
-const VERBS: ReadonlyMap<string, Verb> = new Map<string, Verb>([
-  ["find", { method: "GET", names: "a service", run: find }],
-  ["follow", { method: "GET", names: "a service", run: follow }],
-  ["list", { method: "GET", run: list }],
-  ["why", { method: "GET", names: "a service", run: why }],
-  ["doctor", { method: "GET", run: doctor }],
-  ["release", { method: "POST", names: "a service", run: release }],
-  ["drain", { method: "POST", names: "a service's ID", run: drain }],
+/** The verbs, each with what its methods do. */
+const VERBS: ReadonlyMap<string, readonly Verb[]> = new Map<string, readonly Verb[]>([
+  ["find", [{ method: "GET", names: "a service", run: find }]],
+  ["follow", [{ method: "GET", names: "a service", run: follow }]],
+  ["list", [{ method: "GET", run: list }]],
+  ["why", [{ method: "GET", names: "a service", run: why }]],
+  ["doctor", [{ method: "GET", run: doctor }]],
+  ["release", [{ method: "POST", names: "a service", run: release }]],
+  ["drain", [{ method: "POST", names: "a service's ID", run: drain }]],
+  ["overrides", [{ method: "GET", run: ({ ground }) => overridesOf(ground) }]],
+  [
+    "override",
+    [
+      { method: "PUT", names: OVERRIDDEN, run: ({ ground, request, name }) => overrideOf(ground, request, name) },
+      { method: "DELETE", names: OVERRIDDEN, run: ({ ground, name }) => undoOf(ground, name) },
+    ],
+  ],
 ]);
 
 /** The handler of everything below `prefix`. */
@@ -67,16 +77,17 @@ export function createHandler(prefix: string, token: string | undefined, ground:
   return async (request, response) => {
     const gone = new AbortController();
     response.once("close", () => gone.abort(new TrilithError("stopped", "the caller has gone away")));
-    // No verb reads a body; what comes is let through, so that the connection can be used again.
-    request.resume();
     let pretty = false;
     try {
       const { verb, call } = route(prefix, request, response, ground, gone.signal);
       pretty = call.parameters.has("pretty");
-      if (verb.method === "POST") authorizeWrite(request, token);
+      if (verb.method !== "GET") authorizeWrite(request, token);
+      // Of bodies that nobody reads what comes is let through, so that the connection can be used again.
+      if (verb.method !== "PUT") request.resume();
       const json = await verb.run(call);
       if (json !== undefined) send(response, 200, json, pretty);
     } catch (error) {
+      request.resume();
       if (gone.signal.aborted) return;
       const { status, body } = errorReply(error);
       if (status === 500) log.error(`${request.method} ${request.url}: ${messageOf(error)}`);
@@ -103,13 +114,15 @@ function route(
   const below = path.slice(prefix.length);
   const slash = below.indexOf("/");
   const word = slash === -1 ? below : below.slice(0, slash);
-  const verb = VERBS.get(word);
-  if (verb === undefined)
+  const verbs = VERBS.get(word);
+  if (verbs === undefined)
     throw new TrilithError(
       "not-found",
       `nothing is at ${path}: there are ${[...VERBS.keys()].map((each) => prefix + each).join(", ")}`,
     );
-  if (request.method !== verb.method) throw new MethodError(request.method ?? "?", prefix + word, verb.method);
+  const verb = verbs.find(({ method }) => method === request.method);
+  if (verb === undefined)
+    throw new MethodError(request.method ?? "?", prefix + word, verbs.map(({ method }) => method).join(", "));
   const name = slash === -1 ? "" : decode(below.slice(slash + 1));
   if (verb.names !== undefined && name === "")
     throw new InputError(path, `expected the name of ${verb.names} behind it: ${prefix}${word}/NAME`);
@@ -245,66 +258,10 @@ function isMaintenance({ id, status }: { readonly id: string; readonly status: S
   return status === "critical" && (id === NODE_MAINTENANCE_CHECK || id.startsWith(SERVICE_MAINTENANCE_CHECK));
 }
 
-function why(call: Call): WhyJson {
-  const { ground, name } = call;
+function why(call: Call): Promise<unknown> {
   const query = queryFor(call);
-  ownDatacenter(ground, call.parameters);
-  const { agent, directory, lookup, self } = ground;
-  const answer = lookup.resolveNow(query);
-  const here = self.node.toLowerCase();
-  const lower = name.toLowerCase();
-  const mentions = (text: string): boolean => text.toLowerCase().includes(lower);
-  return {
-    service: name,
-    known: answer.known,
-    fresh: answer.fresh,
-    ageMs: Math.round(answer.ageMs),
-    ...heldJson(answer.held),
-    ...(answer.panic === true ? { panic: true } : {}),
-    instances: lookup
-      .explain(query)
-      .map((verdict) =>
-        instanceJson(verdict, verdict.resident.instance.node.toLowerCase() === here ? agent.checks() : undefined),
-      ),
-    recent: agent.history(name).map(({ atMs, id, text }) => ({ at: time(atMs), id, text })),
-    gone: goneOf(ground, lower),
-    complaints: agent.complaints().filter(({ about, text }) => mentions(about) || mentions(text)),
-    similar: answer.known ? [] : similarNames(directory.view().serviceNames(), lower),
-  };
-}
-
-/** The graves of a service, newest first. */
-function goneOf({ directory }: ApiGround, service: string): readonly GoneJson[] {
-  const wanted = scope.service(service);
-  const found: GoneJson[] = [];
-  for (const { scopes, gone, why: reason, modifyIndex } of directory.view().list("grave")) {
-    if (!scopes.includes(wanted)) continue;
-    const about = {
-      index: modifyIndex,
-      ...(reason === undefined
-        ? {}
-        : { at: time(reason.atMs), code: reason.code, text: reason.text, confirmed: reason.confirmed }),
-    };
-    const services = (gone ?? []).filter(({ table }) => table === "service");
-    // Of several services removed in one go the directory no longer knows which instance was whose.
-    if (services.length === 0 || scopes.filter((each) => each.startsWith("service:")).length > 1) found.push(about);
-    else
-      for (const { key } of services) {
-        const [node = "", id = ""] = key.split("\u0000");
-        found.push({ node, id, ...about });
-      }
-  }
-  return found.sort((a, b) => b.index - a.index).slice(0, GONE);
-}
-
-function similarNames(names: Iterable<string>, asked: string): string[] {
-  const found: string[] = [];
-  for (const name of names) {
-    const lower = name.toLowerCase();
-    if (lower.includes(asked) || asked.includes(lower)) found.push(name);
-    if (found.length === SIMILAR) break;
-  }
-  return found;
+  ownDatacenter(call.ground, call.parameters);
+  return whyOf(call.ground, query, call.signal);
 }
 
 function doctor({ ground, parameters, signal }: Call): Promise<unknown> {

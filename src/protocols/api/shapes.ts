@@ -1,9 +1,10 @@
 // The JSON that this API answers, and how it is made from the lookup's, the agent's and the directory's answers.
-import type { HeldCheck } from "../../contracts/agent.ts";
+import type { HeldCheck, HeldOverride } from "../../contracts/agent.ts";
 import type { SourceState } from "../../contracts/ground.ts";
 import { type Status, worst } from "../../model/check.ts";
 import type { Address, Resident } from "../../model/instance.ts";
 import type { Labels } from "../../model/node.ts";
+import type { Override } from "../../model/override.ts";
 import type { Answer, Endpoint, Verdict } from "../../model/query.ts";
 import type { Authority, Reason } from "../../model/reason.ts";
 import type { Index } from "../../model/record.ts";
@@ -93,10 +94,36 @@ export interface InstanceJson {
     readonly authority: Authority;
     readonly foreignId?: string;
     readonly text?: string;
+    /** What it was made from, as its author wrote it; known on its own host only. */
+    readonly words?: readonly string[];
   };
+  /** True on a node without an agent. */
+  readonly external?: true;
+  /** For an instance on an external node: the agents that see it. */
+  readonly witnesses?: readonly string[];
+  /** What operators said in place of its source, and what it was before. */
+  readonly overridden?: { readonly by: readonly SaidJson[]; readonly original: Readonly<Record<string, unknown>> };
   readonly createIndex: Index;
   readonly modifyIndex: Index;
   readonly checks: readonly CheckJson[];
+}
+
+/** What an operator said in place of a source. */
+export interface SaidJson {
+  readonly for: string;
+  readonly set: readonly string[];
+  readonly by: string;
+  /** When; absent for what stands in a file. */
+  readonly at?: string;
+}
+
+/** An override with what it changes at present. */
+export interface OverrideJson extends SaidJson {
+  /** The source whose list states it; absent where somebody set it at run time. */
+  readonly from?: string;
+  readonly matches: HeldOverride["matches"];
+  /** Something to know: that it is about nothing that is there. */
+  readonly note?: string;
 }
 
 /** What was removed lately, as the directory remembers it. */
@@ -113,6 +140,8 @@ export interface GoneJson {
 /** The answer of `why`. */
 export interface WhyJson {
   readonly service: string;
+  /** The node whose agent answers. */
+  readonly node: string;
   readonly known: boolean;
   readonly fresh: boolean;
   readonly ageMs: number;
@@ -125,7 +154,11 @@ export interface WhyJson {
   readonly gone: readonly GoneJson[];
   /** What sources could not take over and that has to do with the name. */
   readonly complaints: readonly { readonly from: string; readonly about: string; readonly text: string }[];
-  /** Other names in which the asked one occurs, or which occur in it, where it is not known. */
+  /** What operators said about the name, about what bears it or about what its source calls so. */
+  readonly overrides: readonly OverrideJson[];
+  /** What each dialect would answer now, and to whom. */
+  readonly answers: readonly { readonly protocol: string; readonly to: string; readonly text: string }[];
+  /** Other names like it, or in which the asked one occurs, or which occur in it, where it is not known. */
   readonly similar: readonly string[];
 }
 
@@ -167,6 +200,7 @@ export interface DoctorJson {
     readonly instances: number;
   }[];
   readonly complaints: readonly { readonly from: string; readonly about: string; readonly text: string }[];
+  readonly overrides: readonly OverrideJson[];
   /** Sentences about what somebody should look at; empty = all is well. */
   readonly warnings: readonly string[];
 }
@@ -208,10 +242,32 @@ function endpointJson({ address, port, weight, resident, held }: Endpoint): Endp
   };
 }
 
-export function instanceJson(verdict: Verdict, checksHere: ReadonlyMap<string, HeldCheck> | undefined): InstanceJson {
+/** What only an instance's own host, or a witness of it, knows. */
+export interface KnownHere {
+  readonly checks: ReadonlyMap<string, HeldCheck>;
+  readonly words?: readonly string[] | undefined;
+}
+
+export function saidJson({ for: target, set, by, atMs }: Override): SaidJson {
+  return { for: target, set, by, ...(atMs === undefined ? {} : { at: time(atMs) }) };
+}
+
+export function overrideJson(held: HeldOverride): OverrideJson {
+  return {
+    ...saidJson(held),
+    ...(held.from === undefined ? {} : { from: held.from }),
+    matches: held.matches,
+    ...(held.matches.length > 0
+      ? {}
+      : { note: `nothing here is called "${held.for}" at present: it holds as soon as something is` }),
+  };
+}
+
+export function instanceJson(verdict: Verdict, here: KnownHere | undefined): InstanceJson {
   const { resident, included, text } = verdict;
   const { instance, node, checks } = resident;
-  const { source, authority, foreignId, text: words } = instance.origin;
+  const { source, authority, foreignId, text: words, overridden } = instance.origin;
+  const witnesses = node.witnessed?.find(({ service }) => service === instance.id)?.by;
   return {
     id: instance.id,
     node: instance.node,
@@ -230,10 +286,16 @@ export function instanceJson(verdict: Verdict, checksHere: ReadonlyMap<string, H
       authority,
       ...(foreignId === undefined ? {} : { foreignId }),
       ...(words === undefined ? {} : { text: words }),
+      ...(here?.words === undefined ? {} : { words: here.words }),
     },
+    ...(node.external === true ? { external: true } : {}),
+    ...(witnesses === undefined ? {} : { witnesses }),
+    ...(overridden === undefined
+      ? {}
+      : { overridden: { by: overridden.by.map(saidJson), original: { ...overridden.original } } }),
     createIndex: instance.createIndex,
     modifyIndex: instance.modifyIndex,
-    checks: checks.map((check) => checkJson(check, checksHere?.get(check.id))),
+    checks: checks.map((check) => checkJson(check, here?.checks.get(check.id))),
   };
 }
 

@@ -7,6 +7,7 @@ import { createMeasure } from "./measure.ts";
 import { createRemoteExec } from "./remote-exec.ts";
 import { rows } from "./routes/index.ts";
 import { createHandler } from "./server.ts";
+import { tellOf } from "./tell.ts";
 import { createWatches } from "./watches.ts";
 
 type Needs = (typeof NEEDS)[number] | "disk" | "http";
@@ -17,15 +18,17 @@ export const consul: Protocol<ConsulConfig, Needs> = defineProtocol({
   configure,
   setup(config, ground) {
     const { disk, self } = ground;
+    const ask = self.client === true ? createAskOverHttp(ground) : createAsk(rows, config, ground);
     const watches = createWatches({
       ...ground,
-      ask: self.client === true ? createAskOverHttp(ground) : createAsk(rows, config, ground),
+      ask,
       scripts: self.scripts.fromFiles,
     });
     const remoteExec = createRemoteExec({ ...ground, wanted: config.remoteExec });
     const measure = config.coordinates ? createMeasure({ ...ground, port: config.serverPort }) : undefined;
     return {
       routes: [{ prefix: "/", handle: createHandler(rows, config, ground) }],
+      answers: (service, signal) => tellOf(ask, service, signal),
       background: {
         start: () => {
           watches.replace(config.watches);

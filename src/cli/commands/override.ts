@@ -1,0 +1,92 @@
+// `trilith override NAME word…`: what an operator says about a service in place of its source; --undo takes it back, --list shows all.
+import { InputError } from "../../base/error.ts";
+import type { OverrideJson } from "../../index.ts";
+import { type ClientOptions, clientFlags, clientFor, jsonFlag, segment } from "../client.ts";
+import { type Command, printable, table } from "../io.ts";
+
+interface Options extends ClientOptions {
+  readonly undo?: boolean;
+  readonly list?: boolean;
+}
+
+const WORDS = `
+Words:
+  name=shop                what it is called
+  tags+=a,b  tags-=a       tags more, tags less; tags=a,b sets all of them
+  label.k=v                a label; label.k= takes it away
+  weight=5                 how often it is chosen beside others
+  port=8080  address=IP    where it is reached
+  check=http:/health       asked of the service itself; also check=tcp, check=URL, check=none; @30 behind it: every 30 s
+  hidden                   it is not registered and in no answer
+
+NAME is an instance's id, a service's name, or a container's name or ID. What is said about an id outweighs what is said
+about a container, and that what is said about a service. It is kept until --undo, over restarts of agent and service.
+In files of definitions: overrides = [{ for = "NAME", set = ["name=shop"] }]
+`;
+
+const when = (one: OverrideJson): string => (one.at === undefined ? "" : `, ${one.at}`);
+
+function listText(overrides: readonly OverrideJson[]): string {
+  if (overrides.length === 0) return "Nothing is overridden.\n";
+  return table(
+    overrides.map((one) => [
+      one.for,
+      one.set.join(" "),
+      one.note === undefined ? `changes ${one.matches.map(({ id }) => id).join(", ")}` : "changes nothing at present",
+      `${one.by}${when(one)}`,
+    ]),
+  );
+}
+
+function setText(one: OverrideJson): string {
+  const lines = [`${one.for}: ${one.set.join(" ")}`];
+  if (one.note !== undefined) lines.push(`Note: ${one.note}.`);
+  for (const { id, service, from, hidden, text } of one.matches)
+    lines.push(
+      `  ${id}, which ${from} calls "${service}"${text === undefined ? "" : ` (${text})`}${hidden ? ": hidden" : ""}`,
+    );
+  return lines.map((line) => `${printable(line)}\n`).join("");
+}
+
+export const command: Command = {
+  name: "override",
+  summary: "say something about a service in place of its source: another name, tags, weight, check; or hide it",
+  define(parser, io, done) {
+    jsonFlag(clientFlags(parser))
+      .argument("[name]", "an instance's id, a service's name, or a container's name or ID")
+      .argument("[words...]", "what is said about it")
+      .option("--undo", "take back what was said about it")
+      .option("--list", "show everything that is overridden")
+      .addHelpText("after", WORDS)
+      .action(async (name: string | undefined, words: readonly string[], options: Options) => {
+        if (options.list !== true && name === undefined)
+          throw new InputError("", "what about? trilith override NAME name=shop, or trilith override --list");
+        if (options.list === true && (name !== undefined || options.undo === true))
+          throw new InputError("--list", "shows everything; no name and no words belong to it");
+        if (options.undo === true && words.length > 0)
+          throw new InputError("--undo", "takes back everything that was said about the name; no words belong to it");
+        const client = clientFor(options, io);
+        try {
+          if (name === undefined) {
+            const { overrides } = await client.get<{ readonly overrides: readonly OverrideJson[] }>(
+              "/v1/trilith/overrides",
+            );
+            io.out(options.json ? `${JSON.stringify(overrides, null, 2)}\n` : listText(overrides));
+            return done(0);
+          }
+          const path = `/v1/trilith/override/${segment(name)}`;
+          if (options.undo === true) {
+            const text = await (await client.request("DELETE", path)).text();
+            io.out(options.json ? text : `${name}: as its source says it again\n`);
+            return done(0);
+          }
+          const by = io.env("SUDO_USER") ?? io.env("USER") ?? "";
+          const text = await (await client.request("PUT", path, { body: JSON.stringify({ set: words, by }) })).text();
+          io.out(options.json ? text : setText(JSON.parse(text) as OverrideJson));
+          done(0);
+        } finally {
+          await client.close();
+        }
+      });
+  },
+};

@@ -1,0 +1,65 @@
+// The verbs for overrides: setting, undoing, listing them.
+import { InputError, TrilithError } from "../../base/error.ts";
+import type { IncomingMessage } from "../../base/http.ts";
+import type { ApiGround } from "./server.ts";
+import { type OverrideJson, overrideJson } from "./shapes.ts";
+
+const MOST_BYTES = 64 << 10;
+const SHAPE = 'expected {"set": ["name=shop", "tags+=v2", …], "by": "who says so"}';
+
+/** Everything that operators said. */
+export function overridesOf({ agent }: Pick<ApiGround, "agent">): { readonly overrides: readonly OverrideJson[] } {
+  return { overrides: agent.overrides().map(overrideJson) };
+}
+
+/** Says something about what is called `name`. @throws TrilithError `invalid`, `too-large` */
+export async function overrideOf(
+  { agent }: Pick<ApiGround, "agent">,
+  request: IncomingMessage,
+  name: string,
+): Promise<OverrideJson> {
+  const text = await bodyOf(request);
+  let parsed: { readonly set?: unknown; readonly by?: unknown };
+  try {
+    parsed = JSON.parse(text) as typeof parsed;
+  } catch (error) {
+    throw new InputError("body", `is no JSON: ${SHAPE}`, error);
+  }
+  const { set, by = "" } = parsed ?? {};
+  if (!Array.isArray(set) || !set.every((word) => typeof word === "string") || typeof by !== "string")
+    throw new InputError("body", SHAPE);
+  return overrideJson(await agent.override(name, set, whoOf(by, request)));
+}
+
+/** Undoes what was said about what is called `name`. @throws TrilithError `not-found` where nothing was said */
+export async function undoOf(
+  { agent }: Pick<ApiGround, "agent">,
+  name: string,
+): Promise<{ readonly for: string; readonly undone: true }> {
+  if (await agent.undoOverride(name)) return { for: name, undone: true };
+  const stated = agent.overrides().find(({ from, for: target }) => from !== undefined && target === name);
+  throw new TrilithError(
+    "not-found",
+    stated === undefined
+      ? `there is no override for "${name}"`
+      : `the override for "${name}" stands in ${stated.by}: take it out there`,
+  );
+}
+
+function whoOf(by: string, request: IncomingMessage): string {
+  const address = request.socket.remoteAddress?.replace(/^::ffff:/, "");
+  const local = address === undefined || address === "::1" || address.startsWith("127.");
+  const name = by.replace(/[\u0000-\u001f\u007f]/g, "").slice(0, 64);
+  return `${name === "" ? "somebody" : name} ${local ? "on this host" : `from ${address}`}`;
+}
+
+async function bodyOf(request: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size > MOST_BYTES) throw new TrilithError("too-large", `a body of more than ${MOST_BYTES} bytes: ${SHAPE}`);
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks).toString("utf8");
+}
