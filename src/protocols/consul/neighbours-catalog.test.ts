@@ -94,6 +94,21 @@ it.each<[method: string, path: string, body: unknown, status: number, text: unkn
   ],
   ["GET", "/v1/coordinate/nodes?ns=x", undefined, 200, []],
   ["GET", "/v1/coordinate/node/?partition=x", undefined, 400, PARTITION],
+  ["GET", "/v1/internal/ui/service-topology/", undefined, 400, "Missing service name"],
+  ["GET", "/v1/internal/ui/service-topology/web", undefined, 400, "Missing service kind"],
+  ["GET", "/v1/internal/ui/service-topology/web?kind=x", undefined, 400, 'Unsupported service kind "x"'],
+  [
+    "GET",
+    "/v1/internal/ui/service-topology/web?kind=",
+    undefined,
+    200,
+    { Protocol: "tcp", TransparentProxy: false, Upstreams: [], Downstreams: [], FilteredByACLs: false },
+  ],
+  ["GET", "/v1/internal/ui/gateway-services-nodes/", undefined, 400, "Missing gateway name"],
+  ["GET", "/v1/internal/ui/gateway-services-nodes/gw", undefined, 200, []],
+  ["GET", "/v1/internal/ui/metrics-proxy/api", undefined, 404, "Metrics proxy is not enabled"],
+  ["GET", "/v1/internal/ui/services?peer=x", undefined, 200, []],
+  ["GET", "/v1/internal/ui/node/", undefined, 400, "Missing node name"],
   ["GET", "/v1/catalog/gateway-services/", undefined, 400, "Missing gateway name"],
   ["GET", "/v1/catalog/gateway-services/x", undefined, 200, []],
   ["GET", "/v1/health/connect/x?passing=no", undefined, 400, "Invalid value for ?passing"],
@@ -249,4 +264,52 @@ it("hands on to the datacenter that a body names", async () => {
     await here.stop();
     await other.stop();
   }
+});
+
+it("sums up services for user interfaces: a node for every instance, sources of services only, proxies for their service", async () => {
+  const put = (node: string, Service: object, Check?: object): Promise<Answer> =>
+    ask("PUT", "/v1/catalog/register", {
+      ...{ Node: node, Address: "192.0.2.1", NodeMeta: { "external-source": "node" }, Service },
+      ...(Check === undefined ? {} : { Check }),
+    });
+  await put("u2", { ID: "s1", Service: "sum", Tags: ["b", "a"], Meta: { "external-source": "nomad" } });
+  await put("u1", { ID: "s1", Service: "sum", Tags: ["a"], Meta: { "external-source": "aws" } });
+  await put("u1", { ID: "s2", Service: "sum" }, { CheckID: "c", Name: "c", Status: "warning" });
+  const proxy = { Kind: "connect-proxy", Port: 1, Proxy: { DestinationServiceName: "sum", Mode: "transparent" } };
+  await put("u3", { Service: "sum-proxy", ...proxy }, { CheckID: "c", Name: "c", Status: "passing" });
+  const { body } = await ask("GET", "/v1/internal/ui/services");
+  const [sum, sidecar] = (body as { Name: string }[]).filter(({ Name }) => Name.startsWith("sum"));
+  const common = { GatewayConfig: {}, ConnectNative: false, ConnectedWithGateway: false, ChecksCritical: 0 };
+  expect(sum).toEqual({
+    ...common,
+    ...{ Name: "sum", Datacenter: "dc1", Tags: ["a", "b"], Nodes: ["u1", "u1", "u2"], InstanceCount: 3 },
+    ...{ ExternalSources: ["aws", "nomad"], ChecksPassing: 1, ChecksWarning: 1 },
+    ...{ TransparentProxy: true, ConnectedWithProxy: true },
+  });
+  expect(sidecar).toEqual({
+    ...common,
+    ...{ Kind: "connect-proxy", Name: "sum-proxy", Datacenter: "dc1", Tags: null, Nodes: ["u3"], InstanceCount: 1 },
+    ...{ ExternalSources: null, ChecksPassing: 1, ChecksWarning: 0 },
+    ...{ TransparentProxy: false, ConnectedWithProxy: false },
+  });
+  const node = (await ask("GET", "/v1/internal/ui/node/u1")).body as {
+    readonly TaggedAddresses: unknown;
+    readonly Services: readonly { readonly ID: string; readonly Tags: unknown }[];
+    readonly Checks: readonly { readonly ServiceTags: unknown }[];
+  };
+  expect(node.TaggedAddresses).toBeNull();
+  expect(node.Services.map(({ ID, Tags }) => [ID, Tags])).toEqual([
+    ["s1", ["a"]],
+    ["s2", null],
+  ]);
+  expect(node.Checks.map(({ ServiceTags }) => ServiceTags)).toEqual([null]);
+});
+
+it("gives scrapers what they accept", async () => {
+  const accept = async (Accept: string): Promise<string | null> =>
+    (await ask("GET", "/v1/agent/metrics", undefined, { Accept })).headers.get("x-consul-reason");
+  const off = "Prometheus is not enabled since its retention time is not positive";
+  expect(await accept("application/openmetrics-text; version=1.0.0,*/*")).toBe(off);
+  expect(await accept("text/plain;version=0.4.0")).toBe(off);
+  expect(await accept("text/plain")).toBeNull();
 });

@@ -269,3 +269,33 @@ it("the log is let go of when its reader leaves", async () => {
   await reader.closed.catch(() => {});
   expect((await ask("PUT", "/v1/agent/reload")).status).toBe(200);
 });
+
+it("streams metrics every ten seconds, and stops with its reader", async () => {
+  const clock = fakeClock();
+  const ground = {
+    ...{ clock, log: silentLog, directory: testDirectory(clock), metrics: { read: () => [] } },
+    self: { datacenter: "dc1", startedAtMs: clock.now() },
+  } as unknown as ConsulGround;
+  const http = createHttp();
+  const server = await http.serve({ host: "127.0.0.1", port: 0 }, createHandler(rows, configure({}), ground));
+  try {
+    const gone = new AbortController();
+    const answer = await fetch(`http://127.0.0.1:${server.port}/v1/agent/metrics/stream`, { signal: gone.signal });
+    expect(answer.status).toBe(200);
+    const reader = (answer.body as ReadableStream<Uint8Array>).getReader();
+    let text = "";
+    for (let told = 1; told <= 2; told++) {
+      await clock.advance(9_999);
+      await clock.advance(1);
+      while (text.split("\n}\n").length <= told) text += new TextDecoder().decode((await reader.read()).value);
+    }
+    const [first] = text.split("\n}\n");
+    expect(JSON.parse(`${first}}`)).toMatchObject({ Points: [], Counters: [], Samples: [] });
+    gone.abort();
+    await reader.read().catch(() => {});
+    while (clock.timers > 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  } finally {
+    await server.close();
+    await http.close();
+  }
+});

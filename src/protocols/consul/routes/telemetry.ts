@@ -52,7 +52,7 @@ function metrics(call: Call): Reply {
   const samples = call.ground.metrics.read();
   const gauges = ofConsul(call);
   const datacenter = call.ground.self.datacenter;
-  if (call.query.get("format") === "prometheus") {
+  if (wantsPrometheus(call)) {
     if (!call.config.prometheus)
       return { headers: { "X-Consul-Reason": "Prometheus is not enabled since its retention time is not positive" } };
     const own = gauges.map(
@@ -60,37 +60,75 @@ function metrics(call: Call): Reply {
     );
     return { text: prometheusText([...samples, ...own]), type: PROMETHEUS_TYPE };
   }
+  return { json: shown(call) };
+}
+
+/** By `?format=prometheus`, or by what a scraper accepts. */
+function wantsPrometheus({ query, request }: Call): boolean {
+  if (query.get("format") === "prometheus") return true;
+  return String(request.headers.accept ?? "")
+    .split(",")
+    .map((type) => type.split(";").map((part) => part.trim()))
+    .some(
+      ([type = "", parameter]) =>
+        type.toLowerCase() === "application/openmetrics-text" ||
+        // The number is Consul's own slip; Prometheus itself says 0.0.4.
+        (type.toLowerCase() === "text/plain" && parameter === "version=0.4.0"),
+    );
+}
+
+/** As go-metrics shows an interval. */
+function shown(call: Call): unknown {
+  const samples = call.ground.metrics.read();
+  const gauges = ofConsul(call);
   const { clock, self } = call.ground;
+  const { datacenter } = self;
   const seconds = Math.max(1, (clock.now() - self.startedAtMs) / 1000);
   const byName = (a: { readonly Name: string }, b: { readonly Name: string }): number => (a.Name < b.Name ? -1 : 1);
   return {
-    json: {
-      Timestamp: `${new Date(clock.now()).toISOString().slice(0, 19).replace("T", " ")} +0000 UTC`,
-      Gauges: [
-        ...gauges.map(([name, , , value]) => ({ Name: name, Value: value, Labels: { datacenter } })),
-        ...samples
-          .filter(({ kind }) => kind === "gauge")
-          .map(({ name, value, labels }) => ({ Name: `trilith.${name}`, Value: value, Labels: labels })),
-      ].sort(byName),
-      Points: [],
-      // Counted since the start, where Consul tells its last ten seconds.
-      Counters: samples
-        .filter(({ kind }) => kind === "counter")
-        .map(({ name, value, labels }) => ({
-          Name: `trilith.${name}`,
-          Count: value,
-          Rate: value / seconds,
-          Sum: value,
-          Min: Math.min(1, value),
-          Max: Math.min(1, value),
-          Mean: Math.min(1, value),
-          Stddev: 0,
-          Labels: labels,
-        }))
-        .sort(byName),
-      Samples: [],
-    },
+    Timestamp: `${new Date(clock.now()).toISOString().slice(0, 19).replace("T", " ")} +0000 UTC`,
+    Gauges: [
+      ...gauges.map(([name, , , value]) => ({ Name: name, Value: value, Labels: { datacenter } })),
+      ...samples
+        .filter(({ kind }) => kind === "gauge")
+        .map(({ name, value, labels }) => ({ Name: `trilith.${name}`, Value: value, Labels: labels })),
+    ].sort(byName),
+    Points: [],
+    // Counted since the start, where Consul tells its last ten seconds.
+    Counters: samples
+      .filter(({ kind }) => kind === "counter")
+      .map(({ name, value, labels }) => ({
+        Name: `trilith.${name}`,
+        Count: value,
+        Rate: value / seconds,
+        Sum: value,
+        Min: Math.min(1, value),
+        Max: Math.min(1, value),
+        Mean: Math.min(1, value),
+        Stddev: 0,
+        Labels: labels,
+      }))
+      .sort(byName),
+    Samples: [],
   };
+}
+
+/** How often a stream of metrics tells them, as go-metrics ends its intervals. */
+const STREAM_EVERY_MS = 10_000;
+
+/** The metrics again and again, until the reader goes or is so slow that it has not taken the last ones. */
+function metricsStream(call: Call): Reply {
+  const { clock } = call.ground;
+  const stream = new PassThrough();
+  let timer = clock.after(STREAM_EVERY_MS, tell);
+  function tell(): void {
+    // Who does not keep up gets fewer of them.
+    if (stream.readableLength + stream.writableLength < BEHIND_MAX_BYTES)
+      stream.write(`${JSON.stringify(shown(call), null, 4)}\n`);
+    timer = clock.after(STREAM_EVERY_MS, tell);
+  }
+  stream.once("close", () => timer.cancel());
+  return { stream };
 }
 
 const LEVELS: Readonly<Record<string, LogLevel>> = {
@@ -156,5 +194,6 @@ function jsonLine(time: string, level: LogLevel, part: string, text: string, fie
 const GET = ["GET"] as const;
 export const telemetryRows: readonly Row[] = [
   { pattern: "/v1/agent/metrics", methods: GET, endpoint: metrics },
+  { pattern: "/v1/agent/metrics/stream", methods: GET, endpoint: metricsStream },
   { pattern: "/v1/agent/monitor", methods: GET, endpoint: monitor },
 ];

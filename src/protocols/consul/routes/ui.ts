@@ -5,10 +5,10 @@ import type { Resident } from "../../../model/instance.ts";
 import { type Entry, keyOf, scope } from "../../../model/record.ts";
 import { answerQuery } from "../blocking.ts";
 import type { Call, Reply, Row } from "../call.ts";
-import { encodeCheckOf, encodeNodeService, encodeResident } from "../encode.ts";
+import { encodeCheckOf, encodeNode, encodeNodeService, encodeResident } from "../encode.ts";
 import { Refusal } from "../errors.ts";
 import { nodeShape, residentShape } from "../shapes.ts";
-import { readFilter } from "./choose.ts";
+import { isNative, proxyOf, readFilter } from "./choose.ts";
 
 const MANNER = { tellConsistency: false } as const;
 
@@ -19,65 +19,110 @@ function services(call: Call): Promise<Reply> {
     const all = view.residents(name);
     return filtered ? all.filter((one) => wanted(encodeResident(one))) : all;
   };
+  // Nothing is imported from peers.
+  const ofPeer = call.query.get("peer") !== "";
   return answerQuery(call, MANNER, (view) => ({
     index: Math.max(view.at("services"), view.at("nodes"), view.at("checks")),
     waitOn: ["services", "nodes", "checks"],
-    reply: {
-      json: Array.from(view.serviceNames(), (name) => residents(view, name))
-        .filter(({ length }) => length > 0)
-        .map((found) => summary(call, found)),
-    },
+    reply: { json: ofPeer ? [] : summaries(Array.from(view.serviceNames(), (name) => residents(view, name)).flat()) },
   }));
 }
 
-function summary(call: Call, residents: readonly Resident[]): unknown {
-  const tags = new Set<string>();
-  const nodes = new Set<string>();
-  const sources = new Set<string>();
-  const counted = new Set<string>();
-  const by: Record<Status, number> = { passing: 0, warning: 0, critical: 0 };
-  for (const { instance, node, checks } of residents) {
-    for (const tag of instance.tags) tags.add(tag);
-    nodes.add(node.name);
-    const source = instance.labels["external-source"] ?? node.labels["external-source"];
-    if (source !== undefined) sources.add(source);
-    for (const check of checks) {
-      const id = keyOf.check(node.name, check.id);
-      if (counted.has(id)) continue;
-      counted.add(id);
-      by[check.status]++;
+/** What is told of a service as a whole. */
+interface Summary {
+  kind: string;
+  datacenter: string;
+  instances: number;
+  native: boolean;
+  proxied: boolean;
+  /** Undefined while no proxy was seen; false once one is not transparent. */
+  transparent: boolean | undefined;
+  readonly tags: Set<string>;
+  /** One for every instance. */
+  readonly nodes: string[];
+  readonly sources: Set<string>;
+  /** By node and ID: a check of a node counts once for a service, however many of its instances are there. */
+  readonly checks: Map<string, Status>;
+}
+
+/** Every service with its instances, checks and proxies counted; a proxy counts for its destination, too. */
+function summaries(residents: readonly Resident[]): readonly unknown[] {
+  const byName = new Map<string, Summary>();
+  const of = (name: string): Summary => {
+    let found = byName.get(name);
+    if (found === undefined) {
+      found = {
+        ...{ kind: "", datacenter: "", instances: 0, native: false, proxied: false, transparent: undefined },
+        ...{ tags: new Set(), nodes: [], sources: new Set(), checks: new Map() },
+      };
+      byName.set(name, found);
     }
+    return found;
+  };
+  for (const { instance, node, checks } of residents) {
+    const summary = of(instance.name);
+    const { foreign, tags, labels } = instance;
+    summary.kind = typeof foreign?.["Kind"] === "string" ? foreign["Kind"] : "";
+    summary.datacenter = node.datacenter;
+    summary.instances++;
+    summary.native = isNative(instance);
+    summary.nodes.push(node.name);
+    for (const tag of tags) summary.tags.add(tag);
+    const source = labels["external-source"] ?? "";
+    if (source !== "") summary.sources.add(source);
+    const counted = [summary];
+    const proxy = proxyOf(instance);
+    if (proxy !== undefined) {
+      const destination = of(proxy.destination);
+      destination.proxied = true;
+      destination.transparent = proxy.transparent && destination.transparent !== false;
+      counted.push(destination);
+    }
+    for (const check of checks)
+      for (const one of counted) one.checks.set(keyOf.check(node.name, check.id), check.status);
   }
-  const kind = residents[0]?.instance.foreign?.["Kind"];
+  return [...byName].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, summary]) => shown(name, summary));
+}
+
+function shown(name: string, summary: Summary): unknown {
+  const count = (status: Status): number => [...summary.checks.values()].filter((one) => one === status).length;
+  const { kind, tags, nodes, sources } = summary;
   return {
-    ...(kind === undefined ? {} : { Kind: kind }),
-    Name: residents[0]?.instance.name ?? "",
-    Datacenter: call.ground.self.datacenter,
+    ...(kind === "" ? {} : { Kind: kind }),
+    Name: name,
+    Datacenter: summary.datacenter,
     Tags: tags.size === 0 ? null : [...tags].sort(),
-    Nodes: [...nodes],
-    ExternalSources: sources.size === 0 ? null : [...sources].sort(),
-    InstanceCount: residents.length,
-    ChecksPassing: by.passing,
-    ChecksWarning: by.warning,
-    ChecksCritical: by.critical,
+    Nodes: nodes.length === 0 ? null : nodes.sort(),
+    ExternalSources: sources.size === 0 ? null : [...sources],
+    InstanceCount: summary.instances,
+    ChecksPassing: count("passing"),
+    ChecksWarning: count("warning"),
+    ChecksCritical: count("critical"),
     GatewayConfig: {},
-    TransparentProxy: false,
-    ConnectNative: false,
-    ConnectedWithProxy: false,
+    TransparentProxy: summary.transparent === true,
+    ConnectNative: summary.native,
+    ConnectedWithProxy: summary.proxied,
     ConnectedWithGateway: false,
   };
 }
 
+/** A node with what is on it. Unlike everywhere else, tags that were not given are null here. */
 function encode(view: View, node: Entry<"node">): Record<string, unknown> {
+  const { CreateIndex: _, ModifyIndex: __, ...facts } = encodeNode(node);
+  const ofNode = keyOf.ofNode(node.name);
   return {
-    ID: node.id,
-    Node: node.name,
-    Address: node.address,
-    Datacenter: node.datacenter,
-    TaggedAddresses: node.taggedAddresses,
-    Meta: node.labels,
-    Services: Array.from(view.list("service", keyOf.ofNode(node.name)), encodeNodeService),
-    Checks: Array.from(view.list("check", keyOf.ofNode(node.name)), (check) => encodeCheckOf(view, check)),
+    ...facts,
+    Services: Array.from(view.list("service", ofNode), (instance) => ({
+      ...encodeNodeService(instance),
+      Tags: instance.tags.length === 0 ? null : instance.tags,
+    })),
+    Checks: Array.from(view.list("check", ofNode), (check) => {
+      const row = encodeCheckOf(view, check);
+      return {
+        ...row,
+        ServiceTags: (row["ServiceTags"] as readonly string[]).length === 0 ? null : row["ServiceTags"],
+      };
+    }),
   };
 }
 
@@ -145,13 +190,38 @@ function overview(call: Call): Promise<Reply> {
   });
 }
 
-/** Exported to peers: there are none. */
+/** Exported to peers, or behind a gateway: there is nothing. */
 function none(call: Call): Promise<Reply> {
   return answerQuery(call, MANNER, (view) => ({
     index: view.at("services"),
     waitOn: ["services"],
     reply: { json: [] },
   }));
+}
+
+function gateway(call: Call): Promise<Reply> {
+  if (call.suffix === "") throw new Refusal(400, "Missing gateway name");
+  return none(call);
+}
+
+/** Who talks to whom is known by a mesh only. */
+function topology(call: Call): Promise<Reply> {
+  if (call.suffix === "") throw new Refusal(400, "Missing service name");
+  if (!call.query.has("kind")) throw new Refusal(400, "Missing service kind");
+  const kind = call.query.get("kind");
+  if (kind !== "" && kind !== "ingress-gateway")
+    throw new Refusal(400, `Unsupported service kind ${JSON.stringify(kind)}`);
+  return answerQuery(call, MANNER, (view) => ({
+    index: view.at(scope.service(call.suffix)),
+    waitOn: [scope.service(call.suffix)],
+    reply: {
+      json: { Protocol: "tcp", TransparentProxy: false, Upstreams: [], Downstreams: [], FilteredByACLs: false },
+    },
+  }));
+}
+
+function metricsProxy(): never {
+  throw new Refusal(404, "Metrics proxy is not enabled");
 }
 
 const GET = ["GET"] as const;
@@ -161,4 +231,8 @@ export const uiRows: readonly Row[] = [
   { pattern: "/v1/internal/ui/node/", methods: GET, endpoint: node },
   { pattern: "/v1/internal/ui/catalog-overview", methods: GET, endpoint: overview },
   { pattern: "/v1/internal/ui/exported-services", methods: GET, endpoint: none },
+  { pattern: "/v1/internal/ui/gateway-services-nodes/", methods: GET, endpoint: gateway },
+  { pattern: "/v1/internal/ui/gateway-intentions/", methods: GET, endpoint: gateway },
+  { pattern: "/v1/internal/ui/service-topology/", methods: GET, endpoint: topology },
+  { pattern: "/v1/internal/ui/metrics-proxy/", methods: GET, endpoint: metricsProxy },
 ];
