@@ -59,6 +59,30 @@ export function serviceMetadata(
   return { values, fromPort };
 }
 
+/** Longer values are cut: words are for people. */
+const LONGEST_WORD = 200;
+
+/** What is said for a port, or for all, as its author wrote it: "env SERVICE_NAME=web", "label SERVICE_80_TAGS=a". */
+export function wordsOf(
+  env: readonly string[],
+  labels: Readonly<Record<string, string>>,
+  exposedPort: string,
+): readonly string[] {
+  const holds = (entry: string): boolean => {
+    const key = /^SERVICE_([^=]*)=/.exec(entry)?.[1] ?? "";
+    const [first = "", ...rest] = key.split("_");
+    return key !== "" && (rest.length === 0 || !isInteger(first) || first === exposedPort);
+  };
+  const said = (where: string, entries: readonly string[]): readonly string[] =>
+    entries
+      .filter(holds)
+      .map((entry) => `${where} ${entry.length > LONGEST_WORD ? `${entry.slice(0, LONGEST_WORD)}…` : entry}`);
+  const pairs = Object.keys(labels)
+    .sort()
+    .map((key) => `${key}=${labels[key]}`);
+  return [...said("env", env), ...said("label", pairs)];
+}
+
 /** Splits a list of tags at commas that no backslash precedes; `\,` is a comma, empty items vanish, blanks stay. In written order. */
 function splitTags(text: string): string[] {
   return text

@@ -4,7 +4,7 @@ import { ipFamily } from "../../base/net.ts";
 import type { CheckSpec } from "../../model/check.ts";
 import type { Address, Reach, Registration } from "../../model/instance.ts";
 import { buildCheck, type CheckOptions } from "../../wire/service-check.ts";
-import { combineTags, labelsOf, type Metadata, serviceMetadata } from "../../wire/service-env.ts";
+import { combineTags, labelsOf, type Metadata, serviceMetadata, wordsOf } from "../../wire/service-env.ts";
 import { type Attachment, type Binding, type Container, describe, shortId } from "./inspect.ts";
 
 /** How to translate. The first six are Registrator's flags. */
@@ -224,6 +224,7 @@ function servicesOf(
     checks,
     foreignId: `${identity}${engine}`,
     aka: [container.name, container.id],
+    words: wordsOf(container.env, container.labels, port.exposed),
     text: `container ${container.name} (${shortId(container.id)}), port ${port.exposed}/${port.protocol}`,
   };
   return [

@@ -1,7 +1,7 @@
 // Processes that say what they are and the sockets they listen on → registrations: one for each port, whoever shares it. Pure.
 import type { Registration } from "../../model/instance.ts";
 import { buildCheck, type CheckOptions } from "../../wire/service-check.ts";
-import { combineTags, labelsOf, serviceMetadata } from "../../wire/service-env.ts";
+import { combineTags, labelsOf, serviceMetadata, wordsOf } from "../../wire/service-env.ts";
 import { isLoopbackHost, mergePorts, type Socket } from "./ports.ts";
 
 /** A process whose environment names a service. */
@@ -146,6 +146,7 @@ export function servicesOf(
           checks: check === undefined ? [] : [check],
           foreignId: `${IDENTITY}:${identity}:${port}/${protocol}`,
           text: about,
+          words: wordsOf(carrier.env, {}, String(port)),
         },
       });
     }

@@ -407,6 +407,7 @@ function registrationOf({ asked, instance, checks }: HeldService): Registration 
     checks,
     ...(origin.foreignId === undefined ? {} : { foreignId: origin.foreignId }),
     ...(origin.text === undefined ? {} : { text: origin.text }),
+    ...(asked?.words === undefined ? {} : { words: asked.words }),
   };
 }
 

@@ -94,12 +94,22 @@ async function register(call: Call): Promise<undefined> {
   const replace = call.query.get("replace-existing-checks");
   await agent.register(
     FROM,
-    { ...registration, checks: withTexts(definition.checks, registration, call.config.checkOutputMaxBytes) },
+    {
+      ...registration,
+      words: [callerOf(call)],
+      checks: withTexts(definition.checks, registration, call.config.checkOutputMaxBytes),
+    },
     {
       replaceChecks: call.query.has("replace-existing-checks") && (replace === "" || replace === "true"),
     },
   );
   return undefined;
+}
+
+/** Who asks, for `why`. */
+function callerOf({ request }: Call): string {
+  const address = request.socket.remoteAddress?.replace(/^::ffff:/, "");
+  return `PUT /v1/agent/service/register${address === undefined ? "" : ` from ${address}`}`;
 }
 
 /** Within a service, durations that were not given are shown as "". */
