@@ -327,8 +327,9 @@ class Joined implements Trilith {
       nodeElsewhere: others.upstream.node,
     });
     const dues = new Dues(clock);
-    const kv = createKv({ directory, clock, random, dues });
-    const sessions = createSessions({ directory, shared: storage.shared, clock, random, log, dues });
+    const kv = others.kept?.kv ?? createKv({ directory, clock, random, dues });
+    const ownSessions = createSessions({ directory, shared: storage.shared, clock, random, log, dues });
+    const sessions = others.kept?.sessions(ownSessions) ?? ownSessions;
     this.#undo.push("the sessions", () => sessions.stop());
     sessions.start();
     const events = createEvents({ directory, agent, clock, random, log });

@@ -27,7 +27,10 @@ export type KvPlan =
 
 /** The key-value store on the directory's line. Retries by itself when others write in between. */
 export interface Kv {
+  /** As this process has it. @throws TrilithError `unsupported` on a client host, which holds no keys: `read` them */
   get(key: string): Entry<"kv"> | undefined;
+  /** As it stands in the store, or at the servers of a client host. @throws TrilithError `unavailable` where these do not answer */
+  read(key: string, signal?: AbortSignal): Promise<Entry<"kv"> | undefined>;
   /** False where the condition did not hold. @throws InputError at "acquire" (no such session), TrilithError `too-large` */
   set(key: string, value: Uint8Array, options?: KvSet): Promise<boolean>;
   /** True unless `cas` did not hold; a missing key counts as deleted. */

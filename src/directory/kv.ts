@@ -127,6 +127,10 @@ export function createKv({ directory, clock, random, dues }: KvBase): Kv {
 
   return {
     get: (key) => directory.view().get("kv", key),
+    async read(key, signal) {
+      await directory.barrier(signal);
+      return directory.view().get("kv", key);
+    },
     set: (key, value, options) => carryOut((view) => planSet(view, key, value, options)),
     delete: (key, options) => carryOut((view) => planDelete(view, key, options)),
     planSet,

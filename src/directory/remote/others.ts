@@ -6,11 +6,14 @@ import type { Log } from "../../base/log.ts";
 import type { Random } from "../../base/random.ts";
 import type { Directory } from "../../contracts/directory.ts";
 import type { SourceState } from "../../contracts/ground.ts";
+import type { Kv } from "../../contracts/kv.ts";
 import type { Settings } from "../../contracts/settings.ts";
 import { keyOf } from "../../model/record.ts";
 import { createRemoteStorage, type RemoteStorage } from "../remote.ts";
+import type { RunningSessions } from "../session.ts";
 import { ALIVE_CHECK } from "./consul-wire.ts";
 import { createDatacenters, type Datacenters } from "./datacenters.ts";
+import { kvAt, sessionsAt } from "./kept.ts";
 import { createProxy } from "./proxy.ts";
 import { type QueriesElsewhere, queriesOf } from "./queries.ts";
 import { Servers } from "./servers.ts";
@@ -30,6 +33,8 @@ export interface OthersOptions {
 export interface Others {
   /** The store of a client host; undefined = this agent has one of its own. */
   readonly storage: RemoteStorage | undefined;
+  /** The keys of a client host, and its sessions on top of what answers for those of the copy; undefined = this agent has its own. */
+  readonly kept: { readonly kv: Kv; sessions(own: RunningSessions): RunningSessions } | undefined;
   /** Answers for other datacenters. */
   readonly upstream: Datacenters;
   /** Prepared queries of a datacenter where they are kept by others: our own on a client host, and other known ones. */
@@ -63,6 +68,10 @@ export function createOthers({ settings, node, durable, http, clock, random, log
         });
   return {
     storage,
+    kept:
+      joined === undefined || storage === undefined
+        ? undefined
+        : { kv: kvAt(joined, () => storage.ofConsul()), sessions: (own) => sessionsAt(joined, own) },
     upstream: createDatacenters({
       own: settings.datacenter,
       ...(joined === undefined ? {} : { joined }),
