@@ -6,7 +6,7 @@ import { type Answer, FakeEngine, json } from "../../../test/support/docker-engi
 import { eventually, ownFolder } from "../../../test/support/peers.ts";
 import { type Clock, systemClock } from "../../base/clock.ts";
 import { systemDisk } from "../../base/disk.ts";
-import { createHttp } from "../../base/http.ts";
+import { createHttp, type ServerResponse } from "../../base/http.ts";
 import { silentLog } from "../../base/log.ts";
 import { systemRandom } from "../../base/random.ts";
 import type { HeldService } from "../../contracts/agent.ts";
