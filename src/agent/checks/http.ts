@@ -20,22 +20,26 @@ export interface HttpDetail {
   /** "" = the URL's host. */
   readonly tlsServerName: string;
   readonly tlsSkipVerify: boolean;
+  /** Whoever registered it knows that it cannot be asked, and with which words it is critical for that; "" = it can. */
+  readonly fault: string;
 }
 
-const KNOWN = ["url", "method", "headers", "body", "disableRedirects", "tlsServerName", "tlsSkipVerify"];
+const KNOWN = ["url", "method", "headers", "body", "disableRedirects", "tlsServerName", "tlsSkipVerify", "fault"];
 /** Go's http.Client gives up at the tenth redirect. */
 const MAX_REDIRECTS = 10;
 
 function parse(raw: unknown): HttpDetail {
   const fields = fieldsOf("http", raw, KNOWN);
   const url = fields.text("url", "");
-  if (!url.startsWith("/")) {
+  const fault = fields.text("fault", "");
+  if (fault === "" && !url.startsWith("/")) {
     const parsed = URL.canParse(url) ? new URL(url) : undefined;
     if (parsed === undefined || !/^https?:$/.test(parsed.protocol))
       fields.fail("url", 'a URL that starts with "http://" or "https://", or a path that starts with "/"');
   }
   const method = fields.text("method", "");
-  if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]*$/.test(method)) fields.fail("method", 'an HTTP method such as "GET"');
+  if (fault === "" && !/^[!#$%&'*+.^_`|~0-9A-Za-z-]*$/.test(method))
+    fields.fail("method", 'an HTTP method such as "GET"');
   return {
     url,
     method: method === "" ? "GET" : method,
@@ -44,6 +48,7 @@ function parse(raw: unknown): HttpDetail {
     disableRedirects: fields.flag("disableRedirects"),
     tlsServerName: fields.text("tlsServerName", ""),
     tlsSkipVerify: fields.flag("tlsSkipVerify"),
+    fault,
   };
 }
 
@@ -134,6 +139,7 @@ export function httpProbe(http: Http, tls: CheckTls = {}): Probe<HttpDetail> {
     defaultTimeoutMs: 10_000,
     parse,
     async run(detail, target: Target, signal, limits: Limits = defaultLimits): Promise<Outcome> {
+      if (detail.fault !== "") return { status: "critical", output: detail.fault };
       const url = detail.url.startsWith("/")
         ? `http://${hostPort(target.address, target.port)}${detail.url}`
         : detail.url;

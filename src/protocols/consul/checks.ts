@@ -4,9 +4,12 @@ import type { CheckDefinition, CheckKind } from "../../wire/consul-definition.ts
 import type { Call, ConsulGround } from "./call.ts";
 import { Refusal } from "./errors.ts";
 
-/** Hands a check's detail to the probe of its kind. The result throws TrilithError `invalid` for kinds this agent cannot ask. */
+/**
+ * Hands a check's detail to the probe of its kind. The result throws TrilithError `invalid` for kinds this agent cannot ask, and for details that
+ * make no sense; of http checks Consul takes any, so that with `compat: consul` they are registered and critical.
+ */
 export function detailParser(
-  ground: Pick<ConsulGround, "probes">,
+  ground: Pick<ConsulGround, "probes" | "self">,
 ): (kind: CheckKind, detail: Readonly<Record<string, unknown>>) => unknown {
   return (kind, detail) => {
     const probe = ground.probes.get(kind);
@@ -15,8 +18,26 @@ export function detailParser(
         "invalid",
         `Invalid check: this agent has no ${kind} checks; it has ${[...ground.probes.keys(), "ttl"].sort().join(", ")}`,
       );
-    return probe.parse(detail);
+    const fault = kind === "http" && ground.self.compat === "consul" ? requestFault(detail) : undefined;
+    return probe.parse(fault === undefined ? detail : { ...detail, fault });
   };
+}
+
+/** What Go's HTTP client says of a request that it cannot make; undefined for others. A path alone is asked of the service itself. */
+export function requestFault(detail: Readonly<Record<string, unknown>>): string | undefined {
+  const url = String(detail["url"] ?? "");
+  const method = String(detail["method"] ?? "") || "GET";
+  const quoted = JSON.stringify(url);
+  if (!/^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/.test(method)) return `net/http: invalid method ${JSON.stringify(method)}`;
+  if (url.startsWith("/")) return undefined;
+  if (url.startsWith(":")) return `parse ${quoted}: missing protocol scheme`;
+  const scheme = /^([a-z][a-z0-9+.-]*):/i.exec(url)?.[1];
+  if (scheme === undefined && /^[^/?#]*:/.test(url))
+    return `parse ${quoted}: first path segment in URL cannot contain colon`;
+  const verb = method.charAt(0).toUpperCase() + method.slice(1).toLowerCase();
+  if (!/^https?$/i.test(scheme ?? ""))
+    return `${verb} ${quoted}: unsupported protocol scheme ${JSON.stringify((scheme ?? "").toLowerCase())}`;
+  return URL.canParse(url) ? undefined : `${verb} ${quoted}: http: no Host in request URL`;
 }
 
 /** @throws Refusal 500 where a check would run a command and callers may not bring commands */
