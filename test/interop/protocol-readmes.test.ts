@@ -35,7 +35,10 @@ describe.runIf(able)("the examples of", () => {
   let env: NodeJS.ProcessEnv;
 
   const here = (script: string): string =>
-    script.replaceAll("127.0.0.1:8500", http).replaceAll("-p 8600", `-p ${dnsPort}`);
+    script
+      .replaceAll("127.0.0.1:8500", http)
+      .replaceAll("127.0.0.1:80/", `${agent.trilith.self.listening.get("backends")}/`)
+      .replaceAll("-p 8600", `-p ${dnsPort}`);
   const shell = async (script: string): Promise<string> =>
     (await exec("bash", ["-euo", "pipefail", "-c", here(script)], { env })).stdout;
 
@@ -52,6 +55,7 @@ describe.runIf(able)("the examples of", () => {
         process: undefined,
         file: { paths: [join(folder.path, "services.d")] },
         dns: { port: dnsPort },
+        backends: { port: 0, check: false },
       },
     });
     http = agent.url.replace("http://", "");
@@ -130,6 +134,15 @@ describe.runIf(able)("the examples of", () => {
     });
     expect(shop.application).toMatchObject({ name: "SHOP", instance: [{ status: "UP" }] });
     expect(await shell("dig +short @127.0.0.1 -p 8600 shop.service.consul A")).toBe("192.0.2.7\n");
+  });
+
+  it("backends: registered, listed for Apache, taken back", async () => {
+    const [post = "", list = "", remove = ""] = example("backends").split("\n");
+    const port = /port=(\d+)/.exec(post)?.[1];
+    await shell(post);
+    expect(await shell(list)).toMatch(new RegExp(`^BalancerMember http://127\\.0\\.0\\.1:${port} route=web-7$`, "m"));
+    await shell(remove);
+    expect(await shell(list)).toBe("");
   });
 
   it("api: every command as it is typed", async () => {

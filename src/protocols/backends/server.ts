@@ -1,0 +1,219 @@
+// POST /proxy/backend/ID registers its caller, DELETE takes it back, GET /proxy/backends is the list.
+import type { Clock } from "../../base/clock.ts";
+import { type Code, codeOf, InputError, messageOf, TrilithError } from "../../base/error.ts";
+import type { Handler, IncomingMessage, ServerResponse } from "../../base/http.ts";
+import type { Log } from "../../base/log.ts";
+import type { Agent } from "../../contracts/agent.ts";
+import type { Lookup } from "../../contracts/lookup.ts";
+import type { Probe } from "../../contracts/probe.ts";
+import type { CheckSpec } from "../../model/check.ts";
+import type { Registration } from "../../model/instance.ts";
+import { type BackendsConfig, portOf } from "./config.ts";
+import { backendsOf, FORMATS, type Format, listText, TYPES } from "./lists.ts";
+
+export interface ServerParts {
+  readonly config: BackendsConfig;
+  readonly agent: Pick<Agent, "register" | "deregister" | "report" | "services">;
+  readonly lookup: Pick<Lookup, "resolveNow">;
+  readonly log: Log;
+  readonly clock: Pick<Clock, "now">;
+  /** The way to ask by TCP; undefined where this agent has none. */
+  readonly tcp: Probe | undefined;
+  /** Whether an address may ask. */
+  readonly allowed: (address: string) => boolean;
+}
+
+export const FROM = "backends";
+const ID = /^\/proxy\/backend\/([^/]+)$/;
+const LIST = /^\/proxy\/backends(?:\.([a-z]+))?$/;
+const LARGEST_BODY = 4096;
+const LONGEST_ID = 128;
+
+const STATUS: Record<Code, number> = {
+  invalid: 400,
+  "not-found": 404,
+  conflict: 409,
+  "too-large": 413,
+  "not-allowed": 403,
+  unsupported: 501,
+  unavailable: 503,
+  timeout: 504,
+  stopped: 503,
+  locked: 503,
+  "newer-data": 500,
+  damaged: 500,
+  "disk-full": 507,
+  "read-only": 503,
+  "address-in-use": 500,
+  internal: 500,
+};
+
+export function createBackendsHandler(parts: ServerParts): Handler {
+  return async (request, response) => {
+    const reply = (status: number, body = "", type = "text/plain; charset=utf-8"): void => {
+      const bytes = Buffer.from(body);
+      response.writeHead(status, { "content-length": bytes.length, ...(body === "" ? {} : { "content-type": type }) });
+      response.end(request.method === "HEAD" ? undefined : bytes);
+    };
+    try {
+      await answer(parts, request, response, reply);
+    } catch (error) {
+      const status = STATUS[codeOf(error)];
+      if (status === 500) parts.log.error(`${request.method} ${request.url}: ${messageOf(error)}`);
+      if (response.headersSent) response.destroy();
+      else reply(status, `${messageOf(error)}\n`);
+    } finally {
+      request.resume();
+    }
+  };
+}
+
+type Reply = (status: number, body?: string, type?: string) => void;
+
+async function answer(
+  parts: ServerParts,
+  request: IncomingMessage,
+  response: ServerResponse,
+  reply: Reply,
+): Promise<void> {
+  const caller = request.socket.remoteAddress?.replace(/^::ffff:(?=\d+\.)/i, "").replace(/%.*$/, "") ?? "";
+  if (!parts.allowed(caller))
+    throw new TrilithError("not-allowed", `${caller} is in none of the networks that may ask here (backends.networks)`);
+  // A web page that some browser of the network shows must not put its reader into the list.
+  if (request.headers.origin !== undefined && request.method !== "GET")
+    throw new TrilithError("not-allowed", `a web page of ${request.headers.origin} may not change the list`);
+  const url = new URL(request.url ?? "/", "http://list");
+  const method = request.method === "HEAD" ? "GET" : request.method;
+  const list = LIST.exec(url.pathname);
+  if (list !== null) {
+    if (method !== "GET") return refuse(response, reply, "GET");
+    const format = formatOf(list[1], request.headers.accept ?? "");
+    const { config, lookup } = parts;
+    const { endpoints } = lookup.resolveNow({ service: config.service, order: "stable" });
+    const backends = backendsOf(endpoints, (id) =>
+      id.startsWith(prefix(config)) ? id.slice(prefix(config).length) : id,
+    );
+    return reply(200, listText(backends, format, config.scheme), TYPES[format]);
+  }
+  const [, coded] = ID.exec(url.pathname) ?? [];
+  if (coded === undefined)
+    throw new TrilithError(
+      "not-found",
+      `nothing is at ${url.pathname}: there are POST and DELETE /proxy/backend/ID and GET /proxy/backends`,
+    );
+  if (method !== "POST" && method !== "DELETE") return refuse(response, reply, "POST, DELETE");
+  const id = decodeId(coded);
+  if (method === "POST")
+    return reply((await register(parts, id, caller, url.searchParams, await bodyOf(request))) ? 201 : 200);
+  await parts.agent.deregister(FROM, prefix(parts.config) + id, {
+    code: "goodbye",
+    text: `${caller} took it back`,
+    confirmed: true,
+    atMs: parts.clock.now(),
+  });
+  reply(204);
+}
+
+const prefix = ({ service }: BackendsConfig): string => `${service}-`;
+
+function refuse(response: ServerResponse, reply: Reply, allow: string): void {
+  response.setHeader("allow", allow);
+  reply(405, `use ${allow}\n`);
+}
+
+function decodeId(coded: string): string {
+  let id: string;
+  try {
+    id = decodeURIComponent(coded);
+  } catch (error) {
+    throw new InputError(`id "${coded}"`, "expected UTF-8 in percent encoding", error);
+  }
+  if (id.length > LONGEST_ID || !/^[\w.:@+-]+$/.test(id))
+    throw new InputError(
+      `id ${JSON.stringify(id)}`,
+      `expected letters, digits and . : @ + - _ (at most ${LONGEST_ID}), such as the host's name or MAC address`,
+    );
+  return id;
+}
+
+function formatOf(suffix: string | undefined, accept: string): Format {
+  if (suffix === undefined) {
+    const plain = /text\/plain/i.exec(accept)?.index ?? Number.POSITIVE_INFINITY;
+    const json = /application\/json/i.exec(accept)?.index ?? Number.POSITIVE_INFINITY;
+    return plain < json ? "txt" : "json";
+  }
+  const format = FORMATS.find((each) => each === suffix);
+  if (format === undefined)
+    throw new TrilithError(
+      "not-found",
+      `there is no list .${suffix}: there are ${FORMATS.map((each) => `.${each}`).join(", ")}`,
+    );
+  return format;
+}
+
+/** Port and address: query before body; the address is the caller's unless it speaks for another host from this very one. */
+async function register(
+  { config, agent, tcp }: ServerParts,
+  id: string,
+  caller: string,
+  query: URLSearchParams,
+  body: string,
+): Promise<boolean> {
+  const port = portOf(query.get("port") ?? (body || config.backendPort), "port", 0);
+  const { expireMs } = config;
+  const serviceId = prefix(config) + id;
+  const known = agent.services().get(serviceId);
+  const before = known?.instance;
+  const checks: CheckSpec[] = [];
+  const common = { notes: "", timeoutMs: 0, intervalMs: 10_000 };
+  const heartbeat = `${serviceId}:heartbeat`;
+  if (expireMs !== undefined)
+    checks.push({
+      ...common,
+      id: heartbeat,
+      name: "POSTed again in time",
+      kind: "ttl",
+      detail: {},
+      ttlMs: expireMs,
+      initial: "passing",
+      deregisterAfterMs: expireMs,
+    });
+  if (config.check && tcp !== undefined && port > 0)
+    checks.push({
+      ...common,
+      id: `${serviceId}:tcp`,
+      name: "accepts connections",
+      kind: "tcp",
+      detail: tcp.parse({}),
+      // It has just spoken: it is in the list at once, and asked from now on.
+      initial: "passing",
+    });
+  const registration: Registration = {
+    id: serviceId,
+    name: config.service,
+    tags: [],
+    labels: {},
+    address: caller,
+    port,
+    checks,
+    foreignId: id,
+    text: `${caller} by POST /proxy/backend/${id}`,
+  };
+  const same = before?.address === caller && before.port === port && known?.checks.length === checks.length;
+  if (!same) await agent.register(FROM, registration, { replaceChecks: true });
+  if (expireMs !== undefined) await agent.report(heartbeat, { status: "passing", output: "" });
+  return before === undefined;
+}
+
+/** Nothing, or a port in digits. */
+async function bodyOf(request: IncomingMessage): Promise<string> {
+  let text = "";
+  for await (const piece of request.iterator({ destroyOnReturn: false })) {
+    text += (piece as Buffer).toString("latin1");
+    if (text.length > LARGEST_BODY) throw new TrilithError("too-large", "the body is nothing or a port in digits");
+  }
+  text = text.trim();
+  if (text !== "" && !/^\d{1,5}$/.test(text))
+    throw new InputError("body", `expected nothing or a port in digits, but got ${JSON.stringify(text.slice(0, 40))}`);
+  return text;
+}

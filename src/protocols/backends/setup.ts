@@ -1,0 +1,53 @@
+// The protocol "backends": hosts POST themselves into a list that a load balancer reads, as dynproxy keeps one.
+import { hostPort, type Listening } from "../../base/net.ts";
+import { withinNetworks } from "../../base/networks.ts";
+import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
+import { type BackendsConfig, configureBackends } from "./config.ts";
+import { createBackendsHandler } from "./server.ts";
+
+export const backends: Protocol<
+  BackendsConfig | undefined,
+  "clock" | "log" | "net" | "http" | "agent" | "lookup" | "probes"
+> = defineProtocol({
+  name: "backends",
+  needs: ["clock", "log", "net", "http", "agent", "lookup", "probes"],
+  configure: configureBackends,
+  setup(config, { clock, log, net, http, agent, lookup, probes }) {
+    if (config === undefined) return undefined;
+    // Looked at with each request: interfaces come and go.
+    const allowed = (address: string): boolean =>
+      withinNetworks(config.networks ?? net.interfaces().map(({ cidr }) => cidr))(address);
+    const handle = createBackendsHandler({
+      config,
+      agent,
+      lookup,
+      clock,
+      allowed,
+      tcp: probes.get("tcp"),
+      log: log.part("backends"),
+    });
+    let listening: Promise<Listening> | undefined;
+    return {
+      listeners: [
+        {
+          name: "backends",
+          async start() {
+            listening ??= http.serve({ host: config.host, port: config.port }, handle);
+            try {
+              const { host, port } = await listening;
+              return hostPort(host, port);
+            } catch (error) {
+              listening = undefined;
+              throw error;
+            }
+          },
+          async stop() {
+            const running = listening;
+            listening = undefined;
+            await (await running)?.close();
+          },
+        },
+      ],
+    };
+  },
+});
