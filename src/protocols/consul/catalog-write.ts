@@ -249,6 +249,7 @@ export function checkOf(
   const foreign: Record<string, unknown> = { Definition: definition };
   if ((check.Interval ?? "") !== "") foreign["Interval"] = check.Interval;
   if ((check.Timeout ?? "") !== "") foreign["Timeout"] = check.Timeout;
+  if ((check.ExposedPort ?? 0) !== 0) foreign["ExposedPort"] = check.ExposedPort;
   // A status that nobody knows routes nothing, but is shown as it was given.
   if (!STATUSES.has(status)) foreign["ShownStatus"] = status;
   return {
@@ -275,11 +276,13 @@ function definitionOf(body: CheckDefinitionBody): Record<string, unknown> {
     const name = key.replace(/Duration$/, "");
     const isDuration = name !== key || DURATIONS.has(key);
     if (name !== key && name in result) continue;
-    result[name] = isDuration ? formatGoDuration(value as number) : value;
+    // The one duration that Consul writes as a number.
+    if (name === "TTL") result[name] = Math.round((value as number) * 1e6);
+    else result[name] = isDuration ? formatGoDuration(value as number) : value;
   }
   return result;
 }
-const DURATIONS: ReadonlySet<string> = new Set(["Interval", "Timeout", "DeregisterCriticalServiceAfter", "TTL"]);
+const DURATIONS: ReadonlySet<string> = new Set(["Interval", "Timeout", "DeregisterCriticalServiceAfter"]);
 
 /** Consul's word for the kind of a check, from its definition. */
 function typeOf(body: CheckDefinitionBody): string {

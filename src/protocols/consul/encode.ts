@@ -168,7 +168,7 @@ export function encodeCheck(check: Check | Entry<"check">, service: ServiceFacts
     Type: foreignOf(check, "Type") ?? check.type,
     Interval: durationText(check, "Interval", check.intervalMs),
     Timeout: durationText(check, "Timeout", check.timeoutMs),
-    ExposedPort: 0,
+    ExposedPort: foreignOf(check, "ExposedPort") ?? 0,
     Definition: foreignOf(check, "Definition") ?? {},
     CreateIndex: "createIndex" in check ? check.createIndex : 0,
     ModifyIndex: "modifyIndex" in check ? check.modifyIndex : 0,

@@ -313,3 +313,16 @@ it("gives scrapers what they accept", async () => {
   expect(await accept("text/plain;version=0.4.0")).toBe(off);
   expect(await accept("text/plain")).toBeNull();
 });
+
+it("keeps the definition of a check as Consul does: what it does not know is left out, its TTL a number", async () => {
+  const Definition = { HTTP: "http://x/", Interval: "10s", TTL: "15s", Nonsense: 1, Header: { A: ["b"] }, Body: "" };
+  const Check = { CheckID: "d", Name: "d", ExposedPort: 21_500, Definition };
+  expect((await ask("PUT", "/v1/catalog/register", { Node: "def", Address: "192.0.2.1", Check })).body).toBe(true);
+  expect((await ask("GET", "/v1/health/node/def")).body).toMatchObject([
+    {
+      ExposedPort: 21_500,
+      Type: "http",
+      Definition: { HTTP: "http://x/", Interval: "10s", TTL: 15_000_000_000, Header: { A: ["b"] } },
+    },
+  ]);
+});

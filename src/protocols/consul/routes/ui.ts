@@ -108,7 +108,7 @@ function shown(name: string, summary: Summary): unknown {
 
 /** A node with what is on it. Unlike everywhere else, tags that were not given are null here. */
 function encode(view: View, node: Entry<"node">): Record<string, unknown> {
-  const { CreateIndex: _, ModifyIndex: __, ...facts } = encodeNode(node);
+  const { Datacenter: _, CreateIndex: __, ModifyIndex: ___, ...facts } = encodeNode(node);
   const ofNode = keyOf.ofNode(node.name);
   return {
     ...facts,
