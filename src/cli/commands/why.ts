@@ -87,7 +87,8 @@ export function whyText(answer: WhyJson, nowMs: number): string {
       : `There is no service "${service}".${similar.length === 0 ? "" : ` Similar: ${similar.join(", ")}.`}\n`,
   ];
   if (!fresh) parts.push(`The store behind the directory is away: this is the last known good, ${ago(ageMs)} old.\n`);
-  if (held !== undefined) parts.push(`Held by the sharp-drop guard since ${since(held.since, nowMs)}: ${held.text}\n`);
+  if (held !== undefined)
+    parts.push(`Held by the sharp-drop guard for ${ago(nowMs - Date.parse(held.since))}: ${held.text}\n`);
   if (answer.panic === true) parts.push("Too few instances are healthy: all are answered (panic threshold).\n");
   for (const instance of instances) parts.push(`\n${instanceText(instance, node, nowMs)}`);
   parts.push(overridesText(overrides, new Set(instances.map(({ id }) => id)), nowMs));

@@ -1,4 +1,4 @@
-// Trilith's own HTTP API under /v1/trilith/: find, list, why, doctor, follow, release and drain, for the command line and the library.
+// Trilith's own HTTP API under /v1/trilith/: find, list, why, doctor, follow, release, drain and override, for the command line and the library.
 import { InputError } from "../../base/error.ts";
 import { JOIN_PREFIX } from "../../contracts/join.ts";
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
