@@ -19,7 +19,8 @@ export interface Docker {
   docker(...args: string[]): Promise<string>;
   /** Ends the daemon by pid, its containers with it; `start` brings it back on the same data. */
   stop(): Promise<void>;
-  start(): Promise<void>;
+  /** `live`: its containers run on (--live-restore) and are left alone. */
+  start(options?: { readonly live?: boolean }): Promise<void>;
   /** Ends the daemon without warning. */
   kill(): Promise<void>;
   /** Removes all containers, ends the daemon and everything it left. */
@@ -97,9 +98,9 @@ export async function startDocker(name: string, flags: readonly string[] = []): 
   const docker = async (...args: string[]): Promise<string> =>
     (await run("docker", ["-H", host, ...args], { maxBuffer: 1 << 26 })).stdout.trim();
   const containerdPidFile = join(own.path, "exec/containerd/containerd.pid");
-  const start = async (): Promise<void> => {
+  const start = async ({ live = false }: { readonly live?: boolean } = {}): Promise<void> => {
     // A daemon that was killed leaves its containerd (or, where nobody reaps, its zombie) behind, and a successor would wait for it.
-    await endLeftovers(own.path);
+    if (!live) await endLeftovers(own.path);
     await rm(containerdPidFile, { force: true });
     program = await startProgram(
       [

@@ -25,7 +25,6 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   haproxy: ["haproxy"],
   nginx: ["nginx-light"],
   apache2: ["apache2-bin"],
-  curl: ["curl"],
   wrk: ["wrk"],
   python3: ["python3"],
   promtool: ["prometheus"],
