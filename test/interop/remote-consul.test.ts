@@ -143,6 +143,10 @@ describe.each(PEERS)("a client host of a Consul (%s)", (which) => {
       { instance: { origin: { source: "api" } }, checks: [{ id: NODE_ALIVE_CHECK, status: "passing" }] },
     ]);
     expect(await json("/v1/health/service/consul", url)).toMatchObject([{ Node: { Node: "alpha" } }]);
+    expect(await json("/v1/agent/members", url)).toMatchObject([
+      { Name: "alpha", Status: 1, Tags: { role: "consul" } },
+      { Name: "client", Status: 1, Tags: { role: "node" } },
+    ]);
 
     await txn(
       { Node: { Verb: "set", Node: { Node: "ext", Address: "192.0.2.1" } } },

@@ -137,6 +137,27 @@ describe("a client host of a Trilith agent", () => {
     expect(held?.node.external).toBeUndefined();
     // The client is no server of a Consul.
     expect((await get(`${server.url}/v1/health/service/consul`)).json).toHaveLength(1);
+    for (const { url } of [server, client]) {
+      const { json } = await get(`${url}/v1/agent/members`);
+      expect(
+        (json as { Name: string; Status: number; Tags: { role: string } }[]).map((one) => [
+          one.Name,
+          one.Status,
+          one.Tags.role,
+        ]),
+      ).toEqual([
+        ["client", 1, "node"],
+        ["server", 1, "consul"],
+      ]);
+      const own = (await get(`${url}/v1/agent/self`)).json as {
+        Config: { Server: boolean };
+        Stats: { consul: object };
+      };
+      expect(own).toMatchObject({
+        Config: { Server: url === server.url },
+        Stats: { consul: { server: String(url === server.url) } },
+      });
+    }
     // What is gone here is gone there.
     await client.agent.agent.deregister("api", "web-c");
     await eventually("gone at the server", () => routable(server.agent, "web") === 1);

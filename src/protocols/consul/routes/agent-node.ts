@@ -17,10 +17,14 @@ const versionOf = (call: Call): string => call.ground.agent.node.labels["consul-
 const revisionOf = (call: Call): string => `trilith-${call.ground.self.version}`;
 const buildDate = (call: Call): string => new Date(call.ground.self.startedAtMs).toISOString().replace(/\.\d+Z$/, "Z");
 
-/** Serf's words for a member; protocols as Consul 1.19 speaks them. */
+/** The service that servers enter for themselves; client hosts do not. */
+const SERVERS = "consul";
+
+/** Serf's words for a member; protocols as Consul 1.19 speaks them. Client hosts have no port for other servers and know no raft. */
 function member(call: Call, node: Node, alive: boolean, suffix = ""): Record<string, unknown> {
   const { config } = call;
-  const { self } = call.ground;
+  const { self, directory } = call.ground;
+  const isServer = directory.view().get("service", keyOf.service(node.name, SERVERS)) !== undefined;
   return {
     Name: node.name + suffix,
     Addr: node.address,
@@ -29,9 +33,8 @@ function member(call: Call, node: Node, alive: boolean, suffix = ""): Record<str
       build: `${versionOf(call)}:${revisionOf(call)}`,
       dc: self.datacenter,
       id: node.id,
-      port: String(config.serverPort),
-      raft_vsn: "3",
-      role: "consul",
+      ...(isServer ? { port: String(config.serverPort), raft_vsn: "3" } : {}),
+      role: isServer ? "consul" : "node",
       segment: "",
       vsn: "2",
       vsn_max: "3",
@@ -59,8 +62,10 @@ function members(call: Call): Reply {
   const view = call.ground.directory.view();
   const rows: unknown[] = [];
   for (const node of view.list("node")) {
-    if (node.external === true) continue;
-    const alive = view.get("check", keyOf.check(node.name, NODE_ALIVE_CHECK))?.status !== "critical";
+    const check = view.get("check", keyOf.check(node.name, NODE_ALIVE_CHECK));
+    // To a client host of a real Consul its members are known by the check that their gossip keeps.
+    if (node.external === true && (call.ground.self.client !== true || check === undefined)) continue;
+    const alive = check?.status !== "critical";
     rows.push(member(call, node, alive, wan ? `.${node.datacenter}` : ""));
   }
   return { json: rows.filter(wanted) };
@@ -80,7 +85,7 @@ function self(call: Call): Reply {
         NodeName: me.node,
         NodeID: me.nodeId,
         Revision: revisionOf(call),
-        Server: true,
+        Server: me.client !== true,
         Version: versionOf(call),
         BuildDate: buildDate(call),
       },
@@ -97,7 +102,7 @@ function self(call: Call): Reply {
         NodeID: me.nodeId,
         NodeMeta: meta,
         NodeName: me.node,
-        ServerMode: true,
+        ServerMode: me.client !== true,
         ServerPort: call.config.serverPort,
         Version: versionOf(call),
       },
@@ -111,13 +116,17 @@ function self(call: Call): Reply {
           services: String(agent.services().size),
         },
         build: { revision: revisionOf(call), version: versionOf(call) },
-        consul: {
-          known_datacenters: "1",
-          leader: String(view.fresh),
-          leader_addr: hostPort(me.advertiseAddress, call.config.serverPort),
-          server: "true",
-        },
-        raft: { applied_index: String(view.index), state: "Leader" },
+        ...(me.client === true
+          ? { consul: { known_servers: String([...view.residents(SERVERS)].length), server: "false" } }
+          : {
+              consul: {
+                known_datacenters: "1",
+                leader: String(view.fresh),
+                leader_addr: hostPort(me.advertiseAddress, call.config.serverPort),
+                server: "true",
+              },
+              raft: { applied_index: String(view.index), state: "Leader" },
+            }),
         runtime: { uptime_s: String(Math.round((clock.now() - me.startedAtMs) / 1000)) },
       },
       Meta: agent.node.labels,
