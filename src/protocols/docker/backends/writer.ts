@@ -10,17 +10,17 @@ export interface WriterOptions {
   readonly say: (text: string) => void;
   /** How often entries are kept alive; 0 = never. */
   readonly refreshMs: number;
-  /** `-resync`: how often everything is looked at again, and that is said; 0 = every minute, silently. */
+  /** `-resync`: how often everything is looked at again, and that is said; 0 = every half minute, silently. */
   readonly resyncMs: number;
   /** `-cleanup`: entries whose ID has this host's form and no container go, too. Undefined = only what this program wrote. */
   readonly cleanup: { readonly hostname: string } | undefined;
 }
 
-const VERIFY_MS = 60_000;
+const VERIFY_MS = 30_000;
 const RETRY_MIN_MS = 200;
 const RETRY_MAX_MS = 15_000;
 const JITTER = 0.2;
-/** Refused for what it is: another attempt is made when it, or a minute, has passed. */
+/** Refused for what it is: another attempt is made with the next look at everything. */
 const REFUSED: ReadonlySet<string> = new Set(["invalid", "too-large", "not-allowed"]);
 
 /** Registrator's own ID form: host, container (two characters at least), port. */
@@ -162,7 +162,9 @@ export class Writer {
       this.#retryMs = RETRY_MIN_MS;
     } catch (error) {
       if (signal.aborted) return;
-      this.#complain("backend", `${this.#backend.scheme}: trying again: ${messageOf(error)}`);
+      // Once an outage, whatever the next attempts die of.
+      if (!this.#said.has("backend"))
+        this.#complain("backend", `${this.#backend.scheme}: trying again: ${messageOf(error)}`);
       // It may have lost everything meanwhile.
       this.#verify = true;
       this.#refresh ||= refresh;
