@@ -188,7 +188,8 @@ export class Writer {
   ): Promise<void> {
     const backend = this.#backend;
     const { places } = this.#memory;
-    const held = verify ? await backend.read([...new Set([...wanted.keys(), ...places.keys()])], signal) : undefined;
+    const known = [...new Set([...wanted.keys(), ...places.keys()])];
+    const held = verify && known.length > 0 ? await backend.read(known, signal) : undefined;
     const writes: { readonly place: string; readonly entry: Entry; readonly print: string }[] = [];
     for (const [place, entry] of wanted) {
       const print = this.#print(entry);
