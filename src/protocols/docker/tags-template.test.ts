@@ -37,6 +37,7 @@ describe("templates", () => {
       '{{matchFirstElement "^SERVICE_" .Config.Env}} {{matchAllElements "^SERVICE_" .Config.Env}} {{matchFirstElement "^Z" .Config.Env}}',
       "SERVICE_X=2 [SERVICE_X=2 SERVICE_Y=3] ",
     ],
+    ['{{with jsonParse "{\\"a\\":[{\\"b\\":\\"x\\"}]}"}}{{range .a}}{{.b}}{{.c}}{{end}}{{.d}}{{end}}', "x"],
     ["{{sIndex 0 .Args}}{{sIndex -1 .Args}}{{sIndex 5 .Args}}", "acc"],
     ['{{mIndex "x.y" .Config.Labels}}{{mIndex "absent" .Config.Labels}}{{.Config.Labels.absent}}', "lv"],
     ['{{index .Args 1}}{{index .Config.Labels "x.y"}}{{len .Args}}', "blv3"],

@@ -1,5 +1,5 @@
 // The Go templates of Registrator's -tags: parsed once, run on a container's inspect object.
-import { InputError } from "../../base/error.ts";
+import { InputError, messageOf } from "../../base/error.ts";
 
 /** A parsed template. @throws Error with Go's "template: tags:…" text where it does not fit the data */
 export type Template = (data: unknown) => string;
@@ -79,6 +79,14 @@ function field(value: Value, name: string): Value {
   const found = from[key];
   if (MAPS.has(key) && typeof found === "object" && found !== null) isMap.add(found);
   return found;
+}
+
+/** What comes out of JSON are maps throughout: a key that is not there is no mistake. */
+function everyKeyOptional(value: Value): Value {
+  if (typeof value !== "object" || value === null) return value;
+  if (!Array.isArray(value)) isMap.add(value);
+  for (const item of Object.values(value)) everyKeyOptional(item);
+  return value;
 }
 
 function asText(value: Value, what: string): string {
@@ -222,6 +230,17 @@ const FUNCTIONS: Readonly<Record<string, { readonly least: number; readonly most
         return asList(list, "matchAllElements").filter((item) => matches.test(print(item)));
       },
     },
+    jsonParse: {
+      least: 1,
+      most: 1,
+      call: ([text]) => {
+        try {
+          return everyKeyOptional(JSON.parse(asText(text, "jsonParse")));
+        } catch (error) {
+          return fail(`jsonParse: ${messageOf(error)}`);
+        }
+      },
+    },
     // Go's.
     and: { least: 1, most: 99, call: (args) => args.find((value) => !truthy(value)) ?? args.at(-1) },
     or: { least: 1, most: 99, call: (args) => args.find(truthy) ?? args.at(-1) },
@@ -261,8 +280,8 @@ const FUNCTIONS: Readonly<Record<string, { readonly least: number; readonly most
     println: { least: 0, most: 99, call: (args) => `${args.map(print).join(" ")}\n` },
     printf: { least: 1, most: 99, call: printf },
   } satisfies Record<string, { least: number; most: number; call: Call }>);
-/** Registrator has these two; here a template may not reach the network. */
-const NOT_OFFERED: ReadonlySet<string> = new Set(["httpGet", "jsonParse"]);
+/** Registrator has it; here a template may not reach the network. */
+const NOT_OFFERED = "httpGet";
 
 /** One action's tokens, read from left to right. */
 class Reader {
@@ -381,7 +400,10 @@ function readCommand(reader: Reader, declared: ReadonlySet<string>, piped: Expre
 }
 
 function callOf(name: string, args: readonly Expression[]): Expression {
-  if (NOT_OFFERED.has(name)) fail(`function "${name}" is not offered: a template may not reach the network`);
+  if (name === NOT_OFFERED)
+    fail(
+      `function "${name}" is not offered: a template may not reach the network; put what it would fetch into a label`,
+    );
   const called = FUNCTIONS[name] ?? fail(`function "${name}" not defined`);
   if (args.length < called.least || args.length > called.most)
     fail(
