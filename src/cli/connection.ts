@@ -4,6 +4,7 @@ import { type AgentAddress, agentAddress } from "../base/agent-address.ts";
 import { systemDisk } from "../base/disk.ts";
 import { codeOf, InputError } from "../base/error.ts";
 import type { HttpRequest } from "../base/http.ts";
+import { CLIENT_GROUP } from "./io.ts";
 
 /** What the flags say. */
 export interface ClientOptions {
@@ -22,7 +23,6 @@ export interface ClientOptions {
   readonly json?: boolean;
 }
 
-const GROUP = "To reach the agent:";
 const FLAGS: readonly (readonly [flag: string, about: string])[] = [
   [
     "--http-addr <address>",
@@ -43,7 +43,7 @@ const ENTERPRISE: readonly string[] = ["--namespace <name>", "--partition <name>
 
 /** Adds the flags that every command has that talks to an agent. */
 export function clientFlags(command: Commander): Commander {
-  for (const [flag, about] of FLAGS) command.addOption(new Option(flag, about).helpGroup(GROUP));
+  for (const [flag, about] of FLAGS) command.addOption(new Option(flag, about).helpGroup(CLIENT_GROUP));
   for (const flag of ENTERPRISE) command.addOption(new Option(flag).hideHelp());
   return command;
 }

@@ -60,6 +60,13 @@ describe("goFlags", () => {
     expect(goFlags(["-shell=false", "-dev=false"], new Set(["shell", "no-shell", "dev"]))).toEqual(["--no-shell"]);
   });
 
+  it("leaves what is no flag as it was typed, where the flags are known", () => {
+    const known = new Set(["dev", "no-shell"]);
+    expect(
+      goFlags(["-dev", "key", "-value", "-v=1", "-shell=false"], new Set(["dev", "no-shell", "shell"]), false, known),
+    ).toEqual(["--dev", "key", "-value", "-v=1", "--no-shell"]);
+  });
+
   it("leaves a nonsensical boolean for the parser to refuse", () => {
     expect(goFlags(["-dev=maybe"], booleans)).toEqual(["--dev=maybe"]);
   });

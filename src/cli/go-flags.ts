@@ -3,9 +3,15 @@
 /**
  * Rewrites Go-style arguments into the two-dash form that commander reads. Stops at `--` and, with `passThrough`, at the first word
  * that is neither a flag nor a flag's value. `-x` with one letter stays a short flag.
+ * @param known names of all flags: what is no flag (a value that begins with a dash) stays as it was typed
  * @param booleans names of flags that take no value: `-dev=true` becomes `--dev`; `-dev=false` becomes `--no-dev` where that is among them, else it vanishes
  */
-export function goFlags(args: readonly string[], booleans: ReadonlySet<string>, passThrough = false): string[] {
+export function goFlags(
+  args: readonly string[],
+  booleans: ReadonlySet<string>,
+  passThrough = false,
+  known?: ReadonlySet<string>,
+): string[] {
   const rewritten: string[] = [];
   for (let i = 0; i < args.length; i++) {
     const word = args[i] as string;
@@ -26,7 +32,9 @@ export function goFlags(args: readonly string[], booleans: ReadonlySet<string>, 
       continue;
     }
     const [, name = "", value] = match;
-    if (value === undefined) rewritten.push(`--${name}`);
+    // A negated one is asked for by its bare name.
+    if (known !== undefined && !known.has(name) && !known.has(`no-${name}`)) rewritten.push(word);
+    else if (value === undefined) rewritten.push(`--${name}`);
     else if (!booleans.has(name)) rewritten.push(`--${name}=${value}`);
     else if (/^(1|t|true)$/i.test(value)) rewritten.push(`--${name}`);
     else if (!/^(0|f|false)$/i.test(value)) rewritten.push(`--${name}=${value}`);

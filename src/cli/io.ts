@@ -17,16 +17,25 @@ export interface Command {
   verbatim?(words: readonly string[], io: Io): Promise<number>;
 }
 
+/** What the flags by which an agent is reached are called together in help texts. */
+export const CLIENT_GROUP = "To reach the agent:";
+
 /** Longer cells are cut, or one instance with many tags would fill the screen with blanks; --json prints them whole. */
 const LONGEST_CELL = 120;
 
-/** Columns aligned by two blanks, as wide as their widest cell; no trailing blanks. */
-export function table(rows: readonly (readonly string[])[]): string {
-  const cells = rows.map((row) => row.map((cell) => cut(printable(cell))));
+/**
+ * Columns aligned by two blanks, as wide as their widest cell; no trailing blanks. `whole`: no cell is cut, for what programs read;
+ * `gap`: more blanks.
+ */
+export function table(
+  rows: readonly (readonly string[])[],
+  { whole = false, gap = 2 }: { readonly whole?: boolean; readonly gap?: number } = {},
+): string {
+  const cells = rows.map((row) => row.map((cell) => (whole ? printable(cell) : cut(printable(cell)))));
   const widths: number[] = [];
   for (const row of cells) for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, width(cell));
   const padded = (cell: string, i: number): string => cell + " ".repeat((widths[i] ?? 0) - width(cell));
-  return cells.map((row) => `${row.map(padded).join("  ").trimEnd()}\n`).join("");
+  return cells.map((row) => `${row.map(padded).join(" ".repeat(gap)).trimEnd()}\n`).join("");
 }
 
 function cut(text: string): string {

@@ -1,10 +1,11 @@
 #!/usr/bin/env node
 // The program `trilith`: finds the command, loads only that one, and turns errors into a sentence and an exit code.
-import { Command as Commander, CommanderError } from "commander";
+import { Command as Commander, CommanderError, Help } from "commander";
 import { codeOf, messageOf } from "../base/error.ts";
 import { processIo } from "../base/terminal.ts";
 import { COMMANDS } from "./commands.ts";
 import { goFlags } from "./go-flags.ts";
+import { CLIENT_GROUP } from "./io.ts";
 
 /** Exit codes: 0 done, 1 it did not work or nothing was found, 2 the command line is wrong. */
 async function main(argv: readonly string[]): Promise<number> {
@@ -42,7 +43,8 @@ async function main(argv: readonly string[]): Promise<number> {
     .exitOverride()
     .showHelpAfterError(`(try "trilith ${command.name} --help")`)
     .configureOutput({ writeOut: io.out, writeErr: io.err })
-    .helpOption("-h, --help", "show this help");
+    .helpOption("-h, --help", "show this help")
+    .configureHelp({ groupItems });
   command.define(parser, io, (code) => {
     exitCode = code;
   });
@@ -57,7 +59,8 @@ async function main(argv: readonly string[]): Promise<number> {
   try {
     const words = help ? [...rest.slice(1), "--help"] : rest;
     if (command.passThrough) parser.passThroughOptions();
-    await parser.parseAsync(goFlags(words, booleansOf(parser), command.passThrough), { from: "user" });
+    const [booleans, all] = flagsOf(parser);
+    await parser.parseAsync(goFlags(words, booleans, command.passThrough, all), { from: "user" });
     return exitCode;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
@@ -69,17 +72,29 @@ async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-function booleansOf(parser: Commander): Set<string> {
-  const names = new Set<string>();
+/** A command's own flags come before those that all have. */
+const groupItems: Help["groupItems"] = (unsorted, visible, getGroup) => {
+  const groups = new Help().groupItems(unsorted, visible, getGroup);
+  const common = groups.get(CLIENT_GROUP);
+  if (common !== undefined && groups.delete(CLIENT_GROUP)) groups.set(CLIENT_GROUP, common);
+  return groups;
+};
+
+/** The names of the flags that take no value, and of all. */
+function flagsOf(parser: Commander): [booleans: ReadonlySet<string>, all: ReadonlySet<string>] {
+  const booleans = new Set(["h", "help"]);
+  const all = new Set(booleans);
   const take = (command: Commander): void => {
     for (const option of command.options)
-      if (option.isBoolean() || option.negate)
-        for (const flag of [option.long?.slice(2), option.short?.slice(1)]) if (flag !== undefined) names.add(flag);
-    names.add("h").add("help");
+      for (const flag of [option.long?.slice(2), option.short?.slice(1)]) {
+        if (flag === undefined) continue;
+        all.add(flag);
+        if (option.isBoolean() || option.negate) booleans.add(flag);
+      }
     for (const sub of command.commands) take(sub as Commander);
   };
   take(parser);
-  return names;
+  return [booleans, all];
 }
 
 /** How many letters have to be put in, taken out or changed (Levenshtein). */

@@ -79,7 +79,9 @@ describe("trilith lock", () => {
     expect(session).toMatchObject({ Name: "mine", TTL: "15s", Behavior: "release", NodeChecks: ["serfHealth"] });
     const { code, out } = await run.ended;
     expect(code).toBe(0);
-    expect(out).toMatch(/^Attempting lock acquisition\ntrue\nup\nend/);
+    expect(out).toMatch(
+      /^Setting up lock at path: one\/\.lock\nAttempting lock acquisition\nStarting handler '.*'\ntrue\nup\nend/,
+    );
     expect(await pair("one/.lock")).toBeUndefined();
     expect(await ask("GET", `/v1/session/info/${held?.Session}`)).toEqual([]);
   });

@@ -9,6 +9,8 @@ interface Options extends ClientOptions {
   readonly tags?: boolean;
   readonly detailed?: boolean;
   readonly nodeMeta?: readonly string[];
+  readonly near?: string;
+  readonly filter?: string;
 }
 
 interface NodeRow {
@@ -21,15 +23,21 @@ interface NodeRow {
   readonly NodeMeta?: Record<string, string> | null;
 }
 
-function metaQuery(options: Options): string {
-  const found = Object.entries(pairs(options.nodeMeta ?? [], "--node-meta"));
-  return found.length === 0
-    ? ""
-    : `?${found.map(([key, value]) => `node-meta=${encodeURIComponent(`${key}:${value}`)}`).join("&")}`;
+/** What narrows a list, as its parameters. */
+function narrowing({ nodeMeta = [], near, filter }: Options): string {
+  const query = Object.entries(pairs(nodeMeta, "--node-meta")).map(
+    ([key, value]) => `node-meta=${encodeURIComponent(`${key}:${value}`)}`,
+  );
+  if (near !== undefined) query.push(`near=${encodeURIComponent(near)}`);
+  if (filter !== undefined) query.push(`filter=${encodeURIComponent(filter)}`);
+  return query.length === 0 ? "" : `?${query.join("&")}`;
 }
+
+const none = (what: string): string => `No ${what} match the given query - try expanding your search.\n`;
 
 function pairText(pairs: Record<string, string> | null | undefined): string {
   return Object.entries(pairs ?? {})
+    .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([key, value]) => `${key}=${value}`)
     .join(", ");
 }
@@ -42,50 +50,51 @@ async function datacenters(client: Client, options: Options, io: Io): Promise<nu
 
 async function nodes(client: Client, options: Options, io: Io): Promise<number> {
   const path = options.service === undefined ? "nodes" : `service/${segment(options.service)}`;
-  const rows = await client.get<NodeRow[]>(`/v1/catalog/${path}${metaQuery(options)}`);
+  const rows = await client.get<NodeRow[]>(`/v1/catalog/${path}${narrowing(options)}`);
   if (options.json) io.out(`${JSON.stringify(rows, null, 2)}\n`);
   else if (rows.length > 0) {
     const unique = [...new Map(rows.map((row) => [row.Node, row])).values()];
     const detailed = options.detailed === true;
     const head = ["Node", "ID", "Address", "DC", ...(detailed ? ["TaggedAddresses", "Meta"] : [])];
     io.out(
-      table([
-        head,
-        ...unique.map((row) => [
-          row.Node,
-          detailed ? row.ID : row.ID.slice(0, 8),
-          row.Address,
-          row.Datacenter,
-          ...(detailed ? [pairText(row.TaggedAddresses), pairText(row.Meta ?? row.NodeMeta)] : []),
-        ]),
-      ]),
+      table(
+        [
+          head,
+          ...unique.map((row) => [
+            row.Node,
+            detailed ? row.ID : row.ID.slice(0, 8),
+            row.Address,
+            row.Datacenter,
+            ...(detailed ? [pairText(row.TaggedAddresses), pairText(row.Meta ?? row.NodeMeta)] : []),
+          ]),
+        ],
+        { whole: true },
+      ),
     );
   }
-  if (rows.length === 0)
-    io.err(options.service === undefined ? "No nodes match the given query\n" : `No nodes run "${options.service}"\n`);
-  return rows.length === 0 ? 1 : 0;
+  // No rows are an answer, too.
+  if (rows.length === 0) io.err(none("nodes"));
+  return 0;
 }
 
 async function services(client: Client, options: Options, io: Io): Promise<number> {
   let found: Record<string, readonly string[]>;
   if (options.node === undefined)
-    found = await client.get<Record<string, string[]>>(`/v1/catalog/services${metaQuery(options)}`);
+    found = await client.get<Record<string, string[]>>(`/v1/catalog/services${narrowing(options)}`);
   else {
     const node = await client.get<{ Services: Record<string, { Service: string; Tags: string[] }> } | null>(
       `/v1/catalog/node/${segment(options.node)}`,
     );
-    if (node === null) {
-      io.err(`There is no node "${options.node}"\n`);
-      return 1;
-    }
     const byName = new Map<string, Set<string>>();
-    for (const { Service, Tags } of Object.values(node.Services))
+    for (const { Service, Tags } of Object.values(node?.Services ?? {}))
       byName.set(Service, new Set([...(byName.get(Service) ?? []), ...(Tags ?? [])]));
     found = Object.fromEntries([...byName].map(([name, tags]) => [name, [...tags]]));
   }
   const names = Object.keys(found).sort();
+  const row = (name: string): string[] => (options.tags ? [name, (found[name] ?? []).toSorted().join(",")] : [name]);
   if (options.json) io.out(`${JSON.stringify(found, null, 2)}\n`);
-  else io.out(table(names.map((name) => (options.tags ? [name, (found[name] ?? []).toSorted().join(",")] : [name]))));
+  else io.out(table(names.map(row), { whole: true, gap: 6 }));
+  if (names.length === 0) io.err(none("services"));
   return 0;
 }
 
@@ -110,10 +119,13 @@ export const command: Command = {
     sub("nodes", "all nodes, or those that run a service", nodes)
       .option("--service <name>", "only nodes that run it")
       .option("--detailed", "with tagged addresses and labels")
-      .option("--node-meta <key=value>", "only nodes with this label (repeatable)", collect);
+      .option("--node-meta <key=value>", "only nodes with this label (repeatable)", collect)
+      .option("--near <node>", "nearest to this node first; _agent = the agent's own")
+      .option("--filter <expression>", "only those that match, in Consul's filter language");
     sub("services", "all services, or those of a node", services)
       .option("--node <name>", "only this node's")
       .option("--tags", "with their tags")
-      .option("--node-meta <key=value>", "only on nodes with this label (repeatable)", collect);
+      .option("--node-meta <key=value>", "only on nodes with this label (repeatable)", collect)
+      .option("--filter <expression>", "only those that match, in Consul's filter language");
   },
 };

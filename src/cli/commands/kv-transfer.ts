@@ -14,6 +14,11 @@ export interface Exported {
 const FLAGS = /("flags"\s*:\s*)(\d{1,20})(?=\s*[,}])/gi;
 const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
 
+/** Whether a text is base64, padded, without blanks. */
+export function isBase64(text: string): boolean {
+  return BASE64.test(text);
+}
+
 /** JSON with every number called flags as a text. @throws SyntaxError */
 export function parseWithFlags(text: string): unknown {
   return JSON.parse(text.replace(FLAGS, '$1"$2"'));
@@ -56,7 +61,7 @@ export function readExport(text: string): readonly Exported[] {
       throw new InputError(`${where}.key`, "expected a text that is not empty");
     if (typeof flags !== "string" || !/^\d+$/.test(flags) || BigInt(flags) >= 1n << 64n)
       throw new InputError(`${where}.flags`, `${JSON.stringify(flags)}: expected a whole number below 2^64`);
-    if (typeof value !== "string" || !BASE64.test(value))
+    if (typeof value !== "string" || !isBase64(value))
       throw new InputError(`${where}.value`, `of key "${key}": expected base64`);
     return { key, flags, value };
   });

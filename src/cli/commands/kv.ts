@@ -4,7 +4,7 @@ import { systemDisk } from "../../base/disk.ts";
 import { codeOf, InputError } from "../../base/error.ts";
 import { type Client, type ClientOptions, clientFlags, clientFor, jsonFlag, keyPath } from "../client.ts";
 import type { Command, Io } from "../io.ts";
-import { exportText, importPairs, joined, parseWithFlags, readExport } from "./kv-transfer.ts";
+import { exportText, importPairs, isBase64, joined, parseWithFlags, readExport } from "./kv-transfer.ts";
 
 interface Pair {
   readonly LockIndex: number;
@@ -52,16 +52,17 @@ function detailedText(pair: Pair, base64: boolean | undefined): string {
 
 async function get(client: Client, key: string, options: Options, io: Io): Promise<number> {
   if (options.keys) {
-    const response = await client.request(
-      "GET",
-      `${keyPath(key)}?keys&separator=${encodeURIComponent(options.separator)}`,
-      { missing: true },
-    );
+    // All keys below, not only the next level.
+    const separator = options.recurse ? "" : options.separator;
+    const response = await client.request("GET", `${keyPath(key)}?keys&separator=${encodeURIComponent(separator)}`, {
+      missing: true,
+    });
     const text = await response.text();
     const keys = response.status === 404 ? [] : (JSON.parse(text) as string[]);
     io.out(options.json ? `${JSON.stringify(keys, null, 2)}\n` : keys.map((found) => `${found}\n`).join(""));
     return 0;
   }
+  if (!options.recurse) required(key);
   const response = await client.request("GET", `${keyPath(key)}${options.recurse ? "?recurse" : ""}`, {
     missing: true,
   });
@@ -77,6 +78,11 @@ async function get(client: Client, key: string, options: Options, io: Io): Promi
     io.out(pairs.map((pair) => `${pair.Key}:${valueIn(pair, options.base64).toString()}\n`).join(""));
   else io.out(`${valueIn(pairs[0] as Pair, options.base64).toString()}\n`);
   return 0;
+}
+
+/** @throws InputError in Consul's words where there is no key */
+function required(key: string): void {
+  if (key.replace(/^\//, "") === "") throw new InputError("", "Missing KEY argument");
 }
 
 /** JSON whose flags are numbers again. */
@@ -108,11 +114,16 @@ async function dataOf(word: string | undefined, options: Options, io: Io): Promi
         : word.startsWith("@")
           ? await fileOf(word.slice(1))
           : Buffer.from(word);
-  return options.base64 ? Buffer.from(Buffer.from(bytes).toString("latin1"), "base64") : bytes;
+  if (!options.base64) return bytes;
+  const text = Buffer.from(bytes)
+    .toString("latin1")
+    .replace(/[\r\n]/g, "");
+  if (!isBase64(text)) throw new InputError("--base64", "the value is no base64");
+  return Buffer.from(text, "base64");
 }
 
 async function put(client: Client, key: string, word: string | undefined, options: Options, io: Io): Promise<number> {
-  if (key.replace(/^\//, "") === "") throw new InputError("", "a key must not be empty");
+  required(key);
   const query = new URLSearchParams();
   if (options.flags !== undefined) query.set("flags", number(options.flags, "--flags"));
   if (options.cas) query.set("cas", number(options.modifyIndex ?? "0", "--modify-index"));
@@ -136,6 +147,7 @@ async function put(client: Client, key: string, word: string | undefined, option
 }
 
 async function remove(client: Client, key: string, options: Options, io: Io): Promise<number> {
+  if (!options.recurse) required(key);
   if (options.cas && options.modifyIndex === undefined)
     throw new InputError("--modify-index", "--cas needs the index that the key must still have");
   const query = options.recurse
@@ -189,6 +201,8 @@ export const command: Command = {
     sub("put", "set a key: the value, @file, or - for standard input")
       .argument("<key>", "the key")
       .argument("[value]", "the value, @file, or - for standard input")
+      // A value may begin with a dash.
+      .allowUnknownOption()
       .option("--flags <number>", "a number of your own")
       .option("--base64", "the value is in base64")
       .option("--cas", "only if --modify-index still holds (0: only if there is none)")
@@ -196,11 +210,14 @@ export const command: Command = {
       .option("--acquire", "take the lock")
       .option("--release", "give the lock back")
       .option("--session <id>", "for --acquire and --release")
-      .action((key: string, word: string | undefined, options: Options) =>
-        withClient(options, (client) => put(client, key, word, options, io)),
-      );
+      .action((key: string, word: string | undefined, options: Options) => {
+        const { rawArgs } = parser as unknown as { readonly rawArgs: readonly string[] };
+        if (/^-./.test(key) && !rawArgs.includes("--"))
+          throw new InputError("", `unknown option '${key}' (a key that begins so goes behind --)`);
+        return withClient(options, (client) => put(client, key, word, options, io));
+      });
     sub("delete", "remove a key, or all below a prefix")
-      .argument("<key>", "the key, or the prefix with --recurse")
+      .argument("[key]", "the key, or the prefix with --recurse", "")
       .option("--recurse", "all keys that start so")
       .option("--cas", "only if --modify-index still holds")
       .option("--modify-index <index>", "the key's ModifyIndex as read, for --cas")

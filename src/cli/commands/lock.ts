@@ -97,6 +97,11 @@ class Locked {
     };
     const signals = onSignals([...ENDING, ...FORWARDED], (signal) => this.#onSignal(signal));
     try {
+      this.#tell(
+        wish.limit === 1
+          ? `Setting up lock at path: ${this.#prefix.replace(/\/+$/, "")}/.lock`
+          : `Setting up semaphore (limit ${wish.limit}) at prefix: ${this.#prefix}`,
+      );
       this.#tell("Attempting lock acquisition");
       const holding = await hold(
         wish,
@@ -141,6 +146,7 @@ class Locked {
   async #runChild(): Promise<boolean> {
     const line = this.#options.shell ? [this.#io.env("SHELL") ?? "/bin/sh", "-c", this.#words.join(" ")] : this.#words;
     const passStdin = this.#options.passStdin === true;
+    this.#tell(`Starting handler '${this.#words.join(" ")}'`);
     const child = systemProcesses.start(line, {
       env: { CONSUL_LOCK_HELD: "true", TRILITH_LOCK_HELD: "true" },
       // In a group of its own what a shell started gets the signals, too; who reads the terminal has to stay in its group.

@@ -1,4 +1,5 @@
 // `trilith members`: the agents that share this directory, in Consul's columns.
+import { InputError, messageOf } from "../../base/error.ts";
 import { type ClientOptions, clientFlags, clientFor } from "../client.ts";
 import { type Command, table } from "../io.ts";
 
@@ -21,6 +22,15 @@ interface Member {
 const STATUS = ["none", "alive", "leaving", "left", "failed"];
 
 const address = ({ Addr, Port }: Member): string => (Addr.includes(":") ? `[${Addr}]:${Port}` : `${Addr}:${Port}`);
+
+/** @throws InputError in Consul's words */
+function pattern(text: string): RegExp {
+  try {
+    return new RegExp(text);
+  } catch (error) {
+    throw new InputError("", `Failed to compile status regexp: ${messageOf(error)}`);
+  }
+}
 
 function row(member: Member): string[] {
   const { Name, Status, Tags } = member;
@@ -49,7 +59,7 @@ export const command: Command = {
       .option("--segment <name>", "accepted as Consul's flag")
       .option("--wan", "as known beyond this datacenter")
       .action(async (options: Options) => {
-        const wanted = new RegExp(options.status);
+        const wanted = pattern(options.status);
         const client = clientFor(options, io);
         try {
           const query = new URLSearchParams();
@@ -72,14 +82,20 @@ export const command: Command = {
               .join(",");
           io.out(
             options.detailed
-              ? table([
-                  ["Node", "Address", "Status", "Tags"],
-                  ...found.map((one) => [one.Name, address(one), STATUS[one.Status] ?? "none", tags(one)]),
-                ])
-              : table([
-                  ["Node", "Address", "Status", "Type", "Build", "Protocol", "DC", "Partition", "Segment"],
-                  ...found.map(row),
-                ]),
+              ? table(
+                  [
+                    ["Node", "Address", "Status", "Tags"],
+                    ...found.map((one) => [one.Name, address(one), STATUS[one.Status] ?? "none", tags(one)]),
+                  ],
+                  { whole: true },
+                )
+              : table(
+                  [
+                    ["Node", "Address", "Status", "Type", "Build", "Protocol", "DC", "Partition", "Segment"],
+                    ...found.map(row),
+                  ],
+                  { whole: true },
+                ),
           );
           done(0);
         } finally {

@@ -22,7 +22,9 @@ export const command: Command = {
           const { body } = await client.request("GET", `/v1/agent/monitor?${query}`);
           body.setEncoding("utf8");
           for await (const text of body as AsyncIterable<string>) io.out(text);
-          io.err("The agent ended the log\n");
+          io.err(
+            "Remote side ended the monitor! This usually means that the remote side crashed or refused the connection.\n",
+          );
           done(1);
         } catch (error) {
           // Being interrupted is how this ends.

@@ -5,6 +5,9 @@ import { type Client, type ClientOptions, clientFlags, clientFor } from "../clie
 import { type Command, type Io, table } from "../io.ts";
 
 interface Options extends ClientOptions {
+  readonly allDatacenters?: boolean;
+  readonly onlyBillable?: boolean;
+  readonly onlyConnect?: boolean;
   readonly id?: string;
   readonly address?: string;
 }
@@ -186,18 +189,39 @@ async function state(client: Client, options: Options, io: Io): Promise<void> {
   }
 }
 
+interface Usage {
+  readonly Services: number;
+  readonly ServiceInstances: number;
+  readonly BillableServiceInstances: number;
+  readonly ConnectServiceInstances?: Readonly<Record<string, number>>;
+}
+
 async function instances(client: Client, options: Options, io: Io): Promise<void> {
-  const { Usage } = await client.get<{
-    Usage: Record<string, { Services: number; ServiceInstances: number; BillableServiceInstances: number }>;
-  }>("/v1/operator/usage");
-  if (options.json) return io.out(`${JSON.stringify(Usage, null, 2)}\n`);
-  const rows = Object.entries(Usage).map(([dc, usage]) => [
-    dc,
-    String(usage.Services),
-    String(usage.ServiceInstances),
-    String(usage.BillableServiceInstances),
-  ]);
-  io.out(table([["Datacenter", "Services", "Service instances", "Billable Service Instances"], ...rows]));
+  const query = options.allDatacenters ? "?global" : "";
+  const { Usage: all } = await client.get<{ Usage: Record<string, Usage> }>(`/v1/operator/usage${query}`);
+  if (options.json) return io.out(`${JSON.stringify(all, null, 2)}\n`);
+  const usages = Object.entries(all);
+  const named = (dc: string, cells: readonly string[]): readonly string[] =>
+    options.allDatacenters ? [dc, ...cells] : cells;
+  if (options.onlyConnect !== true) {
+    const total = usages.reduce((sum, [, usage]) => sum + usage.BillableServiceInstances, 0);
+    io.out(`Billable Service Instances Total: ${total}\n`);
+    for (const [dc, usage] of usages) io.out(`${dc} Billable Service Instances: ${usage.BillableServiceInstances}\n`);
+    const rows = usages.map(([dc, usage]) =>
+      named(dc, [String(usage.Services), String(usage.BillableServiceInstances)]),
+    );
+    io.out(
+      `\nBillable Services\n${table([named("Datacenter", ["Services", "Service instances"]), ...rows], { gap: 6 })}`,
+    );
+  }
+  if (options.onlyBillable === true) return;
+  const rows = usages.flatMap(([dc, usage]) =>
+    Object.entries(usage.ConnectServiceInstances ?? {})
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([kind, count]) => named(dc, [kind, String(count)])),
+  );
+  const head = named("Datacenter", ["Type", "Service instances"]);
+  io.out(`${options.onlyConnect ? "" : "\n"}Connect Services\n${table([head, ...rows], { gap: 6 })}`);
 }
 
 export const command: Command = {
@@ -238,6 +262,10 @@ export const command: Command = {
       .option("--upgrade-version-tag <label>", "accepted as Consul's flag");
     leaf(autopilot, "state", "how the agents are", state);
     const usage = parser.command("usage").description("how much there is");
-    leaf(usage, "instances", "services and instances", instances);
+    leaf(usage, "instances", "services and instances", instances)
+      .option("--all-datacenters", "of all datacenters, not only the agent's")
+      .option("--only-billable", "without those of a mesh")
+      .option("--only-connect", "only those of a mesh")
+      .option("--json", "print JSON for programs");
   },
 };

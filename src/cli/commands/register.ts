@@ -12,6 +12,22 @@ interface Options extends ClientOptions {
   readonly meta?: readonly string[];
   readonly check?: readonly string[];
   readonly interval: string;
+  readonly kind?: string;
+  readonly socketPath?: string;
+  readonly taggedAddress?: readonly string[];
+}
+
+/** `name=address:port` words as Consul's tagged addresses. */
+function taggedAddresses(words: readonly string[]): Record<string, { Address: string; Port: number }> {
+  const found: Record<string, { Address: string; Port: number }> = Object.create(null);
+  for (const [name, text] of Object.entries(pairs(words, "--tagged-address"))) {
+    const [, bracketed, plain, port] = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/.exec(text) ?? [];
+    const address = bracketed ?? plain;
+    if (address === undefined)
+      throw new InputError("--tagged-address", `"${name}=${text}": expected name=address:port`);
+    found[name] = { Address: address, Port: Number(port) };
+  }
+  return found;
 }
 
 /** `http:/path`, `http://…`, `tcp`, `tcp:host:port`, `ttl:30s`, `script:cmd …` as a check of Consul's API. */
@@ -42,6 +58,9 @@ export const command: Command = {
       .option("--port <port>", "its port")
       .option("--tag <tag>", "a tag (repeatable)", collect)
       .option("--meta <key=value>", "a label (repeatable)", collect)
+      .option("--tagged-address <name=address:port>", "a further address: lan, wan … (repeatable)", collect)
+      .option("--socket-path <path>", "a unix socket that it listens on, instead of a port")
+      .option("--kind <kind>", "Consul's kind of service (connect-proxy …)")
       .option("--check <check>", "http:/path, tcp, ttl:30s, script:command (repeatable)", collect)
       .option("--interval <duration>", "how often to check", "10s")
       .action(async (files: readonly string[], options: Options) => {
@@ -61,6 +80,9 @@ export const command: Command = {
             ...(options.id === undefined ? {} : { ID: options.id }),
             ...(options.address === undefined ? {} : { Address: options.address }),
             Port: port,
+            ...(options.kind === undefined ? {} : { Kind: options.kind }),
+            ...(options.socketPath === undefined ? {} : { SocketPath: options.socketPath }),
+            ...(options.taggedAddress === undefined ? {} : { TaggedAddresses: taggedAddresses(options.taggedAddress) }),
             Tags: options.tag ?? [],
             Meta: pairs(options.meta ?? [], "--meta"),
             Checks: (options.check ?? []).map((word) => checkOf(word, host, port, options.interval)),

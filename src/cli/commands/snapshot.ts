@@ -1,7 +1,14 @@
 // `trilith snapshot save|restore|inspect FILE`: the directory's whole content into a file, back, and what is in one.
+import { systemDisk } from "../../base/disk.ts";
+import { InputError } from "../../base/error.ts";
 import { streamFrom, streamTo } from "../../base/file-stream.ts";
 import { type ClientOptions, clientFlags, clientFor } from "../client.ts";
 import { type Command, type Io, table } from "../io.ts";
+
+/** @throws InputError where there is no such file */
+async function there(file: string): Promise<void> {
+  if ((await systemDisk.info(file)) === undefined) throw new InputError(file, "there is no such file");
+}
 
 /** Says on a terminal how far it got, on one line. */
 async function* counted(pieces: AsyncIterable<Uint8Array>, io: Io, doing: string): AsyncGenerator<Uint8Array> {
@@ -36,6 +43,7 @@ async function save(file: string, options: ClientOptions, io: Io): Promise<void>
 
 async function restore(file: string, options: ClientOptions, io: Io): Promise<void> {
   const { readSnapshot } = await import("../../protocols/consul/cli.ts");
+  await there(file);
   // Looked over here first, so that a wrong file says so before the agent is bothered.
   await readSnapshot(streamFrom(file));
   const { Readable } = await import("node:stream");
@@ -60,6 +68,7 @@ const NAMES: Readonly<Record<string, string>> = {
 
 async function inspect(file: string, options: ClientOptions, io: Io): Promise<void> {
   const { readSnapshot } = await import("../../protocols/consul/cli.ts");
+  await there(file);
   let size = 0;
   async function* sized(): AsyncGenerator<Uint8Array> {
     for await (const piece of counted(streamFrom(file) as AsyncIterable<Uint8Array>, io, "reading")) {

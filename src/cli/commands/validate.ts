@@ -14,7 +14,7 @@ export const command: Command = {
         const { errors, warnings } = await validateFiles(paths);
         if (options.json) io.out(`${JSON.stringify({ valid: errors.length === 0, errors, warnings }, null, 2)}\n`);
         else {
-          for (const error of errors) io.err(`${error}\n`);
+          if (errors.length > 0) io.err(`Config validation failed: ${errors.join("\n")}\n`);
           if (!options.quiet) for (const warning of warnings) io.err(`warning: ${warning}\n`);
           if (errors.length === 0 && !options.quiet) io.out("Configuration is valid!\n");
         }
