@@ -144,6 +144,36 @@ describe("a server", () => {
     await eventually("told in a circle", () => isTold(a) || isTold(b), 15_000);
   });
 
+  test("sees client hosts leave, and lets others take out who is dead", async () => {
+    const server = await host("server");
+    const kept = { ...join(server.url), dataDir: await folder("lost-leaving") };
+    const [leaving, dying] = await Promise.all([
+      host("leaving", kept),
+      host("dying", { ...kept, dataDir: await folder("lost-dying") }),
+    ]);
+    const third = await host("third", join(server.url));
+    await leaving.agent.agent.register("api", service("web-l", "web"));
+    await dying.agent.agent.register("api", service("web-d", "web"));
+    await eventually("known", () => there(third.agent, "web") === 2 && there(server.agent, "web") === 2);
+    expect((await fetch(`${leaving.url}/v1/agent/leave`, { method: "PUT" })).status).toBe(200);
+    // The program stops where it is asked to.
+    await leaving.agent.stopped();
+    await leaving.agent.stop();
+    await eventually("left", () => server.agent.directory.view().get("node", "leaving") === undefined);
+    await dying.agent.stop();
+    await eventually("dead", () => there(server.agent, "web") === 0, 15_000);
+    // Dead, but still a member until somebody takes it out, or the time for reaping comes.
+    expect(server.agent.directory.view().get("node", "dying")).toBeDefined();
+    const out = (node: string): Promise<Response> =>
+      fetch(`${third.url}/v1/agent/force-leave/${node}?prune`, { method: "PUT" });
+    expect((await out("dying")).status).toBe(200);
+    await eventually("out", () => server.agent.directory.view().get("node", "dying") === undefined);
+    await eventually("out for all", () => third.agent.directory.view().get("node", "dying") === undefined);
+    expect((await out("nobody")).status).toBe(500);
+    // Who joins already is asked to join: that is no mistake.
+    expect((await fetch(`${third.url}/v1/agent/join/127.0.0.1`, { method: "PUT" })).status).toBe(200);
+  });
+
   test("may be a client host itself", async () => {
     const server = await host("server");
     const middle = await host("middle", join(server.url));
