@@ -1,5 +1,6 @@
 // The kernel's tables of processes and listening sockets (/proc), read cheaply and often; the only door to them for sources.
-import { close, closeSync, open, openSync, read, readdirSync, readlinkSync, readSync } from "node:fs";
+import { closeSync, openSync, read, readdirSync, readlinkSync, readSync } from "node:fs";
+import { readdir } from "node:fs/promises";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { promisify } from "node:util";
 
@@ -23,7 +24,7 @@ export interface ProcessTable {
   here(): boolean;
   /** `pids`: another number after each new process or thread; `sockets`: mostly another text after a socket was bound or closed. */
   pulse(): { readonly pids: string; readonly sockets: string };
-  pids(): number[];
+  pids(): Promise<number[]>;
   /** Undefined where it is gone or only waits to be collected. */
   stat(pid: number): ProcessStat | undefined;
   /** At most `maxBytes` of the environment with which its program was started. May wait for ever where the process hangs in the kernel. */
@@ -34,7 +35,7 @@ export interface ProcessTable {
   table(name: SocketTable): Promise<string>;
 }
 
-const [openFile, readFile, closeFile] = [promisify(open), promisify(read), promisify(close)];
+const readFile = promisify(read);
 const CHUNK_FIRST_BYTES = 8 << 10;
 const CHUNK_MOST_BYTES = 64 << 10;
 /** So many links are read in one turn of the event loop. */
@@ -58,9 +59,16 @@ function small(path: string): string | undefined {
   }
 }
 
-/** Reads on until the end, `maxBytes`, or `enough`. @throws errno errors */
-async function chunks(path: string, maxBytes: number, enough: (chunk: Buffer) => boolean): Promise<Buffer> {
-  const file = await openFile(path, "r");
+/**
+ * Reads on until the end, `maxBytes`, or `enough`. Opening never waits; reading may, for the memory of a process that hangs, and is done
+ * elsewhere than in the event loop. @throws errno errors
+ */
+async function chunks(
+  path: string,
+  maxBytes: number,
+  enough: (chunk: Buffer, size: number) => boolean,
+): Promise<Buffer> {
+  const file = openSync(path, "r");
   try {
     const all: Buffer[] = [];
     let size = CHUNK_FIRST_BYTES;
@@ -70,11 +78,11 @@ async function chunks(path: string, maxBytes: number, enough: (chunk: Buffer) =>
       if (bytesRead === 0) break;
       total += bytesRead;
       all.push(chunk.subarray(0, bytesRead));
-      if (enough(chunk.subarray(0, bytesRead))) break;
+      if (enough(chunk.subarray(0, bytesRead), chunk.length)) break;
     }
     return all.length === 1 && all[0] !== undefined ? all[0] : Buffer.concat(all);
   } finally {
-    await closeFile(file);
+    closeSync(file);
   }
 }
 
@@ -104,18 +112,18 @@ export const systemProcessTable: ProcessTable = {
     pids: small("/proc/loadavg")?.trim().split(" ")[4] ?? "",
     sockets: `${inUse(small("/proc/net/sockstat"))} ${inUse(small("/proc/net/sockstat6"))}`,
   }),
-  pids() {
-    try {
-      return readdirSync("/proc").flatMap((name) => (/^\d/.test(name) ? [Number(name)] : []));
-    } catch {
-      return [];
-    }
+  async pids() {
+    const names = await readdir("/proc").catch(() => []);
+    return names.flatMap((name) => (/^\d/.test(name) ? [Number(name)] : []));
   },
   stat(pid) {
     const text = small(`/proc/${pid}/stat`);
     return text === undefined ? undefined : parseStat(text);
   },
-  environ: (pid, maxBytes) => chunks(`/proc/${pid}/environ`, maxBytes, () => false).catch(refusal),
+  environ: (
+    pid,
+    maxBytes, // What does not fill its buffer was the last of it.
+  ) => chunks(`/proc/${pid}/environ`, maxBytes, (chunk, size) => chunk.length < size).catch(refusal),
   async sockets(pid) {
     const found = new Set<string>();
     let files: string[];

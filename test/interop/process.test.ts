@@ -24,7 +24,7 @@ async function startAgent(settings: Partial<Settings> = { dev: true, storage: "m
   const trilith = createTrilith({
     httpPort: port,
     ...settings,
-    protocols: { docker: false, dns: { port: -1 }, file: false },
+    protocols: { docker: false, dns: { port: -1 }, file: false, process: { environ: false } },
   });
   await trilith.start();
   cleanUp.push(() => trilith.stop());

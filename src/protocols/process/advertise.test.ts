@@ -7,7 +7,7 @@ import { advertise } from "./advertise.ts";
 describe("advertise", () => {
   let agent: RunningAgent;
   beforeEach(async () => {
-    agent = await startAgent({ protocols: { process: undefined } });
+    agent = await startAgent({ protocols: { process: { environ: false } } });
   });
   afterEach(() => agent.stop());
   const names = (): string[] =>
@@ -42,7 +42,7 @@ describe("advertise", () => {
     });
     expect(early.registered).toBe(false);
     expect(states).toEqual(["away"]);
-    const late = await startAgent({ httpPort: port, protocols: { process: undefined } });
+    const late = await startAgent({ httpPort: port, protocols: { process: { environ: false } } });
     await expect.poll(() => early.registered, { timeout: 10_000 }).toBe(true);
     await expect.poll(() => late.trilith.agent.services().size).toBe(1);
     await early.stop();

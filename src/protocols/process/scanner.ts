@@ -29,8 +29,9 @@ const NEWCOMERS_MS = 900;
 /** So often everything is looked at anew: processes that execute something else, sockets that were passed on. */
 const OWNERS_MS = 5000;
 const SWEEP_MS = 60_000;
-/** Each of these takes at most one part in so many of the time. */
+/** Each of these takes at most one part in so many of the time, but is not put off for longer than this: what is slow may only wait itself. */
 const SHARE = 40;
+const SHARED_MOST_MS = { tables: 500, newcomers: 2000, sweep: 10_000 };
 /** A process is looked at again that long after it was first seen: it may have executed its program since. */
 const YOUNG_MS = 1500;
 /** So many owners are looked at in one tick. */
@@ -68,6 +69,8 @@ export class Scanner {
   private at = { tables: Number.NEGATIVE_INFINITY, newcomers: 0, owners: 0, sweep: 0 };
   private cost = { tables: 0, newcomers: 0, sweep: 0 };
   private nextOwner = 0;
+  /** Somebody could not be asked, and is again. */
+  private unsure = false;
   /** Something listens whose process is not known to say anything. */
   private orphans = false;
   private result: FoundServices = NOBODY;
@@ -138,7 +141,7 @@ export class Scanner {
     const newcomers = pulse.pids !== this.pulse.pids;
     const replaced = this.verify();
     const due = (what: keyof Scanner["cost"], ms: number): boolean =>
-      began - this.at[what] >= Math.max(ms, this.cost[what] * SHARE);
+      began - this.at[what] >= Math.max(ms, Math.min(this.cost[what] * SHARE, SHARED_MOST_MS[what]));
     let changed = !this.first || replaced.changed;
     let fresh: readonly string[] = [];
     const stirred = newcomers ? TABLES_STIRRED_MS : TABLES_STILL_MS;
@@ -152,10 +155,11 @@ export class Scanner {
     }
     const already = new Set(this.carriers.keys());
     const looking = newcomers || this.young.size > 0;
-    if (!this.first || replaced.executed || (looking && (fresh.length > 0 || due("newcomers", NEWCOMERS_MS)))) {
+    const atOnce = replaced.executed || this.unsure || (looking && fresh.length > 0);
+    if (!this.first || atOnce || (looking && due("newcomers", NEWCOMERS_MS))) {
       this.pulse = { ...this.pulse, pids: pulse.pids };
       const from = clock.monotonic();
-      if (await this.inspect(false, signal)) changed = true;
+      if (await this.inspect(fresh.length > 0 ? "young" : "new", signal)) changed = true;
       this.spent("newcomers", from);
     }
     const again = began - this.at.owners >= OWNERS_MS;
@@ -168,7 +172,7 @@ export class Scanner {
     if (this.first && (this.orphans || began - this.at.sweep >= SWEEP_MS) && due("sweep", 0)) {
       this.orphans = false;
       const from = clock.monotonic();
-      if (await this.inspect(true, signal)) {
+      if (await this.inspect("all", signal)) {
         changed = true;
         for (const pid of this.carriers.keys()) await this.sockets(pid);
         this.own();
@@ -227,11 +231,15 @@ export class Scanner {
     this.carriers.delete(pid);
   }
 
-  /** Reads what the processes say that are new, or execute another program (those seen lately; `all`). True where a carrier came or went. */
-  private async inspect(all: boolean, signal: AbortSignal): Promise<boolean> {
+  /**
+   * Reads what the processes say that are new, or execute another program by now: of those seen lately each is looked at once more, all of
+   * them at once with "young"; "all" looks at everybody. True where a carrier came or went.
+   */
+  private async inspect(whom: "new" | "young" | "all", signal: AbortSignal): Promise<boolean> {
     const { clock, table } = this.machine;
     const now = clock.monotonic();
-    const pids = new Set(table.pids());
+    this.unsure = false;
+    const pids = new Set(await table.pids());
     let changed = false;
     for (const pid of [...this.known.keys()])
       if (!pids.has(pid)) {
@@ -245,14 +253,18 @@ export class Scanner {
       if (signal.aborted) return changed;
       const known = this.known.get(pid);
       const seen = this.young.get(pid);
-      if (known !== undefined && !all && (seen === undefined || now - seen < YOUNG_MS)) continue;
-      if (known !== undefined) this.young.delete(pid);
+      const grown = seen === undefined || now - seen >= YOUNG_MS;
+      if (known !== undefined && whom !== "all" && (seen === undefined || (whom === "new" && !grown))) continue;
+      if (grown) this.young.delete(pid);
       if (++looked % STATS_A_TURN === 0) await clock.yield();
       const stat = table.stat(pid);
       if (stat === undefined || sameProgram(stat, known?.stat)) continue;
       const was = this.carriers.get(pid);
       const next = await this.ask(pid, stat);
-      if (next === undefined) continue;
+      if (next === undefined) {
+        this.unsure = true;
+        continue;
+      }
       this.forget(pid);
       this.known.set(pid, next);
       if (this.first) this.young.set(pid, now);
