@@ -134,7 +134,7 @@ export function translateAll(recorded: Recorded, compat = false): { registration
 const MARK = /\{(hostname|hostip|cid12|cip|hostport)(?::([^}]*))?\}/g;
 
 /** Fills a recording's marks in; a text that is nothing but a host port becomes a number. */
-function fill(value: unknown, containers: readonly Container[]): unknown {
+export function fill(value: unknown, containers: readonly Container[]): unknown {
   if (Array.isArray(value)) return value.map((item) => fill(item, containers));
   if (typeof value === "object" && value !== null)
     return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, fill(item, containers)]));
