@@ -32,6 +32,7 @@ import { createLiveness } from "./directory/liveness.ts";
 import { createDirectory, type LocalDirectory } from "./directory/local.ts";
 import { Dues } from "./directory/locks.ts";
 import { createPrepared } from "./directory/prepared.ts";
+import { createDistances } from "./directory/remote/distances.ts";
 import { createOthers } from "./directory/remote/others.ts";
 import { createSessions } from "./directory/session.ts";
 import { lmdbStorage } from "./directory/storage/lmdb.ts";
@@ -335,6 +336,9 @@ class Joined implements Trilith {
     const events = createEvents({ directory, agent, clock, random, log });
     this.#undo.push("the events", () => events.stop());
     events.start();
+    const distances = createDistances({ datacenters: settings.datacenters ?? {}, net, clock, random });
+    this.#undo.push("measuring other datacenters", () => distances.stop());
+    distances.start();
     const prepared = createPrepared({
       directory,
       lookup,
@@ -342,7 +346,9 @@ class Joined implements Trilith {
       log,
       node: self.node,
       datacenter: self.datacenter,
-      datacenters: Object.keys(settings.datacenters ?? {}),
+      get datacenters() {
+        return distances.nearestFirst();
+      },
       nearestFirst,
       elsewhere: (datacenter) => others.queries(datacenter),
     });

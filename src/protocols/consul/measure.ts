@@ -4,6 +4,7 @@ import { codeOf, messageOf, TrilithError } from "../../base/error.ts";
 import type { Log } from "../../base/log.ts";
 import { ipFamily, type Net } from "../../base/net.ts";
 import type { Random } from "../../base/random.ts";
+import { roundTripMs } from "../../base/round-trip.ts";
 import type { Directory, View } from "../../contracts/directory.ts";
 import type { Self } from "../../contracts/ground.ts";
 import { NODE_ALIVE_CHECK } from "../../model/check.ts";
@@ -14,7 +15,8 @@ import { createVivaldi, isValid, movedS, type Vivaldi } from "./vivaldi.ts";
 
 /** One peer is asked so often, varied by half. */
 const PROBE_EVERY_MS = 5000;
-const PROBE_TIMEOUT_MS = 2000;
+/** A host that refuses a connection has answered. */
+const PROBE = { timeoutMs: 2000, evenRefused: true } as const;
 /** One's own place is told no more often than after 5 to 15 s. */
 const TELL_AFTER_MS = 5000;
 const TELL_SPREAD_MS = 10_000;
@@ -133,30 +135,9 @@ class Measuring {
   }
 
   async #probe(peer: Peer): Promise<void> {
-    const rttMs = await this.#rttMs(peer);
-    if (rttMs !== undefined) this.#vivaldi.observe(peer.name, peer.coordinate, rttMs / 1000);
-  }
-
-  /** How long a host takes to say yes or no to a connection: either is one round trip. Undefined where it says nothing. */
-  async #rttMs({ name, host, port }: Peer): Promise<number | undefined> {
-    const { net, clock } = this.#options;
-    const late = new AbortController();
-    const timer = clock.after(PROBE_TIMEOUT_MS, () => late.abort(new TrilithError("timeout", "no answer")));
-    const before = clock.monotonic();
-    try {
-      const socket = await net.connect({ host, port }, AbortSignal.any([late.signal, this.#signal]));
-      const after = clock.monotonic();
-      socket.destroy();
-      return after - before;
-    } catch (error) {
-      const after = clock.monotonic();
-      this.#signal.throwIfAborted();
-      if (isRefused(error)) return after - before;
-      this.#log.debug(`${name} at ${host}: ${messageOf(error)}`);
-      return undefined;
-    } finally {
-      timer.cancel();
-    }
+    const rttMs = await roundTripMs(this.#options, peer, PROBE, this.#signal);
+    if (rttMs === undefined) this.#log.debug(`${peer.name} at ${peer.host} did not answer`);
+    else this.#vivaldi.observe(peer.name, peer.coordinate, rttMs / 1000);
   }
 
   /** Writes this node's place where it moved. Somebody else's word about it is where measuring goes on from. */
@@ -192,12 +173,6 @@ class Measuring {
 
 const isSame = (a: Coordinate, b: Coordinate | undefined): boolean =>
   b !== undefined && movedS(a, b) === 0 && a.Error === b.Error;
-
-function isRefused(error: unknown): boolean {
-  for (let at: unknown = error; at instanceof Error; at = at.cause)
-    if ((at as { readonly code?: unknown }).code === "ECONNREFUSED") return true;
-  return false;
-}
 
 /** The port of "127.0.0.1:8500"; undefined for a unix socket. */
 function portOf(listening: string | undefined): number | undefined {

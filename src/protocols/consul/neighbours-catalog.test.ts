@@ -326,3 +326,23 @@ it("keeps the definition of a check as Consul does: what it does not know is lef
     },
   ]);
 });
+
+it("the nearest datacenter is the one that answers soonest, not the first one told", async () => {
+  const far = await startAgent({ node: "omega", datacenter: "dc3" });
+  const here = await startAgent({ datacenters: { dc2: ["http://127.0.0.1:1"], dc3: [far.url] } });
+  try {
+    await fetch(`${far.url}/v1/catalog/register`, {
+      method: "PUT",
+      body: JSON.stringify({ ...NODE, Service: { Service: "only-there", Port: 1 } }),
+    });
+    const query = { Name: "q", Service: { Service: "only-there", Failover: { NearestN: 1 } } };
+    await fetch(`${here.url}/v1/query`, { method: "POST", body: JSON.stringify(query) });
+    const execute = async (): Promise<{ readonly Datacenter: string; readonly Nodes: readonly unknown[] }> =>
+      (await (await fetch(`${here.url}/v1/query/q/execute`)).json()) as never;
+    while ((await execute()).Nodes.length === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+    expect((await execute()).Datacenter).toBe("dc3");
+  } finally {
+    await here.stop();
+    await far.stop();
+  }
+});
