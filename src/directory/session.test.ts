@@ -12,7 +12,7 @@ import type { Storage } from "../contracts/storage.ts";
 import { type Change, keyOf, scope } from "../model/record.ts";
 import { createKv } from "./kv.ts";
 import { createDirectory, type LocalDirectory } from "./local.ts";
-import { Dues, KINDS, recordOf } from "./locks.ts";
+import { Dues, faultOf, KINDS, recordOf } from "./locks.ts";
 import { createSessions, type RunningSessions } from "./session.ts";
 import { memoryStorage } from "./storage/memory.ts";
 
@@ -83,6 +83,11 @@ describe("a session", () => {
   test.each<[string, Partial<SessionRequest>, () => Change[]]>([
     ["its node goes", {}, () => [removal("node", keyOf.node("n1"))]],
     ["its node goes and comes again", {}, () => [removal("node", keyOf.node("n1"))]],
+    [
+      "a check goes and comes again",
+      { nodeChecks: ["serfHealth"] },
+      () => [removal("check", keyOf.check("n1", "serfHealth"))],
+    ],
     ["a check goes", { nodeChecks: ["serfHealth"] }, () => [removal("check", keyOf.check("n1", "serfHealth"))]],
     [
       "a node check turns critical",
@@ -106,7 +111,8 @@ describe("a session", () => {
     expect(other).toBe("");
     expect(await kv.set("lock", text("1"), { acquire: id })).toBe(true);
     await write(...changes());
-    if (what.includes("again")) await write(nodeChange("n1", "10.0.0.1"));
+    if (what.includes("again"))
+      await write(what.includes("check") ? checkChange("n1", "serfHealth", "passing") : nodeChange("n1", "10.0.0.1"));
     // Whatever is read from here on knows of it.
     expect(sessions.living(directory.view(), id)).toBeUndefined();
     await sessions.settled();
@@ -114,6 +120,21 @@ describe("a session", () => {
     expect(directory.view().get("kv", "lock")).toMatchObject({ lockIndex: 1, value: new Uint8Array(text("1")) });
     expect(holder("lock")).toBeUndefined();
     await expect(kv.set("lock", text("2"), { acquire: id })).rejects.toThrow("invalid session");
+  });
+
+  test("does not stand on a node or a check that was made anew after it", async () => {
+    const made = { ...request({ nodeChecks: ["serfHealth"] }), id: "s" };
+    const since = directory.view().index;
+    expect(faultOf(directory.view(), made, since)).toBeUndefined();
+    await write(removal("check", keyOf.check("n1", "serfHealth")));
+    await write(checkChange("n1", "serfHealth", "passing"));
+    expect(faultOf(directory.view(), made, since)).toEqual({ kind: "check-missing", check: "serfHealth" });
+    const without = { ...made, nodeChecks: [] };
+    expect(faultOf(directory.view(), without, since)).toBeUndefined();
+    await write(removal("node", keyOf.node("n1")));
+    await write(nodeChange("n1", "10.0.0.1"));
+    expect(faultOf(directory.view(), without, since)).toEqual({ kind: "node-missing", node: "n1" });
+    expect(faultOf(directory.view(), without, directory.view().index)).toBeUndefined();
   });
 
   test("lives on while its checks only warn, and while other nodes' checks turn critical", async () => {

@@ -52,6 +52,18 @@ describe("requests as such", () => {
   });
 });
 
+it.each([
+  ["gzip", 1399, null],
+  ["gzip", 1400, "gzip"],
+  ["deflate, gzip;q=0.5", 1400, "gzip"],
+  ["gzip;q=0", 1400, null],
+  ["deflate, br", 1400, null],
+])("a client that takes %s gets %i bytes as %s", async (accepted, size, coding) => {
+  await ask("PUT", "/v1/kv/sized", "x".repeat(size));
+  const answer = await fetch(`${agent.url}/v1/kv/sized?raw`, { headers: { "Accept-Encoding": accepted } });
+  expect([answer.headers.get("content-encoding"), (await answer.text()).length]).toEqual([coding, size]);
+});
+
 describe("keys", () => {
   table([
     ["PUT", "/v1/kv/?dc=nowhere", "x", 400, "Missing key name"],

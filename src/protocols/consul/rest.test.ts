@@ -101,6 +101,7 @@ describe("cached", () => {
       expect((await get("max_stale=11s")).status).toBe(200);
       expect((await get("max_stale=9s")).status).toBe(503);
       expect((await get("stale")).status).toBe(200);
+      expect((await get("consistent")).status).toBe(503);
     } finally {
       await server.close();
       await http.close();
