@@ -404,6 +404,22 @@ describe.runIf(await havePrograms("etcd"))("etcd://", () => {
     await eventually("runs again", async () => Object.keys(await v2()).length === 1);
   });
 
+  it("the README's example", async () => {
+    etcd = await startEtcd(["--enable-v2=true"]);
+    const readme = await readFile(join(import.meta.dirname, "../../src/protocols/docker/README.md"), "utf8");
+    const [, block = ""] = /<!-- registrator -->\n+```sh\n([\s\S]*?)```/.exec(readme) ?? [];
+    const here = block.replaceAll("127.0.0.1:2379", etcd.endpoint.replace("http://", ""));
+    const [first = "", second = ""] = here.split("\n");
+    add("web", 21080);
+    await start(first.replace("trilith registrator ", "").split(" "));
+    const shown = await eventually("shown", async () => {
+      const { stdout } = await run("sh", ["-c", second]);
+      return stdout.includes(`"key":"/services/web/${host}:web:80"`) && stdout;
+    });
+    expect(shown).toContain(`"value":"${ip}:21080"`);
+    expect(shown).toMatch(/"ttl":(59|60)/);
+  });
+
   it("skydns2:// on v3", async () => {
     etcd = await startEtcd();
     add("web", 21080);
