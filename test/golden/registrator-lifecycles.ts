@@ -33,7 +33,7 @@ export const lives: Readonly<Record<string, LifeExpectation>> = {
   "life-registrator-restart-container-gone -resync 2": { differs: CLEANUP, steps: { 3: ["c1:80", "c3:80"] } },
   "life-cleanup-what-is-touched": {
     differs: "what was registered by hand is its owner's: it is not cleaned up, nor overwritten by a container",
-    steps: { 2: ["a b:80", "c0:80", "c0:9999", "g:80"] },
+    steps: { 2: ["a b:80", "c0:80", "c0:9999", "g:80", "gone", "gone:53:udp", "gone:80", "gone:http", "manual", "otherhost:gone:80", "prefix:{hostname}:gone:80"] },
   },
   "life-resync-restores": {
     differs: "what somebody deregistered by hand stays away until the container changes",
@@ -50,7 +50,7 @@ export const lives: Readonly<Record<string, LifeExpectation>> = {
   },
   'life-tags-template {{mIndex "absent" .Config.Labels}}': "same",
   "life-tags-template {{sIndex 5 .Config.Env}}": "same",
-  "life-initial-sync": "same",
+  "life-initial-sync": { differs: "what is paused is in no lookup", aside: { 1: ["cpause:80"], 2: ["cpause:80"] } },
   "life-short-lived": "same",
   "life-20-at-once": {
     differs: "bursts lose nothing and leave nothing",

@@ -334,4 +334,34 @@ describe.runIf(present)("docker", () => {
       await docker.docker("rm", "-f", "whole");
     }
   });
+
+  it("a restart of the host, dockerd and agent together: what it starts again is back as it was, what it ended is gone", async () => {
+    const settings = {
+      node: "n1",
+      dataDir: `${docker.folder}/rebooted`,
+      httpPort: -1,
+      protocols: { docker: { host: docker.host, enabled: true, hostname: HOST, ip: "192.0.2.1" }, dns: { port: -1 } },
+    };
+    let agent = createTrilith(settings);
+    await agent.start();
+    const ids = (): string => [...agent.agent.services().keys()].sort().join(" ");
+    try {
+      await run("boots", "-p", "21980:80", "--restart", "always", "--stop-timeout", "1", "bbexp1");
+      await run("ends", "-p", "80", "--stop-timeout", "1", "bbexp1");
+      await eventually("both", () => ids() === `${HOST}:boots:80 ${HOST}:ends:80`);
+      const before = agent.agent.services().get(`${HOST}:boots:80`)?.instance;
+      // The agent ends first, as if the power were cut: what happens to dockerd it does not see.
+      await agent.stop();
+      await docker.kill();
+      await docker.start();
+      agent = createTrilith(settings);
+      await agent.start();
+      await eventually("what was started again", () => ids() === `${HOST}:boots:80`);
+      const after = agent.agent.services().get(`${HOST}:boots:80`)?.instance;
+      expect({ ...after, addresses: undefined }).toEqual({ ...before, addresses: undefined });
+    } finally {
+      await agent.stop();
+      await docker.docker("rm", "-f", "boots", "ends");
+    }
+  });
 });
