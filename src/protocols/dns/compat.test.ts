@@ -3,6 +3,8 @@ import { describe, expect, it } from "vitest";
 import { serviceChange } from "../../../test/support/directory.ts";
 import { dnsWorld, queryPacket } from "../../../test/support/dns.ts";
 import { type Change, keyOf } from "../../model/record.ts";
+import { policyOf, readConfig } from "./config.ts";
+import { createAccess } from "./networks.ts";
 
 const SOA = "consul. 0 SOA ns.consul. hostmaster.consul. 0";
 const NX = `NXDOMAIN aa |  | ${SOA}`;
@@ -67,6 +69,45 @@ describe("localities", () => {
     expect(line("c000020.addr.consul")).toBe(NX);
     expect(line("c00002010.addr.consul")).toBe(NX);
     expect(line("x.c0000201.addr.consul")).toBe(NX);
+  });
+});
+
+describe("the mesh", () => {
+  it("has proxies and what is connected natively under the names of their services", async () => {
+    const proxy = { Kind: "connect-proxy", Proxy: { DestinationServiceName: "Web" } };
+    for (const compat of [true, false]) {
+      const { directory, line } = await dnsWorld({ compat, config: { serviceTtlMs: { web: 7000 } } });
+      await directory.write([
+        ...web,
+        serviceChange("n1", "w2", "web", { port: 82, address: "10.0.0.2", foreign: { Connect: { Native: true } } }),
+        serviceChange("n1", "p1", "web-sidecar", { port: 21000, foreign: proxy }),
+        serviceChange("n1", "p2", "other", {
+          port: 21001,
+          foreign: { ...proxy, Proxy: { DestinationServiceName: "x" } },
+        }),
+      ]);
+      for (const name of ["web.connect.consul", "any.web.connect.dc1.consul"])
+        expect(line(name), name).toBe(`NOERROR aa | ${name}. 7 A 10.0.0.2; ${name}. 7 A 192.0.2.1`);
+      expect(line("web.connect.consul", { type: "SRV" })).toMatch(
+        /7 SRV 1 1 21000 n1\.node.*7 SRV 1 1 82 0a000002\.addr/,
+      );
+      expect(line("x.connect.consul", { type: "SRV" })).toContain("SRV 1 1 21001 n1.node.dc1.consul.");
+      for (const name of ["web-sidecar.connect", "none.connect", "connect", "web.connect.dc2"])
+        expect(line(`${name}.consul`), name).toMatch(/^NXDOMAIN aa/);
+    }
+  });
+});
+
+describe("recursion", () => {
+  it("is for private networks, never for the internet's", () => {
+    const compat = createAccess(policyOf(readConfig({}), true, "consul").recursionFrom, () => []);
+    const own = createAccess(policyOf(readConfig({}), false, "consul").recursionFrom, () => []);
+    for (const address of ["127.0.0.1", "::1", "::ffff:127.0.0.1"])
+      expect([compat.allows(address), own.allows(address)], address).toEqual([true, true]);
+    for (const address of ["10.1.2.3", "172.17.0.2", "::ffff:192.168.1.1", "100.100.1.1", "fd00::1", "fe80::1%eth0"])
+      expect([compat.allows(address), own.allows(address)], address).toEqual([true, false]);
+    for (const address of ["8.8.8.8", "172.32.0.1", "2001:db8::1", "192.0.2.1", "100.128.0.1"])
+      expect([compat.allows(address), own.allows(address)], address).toEqual([false, false]);
   });
 });
 

@@ -1,11 +1,14 @@
 // Which names exist without records of their own: a name above one that exists exists too, and must not be denied [RFC 8020].
 import type { View } from "../../contracts/directory.ts";
+import { meshNameOf } from "../../model/mesh.ts";
 import { hexOf, ipBytes } from "../../wire/dns/index.ts";
 
 /** What stands in the way of NXDOMAIN in one view: worked out when such a name is first asked for, and once per view. */
 export interface Existence {
   /** True where some instance carries the tag, so that `_name._tag.service.D` exists and with it `_tag.service.D`. */
   tag(tag: string): boolean;
+  /** The services among whose instances the mesh has some for this one: its proxies', or itself; in lower case. */
+  meshed(service: string): Iterable<string>;
   /** True where some node's name ends in `.suffix`. */
   belowNode(suffix: string): boolean;
   /** True where an address of the directory lies below these reverse labels (`["2", "0", "192", "in-addr"]`). */
@@ -27,6 +30,7 @@ export function createExistence(): (view: View) => Existence {
 
 function look(view: View): Existence {
   let tags: Set<string> | undefined;
+  let mesh: Map<string, Set<string>> | undefined;
   let suffixes: Set<string> | undefined;
   let reverse: Set<string> | undefined;
   return {
@@ -37,6 +41,16 @@ function look(view: View): Existence {
         for (const instance of view.list("service")) for (const one of instance.tags) tags.add(one.toLowerCase());
       }
       return tags.has(tag);
+    },
+    meshed(service) {
+      if (mesh === undefined) {
+        mesh = new Map();
+        for (const instance of view.list("service")) {
+          const name = meshNameOf(instance);
+          if (name !== undefined) mesh.set(name, (mesh.get(name) ?? new Set()).add(instance.name.toLowerCase()));
+        }
+      }
+      return mesh.get(service) ?? [];
     },
     belowNode(suffix) {
       if (suffixes === undefined) {

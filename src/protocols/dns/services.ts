@@ -2,6 +2,7 @@
 import { TrilithError } from "../../base/error.ts";
 import { shuffle } from "../../base/random.ts";
 import type { View } from "../../contracts/directory.ts";
+import { meshNameOf } from "../../model/mesh.ts";
 import type { Answer, Endpoint, Query } from "../../model/query.ts";
 import { type Name, RCODE, TYPE } from "../../wire/dns/index.ts";
 import type { Asking, Reply } from "./asking.ts";
@@ -61,6 +62,22 @@ export class Services {
     // `_name._tag.D` exists for SRV alone.
     if (asked.short && asking.type !== TYPE.SRV) return this.#all.zone.no(asking, RCODE.NOERROR);
     return this.#all.endpoints.told(asking, asked, endpoints, ttlS, where);
+  }
+
+  /** `name.connect[.dc].D`: who speaks for a service in the mesh, its proxies or itself; known here only. */
+  meshed(asking: Asking, asked: InZone): Reply {
+    const { zone, existence, policy, endpoints } = this.#all;
+    const service = asked.parts.at(-1);
+    const datacenter = zone.datacenterOf(asked);
+    if (service === undefined || datacenter === false || !zone.isOwnDatacenter(datacenter))
+      return zone.no(asking, RCODE.NXDOMAIN);
+    const found: Endpoint[] = [];
+    for (const name of existence(asking.view).meshed(service))
+      for (const endpoint of this.resolve({ service: name }, asking).endpoints)
+        if (meshNameOf(endpoint.resident.instance) === service) found.push(endpoint);
+    if (found.length === 0) return zone.empty(asking, () => [...existence(asking.view).meshed(service)].length > 0);
+    const ttlS = Math.floor(serviceTtlMs(policy.serviceTtlMs, service) / 1000);
+    return endpoints.told(asking, asked, this.shuffled(found), ttlS, this.#all.parts.self.datacenter);
   }
 
   /** Names whose meaning does not hang on what is registered are answered the short way from now on. */

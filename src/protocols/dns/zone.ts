@@ -94,6 +94,7 @@ export class Zone {
       case "query":
         return { ...this.#all.queries.prepared(asking, asked), chosen: true };
       case "connect":
+        return this.#all.services.meshed(asking, asked);
       case "ingress":
         return this.no(asking, RCODE.NXDOMAIN);
       case "none":

@@ -2,7 +2,8 @@
 import { messageOf, TrilithError } from "../../../base/error.ts";
 import { ipFamily } from "../../../base/net.ts";
 import type { View } from "../../../contracts/directory.ts";
-import type { Instance, Resident } from "../../../model/instance.ts";
+import type { Resident } from "../../../model/instance.ts";
+import { meshNameOf } from "../../../model/mesh.ts";
 import type { Labels } from "../../../model/node.ts";
 import type { Scope } from "../../../model/record.ts";
 import type { Call } from "../call.ts";
@@ -41,28 +42,6 @@ export function chosen(residents: readonly Resident[], query: Query): readonly R
   return residents.filter(({ instance, node }) => hasTags(instance.tags, tags) && hasMeta(node.labels, meta));
 }
 
-function ofObject(object: unknown, name: string): unknown {
-  if (typeof object !== "object" || object === null) return undefined;
-  return Object.entries(object).find(([key]) => key.replaceAll("_", "").toLowerCase() === name)?.[1];
-}
-
-/** Whether an instance speaks the mesh's language itself. */
-export function isNative({ foreign }: Pick<Instance, "foreign">): boolean {
-  return ofObject(foreign?.["Connect"], "native") === true;
-}
-
-/** For whom an instance is a proxy; undefined where it is none. */
-export function proxyOf({
-  foreign,
-}: Pick<Instance, "foreign">): { readonly destination: string; readonly transparent: boolean } | undefined {
-  if (foreign?.["Kind"] !== "connect-proxy") return undefined;
-  const proxy = foreign["Proxy"];
-  return {
-    destination: String(ofObject(proxy, "destinationservicename") ?? ""),
-    transparent: ofObject(proxy, "mode") === "transparent",
-  };
-}
-
 /**
  * The instances that the mesh knows under a service's name: proxies that say so, and instances of its own that are connected natively.
  * `waitOn` are the scopes that tell of a change, made by `scopeOf`.
@@ -77,11 +56,7 @@ export function meshed(
   const waitOn: Scope[] = ["services", scopeOf(name)];
   const wanted = name.toLowerCase();
   for (const service of view.serviceNames()) {
-    const found = view.residents(service).filter(({ instance }) => {
-      const proxy = proxyOf(instance);
-      if (proxy !== undefined) return proxy.destination.toLowerCase() === wanted;
-      return instance.name.toLowerCase() === wanted && isNative(instance);
-    });
+    const found = view.residents(service).filter(({ instance }) => meshNameOf(instance) === wanted);
     if (found.length === 0) continue;
     residents.push(...found);
     waitOn.push(scopeOf(service));

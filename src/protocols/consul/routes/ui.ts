@@ -2,13 +2,14 @@
 import type { View } from "../../../contracts/directory.ts";
 import { type Status, worst } from "../../../model/check.ts";
 import type { Resident } from "../../../model/instance.ts";
+import { isNative, proxyOf } from "../../../model/mesh.ts";
 import { type Entry, keyOf, scope } from "../../../model/record.ts";
 import { answerQuery } from "../blocking.ts";
 import type { Call, Reply, Row } from "../call.ts";
 import { encodeCheckOf, encodeNode, encodeNodeService, encodeResident } from "../encode.ts";
 import { Refusal } from "../errors.ts";
 import { nodeShape, residentShape } from "../shapes.ts";
-import { isNative, proxyOf, readFilter } from "./choose.ts";
+import { readFilter } from "./choose.ts";
 
 const MANNER = { tellConsistency: false } as const;
 
