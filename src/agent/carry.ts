@@ -322,7 +322,10 @@ export class Carrier {
       if (written.result !== "written")
         throw new TrilithError("internal", "a write without expectations failed on one");
       // A write that changed nothing tells an index that may be somebody else's.
-      if (written.index > before) this.#remember(written.index);
+      if (written.index > before) {
+        this.#remember(written.index);
+        this.#tell(steps);
+      }
       this.#failures = 0;
       return undefined;
     } catch (error) {
@@ -355,6 +358,19 @@ export class Carrier {
       log.warn(`the directory refuses ${only.ref.table} "${only.ref.id}"`, { error: refusal.message });
       this.#options.truth.refused(only.ref, refusal);
       return new RefusedError([only.ref], refusal);
+    }
+  }
+
+  /** What the directory took, in the words that operators of Consul look for in an agent's log. */
+  #tell(steps: readonly Step[]): void {
+    const { log } = this.#options;
+    for (const { ref, change, why } of steps) {
+      const reason = why === undefined ? {} : { why: why.text };
+      if (change.op === "delete") log.debug(`Deregistered ${ref.table}`, { [ref.table]: ref.id, ...reason });
+      else if (ref.table === "node") log.debug("Synced node info");
+      else if (ref.table === "check")
+        log.debug("Synced check", { check: ref.id, status: (change.value as Check).status });
+      else log.debug(`Synced ${ref.table}`, { [ref.table]: ref.id });
     }
   }
 
