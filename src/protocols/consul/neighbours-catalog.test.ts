@@ -346,3 +346,14 @@ it("the nearest datacenter is the one that answers soonest, not the first one to
     await far.stop();
   }
 });
+
+it.each([
+  ["/v1/health/connect/none?cached", "MISS", "streaming"],
+  ["/v1/health/ingress/none?cached", "MISS", "blocking-query"],
+  ["/v1/catalog/connect/none?cached", "MISS", "blocking-query"],
+  ["/v1/health/connect/none?cached&near=_agent", "MISS", "blocking-query"],
+  ["/v1/catalog/nodes?cached", null, "blocking-query"],
+])("%s: from the cache or streamed as the services themselves", async (path, cache, backend) => {
+  const { headers } = await ask("GET", path);
+  expect([headers.get("x-cache"), headers.get("x-consul-query-backend")]).toEqual([cache, backend]);
+});

@@ -170,7 +170,7 @@ function connect(call: Call): Promise<Reply> {
   const name = named(call, "service name");
   const wanted = readFilter(call, catalogServiceShape, headersOfNothing());
   const near = nearOf(call);
-  return answerQuery(call, MANNER, (view) => {
+  return answerQuery(call, CACHED, (view) => {
     const { residents, waitOn } = meshed(view, name, scope.instances);
     return {
       index: Math.max(...waitOn.map((one) => view.at(one))),

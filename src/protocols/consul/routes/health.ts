@@ -12,7 +12,6 @@ import { checkShape, residentShape } from "../shapes.ts";
 import { chosen, hasMeta, meshed, nearOf, nodeMeta, readFilter } from "./choose.ts";
 
 const MANNER: Manner = { tellConsistency: true, headersOnError: true };
-const BARE: Manner = { tellConsistency: true };
 /** A service's health is streamed to its waiters, and its errors are bare. */
 const STREAMED: Manner = { tellConsistency: true, streams: true, cacheable: true };
 
@@ -140,12 +139,15 @@ function service(call: Call): Promise<Reply> {
 }
 
 function connect(call: Call): Promise<Reply> {
-  return residents(call, BARE, (view, name) => meshed(view, name, scope.service));
+  return residents(call, STREAMED, (view, name) => meshed(view, name, scope.service));
 }
 
 /** Ingress gateways that lead to a service: none is configured here. */
 function ingress(call: Call): Promise<Reply> {
-  return residents(call, BARE, (_, name) => ({ residents: [], waitOn: [scope.service(name)] }));
+  return residents(call, { ...STREAMED, streams: false }, (_, name) => ({
+    residents: [],
+    waitOn: [scope.service(name)],
+  }));
 }
 
 const GET = ["GET"] as const;
