@@ -97,6 +97,7 @@ export class Health {
     if ((spec.kind !== "ttl" && spec.kind !== "none") || isMaintenance(checkId))
       throw new TrilithError("invalid", `CheckID ${JSON.stringify(checkId)} does not have associated TTL`);
     this.standing.reported(spec);
+    this.#options.log.debug("Check status updated", { check: checkId, status: outcome.status });
     const step = newStep();
     this.#stand(step, held, outcome.status, head(outcome.output, spec.outputMaxBytes ?? OUTPUT_MAX_BYTES));
     if (step.kept.length === 0) this.standing.keepLater(spec);
@@ -132,7 +133,9 @@ export class Health {
     this.#stand(step, held, status, output);
     if (step.checks.size === 0) return;
     if (before !== status)
-      this.#options.log.debug(`check "${held.check.id}" is ${status}`, {
+      this.#options.log.debug(status === "critical" ? "Check is now critical" : "Check status updated", {
+        check: held.check.id,
+        status,
         before,
         output: output.slice(0, 200),
       });

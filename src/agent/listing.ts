@@ -77,18 +77,19 @@ export interface Clockwork {
 
 /** Changes of services and checks are made in steps, and made to last by `commit`. */
 export class Listing {
-  readonly services = new Map<string, ServiceRecord>();
-  readonly checks = new Map<string, CheckRecord>();
+  readonly services: Map<string, ServiceRecord> = new Map();
+  readonly checks: Map<string, CheckRecord> = new Map();
   /** Ids of the checks of each service; "" = of the node. */
-  readonly checksOf = new Map<string, Set<string>>();
+  readonly checksOf: Map<string, Set<string>> = new Map();
   /** Why the services drain that were told to. */
-  readonly draining = new Map<string, Reason>();
+  readonly draining: Map<string, Reason> = new Map();
   /** What callers registered and an override hides, by id. */
-  readonly hidden = new Map<string, KeptService>();
-  readonly sources = new Map<string, SourceState>();
-  readonly ownComplaints = new Map<string, { readonly from: string; readonly about: string; readonly text: string }>();
-  readonly notes = new Notes();
-  readonly version = new Version();
+  readonly hidden: Map<string, KeptService> = new Map();
+  readonly sources: Map<string, SourceState> = new Map();
+  readonly ownComplaints: Map<string, { readonly from: string; readonly about: string; readonly text: string }> =
+    new Map();
+  readonly notes: Notes = new Notes();
+  readonly version: Version = new Version();
   readonly #options: ListingOptions;
   #joined: Clockwork | undefined;
   /** Steps that are not yet durable. */

@@ -13,7 +13,8 @@ import { goneKeyOf, type Registration } from "../model/instance.ts";
 import type { Reason } from "../model/reason.ts";
 import { type Change, type Expect, keyOf } from "../model/record.ts";
 import { OutsideChecks } from "./outside-checks.ts";
-import { normalize, registrationFault, same, whoIs } from "./reconcile.ts";
+import { type Complaint, nameOf, nodeKeyOf, readOutside } from "./outside-list.ts";
+import { same, whoIs } from "./reconcile.ts";
 import { instanceOf } from "./records.ts";
 import { type Planned, planNode, type Statement } from "./witness.ts";
 
@@ -40,20 +41,12 @@ export interface OutsideOptions {
   readonly changed: () => void;
 }
 
-interface Complaint {
-  readonly from: string;
-  readonly about: string;
-  readonly text: string;
-}
-
 /** Changes in one write; see `Carrier`. */
 const MAX_CHANGES = 100;
 /** Tries of one round before the next one is waited for: others write the same nodes, too. */
 const TRIES = 10;
 const BACKOFF_MS = { first: 500, last: 30_000 } as const;
 const JITTER_SHARE = 0.1;
-/** Kinds that something outside reports to, which nobody can for an instance that several agents hold. */
-const PUSHED: ReadonlySet<string> = new Set(["ttl", "alias"]);
 /** Between a change elsewhere and looking at it, so that many changes are one look. */
 const LOOK_MS = 50;
 
@@ -122,24 +115,10 @@ export class Outside {
   /** Takes what a source lists on external nodes; of the list only that. Resolves when an embedded directory has it. */
   async adopt(from: string, whole: SourceList, again: boolean): Promise<void> {
     const { clock } = this.#options;
-    const faults: Complaint[] = [];
-    const listed = new Map<string, Registration>();
-    for (const given of whole.list) {
-      if (given.external === undefined) continue;
-      const fault = registrationFault(given) ?? faultOf(given);
-      const r = fault === undefined ? this.#normal(from, given, faults) : given;
-      const key = fault === undefined ? nameOf(r) : "";
-      const twice = fault === undefined && listed.has(key);
-      const owner = this.#statements.get(nodeKeyOf(r))?.get(r.id)?.from ?? from;
-      if (fault !== undefined) faults.push({ from, about: String(given.id), text: fault });
-      else if (twice || owner !== from)
-        faults.push({
-          from,
-          about: r.id,
-          text: `the id "${r.id}" on the external node "${r.external?.node.name}" is listed ${twice ? "twice" : `by ${owner}, too`}: ${whoIs(r)} is left out`,
-        });
-      else listed.set(key, r);
-    }
+    const { listed, faults } = readOutside(from, whole, {
+      askable: this.#options.askable,
+      ownerOf: (nodeKey, id) => this.#statements.get(nodeKey)?.get(id)?.from,
+    });
     const before = this.#faults.get(from) ?? [];
     for (const { about, text } of faults)
       if (!before.some((one) => one.about === about && one.text === text)) this.#log.warn(`${from}: ${about}: ${text}`);
@@ -227,17 +206,6 @@ export class Outside {
       await this.#flush().catch((error: unknown) => this.#backOff(error));
       if (!this.quiet) await clock.sleep(LOOK_MS, until);
     }
-  }
-
-  #normal(from: string, given: Registration, faults: Complaint[]): Registration {
-    const r = normalize(given);
-    const checks = r.checks.flatMap((spec) => {
-      if (!PUSHED.has(spec.kind)) return [this.#options.askable(from, spec)];
-      const text = `check "${spec.id}" of kind "${spec.kind}" is left out: an instance on an external node is asked for its health, or its source knows it (kind "none")`;
-      faults.push({ from, about: r.id, text });
-      return [];
-    });
-    return { ...r, checks };
   }
 
   #missing(from: string, { authority }: SourceList, atMs: number, now?: Registration): Reason {
@@ -502,25 +470,4 @@ export class Outside {
     }
     this.#checks.only(nodeKey, asked);
   }
-}
-
-function nodeKeyOf(r: Registration): string {
-  return keyOf.node(r.external?.node.name ?? "");
-}
-
-function nameOf(r: Registration): string {
-  return `${nodeKeyOf(r)}\u0000${r.id}`;
-}
-
-/** What is wrong with an external node; undefined = nothing. */
-function faultOf({ name, external }: Registration): string | undefined {
-  const node = external?.node;
-  if (typeof node?.name !== "string" || node.name === "" || /[\u0000-\u0020/]/.test(node.name))
-    return `service "${name}": external node ${JSON.stringify(node?.name)}: expected a name without blanks, slashes and control characters`;
-  if (typeof node.address !== "string" || node.address === "")
-    return `service "${name}": the external node "${node.name}" has no address`;
-  for (const [key, value] of Object.entries(node.labels ?? {}))
-    if (typeof value !== "string")
-      return `service "${name}": external node "${node.name}", label "${key}": expected a text`;
-  return undefined;
 }

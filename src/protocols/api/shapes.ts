@@ -248,7 +248,7 @@ export interface KnownHere {
   readonly words?: readonly string[] | undefined;
 }
 
-export function saidJson({ for: target, set, by, atMs }: Override): SaidJson {
+function saidJson({ for: target, set, by, atMs }: Override): SaidJson {
   return { for: target, set, by, ...(atMs === undefined ? {} : { at: time(atMs) }) };
 }
 
