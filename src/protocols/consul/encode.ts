@@ -10,7 +10,38 @@ import { formatGoDuration } from "../../wire/duration.ts";
 
 type Json = Record<string, unknown>;
 
-const NO_PROXY: unknown = { Mode: "", MeshGateway: {}, Expose: {} };
+const NO_PROXY: Json = { Mode: "", MeshGateway: {}, Expose: {} };
+const PROXY_FIELDS: readonly string[] = [
+  ...["EnvoyExtensions", "DestinationServiceName", "DestinationServiceID", "LocalServiceAddress", "LocalServicePort"],
+  ...["LocalServiceSocketPath", "Mode", "Config", "Upstreams", "MutualTLSMode", "MeshGateway", "Expose"],
+  ...["TransparentProxy", "AccessLogs"],
+];
+/** Kinds of which the agent, too, shows how they are set up. */
+const PROXIES: ReadonlySet<unknown> = new Set([
+  ...["connect-proxy", "mesh-gateway", "terminating-gateway", "ingress-gateway", "api-gateway"],
+]);
+
+/** A proxy's setting in Consul's names, whatever case they were told in. */
+function proxyOf(instance: Instance): Json {
+  const told = foreignOf(instance, "Proxy");
+  if (typeof told !== "object" || told === null) return NO_PROXY;
+  const proxy: Json = { ...NO_PROXY };
+  for (const [key, value] of Object.entries(told)) {
+    const plain = key.replaceAll("_", "").toLowerCase();
+    const name = PROXY_FIELDS.find((one) => one.toLowerCase() === plain);
+    if (value !== null) proxy[name ?? key] = value;
+  }
+  return proxy;
+}
+
+/** Whether an instance is connected to the mesh by itself, as it was told in any case. */
+function connectOf(instance: Instance): Json {
+  const told = foreignOf(instance, "Connect");
+  if (typeof told !== "object" || told === null) return {};
+  return Object.entries(told).some(([key, value]) => key.toLowerCase() === "native" && value === true)
+    ? { Native: true }
+    : {};
+}
 
 /** Whether a map has no entries. */
 function isEmpty(map: object): boolean {
@@ -88,8 +119,8 @@ export function encodeAgentService(instance: Instance, datacenter: string): Json
     TaggedAddresses: taggedAddresses(instance, true),
     Weights: weightsOf(instance),
     EnableTagOverride: instance.enableTagOverride ?? false,
-    Proxy: foreignOf(instance, "Proxy"),
-    Connect: foreignOf(instance, "Connect"),
+    ...(PROXIES.has(kind) ? { Proxy: proxyOf(instance) } : {}),
+    ...("Native" in connectOf(instance) ? { Connect: { Native: true } } : {}),
     Datacenter: datacenter,
     Locality: foreignOf(instance, "Locality"),
   };
@@ -111,8 +142,8 @@ export function encodeNodeService(instance: Entry<"service">): Json {
     Weights: weightsOf(instance),
     EnableTagOverride: instance.enableTagOverride ?? false,
     Locality: foreignOf(instance, "Locality"),
-    Proxy: foreignOf(instance, "Proxy") ?? NO_PROXY,
-    Connect: foreignOf(instance, "Connect") ?? {},
+    Proxy: proxyOf(instance),
+    Connect: connectOf(instance),
     PeerName: "",
     CreateIndex: instance.createIndex,
     ModifyIndex: instance.modifyIndex,
@@ -139,8 +170,8 @@ export function encodeCatalogService({ instance, node }: Resident): Json {
     ServicePort: instance.port,
     ServiceSocketPath: instance.socketPath ?? "",
     ServiceEnableTagOverride: instance.enableTagOverride ?? false,
-    ServiceProxy: foreignOf(instance, "Proxy") ?? NO_PROXY,
-    ServiceConnect: foreignOf(instance, "Connect") ?? {},
+    ServiceProxy: proxyOf(instance),
+    ServiceConnect: connectOf(instance),
     ServiceLocality: foreignOf(instance, "Locality") ?? null,
     CreateIndex: instance.createIndex,
     ModifyIndex: instance.modifyIndex,

@@ -357,3 +357,23 @@ it.each([
   const { headers } = await ask("GET", path);
   expect([headers.get("x-cache"), headers.get("x-consul-query-backend")]).toEqual([cache, backend]);
 });
+
+it("shows proxies and native services in Consul's names, to the agent's own callers only where there is something", async () => {
+  const put = async (body: object): Promise<unknown> => (await ask("PUT", REGISTER, body)).status;
+  const proxy = { destination_service_name: "db", localServicePort: 5, Config: { a_b: 1 } };
+  expect(await put({ Name: "db-proxy", Kind: "connect-proxy", Port: 7, Proxy: proxy })).toBe(200);
+  expect(await put({ Name: "native", Port: 8, Connect: { native: true } })).toBe(200);
+  expect(await put({ Name: "plain", Port: 9, Connect: {}, Proxy: { Mode: "direct" } })).toBe(200);
+  const shown = { DestinationServiceName: "db", LocalServicePort: 5, Config: { a_b: 1 } };
+  const whole = { ...shown, Mode: "", MeshGateway: {}, Expose: {} };
+  expect((await ask("GET", "/v1/agent/service/db-proxy")).body).toMatchObject({ Kind: "connect-proxy", Proxy: whole });
+  expect((await ask("GET", "/v1/agent/service/native")).body).toMatchObject({ Connect: { Native: true } });
+  const plain = (await ask("GET", "/v1/agent/service/plain")).body as object;
+  expect(["Proxy" in plain, "Connect" in plain]).toEqual([false, false]);
+  expect((await ask("GET", "/v1/catalog/service/db-proxy")).body).toMatchObject([
+    { ServiceProxy: whole, ServiceConnect: {} },
+  ]);
+  expect((await ask("GET", "/v1/health/service/native")).body).toMatchObject([
+    { Service: { Connect: { Native: true }, Proxy: { Mode: "", MeshGateway: {}, Expose: {} } } },
+  ]);
+});
