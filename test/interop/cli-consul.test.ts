@@ -136,6 +136,26 @@ describe("monitor", () => {
     child.kill("SIGINT");
     expect((await done).exitCode).toBe(0);
   });
+  it("tells at debug what reaches the catalog, in Consul's words", async () => {
+    const { child, done, said } = start(["monitor", "-log-level=debug"]);
+    const both = { ID: "told", Name: "told", Check: { TTL: "60s" } };
+    await until(async () => {
+      await put("/v1/agent/service/register", both);
+      await put("/v1/agent/check/pass/service:told");
+      await put("/v1/agent/service/deregister/told");
+      return /Deregistered service: service=told/.test(said());
+    });
+    for (const line of [
+      / \[DEBUG\] agent: Synced service: service=told\n/,
+      / \[DEBUG\] agent: Synced check: check=service:told status=critical\n/,
+      / \[DEBUG\] agent: Check status updated: check=service:told status=passing\n/,
+      / \[DEBUG\] agent: Synced check: check=service:told status=passing\n/,
+      / \[DEBUG\] agent: Deregistered service: service=told/,
+    ])
+      expect(said()).toMatch(line);
+    child.kill("SIGINT");
+    expect((await done).exitCode).toBe(0);
+  });
   it("says which level it does not know", async () => {
     expect(await trilith("monitor", "-log-level=loud")).toMatchObject({
       err: expect.stringMatching(/Unknown log level: loud/),

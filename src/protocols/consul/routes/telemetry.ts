@@ -171,7 +171,7 @@ function monitor(call: Call): Reply {
   return { stream };
 }
 
-const moduleOf = (part: string): string => (part === "" ? "agent" : `agent.${part}`);
+const moduleOf = (part: string): string => (part === "" || part === "agent" ? "agent" : `agent.${part}`);
 
 /** As Consul's log lines look. */
 function textLine(time: string, level: LogLevel, part: string, text: string, fields: LogFields): string {
