@@ -40,6 +40,22 @@ function raw(bytes: string | Uint8Array): Promise<string> {
   });
 }
 
+describe("the Host of a request", () => {
+  it.each([
+    ["1.1", "", "HTTP/1.1 400 Bad Request: missing required Host header"],
+    ["1.0", "", "HTTP/1.1 200 OK"],
+    ["1.1", "Host: a\r\n", "HTTP/1.1 200 OK"],
+    ["1.1", "Host: [::1]:8500\r\n", "HTTP/1.1 200 OK"],
+    ["1.1", "Host: \r\n", "HTTP/1.1 200 OK"],
+    ["1.1", "Host: a\r\nHost: a\r\n", "HTTP/1.1 400 Bad Request: too many Host headers"],
+    ["1.1", "Host: a b\r\n", "HTTP/1.1 400 Bad Request: malformed Host header"],
+    ["1.0", "Host: a/b\r\n", "HTTP/1.1 400 Bad Request: malformed Host header"],
+  ])("HTTP/%s with %j", async (version, host, status) => {
+    const answer = await raw(`GET /v1/status/leader HTTP/${version}\r\n${host}Connection: close\r\n\r\n`);
+    expect(answer.split("\r\n")[0]).toBe(status);
+  });
+});
+
 describe("bodies", () => {
   it("refuses one of 10 MB with 413 and reads on", async () => {
     const answer = await put("/v1/agent/service/register", JSON.stringify({ Name: "x".repeat(10 << 20) }));

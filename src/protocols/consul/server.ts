@@ -153,12 +153,10 @@ export function createHandler(rows: readonly Row[], config: ConsulConfig, ground
   }
 
   return async (request, response) => {
-    if (request.httpVersion === "1.1" && request.headers.host === undefined) {
-      response.writeHead(400, "Bad Request: missing required Host header", {
-        "Content-Type": TEXT,
-        Connection: "close",
-      });
-      response.end("400 Bad Request: missing required Host header");
+    const fault = hostFault(request);
+    if (fault !== undefined) {
+      response.writeHead(400, `Bad Request: ${fault}`, { "Content-Type": TEXT, Connection: "close" });
+      response.end(`400 Bad Request: ${fault}`);
       return;
     }
     const { path: escaped, query } = splitTarget(request.url ?? "/");
@@ -233,6 +231,14 @@ function redirect(response: ServerResponse, request: IncomingMessage, status: 30
   response.end(request.method === "GET" ? text : undefined);
 }
 const HTML: Readonly<Record<string, string>> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&#34;", "'": "&#39;" };
+
+/** What Go's server has against a request's Host. */
+function hostFault({ httpVersion, headersDistinct }: IncomingMessage): string | undefined {
+  const hosts = headersDistinct["host"] ?? [];
+  if (hosts.length === 0) return httpVersion === "1.1" ? "missing required Host header" : undefined;
+  if (hosts.length > 1) return "too many Host headers";
+  return /^[A-Za-z0-9!$%&'()*+,\-.:;=[\]_~]*$/.test(hosts[0] as string) ? undefined : "malformed Host header";
+}
 
 /** True where gzip is named with a weight above 0. */
 function acceptsGzip(header: string | string[] | undefined): boolean {
