@@ -37,22 +37,6 @@ function followEvents(docker: Docker, heard: (action: string, atMs: number) => v
   return () => void stream.destroy();
 }
 
-/** Has the engine do something to the container, without the time the docker client takes. */
-function post(docker: Docker, what: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const call = request(
-      { socketPath: docker.socketPath, path: `/containers/bench/${what}`, method: "POST" },
-      (reply) => {
-        reply.resume();
-        if (reply.statusCode === 204) reply.once("end", () => resolve());
-        else reject(new Error(`${what}: ${reply.statusCode}`));
-      },
-    );
-    call.once("error", reject);
-    call.end();
-  });
-}
-
 /** Asks for SRV records every millisecond until the answer has (or has none of) them; resolves with when the reply came. */
 function untilAnswer(port: number, present: boolean): Promise<number> {
   return new Promise((resolve, reject) => {
@@ -85,11 +69,11 @@ async function measure(docker: Docker, port: number): Promise<Run> {
   try {
     await docker.docker("create", "--name", "bench", "-p", "80", "-e", "SERVICE_NAME=bench", "bbexp1");
     const appears = untilAnswer(port, true);
-    await post(docker, "start");
+    await docker.post("/containers/bench/start");
     const appeared = await appears;
     const goes = untilAnswer(port, false);
     const killed = performance.now();
-    await post(docker, "kill");
+    await docker.post("/containers/bench/kill");
     const gone = await goes;
     const died = at.get("die") ?? Number.NaN;
     await docker.docker("rm", "-f", "bench");

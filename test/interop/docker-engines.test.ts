@@ -135,7 +135,7 @@ describe.runIf(present)("several engines", () => {
     await folder?.remove();
   });
 
-  it("a dockerd behind TLS: by configuration, and by DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH", async () => {
+  it("a dockerd behind TLS: by configuration, by DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH, by a context of the client", async () => {
     const certPath = join(folder.path, "certs");
     const host = `tcp://127.0.0.1:${tlsPort}`;
     await docker.docker("run", "-d", "--name", "safe", "-p", "80", "bbexp1");
@@ -154,6 +154,18 @@ describe.runIf(present)("several engines", () => {
     }
     await become("here:safe:80");
     expect(state()).toContain(`at ${host}, 1 container`);
+    await agent?.stop();
+    // And by a context, as `docker context create` writes it down.
+    const config = join(folder.path, "docker-config");
+    const pems = ["ca", "cert", "key"].map((pem) => `${pem}=${join(certPath, `${pem}.pem`)}`).join(",");
+    await exec("docker", ["--config", config, "context", "create", "far", "--docker", `host=${host},${pems}`]);
+    process.env["DOCKER_CONFIG"] = config;
+    try {
+      await begin({ context: "far" });
+    } finally {
+      delete process.env["DOCKER_CONFIG"];
+    }
+    await become("here:safe:80");
     await docker.docker("rm", "-f", "safe");
     await become();
   });

@@ -95,7 +95,7 @@ describe.runIf(present)("containers through a whole agent", () => {
     const names = Array.from({ length: 40 }, (_, i) => `b${i}`);
     for (const name of names) await docker.docker("create", "--name", name, "-P", "bbexp1");
     for (let round = 0; round < 3; round++) {
-      await Promise.all(names.map((name) => docker.docker("start", name)));
+      await Promise.all(names.map((name) => docker.post(`/containers/${name}/start`)));
       await eventually("all 40", () => held().size === 40, 30_000);
       const ports = new Map(
         (await docker.docker("ps", "--format", "{{.Names}} {{.Ports}}")).split("\n").map((line) => {
@@ -104,7 +104,7 @@ describe.runIf(present)("containers through a whole agent", () => {
         }),
       );
       expect(new Map([...held()].map(([id, { port }]) => [id, port] as const))).toEqual(ports);
-      await docker.docker("kill", ...names);
+      await Promise.all(names.map((name) => docker.post(`/containers/${name}/kill`)));
       await nothing();
     }
     await remove(...names);

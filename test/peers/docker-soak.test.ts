@@ -50,13 +50,13 @@ describe.runIf(present)("an agent beside a busy dockerd", () => {
     for (const name of names) await docker.docker("create", "--name", name, "-P", "bbexp1");
     const all = names.map((name) => `soak:${name}:80`);
     for (let round = 1; round <= ROUNDS; round++) {
-      await Promise.all(names.map((name) => docker.docker("start", name)));
+      await Promise.all(names.map((name) => docker.post(`/containers/${name}/start`)));
       await eventually(`round ${round}: all there`, () => JSON.stringify(held()) === JSON.stringify(all), 60_000);
       const ports = new Set([...agent.agent.services().values()].map(({ instance }) => instance.port));
       const published = (await docker.docker("ps", "--format", "{{.Ports}}")).match(/(?<=0\.0\.0\.0:)\d+/g) ?? [];
       expect([...ports].sort()).toEqual(published.map(Number).sort());
       // One kill for each, all at once.
-      await Promise.all(names.map((name) => docker.docker("kill", name)));
+      await Promise.all(names.map((name) => docker.post(`/containers/${name}/kill`)));
       await eventually(`round ${round}: none there`, () => held().length === 0, 60_000);
     }
     await docker.docker("rm", "-f", ...names);

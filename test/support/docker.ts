@@ -1,6 +1,7 @@
 // A real dockerd of a test's own: own socket, own data folder, images made from busybox; everything ended by pid and removed.
 import { execFile } from "node:child_process";
 import { access, copyFile, mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { request } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -17,6 +18,8 @@ export interface Docker {
   readonly pid: number;
   /** Runs the docker client; resolves with its trimmed output, rejects where it fails. */
   docker(...args: string[]): Promise<string>;
+  /** Sends a POST without a body to the engine, which takes less of the machine than a client's process; rejects where it is refused. */
+  post(path: string): Promise<void>;
   /** Ends the daemon by pid, its containers with it; `start` brings it back on the same data. */
   stop(): Promise<void>;
   /** `live`: its containers run on (--live-restore) and are left alone. */
@@ -145,6 +148,16 @@ export async function startDocker(name: string, flags: readonly string[] = []): 
       return program?.pid ?? -1;
     },
     docker,
+    post: (path) =>
+      new Promise((resolve, reject) => {
+        const call = request({ socketPath, path, method: "POST" }, (reply) => {
+          reply.resume();
+          if ((reply.statusCode ?? 500) < 300) reply.once("end", () => resolve());
+          else reject(new Error(`POST ${path}: ${reply.statusCode}`));
+        });
+        call.once("error", reject);
+        call.end();
+      }),
     start,
     stop,
     async kill() {

@@ -23,6 +23,8 @@ export interface DockerConfig {
   readonly enabled: "auto" | boolean;
   /** "" = DOCKER_HOST, else the usual sockets. */
   readonly host: string;
+  /** A context of the docker client; "" = DOCKER_CONTEXT. */
+  readonly context: string;
   /** Several engines, in place of `host`; the first one on this host is the main one. */
   readonly endpoints: readonly EndpointConfig[];
   /** The host part of service IDs; "" = this machine's host name. */
@@ -42,7 +44,19 @@ export interface DockerConfig {
 }
 
 const KEYS = [
-  ...["enabled", "host", "endpoints", "hostname", "ip", "internal", "explicit", "useIpFromLabel", "tags", "name"],
+  ...[
+    "enabled",
+    "host",
+    "context",
+    "endpoints",
+    "hostname",
+    "ip",
+    "internal",
+    "explicit",
+    "useIpFromLabel",
+    "tags",
+    "name",
+  ],
   ...["portSuffix", "deregister", "compat"],
 ];
 const ENDPOINT_KEYS = ["host", "name", "hostname", "ip", "certPath", "tlsVerify"];
@@ -146,6 +160,7 @@ export function configure(raw: unknown): DockerConfig {
   return {
     enabled,
     host,
+    context: fields.text("context"),
     endpoints,
     hostname: fields.text("hostname"),
     ip: fields.address("ip"),

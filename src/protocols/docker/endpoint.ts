@@ -1,6 +1,7 @@
 // Where an engine listens: DOCKER_HOST's spellings, and the certificates for TLS as the docker client keeps them in a folder.
+import { createHash } from "node:crypto";
 import type { Disk } from "../../base/disk.ts";
-import { codeOf, InputError } from "../../base/error.ts";
+import { codeOf, InputError, messageOf } from "../../base/error.ts";
 import { ipFamily, type TlsClient } from "../../base/net.ts";
 
 /** Where an engine listens. */
@@ -44,6 +45,31 @@ export function parseHost(spelling: string, where: string, tls?: Endpoint["tls"]
   const usual = web === "https" ? DEFAULT_TLS_PORT : DEFAULT_TCP_PORT;
   const base = `${web}://${port === "" && !implied ? `${hostname}:${usual}` : host}`;
   return web === "https" ? { spelling, base, tls: tls ?? (async () => ({})) } : { spelling, base };
+}
+
+/**
+ * The endpoint of a context of the docker client (`docker context create`), with its certificates. `folder`: the client's own, ~/.docker.
+ * @throws InputError naming the context where there is none, or one that leads to no engine
+ */
+export async function endpointOfContext(name: string, folder: string, disk: Disk): Promise<Endpoint> {
+  const key = createHash("sha256").update(name).digest("hex");
+  const file = `${folder}/contexts/meta/${key}/meta.json`;
+  const where = `docker context ${JSON.stringify(name)}`;
+  let docker: { readonly Host?: unknown; readonly SkipTLSVerify?: unknown } | undefined;
+  try {
+    docker = (JSON.parse(await disk.readText(file)) as { Endpoints?: { docker?: typeof docker } } | null)?.Endpoints
+      ?.docker;
+  } catch (error) {
+    throw new InputError(where, `cannot be read from ${file}: ${messageOf(error)}`, error);
+  }
+  if (typeof docker?.Host !== "string") throw new InputError(where, `${file} names no Docker endpoint`);
+  const certificates = `${folder}/contexts/tls/${key}/docker`;
+  const has = (await disk.info(certificates)) !== undefined;
+  return parseHost(
+    docker.Host,
+    where,
+    has ? certificatesIn(certificates, disk, docker.SkipTLSVerify === true) : undefined,
+  );
 }
 
 /** The host another machine's engine runs on; undefined for sockets and loopback addresses, which are this host's. */

@@ -84,7 +84,8 @@ export function execProbe(
 
   /** Creates the command at the first engine that can be reached and has the container. */
   async function create({ container, args }: ExecDetail, signal: AbortSignal): Promise<Command> {
-    let failure: unknown = new Failed(`exec failed: ${nobody}`);
+    // Of several that cannot be reached the first one is the one that was meant.
+    let failure: unknown;
     let unknown: Failed | undefined;
     for (const endpoint of endpoints) {
       let answer: HttpResponse;
@@ -99,7 +100,7 @@ export function execProbe(
       } catch (error) {
         // What was sent and not answered must not be sent again elsewhere.
         if (signal.aborted || !["unavailable", "not-found"].includes(codeOf(error))) throw error;
-        failure = error;
+        failure ??= error;
         continue;
       }
       if (answer.status === 201) return { endpoint, id: String((await json(answer))["Id"]) };
@@ -109,7 +110,7 @@ export function execProbe(
         throw new Failed(`create exec failed since container ${container} is paused or stopped`);
       else throw new Failed(`create exec failed for container ${container} with status ${answer.status}: ${said}`);
     }
-    throw unknown ?? failure;
+    throw unknown ?? failure ?? new Failed(`exec failed: ${nobody}`);
   }
 
   async function start(detail: ExecDetail, { endpoint, id }: Command, said: Tail, signal: AbortSignal): Promise<void> {

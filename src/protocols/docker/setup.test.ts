@@ -1,9 +1,10 @@
 // Docker's configuration: what is accepted, what is refused and how, and which address the host has.
+import { createHash } from "node:crypto";
 import { describe, expect, it } from "vitest";
 import type { Disk } from "../../base/disk.ts";
 import { systemProcesses } from "../../base/process.ts";
 import type { Ground } from "../../contracts/ground.ts";
-import { parseHost } from "./endpoint.ts";
+import { endpointOfContext, parseHost } from "./endpoint.ts";
 import { signalNumber } from "./inspect.ts";
 import { docker, endpointOfEnvironment, hostAddress } from "./setup.ts";
 
@@ -70,6 +71,38 @@ describe("configuration", () => {
     expect(await far?.tls?.()).toEqual({ ca: "CA", skipVerify: false });
     const none = at({ DOCKER_HOST: "tcp://far", DOCKER_TLS_VERIFY: "1", HOME: "/root" });
     await expect(none?.tls?.()).rejects.toThrow("/root/.docker: holds no certificates: expected ca.pem");
+  });
+  it("a context of the docker client is read with its certificates, as the client wrote it", async () => {
+    const key = createHash("sha256").update("far").digest("hex");
+    const files = new Map([
+      [
+        `/d/contexts/meta/${key}/meta.json`,
+        '{"Name":"far","Metadata":{},"Endpoints":{"docker":{"Host":"tcp://10.0.0.5:2376","SkipTLSVerify":true}}}',
+      ],
+      [`/d/contexts/tls/${key}/docker/ca.pem`, "CA"],
+    ]);
+    const disk = {
+      readText: async (path: string) => {
+        const text = files.get(path);
+        if (text === undefined) throw Object.assign(new Error("none"), { code: "ENOENT" });
+        return text;
+      },
+      info: async (path: string) => ([...files.keys()].some((file) => file.startsWith(path)) ? {} : undefined),
+    } as unknown as Disk;
+    const far = await endpointOfContext("far", "/d", disk);
+    expect(far.base).toBe("https://10.0.0.5:2376");
+    expect(await far.tls?.()).toEqual({ ca: "CA", skipVerify: true });
+    await expect(endpointOfContext("near", "/d", disk)).rejects.toThrow(
+      'docker context "near": cannot be read from /d/',
+    );
+    // By DOCKER_CONTEXT an agent starts all the same and says so; by configuration it does not.
+    const env: Record<string, string> = { DOCKER_CONTEXT: "near", DOCKER_CONFIG: "/d" };
+    const processes = { ...systemProcesses, env: (name: string) => env[name] };
+    const ground = { processes, disk, self: {}, net: {}, probes: new Map() } as unknown as Ground;
+    expect((await docker.setup(docker.configure(undefined), ground))?.source?.state().text).toContain(
+      'off: docker context "near"',
+    );
+    await expect(docker.setup(docker.configure({ context: "near" }), ground)).rejects.toThrow("cannot be read");
   });
   it("an agent starts although DOCKER_HOST names what is not spoken, and says so", async () => {
     const processes = { ...systemProcesses, env: () => "ssh://far" };

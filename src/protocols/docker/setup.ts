@@ -3,11 +3,12 @@ import type { Disk } from "../../base/disk.ts";
 import { InputError, messageOf } from "../../base/error.ts";
 import { ipFamily, type Net } from "../../base/net.ts";
 import type { Processes } from "../../base/process.ts";
+import type { Ground } from "../../contracts/ground.ts";
 import type { Probe } from "../../contracts/probe.ts";
-import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
+import { defineProtocol, type Part, type Protocol } from "../../contracts/protocol.ts";
 import type { EngineInfo } from "./client.ts";
 import { configure, type DockerConfig, type EndpointConfig } from "./config.ts";
-import { certificatesIn, type Endpoint, farHost, parseHost } from "./endpoint.ts";
+import { certificatesIn, type Endpoint, endpointOfContext, farHost, parseHost } from "./endpoint.ts";
 import type { EngineOptions } from "./engine-watch.ts";
 import { execProbe } from "./exec.ts";
 import type { TranslateOptions } from "./registrator.ts";
@@ -62,7 +63,20 @@ export function endpointOfEnvironment(processes: Pick<Processes, "env">, disk: D
   return spelling === "" ? undefined : parseHost(spelling, "DOCKER_HOST", tlsOfEnvironment(processes, disk));
 }
 
-function placesOf(config: DockerConfig, processes: Pick<Processes, "env">, disk: Disk): Place[] {
+/** The context of the docker client that is asked for (`context`, DOCKER_CONTEXT) and not overruled by a host; "" = none. */
+function contextOf(config: DockerConfig, processes: Pick<Processes, "env">): string {
+  if (config.host !== "" || config.endpoints.length > 0) return "";
+  const asked =
+    config.context || ((processes.env("DOCKER_HOST") ?? "") === "" ? processes.env("DOCKER_CONTEXT") : "") || "";
+  return asked === "default" ? "" : asked;
+}
+
+function placesOf(
+  config: DockerConfig,
+  processes: Pick<Processes, "env">,
+  disk: Disk,
+  context: Endpoint | undefined,
+): Place[] {
   if (config.endpoints.length > 0)
     return config.endpoints.map((one, i) => {
       const certificates =
@@ -82,6 +96,7 @@ function placesOf(config: DockerConfig, processes: Pick<Processes, "env">, disk:
   });
   if (config.host !== "")
     return [main([parseHost(config.host, "docker.host", tlsOfEnvironment(processes, disk))], false)];
+  if (context !== undefined) return [main([context], false)];
   const fromEnvironment = endpointOfEnvironment(processes, disk);
   if (fromEnvironment !== undefined) return [main([fromEnvironment], false)];
   const run = processes.env("XDG_RUNTIME_DIR") ?? "";
@@ -107,71 +122,89 @@ export const docker: Protocol<
   name: "docker",
   needs: ["clock", "random", "disk", "net", "http", "log", "processes", "agent", "self", "probes"],
   configure,
-  setup(config, ground) {
+  setup(config, ground): Part | Promise<Part> {
     // Checks inside containers can be registered all the same; they are critical and say why.
     if (config.enabled === false)
       return { probes: [execProbe(ground.http, [], "Docker is switched off on this agent") as Probe] };
-    const { self, net, processes, probes } = ground;
-    let places: Place[];
-    try {
-      places = placesOf(config, processes, ground.disk);
-    } catch (error) {
-      if (config.enabled === true || config.endpoints.length > 0) throw error;
+    const { processes, disk } = ground;
+    const absent = (error: unknown): Part => {
+      if (config.enabled === true || config.endpoints.length > 0 || config.context !== "") throw error;
       // Somebody's shell speaks to a Docker far away: no reason for the agent not to start.
       const why = messageOf(error);
       return { source: absentSource(why), probes: [execProbe(ground.http, [], why) as Probe] };
-    }
-    const tags = parseTemplate(config.tags);
-    const name = config.name === "" ? undefined : parseTemplate(config.name);
-    const own = config.hostname || processes.hostname();
-
-    /** The first part of IDs: this host's name for its own main engine, the engine's for others, told apart where they have one name. */
-    const hostnameOf = (place: Place, main: boolean, info: EngineInfo): string => {
-      if (place.config.hostname) return place.config.hostname;
-      if (place.name === "" || main) return own;
-      return info.hostname === "" || info.hostname === processes.hostname() ? `${own}-${place.name}` : info.hostname;
     };
-    const engineOf = (place: Place, i: number): EngineOptions => ({
-      name: place.name,
-      endpoints: place.endpoints,
-      optional: place.optional,
-      deregister: config.deregister,
-      async translation(info): Promise<TranslateOptions> {
-        const far = place.endpoints.map(farHost).find((host) => host !== undefined);
-        const hostname = hostnameOf(place, i === 0 && far === undefined, info);
-        return {
-          ip: place.config.ip || config.ip,
-          internal: config.internal,
-          explicit: config.explicit,
-          useIpFromLabel: config.useIpFromLabel,
-          tags: (container) => tags(container.raw),
-          ...(name === undefined ? {} : { name: (container) => name(container.raw) }),
-          portSuffix: config.portSuffix,
-          compat: config.compat,
-          hostname,
-          // What another host publishes is reached at that host.
-          hostIp:
-            far === undefined
-              ? await hostAddress(net, own, self.advertiseAddress, config.compat)
-              : await hostAddress(net, far, far, config.compat),
-          ...(far === undefined ? {} : { remote: true }),
-          ...(place.name === "" ? {} : { engine: engineIdentity(place.name, info.id) }),
-          scripts: self.scripts.fromApi,
-          probes,
-          nodeAddress: self.advertiseAddress,
-        };
-      },
-    });
-    const [main, ...others] = places.map(engineOf);
-    if (main === undefined) throw new InputError("docker.endpoints", "expected at least one");
-    return {
-      probes: [
-        execProbe(
-          ground.http,
-          places.flatMap(({ endpoints }) => endpoints),
-        ) as Probe,
-      ],
-      source: dockerSource({ ...main, others }, { ...ground, log: ground.log.part("docker") }),
+    const follow = (context?: Endpoint): Part => {
+      let places: Place[];
+      try {
+        places = placesOf(config, processes, disk, context);
+      } catch (error) {
+        return absent(error);
+      }
+      return partOf(config, ground, places);
     };
+    const context = contextOf(config, processes);
+    if (context === "") return follow();
+    const folder = processes.env("DOCKER_CONFIG") || `${processes.env("HOME") ?? ""}/.docker`;
+    return endpointOfContext(context, folder, disk).then(follow, absent);
   },
 });
+
+type Needed = Pick<
+  Ground,
+  "clock" | "random" | "disk" | "net" | "http" | "log" | "processes" | "agent" | "self" | "probes"
+>;
+
+/** Follows the containers of these engines. */
+function partOf(config: DockerConfig, ground: Needed, places: readonly Place[]): Part {
+  const { self, net, processes, probes } = ground;
+  const tags = parseTemplate(config.tags);
+  const name = config.name === "" ? undefined : parseTemplate(config.name);
+  const own = config.hostname || processes.hostname();
+
+  /** The first part of IDs: this host's name for its own main engine, the engine's for others, told apart where they have one name. */
+  const hostnameOf = (place: Place, main: boolean, info: EngineInfo): string => {
+    if (place.config.hostname) return place.config.hostname;
+    if (place.name === "" || main) return own;
+    return info.hostname === "" || info.hostname === processes.hostname() ? `${own}-${place.name}` : info.hostname;
+  };
+  const engineOf = (place: Place, i: number): EngineOptions => ({
+    name: place.name,
+    endpoints: place.endpoints,
+    optional: place.optional,
+    deregister: config.deregister,
+    async translation(info): Promise<TranslateOptions> {
+      const far = place.endpoints.map(farHost).find((host) => host !== undefined);
+      const ip = place.config.ip || config.ip;
+      const hostname = hostnameOf(place, i === 0 && far === undefined, info);
+      return {
+        ip,
+        internal: config.internal,
+        explicit: config.explicit,
+        useIpFromLabel: config.useIpFromLabel,
+        tags: (container) => tags(container.raw),
+        ...(name === undefined ? {} : { name: (container) => name(container.raw) }),
+        portSuffix: config.portSuffix,
+        compat: config.compat,
+        hostname,
+        // What another host publishes is reached at that host. Where the address is given, no resolver is waited for.
+        hostIp: ip || (await hostAddress(net, far ?? own, far ?? self.advertiseAddress, config.compat)),
+        ...(far === undefined ? {} : { remote: true }),
+        ...(place.name === "" ? {} : { engine: engineIdentity(place.name, info.id) }),
+        scripts: self.scripts.fromApi,
+        probes,
+        nodeAddress: self.advertiseAddress,
+      };
+    },
+  });
+  const [main, ...others] = places.map(engineOf);
+  if (main === undefined) throw new InputError("docker.endpoints", "expected at least one");
+  return {
+    probes: [
+      execProbe(
+        ground.http,
+        places.flatMap(({ endpoints }) => endpoints),
+      ) as Probe,
+    ],
+    source: dockerSource({ ...main, others }, { ...ground, log: ground.log.part("docker") }),
+  };
+}
