@@ -109,7 +109,8 @@ export function createHttp(): Http & { close(): Promise<void> } {
           headersTimeout: 10_000,
           requestTimeout: 0,
           keepAliveTimeout: 120_000,
-          maxHeaderSize: 64 << 10,
+          // As Go's servers: filters and lists of tags in a query may be long.
+          maxHeaderSize: 1 << 20,
           // HTTP/1.0 clients need none; what a missing one means under 1.1 is for the dialect to say.
           requireHostHeader: false,
         });

@@ -56,6 +56,24 @@ describe("the Host of a request", () => {
   });
 });
 
+it.each([
+  [900_000, "HTTP/1.1 200 OK"],
+  [1_200_000, "HTTP/1.1 431 Request Header Fields Too Large"],
+])("takes headers of a MiB: %i bytes are answered %s", async (size, status) => {
+  const head = `GET /v1/status/leader HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX-Large: ${"a".repeat(size)}\r\n\r\n`;
+  const answer = await new Promise<string>((resolve, reject) => {
+    const { hostname, port } = new URL(agent.url);
+    // The server may break off while the rest is still being sent.
+    const socket = connect(Number(port), hostname, () => socket.write(head));
+    socket.once("data", (chunk) => {
+      resolve(chunk.toString("latin1"));
+      socket.destroy();
+    });
+    socket.once("error", reject);
+  });
+  expect(answer.split("\r\n")[0]).toBe(status);
+});
+
 describe("bodies", () => {
   it("refuses one of 10 MB with 413 and reads on", async () => {
     const answer = await put("/v1/agent/service/register", JSON.stringify({ Name: "x".repeat(10 << 20) }));
