@@ -12,8 +12,8 @@ import { eventually, freePort, havePrograms, ownFolder } from "../support/peers.
 const run = promisify(execFile);
 /** Set where the tests run: every agent on this machine would see these processes, so they have a network namespace of their own. */
 const INSIDE = "TRILITH_TEST_NAMESPACE";
-const inside = process.env[INSIDE] !== undefined;
-const ready = await havePrograms("python3", "ip", "unshare", "busybox");
+const inside = process.env[INSIDE];
+const ready = await havePrograms("python3", "ip", "unshare", "nginx", "dockerd", "docker", "iptables");
 
 interface Held {
   readonly id: string;
@@ -27,18 +27,22 @@ interface Held {
 
 function outside(): void {
   describe("in a network namespace of its own", () => {
-    it("everything below passes", async () => {
-      const root = join(import.meta.dirname, "../..");
-      const vitest = [process.execPath, join(root, "node_modules/vitest/vitest.mjs"), "run", import.meta.filename];
-      const words = ["-n", "--", "/bin/sh", "-c", 'ip link set lo up && exec "$@"', "sh", ...vitest];
-      const ended = await run("unshare", [...words, "--reporter=verbose"], {
-        cwd: root,
-        env: { ...process.env, [INSIDE]: "1", NO_COLOR: "1" },
-        maxBuffer: 1 << 26,
-      }).catch((error: { stdout: string; stderr: string }) => error);
-      expect(`${ended.stdout}\n${ended.stderr}`).toMatch(/Tests\s+[1-9][0-9]* passed(?! \|).*\(/);
-      expect("code" in ended ? ended.code : 0, `${ended.stdout}\n${ended.stderr}`).toBe(0);
-    }, 170_000);
+    it.each(["processes", "containers"])(
+      "%s are found",
+      async (part) => {
+        const root = join(import.meta.dirname, "../..");
+        const vitest = [process.execPath, join(root, "node_modules/vitest/vitest.mjs"), "run", import.meta.filename];
+        const words = ["-n", "--", "/bin/sh", "-c", 'ip link set lo up && exec "$@"', "sh", ...vitest];
+        const ended = await run("unshare", [...words, "--reporter=verbose"], {
+          cwd: root,
+          env: { ...process.env, [INSIDE]: part, NO_COLOR: "1" },
+          maxBuffer: 1 << 26,
+        }).catch((error: { stdout: string; stderr: string }) => error);
+        expect(`${ended.stdout}\n${ended.stderr}`).toMatch(/Tests\s+[1-9][0-9]* passed(?! \|).*\(/);
+        expect("code" in ended ? ended.code : 0, `${ended.stdout}\n${ended.stderr}`).toBe(0);
+      },
+      170_000,
+    );
   });
 }
 
@@ -320,6 +324,49 @@ s=socket.socket(); s.bind(('',0)); s.listen(); print(1, flush=True); time.sleep(
       expect(complaints).toContainEqual("not registered: its name has 1000 characters, 255 are allowed");
     });
 
+    it("counts a process once that is announced or advertises itself, and says what cannot be read", async () => {
+      const port = await freePort();
+      const child = start(["python3", "-m", "http.server", `${port}`], { SERVICE_NAME: "said" });
+      await there("said");
+      const body = JSON.stringify({ name: "announced", port, pid: child.pid });
+      expect((await fetch(`${agent.url}/v1/trilith/announce`, { method: "POST", body })).status).toBe(200);
+      await gone("said");
+      expect(held("announced")).toHaveLength(1);
+      await fetch(`${agent.url}/v1/trilith/announce`, {
+        method: "DELETE",
+        body: JSON.stringify({ id: `announced:${port}` }),
+      });
+      await there("said");
+      const other = await freePort();
+      const script = `import { advertise } from "${join(import.meta.dirname, "../../src/index.ts")}";
+      (await import("node:http")).createServer().listen(${other});
+      process.stdin.once("data", () => advertise({ name: "itself", port: ${other}, agent: "${agent.url}" }));`;
+      const own = start([process.execPath, "--import", "tsx", "--input-type=module", "-e", script], {
+        SERVICE_NAME: "both",
+      });
+      await there("both");
+      own.stdin?.write("\n");
+      await gone("both");
+      expect(held("itself")).toHaveLength(1);
+      // nginx writes its title over its environment, its workers do the same.
+      const folder = await ownFolder("nginx");
+      try {
+        const server = `events {} http { access_log off; server { listen ${await freePort()}; } }`;
+        await writeFile(
+          join(folder.path, "conf"),
+          `worker_processes 3; pid ${folder.path}/pid; error_log ${folder.path}/log; ${server}`,
+        );
+        const nginx = start(["nginx", "-c", join(folder.path, "conf"), "-g", "daemon off;"], { SERVICE_NAME: "front" });
+        await eventually("it is told", () =>
+          agent.trilith.sources().some(({ text }) => /nginx.* wrote over .* environment/.test(text)),
+        );
+        expect(held("front")).toEqual([]);
+        await end(nginx, "SIGTERM");
+      } finally {
+        await folder.remove();
+      }
+    });
+
     it("keeps everything over a restart of the agent, and knows what ended meanwhile", async () => {
       const folder = await ownFolder("environ");
       const settings = { dev: false, dataDir: folder.path, storage: "lmdb", protocols: { process: {} } } as const;
@@ -409,6 +456,6 @@ function containers(): void {
   });
 }
 
-if (!inside && ready) outside();
-if (inside) processes();
-if (inside && (await havePrograms("dockerd", "docker", "iptables"))) containers();
+if (inside === undefined && ready) outside();
+if (inside === "processes") processes();
+if (inside === "containers") containers();

@@ -7,7 +7,7 @@ import type { ProcessStat, ProcessTable, SocketTable } from "../../base/process-
 import type { CheckOptions } from "../../wire/service-check.ts";
 import { ephemeralRange, listeningSockets, type Socket } from "./ports.ts";
 import { type Carrier, type FoundServices, type PlainNames, servicesOf } from "./services.ts";
-import { groupOf, wordsOf } from "./words.ts";
+import { groupOf, isOverwritten, wordsOf } from "./words.ts";
 
 export interface ScannerMachine {
   readonly clock: Clock;
@@ -48,6 +48,8 @@ const TABLES: readonly SocketTable[] = ["tcp", "tcp6", "udp", "udp6"];
 interface Known {
   readonly stat: ProcessStat;
   readonly denied: boolean;
+  /** It wrote something else over its environment. */
+  readonly blank: boolean;
   readonly carrier: Carrier | undefined;
 }
 
@@ -95,7 +97,13 @@ export class Scanner {
   text(): string {
     if (!this.first) return "the processes of this host are being looked at";
     const names = this.carriers.size;
-    const said = `${names === 0 ? "no process says" : `${names} ${names === 1 ? "process says" : "processes say"}`} SERVICE_NAME`;
+    const words = `${names === 0 ? "no process says" : `${names} ${names === 1 ? "process says" : "processes say"}`} SERVICE_NAME`;
+    const blank = [...new Set([...this.known.values()].flatMap((one) => (one.blank ? [one.stat.name] : [])))].sort();
+    const said =
+      blank.length === 0
+        ? words
+        : `${words}; ${blank.slice(0, 5).join(", ")}${blank.length > 5 ? " …" : ""} wrote over ${blank.length === 1 ? "its" : "their"} ` +
+          "environment, so that nobody can read it: use trilith run, or trilith announce --pid";
     const open = [...this.listening].filter(([inode]) => !this.owned.has(inode)).map(([, { port }]) => port);
     if (this.deniedCount === 0 || open.length === 0) return said;
     const ports = [...new Set(open)].sort((a, b) => a - b);
@@ -278,14 +286,15 @@ export class Scanner {
   /** What a process says; undefined where that cannot be known now. */
   private async ask(pid: number, stat: ProcessStat): Promise<Known | undefined> {
     const { processes, self, table } = this.machine;
-    const silent: Known = { stat, denied: false, carrier: undefined };
+    const silent: Known = { stat, denied: false, blank: false, carrier: undefined };
     if (stat.kernel || pid === self) return silent;
     if (this.hanging >= HANGS_MOST) return undefined;
     const environ = await this.patiently(table.environ(pid, ENVIRON_MAX_BYTES));
     if (environ === "denied") return { ...silent, denied: true };
     if (environ === undefined) return silent;
     const words = wordsOf(environ);
-    if (words === undefined || words.wrapped) return silent;
+    if (words === undefined) return { ...silent, blank: isOverwritten(environ) };
+    if (words.wrapped) return silent;
     const { container, unit } = groupOf((await processes.proc(`${pid}/cgroup`)) ?? "");
     // Containers are Docker's matter; those in the agent's own container are its neighbours.
     if (container !== this.container) return silent;

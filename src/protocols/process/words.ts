@@ -32,6 +32,11 @@ export function wordsOf(environ: Uint8Array): Words | undefined {
   return { env, wrapped };
 }
 
+/** True where a program wrote its title over its environment, as nginx and PostgreSQL do: what is there has no variables any more. */
+export function isOverwritten(environ: Uint8Array): boolean {
+  return environ.length > 0 && !environ.subarray(0, 4096).includes(0x3d);
+}
+
 /** A path below a control group that is a container's: Docker's, Podman's, containerd's, CRI-O's names all hold 64 hex digits. */
 const CONTAINER = /(?:^|[-_.:])([0-9a-f]{64})(?:\.scope)?$/;
 const PODS = /^(?:kubepods|libpod|lxc\.payload)/;
