@@ -4,7 +4,8 @@ import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import type { Node } from "../../src/model/node.ts";
 import { keyOf } from "../../src/model/record.ts";
-import { createTrilith } from "../../src/trilith.ts";
+import { createTrilith, type Trilith } from "../../src/trilith.ts";
+import { ImitatedConsul } from "../support/consul-imitation.ts";
 import { type EtcdNode, etcdStorage, Follower, ownPrefix, startEtcd } from "../support/etcd.ts";
 import { eventually, freePort, havePrograms, ownFolder, startProgram } from "../support/peers.ts";
 
@@ -204,6 +205,66 @@ test("on disk: a restart adopts what stood, and writes nothing about it", async 
     await folder.remove();
   }
 }, 30_000);
+
+describe.each(["Trilith", "Consul's API alone", "an imitated Consul"] as const)("client hosts of %s", (server) => {
+  let ends: (() => Promise<unknown>)[] = [];
+  afterEach(async () => {
+    for (const end of ends.reverse()) await end();
+    ends = [];
+  });
+  const quiet = { docker: false, process: false, file: false, dns: false };
+
+  test("are witnesses together, and nothing is written while nothing changes", async () => {
+    let url: string;
+    if (server === "an imitated Consul") {
+      const imitation = new ImitatedConsul(2_500);
+      await imitation.start();
+      ends.push(() => imitation.stop());
+      url = imitation.url;
+    } else {
+      const httpPort = await freePort();
+      const protocols = server === "Trilith" ? quiet : { ...quiet, api: false };
+      const agent = createTrilith({ node: "server", dev: true, httpPort, advertiseAddress: "127.0.0.1", protocols });
+      ends.push(() => agent.stop());
+      await agent.start();
+      url = `http://127.0.0.1:${httpPort}`;
+    }
+    const clients = [];
+    for (const name of ["c1", "c2"]) {
+      const client = createTrilith({
+        ...{ node: name, dev: true, httpPort: -1, advertiseAddress: "127.0.0.1", antiEntropyMs: 1_000 },
+        ...{ protocols: quiet, join: { servers: [url], livenessMs: 3_000 } },
+      });
+      ends.push(() => client.stop());
+      await client.start();
+      clients.push(client);
+    }
+    const [alpha, beta] = clients as [Trilith, Trilith];
+    const list = [{ ...printer, checks: [] }];
+    const by = (trilith: Trilith) => trilith.directory.view().get("node", "printer")?.witnessed?.[0]?.by;
+    await alpha.agent.adopt("lan", { list, authority: "second-hand" });
+    await eventually("alpha is a witness", () => by(beta)?.length === 1);
+    await beta.agent.adopt("lan", { list, authority: "second-hand" });
+    await eventually("both are", () => by(alpha)?.length === 2 && by(beta)?.length === 2);
+    expect(by(alpha)).toEqual(["c1", "c2"]);
+    expect(beta.agent.complaints()).toEqual([]);
+    await beta.agent.synced();
+    const shown = async (): Promise<unknown> => (await fetch(`${url}/v1/health/service/ipp`)).json();
+    const before = await shown();
+    expect(before).toMatchObject([
+      { Node: { Node: "printer", Meta: { "external-node": "true" } }, Service: { ID: "ipp" } },
+    ]);
+    // Several whole comparisons.
+    await new Promise((resolve) => setTimeout(resolve, 3_500));
+    expect(await shown()).toEqual(before);
+    await alpha.agent.adopt("lan", { list: [], authority: "second-hand" });
+    await eventually("beta is alone", () => by(beta)?.length === 1);
+    expect(by(beta)).toEqual(["c2"]);
+    await beta.agent.adopt("lan", { list: [], authority: "second-hand" });
+    await eventually("it is gone", async () => ((await shown()) as unknown[]).length === 0);
+    await eventually("its node, too", () => alpha.directory.view().get("node", "printer") === undefined);
+  }, 60_000);
+});
 
 async function listener(): Promise<{ port: number; close(): Promise<void> }> {
   const server = createServer((socket) => socket.destroy());

@@ -50,6 +50,35 @@ const put = (change: object): Json | undefined =>
   operationOf({ op: "put", ...change } as Change, undefined, undefined, () => true);
 
 describe("what comes back from a Consul", () => {
+  it("tells who brought an external node in and who sees what there, whatever it is called", () => {
+    const witnessed = fc.array(
+      fc.record({
+        service: fc.string({ minLength: 1, maxLength: 300, unit: "grapheme" }),
+        source: fc.string({ minLength: 1 }),
+        by: fc.array(fc.string({ minLength: 1 }), { maxLength: 4 }),
+      }),
+      { minLength: 1, maxLength: 5 },
+    );
+    fc.assert(
+      fc.property(witnessed, (given) => {
+        const value = {
+          ...{ id: "", name: "printer", address: "192.0.2.7", datacenter: "dc1", taggedAddresses: {} },
+          ...{ labels: { "external-node": "true" }, external: true as const, witnessed: given },
+          origin: { source: "mdns", authority: "second-hand" as const },
+        };
+        const sent = inner(put({ table: "node", key: "printer", value }), "Node");
+        for (const text of Object.values(sent["Meta"] as Record<string, string>))
+          expect(Buffer.byteLength(text)).toBeLessThanOrEqual(512);
+        const back = nodeFrom(sent);
+        expect(back.witnessed).toEqual(given);
+        expect(back.origin).toEqual(value.origin);
+        expect({ ...back.labels }).toEqual(value.labels);
+      }),
+    );
+    const spoilt = nodeFrom({ Node: "p", Meta: { "trilith-origin": "{", "trilith-witnessed-0": '[{"by":1}]' } });
+    expect([spoilt.origin, spoilt.witnessed, { ...spoilt.labels }]).toEqual([undefined, undefined, {}]);
+  });
+
   it("is the same node, service and check to it", () => {
     fc.assert(
       fc.property(node, (value) => {

@@ -2,7 +2,7 @@
 import type { Check, Status } from "../../model/check.ts";
 import { NODE_ALIVE_CHECK } from "../../model/check.ts";
 import type { Instance, Origin, TaggedAddress } from "../../model/instance.ts";
-import type { Labels, Node } from "../../model/node.ts";
+import type { Labels, Node, Witnessed } from "../../model/node.ts";
 import type { Change, Tables } from "../../model/record.ts";
 
 export type Json = Readonly<Record<string, unknown>>;
@@ -16,6 +16,16 @@ const ALIVE_NAME = "Trilith Health Status";
 const SERF_NAME = "Serf Health Status";
 /** In the metadata of nodes on which a client host lives: its sign of life is looked after by the other client hosts. */
 const CLIENT_META = "trilith-client";
+/** In the metadata of external nodes that sources of client hosts brought in: who, and which agents see what there, in pieces. */
+const ORIGIN_META = "trilith-origin";
+const WITNESSED_META = "trilith-witnessed-";
+/** Consul takes 512 bytes a value. */
+const META_BYTES = 500;
+
+/** JSON of ASCII only, so that a piece has as many bytes as characters. */
+const ascii = (value: unknown): string =>
+  JSON.stringify(value).replace(/[^\x20-\x7e]/g, (one) => `\\u${one.charCodeAt(0).toString(16).padStart(4, "0")}`);
+
 /** Signs of life are keys below this one, each held by a session. */
 export const ALIVE_PREFIX = "trilith/alive/";
 
@@ -38,6 +48,7 @@ export function drainOperation(instance: Instance, before: Instance | undefined)
 /** Of everything that came from a Consul's catalog. */
 const ORIGIN: Origin = { source: "catalog", authority: "second-hand", text: "told by a Consul server" };
 
+const isText = (value: unknown): value is string => typeof value === "string";
 const text = (value: unknown): string => (typeof value === "string" ? value : "");
 const object = (value: unknown): Json => (typeof value === "object" && value !== null ? (value as Json) : {});
 
@@ -49,23 +60,56 @@ function labels(value: unknown): Labels {
 
 /** Metadata that begins with "consul-" is Consul's own; what its agents say of themselves is not said of a client host. */
 function nodeMeta(node: Node): Json {
-  if (node.external === true) return node.labels;
+  if (node.external === true) return { ...node.labels, ...outsideMeta(node) };
   const own = Object.entries(node.labels).filter(([key]) => !key.startsWith("consul-"));
   return { ...Object.fromEntries(own), [CLIENT_META]: "true" };
 }
 
+function outsideMeta({ origin, witnessed }: Node): Json {
+  const text = witnessed === undefined ? "" : ascii(witnessed);
+  const pieces = Array.from({ length: Math.ceil(text.length / META_BYTES) }, (_, i) => [
+    WITNESSED_META + i,
+    text.slice(i * META_BYTES, (i + 1) * META_BYTES),
+  ]);
+  return { ...(origin === undefined ? {} : { [ORIGIN_META]: ascii(origin) }), ...Object.fromEntries(pieces) };
+}
+
+/** The inverse; what somebody spoiled counts as not there. */
+function outsideFrom(meta: Labels): Pick<Node, "origin" | "witnessed"> {
+  let pieces = "";
+  for (let i = 0; meta[WITNESSED_META + i] !== undefined; i++) pieces += meta[WITNESSED_META + i];
+  const parsed = (json: string): unknown => {
+    try {
+      return JSON.parse(json);
+    } catch {
+      return undefined;
+    }
+  };
+  const origin = object(parsed(meta[ORIGIN_META] ?? ""));
+  const witnessed = parsed(pieces);
+  const isWitnessed = (one: unknown): one is Witnessed => {
+    const { service, source, by } = object(one);
+    return typeof service === "string" && typeof source === "string" && Array.isArray(by) && by.every(isText);
+  };
+  return {
+    ...(typeof origin["source"] === "string" ? { origin: origin as unknown as Origin } : {}),
+    ...(Array.isArray(witnessed) && witnessed.every(isWitnessed) ? { witnessed } : {}),
+  };
+}
+
 /** A node of /v1/catalog/nodes. */
 export function nodeFrom(raw: Json): Node {
-  const { [CLIENT_META]: client, ...meta } = labels(raw["Meta"]);
+  const { [CLIENT_META]: client, ...all } = labels(raw["Meta"]);
+  const meta = Object.entries(all).filter(([key]) => key !== ORIGIN_META && !key.startsWith(WITNESSED_META));
   return {
     id: text(raw["ID"]),
     name: text(raw["Node"]),
     address: text(raw["Address"]),
     datacenter: text(raw["Datacenter"]),
     taggedAddresses: labels(raw["TaggedAddresses"]),
-    labels: Object.assign(Object.create(null), meta) as Labels,
+    labels: Object.assign(Object.create(null), Object.fromEntries(meta)) as Labels,
     // Of all others the Consul itself says whether they live.
-    ...(client === undefined ? { external: true } : {}),
+    ...(client === undefined ? { external: true, ...outsideFrom(all) } : {}),
   };
 }
 
