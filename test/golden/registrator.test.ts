@@ -135,6 +135,50 @@ describe("beyond Registrator", () => {
     );
   });
 
+  it("many names for one port: each a service, the further ones as well as the first; with compat a label", () => {
+    const named = (env: string[], options = defaults, name?: string) => {
+      const { raw } = plain(name);
+      (raw["Config"] as Record<string, unknown>)["Env"] = env;
+      return translate(readContainer(raw), options).registrations;
+    };
+    const two = named(["SERVICE_NAME=shop", "SERVICE_NAMES=cart, till,shop", "SERVICE_CHECK_TCP=1"]);
+    expect(two.map(({ id, name }) => [id, name])).toEqual([
+      [`${HOST}:c0:80`, "shop"],
+      [`${HOST}:c0:80:cart`, "cart"],
+      [`${HOST}:c0:80:till`, "till"],
+    ]);
+    expect(two.map(({ checks }) => checks[0]?.kind)).toEqual(["tcp", "alias", "alias"]);
+    expect(two[1]?.checks[0]?.detail).toEqual({ node: "", service: `${HOST}:c0:80` });
+    expect(new Set(two.map(({ foreignId }) => foreignId)).size).toBe(3);
+    expect(Object.keys(two[0]?.labels ?? {})).not.toContain("names");
+    expect(named(["SERVICE_NAMES=a,b"]).map(({ name }) => name)).toEqual(["a", "b"]);
+    expect(named(["SERVICE_NAMES=a,b"], { ...defaults, explicit: true })).toHaveLength(2);
+    const compat = named(["SERVICE_NAME=shop", "SERVICE_NAMES=cart"], { ...defaults, compat: true });
+    expect(compat.map(({ name, labels }) => [name, labels["names"]])).toEqual([["shop", "cart"]]);
+    // In a group names get the port as SERVICE_NAME does, unless they were given for the port.
+    const group = named(["SERVICE_NAMES=a", "SERVICE_80_NAMES=web"], defaults, "port-P-group");
+    expect(group.map(({ name }) => name).sort()).toEqual(["a-443", "a-53", "web"]);
+  });
+
+  it("names by a template, and groups without the port behind the name", () => {
+    const template = parseTemplate('{{toUpper "x"}}{{.Name}}');
+    const options = { ...defaults, name: (c: Container) => template(c.raw), portSuffix: false };
+    expect(translate(plain().container, options).registrations[0]?.name).toBe("X/c0");
+    const group = translate(plain("port-P-group").container, { ...defaults, portSuffix: false }).registrations;
+    expect(group.map(({ name }) => name)).toEqual(["bbexp3", "bbexp3", "bbexp3"]);
+    const bad = parseTemplate("{{.Nope}}");
+    const { registrations, complaints } = translate(plain().container, { ...defaults, name: (c) => bad(c.raw) });
+    expect(registrations[0]?.name).toBe("bbexp1");
+    expect(complaints[0]?.text).toContain("without the name of the template docker.name: template:");
+  });
+
+  it("another host's engine: part of the identity, and its own networks are not offered", () => {
+    const { container } = plain();
+    const [one] = translate(container, { ...defaults, engine: "far/AAAA", remote: true }).registrations;
+    expect(one?.foreignId).toBe(`${container.id}:80/tcp@far/AAAA`);
+    expect(one).not.toHaveProperty("addresses");
+  });
+
   it("identity and a sentence for people", () => {
     const { container } = plain();
     const [one] = translate(container, defaults).registrations;

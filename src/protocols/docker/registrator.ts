@@ -77,12 +77,15 @@ export function translate(
   const ports = portsOf(container).filter((port) => options.internal || port.hostPort !== "");
   if (ports.length === 0) return { registrations, complaints };
   const isGroup = ports.length > 1;
-  const forcedTags = rendered(options.tags, "tags", container, (text) => complaints.push({ about, text }));
+  const forcedTags = rendered(options.tags, "tags of the -tags template", container, (text) =>
+    complaints.push({ about, text }),
+  );
   const defaultName =
     (options.name === undefined
       ? ""
-      : rendered(options.name, "name", container, (text) => complaints.push({ about, text })).trim()) ||
-    imageName(container.image);
+      : rendered(options.name, "name of the template docker.name", container, (text) =>
+          complaints.push({ about, text }),
+        ).trim()) || imageName(container.image);
   const taken = new Set<string>();
   for (const port of ports) {
     const services = servicesOf(container, port, { isGroup, forcedTags, defaultName }, options, other, (text) =>
@@ -141,7 +144,7 @@ function rendered(
   try {
     return template(container);
   } catch (error) {
-    complain(`registered without the ${which} of the -${which} template: ${messageOf(error)}`);
+    complain(`registered without the ${which}: ${messageOf(error)}`);
     return "";
   }
 }
