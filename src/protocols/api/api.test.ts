@@ -36,6 +36,8 @@ async function serve(token?: string): Promise<void> {
     services: () => new Map(),
     outside: () => [],
     overrides: () => [],
+    undoOverride: async () => false,
+    override: async (target: string, set: readonly string[], by: string) => ({ for: target, set, by, matches: [] }),
     async drain(id: string, draining: boolean, why: unknown) {
       if (id !== "w1") throw new TrilithError("not-found", `there is no service "${id}" on this host`);
       drains.push([id, draining, why]);
@@ -246,6 +248,30 @@ describe("list", () => {
   it("goes through thousands", async () => {
     await w.directory.write(Array.from({ length: 1500 }, (_, i) => serviceChange("home", `n${i}`, `many-${i}`)));
     expect((await get<ListJson>("list")).services).toHaveLength(1501);
+  });
+});
+
+describe("override", () => {
+  it("needs the right, a name, and a body that says something", async () => {
+    expect(await refused("override/web", "PUT", { "x-forwarded-for": "203.0.113.7" })).toMatchObject({ status: 403 });
+    expect(await refused("override/web", "DELETE", { origin: "https://evil.example" })).toMatchObject({ status: 403 });
+    expect(await refused("override/web")).toMatchObject({ status: 405, allow: "PUT, DELETE" });
+    expect(await refused("override", "DELETE")).toMatchObject({ status: 400 });
+    expect(await refused("override/web", "PUT")).toMatchObject({
+      status: 400,
+      message: expect.stringMatching(/no JSON/),
+    });
+    expect(await refused("override/web", "DELETE")).toMatchObject({
+      status: 404,
+      message: 'there is no override for "web"',
+    });
+  });
+
+  it("says where the thing is that it holds for nothing here", async () => {
+    const response = await ask("override/w2", "PUT", {}, '{"set":["hidden"]}');
+    const answer = JSON.parse(await response.text()) as { note: string; by: string };
+    expect(answer.by).toBe("somebody on this host");
+    expect(answer.note).toContain("there is one on far: what is said holds on its own host");
   });
 });
 

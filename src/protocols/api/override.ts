@@ -1,6 +1,7 @@
 // The verbs for overrides: setting, undoing, listing them.
 import { InputError, TrilithError } from "../../base/error.ts";
 import type { IncomingMessage } from "../../base/http.ts";
+import type { View } from "../../contracts/directory.ts";
 import type { ApiGround } from "./server.ts";
 import { type OverrideJson, overrideJson } from "./shapes.ts";
 
@@ -14,7 +15,7 @@ export function overridesOf({ agent }: Pick<ApiGround, "agent">): { readonly ove
 
 /** Says something about what is called `name`. @throws TrilithError `invalid`, `too-large` */
 export async function overrideOf(
-  { agent }: Pick<ApiGround, "agent">,
+  { agent, directory }: Pick<ApiGround, "agent" | "directory">,
   request: IncomingMessage,
   name: string,
 ): Promise<OverrideJson> {
@@ -28,7 +29,19 @@ export async function overrideOf(
   const { set, by = "" } = parsed ?? {};
   if (!Array.isArray(set) || !set.every((word) => typeof word === "string") || typeof by !== "string")
     throw new InputError("body", SHAPE);
-  return overrideJson(await agent.override(name, set, whoOf(by, request)));
+  const told = overrideJson(await agent.override(name, set, whoOf(by, request)));
+  const elsewhere = told.note === undefined ? [] : nodesWith(directory.view(), told.for);
+  if (elsewhere.length === 0) return told;
+  return { ...told, note: `${told.note}; there is one on ${elsewhere.join(", ")}: what is said holds on its own host` };
+}
+
+const MOST_NODES = 5;
+
+/** Nodes on which something is called so. */
+function nodesWith(view: View, name: string): readonly string[] {
+  const nodes = new Set(view.residents(name).map(({ instance }) => instance.node));
+  for (const { id, node } of view.list("service")) if (id === name) nodes.add(node);
+  return [...nodes].slice(0, MOST_NODES);
 }
 
 /** Undoes what was said about what is called `name`. @throws TrilithError `not-found` where nothing was said */
