@@ -58,7 +58,7 @@ describe("a job", () => {
     const agent = await start();
     const folder = await ownFolder("rexec");
     vi.stubEnv("TMPDIR", folder.path);
-    const Script = Buffer.from("ls ${0%/*} >&2; echo out; exit 7\n").toString("base64");
+    const Script = Buffer.from('ls "$(dirname "$0")" >&2; echo out; exit 7\n').toString("base64");
     const id = await job(agent, { Script, Wait: 1_000_000_000 }, "other/place");
     const found = await eventually("the exit code", async () => {
       const pairs = ((await ask(agent, "GET", `/v1/kv/other/place/${id}/?recurse`)) ?? []) as {
