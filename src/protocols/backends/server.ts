@@ -23,7 +23,7 @@ export interface ServerParts {
   readonly allowed: (address: string) => boolean;
 }
 
-export const FROM = "backends";
+const FROM = "backends";
 const ID = /^\/proxy\/backend\/([^/]+)$/;
 const LIST = /^\/proxy\/backends(?:\.([a-z]+))?$/;
 const LARGEST_BODY = 4096;

@@ -3,7 +3,7 @@ import { InputError } from "../../base/error.ts";
 import type { XmlElement } from "../../wire/xml.ts";
 
 /** Eureka's words for health, from InstanceInfo.InstanceStatus. */
-export const STATUSES = ["UP", "DOWN", "STARTING", "OUT_OF_SERVICE", "UNKNOWN"] as const;
+const STATUSES = ["UP", "DOWN", "STARTING", "OUT_OF_SERVICE", "UNKNOWN"] as const;
 export type EurekaStatus = (typeof STATUSES)[number];
 
 /** A value of the JSON form; in objects made from input no key has a prototype behind it. */
@@ -155,7 +155,7 @@ function portOf(value: Told | undefined, where: string): { readonly port: number
 }
 
 /** Pairs of texts; what is neither text, number nor boolean is left out, as is Java's "@class" of an empty map. */
-export function metadataOf(value: Told | undefined): Readonly<Record<string, string>> {
+function metadataOf(value: Told | undefined): Readonly<Record<string, string>> {
   const metadata: Record<string, string> = Object.create(null) as Record<string, string>;
   if (!isObject(value)) return metadata;
   for (const [key, each] of Object.entries(value)) {

@@ -13,7 +13,7 @@ import { type EurekaStatus, type InstanceInfo, instanceFromJson } from "./instan
 
 /** Under this name the instance stands in `Instance.foreign` as it was told. */
 export const FOREIGN = "Eureka";
-export const SOURCE = "eureka";
+const SOURCE = "eureka";
 /** The name of the check that carries the status. */
 const CHECK_NAME = "Eureka status";
 
@@ -48,7 +48,7 @@ export interface LeasesMachine {
 const keyOfLease = (app: string, id: string): string => `${app.toUpperCase()}/${id}`;
 
 /** What an instance is called on its node. */
-export const serviceIdOf = ({ app, id }: Pick<InstanceInfo, "app" | "id">): string =>
+const serviceIdOf = ({ app, id }: Pick<InstanceInfo, "app" | "id">): string =>
   `${SOURCE}:${app.toLowerCase()}:${id}`;
 
 const HEALTH: Readonly<Record<EurekaStatus, Status>> = {
@@ -61,7 +61,7 @@ const HEALTH: Readonly<Record<EurekaStatus, Status>> = {
 };
 
 /** The status that counts. */
-export const effective = ({ override, info }: Pick<Lease, "override" | "info">): EurekaStatus =>
+const effective = ({ override, info }: Pick<Lease, "override" | "info">): EurekaStatus =>
   override ?? info.status;
 
 export class Leases implements Source {
