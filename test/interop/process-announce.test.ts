@@ -1,5 +1,6 @@
 // `trilith announce` as scripts and systemd's ExecStartPost call it, and `advertise()` through everything that may befall an agent.
 import { type ChildProcess, spawn } from "node:child_process";
+import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, it } from "vitest";
 import { type RunningAgent, startAgent } from "../support/ground.ts";
@@ -140,6 +141,22 @@ describe("trilith announce", () => {
       const code = await ended;
       if (signal === "SIGTERM") expect(code).toBe(0);
     }
+  });
+
+  it("does what the README shows", async () => {
+    const agent = await agentAt(0);
+    const readme = await readFile(`${root}src/protocols/process/README.md`, "utf8");
+    const [say = "", back = ""] = (/example: announce -->\n+```sh\n([^`]*)```/.exec(readme)?.[1] ?? "")
+      .trim()
+      .split("\n");
+    const shell = (line: string): Promise<Done> =>
+      runToEnd(["/bin/sh", "-c", line.replace(/^trilith /, `"${process.execPath}" --import tsx "${main}" `)], {
+        TRILITH_HTTP_ADDR: agent.url,
+      });
+    expect(await shell(say)).toMatchObject({ exitCode: 0, err: "" });
+    expect(held(agent, "shop")[0]?.checks.map(({ kind }) => kind)).toEqual(["tcp", "ttl"]);
+    expect(await shell(back)).toMatchObject({ exitCode: 0, out: "Taken back: shop:8080\n" });
+    expect(held(agent, "shop")).toEqual([]);
   });
 
   it("takes announcements from this host's programs only", async () => {

@@ -1,6 +1,6 @@
 // Plain processes with SERVICE_NAME in their environment: real servers, seen when they listen, gone when they end, counted once.
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
@@ -37,6 +37,7 @@ function outside(): void {
           cwd: root,
           env: { ...process.env, [INSIDE]: part, NO_COLOR: "1" },
           maxBuffer: 1 << 26,
+          timeout: 230_000,
         }).catch((error: { stdout: string; stderr: string }) => error);
         expect(`${ended.stdout}\n${ended.stderr}`).toMatch(/Tests\s+[1-9][0-9]* passed(?! \|).*\(/);
         expect("code" in ended ? ended.code : 0, `${ended.stdout}\n${ended.stderr}`).toBe(0);
@@ -140,6 +141,13 @@ function processes(): void {
       await end(child);
       await gone("web");
       expect(agent.trilith.agent.history("web")[0]?.text).toContain(`process ${child.pid} ended`);
+    });
+
+    it("does what the README shows", async () => {
+      const readme = await readFile(join(import.meta.dirname, "../../src/protocols/process/README.md"), "utf8");
+      const line = /example: environ -->\n+```sh\n([^`]*)```/.exec(readme)?.[1] ?? "";
+      start(["/bin/sh", "-c", `exec env ${line}`], {});
+      expect((await there("plain"))[0]).toMatchObject({ port: 8765, address: "127.0.0.1", tags: ["blue"] });
     });
 
     it("finds nc and Node the same way, and UDP with its tag", async () => {
@@ -452,7 +460,7 @@ function containers(): void {
         await agent.stop();
         await docker.remove();
       }
-    }, 120_000);
+    }, 220_000);
   });
 }
 
