@@ -6,7 +6,7 @@ import type { UserEvent } from "../../model/event.ts";
 import { type Entry, scope } from "../../model/record.ts";
 
 /** The event that names a job. Its payload is `{"Prefix", "Session"}`; the job lies at `<prefix>/<session>/job`. */
-export const EXEC_EVENT = "_rexec";
+const EXEC_EVENT = "_rexec";
 
 export interface RemoteExecBase
   extends Pick<Ground, "clock" | "random" | "log" | "disk" | "processes" | "directory" | "kv" | "events" | "self"> {
