@@ -291,7 +291,7 @@ describe("the agent's watches", () => {
         headers: { "X-Own": ["a", "b"] },
         skipVerify: false,
       } as const;
-      await start([{ params: { type: "key", key: "a" }, handler: { ...handler, timeoutMs: 200 } }], {
+      await start([{ params: { type: "key", key: "a" }, handler: { ...handler, timeoutMs: 1500 } }], {
         scripts: { fromApi: false, fromFiles: false },
       });
       await eventually(() => expect(got).toHaveLength(1));
@@ -302,7 +302,7 @@ describe("the agent's watches", () => {
       expect(got[2]).toMatchObject({ type: "application/json", own: "a, b" });
       expect(got[2]?.index).toBe(String(agent?.trilith.kv.get("a")?.modifyIndex));
       expect(JSON.parse(got[2]?.body ?? "")).toMatchObject({ Value: "Mg==" });
-      expect(agent?.errors.join("\n")).toMatch(/did not answer within 200 ms[\s\S]*status 500/);
+      expect(agent?.errors.join("\n")).toMatch(/did not answer within 1500 ms[\s\S]*status 500/);
     } finally {
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));
