@@ -1,7 +1,8 @@
 // The words of overrides: reading them, adding them to those said before, and what they make of a registration. Pure.
-import { InputError } from "../base/error.ts";
+import { InputError, messageOf } from "../base/error.ts";
 import type { CheckSpec } from "./check.ts";
 import type { Registration, ServiceFacts } from "./instance.ts";
+import type { Override } from "./override.ts";
 
 /** One word: a key, how its value counts, and the value. */
 interface Word {
@@ -82,6 +83,30 @@ export function addWords(old: readonly string[], more: readonly string[]): reado
     words = [...words, word];
   }
   return words.map(textOf);
+}
+
+/**
+ * An override as a file states it: whom it is for, and the words. `at` names a place in the file, for messages and as who says so.
+ * @throws InputError
+ */
+export function readOverride(
+  value: unknown,
+  path: readonly (string | number)[],
+  at: (path: readonly (string | number)[]) => string,
+): Override {
+  const right = 'expected an object such as {"for": "web-1", "set": ["name=shop", "tags+=v2"]}';
+  if (typeof value !== "object" || value === null || Array.isArray(value)) throw new InputError(at(path), right);
+  const { for: target, set, ...rest } = value as Readonly<Record<string, unknown>>;
+  const [unknown] = Object.keys(rest);
+  if (unknown !== undefined) throw new InputError(at([...path, unknown]), `unknown key: ${right}`);
+  const words = typeof set === "string" ? [set] : set;
+  if (typeof target !== "string" || target === "" || !Array.isArray(words)) throw new InputError(at(path), right);
+  if (!words.every((word): word is string => typeof word === "string")) throw new InputError(at(path), right);
+  try {
+    return { for: target, set: addWords([], words), by: at(path) };
+  } catch (error) {
+    throw new InputError(at(path), messageOf(error), error);
+  }
 }
 
 /** What the words make of a registration; undefined = it is hidden. `parse` reads a check's detail for its kind. */

@@ -50,6 +50,16 @@ describe("loadSettings", () => {
 });
 
 describe("validateFiles", () => {
+  it("finds what is wrong with overrides", async () => {
+    await mkdir(at("said"), { recursive: true });
+    await writeFile(at("said/good.json"), '{"overrides": [{"for": "web", "set": ["name=shop"]}]}');
+    expect(await validateFiles([at("said")])).toEqual({ errors: [], warnings: [] });
+    await writeFile(at("said/bad.hcl"), 'override { for = "web" set = "weight=x" }');
+    expect((await validateFiles([at("said")])).errors).toEqual([
+      `${at("said/bad.hcl")}:1: override: override "weight=x": expected a whole number from 0 to 65535`,
+    ]);
+  });
+
   it("finds everything in all files", async () => {
     const { errors, warnings } = await validateFiles([at("mixed.hcl"), at("typo.hcl"), at("gone.hcl")]);
     expect(errors).toEqual([

@@ -3,6 +3,7 @@ import { configFiles } from "../../base/config-files.ts";
 import { type Disk, systemDisk } from "../../base/disk.ts";
 import { InputError, messageOf, wrap } from "../../base/error.ts";
 import type { Settings } from "../../contracts/settings.ts";
+import { readOverride } from "../../model/override-words.ts";
 import {
   checkFault,
   decodeCheck,
@@ -135,6 +136,8 @@ export async function validateFiles(paths: readonly string[], disk: Reading = sy
             ["services", readService],
             ["check", readCheck],
             ["checks", readCheck],
+            ["override", readOwn],
+            ["overrides", readOwn],
           ] as const)
             for (const { value, at } of listed(config.value[key], [key]))
               await attempt(() => {
@@ -168,6 +171,11 @@ function readCheck(value: unknown, path: Path, config: ConfigText): readonly Unk
   const fault = checkFault(check) ?? (statusKnown(check) ? undefined : STATUS_FAULT);
   if (fault !== undefined) throw new InputError(config.at(check.path), fault);
   if (check.name === "" && check.id === "") throw new InputError(config.at(check.path), "Missing check name");
+  return [];
+}
+
+function readOwn(value: unknown, path: Path, config: ConfigText): readonly UnknownField[] {
+  readOverride(value, path, config.at);
   return [];
 }
 

@@ -3,7 +3,7 @@ import { InputError } from "../../base/error.ts";
 import type { CheckRegistration } from "../../contracts/agent.ts";
 import type { Registration } from "../../model/instance.ts";
 import type { Override } from "../../model/override.ts";
-import { addWords } from "../../model/override-words.ts";
+import { readOverride } from "../../model/override-words.ts";
 import {
   type CheckDefinition,
   type CheckKind,
@@ -133,27 +133,9 @@ export function definitionsIn(
     });
   }
   const overrides = [...objectsUnder(config, "override"), ...objectsUnder(config, "overrides")].map(({ value, path }) =>
-    overrideIn(config, value, path),
+    readOverride(value, path, config.at),
   );
   return { services, checks, warnings, ...(overrides.length === 0 ? {} : { overrides }) };
-}
-
-/** One override: whom it is for, and the words. @throws InputError */
-function overrideIn(config: ConfigText, value: unknown, path: Path): Override {
-  const right = 'expected an object such as {"for": "web-1", "set": ["name=shop", "tags+=v2"]}';
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw new InputError(config.at(path), right);
-  const { for: target, set, ...rest } = value as Readonly<Record<string, unknown>>;
-  const [unknown] = Object.keys(rest);
-  if (unknown !== undefined) throw new InputError(config.at([...path, unknown]), `unknown key: ${right}`);
-  const words = typeof set === "string" ? [set] : set;
-  if (typeof target !== "string" || target === "" || !Array.isArray(words))
-    throw new InputError(config.at(path), right);
-  if (!words.every((word): word is string => typeof word === "string")) throw new InputError(config.at(path), right);
-  try {
-    return { for: target, set: addWords([], words), by: config.at(path) };
-  } catch (error) {
-    throw new InputError(config.at(path), error instanceof Error ? error.message : String(error), error);
-  }
 }
 
 /** What is told of a key that nobody knows. */
