@@ -3,24 +3,19 @@ import { type Clock, systemClock } from "../../base/clock.ts";
 import { type Disk, systemDisk } from "../../base/disk.ts";
 import { messageOf } from "../../base/error.ts";
 import { createHttp, type Http } from "../../base/http.ts";
-import { callbackLog } from "../../base/log.ts";
 import { type Net, systemNet } from "../../base/net.ts";
 import { type Processes, systemProcesses } from "../../base/process.ts";
 import { type Random, systemRandom } from "../../base/random.ts";
-import type { SourceList } from "../../contracts/source.ts";
 import type { Backend } from "./backends/backend.ts";
-import { fingerprint, openMemory } from "./backends/memory.ts";
+import { openMemory } from "./backends/memory.ts";
 import { hasBackend, openBackend } from "./backends/open.ts";
 import { parseRegistryUri } from "./backends/uri.ts";
 import { Writer } from "./backends/writer.ts";
-import { type Endpoint, parseHost } from "./endpoint.ts";
-import { createEntries } from "./registrator-command/entries.ts";
+import { parseHost } from "./endpoint.ts";
 import { faultOf, parseFlags, type RegistratorFlags } from "./registrator-command/flags.ts";
-import { endpointOfEnvironment, hostAddress } from "./setup.ts";
-import { dockerSource } from "./source.ts";
+import { follow, statePath } from "./registrator-command/follow.ts";
+import { endpointOfEnvironment } from "./setup.ts";
 import { parseTemplate } from "./tags-template.ts";
-
-export { FLAGS } from "./registrator-command/flags.ts";
 
 /** What the command line speaks for. */
 const VERSION = "v7.4.0";
@@ -138,7 +133,8 @@ async function run(
       cleanup: flags.cleanup ? { hostname: processes.hostname() } : undefined,
     });
     say("Listening for Docker events ...");
-    await follow(flags, template, endpoints, writer, say, signal, machine);
+    const hostname = processes.hostname();
+    await follow({ flags, template, endpoints, hostname, optional: false }, writer, say, signal, machine);
   } finally {
     backend.close();
   }
@@ -161,86 +157,4 @@ async function connect(
     }
     await clock.sleep(retryIntervalMs, signal);
   }
-}
-
-/** Docker's containers → entries → the backend, until the signal. */
-async function follow(
-  flags: RegistratorFlags,
-  template: (raw: unknown) => string,
-  endpoints: readonly Endpoint[],
-  writer: Writer,
-  say: (text: string) => void,
-  signal: AbortSignal,
-  machine: RegistratorMachine,
-): Promise<void> {
-  const { net, processes } = machine;
-  const hostname = processes.hostname();
-  const outward = net.interfaces().find(({ internal, family }) => !internal && family === 4)?.address ?? "";
-  const entries = createEntries();
-  const asGiven = { parse: (raw: unknown): unknown => raw };
-  const source = dockerSource(
-    {
-      endpoints,
-      optional: false,
-      deregister: flags.deregister === "on-success" ? "on-success" : "always",
-      failed(containerIds) {
-        if (entries.failed(containerIds) && last !== undefined) writer.want(entries.of(last));
-      },
-      async translation() {
-        const resolved = await hostAddress(net, hostname, "", true);
-        return {
-          ip: flags.ip,
-          internal: flags.internal,
-          explicit: flags.explicit,
-          useIpFromLabel: flags.useIpFromLabel,
-          tags(container) {
-            // Called once for each container that is translated: what backends write beside its registrations comes from it.
-            entries.seen(container);
-            return template(container.raw);
-          },
-          compat: true,
-          hostname,
-          // Registrator would register 0.0.0.0.
-          hostIp: resolved || outward,
-          scripts: true,
-          // The backend's agent judges checks, not this program.
-          probes: new Map(["http", "tcp", "script", "grpc", "docker"].map((kind) => [kind, asGiven])),
-          nodeAddress: resolved || outward,
-        };
-      },
-    },
-    {
-      ...machine,
-      log: callbackLog((level, _part, text) => {
-        if (level === "warn" || level === "error") say(text);
-      }),
-      agent: { report: async () => {} },
-    },
-  );
-  let last: SourceList | undefined;
-  const told = new Set<string>();
-  const reading = (async (): Promise<void> => {
-    for await (const list of source.watch(signal)) {
-      const complaints = (list.complaints ?? []).map(({ about, text }) => `${about}: ${text}`);
-      for (const text of complaints) if (!told.has(text)) say(text);
-      told.clear();
-      for (const text of complaints) told.add(text);
-      last = list;
-      writer.want(entries.of(list));
-    }
-  })();
-  await Promise.all([reading, writer.run(signal)]);
-}
-
-/** Where it is remembered what was written: by backend, engine and host. TRILITH_REGISTRATOR_STATE names the file; "off" = nowhere. */
-function statePath(processes: Processes, uri: string, endpoints: readonly Endpoint[]): string | undefined {
-  const given = processes.env("TRILITH_REGISTRATOR_STATE") ?? "";
-  if (given !== "") return given === "off" ? undefined : given;
-  const home = processes.env("HOME") ?? "";
-  const folder =
-    processes.userName() === "root"
-      ? "/var/lib/trilith"
-      : `${processes.env("XDG_STATE_HOME") || `${home}/.local/state`}/trilith`;
-  const name = fingerprint(JSON.stringify([uri, processes.hostname(), endpoints.map(({ spelling }) => spelling)]));
-  return `${folder}/registrator-${name}.json`;
 }

@@ -1,6 +1,8 @@
 // Docker's configuration: what is accepted, and what is said about the rest.
 import { InputError } from "../../base/error.ts";
+import { parseGoDuration } from "../../wire/duration.ts";
 import { farHost, parseHost } from "./endpoint.ts";
+import { type MirrorConfig, mirrorUri } from "./registrator-command/mirror.ts";
 import { parseTemplate } from "./tags-template.ts";
 
 /** One of several engines. */
@@ -41,6 +43,8 @@ export interface DockerConfig {
   readonly portSuffix: boolean;
   readonly deregister: "always" | "on-success";
   readonly compat: boolean;
+  /** Where containers are written to besides, as Registrator would. */
+  readonly backends: readonly MirrorConfig[];
 }
 
 const KEYS = [
@@ -57,7 +61,7 @@ const KEYS = [
     "tags",
     "name",
   ],
-  ...["portSuffix", "deregister", "compat"],
+  ...["portSuffix", "deregister", "compat", "backends"],
 ];
 const ENDPOINT_KEYS = ["host", "name", "hostname", "ip", "certPath", "tlsVerify"];
 
@@ -142,6 +146,27 @@ function endpointsOf(given: unknown): EndpointConfig[] {
   return endpoints;
 }
 
+function backendsOf(given: unknown): MirrorConfig[] {
+  if (given === undefined) return [];
+  if (!Array.isArray(given))
+    throw new InputError(
+      "docker.backends",
+      `${JSON.stringify(given)}: expected a list: ["etcd://10.0.0.5:2379/services", {"uri": "skydns2://10.0.0.5:2379/skydns.local", "ttl": "60s"}]`,
+    );
+  return given.map((one: unknown, i): MirrorConfig => {
+    const at = `docker.backends[${i}]`;
+    const raw = typeof one === "string" ? { uri: one } : one;
+    if (typeof raw !== "object" || raw === null || Array.isArray(raw))
+      throw new InputError(at, `${JSON.stringify(one)}: expected a registry URI or an object with uri, ttl`);
+    const fields = new Fields(raw, at, ["uri", "ttl"]);
+    const uri = fields.text("uri");
+    mirrorUri(uri, `${at}.uri`);
+    const ttlMs = fields.text("ttl") === "" ? 0 : parseGoDuration(fields.text("ttl"), `${at}.ttl`);
+    if (ttlMs !== 0 && (ttlMs < 2_000 || ttlMs % 1000 !== 0)) fields.fail("ttl", "whole seconds, two at least");
+    return { uri, ttlSeconds: ttlMs / 1000 };
+  });
+}
+
 /** Checks raw configuration. @throws InputError with the key and what would be right */
 export function configure(raw: unknown): DockerConfig {
   const given = typeof raw === "boolean" ? { enabled: raw } : (raw ?? {});
@@ -172,5 +197,6 @@ export function configure(raw: unknown): DockerConfig {
     portSuffix: fields.flag("portSuffix", true),
     deregister,
     compat: fields.flag("compat", false),
+    backends: backendsOf(fields.get("backends")),
   };
 }

@@ -5,8 +5,9 @@ import type { Disk } from "../../base/disk.ts";
 import { systemProcesses } from "../../base/process.ts";
 import type { Ground } from "../../contracts/ground.ts";
 import { endpointOfContext, parseHost } from "./endpoint.ts";
+import { hostAddress } from "./host-address.ts";
 import { signalNumber } from "./inspect.ts";
-import { docker, endpointOfEnvironment, hostAddress } from "./setup.ts";
+import { docker, endpointOfEnvironment } from "./setup.ts";
 
 describe("configuration", () => {
   it("by default looks for the usual sockets", () => {

@@ -1,7 +1,6 @@
 // Docker: containers are services; named and described as Registrator does, drained on the stop signal, gone when they die.
 import type { Disk } from "../../base/disk.ts";
 import { InputError, messageOf } from "../../base/error.ts";
-import { ipFamily, type Net } from "../../base/net.ts";
 import type { Processes } from "../../base/process.ts";
 import type { Ground } from "../../contracts/ground.ts";
 import type { Probe } from "../../contracts/probe.ts";
@@ -11,32 +10,14 @@ import { configure, type DockerConfig, type EndpointConfig } from "./config.ts";
 import { certificatesIn, type Endpoint, endpointOfContext, farHost, parseHost } from "./endpoint.ts";
 import type { EngineOptions } from "./engine-watch.ts";
 import { execProbe } from "./exec.ts";
+import { hostAddress } from "./host-address.ts";
 import type { TranslateOptions } from "./registrator.ts";
+import { mirrors } from "./registrator-command/mirror.ts";
 import { absentSource, dockerSource, engineIdentity } from "./source.ts";
 import { parseTemplate } from "./tags-template.ts";
 
 const SOCKETS = ["unix:///var/run/docker.sock", "unix:///tmp/docker.sock"];
 const PODMAN = "/run/podman/podman.sock";
-
-/**
- * The address of ports bound to all interfaces: what the host name resolves to (IPv4 first), as Registrator takes it; where that leads
- * to the machine itself only (Debian's 127.0.1.1), the address other hosts reach this node at. "" = the node's address.
- */
-export async function hostAddress(
-  net: Pick<Net, "resolve">,
-  hostname: string,
-  advertised: string,
-  compat: boolean,
-): Promise<string> {
-  const found = await net.resolve(hostname).catch((): readonly string[] => []);
-  const first = found.find((address) => ipFamily(address) === 4) ?? found[0] ?? "";
-  if (compat || !isLoopback(first)) return first;
-  return isLoopback(advertised) ? first : advertised;
-}
-
-function isLoopback(address: string): boolean {
-  return address === "" || address === "::1" || address.startsWith("127.");
-}
 
 /** An engine as configured or found, before its containers are translated. */
 interface Place {
@@ -206,5 +187,21 @@ function partOf(config: DockerConfig, ground: Needed, places: readonly Place[]):
       ) as Probe,
     ],
     source: dockerSource({ ...main, others }, { ...ground, log: ground.log.part("docker") }),
+    ...(config.backends.length === 0
+      ? {}
+      : {
+          background: mirrors(
+            config.backends,
+            {
+              flags: config,
+              template: tags,
+              endpoints: main.endpoints,
+              hostname: own,
+              optional: main.optional,
+            },
+            !self.dev,
+            { ...ground, log: ground.log.part("docker") },
+          ),
+        }),
   };
 }
