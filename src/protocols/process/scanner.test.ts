@@ -1,10 +1,13 @@
 // The scanner on a table of processes of our own making: what it may not read, what hangs, and what it leaves alone while nothing happens.
 import { describe, expect, it } from "vitest";
+import { startAgent } from "../../../test/support/ground.ts";
 import { eventually } from "../../../test/support/peers.ts";
 import { systemClock } from "../../base/clock.ts";
 import { silentLog } from "../../base/log.ts";
-import type { ProcessTable } from "../../base/process-table.ts";
+import { systemProcesses } from "../../base/process.ts";
+import { type ProcessTable, systemProcessTable } from "../../base/process-table.ts";
 import { Scanner } from "./scanner.ts";
+import { processes } from "./setup.ts";
 
 const LISTENS =
   "head\n 0: 00000000:0050 00000000:0000 0A x y z 0 0 7 1\n 1: 00000000:0016 00000000:0000 0A x y z 0 0 8 1\n";
@@ -118,5 +121,23 @@ describe("the scanner", () => {
     );
     await eventually("the other one", () => one.names().includes("web"));
     await one.stop();
+  });
+
+  it("is not there where the system has no /proc, which is said", async () => {
+    const table = { ...systemProcessTable, here: () => false };
+    const agent = await startAgent({ protocols: { process: {} } }, { processes: { ...systemProcesses, table } });
+    expect(agent.trilith.sources().find(({ name }) => name === "process")).toMatchObject({
+      ok: true,
+      text: expect.stringMatching(/^processes with SERVICE_NAME are not looked for: not available here/),
+    });
+    await agent.stop();
+  });
+
+  it.each([
+    [{ environ: "yes" }, /process.environ: expected true or false, found "yes"/],
+    [{ enviorn: true }, /process.enviorn: unknown key; there is environ/],
+    ["on", /process: expected true, false or/],
+  ])("is configured by true, false and environ, not by %j", (raw, text) => {
+    expect(() => processes.configure(raw)).toThrow(text);
   });
 });
