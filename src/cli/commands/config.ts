@@ -58,7 +58,9 @@ async function read(client: Client, options: Options, io: Io): Promise<number> {
   const entry = await asked(`Error reading config entry ${kind}/${name}`, () =>
     client.get<Entry>(`/v1/config/${segment(kind)}/${segment(name)}`),
   );
-  io.out(`${JSON.stringify(entry, null, 4)}\n`);
+  // In the order in which Consul's structures are written, whatever the answer's was.
+  const { Kind, Name, CreateIndex, ModifyIndex, ...rest } = entry;
+  io.out(`${JSON.stringify({ Kind, Name, ...rest, CreateIndex, ModifyIndex }, null, 4)}\n`);
   return 0;
 }
 
