@@ -92,7 +92,7 @@ function inUse(text: string | undefined): string {
 }
 
 /** Reads /proc/<pid>/stat. Fields are counted from 3, behind the name, which may hold blanks and parentheses [proc(5)]. */
-export function parseStat(text: string): ProcessStat | undefined {
+function parseStat(text: string): ProcessStat | undefined {
   const end = text.lastIndexOf(")");
   const fields = text.slice(end + 2).split(" ");
   const field = (number: number): string => fields[number - 3] ?? "0";

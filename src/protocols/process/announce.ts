@@ -31,7 +31,7 @@ export function durationOf(text: string, flag: string, leastMs = 1): number {
 }
 
 /** A port. @throws InputError */
-export function portOf(text: string | undefined): number {
+function portOf(text: string | undefined): number {
   const port = Number(text);
   if (text === undefined || !/^\d+$/.test(text) || port < 1 || port > 65_535)
     throw new InputError("--port", `"${text ?? ""}": expected a whole number from 1 to 65535`);
@@ -39,7 +39,7 @@ export function portOf(text: string | undefined): number {
 }
 
 /** A name. @throws InputError */
-export function nameOf(text: string | undefined): string {
+function nameOf(text: string | undefined): string {
   if (text === undefined || text === "" || !isPrintable(text))
     throw new InputError("--name", `${JSON.stringify(text ?? "")}: expected a name without control characters`);
   return text;

@@ -68,7 +68,7 @@ const FORGET_LEAST_MS = 60_000;
 const FOREIGN = /^(?:(\d+):(\d+)|-):(tcp|udp)$/;
 
 /** Reads a body. @throws InputError saying which key is wrong */
-export function readAnnouncement(raw: unknown): Announcement {
+function readAnnouncement(raw: unknown): Announcement {
   const body = need(raw, "body", isObject, "an object");
   return {
     id: need(body["id"] ?? "", "id", isText, "text"),
@@ -86,7 +86,7 @@ export function readAnnouncement(raw: unknown): Announcement {
 }
 
 /** The registration that an announcement asks for. @throws TrilithError `invalid` */
-export function registrationOf(
+function registrationOf(
   announcement: Announcement,
   parse: (kind: string, detail: Readonly<Record<string, unknown>>) => unknown,
 ): Registration {
