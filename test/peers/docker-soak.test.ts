@@ -4,12 +4,12 @@ import { runInNewContext } from "node:vm";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { createTrilith, type Trilith } from "../../src/trilith.ts";
 import { type Docker, startDocker } from "../support/docker.ts";
+import { bursts } from "../support/docker-bursts.ts";
 import { eventually, havePrograms } from "../support/peers.ts";
 
 const LIVES = 1000;
 const PARALLEL = 8;
 const ROUNDS = 20;
-const BURST = 40;
 /** What a process may grow by between the 200th and the last life: caches that fill, not something kept for each life. */
 const GROWTH_MAX_BYTES = 8 << 20;
 const present = await havePrograms("dockerd", "docker", "iptables", "ip");
@@ -45,21 +45,9 @@ describe.runIf(present)("an agent beside a busy dockerd", () => {
   });
   const held = (): string[] => [...agent.agent.services().keys()].sort();
 
-  it(`${ROUNDS} bursts of ${BURST} starts and ${BURST} kills in a row: nothing missing, nothing stale`, async () => {
-    const names = Array.from({ length: BURST }, (_, i) => `b${String(i).padStart(2, "0")}`);
-    for (const name of names) await docker.docker("create", "--name", name, "-P", "bbexp1");
-    const all = names.map((name) => `soak:${name}:80`);
-    for (let round = 1; round <= ROUNDS; round++) {
-      await Promise.all(names.map((name) => docker.post(`/containers/${name}/start`)));
-      await eventually(`round ${round}: all there`, () => JSON.stringify(held()) === JSON.stringify(all), 60_000);
-      const ports = new Set([...agent.agent.services().values()].map(({ instance }) => instance.port));
-      const published = (await docker.docker("ps", "--format", "{{.Ports}}")).match(/(?<=0\.0\.0\.0:)\d+/g) ?? [];
-      expect([...ports].sort()).toEqual(published.map(Number).sort());
-      // One kill for each, all at once.
-      await Promise.all(names.map((name) => docker.post(`/containers/${name}/kill`)));
-      await eventually(`round ${round}: none there`, () => held().length === 0, 60_000);
-    }
-    await docker.docker("rm", "-f", ...names);
+  it(`${ROUNDS} bursts of 40 starts and 40 kills in a row: nothing missing, nothing stale`, async () => {
+    await bursts(docker, agent, "soak", ROUNDS);
+    expect(held()).toEqual([]);
   }, 900_000);
 
   it(`${LIVES} container lives leave an empty directory and no more memory than before`, async () => {
