@@ -505,6 +505,7 @@ class Joined implements Trilith {
   async #dropLeftovers(agent: Agent): Promise<void> {
     const running = new Set(this.#parts.map(({ source }) => source?.name));
     const held = new Set([...agent.services().values()].map(({ instance }) => instance.origin.source));
+    for (const { from } of agent.overrides()) if (from !== undefined) held.add(from);
     for (const { witnessed } of this.directory.view().list("node"))
       for (const { source, by } of witnessed ?? []) if (by.includes(agent.node.name)) held.add(source);
     for (const { name } of protocols)

@@ -4,6 +4,7 @@ import { messageOf, type TrilithError } from "../base/error.ts";
 import type { Log } from "../base/log.ts";
 import type { SourceList } from "../contracts/source.ts";
 import type { CheckSpec } from "../model/check.ts";
+import type { HostList } from "./host-list.ts";
 import { type Complaint, type Listing, newStep, type SourceState } from "./listing.ts";
 import type { Outside } from "./outside.ts";
 import type { Overrides } from "./overrides.ts";
@@ -17,6 +18,7 @@ export interface AdoptionOptions {
   readonly overrides: Overrides;
   readonly overriding: Pick<Overriding, "hide" | "reapply">;
   readonly outside: Pick<Outside, "adopt">;
+  readonly list: Pick<HostList, "stated">;
   readonly askFault: (from: string, spec: CheckSpec) => TrilithError | undefined;
   readonly clock: Clock;
   readonly log: Log;
@@ -58,6 +60,8 @@ export class Adoption {
               source.last.delete(id);
         const { whole } = next;
         const restated = this.#options.overrides.state(from, whole.overrides ?? []);
+        // Kept, so that after a restart nothing flaps while the other sources are read sooner.
+        if (restated) await this.#options.list.stated(from, whole.overrides);
         const told = this.#options.overrides.over(from, whole);
         await this.#adoptOne(from, source, { ...told, list: told.list.filter((r) => r.external === undefined) });
         source.whole = whole;

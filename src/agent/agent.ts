@@ -216,7 +216,7 @@ class ListAgent implements RunningAgent {
       adopt: (from, whole) => this.#adoption.adopt(from, whole),
     });
     this.#adoption = new Adoption({
-      ...{ listing, overrides, overriding: this.#overriding, outside: this.#outside, clock, log, signal },
+      ...{ listing, overrides, overriding: this.#overriding, outside: this.#outside, list, clock, log, signal },
       askFault: (from, spec) => this.#askFault(from, spec),
     });
     metrics.gauge("agent_services", "Services in this host's list", () => this.#listing.services.size);

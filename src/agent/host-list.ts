@@ -40,6 +40,8 @@ const SERVICES = "agent.service";
 const CHECKS = "agent.check";
 /** What operators said about services, by its target. */
 const OVERRIDES = "agent.override";
+/** What sources' lists say about services of any source, by the source's name. */
+const STATED = "agent.override.stated";
 /** Services that callers registered and an override hides. */
 const HIDDEN = "agent.hidden";
 /** Holds `STOPPED` while no agent runs, if the last one ended properly. */
@@ -51,6 +53,7 @@ export interface Kept {
   readonly services: ReadonlyMap<string, KeptService>;
   readonly checks: ReadonlyMap<string, KeptCheck>;
   readonly overrides: ReadonlyMap<string, Override>;
+  readonly stated: ReadonlyMap<string, readonly Override[]>;
   readonly hidden: ReadonlyMap<string, KeptService>;
   /** True where the agent before this one came to its end and kept everything as it stood then. */
   readonly complete: boolean;
@@ -90,6 +93,7 @@ export class HostList {
       services: await read<KeptService>(SERVICES),
       checks: await read<KeptCheck>(CHECKS),
       overrides: await read<Override>(OVERRIDES),
+      stated: await read<readonly Override[]>(STATED),
       hidden: await read<KeptService>(HIDDEN),
       complete,
       damaged,
@@ -115,6 +119,11 @@ export class HostList {
   /** Keeps or forgets (undefined) an override. */
   override(target: string, kept: Override | undefined): Promise<void> {
     return this.#add(OVERRIDES, target, kept);
+  }
+
+  /** Keeps or forgets (undefined) what a source states about services of any source. */
+  stated(from: string, kept: readonly Override[] | undefined): Promise<void> {
+    return this.#add(STATED, from, kept);
   }
 
   /** Keeps or forgets (undefined) a service that is hidden. */

@@ -190,6 +190,24 @@ describe("overrides", () => {
     expect(now()?.weights).toBeUndefined();
   });
 
+  test("what a file says holds from the start of the next life on, until the file says something else", async () => {
+    const { agent, directory, again } = await host();
+    const said = { ...first(), overrides: [{ for: "web-1", set: ["name=filed"], by: "o.json:1" }] };
+    await agent.adopt("file", said);
+    await agent.adopt("docker", first(container()));
+    const at = directory.view().index;
+    await agent.stop();
+    const next = await again();
+    await next.adopt("docker", first(container()));
+    await next.adopt("file", said);
+    expect(entryOf(directory, "host:web-1:80")?.name).toBe("filed");
+    expect(directory.view().index).toBe(at);
+    await next.adopt("file", first());
+    expect(entryOf(directory, "host:web-1:80")?.name).toBe("web");
+    await next.stop();
+    expect((await again()).overrides()).toEqual([]);
+  });
+
   test("checks are replaced and come back", async () => {
     const { agent } = await host();
     await agent.register("api", service("web", { checks: [asked("told", { id: "own" })] }));

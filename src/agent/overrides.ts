@@ -53,8 +53,10 @@ export class Overrides {
     this.#options = options;
   }
 
-  load(kept: ReadonlyMap<string, Override>): void {
+  /** Puts back what was kept. `stated`: what sources said last, which holds until they say it again or something else. */
+  load(kept: ReadonlyMap<string, Override>, stated: ReadonlyMap<string, readonly Override[]>): void {
     for (const [key, override] of kept) this.#kept.set(key, override);
+    for (const [from, overrides] of stated) this.#stated.set(from, overrides);
   }
 
   /** What it would be once the words are added, without taking it over. `known`: everything it may be about. @throws InputError */

@@ -20,10 +20,10 @@ export interface Restoring {
 
 /** Puts back what was kept, as it stood. */
 export function restore(
-  { services, checks, overrides: said, hidden, complete }: Kept,
+  { services, checks, overrides: said, stated, hidden, complete }: Kept,
   { listing, overrides, list, node, clock, log, askFault }: Restoring,
 ): void {
-  overrides.load(said);
+  overrides.load(said, stated);
   for (const [id, kept] of hidden) if (!listing.services.has(id)) listing.hidden.set(id, kept);
   for (const [id, kept] of services) {
     if (listing.services.has(id)) continue;
