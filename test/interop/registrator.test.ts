@@ -1,4 +1,4 @@
-// `trilith registrator` as a program: its recorded command lines, and what it does better: no ghosts, no lost entries, no needless writes.
+// `trilith registrator` as a program: its recorded command lines, Consul and its key-value store, and what it remembers.
 import { execFile } from "node:child_process";
 import { readFile, writeFile } from "node:fs/promises";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
@@ -8,73 +8,30 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { systemClock } from "../../src/base/clock.ts";
-import { createHttp } from "../../src/base/http.ts";
-import { openZooKeeper, type ZooKeeper } from "../../src/base/zookeeper.ts";
 import { commandExpectations } from "../golden/registrator-expectations.ts";
-import { FakeEngine } from "../support/docker-engine.ts";
-import { cuttable, type EtcdNode, startEtcd } from "../support/etcd.ts";
-import { startAgent as startLibraryAgent } from "../support/ground.ts";
-import { eventually, freePort, havePrograms, ownFolder } from "../support/peers.ts";
+import { eventually, freePort, havePrograms } from "../support/peers.ts";
 import { type RunningAgent, startAgent } from "../support/program.ts";
-import { casesOf, hostIp, type Running, startRegistrator } from "../support/registrator.ts";
-import { haveZooKeeper, startZooKeeper, type ZooKeeperServer } from "../support/zookeeper.ts";
+import { casesOf, hostIp, openScene, type Running, type Scene } from "../support/registrator.ts";
 
 const run = promisify(execFile);
 const host = hostname();
 const openssl = await havePrograms("openssl");
-const serving = createHttp();
-let folder: Awaited<ReturnType<typeof ownFolder>>;
-let engine: FakeEngine;
 let agent: RunningAgent;
+let scene: Scene;
 let ip: string;
-const running: Running[] = [];
+const start: Scene["start"] = (...given) => scene.start(...given);
+const add: Scene["add"] = (...given) => scene.add(...given);
+const die: Scene["die"] = (id) => scene.die(id);
 
 beforeAll(async () => {
   ip = await hostIp();
   agent = await startAgent(["-dev"]);
 });
-afterAll(async () => {
-  await agent?.stop();
-  await serving.close();
-});
+afterAll(() => agent?.stop());
 beforeEach(async () => {
-  folder = await ownFolder("registrator-test");
-  engine = new FakeEngine(join(folder.path, "docker.sock"));
-  await engine.start(serving);
+  scene = await openScene();
 });
-afterEach(async () => {
-  for (const one of running.splice(0)) {
-    await one.stop("SIGKILL");
-    await one.remove();
-  }
-  await engine.stop();
-  await folder.remove();
-  await fetch(`${agent.url}/v1/kv/?recurse`, { method: "DELETE" });
-});
-
-/** Starts the program with a memory that outlives it, within the test. */
-async function start(words: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Running> {
-  const one = await startRegistrator(words, `unix://${engine.path}`, {
-    TRILITH_REGISTRATOR_STATE: join(folder.path, "state.json"),
-    ...env,
-  });
-  running.push(one);
-  return one;
-}
-
-/** Adds a running container whose variables are these. */
-function add(name: string, port: number, env: readonly string[] = ["SERVICE_NAME=web"]): string {
-  const id = engine.add(name, port, (raw) => {
-    raw["Config"] = { ...raw["Config"], Env: env, Hostname: name };
-  });
-  engine.happens("start", id);
-  return id;
-}
-function die(id: string): void {
-  engine.containers.delete(id);
-  engine.happens("die", id, { exitCode: "0" });
-}
+afterEach(() => scene.over());
 
 const logged = (one: Running, line: string): Promise<true> =>
   eventually(`"${line}" in ${JSON.stringify(one.log())}`, () => one.log().includes(line), 20_000).then(() => true);
@@ -233,13 +190,13 @@ describe("consul://", () => {
     await eventually("all three", () => consul.services.size === 3);
     await logged(first, `added: 73746179732d ${host}:stays:80`);
     await eventually("all three are remembered", async () => {
-      const { places } = JSON.parse(await readFile(join(folder.path, "state.json"), "utf8")) as { places: object };
+      const { places } = JSON.parse(await readFile(join(scene.folder, "state.json"), "utf8")) as { places: object };
       return Object.values(places).length === 3 && !Object.values(places).includes("");
     });
     await first.stop("SIGTERM");
     expect(await first.ended).toBeNull();
     expect(consul.services.size).toBe(3);
-    for (const id of ids.slice(1)) engine.containers.delete(id);
+    for (const id of ids.slice(1)) scene.engine.containers.delete(id);
     const before = consul.puts().length;
     const second = await start([`consul://${consul.address}`]);
     await eventually("the ended ones are gone", () => consul.services.size === 1);
@@ -261,7 +218,7 @@ describe("consul://", () => {
   });
 
   it("CONSUL_HTTP_TOKEN, consul-unix:// and CONSUL_HTTP_ADDR", async () => {
-    const socket = join(folder.path, "consul.sock");
+    const socket = join(scene.folder, "consul.sock");
     const local = await recorder(socket);
     try {
       add("web", 1);
@@ -276,7 +233,7 @@ describe("consul://", () => {
   });
 
   it.runIf(openssl)("consul-tls:// with CONSUL_CACERT, CONSUL_CLIENT_CERT and CONSUL_CLIENT_KEY", async () => {
-    const at = (name: string): string => join(folder.path, name);
+    const at = (name: string): string => join(scene.folder, name);
     const key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
     await run("openssl", [
       ...["req", "-x509", ...key, "-days", "2", "-subj", "/CN=test", "-addext", "subjectAltName=IP:127.0.0.1"],
@@ -323,236 +280,12 @@ describe("consul://", () => {
   });
 });
 
-describe.runIf(await havePrograms("etcd"))("etcd://", () => {
-  let etcd: EtcdNode;
-  afterEach(() => etcd?.remove());
-  const v2 = async (): Promise<Record<string, { value: string; index: number }>> => {
-    const answer = (await (await fetch(`${etcd.endpoint}/v2/keys/services/web`)).json()) as {
-      node?: { nodes?: { key: string; value: string; modifiedIndex: number }[] };
-    };
-    return Object.fromEntries(
-      (answer.node?.nodes ?? []).map(({ key, value, modifiedIndex }) => [key, { value, index: modifiedIndex }]),
-    );
-  };
-
-  it("away for a while, then back, then back empty: what changed meanwhile is there, nothing is lost, nothing written twice", async () => {
-    etcd = await startEtcd(["--enable-v2=true"]);
-    const gone = add("gone", 1);
-    add("stays", 2);
-    const one = await start([`${etcd.endpoint.replace("http", "etcd")}/services`]);
-    await eventually("both", async () => Object.keys(await v2()).length === 2);
-    const { index } = (await v2())[`/services/web/${host}:stays:80`] ?? { index: -1 };
-    await etcd.stop("SIGKILL");
-    die(gone);
-    add("new", 3);
-    await eventually("it is noticed", () => one.log().some((line) => line.startsWith("etcd: trying again: ")));
-    await etcd.start();
-    await eventually("back", async () => {
-      const keys = Object.keys(await v2());
-      return keys.length === 2 && keys.includes(`/services/web/${host}:new:80`);
-    });
-    expect((await v2())[`/services/web/${host}:stays:80`]).toEqual({ value: `${ip}:2`, index });
-    await etcd.wipe();
-    const short = add("short", 4);
-    await eventually(
-      "it is noticed",
-      () => one.log().filter((line) => line.startsWith("etcd: trying again: ")).length === 2,
-    );
-    die(short);
-    await etcd.start();
-    add("last", 5);
-    await eventually("filled anew", async () => Object.keys(await v2()).length === 3);
-  });
-
-  it("without the v2 API: the same keys by v3, kept alive by leases, anew after they ran out", async () => {
-    etcd = await startEtcd();
-    const id = add("web", 21080, ["SERVICE_NAME=web"]);
-    const one = await start(["-ttl", "3", "-ttl-refresh", "1", `${etcd.endpoint.replace("http", "etcd")}/services`]);
-    const get = (): Promise<string> => etcd.ctl("get", "--prefix", "/services/");
-    const there = `/services/web/${host}:web:80\n${ip}:21080\n`;
-    await eventually("written", async () => (await get()) === there);
-    const refreshed = (): number => one.log().filter((line) => line.startsWith("refreshed: ")).length;
-    await eventually("refreshed for longer than the TTL", () => refreshed() >= 5);
-    expect(await get()).toBe(there);
-    one.signal("SIGSTOP");
-    await eventually("run out", async () => (await get()) === "");
-    one.signal("SIGCONT");
-    await eventually("anew", async () => (await get()) === there);
-    die(id);
-    await eventually("removed", async () => (await get()) === "");
-    expect(await etcd.ctl("lease", "list")).toContain("found 0 leases");
-  });
-
-  it("under -deregister on-success a failure stays, and runs out with its TTL", async () => {
-    etcd = await startEtcd(["--enable-v2=true"]);
-    const id = add("web", 21080);
-    await start([
-      "-deregister",
-      "on-success",
-      "-ttl",
-      "3",
-      "-ttl-refresh",
-      "1",
-      `${etcd.endpoint.replace("http", "etcd")}/services`,
-    ]);
-    await eventually("written", async () => Object.keys(await v2()).length === 1);
-    const raw = engine.containers.get(id) as { State: object };
-    raw.State = { ...raw.State, Running: false, Status: "exited", ExitCode: 1 };
-    engine.happens("die", id, { exitCode: "1" });
-    await eventually("run out", async () => Object.keys(await v2()).length === 0);
-    raw.State = { ...raw.State, Running: true, Status: "running" };
-    engine.happens("start", id);
-    await eventually("runs again", async () => Object.keys(await v2()).length === 1);
-  });
-
-  it("an agent writes its containers there besides, as `docker.backends` says", async () => {
-    etcd = await startEtcd(["--enable-v2=true"]);
-    const uri = `${etcd.endpoint.replace("http", "etcd")}/services`;
-    const both = await startLibraryAgent({
-      protocols: {
-        docker: { host: `unix://${engine.path}`, ip: "192.0.2.7", backends: [{ uri, ttl: "4s" }] },
-        process: undefined,
-      },
-    });
-    try {
-      const id = add("web", 21080);
-      const found = async (): Promise<unknown[]> =>
-        (await (await fetch(`${both.url}/v1/health/service/web?passing`)).json()) as unknown[];
-      await eventually(
-        "in etcd",
-        async () => (await v2())[`/services/web/${host}:web:80`]?.value === "192.0.2.7:21080",
-      );
-      await eventually("in the directory", async () => (await found()).length === 1);
-      const { index } = (await v2())[`/services/web/${host}:web:80`] ?? { index: -1 };
-      await eventually("refreshed", async () => ((await v2())[`/services/web/${host}:web:80`]?.index ?? 0) > index);
-      die(id);
-      await eventually(
-        "gone from both",
-        async () => (await found()).length === 0 && Object.keys(await v2()).length === 0,
-      );
-    } finally {
-      await both.stop();
-    }
-    await expect(startLibraryAgent({ protocols: { docker: { backends: ["foo://x"] } } })).rejects.toThrow(
-      'docker.backends[0].uri: "foo://x": expected consul://',
-    );
-  });
-
-  it("the README's example", async () => {
-    etcd = await startEtcd(["--enable-v2=true"]);
-    const readme = await readFile(join(import.meta.dirname, "../../src/protocols/docker/README.md"), "utf8");
-    const [, block = ""] = /<!-- registrator -->\n+```sh\n([\s\S]*?)```/.exec(readme) ?? [];
-    const here = block.replaceAll("127.0.0.1:2379", etcd.endpoint.replace("http://", ""));
-    const [first = "", second = ""] = here.split("\n");
-    add("web", 21080);
-    await start(first.replace("trilith registrator ", "").split(" "));
-    const shown = await eventually("shown", async () => {
-      const { stdout } = await run("sh", ["-c", second]);
-      return stdout.includes(`"key":"/services/web/${host}:web:80"`) && stdout;
-    });
-    expect(shown).toContain(`"value":"${ip}:21080"`);
-    expect(shown).toMatch(/"ttl":(59|60)/);
-  });
-
-  it("skydns2:// on v3", async () => {
-    etcd = await startEtcd();
-    add("web", 21080);
-    await start([`${etcd.endpoint.replace("http", "skydns2")}/skydns.local`]);
-    await eventually(
-      "written",
-      async () =>
-        (await etcd.ctl("get", "--prefix", "/skydns/")) ===
-        `/skydns/local/skydns/web/${host}:web:80\n{"host":"${ip}","port":21080}\n`,
-    );
-  });
-});
-
-describe.runIf(await haveZooKeeper())("zookeeper://", () => {
-  let server: ZooKeeperServer;
-  let eye: ZooKeeper;
-  beforeAll(async () => {
-    server = await startZooKeeper();
-    eye = await openZooKeeper({ servers: server.address, sessionTimeoutMs: 20_000, clock: systemClock });
-  });
-  afterAll(async () => {
-    await eye?.close();
-    await server?.remove();
-  });
-
-  it("killed and started again: the znodes of the restarted program are its own, a ghost is gone at once, empty names too", async () => {
-    const ghost = add("ghost", 2, ["SERVICE_NAME=ghost"]);
-    add("web", 1);
-    const first = await start([`zookeeper://${server.address}/base`]);
-    const znode = `/base/web/${ip}:1`;
-    await eventually(
-      "both",
-      async () => (await eye.get(znode)) !== undefined && (await eye.children("/base/ghost"))?.length === 1,
-    );
-    const owner = (await eye.get(znode))?.stat.owner;
-    await eventually("told", () => first.log().some((line) => line.startsWith("added: ") && line.includes(":web:")));
-    await first.stop("SIGKILL");
-    engine.containers.delete(ghost);
-    await start([`zookeeper://${server.address}/base`]);
-    await eventually("taken over", async () => ![undefined, owner].includes((await eye.get(znode))?.stat.owner));
-    await eventually("the ghost is gone", async () => (await eye.children("/base/ghost")) === undefined);
-  });
-
-  it("a server that is killed and started again loses nothing; a silent one neither", async () => {
-    const id = add("web", 1);
-    const one = await start([`zookeeper://${server.address}/again`]);
-    const znode = `/again/web/${ip}:1`;
-    await eventually("there", async () => (await eye.get(znode)) !== undefined);
-    await server.stop("SIGKILL");
-    add("late", 2);
-    await server.start();
-    await eventually("both", async () => (await eye.children("/again/web"))?.length === 2, 30_000);
-    await eventually("connected again", () => one.log().filter((line) => line.startsWith("Connected to ")).length >= 2);
-    die(id);
-    await eventually("removed", async () => (await eye.get(znode)) === undefined, 30_000);
-  });
-
-  it("sessions, watches and errors of the client itself", async () => {
-    const news: string[] = [];
-    const way = await cuttable(`http://${server.address}`);
-    const zk = await openZooKeeper({
-      servers: way.endpoint.replace("http://", ""),
-      sessionTimeoutMs: 1_500,
-      clock: systemClock,
-      onNews: ({ what }) => void news.push(what),
-    });
-    try {
-      await zk.makePath("/client/a/b");
-      const rings: string[] = [];
-      expect(await zk.get("/client/x", () => void rings.push("came"))).toBeUndefined();
-      await zk.create("/client/x", "1", "ephemeral");
-      await eventually("the watch rings", () => rings.includes("came"));
-      await expect(zk.create("/client/x", "2", "ephemeral")).rejects.toMatchObject({ code: "conflict" });
-      await expect(zk.create("/client/no/where", "2", "ephemeral")).rejects.toMatchObject({ code: "not-found" });
-      await expect(zk.remove("/client/a")).rejects.toMatchObject({ code: "conflict" });
-      await expect(zk.get("relative")).rejects.toMatchObject({ code: "invalid" });
-      expect(await zk.remove("/client/nothing")).toBe(false);
-      const session = zk.session();
-      expect(await zk.children("/client", () => void rings.push("over"))).toEqual(expect.arrayContaining(["a", "x"]));
-      way.freeze();
-      await eventually("the silence is noticed", () => news.includes("away"));
-      await eventually("the server gives the session up", async () => (await eye.get("/client/x")) === undefined);
-      way.mend();
-      await eventually("a new session", () => zk.session() !== "" && zk.session() !== session);
-      await eventually("watches of the last one ring", () => rings.includes("over"));
-    } finally {
-      await zk.close();
-      await way.close();
-    }
-    await expect(zk.get("/")).rejects.toMatchObject({ code: "stopped" });
-  });
-});
-
 describe("the memory", () => {
   it("a place that cannot be written is told once, and it goes on", async () => {
-    await writeFile(join(folder.path, "file"), "");
+    await writeFile(join(scene.folder, "file"), "");
     add("web", 1);
     const one = await start([`${agent.url.replace("http", "consulkv")}/mem`], {
-      TRILITH_REGISTRATOR_STATE: join(folder.path, "file/state.json"),
+      TRILITH_REGISTRATOR_STATE: join(scene.folder, "file/state.json"),
     });
     await eventually("registered all the same", async () => (await fetch(`${agent.url}/v1/kv/mem/?recurse`)).ok);
     add("two", 2);

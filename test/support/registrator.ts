@@ -4,7 +4,9 @@ import { lookup } from "node:dns/promises";
 import { readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
+import { createHttp } from "../../src/base/http.ts";
 import type { Docker } from "./docker.ts";
+import { FakeEngine } from "./docker-engine.ts";
 import { eventually, ownFolder, startProgram } from "./peers.ts";
 import { program } from "./program.ts";
 
@@ -114,4 +116,57 @@ export async function becomes(
   ).catch(() => {
     throw new Error(`${what}: expected\n${wanted}\nbut it is\n${seen}`);
   });
+}
+
+/** An imitated engine, a folder and the programs of one test at a time; `over` ends all of it. */
+export interface Scene {
+  readonly folder: string;
+  readonly engine: FakeEngine;
+  /** Starts the program with a memory that outlives it, within the test. */
+  start(words: readonly string[], env?: Readonly<Record<string, string>>): Promise<Running>;
+  /** Adds a running container whose variables are these. @returns its ID */
+  add(name: string, port: number, env?: readonly string[]): string;
+  die(id: string): void;
+  over(): Promise<void>;
+}
+
+/** Makes the scene of one test. */
+export async function openScene(): Promise<Scene> {
+  const folder = await ownFolder("registrator-test");
+  const serving = createHttp();
+  const engine = new FakeEngine(join(folder.path, "docker.sock"));
+  await engine.start(serving);
+  const running: Running[] = [];
+  return {
+    folder: folder.path,
+    engine,
+    async start(words, env = {}) {
+      const one = await startRegistrator(words, `unix://${engine.path}`, {
+        TRILITH_REGISTRATOR_STATE: join(folder.path, "state.json"),
+        ...env,
+      });
+      running.push(one);
+      return one;
+    },
+    add(name, port, env = ["SERVICE_NAME=web"]) {
+      const id = engine.add(name, port, (raw) => {
+        raw["Config"] = { ...raw["Config"], Env: env, Hostname: name };
+      });
+      engine.happens("start", id);
+      return id;
+    },
+    die(id) {
+      engine.containers.delete(id);
+      engine.happens("die", id, { exitCode: "0" });
+    },
+    async over() {
+      for (const one of running) {
+        await one.stop("SIGKILL");
+        await one.remove();
+      }
+      await engine.stop();
+      await serving.close();
+      await folder.remove();
+    },
+  };
 }

@@ -28,7 +28,7 @@ interface Flag {
 }
 
 /** Name → flag, in the order of names, as usage shows them. Texts: Registrator 7.4.0, registrator.go. */
-export const FLAGS: ReadonlyMap<string, Flag> = new Map<string, Flag>([
+const FLAGS: ReadonlyMap<string, Flag> = new Map<string, Flag>([
   ["cleanup", { kind: "bool", usage: "Remove dangling services", value: false }],
   ["deregister", { kind: "string", usage: 'Deregister exited services "always" or "on-success"', value: "always" }],
   ["explicit", { kind: "bool", usage: "Only register containers which have SERVICE_NAME label set", value: false }],
