@@ -160,6 +160,26 @@ describe("beyond Registrator", () => {
     expect(group.map(({ name }) => name).sort()).toEqual(["a-443", "a-53", "web"]);
   });
 
+  it.each(["SERVICE_CHECK_DOCKER", "SERVICE_CHECK_DOCKER_SCRIPT", "SERVICE_DOCKER_CHECK_SCRIPT", "SERVICE_80_CHECK_DOCKER"])(
+    "%s runs inside the container, by the shell that is asked for",
+    (key) => {
+      const { raw, container } = plain();
+      const check = (...env: string[]) => {
+        (raw["Config"] as Record<string, unknown>)["Env"] = [`${key}=wget -q localhost`, ...env];
+        return translate(readContainer(raw), defaults).registrations[0]?.checks[0];
+      };
+      expect(check()).toMatchObject({
+        kind: "docker",
+        intervalMs: 10_000,
+        detail: { container: container.id, args: ["/bin/sh", "-c", "wget -q localhost"] },
+      });
+      expect(check("SERVICE_CHECK_DOCKER_SHELL=/bin/bash", "SERVICE_CHECK_INTERVAL=3s")).toMatchObject({
+        intervalMs: 3_000,
+        detail: { args: ["/bin/bash", "-c", "wget -q localhost"] },
+      });
+    },
+  );
+
   it("names by a template, and groups without the port behind the name", () => {
     const template = parseTemplate('{{toUpper "x"}}{{.Name}}');
     const options = { ...defaults, name: (c: Container) => template(c.raw), portSuffix: false };
