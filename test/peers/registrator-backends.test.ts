@@ -97,6 +97,38 @@ describe.runIf(present)("recorded backends", () => {
     );
   });
 
+  it("consul:// to a Trilith agent: ten started and ten killed at once, nothing missing and nothing stale", async () => {
+    const registrator = await startRegistrator([agent.url.replace("http", "consul")], docker.host);
+    const registered = async (): Promise<string[]> =>
+      Object.keys((await (await fetch(`${agent.url}/v1/agent/services`)).json()) as object);
+    try {
+      const names = Array.from({ length: 10 }, (_, i) => `m${i}`);
+      await Promise.all(
+        names.map((name) =>
+          docker.docker("run", "-d", "--name", name, "-p", "80", "-e", "SERVICE_NAME=burst", "bbexp1"),
+        ),
+      );
+      const wanted = await fill(names.map((name) => `{hostname}:${name}:80`).join());
+      await becomes(
+        "all are registered",
+        async () => wanted,
+        async () => (await registered()).sort().join(),
+        20_000,
+      );
+      await docker.docker("kill", ...names);
+      await becomes(
+        "none is left",
+        async () => "",
+        async () => (await registered()).join(),
+        20_000,
+      );
+      await docker.docker("rm", ...names);
+    } finally {
+      await registrator.stop();
+      await registrator.remove();
+    }
+  });
+
   for (const recorded of casesOf("backend"))
     it(
       `${recorded.name}: ${backendExpectations[recorded.name] === "same" ? "same" : "differs"}`,
