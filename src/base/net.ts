@@ -113,6 +113,36 @@ export interface Datagrams {
   close(): Promise<void>;
 }
 
+/** Where to hear and speak to a multicast group. */
+export interface MulticastOn {
+  /** The interface's name: "eth0". */
+  readonly interface: string;
+  /** One of the interface's own addresses, of the group's family: IPv4 is joined and sent by it. */
+  readonly address: string;
+  /** "224.0.0.251", "ff02::fb" */
+  readonly group: string;
+  readonly port: number;
+  /** The time to live (hop limit) of everything sent. */
+  readonly hops: number;
+  /** True hears what is sent to `address` itself, too: other sockets on this port then no longer hear that. */
+  readonly direct?: boolean;
+}
+
+/** A multicast group on one interface. */
+export interface Multicast {
+  /** Sends to the group, or to one host from the group's port. What cannot be sent is lost, as datagrams are. */
+  send(bytes: Uint8Array, to?: { readonly address: string; readonly port: number }): void;
+  /** Resolves when what was sent is out of this process and the sockets are closed. */
+  close(): Promise<void>;
+}
+
+/** A datagram's sender, IPv6 link-local with its zone (`fe80::1%eth0`), and whether it was sent to this host alone. */
+export interface MulticastFrom {
+  readonly address: string;
+  readonly port: number;
+  readonly direct: boolean;
+}
+
 /** Sockets and names. Errors are TrilithErrors that name the address. */
 export interface Net {
   /** Connects by TCP (with `tls`: up to the end of the handshake) or to a unix socket path. The caller owns (and destroys) the socket. */
@@ -128,6 +158,13 @@ export interface Net {
     on: { readonly host: string; readonly port: number; readonly receiveBufferBytes?: number },
     message: (bytes: Uint8Array, from: { readonly address: string; readonly port: number }) => void,
   ): Promise<Datagrams>;
+  /**
+   * Joins a multicast group on one interface; the port is shared with whoever else shares it on this host (SO_REUSEADDR), all of whom hear everything.
+   * An IPv4 group on Linux may bring what came in on another interface, and always what this host itself sent.
+   */
+  multicast(on: MulticastOn, message: (bytes: Uint8Array, from: MulticastFrom) => void): Promise<Multicast>;
+  /** True where nobody on this host uses a UDP port; tried out by taking it for a moment. */
+  isUdpPortFree(port: number): Promise<boolean>;
   /**
    * Sends one datagram from a connected socket of its own and resolves with the first reply (with `accept`: the first one it says true of;
    * others may be forged). Waits until the signal, then rejects with its reason; rejects where the port is refused (ICMP), with the asking socket's address in the cause as `localAddress` and `localPort`.
@@ -161,6 +198,28 @@ function until<T>(signal: AbortSignal | undefined, promise: Promise<T>): Promise
     if (signal.aborted) onAbort();
     signal.addEventListener("abort", onAbort, { once: true });
     promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
+  });
+}
+
+/** A socket that shares its port, bound. */
+function multicastSocket(
+  on: MulticastOn,
+  address: string,
+  message: (bytes: Uint8Array, from: { readonly address: string; readonly port: number }) => void,
+): Promise<DatagramSocket> {
+  return new Promise((resolve, reject) => {
+    const socket = createSocket({ type: ipFamily(on.group) === 6 ? "udp6" : "udp4", reuseAddr: true });
+    socket.once("error", (error) => {
+      socket.close();
+      reject(wrap(error, `listening on UDP ${hostPort(address, on.port)} on ${on.interface}`));
+    });
+    socket.bind({ port: on.port, address, exclusive: true }, () => {
+      socket.removeAllListeners("error");
+      // ICMP errors and interfaces that go surface here; who is gone is found out otherwise.
+      socket.on("error", () => {});
+      socket.on("message", message);
+      resolve(socket);
+    });
   });
 }
 
@@ -244,6 +303,67 @@ export const systemNet: Net = {
           },
         });
       });
+    });
+  },
+  async multicast(on, message) {
+    const ipv6 = ipFamily(on.group) === 6;
+    const zoned = (address: string): string =>
+      ipv6 && /^f[ef][89ab012]/i.test(address) && !address.includes("%") ? `${address}%${on.interface}` : address;
+    const group = zoned(on.group);
+    // Bound to the group, a socket hears nothing that is sent to this host alone, which other stacks may wait for.
+    const heard = await multicastSocket(on, group, (bytes, from) => message(bytes, { ...from, direct: false }));
+    let direct: DatagramSocket | undefined;
+    try {
+      if (ipv6) {
+        heard.setMulticastInterface(`::%${on.interface}`);
+        heard.addMembership(on.group, `::%${on.interface}`);
+      } else {
+        heard.setMulticastInterface(on.address);
+        heard.addMembership(on.group, on.address);
+      }
+      heard.setMulticastTTL(on.hops);
+      heard.setMulticastLoopback(true);
+      heard.setTTL(on.hops);
+      if (on.direct === true)
+        direct = await multicastSocket(on, zoned(on.address), (bytes, from) =>
+          message(bytes, { ...from, direct: true }),
+        );
+    } catch (error) {
+      heard.close();
+      throw wrap(error, `joining ${on.group} on ${on.interface}`);
+    }
+    const sockets = direct === undefined ? [heard] : [heard, direct];
+    let sending = 0;
+    let sent: (() => void) | undefined;
+    let closed: Promise<void> | undefined;
+    return {
+      send(bytes, to) {
+        if (closed !== undefined) return;
+        sending++;
+        heard.send(bytes, to?.port ?? on.port, to?.address ?? group, () => {
+          if (--sending === 0) sent?.();
+        });
+      },
+      close() {
+        closed ??= (async () => {
+          if (sending > 0)
+            await new Promise<void>((resolve) => {
+              sent = resolve;
+            });
+          await Promise.all(sockets.map((socket) => new Promise<void>((done) => socket.close(() => done()))));
+        })();
+        return closed;
+      },
+    };
+  },
+  isUdpPortFree(port) {
+    return new Promise((resolve) => {
+      const socket = createSocket("udp4");
+      socket.once("error", () => {
+        socket.close();
+        resolve(false);
+      });
+      socket.bind({ port, address: "0.0.0.0", exclusive: true }, () => socket.close(() => resolve(true)));
     });
   },
   async exchange(to, bytes, signal, accept) {
