@@ -17,7 +17,7 @@ import { type TranslateOptions, translate } from "../../src/protocols/docker/reg
 import { parseTemplate } from "../../src/protocols/docker/tags-template.ts";
 import { parseGoDuration } from "../../src/wire/duration.ts";
 
-export const golden = join(import.meta.dirname, "registrator");
+const golden = join(import.meta.dirname, "registrator");
 export const read = (path: string): unknown => JSON.parse(readFileSync(join(golden, path), "utf8"));
 
 export interface Recorded {

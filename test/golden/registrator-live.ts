@@ -33,7 +33,7 @@ const IMAGES: Readonly<Record<string, readonly string[]>> = {
 };
 const TAGS = ["repo.example/team/app:v1.2.3", "localhost:5000/team/app2:2.0", "under_score/na.me-x:latest"];
 /** Only a registry gives images digests, and there is none here. */
-export const NEEDS_REGISTRY: ReadonlySet<string> = new Set(["image-by-digest", "image-by-tag-and-digest"]);
+const NEEDS_REGISTRY: ReadonlySet<string> = new Set(["image-by-digest", "image-by-tag-and-digest"]);
 
 /** Makes the images and networks of the recordings. */
 export async function furnish({ docker }: Docker): Promise<void> {

@@ -330,11 +330,6 @@ export class EngineWatch {
     return reasons;
   }
 
-  /** A running container by ID. */
-  running(id: string): Container | undefined {
-    return this.#known.running.get(id);
-  }
-
   #wakeAt(atMs: number): void {
     this.#wakeUp?.cancel();
     this.#wakeUp = undefined;
