@@ -1,6 +1,6 @@
 // A real Podman of a test's own: its own storage, its own socket, images made from busybox; everything ended by pid and removed.
 import { execFile } from "node:child_process";
-import { copyFile, mkdir, readFile, symlink, writeFile } from "node:fs/promises";
+import { access, copyFile, mkdir, readFile, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { eventually, ownFolder, startProgram } from "./peers.ts";
@@ -20,8 +20,17 @@ export interface Podman {
   remove(): Promise<void>;
 }
 
+/** The bridge of Podman's default network, which it makes and leaves. */
+const BRIDGE = "cni-podman0";
+const hasBridge = (): Promise<boolean> =>
+  access(`/sys/class/net/${BRIDGE}`).then(
+    () => true,
+    () => false,
+  );
+
 /** Starts a rootful Podman with the image `pexp1` (EXPOSE 80, sleeps). Needs root and the programs of `havePrograms("podman", …)`. */
 export async function startPodman(name: string): Promise<Podman> {
+  const bridgeBefore = await hasBridge();
   const own = await ownFolder(`podman-${name}`);
   const at = (...path: string[]): string => join(own.path, ...path);
   const settings = at("containers.conf");
@@ -60,6 +69,7 @@ export async function startPodman(name: string): Promise<Podman> {
       const mounts = (await readFile("/proc/self/mounts", "utf8")).split("\n").map((line) => line.split(" ")[1] ?? "");
       for (const mount of mounts.filter((path) => path.startsWith(`${own.path}/`)).reverse())
         await run("umount", ["-l", mount]).catch(() => "");
+      if (!bridgeBefore && (await hasBridge())) await run("ip", ["link", "delete", BRIDGE]).catch(() => "");
       await own.remove();
     },
   };
