@@ -73,6 +73,7 @@ describe("the list", () => {
     expect(await text(`${base}/backends`, "text/plain, application/json;q=0.5")).toContain(`127.0.0.1:${b.port}\n`);
     const found = (await (await fetch(`${agent?.url}/v1/health/service/shop?passing`)).json()) as unknown[];
     expect(found).toHaveLength(3);
+    expect(await text(`${agent?.url}/v1/trilith/why/shop`)).toContain("GET /proxy/backends.txt: 127.0.0.1:");
     // Another port under the same id is the same backend, moved.
     expect(await send(`${base}/backend/a?port=${b.port}`, "POST")).toBe(200);
     expect(await text(`${base}/backends.txt`)).not.toContain(`:${a.port}\n`);

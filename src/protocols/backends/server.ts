@@ -88,12 +88,7 @@ async function answer(
   if (list !== null) {
     if (method !== "GET") return refuse(response, reply, "GET");
     const format = formatOf(list[1], request.headers.accept ?? "");
-    const { config, lookup } = parts;
-    const { endpoints } = lookup.resolveNow({ service: config.service, order: "stable" });
-    const backends = backendsOf(endpoints, (id) =>
-      id.startsWith(prefix(config)) ? id.slice(prefix(config).length) : id,
-    );
-    return reply(200, listText(backends, format, config.scheme), TYPES[format]);
+    return reply(200, backendList(parts, format), TYPES[format]);
   }
   const [, coded] = ID.exec(url.pathname) ?? [];
   if (coded === undefined)
@@ -112,6 +107,14 @@ async function answer(
     atMs: parts.clock.now(),
   });
   reply(204);
+}
+
+/** The routable backends in a format. */
+export function backendList({ config, lookup }: Pick<ServerParts, "config" | "lookup">, format: Format): string {
+  const { endpoints } = lookup.resolveNow({ service: config.service, order: "stable" });
+  const own = prefix(config);
+  const backends = backendsOf(endpoints, (id) => (id.startsWith(own) ? id.slice(own.length) : id));
+  return listText(backends, format, config.scheme);
 }
 
 const prefix = ({ service }: BackendsConfig): string => `${service}-`;

@@ -1,9 +1,9 @@
 // The protocol "backends": hosts POST themselves into a list that a load balancer reads, as dynproxy keeps one.
 import { hostPort, type Listening } from "../../base/net.ts";
 import { withinNetworks } from "../../base/networks.ts";
-import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
+import { defineProtocol, type Protocol, type Told } from "../../contracts/protocol.ts";
 import { type BackendsConfig, configureBackends } from "./config.ts";
-import { createBackendsHandler } from "./server.ts";
+import { backendList, createBackendsHandler } from "./server.ts";
 
 export const backends: Protocol<
   BackendsConfig | undefined,
@@ -28,6 +28,12 @@ export const backends: Protocol<
     });
     let listening: Promise<Listening> | undefined;
     return {
+      async answers(service): Promise<readonly Told[]> {
+        if (service.toLowerCase() !== config.service.toLowerCase()) return [];
+        const text = backendList({ config, lookup }, "txt").trim().split("\n").join(", ");
+        const to = config.networks?.join(", ") ?? "the networks of this host's interfaces";
+        return [{ to, text: `GET /proxy/backends.txt: ${text === "" ? "nothing" : text}` }];
+      },
       listeners: [
         {
           name: "backends",

@@ -98,6 +98,8 @@ describe("registering", () => {
     }[];
     expect(found?.Node).toMatchObject({ Node: "far.example", Address: "192.0.2.7" });
     expect(found?.Service).toMatchObject({ Port: 8080, Meta: { env: "prod" } });
+    const why = await (await fetch(`${agent?.url}/v1/trilith/why/shop`)).text();
+    expect(why).toContain("GET /eureka/apps/SHOP: far:shop:8080 UP");
   });
 
   it("shows instances of other dialects with their health", async () => {

@@ -48,8 +48,7 @@ export interface LeasesMachine {
 const keyOfLease = (app: string, id: string): string => `${app.toUpperCase()}/${id}`;
 
 /** What an instance is called on its node. */
-const serviceIdOf = ({ app, id }: Pick<InstanceInfo, "app" | "id">): string =>
-  `${SOURCE}:${app.toLowerCase()}:${id}`;
+const serviceIdOf = ({ app, id }: Pick<InstanceInfo, "app" | "id">): string => `${SOURCE}:${app.toLowerCase()}:${id}`;
 
 const HEALTH: Readonly<Record<EurekaStatus, Status>> = {
   UP: "passing",
@@ -61,8 +60,7 @@ const HEALTH: Readonly<Record<EurekaStatus, Status>> = {
 };
 
 /** The status that counts. */
-const effective = ({ override, info }: Pick<Lease, "override" | "info">): EurekaStatus =>
-  override ?? info.status;
+const effective = ({ override, info }: Pick<Lease, "override" | "info">): EurekaStatus => override ?? info.status;
 
 export class Leases implements Source {
   readonly name: string = SOURCE;

@@ -1,7 +1,7 @@
 // The protocol "eureka": applications that register by heartbeats and fetch the registry, as with Netflix's Eureka server.
 import { InputError } from "../../base/error.ts";
 import { hostPort, type Listening } from "../../base/net.ts";
-import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
+import { defineProtocol, type Protocol, type Told } from "../../contracts/protocol.ts";
 import { Registry } from "./applications.ts";
 import { Leases } from "./leases.ts";
 import { createEurekaHandler } from "./server.ts";
@@ -63,10 +63,17 @@ export const eureka: Protocol<EurekaConfig, "clock" | "log" | "net" | "http" | "
       const registry = new Registry({ clock, directory, lookup, lease: (app, id) => leases.get(app, id) });
       const handle = createEurekaHandler(PREFIX, { leases, registry, log, token: config.token });
       const { listen } = config;
-      if (listen === undefined) return { source: leases, routes: [{ prefix: PREFIX, handle }] };
+      const answers = async (service: string): Promise<readonly Told[]> => {
+        const found = registry.application(service)?.instances ?? [];
+        const text = found.map((each) => `${each["instanceId"]} ${each["status"]}`).sort();
+        const what = `GET ${PREFIX}apps/${service.toUpperCase()}`;
+        return [{ to: "everybody", text: `${what}: ${text.length === 0 ? "404" : text.join(", ")}` }];
+      };
+      if (listen === undefined) return { source: leases, routes: [{ prefix: PREFIX, handle }], answers };
       let listening: Promise<Listening> | undefined;
       return {
         source: leases,
+        answers,
         listeners: [
           {
             name: "eureka",
