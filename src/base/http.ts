@@ -19,6 +19,8 @@ export interface HttpRequest {
   readonly body?: string | Uint8Array | Readable;
   /** For `https:`: how the server's certificate is looked at. */
   readonly tls?: Omit<TlsClient, "alpn">;
+  /** A SOCKS5 proxy through which the server is reached. */
+  readonly socks?: { readonly host: string; readonly port: number };
   readonly signal?: AbortSignal;
   /** Milliseconds without the response's head; 0 = no limit. Default 30 000. */
   readonly headTimeoutMs?: number;
@@ -55,19 +57,22 @@ function dottedPath(url: string): string | undefined {
 
 /** The system's HTTP. */
 export function createHttp(): Http & { close(): Promise<void> } {
-  const agents = new Map<string, import("undici").Agent>();
-  const agentFor = async ({ socketPath, tls }: HttpRequest): Promise<import("undici").Agent> => {
-    const { Agent } = await import("undici");
-    const key = JSON.stringify([socketPath, tls === undefined ? undefined : tlsName(tls)]);
+  const agents = new Map<string, import("undici").Dispatcher>();
+  const agentFor = async ({ socketPath, tls, socks }: HttpRequest): Promise<import("undici").Dispatcher> => {
+    const { Agent, Socks5ProxyAgent } = await import("undici");
+    const key = JSON.stringify([socketPath, tls === undefined ? undefined : tlsName(tls), socks]);
     let agent = agents.get(key);
     if (agent === undefined) {
-      agent = new Agent({
-        connect: {
-          ...(socketPath === undefined ? {} : { socketPath }),
-          ...(tls === undefined ? {} : tlsOptions(tls)),
-        },
-        pipelining: 1,
-      });
+      agent =
+        socks === undefined
+          ? new Agent({
+              connect: {
+                ...(socketPath === undefined ? {} : { socketPath }),
+                ...(tls === undefined ? {} : tlsOptions(tls)),
+              },
+              pipelining: 1,
+            })
+          : new Socks5ProxyAgent(`socks5://${hostPort(socks.host, socks.port)}`);
       agents.set(key, agent);
     }
     return agent;

@@ -1,0 +1,370 @@
+// A peer of the tailnet: advertises services of this process or host as Minidisc does, and finds those of all others. No server, no agent.
+import type { Clock } from "../../base/clock.ts";
+import { codeOf, messageOf, TrilithError } from "../../base/error.ts";
+import type { Http } from "../../base/http.ts";
+import { type Log, silentLog } from "../../base/log.ts";
+import { ipFamily } from "../../base/net.ts";
+import { jitter, type Random } from "../../base/random.ts";
+import type { Labels } from "../../model/node.ts";
+import { createAsker, type SocksProxy } from "./ask.ts";
+import { type Found, Hosts, isMatch, type Listing, sweep } from "./hosts.ts";
+import { Member, type Role } from "./member.ts";
+import { createLocalApi, type LocalApi, speakingAddress, type Tailnet, troubleOf } from "./tailnet.ts";
+import type { AddrPort, StreamedService } from "./wire.ts";
+
+export type { SocksProxy } from "./ask.ts";
+export type { Found, HostState, Listing } from "./hosts.ts";
+export type { Role } from "./member.ts";
+
+/** A service to be advertised. */
+export interface Offer {
+  readonly name: string;
+  readonly port: number;
+  /** An IP address; "" (default) = this host's in the tailnet. */
+  readonly address?: string;
+  readonly labels?: Labels;
+  readonly tags?: readonly string[];
+  /** Told to other Triliths; default passing. What is neither is not to be advertised at all. */
+  readonly health?: "passing" | "warning";
+}
+
+/** What was advertised together. */
+export interface Advertisement {
+  /** Advertises these instead. @throws TrilithError `invalid` */
+  update(offers: Offer | readonly Offer[]): void;
+  /** Advertises nothing of it any more. Once. */
+  stop(): void;
+}
+
+export interface PeerState {
+  readonly ok: boolean;
+  /** For people: "leader at 100.64.0.1:28004 with 2 delegates; 3 hosts online". */
+  readonly text: string;
+  /** What this process is among those of its host; undefined while it advertises nothing. */
+  readonly role: Role | undefined;
+  /** The tailnet as it was seen last; undefined before that, and while tailscaled does not answer. */
+  readonly tailnet: Tailnet | undefined;
+}
+
+export interface PeerMachine {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly http: Http;
+  readonly log?: Log;
+}
+
+export interface PeerOptions extends PeerMachine {
+  /** tailscaled's LocalAPI, or the path of its unix socket. */
+  readonly localApi?: LocalApi | string;
+  /** tailscaled's SOCKS5 proxy, used where it runs with userspace networking. */
+  readonly proxy?: SocksProxy;
+  /** How often an original implementation on another host is asked, before jitter; default 10 000. */
+  readonly pollMs?: number;
+  /** How often tailscaled is asked, before jitter; default 5 000. */
+  readonly statusMs?: number;
+}
+
+export interface Peer {
+  /**
+   * Advertises services until they are taken back. Resolves when this host's list has them, at the latest after three seconds: without a
+   * tailnet they are advertised as soon as there is one. @throws TrilithError `invalid`
+   */
+  advertise(offers: Offer | readonly Offer[]): Promise<Advertisement>;
+  /**
+   * All services of the tailnet, this host's first. From the watched cache where `follow` or `advertise` runs (`once` not set), else every host
+   * is asked at the same time. @throws TrilithError `unavailable`, `not-found` … where there is no tailnet
+   */
+  list(options?: { readonly once?: boolean; readonly signal?: AbortSignal }): Promise<Listing>;
+  /** The services called so with all of the labels, in the order of `list`. @throws as `list` */
+  find(
+    name: string,
+    labels?: Labels,
+    options?: { readonly once?: boolean; readonly signal?: AbortSignal },
+  ): Promise<readonly Found[]>;
+  /** The list now, as soon as every host has answered or failed to, and after every change; waits while there is no tailnet. Ends when aborted. */
+  follow(signal: AbortSignal): AsyncIterable<Listing>;
+  state(): PeerState;
+  /** Resolves when nothing listens or asks any more. Once. */
+  stop(): Promise<void>;
+}
+
+const STATUS_MS = 5_000;
+const POLL_MS = 10_000;
+const TAKEN_MS = 3_000;
+const FIRST_ANSWERS_MS = 2_500;
+
+/** Builds a peer; nothing is opened or asked before something is advertised, listed or followed. */
+export function createPeer(options: PeerOptions): Peer {
+  return new TailnetPeer(options);
+}
+
+class TailnetPeer implements Peer {
+  readonly #options: PeerOptions;
+  readonly #localApi: LocalApi;
+  readonly #stop = new AbortController();
+  readonly #hosts: Hosts;
+  readonly #member: Member;
+  readonly #asker;
+  readonly #offers = new Set<{ services: readonly Offer[] }>();
+  #services: readonly StreamedService[] = [];
+  #tailnet: Tailnet | undefined;
+  #trouble: string | undefined = "not asked yet";
+  #watching: Promise<void> | undefined;
+  #following = false;
+  #version = 0;
+  #waiting = new Set<() => void>();
+  #wake: (() => void) | undefined;
+
+  constructor(options: PeerOptions) {
+    this.#options = options;
+    const { clock, random, http, localApi } = options;
+    this.#localApi = typeof localApi === "object" ? localApi : createLocalApi(http, localApi);
+    this.#asker = createAsker({ http, clock }, () => (this.#tailnet?.tun === false ? options.proxy : undefined));
+    const changed = (): void => this.#changed();
+    this.#hosts = new Hosts({
+      asker: this.#asker,
+      clock,
+      random,
+      pollMs: options.pollMs ?? POLL_MS,
+      changed,
+    });
+    const log = (options.log ?? silentLog).part("minidisc");
+    this.#member = new Member({ clock, random, http, log, asker: this.#asker }, () => this.#services, changed);
+  }
+
+  async advertise(offers: Offer | readonly Offer[]): Promise<Advertisement> {
+    this.#mustRun();
+    const services = checked(offers);
+    const own = { services };
+    this.#offers.add(own);
+    this.#offer();
+    this.#watch();
+    await this.#until(() => this.#member.role.role !== "none" || this.#trouble !== undefined, TAKEN_MS);
+    return {
+      update: (next) => {
+        own.services = checked(next);
+        this.#offer();
+      },
+      stop: () => {
+        this.#offers.delete(own);
+        this.#offer();
+      },
+    };
+  }
+
+  async list({
+    once = false,
+    signal,
+  }: {
+    readonly once?: boolean;
+    readonly signal?: AbortSignal;
+  } = {}): Promise<Listing> {
+    this.#mustRun();
+    if (!once && this.#following) {
+      await this.#until(() => this.#hosts.settled || this.#trouble !== undefined, FIRST_ANSWERS_MS);
+      if (this.#tailnet !== undefined) return this.#hosts.listing();
+    }
+    const stop = signal ?? this.#stop.signal;
+    const tailnet = await this.#localApi.status(stop).catch((error: unknown) => {
+      throw new TrilithError(codeOf(error), this.#away(error), error);
+    });
+    const trouble = troubleOf(tailnet, this.#localApi.path);
+    if (trouble !== undefined) throw new TrilithError("unavailable", trouble);
+    this.#tailnet ??= tailnet;
+    return await sweep({ asker: this.#asker, clock: this.#options.clock }, tailnet, stop);
+  }
+
+  async find(
+    name: string,
+    labels: Labels = {},
+    options: { readonly once?: boolean; readonly signal?: AbortSignal } = {},
+  ): Promise<readonly Found[]> {
+    return (await this.list(options)).services.filter((each) => isMatch(each, name, labels));
+  }
+
+  async *follow(signal: AbortSignal): AsyncIterable<Listing> {
+    this.#mustRun();
+    if (signal.aborted) return;
+    this.#following = true;
+    this.#watch();
+    this.#wake?.();
+    let told = -1;
+    let patient = true;
+    while (!signal.aborted && !this.#stop.signal.aborted) {
+      const ready = (): boolean =>
+        this.#tailnet !== undefined &&
+        this.#trouble === undefined &&
+        this.#version !== told &&
+        (!patient || this.#hosts.settled);
+      await this.#until(ready, patient && this.#tailnet !== undefined ? FIRST_ANSWERS_MS : undefined, signal);
+      if (signal.aborted || this.#stop.signal.aborted) return;
+      if (this.#tailnet === undefined || this.#trouble !== undefined) continue;
+      patient = false;
+      told = this.#version;
+      yield this.#hosts.listing();
+    }
+  }
+
+  state(): PeerState {
+    const role = this.#offers.size === 0 ? undefined : this.#member.role;
+    const tailnet = this.#tailnet;
+    if (this.#trouble !== undefined || tailnet === undefined)
+      return { ok: false, text: this.#trouble ?? "not asked yet", role, tailnet };
+    const online = tailnet.peers.filter((each) => each.online).length;
+    const others = `${online} other host${online === 1 ? "" : "s"} online`;
+    if (role === undefined) return { ok: true, text: `${this.#where(tailnet)}, ${others}`, role, tailnet };
+    return { ok: role.role !== "none", text: `${roleText(role)}, ${others}`, role, tailnet };
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort(new TrilithError("stopped", "the peer was stopped"));
+    this.#wake?.();
+    this.#changed();
+    await this.#watching;
+    await Promise.all([this.#member.stop(), this.#hosts.end()]);
+  }
+
+  #where(tailnet: Tailnet): string {
+    return `${tailnet.own.name} at ${speakingAddress(tailnet.own) ?? "no address"}`;
+  }
+
+  #mustRun(): void {
+    if (this.#stop.signal.aborted) throw new TrilithError("stopped", "this peer was stopped");
+  }
+
+  #changed(): void {
+    this.#version++;
+    for (const check of [...this.#waiting]) check();
+  }
+
+  /** Resolves when the condition holds, after `ms`, or when either is stopped. */
+  #until(condition: () => boolean, ms?: number, signal?: AbortSignal): Promise<void> {
+    const { clock } = this.#options;
+    return new Promise((resolve) => {
+      const stop = this.#stop.signal;
+      const done = (): void => {
+        timer?.cancel();
+        this.#waiting.delete(check);
+        signal?.removeEventListener("abort", done);
+        resolve();
+      };
+      const check = (): void => {
+        if (condition() || stop.aborted) done();
+      };
+      const timer = ms === undefined ? undefined : clock.after(ms, done, true);
+      signal?.addEventListener("abort", done, { once: true });
+      this.#waiting.add(check);
+      if (signal?.aborted) done();
+      else check();
+    });
+  }
+
+  #offer(): void {
+    const own = this.#tailnet === undefined ? undefined : speakingAddress(this.#tailnet.own);
+    const before = JSON.stringify(this.#services);
+    this.#services =
+      own === undefined
+        ? []
+        : [...this.#offers].flatMap(({ services }) =>
+            services.map((each) => offered(each, own, this.#tailnet?.own.ipv6)),
+          );
+    if (JSON.stringify(this.#services) !== before) this.#member.changed();
+  }
+
+  #watch(): void {
+    this.#watching ??= this.#run();
+  }
+
+  /** Looks at the tailnet again and again: states, addresses and hosts come and go. */
+  async #run(): Promise<void> {
+    const { random, statusMs = STATUS_MS } = this.#options;
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      try {
+        this.#look(await this.#localApi.status(signal));
+      } catch (error) {
+        if (signal.aborted) return;
+        // tailscaled being away says nothing about the address: what runs goes on.
+        this.#trouble = this.#away(error);
+        this.#changed();
+      }
+      await this.#pause(jitter(this.#trouble === undefined ? statusMs : Math.min(statusMs, 1_000), 0.1, random));
+    }
+  }
+
+  #look(tailnet: Tailnet): void {
+    const trouble = troubleOf(tailnet, this.#localApi.path);
+    const news = trouble !== this.#trouble;
+    this.#trouble = trouble;
+    this.#tailnet = tailnet;
+    const speaking = trouble === undefined ? speakingAddress(tailnet.own) : undefined;
+    this.#offer();
+    const { ipv6 } = tailnet.own;
+    if (this.#offers.size > 0)
+      this.#member.place(
+        speaking === undefined ? undefined : { speaking, tun: tailnet.tun, ...(ipv6 === undefined ? {} : { ipv6 }) },
+      );
+    if (this.#following && trouble === undefined) this.#hosts.be(tailnet);
+    if (news) this.#changed();
+  }
+
+  async #pause(ms: number): Promise<void> {
+    if (this.#stop.signal.aborted) return;
+    await new Promise<void>((resolve) => {
+      const done = (): void => {
+        timer.cancel();
+        this.#wake = undefined;
+        resolve();
+      };
+      const timer = this.#options.clock.after(ms, done);
+      this.#wake = done;
+    });
+  }
+
+  #away(error: unknown): string {
+    const { path } = this.#localApi;
+    return codeOf(error) === "not-found"
+      ? `no tailscaled at ${path}`
+      : `tailscaled at ${path} does not answer: ${messageOf(error)}`;
+  }
+}
+
+function roleText(role: Role): string {
+  switch (role.role) {
+    case "leader":
+      return `leads at ${role.at.host}:${role.at.port} with ${role.delegates} delegate${role.delegates === 1 ? "" : "s"}`;
+    case "delegate":
+      return `delegate at ${role.at.host}:${role.at.port} of ${role.leader === "trilith" ? "a Trilith" : "an original Minidisc"}`;
+    default:
+      return role.text;
+  }
+}
+
+function checked(offers: Offer | readonly Offer[]): readonly Offer[] {
+  const all = Array.isArray(offers) ? (offers as readonly Offer[]) : [offers as Offer];
+  for (const { name, port, address = "" } of all) {
+    if (typeof name !== "string" || name === "" || name.includes("\0"))
+      throw new TrilithError("invalid", `name ${JSON.stringify(name)}: expected a name`);
+    if (!Number.isInteger(port) || port < 1 || port > 65_535)
+      throw new TrilithError("invalid", `port ${port} of "${name}": expected a whole number from 1 to 65535`);
+    if (address !== "" && ipFamily(address) === 0)
+      throw new TrilithError("invalid", `address ${JSON.stringify(address)} of "${name}": expected an IP address`);
+  }
+  return all;
+}
+
+function offered(
+  { name, port, address = "", labels = {}, tags = [], health = "passing" }: Offer,
+  own: string,
+  ipv6: string | undefined,
+): StreamedService {
+  const also: AddrPort[] = address === "" && ipv6 !== undefined && ipv6 !== own ? [{ host: ipv6, port }] : [];
+  return {
+    name,
+    labels,
+    tags,
+    also,
+    health,
+    at: { host: address === "" ? own : address, port },
+  };
+}
