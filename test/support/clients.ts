@@ -78,12 +78,12 @@ const GO_ENV = { GOFLAGS: "-mod=mod -buildvcs=false -p=2", GOWORK: "off" } as co
 
 /**
  * Builds a Go program into `folder`/bin and returns the binary's path; what was compiled stays in Go's own cache.
- * `source`: a folder with go.mod to be copied, or the text of a go.mod whose requirements hold the package `main`.
+ * `source`: a folder with go.mod to be copied (its own program, or the package `main` of its requirements), or the text of a go.mod whose requirements hold the package `main`.
  */
 export async function buildGo(
   folder: string,
   name: string,
-  source: { readonly folder: string } | { readonly goMod: string; readonly main: string },
+  source: { readonly folder: string; readonly main?: string } | { readonly goMod: string; readonly main: string },
 ): Promise<string> {
   const at = join(folder, `${name}-source`);
   const binary = join(folder, "bin", name);
@@ -92,7 +92,7 @@ export async function buildGo(
     await mkdir(at, { recursive: true });
     await writeFile(join(at, "go.mod"), source.goMod);
   }
-  await must(["go", "build", "-o", binary, "folder" in source ? "." : source.main], at, GO_ENV);
+  await must(["go", "build", "-o", binary, source.main ?? "."], at, GO_ENV);
   return binary;
 }
 
