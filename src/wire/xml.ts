@@ -22,10 +22,15 @@ interface Growing extends XmlElement {
 const DEEPEST = 64;
 
 /**
- * The root element of a text. Entities are the five of XML and numbers; what a DOCTYPE declares is not looked at, nothing outside the text is read
- * [XML 1.0, fifth edition]. @throws InputError at `where:line:column` for what is not well-formed
+ * The root element of a text. Entities are the five of XML and numbers; what a DOCTYPE declares is not looked at unless `entities` does, nothing outside
+ * the text is read [XML 1.0, fifth edition]. @param entities given what stands in the DOCTYPE, the texts of further entities by their names; they are
+ * taken as characters, never as markup. @throws InputError at `where:line:column` for what is not well-formed
  */
-export function parseXml(text: string, where = ""): XmlElement {
+export function parseXml(
+  text: string,
+  where = "",
+  entities?: (doctype: string) => ReadonlyMap<string, string>,
+): XmlElement {
   const parser = new SaxesParser({ xmlns: false, position: true });
   const open: Growing[] = [];
   let root: Growing | undefined;
@@ -37,6 +42,10 @@ export function parseXml(text: string, where = ""): XmlElement {
     // The library puts its own place in front.
     fail(`not well-formed XML: ${error.message.replace(/^(\S+:)?\d+:\d+: /, "")}`, parser.line, parser.column + 1);
   });
+  if (entities !== undefined)
+    parser.on("doctype", (doctype) => {
+      for (const [name, text] of entities(doctype)) parser.ENTITIES[name] = text;
+    });
   parser.on("opentagstart", ({ name }) => {
     // One character behind the name has been read; where that was a line's end, only the line before is known.
     const { line, column } = parser;
