@@ -52,6 +52,8 @@ function end(request: IncomingMessage, response: ServerResponse, status: number)
 
 async function answer(spokesman: Spokesman, request: IncomingMessage, response: ServerResponse): Promise<void> {
   if (request.headers.host === undefined && request.httpVersion === "1.1") {
+    // As it came from Go: without a length, ended by the connection.
+    response.removeHeader("Transfer-Encoding");
     response.writeHead(400, NO_HOST.slice(4), { "Content-Type": "text/plain; charset=utf-8", Connection: "close" });
     response.end(NO_HOST);
     return;
