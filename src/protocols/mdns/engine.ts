@@ -4,6 +4,7 @@ import type { Log } from "../../base/log.ts";
 import type { Net } from "../../base/net.ts";
 import type { Random } from "../../base/random.ts";
 import type { Name, RecordData } from "../../wire/dns/index.ts";
+import { Engine } from "./engine/engine.ts";
 
 /** IPv4 or IPv6. */
 export type Family = 4 | 6;
@@ -28,7 +29,7 @@ export interface MdnsOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
-  readonly net: Pick<Net, "interfaces" | "multicast">;
+  readonly net: Pick<Net, "interfaces" | "multicast" | "isUdpPortFree">;
   /**
    * The host's label, one, without ".local" (what follows a dot is dropped): `processes.hostname()`. Claimed on the LAN with the interfaces' addresses as soon as
    * something is published; where another host has it, "name-2", "name-3" … are tried. An mDNS stack on this very host may have the same name: the same addresses are no conflict.
@@ -231,4 +232,9 @@ export interface Mdns {
     readonly packetsHeard: number;
     readonly badPackets: number;
   };
+}
+
+/** Makes an engine; `start` opens its sockets. Listeners are called in the order of events and never after `close`. */
+export function createMdns(options: MdnsOptions): Mdns {
+  return new Engine(options);
 }

@@ -302,7 +302,7 @@ function typeBitmap(types: readonly number[]): Uint8Array {
 }
 
 /** The type number of a record's data. */
-function typeOfData(data: RecordData): number {
+export function typeOfData(data: RecordData): number {
   return data.kind === "other" ? data.type : TYPE[data.kind];
 }
 
