@@ -32,6 +32,7 @@ import { createLiveness } from "./directory/liveness.ts";
 import { createDirectory, type LocalDirectory } from "./directory/local.ts";
 import { Dues } from "./directory/locks.ts";
 import { createPrepared } from "./directory/prepared.ts";
+import { refusedAmongPeers } from "./directory/refused.ts";
 import { createDistances } from "./directory/remote/distances.ts";
 import { createOthers } from "./directory/remote/others.ts";
 import { createSessions } from "./directory/session.ts";
@@ -81,6 +82,8 @@ export interface Trilith {
   stop(): Promise<void>;
 }
 
+/** Among peers, signs of life that are left from an earlier life of this agent count for so long. */
+const PEERS_LIVENESS_MS = 4_000;
 /** What a dialect would answer is waited for at most so long. */
 const ANSWER_MS = 3_000;
 
@@ -123,6 +126,10 @@ function checkSettings(settings: Settings): void {
     wrong("storage etcd needs the members' URLs (etcd.endpoints, --etcd)");
   if (settings.join !== undefined && settings.storage === "etcd")
     wrong("a host either joins others (join, --join) or has a store of its own (storage etcd, --etcd), not both");
+  if (settings.peers !== undefined && (settings.join !== undefined || settings.storage === "etcd"))
+    wrong(
+      "peers (peers, --peers) are agents without a server; with one (join, --join) or a shared store (storage etcd, --etcd) all have one directory already: choose one of them",
+    );
   if (settings.join !== undefined && settings.join.servers.length === 0)
     wrong("join needs the URL of at least one agent (join.servers, --join http://host:8500)");
   for (const [what, text] of [
@@ -172,7 +179,8 @@ class Joined implements Trilith {
   constructor(settings: Settings, options: TrilithOptions) {
     this.settings = settings;
     // Who keeps nothing cannot come back as the same host: what it registered elsewhere would be in its own way.
-    this.#leaving = settings.leaveOnTerm || (settings.dev && settings.join !== undefined);
+    this.#leaving =
+      settings.leaveOnTerm || (settings.dev && (settings.join !== undefined || settings.peers !== undefined));
     this.warnings = settings.ignored.map((key) => `${key} is accepted and has no effect here`);
     const http = createHttp();
     if (options.http === undefined) this.#undo.push("HTTP clients", () => http.close());
@@ -221,6 +229,7 @@ class Joined implements Trilith {
     const states = this.#parts.flatMap(({ source }) =>
       source === undefined ? [] : [{ name: source.name, ...source.state() }],
     );
+    for (const part of this.#parts) states.push(...(part.states?.() ?? []));
     return [...states, ...this.#joined(), ...(this.#tailscaled === undefined ? [] : [this.#tailscaled])];
   }
 
@@ -328,9 +337,14 @@ class Joined implements Trilith {
       nodeElsewhere: others.upstream.node,
     });
     const dues = new Dues(clock);
-    const kv = others.kept?.kv ?? createKv({ directory, clock, random, dues });
     const ownSessions = createSessions({ directory, shared: storage.shared, clock, random, log, dues });
-    const sessions = others.kept?.sessions(ownSessions) ?? ownSessions;
+    const { kv, sessions } =
+      settings.peers === undefined
+        ? {
+            kv: others.kept?.kv ?? createKv({ directory, clock, random, dues }),
+            sessions: others.kept?.sessions(ownSessions) ?? ownSessions,
+          }
+        : refusedAmongPeers(ownSessions);
     this.#undo.push("the sessions", () => sessions.stop());
     sessions.start();
     const events = createEvents({ directory, agent, clock, random, log });
@@ -356,7 +370,10 @@ class Joined implements Trilith {
 
     const vouching = createVouching({ directory, clock, log, first: () => liveness.start() });
     this.#undo.push("signs of life of client hosts", () => vouching.stop());
-    const livenessMs = settings.join?.livenessMs ?? settings.etcd?.livenessMs ?? 15_000;
+    const livenessMs =
+      settings.join?.livenessMs ??
+      settings.etcd?.livenessMs ??
+      (settings.peers === undefined ? 15_000 : PEERS_LIVENESS_MS);
     const signs = storage.alive === undefined ? vouching : (storage as Pick<Required<Storage>, "alive">);
     const liveness = createLiveness({
       directory,
@@ -394,6 +411,7 @@ class Joined implements Trilith {
       vouch: (node, life, ttlMs, signal) =>
         (signs === vouching ? vouching.vouch : signs.alive).call(signs, node, life, ttlMs, signal),
       via: () => others.storage?.via() ?? [],
+      leaving: () => this.#leaving,
       control: { reload: () => this.reload(), stop: (leave = false) => this.#end(leave) },
     };
     for (const protocol of protocols) {
@@ -470,6 +488,7 @@ class Joined implements Trilith {
   }
 
   #rawConfig(name: string): unknown {
+    if (name === "peers" && this.settings.peers !== undefined) return this.settings.peers;
     const raw = this.settings.protocols[name];
     if (name === "consul" && raw !== false) {
       // The same files that hold services and checks.
@@ -641,7 +660,12 @@ function ownAddress(settings: Settings, net: Net): string {
   const dns = settings.protocols["dns"] as { readonly bridge?: unknown } | false | undefined;
   // Containers that are answered by name must be able to reach this host.
   const bridged = dns !== undefined && dns !== false && dns.bridge !== undefined && dns.bridge !== false;
-  const alone = settings.storage !== "etcd" && settings.join === undefined && !bridged && LOOPBACK.test(clientAddress);
+  const alone =
+    settings.storage !== "etcd" &&
+    settings.join === undefined &&
+    settings.peers === undefined &&
+    !bridged &&
+    LOOPBACK.test(clientAddress);
   if (!wildcard && (!LOOPBACK.test(bindAddress) || alone)) return bindAddress;
   const outside = net
     .interfaces()

@@ -87,6 +87,8 @@ export interface Ground {
   readonly vouch: (node: string, life: string, ttlMs: number, signal: AbortSignal) => Promise<void>;
   /** On a client host: the nodes that its directory comes from, the nearest first; empty while that is not known, and elsewhere. */
   readonly via?: () => readonly string[];
+  /** True once it is known that the node leaves the directory when this agent stops. */
+  readonly leaving?: () => boolean;
   /** Ask the agent to re-read its files, or to stop; `leave` also takes the node out of the directory. */
   readonly control: { reload(): Promise<void>; stop(leave?: boolean): void };
 }

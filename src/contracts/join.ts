@@ -112,6 +112,17 @@ const TEXTS: Readonly<Record<string, readonly string[]>> = {
 };
 const STATUSES: ReadonlySet<unknown> = new Set(["passing", "warning", "critical"]);
 
+/** A node, instance or check as another host tells it. @throws TrilithError `invalid` that says what is wrong */
+export function recordToldBy<T extends "node" | "service" | "check">(who: string, table: T, value: unknown): Tables[T] {
+  const record = recordFrom(table, value);
+  const wrong =
+    typeof record === "object" && record !== null
+      ? fault(table, record as unknown as Record<string, unknown>)
+      : "it is no object";
+  if (wrong !== undefined) throw new TrilithError("invalid", `${who}: ${table}: ${wrong}`);
+  return record;
+}
+
 function fault(table: string, value: Record<string, unknown>): string | undefined {
   for (const name of TEXTS[table] ?? []) if (typeof value[name] !== "string") return `${name} is no text`;
   const isMap = (name: string): boolean => typeof value[name] === "object" && value[name] !== null;

@@ -1,6 +1,6 @@
 // A folder under protocols/: one dialect, handed only what it names.
 import type { Handler } from "../base/http.ts";
-import type { Ground } from "./ground.ts";
+import type { Ground, SourceState } from "./ground.ts";
 import type { Lookup } from "./lookup.ts";
 import type { Probe } from "./probe.ts";
 import type { Source } from "./source.ts";
@@ -33,6 +33,8 @@ export interface Part {
   readonly listeners?: readonly Listener[];
   readonly routes?: readonly Route[];
   readonly source?: Source;
+  /** For what a part brings in without a `source`: how that goes, for the start-up message and doctor. */
+  states?(): readonly SourceState[];
   readonly upstream?: Pick<Lookup, "resolve">;
   readonly probes?: readonly Probe[];
   /** What this dialect would answer about a service now, for `why`. Only looks, and takes the way that a real question takes. */

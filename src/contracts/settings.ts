@@ -37,6 +37,21 @@ export interface Settings {
     /** Sent with every request to the servers, where they want one. */
     readonly token?: string;
   };
+  /** No server: agents that see each other show each other their own services (protocols/peers). */
+  readonly peers?: {
+    /** How others are found. */
+    readonly find: "tailnet" | "lan" | "list";
+    /** For "list": `host` or `host:port` of one or several others; also taken with the other ways. */
+    readonly hosts?: readonly string[];
+    /** Where this agent shows its own, and where others are looked for that tell no port; default 8504. */
+    readonly port?: number;
+    /** The address to listen at; by default the tailnet's, or the one this agent binds. */
+    readonly bind?: string;
+    /** The secret that all hosts of a LAN share; at least 16 characters. */
+    readonly key?: string;
+    /** tailscaled's unix socket, where it is elsewhere. */
+    readonly tailscaled?: string;
+  };
   /** Other datacenters: the URLs of their agents, by the datacenter's name in lower case. */
   readonly datacenters?: Readonly<Record<string, readonly string[]>>;
   /** Where listeners bind unless they have an address of their own; default 127.0.0.1. */

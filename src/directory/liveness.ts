@@ -5,12 +5,9 @@ import type { Log } from "../base/log.ts";
 import { jitter, type Random } from "../base/random.ts";
 import type { Directory, View } from "../contracts/directory.ts";
 import type { Storage } from "../contracts/storage.ts";
-import { type Check, NODE_ALIVE_CHECK, NODE_DEAD_OUTPUT } from "../model/check.ts";
+import { type Check, NODE_ALIVE_CHECK, NODE_DEAD_OUTPUT, NODE_DEAD_SOURCE } from "../model/check.ts";
 import type { Node } from "../model/node.ts";
 import { type Entry, keyOf } from "../model/record.ts";
-
-/** The source of a check that a survivor wrote; its `foreignId` is when, in milliseconds since the epoch. */
-const LIVENESS_SOURCE = "liveness";
 
 /** A dead node and everything on it is removed after so long, as in Consul. */
 const REAP_AFTER_MS = 72 * 3_600_000;
@@ -216,7 +213,7 @@ class Watchman implements Liveness {
       status: "critical",
       output: NODE_DEAD_OUTPUT,
       origin: {
-        source: LIVENESS_SOURCE,
+        source: NODE_DEAD_SOURCE,
         authority: "second-hand",
         foreignId: String(atMs),
         text: `no sign of life since ${new Date(atMs).toISOString()}, noticed by node "${self}"`,
@@ -246,7 +243,7 @@ class Watchman implements Liveness {
   /** Removes a node that is dead for too long; returns in how many milliseconds that is due. */
   async #reapIfDue(node: Entry<"node">, check: Entry<"check">, signal: AbortSignal): Promise<number> {
     const { directory, clock, reapAfterMs = REAP_AFTER_MS, ttlMs } = this.#options;
-    if (check.origin?.source !== LIVENESS_SOURCE) return Number.POSITIVE_INFINITY;
+    if (check.origin?.source !== NODE_DEAD_SOURCE) return Number.POSITIVE_INFINITY;
     const diedMs = Number(check.origin.foreignId);
     if (!Number.isFinite(diedMs)) return Number.POSITIVE_INFINITY;
     const deadMs = clock.now() - diedMs;

@@ -82,6 +82,8 @@ export function worst(checks: Iterable<{ readonly status: Status }>): Status {
 export const NODE_ALIVE_CHECK = "serfHealth";
 /** What that check says of a node whose agent is not heard of (Consul's words). */
 export const NODE_DEAD_OUTPUT = "Agent not live or unreachable";
+/** The source of that check where the node did not write it itself; its `foreignId` is since when, in milliseconds since the epoch. */
+export const NODE_DEAD_SOURCE = "liveness";
 /** The check that puts a whole node into maintenance (Consul's spelling). */
 export const NODE_MAINTENANCE_CHECK = "_node_maintenance";
 /** The check that puts one service into maintenance, with the service's ID behind it (Consul's spelling). */

@@ -31,6 +31,7 @@ export const protocols: readonly Listed[] = [
   listed("process", async () => (await import("./process/setup.ts")).processes),
   listed("eureka", async () => (await import("./eureka/setup.ts")).eureka),
   listed("backends", async () => (await import("./backends/setup.ts")).backends),
+  listed("peers", async () => (await import("./peers/setup.ts")).peers),
   listed("api", async () => (await import("./api/setup.ts")).api),
   listed("consul", async () => (await import("./consul/setup.ts")).consul),
   listed("dns", async () => (await import("./dns/setup.ts")).dns),

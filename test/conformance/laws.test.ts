@@ -29,6 +29,7 @@ const CONFIGURED: Readonly<Record<string, Configured>> = {
   process: () => undefined,
   eureka: ({ port }) => ({ port }),
   backends: ({ port }) => ({ port }),
+  peers: ({ port }) => ({ find: "list", hosts: [`127.0.0.1:${port}`], port }),
   api: () => undefined,
   consul: () => undefined,
   dns: ({ port }) => ({ port }),

@@ -40,6 +40,13 @@ export const command: Command = {
       .option("--etcd-prefix <prefix>", "everything lies below it (default /trilith/)")
       .option("--join <url>", "be a client host of this agent, http://host:8500 (repeatable)", collect)
       .option("--join-token <token>", "what the joined agents want to be shown")
+      .option(
+        "--peers <how>",
+        "no server: agents show each other their own; tailnet, lan, or hosts (10.0.0.2,10.0.0.3)",
+      )
+      .option("--peers-key <secret>", "what all hosts of a LAN share (better: peers_key in a configuration file)")
+      .option("--peers-port <port>", "where hosts show their own (default 8504)")
+      .option("--peers-bind <address>", "the address to show it at")
       .option("--retry-join <host>", "Consul's way to say the same (repeatable)", collect)
       .option("--node <name>", "this node's name (default: the host name)")
       .option("--node-id <uuid>", "this node's ID (default: made once and kept)")

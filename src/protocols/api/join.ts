@@ -1,11 +1,12 @@
 // What client hosts are offered: the directory as a stream of changes, commits, the index of now, and a place for their signs of life.
+
+import { drained } from "../../base/drained.ts";
 import { codeOf, InputError, messageOf, TrilithError } from "../../base/error.ts";
 import type { Handler, IncomingMessage, ServerResponse } from "../../base/http.ts";
 import type { Written } from "../../contracts/directory.ts";
 import type { Ground } from "../../contracts/ground.ts";
 import { type Hello, JOIN_PREFIX, JOIN_VERSION, readCommit } from "../../contracts/join.ts";
 import { authorizePeer } from "./authorize.ts";
-import { drained } from "./drained.ts";
 import { errorReply, MethodError } from "./errors.ts";
 import { JoinHub } from "./join-hub.ts";
 

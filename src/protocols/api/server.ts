@@ -1,4 +1,6 @@
 // The routes of the API: a table of verbs, one handler in front of them.
+
+import { drained } from "../../base/drained.ts";
 import { InputError, messageOf, TrilithError } from "../../base/error.ts";
 import type { Handler, IncomingMessage, ServerResponse } from "../../base/http.ts";
 import type { Ground } from "../../contracts/ground.ts";
@@ -6,7 +8,6 @@ import { NODE_MAINTENANCE_CHECK, SERVICE_MAINTENANCE_CHECK, type Status, worst }
 import type { Query } from "../../model/query.ts";
 import { authorizeWrite } from "./authorize.ts";
 import { diagnose } from "./doctor.ts";
-import { drained } from "./drained.ts";
 import { errorReply, MethodError } from "./errors.ts";
 import { overrideOf, overridesOf, undoOf } from "./override.ts";
 import { flag, onlyKnown, queryOf } from "./query.ts";

@@ -41,6 +41,8 @@ interface Draft {
   server?: boolean;
   joinLivenessMs?: number;
   joinToken?: string;
+  /** Trilith's own `peers` and what belongs to it. */
+  readonly peers: { -readonly [K in keyof NonNullable<Settings["peers"]>]?: NonNullable<Settings["peers"]>[K] };
   datacenters?: Record<string, readonly string[]>;
   client?: string;
   httpAddress?: string;
@@ -208,6 +210,24 @@ const TAKEN: Readonly<Record<string, Setter>> = {
   },
   join_liveness: (d, v) => {
     d.joinLivenessMs = v.durationMs() >= 1000 ? v.durationMs() : v.fail('a duration of at least "1s"');
+  },
+  // Ours: no server; agents that see each other show each other their own.
+  peers: (d, v) => {
+    const texts = v.texts().flatMap((text) => text.split(",").map((one) => one.trim()));
+    if (texts.length === 0 || texts.includes("")) v.fail('tailnet, lan, or hosts such as "10.0.0.2"');
+    const ways = texts.filter((text) => text === "tailnet" || text === "lan");
+    if (ways.length > 1) v.fail("one of tailnet and lan");
+    d.peers.find = ways.length === 0 ? "list" : ways[0] === "lan" ? "lan" : "tailnet";
+    d.peers.hosts = texts.filter((text) => text !== ways[0]);
+  },
+  peers_key: (d, v) => {
+    d.peers.key = v.text();
+  },
+  peers_port: (d, v) => {
+    d.peers.port = v.port();
+  },
+  peers_bind: (d, v) => {
+    d.peers.bind = v.text();
   },
   // Ours: the agents of other datacenters, by name.
   datacenters: (d, v) => {
@@ -591,6 +611,7 @@ function newDraft(): Draft {
   return {
     nodeLabels: Object.create(null) as Record<string, string>,
     cluster: [],
+    peers: {},
     dns: {},
     soa: {},
     consul: {},
@@ -700,6 +721,10 @@ const FLAGS: Readonly<Record<string, Known | ((draft: Draft, value: Value) => vo
   ui: TAKEN["ui"] as Setter,
   join: TAKEN["join"] as Setter,
   joinToken: TAKEN["join_token"] as Setter,
+  peers: TAKEN["peers"] as Setter,
+  peersKey: TAKEN["peers_key"] as Setter,
+  peersPort: TAKEN["peers_port"] as Setter,
+  peersBind: TAKEN["peers_bind"] as Setter,
   retryJoin: cluster("-retry-join"),
   server: (d, v) => {
     d.server = v.bool();
@@ -777,6 +802,7 @@ function finish(draft: Draft, consulPaths: readonly string[]): Partial<Settings>
     ...given("storage", draft.storage),
     ...given("etcd", draft.etcd),
     ...given("join", join),
+    ...given("peers", peersOf(draft)),
     ...given("datacenters", draft.datacenters),
     ...given("clientAddress", clientAddress),
     ...given("bindAddress", draft.bindAddress),
@@ -815,6 +841,16 @@ function joinOf(draft: Draft): Settings["join"] | undefined {
     livenessMs: draft.joinLivenessMs ?? 15_000,
     ...(draft.joinToken === undefined ? {} : { token: draft.joinToken }),
   };
+}
+
+/** How agents without a server find each other. */
+function peersOf({ peers }: Draft): Settings["peers"] | undefined {
+  const { find, ...rest } = peers;
+  if (find !== undefined) return { find, ...rest };
+  const [stray] = Object.keys(rest);
+  if (stray !== undefined)
+    throw new InputError(`peers_${stray}`, "is of use only with peers (--peers tailnet, lan or hosts)");
+  return undefined;
 }
 
 function given<K extends keyof Settings>(key: K, value: Settings[K] | undefined): Partial<Pick<Settings, K>> {

@@ -40,7 +40,8 @@ async function transaction(call: Call): Promise<Reply> {
     ? { datacenter: readDatacenter(call, "none"), consistency: "leader" }
     : readOptions(call, "none");
   ownDatacenterOnly(options.datacenter);
-  await ground.sessions.settled(call.signal);
+  // Of keys only; nodes and services may be written where there are none.
+  if (ops.some(({ KV }) => KV !== undefined)) await ground.sessions.settled(call.signal);
   if (writing) return write(call, ops);
   if (options.consistency === "consistent") await ground.directory.barrier(call.signal);
   return read(call, ops);

@@ -1,7 +1,7 @@
 // A reader that does not keep up is waited for, until it takes more or is gone.
 import { EventEmitter } from "node:events";
 import { expect, it } from "vitest";
-import type { ServerResponse } from "../../base/http.ts";
+import type { ServerResponse } from "./http.ts";
 import { drained } from "./drained.ts";
 
 const settled = async (promise: Promise<void>): Promise<boolean> =>

@@ -1,5 +1,5 @@
 // Waiting for a reader of a stream that does not keep up.
-import type { ServerResponse } from "../../base/http.ts";
+import type { ServerResponse } from "./http.ts";
 
 /** Resolves when the response takes more, or the signal is aborted; never rejects, leaves no listener behind. */
 export function drained(response: ServerResponse, signal: AbortSignal): Promise<void> {

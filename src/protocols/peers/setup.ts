@@ -1,0 +1,76 @@
+// The protocol "peers": agents without a server; each shows its own and listens to the others.
+import { hostPort, ipFamily, type Listening } from "../../base/net.ts";
+import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
+import { Circle } from "./circle.ts";
+import { configurePeers, hostOf, isPrivileged, type PeersConfig } from "./config.ts";
+import { createOwn } from "./own.ts";
+
+const NEEDS = ["clock", "random", "log", "net", "http", "directory", "vouch", "self", "leaving"] as const;
+
+/** Where this host shows its own: as told, else at the address that it binds, else everywhere; on loopback where all named hosts are there. */
+function bindOf({ bind, hosts, find }: PeersConfig, bindAddress: string): string {
+  if (bind !== undefined) return bind;
+  const loopback = (host: string): boolean => /^(127\.|::1$)/.test(host);
+  if (!loopback(bindAddress) && ipFamily(bindAddress) !== 0) return bindAddress;
+  return find === "list" && hosts.every((place) => loopback(hostOf(place))) ? bindAddress : "0.0.0.0";
+}
+
+export const peers: Protocol<PeersConfig | undefined, (typeof NEEDS)[number]> = defineProtocol({
+  name: "peers",
+  needs: NEEDS,
+  configure: configurePeers,
+  setup(config, ground) {
+    if (config === undefined) return undefined;
+    const { http, random, self } = ground;
+    const log = ground.log.part("peers");
+    const life = random.uuid();
+    const circle: Circle = new Circle({
+      ...ground,
+      log,
+      key: config.key,
+      port: config.port,
+      life,
+      addressIsPlace: config.find === "tailnet",
+      mayAsk: (host) => config.key !== undefined || isPrivileged(host),
+    });
+    const own = createOwn({
+      ...ground,
+      key: config.key,
+      life,
+      heard: () => circle.heard(),
+      caller: (place) => circle.told(place),
+    });
+    let listening: Promise<Listening> | undefined;
+    return {
+      states: () => circle.states(),
+      listeners: [
+        {
+          name: "peers",
+          async start() {
+            listening ??= http.serve({ host: bindOf(config, self.bindAddress), port: config.port }, own.handle);
+            try {
+              const { host, port } = await listening;
+              return hostPort(host, port);
+            } catch (error) {
+              listening = undefined;
+              throw error;
+            }
+          },
+          async stop() {
+            const running = listening;
+            listening = undefined;
+            await (await running)?.close();
+          },
+        },
+      ],
+      background: {
+        start() {
+          circle.set("named", config.hosts);
+        },
+        async stop() {
+          await Promise.all([own.goodbye(ground.leaving?.() ?? false), circle.stop()]);
+        },
+      },
+    };
+  },
+});
