@@ -54,6 +54,7 @@ export const COMMANDS: Readonly<
     "Registrator's command line: containers into consul, consulkv, etcd, skydns2 or zookeeper",
     () => import("./commands/registrator.ts"),
   ],
+  md: ["list | find | advertise services on the tailnet, as Minidisc's md does", () => import("./commands/md.ts")],
   validate: ["check configuration and service files without an agent", () => import("./commands/validate.ts")],
   dns: ["setup: have docker, resolved or dnsmasq on this host ask the agent", () => import("./commands/dns.ts")],
   up: [

@@ -97,8 +97,8 @@ async function programs(folder: string): Promise<{ control: string; tailscaled: 
   };
 }
 
-/** Namespaces held by a process that ends when this one does: its standard input is a pipe from here. */
-async function namespaces(name: string, folder: string): Promise<ChildProcess & { pid: number }> {
+/** A network and a mount namespace held by a process that ends when this one does: its standard input is a pipe from here; `endHolder` ends it. */
+export async function namespaces(name: string, folder: string): Promise<ChildProcess & { pid: number }> {
   const resolv = join(folder, `${name}-resolv.conf`);
   await copyFile("/etc/resolv.conf", resolv);
   // tailscaled could write to resolv.conf: the node has its own.
@@ -115,14 +115,16 @@ async function namespaces(name: string, folder: string): Promise<ChildProcess & 
   return child;
 }
 
-async function end(child: ChildProcess): Promise<void> {
+/** Ends what holds namespaces. */
+export async function endHolder(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const gone = new Promise((done) => child.once("exit", done));
   child.stdin?.end();
   await gone;
 }
 
-const inside = (pid: number, command: readonly string[]): string[] => [
+/** A command line that runs in the namespaces of a process, in the folder of this one. */
+export const inside = (pid: number, command: readonly string[]): string[] => [
   "nsenter",
   "-t",
   `${pid}`,
@@ -155,12 +157,12 @@ export async function startTailnet(
   };
   try {
     const hub = await namespaces("hub", folder);
-    ends.push(() => end(hub));
+    ends.push(() => endHolder(hub));
     await ip(hub.pid, "link add bridge type bridge forward_delay 0");
     await ip(hub.pid, `addr add ${UNDERLAY}.1/24 dev bridge`);
     await ip(hub.pid, "link set bridge up");
     const control = await startControl(built.control, hub.pid, folder);
-    ends.push(() => end(control.child));
+    ends.push(() => endHolder(control.child));
     const nodes: Node[] = [];
     for (let n = 1; n <= count; n++) {
       const node = new Node(n, await namespaces(`node${n}`, folder), folder, built, control.url);
@@ -324,6 +326,6 @@ class Node implements TailnetNode {
 
   async end(): Promise<void> {
     await this.killDaemon("SIGTERM");
-    await end(this.holder);
+    await endHolder(this.holder);
   }
 }

@@ -1,0 +1,88 @@
+// `trilith md`: Minidisc's command line; the work is done in protocols/minidisc/cli.ts.
+import type { Command as Commander } from "commander";
+import { InputError, messageOf } from "../../base/error.ts";
+import { type Command, type Io, pairs, printable } from "../io.ts";
+
+interface Options {
+  readonly compat?: boolean;
+  readonly socket?: string;
+  readonly proxy?: string;
+}
+
+export const command: Command = {
+  name: "md",
+  summary: "list | find | advertise services on the tailnet, as Minidisc's md does, without any agent",
+  define(parser, io, done) {
+    const cli = (): Promise<typeof import("../../protocols/minidisc/cli.ts")> =>
+      import("../../protocols/minidisc/cli.ts");
+    flags(parser.command("list"))
+      .description("all services of the tailnet, this host's first")
+      .action(async (options: Options) => {
+        const count = await (await cli()).mdList(tailnet(options, io), { ...writing(io), printable });
+        done(count === 0 ? missed(options) : 0);
+      });
+    flags(parser.command("find"))
+      .description("address and port of the first service with that name and these labels")
+      .argument("<name>", "the service's name")
+      .argument("[labels...]", "key=value, all of them needed")
+      .action(async (name: string, labels: readonly string[], options: Options) => {
+        const found = await (await cli()).mdFind(name, pairs(labels, "labels"), tailnet(options, io), {
+          ...writing(io),
+          printable,
+        });
+        done(found ? 0 : missed(options));
+      });
+    flags(parser.command("advertise"))
+      .description("advertise what a YAML file says, until SIGINT or SIGTERM")
+      .argument("<file>", "services: [{name, address, labels}]; - = standard input")
+      .addHelpText(
+        "after",
+        `
+services:
+  - name: web
+    address: :8080            # a port of this host
+    labels: {env: prod}
+  - name: printer
+    address: 100.64.0.9:631   # elsewhere on the tailnet`,
+      )
+      .action(async (file: string, options: Options) => {
+        try {
+          done(await (await cli()).mdAdvertise(file, tailnet(options, io), { ...writing(io), printable }));
+        } catch (error) {
+          io.err(`trilith md advertise: ${messageOf(error)}\n`);
+          done(1);
+        }
+      });
+  },
+};
+
+function flags(command: Commander): Commander {
+  return command
+    .option("--compat", "md's own exit codes: 0 also where nothing is found (so under the name md)")
+    .option("--socket <path>", "tailscaled's socket; default TS_SOCKET, then /var/run/tailscale/tailscaled.sock")
+    .option("--proxy <host:port>", "tailscaled's SOCKS5 proxy, where it runs with userspace networking");
+}
+
+/** Trilith's commands end with 1 where nothing is found. */
+const missed = ({ compat }: Options): number => (compat ? 0 : 1);
+
+const writing = ({ out, err, stdin, signal }: Io): Pick<Io, "out" | "err" | "stdin" | "signal"> => ({
+  out,
+  err,
+  stdin,
+  signal,
+});
+
+function tailnet(
+  { socket, proxy }: Options,
+  io: Io,
+): { readonly socket?: string; readonly proxy?: { readonly host: string; readonly port: number } } {
+  const path = socket ?? io.env("TS_SOCKET");
+  const [, host, port] = /^([^:]+|\[[^\]]+\]):(\d{1,5})$/.exec(proxy ?? "") ?? [];
+  if (proxy !== undefined && (host === undefined || Number(port) < 1 || Number(port) > 65_535))
+    throw new InputError("--proxy", `"${proxy}": expected host:port, such as localhost:1055`);
+  return {
+    ...(path === undefined ? {} : { socket: path }),
+    ...(host === undefined ? {} : { proxy: { host: host.replace(/^\[|\]$/g, ""), port: Number(port) } }),
+  };
+}
