@@ -267,15 +267,16 @@ export class PythonModel implements Model {
   }
 
   async #serve(socket: Socket): Promise<void> {
-    let text = "";
-    let bodyLength = -1;
-    for await (const chunk of socket as AsyncIterable<Buffer>) {
-      text += chunk.toString("latin1");
-      const head = text.indexOf("\r\n\r\n");
-      if (head < 0) continue;
-      bodyLength = Number(/^content-length: *(\d+)/im.exec(text.slice(0, head))?.[1] ?? 0);
-      if (text.length >= head + 4 + bodyLength) break;
-    }
+    const text = await new Promise<string>((resolve) => {
+      let got = "";
+      socket.on("close", () => resolve(got));
+      socket.on("data", (chunk: Buffer) => {
+        got += chunk.toString("latin1");
+        const head = got.indexOf("\r\n\r\n");
+        const length = Number(/^content-length: *(\d+)/im.exec(got.slice(0, head))?.[1] ?? 0);
+        if (head >= 0 && got.length >= head + 4 + length) resolve(got);
+      });
+    });
     const [line = "", ...rest] = text.split("\r\n");
     const [method, path] = line.split(" ");
     const reply = (status: string, body = "", type = ""): void => {

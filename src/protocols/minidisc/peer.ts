@@ -108,7 +108,8 @@ class TailnetPeer implements Peer {
   readonly #offers = new Set<{ services: readonly Offer[] }>();
   #services: readonly StreamedService[] = [];
   #tailnet: Tailnet | undefined;
-  #trouble: string | undefined = "not asked yet";
+  #asked = false;
+  #trouble: string | undefined;
   #watching: Promise<void> | undefined;
   #following = false;
   #version = 0;
@@ -139,7 +140,10 @@ class TailnetPeer implements Peer {
     this.#offers.add(own);
     this.#offer();
     this.#watch();
-    await this.#until(() => this.#member.role.role !== "none" || this.#trouble !== undefined, TAKEN_MS);
+    await this.#until(
+      () => this.#asked && (this.#member.role.role !== "none" || this.#trouble !== undefined),
+      TAKEN_MS,
+    );
     return {
       update: (next) => {
         own.services = checked(next);
@@ -161,7 +165,7 @@ class TailnetPeer implements Peer {
   } = {}): Promise<Listing> {
     this.#mustRun();
     if (!once && this.#following) {
-      await this.#until(() => this.#hosts.settled || this.#trouble !== undefined, FIRST_ANSWERS_MS);
+      await this.#until(() => this.#asked && (this.#hosts.settled || this.#trouble !== undefined), FIRST_ANSWERS_MS);
       if (this.#tailnet !== undefined) return this.#hosts.listing();
     }
     const stop = signal ?? this.#stop.signal;
@@ -286,6 +290,7 @@ class TailnetPeer implements Peer {
         if (signal.aborted) return;
         // tailscaled being away says nothing about the address: what runs goes on.
         this.#trouble = this.#away(error);
+        this.#asked = true;
         this.#changed();
       }
       await this.#pause(jitter(this.#trouble === undefined ? statusMs : Math.min(statusMs, 1_000), 0.1, random));
@@ -294,7 +299,8 @@ class TailnetPeer implements Peer {
 
   #look(tailnet: Tailnet): void {
     const trouble = troubleOf(tailnet, this.#localApi.path);
-    const news = trouble !== this.#trouble;
+    const news = trouble !== this.#trouble || !this.#asked;
+    this.#asked = true;
     this.#trouble = trouble;
     this.#tailnet = tailnet;
     const speaking = trouble === undefined ? speakingAddress(tailnet.own) : undefined;
