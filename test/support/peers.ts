@@ -32,6 +32,10 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   javac: ["default-jdk-headless"],
   java: ["default-jre-headless"],
   zooinspector: ["zookeeper"],
+  "avahi-daemon": ["avahi-daemon", "dbus"],
+  "avahi-browse": ["avahi-utils"],
+  "dbus-daemon": ["dbus"],
+  nsenter: ["util-linux"],
 };
 
 const exists = (path: string): Promise<boolean> =>
