@@ -17,6 +17,26 @@ export const COMMANDS: Readonly<
   find: ["where is a service? addresses and ports of its healthy instances", () => import("./commands/find.ts")],
   list: ["which services are there?", () => import("./commands/list.ts")],
   why: ["why is a service found, or not?", () => import("./commands/why.ts")],
+  wait: [
+    "until something is there: trilith wait web, trilith wait _http._tcp --name master --timeout 60s",
+    () => import("./commands/wait.ts"),
+  ],
+  browse: [
+    "which services are on the LAN? avahi-browse's flags and lines, without a daemon",
+    () => import("./commands/browse.ts"),
+  ],
+  publish: [
+    "announce a service on the LAN while this runs: trilith publish NAME _http._tcp 8080 [key=value…]",
+    () => import("./commands/publish.ts"),
+  ],
+  resolve: [
+    "the address of a host on the LAN, or its name: trilith resolve -n host-a.local",
+    () => import("./commands/resolve.ts"),
+  ],
+  link: [
+    "have this program go by another one's name: trilith link avahi-browse, consul, md …",
+    () => import("./commands/link.ts"),
+  ],
   doctor: ["is this agent well, what did it find, what is wrong?", () => import("./commands/doctor.ts")],
   register: ["register a service on the agent, by flags or from a file", () => import("./commands/register.ts")],
   deregister: ["take a service out", () => import("./commands/deregister.ts")],

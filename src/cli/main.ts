@@ -6,6 +6,7 @@ import { processIo } from "../base/terminal.ts";
 import { COMMANDS } from "./commands.ts";
 import { goFlags } from "./go-flags.ts";
 import { CLIENT_GROUP } from "./io.ts";
+import { wordsAs } from "./links.ts";
 
 /** Exit codes: 0 done, 1 it did not work or nothing was found, 2 the command line is wrong. */
 async function main(argv: readonly string[]): Promise<number> {
@@ -117,4 +118,4 @@ function helpText(): string {
   return `Usage: trilith <command> [flags]\n\nTrilith finds services: what runs is found by name, over DNS and HTTP.\n\n${lines.join("\n")}\n\n"trilith <command> --help" tells a command's flags.\n`;
 }
 
-process.exitCode = await main(process.argv.slice(2));
+process.exitCode = await main(wordsAs(process.argv[1] ?? "", process.argv.slice(2)));

@@ -1,0 +1,27 @@
+// `trilith publish`: avahi-publish -s without a daemon; the work is done in protocols/mdns/cli.ts.
+import { invokedAs } from "../../base/program.ts";
+import { type Command, collect } from "../io.ts";
+import { calledAs } from "../links.ts";
+
+export const command: Command = {
+  name: "publish",
+  summary: "announce a service on the LAN while this runs: trilith publish NAME _http._tcp 8080 [key=value…]",
+  define(parser) {
+    parser
+      .argument("<name>", "the instance's name")
+      .argument("<type>", "_http._tcp")
+      .argument("<port>", "0 to 65535")
+      .argument("[txt...]", "key=value")
+      .option("-V, --version", "print the version")
+      .option("-s, --service", "a service: what it does anyway")
+      .option("-v, --verbose", "tell the host's name")
+      .option("-d, --domain <domain>", "the domain to publish in")
+      .option("-H, --host <host>", "the host that has it, where it is another one")
+      .option("--subtype <subtype>", "_printer._sub._http._tcp (repeatable)", collect)
+      .option("-f, --no-fail", "wait where there is no network yet");
+  },
+  async verbatim(words, io) {
+    const { publish } = await import("../../protocols/mdns/cli.ts");
+    return await publish(words, { ...io, program: calledAs(invokedAs(), "publish") });
+  },
+};

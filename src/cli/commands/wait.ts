@@ -1,0 +1,168 @@
+// `trilith wait`: until a service is there, on the LAN or at the agent; prints its address and port.
+import { systemClock, type Timer } from "../../base/clock.ts";
+import { codeOf, InputError, messageOf } from "../../base/error.ts";
+import type { FindJson } from "../../index.ts";
+import { type Client, type ClientOptions, clientFlags, clientFor, jsonFlag, segment } from "../client.ts";
+import { type Command, collect, type Io, pairs } from "../io.ts";
+
+interface Options extends ClientOptions {
+  readonly name?: string;
+  readonly tag?: readonly string[];
+  readonly label?: readonly string[];
+  readonly passing?: boolean;
+  readonly timeout: string;
+  readonly format: string;
+  readonly json?: boolean;
+}
+
+/** What came: an endpoint as it is printed. */
+interface Come {
+  readonly name: string;
+  readonly host: string;
+  readonly address: string;
+  readonly port: number;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+/** As timeout(1) has it. */
+const TIMED_OUT = 124;
+/** An agent that is not there yet is asked so often. */
+const AGAIN_MS = 500;
+/** What DNS-SD's types look like, before it is known whether this is one. */
+const LAN_TYPE = /^(?:(_[^.]+)\._sub\.)?(_[^.]+\._(?:tcp|udp))\.?$/i;
+
+export const command: Command = {
+  name: "wait",
+  summary: "until a service is there: trilith wait web, trilith wait _http._tcp --name master --timeout 60s",
+  define(parser, io, done) {
+    jsonFlag(clientFlags(parser))
+      .argument(
+        "<service>",
+        "a service's name: the agent is asked; or a type (_http._tcp, _printer._sub._http._tcp): the LAN is",
+      )
+      .option("--name <instance>", "on the LAN: only the instance of this name")
+      .option("-t, --tag <tag>", "at the agent: only with this tag (repeatable)", collect)
+      .option("-l, --label <key=value>", "only with this label, or this string in the TXT record (repeatable)", collect)
+      .option("--passing", "at the agent: not with warnings")
+      .option("--timeout <duration>", "how long at most; 0 = for ever", "60s")
+      .option("--format <text>", "what to print: {address} {port} {host} {name} {label.KEY}", "{address} {port}")
+      .addHelpText("after", `\nExit code ${TIMED_OUT} when it did not come in time.`)
+      .action(async (service: string, options: Options) => done(await wait(service, options, io)));
+  },
+};
+
+async function wait(service: string, options: Options, io: Io): Promise<number> {
+  const { parseGoDuration } = await import("../../protocols/mdns/cli.ts");
+  const timeoutMs = options.timeout === "0" ? Number.POSITIVE_INFINITY : parseGoDuration(options.timeout, "--timeout");
+  if (!(timeoutMs > 0)) throw new InputError("--timeout", `"${options.timeout}": expected a duration over 0, or 0`);
+  const [type, subtype, ofType] = LAN_TYPE.exec(service) ?? [];
+  const found =
+    type === undefined
+      ? await atAgent(service, options, io, timeoutMs)
+      : await onLan(ofType ?? type, subtype, options, io, timeoutMs);
+  if (found === undefined) return 130;
+  if (typeof found === "string") {
+    io.err(`trilith wait: ${service} did not come within ${options.timeout}${found}\n`);
+    return TIMED_OUT;
+  }
+  io.out(options.json ? `${JSON.stringify(found, null, 2)}\n` : `${formatted(found, options.format)}\n`);
+  return 0;
+}
+
+/** What came; a reason (may be "") after the time; undefined when the command was stopped. */
+type Outcome = Come | string | undefined;
+
+async function onLan(
+  type: string,
+  subtype: string | undefined,
+  options: Options,
+  io: Io,
+  timeoutMs: number,
+): Promise<Outcome> {
+  if (options.tag !== undefined) throw new InputError("--tag", "the LAN knows no tags; --label is for TXT strings");
+  if (options.passing) throw new InputError("--passing", "the LAN knows no health: what is announced counts");
+  const { awaitOnLan } = await import("../../protocols/mdns/cli.ts");
+  const txt = Object.entries(pairs(options.label ?? [], "--label")).map(([key, value]) => `${key}=${value}`);
+  const { name } = options;
+  const found = await awaitOnLan(
+    { type, txt, timeoutMs, ...(subtype === undefined ? {} : { subtype }), ...(name === undefined ? {} : { name }) },
+    io,
+  );
+  if (found === "stopped") return undefined;
+  return found === "timeout" ? "" : { ...found, labels: Object.fromEntries(found.labels) };
+}
+
+async function atAgent(service: string, options: Options, io: Io, timeoutMs: number): Promise<Outcome> {
+  if (options.name !== undefined)
+    throw new InputError("--name", `is for instances on the LAN; "${service}" is asked of the agent: --tag, --label`);
+  const query = new URLSearchParams({ limit: "1" });
+  for (const tag of options.tag ?? []) query.append("tag", tag);
+  for (const [key, value] of Object.entries(pairs(options.label ?? [], "--label")))
+    query.append("label", `${key}=${value}`);
+  if (options.passing) query.set("passing", "");
+  const ending = new AbortController();
+  const stop = (): void => ending.abort(io.signal.reason);
+  io.signal.addEventListener("abort", stop, { once: true });
+  let timer: Timer | undefined;
+  if (timeoutMs < Number.POSITIVE_INFINITY)
+    timer = systemClock.after(timeoutMs, () => ending.abort(new Error("too late")), true);
+  const client = clientFor(options, { env: io.env, signal: ending.signal });
+  let trouble: string | undefined;
+  try {
+    while (!ending.signal.aborted) {
+      try {
+        const path = `/v1/trilith/follow/${segment(service)}?${query}`;
+        const found = await firstOf(client, path, service);
+        if (found !== undefined) return found;
+      } catch (error) {
+        if (ending.signal.aborted) break;
+        // What the agent refuses it will refuse again; one that is not there may come.
+        if (codeOf(error) !== "unavailable") throw error;
+        if (trouble === undefined) io.err(`trilith wait: ${messageOf(error)}; waiting for it\n`);
+        trouble = messageOf(error);
+      }
+      await systemClock.sleep(AGAIN_MS, ending.signal).catch(() => undefined);
+    }
+    if (io.signal.aborted) return undefined;
+    return trouble === undefined ? "" : `: ${trouble}`;
+  } finally {
+    timer?.cancel();
+    io.signal.removeEventListener("abort", stop);
+    await client.close();
+  }
+}
+
+/** The first endpoint that a stream of answers tells of; undefined where the stream ends before (an agent that stops). */
+async function firstOf(client: Client, path: string, name: string): Promise<Come | undefined> {
+  const { body } = await client.request("GET", path);
+  let text = "";
+  try {
+    for await (const chunk of body) {
+      text += String(chunk);
+      const lines = text.split("\n");
+      text = lines.pop() ?? "";
+      for (const line of lines) {
+        const [endpoint] = (JSON.parse(line) as FindJson).endpoints;
+        if (endpoint === undefined) continue;
+        const { node, address, port, labels } = endpoint;
+        return { name, host: node, address, port, labels };
+      }
+    }
+    return undefined;
+  } finally {
+    body.destroy();
+  }
+}
+
+/** The text with what stands in braces filled in; what is not known is empty. @throws InputError for braces that name nothing */
+function formatted(come: Come, format: string): string {
+  return format.replace(/\{([^{}]*)\}/g, (_, word: string) => {
+    if (word === "port") return String(come.port);
+    if (word === "address" || word === "host" || word === "name") return come[word];
+    if (word.startsWith("label.")) {
+      const key = word.slice("label.".length);
+      return Object.hasOwn(come.labels, key) ? (come.labels[key] as string) : "";
+    }
+    throw new InputError("--format", `"{${word}}" is not known; {address} {port} {host} {name} {label.KEY} are`);
+  });
+}

@@ -1,0 +1,306 @@
+// `trilith browse`, a stand-in for avahi-browse 0.8: its flags, lines, order of things and exit codes, without a daemon.
+import type { Following, Found, FoundDomain, Mdns } from "../engine.ts";
+import { columnsOf, domainLine, escapeDomain, resolvedText, type Sign, type Style, serviceLine } from "../format.ts";
+import { namedTypes, typeName } from "../types.ts";
+import { type Flag, getopt } from "./getopt.ts";
+import { Ending, type Machine, quitting, RESOLVE_MS, type Shell, withEngine } from "./machine.ts";
+
+const FLAGS: Readonly<Record<string, Flag>> = {
+  help: { letter: "h" },
+  version: { letter: "V" },
+  "browse-domains": { letter: "D" },
+  domain: { letter: "d", value: true },
+  all: { letter: "a" },
+  verbose: { letter: "v" },
+  terminate: { letter: "t" },
+  cache: { letter: "c" },
+  "ignore-local": { letter: "l" },
+  resolve: { letter: "r" },
+  "no-fail": { letter: "f" },
+  parsable: { letter: "p" },
+  "no-db-lookup": { letter: "k" },
+  "dump-db": { letter: "b" },
+};
+
+const HELP = `    -h --help            Show this help
+    -V --version         Show version
+    -D --browse-domains  Browse for browsing domains instead of services
+    -a --all             Show all services, regardless of the type
+    -d --domain=DOMAIN   The domain to browse in
+    -v --verbose         Enable verbose mode
+    -t --terminate       Terminate after dumping a more or less complete list
+    -c --cache           Terminate after dumping all entries from the cache
+    -l --ignore-local    Ignore local services
+    -r --resolve         Resolve services found
+    -f --no-fail         Don't fail if the daemon is not available
+    -p --parsable        Output in parsable format
+    -k --no-db-lookup    Don't lookup service types
+    -b --dump-db         Dump service type database
+`;
+
+/** What the command line asks for. */
+interface Asked {
+  readonly what: "help" | "version" | "types" | "service" | "all" | "domains";
+  readonly type: string;
+  readonly domain: string;
+  readonly has: (name: string) => boolean;
+}
+
+/** Runs the command line. @returns the exit code: 0 for nearly everything, as Avahi has it; 1 for a wrong command line and where nothing can be heard */
+export async function browse(words: readonly string[], shell: Shell, machine: Machine): Promise<number> {
+  const asked = read(words, shell);
+  if (asked === undefined) return 1;
+  const { program } = shell;
+  switch (asked.what) {
+    case "help":
+      shell.out(
+        `${program.includes("domain") ? `${program} [options] \n` : ["<service type>", "-a", "-D", "-b"].map((rest) => `${program} [options] ${rest}\n`).join("")}\n${HELP}`,
+      );
+      return 0;
+    case "version":
+      shell.out(`${program} 0.8\n`);
+      return 0;
+    case "types":
+      for (const [type, name] of namedTypes()) shell.out(`${asked.has("no-db-lookup") ? type : name}\n`);
+      return 0;
+    default:
+      return await withEngine(machine, (mdns) => new Browsing(asked, shell, machine, mdns).run());
+  }
+}
+
+function read(words: readonly string[], shell: Shell): Asked | undefined {
+  const parsed = getopt(words, FLAGS);
+  if (typeof parsed === "string") {
+    shell.err(`${shell.program}: ${parsed}\n`);
+    return undefined;
+  }
+  // The last one that says what to do counts.
+  let what: Asked["what"] = shell.program.includes("domain") ? "domains" : "service";
+  let domain = "local";
+  const given = new Set<string>();
+  for (const { name, value } of parsed.flags) {
+    given.add(name);
+    if (name === "domain") domain = value.replace(/\.$/, "");
+    if (name === "help" || name === "version" || name === "all") what = name;
+    if (name === "browse-domains") what = "domains";
+    if (name === "dump-db") what = "types";
+  }
+  const rest = [...parsed.words];
+  const type = what === "service" ? rest.shift() : "";
+  if (type === undefined || rest.length > 0) {
+    shell.err(type === undefined ? "Too few arguments\n" : "Too many arguments\n");
+    return undefined;
+  }
+  return { what, type: type.replace(/\.$/, ""), domain, has: (name) => given.has(name) };
+}
+
+/** True for what Avahi browses: every label begins with "_" and has two more characters. */
+const isBrowsable = (type: string): boolean =>
+  type.split(".").every((label) => /^_..+$/su.test(label) && Buffer.byteLength(label) <= 63);
+
+class Browsing {
+  private readonly asked: Asked;
+  private readonly shell: Shell;
+  private readonly machine: Machine;
+  private readonly mdns: Mdns;
+  private readonly style: Style;
+  private readonly ending: Ending;
+  private readonly following: Following[] = [];
+  /** Instances that were printed, with their resolution while it lasts. */
+  private readonly known = new Map<string, Following | undefined>();
+  private readonly browsed = new Set<string>();
+  /** Browsers that have not told yet that this is all. */
+  private awaited = { cacheExhausted: 0, allForNow: 0 };
+  private told = { cacheExhausted: false, allForNow: false };
+  private resolving = 0;
+
+  constructor(asked: Asked, shell: Shell, machine: Machine, mdns: Mdns) {
+    this.asked = asked;
+    this.shell = shell;
+    this.machine = machine;
+    this.mdns = mdns;
+    this.style = { parsable: asked.has("parsable"), columns: columnsOf(shell.env("COLUMNS")) };
+    this.ending = new Ending(shell.signal);
+  }
+
+  async run(): Promise<number> {
+    const { asked, shell, mdns } = this;
+    if (mdns.places.length === 0 && !asked.has("no-fail")) {
+      shell.err("No network interface can be used for multicast DNS\n");
+      return 1;
+    }
+    if (asked.has("verbose") && !this.style.parsable) this.headings();
+    if (asked.what === "service" && !isBrowsable(asked.type)) {
+      shell.err("avahi_service_browser_new() failed: Invalid service type\n");
+      return 0;
+    }
+    this.browse();
+    await this.ending.reached;
+    for (const each of this.following) each.close();
+    for (const each of this.known.values()) each?.close();
+    if (shell.signal.aborted) quitting(shell);
+    return 0;
+  }
+
+  private headings(): void {
+    const { shell, mdns, asked, style } = this;
+    shell.err(`Server version: ${shell.program}; Host name: ${mdns.hostName}\n`);
+    shell.err(
+      asked.what === "domains"
+        ? "E Ifce Prot Domain\n"
+        : `E Ifce Prot ${"Name".padEnd(style.columns - 35)} ${"Type".padEnd(20)} Domain\n`,
+    );
+  }
+
+  private browse(): void {
+    const { asked, mdns } = this;
+    const { domain } = asked;
+    if (asked.what === "service") this.browseType(asked.type);
+    // Other domains are not the LAN's: nothing is there, and the wait is the same.
+    else if (domain.toLowerCase() !== "local") this.nothing();
+    else if (asked.what === "domains")
+      this.follow((heard) =>
+        mdns.browseDomains({ domain }, (event) => {
+          if (event.kind === "add") this.domain("+", event.found);
+          else if (event.kind === "remove") this.domain("-", event.found);
+          else heard(event.kind);
+        }),
+      );
+    else
+      this.follow((heard) =>
+        mdns.browseTypes({ domain }, (event) => {
+          if (event.kind === "add") this.browseType(event.found.type);
+          else if (event.kind !== "remove") heard(event.kind);
+        }),
+      );
+  }
+
+  private browseType(written: string): void {
+    const { asked, mdns } = this;
+    // The same type at several places is one list.
+    if (this.browsed.has(written.toLowerCase())) return;
+    this.browsed.add(written.toLowerCase());
+    const [, subtype, ofType] = /^(.*)\._sub\.(.*)$/i.exec(written) ?? [];
+    const type = ofType ?? written;
+    if (asked.domain.toLowerCase() !== "local" || !/^_[^.]+\._(tcp|udp)$/i.test(type)) {
+      this.nothing();
+      return;
+    }
+    this.follow((heard) =>
+      mdns.browse({ type, domain: asked.domain, ...(subtype === undefined ? {} : { subtype }) }, (event) => {
+        if (event.kind === "add") this.add(event.found);
+        else if (event.kind === "remove") this.remove(event.found);
+        else heard(event.kind);
+      }),
+    );
+  }
+
+  /** Takes part in the count of those that have to say that this is all. */
+  private follow(begin: (heard: (what: "cacheExhausted" | "allForNow") => void) => Following): void {
+    this.awaited.cacheExhausted++;
+    this.awaited.allForNow++;
+    const following = begin((what) => {
+      this.awaited[what]--;
+      this.check();
+    });
+    this.following.push(following);
+  }
+
+  private nothing(): void {
+    this.follow((heard) => {
+      const timer = this.machine.clock.after(
+        1000,
+        () => {
+          heard("cacheExhausted");
+          heard("allForNow");
+        },
+        true,
+      );
+      return { close: () => timer.cancel() };
+    });
+  }
+
+  private check(): void {
+    if (this.resolving > 0) return;
+    const spoken = this.asked.has("verbose") && !this.style.parsable;
+    const say = (what: "cacheExhausted" | "allForNow", text: string): void => {
+      if (this.awaited[what] > 0 || this.told[what]) return;
+      this.told[what] = true;
+      if (spoken) this.shell.out(`: ${text}\n`);
+    };
+    say("cacheExhausted", "Cache exhausted");
+    say("allForNow", "All for now");
+    // There is no daemon whose cache could be dumped: -c, too, waits for those that answer.
+    if (this.awaited.allForNow === 0 && (this.asked.has("terminate") || this.asked.has("cache"))) this.ending.end();
+  }
+
+  private add(found: Found): void {
+    if (this.asked.has("ignore-local") && found.local) return;
+    const key = keyOf(found);
+    if (this.known.has(key)) return;
+    this.known.set(key, undefined);
+    this.print("+", found);
+    if (this.asked.has("resolve")) this.known.set(key, this.resolve(key, found));
+  }
+
+  private remove(found: Found): void {
+    const key = keyOf(found);
+    if (!this.known.has(key)) return;
+    this.known.get(key)?.close();
+    this.known.delete(key);
+    this.print("-", found);
+    this.check();
+  }
+
+  private shown(type: string): string {
+    const escaped = escapeDomain(type);
+    return this.asked.has("no-db-lookup") ? escaped : typeName(escaped);
+  }
+
+  private print(sign: Sign, found: Found): void {
+    this.shell.out(`${serviceLine(sign, { ...found, type: this.shown(found.type) }, this.style)}\n`);
+  }
+
+  /** Prints what is known of an instance as soon as all of it is, once. */
+  private resolve(key: string, found: Found): Following {
+    const { mdns, shell } = this;
+    const { name, type, domain, family } = found;
+    this.resolving++;
+    let open = true;
+    const close = (): void => {
+      if (!open) return;
+      open = false;
+      timer.cancel();
+      following?.close();
+      this.resolving--;
+      if (this.known.has(key)) this.known.set(key, undefined);
+    };
+    const timer = this.machine.clock.after(
+      RESOLVE_MS,
+      () => {
+        shell.err(`Failed to resolve service '${name}' of type '${type}' in domain '${domain}': Timeout reached\n`);
+        close();
+        this.check();
+      },
+      true,
+    );
+    let following: Following | undefined;
+    following = mdns.resolve({ name, type, domain, interface: found.interface, family }, (event) => {
+      if (!open || event.kind !== "resolved") return;
+      shell.out(resolvedText(event.found, this.shown(event.found.type), this.style));
+      close();
+      this.check();
+    });
+    // It may have come at once, from what was known.
+    if (!open) following.close();
+    return { close };
+  }
+
+  private domain(sign: Sign, found: FoundDomain): void {
+    this.shell.out(domainLine(sign, found, found.domain, this.style));
+  }
+}
+
+function keyOf({ interface: at, family, name, type, domain }: Found): string {
+  return JSON.stringify([at, family, name, type, domain]).toLowerCase();
+}

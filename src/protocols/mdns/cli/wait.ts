@@ -1,0 +1,95 @@
+// `trilith wait _http._tcp`: the first instance on the LAN that fits, as soon as its address and port are known.
+import type { Following, Found, Resolved } from "../engine.ts";
+import { Ending, type Machine, type Shell, withEngine } from "./machine.ts";
+
+/** What is waited for. */
+export interface Awaited {
+  readonly type: string;
+  /** "_printer": only instances with this subtype. */
+  readonly subtype?: string;
+  /** The instance's name, in any case. */
+  readonly name?: string;
+  /** Strings that have to be in its TXT record: "key=value". */
+  readonly txt?: readonly string[];
+  readonly timeoutMs: number;
+}
+
+/** Something that was waited for. */
+export interface Arrived {
+  readonly name: string;
+  readonly host: string;
+  readonly address: string;
+  readonly port: number;
+  /** The TXT record's pairs, by keys in lower case; the first of each counts [RFC 6763 §6.4]. */
+  readonly labels: ReadonlyMap<string, string>;
+}
+
+/**
+ * What has come; "timeout" after the time, "stopped" by the signal.
+ * @throws TrilithError `unavailable` where no network interface can be used (never; it is waited for) and InputError for a type that is none
+ */
+export async function awaitOnLan(
+  awaited: Awaited,
+  shell: Pick<Shell, "signal">,
+  machine: Machine,
+): Promise<Arrived | "timeout" | "stopped"> {
+  return await withEngine(machine, async (mdns) => {
+    const ending = new Ending(shell.signal);
+    const resolving = new Map<string, Following>();
+    let arrived: Arrived | undefined;
+    const take = (found: Resolved): void => {
+      if (arrived !== undefined || !fits(found, awaited)) return;
+      arrived = arrivedOf(found);
+      ending.end();
+    };
+    const keyOf = ({ interface: at, family, name }: Found): string => JSON.stringify([at, family, name]);
+    const { type, subtype, name } = awaited;
+    const browsing = mdns.browse({ type, ...(subtype === undefined ? {} : { subtype }) }, (event) => {
+      if (event.kind === "remove") {
+        resolving.get(keyOf(event.found))?.close();
+        resolving.delete(keyOf(event.found));
+      }
+      if (event.kind !== "add" || arrived !== undefined) return;
+      const { found } = event;
+      if (name !== undefined && found.name.toLowerCase() !== name.toLowerCase()) return;
+      resolving.set(
+        keyOf(found),
+        mdns.resolve(
+          { name: found.name, type: found.type, interface: found.interface, family: found.family },
+          (told) => {
+            if (told.kind === "resolved") take(told.found);
+          },
+        ),
+      );
+    });
+    const timer = machine.clock.after(awaited.timeoutMs, ending.end, true);
+    await ending.reached;
+    timer.cancel();
+    browsing.close();
+    for (const each of resolving.values()) each.close();
+    return arrived ?? (shell.signal.aborted ? "stopped" : "timeout");
+  });
+}
+
+function fits({ txt }: Resolved, { txt: wanted = [] }: Awaited): boolean {
+  const strings = txt.map((bytes) => Buffer.from(bytes).toString("utf8"));
+  return wanted.every((each) => strings.includes(each));
+}
+
+function arrivedOf({ name, host, port, txt, addresses, family }: Resolved): Arrived {
+  const labels = new Map<string, string>();
+  for (const bytes of txt) {
+    const text = Buffer.from(bytes).toString("utf8");
+    const at = text.indexOf("=");
+    const key = (at < 0 ? text : text.slice(0, at)).toLowerCase();
+    if (key !== "" && !labels.has(key)) labels.set(key, at < 0 ? "" : text.slice(at + 1));
+  }
+  // What most programs can connect to: an IPv4 address, then one that needs no zone.
+  const [best] = [
+    ...addresses.filter((each) => each.family === 4),
+    ...addresses.filter((each) => !/^fe[89ab]/i.test(each.address)),
+    ...addresses.filter((each) => each.family === family),
+    ...addresses,
+  ];
+  return { name, host, port, address: best?.address ?? "", labels };
+}
