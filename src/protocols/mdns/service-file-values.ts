@@ -65,9 +65,14 @@ export function txtString(written: string, format: ValueFormat): Uint8Array | { 
     if (typeof value === "string") return { fault: value };
     bytes = Buffer.concat([Buffer.from(written.slice(0, at + 1), "utf8"), value]);
   }
-  if (bytes.length === 0) return { fault: "an empty TXT string" };
-  if (bytes.length > MOST_TXT_BYTES) return { fault: `a TXT string of ${bytes.length} bytes; 255 are allowed` };
-  return bytes;
+  const fault = stringFault(bytes);
+  return fault === undefined ? bytes : { fault };
+}
+
+/** Why bytes are no string of a TXT record that says something; undefined where they are one. */
+export function stringFault({ length }: Uint8Array): string | undefined {
+  if (length === 0) return "an empty TXT string";
+  return length > MOST_TXT_BYTES ? `a TXT string of ${length} bytes; ${MOST_TXT_BYTES} are allowed` : undefined;
 }
 
 function fromHex(text: string): Uint8Array | string {

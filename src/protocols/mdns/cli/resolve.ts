@@ -1,7 +1,8 @@
 // `avahi-resolve` without a daemon: the address of a host's name on the LAN, or the name of an address.
-import { ipBytes, type Name, nameFromText, reverseName, TYPE, textFromLabel } from "../../../wire/dns/index.ts";
+import { ipBytes, ipText, type Name, nameFromText, reverseName, TYPE, textFromLabel } from "../../../wire/dns/index.ts";
 import type { Heard, Mdns } from "../engine.ts";
 import { escapeLabel } from "../format.ts";
+import { hostName } from "../service-file-values.ts";
 import { type Flag, getopt } from "./getopt.ts";
 import { Ending, type Machine, quitting, RESOLVE_MS, type Shell, withEngine } from "./machine.ts";
 
@@ -51,73 +52,77 @@ export async function resolve(words: readonly string[], shell: Shell, machine: M
     shell.err(what === "" ? "No command specified.\n" : "Too few arguments\n");
     return 1;
   }
-  const types = given.has("4") ? [TYPE.A] : given.has("6") ? [TYPE.AAAA] : [TYPE.AAAA, TYPE.A];
+  const types = given.has("4") ? [TYPE.A] : given.has("6") ? [TYPE.AAAA] : [TYPE.A, TYPE.AAAA];
+  const questions: Question[] = [];
+  for (const word of parsed.words) {
+    const question = what === "name" ? aboutName(word, types) : aboutAddress(word);
+    if (typeof question === "string") {
+      shell.err(`${question}\n`);
+      return 1;
+    }
+    questions.push(question);
+  }
   return await withEngine(machine, async (mdns) => {
     if (mdns.places.length === 0) {
       shell.err("No network interface can be used for multicast DNS\n");
       return 1;
     }
     if (given.has("verbose")) shell.err(`Server version: ${program}; Host name: ${mdns.hostName}\n`);
-    await Promise.all(parsed.words.map((word) => (what === "name" ? name(word) : address(word))));
+    await Promise.all(questions.map((question) => answer(question, shell, machine, mdns)));
     if (shell.signal.aborted) quitting(shell);
     return 0;
-
-    /** Prints the first address of a host. */
-    function name(word: string): Promise<void> {
-      const asked = spelled(word);
-      if (asked === undefined) return failed("host name", word, "Invalid host name");
-      return first(mdns, shell, machine, asked, types, "host name", word, ({ data }) =>
-        data.kind === "A" || data.kind === "AAAA" ? data.address : undefined,
-      );
-    }
-
-    /** Prints the first name of an address. */
-    function address(word: string): Promise<void> {
-      const bytes = ipBytes(word);
-      if (bytes === undefined) return failed("address", word, "Invalid IP address");
-      return first(mdns, shell, machine, reverseName(bytes), [TYPE.PTR], "address", word, ({ data }) =>
-        data.kind === "PTR" ? data.target.map((label) => escapeLabel(textFromLabel(label))).join(".") : undefined,
-      );
-    }
-
-    async function failed(kind: string, word: string, why: string): Promise<void> {
-      shell.err(`Failed to resolve ${kind} '${word}': ${why}\n`);
-    }
   });
 }
 
-function spelled(text: string): Name | undefined {
-  try {
-    return nameFromText(text);
-  } catch {
-    return undefined;
-  }
+/** A word of the command line as a question. */
+interface Question {
+  readonly name: Name;
+  readonly types: readonly number[];
+  /** "host name 'a.local'": for the failure. */
+  readonly about: string;
+  /** The line for a record; undefined for records that answer nothing. */
+  readonly show: (heard: Heard) => string | undefined;
 }
 
-/** Prints the first record of which something can be shown behind the word that was asked for; says that there is none after Avahi's patience. */
-async function first(
-  mdns: Mdns,
-  shell: Shell,
-  machine: Machine,
-  name: Name,
-  types: readonly number[],
-  kind: string,
-  word: string,
-  show: (heard: Heard) => string | undefined,
-): Promise<void> {
+const textOf = (name: Name): string => name.map((label) => escapeLabel(textFromLabel(label))).join(".");
+
+function aboutName(word: string, types: readonly number[]): Question | string {
+  if (hostName(word) === undefined) return "Failed to create host name resolver: Invalid host name";
+  return {
+    name: nameFromText(word),
+    types,
+    about: `host name '${word}'`,
+    show: ({ name, data }) =>
+      data.kind === "A" || data.kind === "AAAA" ? `${textOf(name)}\t${data.address}` : undefined,
+  };
+}
+
+function aboutAddress(word: string): Question | string {
+  const bytes = ipBytes(word);
+  if (bytes === undefined) return `Failed to parse address '${word}'`;
+  return {
+    name: reverseName(bytes),
+    types: [TYPE.PTR],
+    about: `address '${word}'`,
+    show: ({ data }) => (data.kind === "PTR" ? `${ipText(bytes)}\t${textOf(data.target)}` : undefined),
+  };
+}
+
+/** Prints the first record that answers a question; says that there is none after Avahi's patience. */
+async function answer(question: Question, shell: Shell, machine: Machine, mdns: Mdns): Promise<void> {
   const ending = new Ending(shell.signal);
-  let found: string | undefined;
-  const following = types.map((type) =>
-    mdns.query({ name, type }, (event) => {
-      if (event.kind !== "add" || found !== undefined) return;
-      found = show(event.found);
-      if (found !== undefined) ending.end();
+  let line: string | undefined;
+  const following = question.types.map((type) =>
+    mdns.query({ name: question.name, type }, (event) => {
+      if (event.kind !== "add" || line !== undefined) return;
+      line = question.show(event.found);
+      if (line !== undefined) ending.end();
     }),
   );
   const timer = machine.clock.after(RESOLVE_MS, ending.end, true);
   await ending.reached;
   timer.cancel();
   for (const each of following) each.close();
-  if (found !== undefined) shell.out(`${word.replace(/\.$/, "")}\t${found}\n`);
-  else if (!shell.signal.aborted) shell.err(`Failed to resolve ${kind} '${word}': Timeout reached\n`);
+  if (line !== undefined) shell.out(`${line}\n`);
+  else if (!shell.signal.aborted) shell.err(`Failed to resolve ${question.about}: Timeout reached\n`);
 }
