@@ -55,21 +55,32 @@ function dottedPath(url: string): string | undefined {
   return /\/(%2e|%2e%2e)([/?]|$)/i.test(path) ? path : undefined;
 }
 
-/** The system's HTTP. */
-export function createHttp(): Http & { close(): Promise<void> } {
+/** The system's HTTP. `background`: its connections keep no process running; for streams that are listened to beside something else. */
+export function createHttp({ background = false }: { readonly background?: boolean } = {}): Http & {
+  close(): Promise<void>;
+} {
   const agents = new Map<string, import("undici").Dispatcher>();
   const agentFor = async ({ socketPath, tls, socks }: HttpRequest): Promise<import("undici").Dispatcher> => {
-    const { Agent, Socks5ProxyAgent } = await import("undici");
+    const { Agent, buildConnector, Socks5ProxyAgent } = await import("undici");
     const key = JSON.stringify([socketPath, tls === undefined ? undefined : tlsName(tls), socks]);
     let agent = agents.get(key);
     if (agent === undefined) {
+      const connect = {
+        ...(socketPath === undefined ? {} : { socketPath }),
+        ...(tls === undefined ? {} : tlsOptions(tls)),
+      };
+      const connector = buildConnector(connect);
       agent =
         socks === undefined
           ? new Agent({
-              connect: {
-                ...(socketPath === undefined ? {} : { socketPath }),
-                ...(tls === undefined ? {} : tlsOptions(tls)),
-              },
+              connect: background
+                ? (options, done) =>
+                    connector(options, (...[error, socket]) => {
+                      socket?.unref();
+                      if (error === null) done(null, socket);
+                      else done(error, null);
+                    })
+                : connect,
               pipelining: 1,
             })
           : new Socks5ProxyAgent(`socks5://${hostPort(socks.host, socks.port)}`);

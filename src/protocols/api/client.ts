@@ -1,7 +1,7 @@
 // Asking an agent from a program: find and list over this API; what the package's `find` and `list` are.
 import { agentAddress } from "../../base/agent-address.ts";
-import { codeOf, TrilithError } from "../../base/error.ts";
-import { createHttp, type HttpResponse } from "../../base/http.ts";
+import { codeOf, messageOf, TrilithError } from "../../base/error.ts";
+import { createHttp, type Http, type HttpRequest, type HttpResponse } from "../../base/http.ts";
 import { environment } from "../../base/terminal.ts";
 import type { Labels } from "../../model/node.ts";
 import type { FindJson, ListedJson, ListJson } from "./shapes.ts";
@@ -11,17 +11,20 @@ export interface ClientOptions {
   readonly agent?: string;
   readonly token?: string;
   readonly signal?: AbortSignal;
+  /** What requests go through; the package's own unless given. */
+  readonly http?: Pick<Http, "request">;
 }
 
-const http = createHttp();
+const ownHttp = createHttp();
 
-async function ask<T>(path: string, options: ClientOptions): Promise<T> {
+/** Sends a question; the answer's status may be anything. */
+async function send(path: string, options: ClientOptions, how: Partial<HttpRequest> = {}): Promise<HttpResponse> {
   const { text, base, socketPath } = agentAddress(options.agent);
   const token = options.token ?? environment("TRILITH_HTTP_TOKEN");
-  let response: HttpResponse;
   try {
-    response = await http.request({
+    return await (options.http ?? ownHttp).request({
       url: `${base}/v1/trilith/${path}`,
+      ...how,
       ...(socketPath === undefined ? {} : { socketPath }),
       ...(token === undefined ? {} : { headers: { "x-trilith-token": token } }),
       ...(options.signal === undefined ? {} : { signal: options.signal }),
@@ -30,6 +33,14 @@ async function ask<T>(path: string, options: ClientOptions): Promise<T> {
     if (options.signal?.aborted) throw error;
     throw new TrilithError(codeOf(error), `no agent answers at ${text}: start one with "trilith agent"`, error);
   }
+}
+
+async function ask<T>(path: string, options: ClientOptions): Promise<T> {
+  return read<T>(await send(path, options), options);
+}
+
+async function read<T>(response: HttpResponse, options: ClientOptions): Promise<T> {
+  const { text } = agentAddress(options.agent);
   const body = await response.text();
   let answer: { readonly error?: { readonly code: TrilithError["code"]; readonly message: string } };
   try {
@@ -55,10 +66,47 @@ export function find(
   labels: Labels = {},
   options: ClientOptions & { readonly tags?: readonly string[] } = {},
 ): Promise<FindJson> {
+  return ask(`find/${pathOf(service, labels, options.tags)}`, options);
+}
+
+/**
+ * What `find` answers, at once and again whenever the endpoints change; ends when aborted. @throws TrilithError `unavailable` where no agent answers,
+ * and when it goes away
+ */
+export async function* follow(
+  service: string,
+  labels: Labels = {},
+  options: ClientOptions & { readonly tags?: readonly string[] } = {},
+): AsyncIterable<FindJson> {
+  const response = await send(`follow/${pathOf(service, labels, options.tags)}`, options, { bodyTimeoutMs: 0 });
+  if (response.status !== 200) {
+    await read(response, options);
+    return;
+  }
+  let rest = "";
+  response.body.setEncoding("utf8");
+  try {
+    for await (const chunk of response.body as AsyncIterable<string>) {
+      const lines = (rest + chunk).split("\n");
+      rest = lines.pop() ?? "";
+      for (const line of lines) yield JSON.parse(line) as FindJson;
+    }
+  } catch (error) {
+    if (options.signal?.aborted) return;
+    throw new TrilithError("unavailable", `${gone(options)}: ${messageOf(error)}`, error);
+  } finally {
+    response.body.on("error", () => {}).destroy();
+  }
+  if (!options.signal?.aborted) throw new TrilithError("unavailable", gone(options));
+}
+
+const gone = (options: ClientOptions): string => `the agent at ${agentAddress(options.agent).text} went away`;
+
+function pathOf(service: string, labels: Labels, tags: readonly string[] = []): string {
   const query = new URLSearchParams();
   for (const [key, value] of Object.entries(labels)) query.append("label", `${key}=${value}`);
-  for (const tag of options.tags ?? []) query.append("tag", tag);
-  return ask(`find/${encodeURIComponent(service)}${query.size === 0 ? "" : `?${query}`}`, options);
+  for (const tag of tags) query.append("tag", tag);
+  return `${encodeURIComponent(service)}${query.size === 0 ? "" : `?${query}`}`;
 }
 
 /** All services with counts of their instances by health. @throws TrilithError `unavailable` where no agent answers */

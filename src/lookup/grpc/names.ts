@@ -1,0 +1,82 @@
+// Where a resolver has its endpoints from: one source, and another one as long as the first has never answered.
+import type { Clock } from "../../base/clock.ts";
+import { messageOf, TrilithError } from "../../base/error.ts";
+import type { Sought } from "./target.ts";
+
+/** What a source says at one moment. */
+export interface Names {
+  /** Each endpoint with all of its addresses, the preferred one first. */
+  readonly endpoints: readonly (readonly { readonly host: string; readonly port: number }[])[];
+  /** False: the last known good, because what is behind it does not answer. */
+  readonly fresh: boolean;
+}
+
+/** Somebody who knows names. */
+export interface NameSource {
+  /** For messages: "the agent at 127.0.0.1:8500". */
+  readonly name: string;
+  /** Resolves where it can be asked at present. @throws TrilithError saying why it cannot */
+  reach(signal: AbortSignal): Promise<void>;
+  /** What is found now and after every change. Ends when aborted. @throws TrilithError when it can be asked no more */
+  follow(sought: Sought, signal: AbortSignal): AsyncIterable<Names>;
+}
+
+/** How often it is looked whether the first source is there, while the second one stands in. */
+const LOOK_MS = 2_000;
+
+/**
+ * The first source; where it has never answered, the second one until it does. Who once had answers of the first keeps to it: the second
+ * knows another part of the world, and what is away comes back.
+ */
+export function preferring(first: NameSource, second: NameSource, clock: Pick<Clock, "sleep">): NameSource {
+  let answered = false;
+  return {
+    name: `${first.name}, else ${second.name}`,
+    reach: (signal) => first.reach(signal),
+    async *follow(sought, signal) {
+      let why: unknown;
+      if (!answered) {
+        try {
+          await first.reach(signal);
+        } catch (error) {
+          signal.throwIfAborted();
+          why = error;
+        }
+      }
+      if (answered || why === undefined) {
+        for await (const names of first.follow(sought, signal)) {
+          answered = true;
+          yield names;
+        }
+        return;
+      }
+      const over = new AbortController();
+      const stop = (): void => over.abort(signal.reason);
+      signal.addEventListener("abort", stop, { once: true });
+      void back(first, clock, over);
+      try {
+        await second.reach(over.signal);
+        for await (const names of second.follow(sought, over.signal)) yield names;
+      } catch (error) {
+        if (over.signal.aborted) return;
+        throw new TrilithError("unavailable", `${messageOf(why)}; ${messageOf(error)}`, error);
+      } finally {
+        over.abort();
+        signal.removeEventListener("abort", stop);
+      }
+    },
+  };
+}
+
+/** Aborts as soon as the source can be asked. */
+async function back(source: NameSource, clock: Pick<Clock, "sleep">, over: AbortController): Promise<void> {
+  while (!over.signal.aborted) {
+    try {
+      await clock.sleep(LOOK_MS, over.signal);
+      await source.reach(over.signal);
+      over.abort();
+    } catch {
+      // Not there yet, or nobody waits any more: why, the next try says.
+    }
+  }
+}

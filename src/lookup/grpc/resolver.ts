@@ -1,0 +1,146 @@
+// A name resolver for @grpc/grpc-js: endpoints are pushed into a channel as they change; what fails keeps the last ones.
+import type { ChannelOptions, experimental, Metadata } from "@grpc/grpc-js";
+import type { Clock } from "../../base/clock.ts";
+import { messageOf } from "../../base/error.ts";
+import { jitter, type Random } from "../../base/random.ts";
+import type { NameSource, Names } from "./names.ts";
+import { readTarget, type Sought } from "./target.ts";
+
+/** What is needed of the caller's own @grpc/grpc-js, 1.14 or newer: another copy of it has resolvers of its own. */
+export interface GrpcModule {
+  readonly status: { readonly UNAVAILABLE: number };
+  readonly Metadata: new () => Metadata;
+  readonly experimental: Pick<typeof experimental, "registerResolver" | "statusOrFromValue" | "statusOrFromError">;
+}
+
+type Listener = experimental.ResolverListener;
+type ResolverClass = Parameters<typeof experimental.registerResolver>[1];
+
+export interface ResolverMachine {
+  readonly clock: Pick<Clock, "after">;
+  readonly random: Pick<Random, "fraction">;
+}
+
+const FIRST_RETRY_MS = 100;
+const SLOWEST_RETRY_MS = 5_000;
+
+/** Builds the class that a channel makes one of for each target. `sourceFor` is called once a target. */
+export function resolverClass(
+  grpc: GrpcModule,
+  { clock, random }: ResolverMachine,
+  sourceFor: () => NameSource,
+): ResolverClass {
+  return class TrilithResolver {
+    readonly #sought: Sought;
+    readonly #listener: Listener;
+    readonly #balancing: Parameters<Listener>[2];
+    readonly #source: NameSource;
+    #running: AbortController | undefined;
+    #hurry: (() => void) | undefined;
+    #told: string | undefined;
+
+    constructor(target: experimental.GrpcUri, listener: Listener, options: ChannelOptions) {
+      this.#sought = readTarget(target as Parameters<typeof readTarget>[0]);
+      this.#listener = listener;
+      this.#balancing = ownBalancing(grpc, options);
+      this.#source = sourceFor();
+    }
+
+    static getDefaultAuthority(target: experimental.GrpcUri): string {
+      return readTarget(target as Parameters<typeof readTarget>[0]).service;
+    }
+
+    /** The channel wants news: changes come by themselves, so only a pause after a failure is cut short. */
+    updateResolution(): void {
+      if (this.#running === undefined) {
+        const running = new AbortController();
+        this.#running = running;
+        this.#told = undefined;
+        void this.#run(running.signal);
+      } else this.#hurry?.();
+    }
+
+    destroy(): void {
+      this.#running?.abort(new Error("the channel is closed or idle"));
+      this.#running = undefined;
+    }
+
+    async #run(signal: AbortSignal): Promise<void> {
+      let pauseMs = FIRST_RETRY_MS;
+      while (!signal.aborted) {
+        try {
+          for await (const names of this.#source.follow(this.#sought, signal)) {
+            if (signal.aborted) return;
+            pauseMs = FIRST_RETRY_MS;
+            this.#tell(names);
+          }
+        } catch (error) {
+          if (!signal.aborted) this.#fail(messageOf(error));
+        }
+        if (signal.aborted) return;
+        await this.#pause(jitter(pauseMs, 0.2, random), signal);
+        pauseMs = Math.min(pauseMs * 2, SLOWEST_RETRY_MS);
+      }
+    }
+
+    #tell({ endpoints, fresh }: Names): void {
+      if (endpoints.length === 0) {
+        // Nobody there is a fact where it is known now: nobody is called any more. Otherwise what was known stays.
+        if (fresh) this.#give([]);
+        this.#fail(`${this.#what()}: ${fresh ? "there is none" : "nothing is known, and not everybody answers"}`);
+        return;
+      }
+      const texts = endpoints.map((addresses) => JSON.stringify(addresses));
+      const all = [...new Set(texts)].sort();
+      const told = all.join();
+      // The same list again would shuffle a channel's turns.
+      if (told === this.#told) return;
+      this.#told = told;
+      this.#give(all.map((text) => ({ addresses: JSON.parse(text) as { host: string; port: number }[] })));
+    }
+
+    #give(endpoints: { addresses: { host: string; port: number }[] }[]): void {
+      const { statusOrFromValue } = grpc.experimental;
+      this.#listener(statusOrFromValue(endpoints), {}, this.#balancing, `${this.#what()} from ${this.#source.name}`);
+    }
+
+    /** Calls fail with this as long as no endpoint is known; a channel that has some keeps them. */
+    #fail(details: string): void {
+      this.#told = undefined;
+      const error = { code: grpc.status.UNAVAILABLE, details, metadata: new grpc.Metadata() };
+      this.#listener(grpc.experimental.statusOrFromError(error), {}, this.#balancing, details);
+    }
+
+    #what(): string {
+      const labels = Object.entries(this.#sought.labels).map(([key, value]) => ` ${key}=${value}`);
+      return `service "${this.#sought.service}"${labels.join("")}`;
+    }
+
+    #pause(ms: number, signal: AbortSignal): Promise<void> {
+      if (signal.aborted) return Promise.resolve();
+      return new Promise((resolve) => {
+        const done = (): void => {
+          timer.cancel();
+          signal.removeEventListener("abort", done);
+          this.#hurry = undefined;
+          resolve();
+        };
+        let timer = clock.after(ms, done);
+        signal.addEventListener("abort", done, { once: true });
+        // A channel that fails asks again and again; so much patience there is.
+        this.#hurry = () => {
+          this.#hurry = undefined;
+          timer.cancel();
+          timer = clock.after(FIRST_RETRY_MS, done);
+        };
+      });
+    }
+  } as ResolverClass;
+}
+
+/** Calls go to all endpoints in turn, unless the channel has a service config of its own. */
+function ownBalancing(grpc: GrpcModule, options: ChannelOptions): Parameters<Listener>[2] {
+  return options["grpc.service_config"] === undefined
+    ? grpc.experimental.statusOrFromValue({ loadBalancingConfig: [{ round_robin: {} }], methodConfig: [] })
+    : null;
+}
