@@ -140,6 +140,9 @@ function checkSettings(settings: Settings): void {
       wrong(`${what} "${text}": expected a name without blanks, slashes and control characters`);
   if (!/^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$/.test(settings.domain))
     wrong(`domain "${settings.domain}": expected a DNS name such as "consul"`);
+  const known = protocols.map(({ name }) => name);
+  const strange = Object.keys(settings.protocols).find((name) => !known.includes(name));
+  if (strange !== undefined) wrong(`protocol "${strange}": there are ${known.join(", ")}`);
   if (!Number.isInteger(settings.httpPort) || settings.httpPort < -1 || settings.httpPort > 65_535)
     wrong(`HTTP port ${settings.httpPort}: expected a port from 0 to 65535, or -1 for none`);
 }
@@ -173,7 +176,6 @@ class Joined implements Trilith {
   #started: Promise<void> | undefined;
   #stopped: Promise<void> | undefined;
   #built: Built | undefined;
-  #tailscaled: SourceState | undefined;
   #joined: () => readonly SourceState[] = () => [];
 
   constructor(settings: Settings, options: TrilithOptions) {
@@ -230,7 +232,7 @@ class Joined implements Trilith {
       source === undefined ? [] : [{ name: source.name, ...source.state() }],
     );
     for (const part of this.#parts) states.push(...(part.states?.() ?? []));
-    return [...states, ...this.#joined(), ...(this.#tailscaled === undefined ? [] : [this.#tailscaled])];
+    return [...states, ...this.#joined()];
   }
 
   async #answers(service: string, signal: AbortSignal): Promise<readonly ({ readonly protocol: string } & Told)[]> {
@@ -444,7 +446,6 @@ class Joined implements Trilith {
       this.#undo.push("what goes on in the background", () => background.stop());
       background.start();
     }
-    this.#tailscaled = await tailscaledState(disk);
     this.#mustGoOn();
   }
 
@@ -660,26 +661,18 @@ function ownAddress(settings: Settings, net: Net): string {
   const dns = settings.protocols["dns"] as { readonly bridge?: unknown } | false | undefined;
   // Containers that are answered by name must be able to reach this host.
   const bridged = dns !== undefined && dns !== false && dns.bridge !== undefined && dns.bridge !== false;
+  const mdns = settings.protocols["mdns"];
+  const onLan = mdns !== undefined && mdns !== false;
   const alone =
     settings.storage !== "etcd" &&
     settings.join === undefined &&
     settings.peers === undefined &&
     !bridged &&
+    !onLan &&
     LOOPBACK.test(clientAddress);
   if (!wildcard && (!LOOPBACK.test(bindAddress) || alone)) return bindAddress;
   const outside = net
     .interfaces()
     .filter(({ internal, address }) => !internal && !address.startsWith("fe80:") && !address.startsWith("169.254."));
   return (outside.find(({ family }) => family === 4) ?? outside[0])?.address ?? "127.0.0.1";
-}
-
-/** Whether a tailnet is at hand; part 4 speaks on it. */
-async function tailscaledState(disk: Disk): Promise<SourceState> {
-  const socket = "/var/run/tailscale/tailscaled.sock";
-  const found = (await disk.info(socket).catch(() => undefined)) !== undefined;
-  return {
-    name: "tailscaled",
-    ok: true,
-    text: found ? `${socket} is there; services of the tailnet are not read yet` : `not found (${socket})`,
-  };
 }

@@ -68,6 +68,7 @@ export const command: Command = {
         "--dns-bridge [interface]",
         "answer containers at port 53 of their bridges, or of this one (docker0, an address)",
       )
+      .option("--mdns", "announce and find services on the LAN by multicast DNS (Avahi, Bonjour)")
       .option("--services <folder>", "a folder with service definition files (repeatable)", collect)
       .option("--docker-host <url>", "unix:///path or tcp://host:port of a Docker daemon; off = none")
       .option("--environ <on|off>", "register processes that say SERVICE_NAME in their environment (default on)")

@@ -62,6 +62,8 @@ interface Draft {
   readonly consul: Record<string, unknown>;
   readonly docker: Record<string, unknown>;
   readonly process: Record<string, unknown>;
+  /** Trilith's own `protocols` and `--mdns`: raw configuration by protocol. */
+  readonly told: Record<string, unknown>;
   readonly servicePaths: string[];
   /** True = checks speak TLS as the agent does. */
   tlsForChecks?: boolean;
@@ -386,6 +388,12 @@ const TAKEN: Readonly<Record<string, Setter>> = {
     if (v.raw === true || v.raw === false || v.raw === "true") d.dns["bridge"] = v.bool();
     else d.dns["bridge"] = [...v.texts()];
   },
+  // Ours: raw configuration by protocol, as each protocol's README has it.
+  protocols: (d, v) => {
+    for (const [name, raw] of Object.entries(inner(v.raw) ?? v.fail('an object such as {"mdns": true}')))
+      if (BY_THEIR_OWN_KEYS.includes(name)) v.fail(`protocols without keys of their own; "${name}" has some`);
+      else d.told[name] = inner(raw) ?? raw;
+  },
   "process.environ": (d, v) => {
     d.process["environ"] = v.bool();
   },
@@ -446,6 +454,15 @@ const TAKEN: Readonly<Record<string, Setter>> = {
     d.consul["prometheus"] = v.durationMs() > 0;
   },
 };
+
+/** Protocols that are configured by keys of Consul's or Trilith's instead. */
+const BY_THEIR_OWN_KEYS: readonly string[] = ["file", "process", "peers", "api", "consul", "dns"];
+
+/** An object; in HCL a block is one in a list. */
+function inner(raw: unknown): object | undefined {
+  const object = Array.isArray(raw) && raw.length === 1 ? (raw[0] as unknown) : raw;
+  return typeof object === "object" && object !== null && !Array.isArray(object) ? object : undefined;
+}
 
 function seconds(value: Value): number {
   return typeof value.raw === "string" && !/^\d+$/.test(value.raw)
@@ -617,6 +634,7 @@ function newDraft(): Draft {
     consul: {},
     docker: {},
     process: {},
+    told: Object.create(null) as Record<string, unknown>,
     servicePaths: [],
     tls: new Map(),
     ignored: new Set(),
@@ -706,6 +724,11 @@ const FLAGS: Readonly<Record<string, Known | ((draft: Draft, value: Value) => vo
     if (v.text() === "off") d.docker["enabled"] = false;
     else d.docker["host"] = v.text();
   },
+  mdns: (d, v) => {
+    // What a file says more of it stays.
+    if (!v.bool()) d.told["mdns"] = false;
+    else if (inner(d.told["mdns"]) === undefined) d.told["mdns"] = true;
+  },
   environ: (d, v) => {
     const text = v.text();
     d.process["environ"] = text === "on" || text === "off" ? text === "on" : v.fail("on or off");
@@ -784,10 +807,10 @@ function finish(draft: Draft, consulPaths: readonly string[]): Partial<Settings>
   if (dnsHosts !== undefined && dnsHosts.length > 0) draft.dns["host"] = dnsHosts;
   if (Object.keys(draft.soa).length > 0) draft.dns["soa"] = draft.soa;
   const clientAddress = draft.httpAddress ?? client;
-  const protocols: Record<string, unknown> = {};
+  const protocols: Record<string, unknown> = { ...draft.told };
   if (draft.watches.length > 0) draft.consul["watches"] = draft.watches;
   for (const name of ["dns", "consul", "docker", "process"] as const)
-    if (Object.keys(draft[name]).length > 0) protocols[name] = draft[name];
+    if (Object.keys(draft[name]).length > 0) protocols[name] = { ...(inner(draft.told[name]) ?? {}), ...draft[name] };
   if (consulPaths.length + draft.servicePaths.length > 0)
     protocols["file"] = { paths: draft.servicePaths, consulPaths: [...consulPaths] };
   if (draft.tlsForChecks !== true) for (const { key } of draft.tls.values()) draft.ignored.add(key);

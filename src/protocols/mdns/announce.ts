@@ -1,0 +1,327 @@
+// Announcing: this host's own routable services and its service files on the LAN; what is unhealthy, drained or gone says goodbye.
+import type { Clock } from "../../base/clock.ts";
+import type { Disk } from "../../base/disk.ts";
+import { messageOf } from "../../base/error.ts";
+import type { Log } from "../../base/log.ts";
+import type { Net } from "../../base/net.ts";
+import type { Processes } from "../../base/process.ts";
+import type { Agent } from "../../contracts/agent.ts";
+import { worst } from "../../model/check.ts";
+import type { Instance } from "../../model/instance.ts";
+import { avahiRuns } from "./announce-avahi.ts";
+import { keyOfName, type Planned, type PlanRules, planAnnouncements } from "./announce-plan.ts";
+import type { Group, Mdns, Published, Service } from "./engine.ts";
+import { type FileGroup, watchServiceFiles } from "./service-file-folder.ts";
+import type { Announced } from "./source.ts";
+import type { Lan } from "./source-lan.ts";
+import { markOf, serviceOfType } from "./source-registration.ts";
+
+/** Which service files are announced. */
+export interface FilesRule {
+  readonly folder: string;
+  /** True where Avahi's own daemon would announce them: then they are left to it while it runs. */
+  readonly leftToAvahi: boolean;
+}
+
+export interface AnnouncerMachine {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly disk: Disk;
+  readonly net: Pick<Net, "interfaces">;
+  readonly processes: Pick<Processes, "exists">;
+  readonly agent: Pick<Agent, "services" | "checks" | "changed" | "version" | "node">;
+  readonly nodeId: string;
+  /** Called when what `Announced` tells has changed. */
+  readonly changed: () => void;
+}
+
+/** Bursts of changes are one look. */
+const TOGETHER_MS = 10;
+/** What was said goodbye to is heard a second longer [RFC 6762 §10.1], by this host, too. */
+const FORMER_MS = 3000;
+const AVAHI_LOOK_MS = 5000;
+
+interface Standing {
+  readonly service: string;
+  group: Group;
+  readonly published: Published;
+}
+
+/** One per agent. Nothing is announced before `start`. */
+export class Announcer implements Announced {
+  readonly #lan: Lan;
+  readonly #rules: PlanRules;
+  readonly #folder: FilesRule | undefined;
+  readonly #machine: AnnouncerMachine;
+  readonly #stop = new AbortController();
+  /** By instance id or file. */
+  readonly #standing = new Map<string, Standing>();
+  /** Names that this host had until a moment ago, and until when (monotonic). */
+  readonly #former = new Map<string, number>();
+  readonly #refused = new Map<string, { readonly group: string; readonly text: string }>();
+  readonly #leaving = new Set<Promise<void>>();
+  #planned: readonly Planned[] = [];
+  #files: readonly FileGroup[] = [];
+  #fileComplaints: Announced["complaints"] = [];
+  #running: Promise<void> | undefined;
+  #rung = false;
+  #wake: (() => void) | undefined;
+
+  constructor(lan: Lan, rules: PlanRules, folder: FilesRule | undefined, machine: AnnouncerMachine) {
+    this.#lan = lan;
+    this.#rules = rules;
+    this.#folder = folder;
+    this.#machine = machine;
+  }
+
+  start(): void {
+    if (this.#stop.signal.aborted) return;
+    this.#running ??= this.#run().catch((error: unknown) => {
+      if (!this.#stop.signal.aborted)
+        this.#machine.log.error("nothing is announced on the LAN any more", { error: messageOf(error) });
+    });
+  }
+
+  /** Resolves when goodbye is said for everything. */
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    this.#ring();
+    await this.#running;
+  }
+
+  get count(): number {
+    return this.#standing.size;
+  }
+
+  get files(): readonly FileGroup[] {
+    return this.#files;
+  }
+
+  get complaints(): Announced["complaints"] {
+    const unmet = this.#planned.flatMap((one) =>
+      "why" in one && one.meant ? [{ about: one.id, text: `is not announced on the LAN: ${one.why}` }] : [],
+    );
+    const refused = [...this.#refused].map(([about, { text }]) => ({ about, text }));
+    return [...unmet, ...refused, ...this.#fileComplaints];
+  }
+
+  isMine(name: string, type: string): boolean {
+    const key = keyOfName(name, type);
+    if ((this.#former.get(key) ?? 0) > this.#machine.clock.monotonic()) return true;
+    for (const standing of this.#standing.values()) if (namesOf(standing).includes(key)) return true;
+    return false;
+  }
+
+  /** What is announced of a service, and why something of it is not. */
+  about(service: string): readonly {
+    readonly id: string;
+    readonly published?: Published;
+    readonly services?: readonly Service[];
+    readonly why?: string;
+  }[] {
+    const lower = service.toLowerCase();
+    const there = [...this.#standing].flatMap(([id, { service: name, group, published }]) => {
+      const services = group.services.filter(
+        ({ type }) => (name === "" ? serviceOfType(type) : name.toLowerCase()) === lower,
+      );
+      return services.length === 0 ? [] : [{ id, published, services }];
+    });
+    const not = this.#planned.flatMap((one) =>
+      "why" in one && one.service.toLowerCase() === lower ? [{ id: one.id, why: one.why }] : [],
+    );
+    return [...there, ...not];
+  }
+
+  readonly #ring = (): void => {
+    this.#rung = true;
+    this.#wake?.();
+  };
+
+  async #run(): Promise<void> {
+    const { clock, agent } = this.#machine;
+    const { signal } = this.#stop;
+    const { mdns, release } = await this.#lan.acquire(this.#ring);
+    const others = [this.#followAgent(agent, signal), this.#followFiles(mdns, signal)];
+    try {
+      while (!signal.aborted) {
+        this.#rung = false;
+        this.#announce(mdns);
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+          if (this.#rung || signal.aborted) resolve();
+        });
+        await clock.sleep(TOGETHER_MS, signal).catch(() => {});
+      }
+    } finally {
+      this.#wake = undefined;
+      for (const key of [...this.#standing.keys()]) this.#withdraw(key);
+      await Promise.all(this.#leaving);
+      await release();
+      await Promise.all(others);
+    }
+  }
+
+  async #followAgent(agent: AnnouncerMachine["agent"], signal: AbortSignal): Promise<void> {
+    for (let at = agent.version(); !signal.aborted; ) {
+      try {
+        at = await agent.changed(at, signal);
+      } catch {
+        return;
+      }
+      this.#ring();
+    }
+  }
+
+  /** Service files, while nobody else announces them. */
+  async #followFiles(mdns: Mdns, signal: AbortSignal): Promise<void> {
+    if (this.#folder === undefined) return;
+    const { clock, disk, processes, log } = this.#machine;
+    const { folder, leftToAvahi } = this.#folder;
+    const runs = async (): Promise<boolean> => leftToAvahi && (await avahiRuns(disk, processes));
+    const label = (): string => mdns.hostName.replace(/\.local$/i, "");
+    while (!signal.aborted) {
+      if (!(await runs())) {
+        const round = new AbortController();
+        const either = AbortSignal.any([signal, round.signal]);
+        const looking = (async () => {
+          while (leftToAvahi && !either.aborted) {
+            await clock.sleep(AVAHI_LOOK_MS, either).catch(() => {});
+            if (await runs()) round.abort();
+          }
+        })();
+        try {
+          for await (const { groups, complaints } of watchServiceFiles(folder, { clock, disk }, label).watch(either)) {
+            this.#files = groups;
+            // A folder of Avahi's that is not there is nothing to complain about.
+            this.#fileComplaints = complaints.filter(({ about }) => !leftToAvahi || about !== folder);
+            this.#ring();
+          }
+        } catch (error) {
+          if (!either.aborted) log.error("service files are not read any more", { folder, error: messageOf(error) });
+        }
+        round.abort();
+        await looking;
+        if (signal.aborted) return;
+        this.#files = [];
+        this.#fileComplaints = [];
+        this.#ring();
+      }
+      await clock.sleep(AVAHI_LOOK_MS, signal).catch(() => {});
+    }
+  }
+
+  /** Brings what stands on the LAN to what should. */
+  #announce(mdns: Mdns): void {
+    const { net, agent, nodeId } = this.#machine;
+    const interfaces = net.interfaces();
+    const planned = planAnnouncements(this.#routable(), this.#rules, {
+      label: this.#lan.hostLabel,
+      nodeId,
+      nodeAddress: agent.node.address,
+      interfaceOf: (address) => interfaces.find((one) => !one.internal && one.address === address)?.name,
+    });
+    for (const one of planned) if ("group" in one) for (const { type } of one.group.services) this.#lan.browse(type);
+    this.#planned = planned.map((one) => this.#elsewhere(one, mdns));
+    const wanted = new Map<string, { readonly service: string; readonly group: Group }>();
+    for (const one of this.#planned) if ("group" in one) wanted.set(one.id, one);
+    for (const { path, group } of this.#files) wanted.set(path, { service: "", group });
+    for (const key of this.#refused.keys()) if (!wanted.has(key)) this.#refused.delete(key);
+    for (const key of [...this.#standing.keys()]) if (!wanted.has(key)) this.#withdraw(key);
+    for (const [key, { service, group }] of wanted) this.#put(mdns, key, service, group);
+    this.#machine.changed();
+  }
+
+  #put(mdns: Mdns, key: string, service: string, group: Group): void {
+    const standing = this.#standing.get(key);
+    if (standing !== undefined && textOf(standing.group) === textOf(group)) return;
+    const refused = this.#refused.get(key);
+    if (refused !== undefined && refused.group === textOf(group)) return;
+    try {
+      if (standing !== undefined && standing.group.name === group.name) {
+        standing.published.update(group.services);
+        standing.group = group;
+      } else {
+        if (standing !== undefined) this.#withdraw(key);
+        const published = mdns.publish(group, { changed: (event) => this.#changed(event) });
+        this.#standing.set(key, { service, group, published });
+      }
+      this.#refused.delete(key);
+    } catch (error) {
+      this.#refused.set(key, { group: textOf(group), text: `is not announced on the LAN: ${messageOf(error)}` });
+    }
+  }
+
+  #changed(event: { readonly kind: string; readonly from?: string; readonly to?: string }): void {
+    if (event.kind === "renamed") {
+      const text = `"${event.from}" is somebody else's on the LAN: "${event.to}" is announced in its place`;
+      this.#machine.log.warn(text);
+    }
+    this.#ring();
+  }
+
+  #was(key: string): void {
+    const now = this.#machine.clock.monotonic();
+    for (const [each, until] of this.#former) if (until <= now) this.#former.delete(each);
+    this.#former.set(key, now + FORMER_MS);
+  }
+
+  #withdraw(key: string): void {
+    const standing = this.#standing.get(key);
+    if (standing === undefined) return;
+    this.#standing.delete(key);
+    for (const each of namesOf(standing)) this.#was(each);
+    const leaving = standing.published.withdraw().catch((error: unknown) => {
+      this.#machine.log.warn(`goodbye of "${standing.group.name}" was not sent`, { error: messageOf(error) });
+    });
+    this.#leaving.add(leaving);
+    void leaving.then(() => this.#leaving.delete(leaving));
+  }
+
+  /** This host's own services that callers may be sent to, in the order of their ids. */
+  #routable(): readonly Instance[] {
+    const { agent } = this.#machine;
+    const checks = [...agent.checks().values()].map(({ check }) => check);
+    const node = worst(checks.filter(({ serviceId }) => serviceId === ""));
+    if (node === "critical") return [];
+    return [...agent.services().values()]
+      .map(({ instance }) => instance)
+      .filter(({ id, origin, draining, name }) => {
+        // Somebody else's words, and the agent itself, are not ours to announce.
+        if (origin.authority !== "first-hand" || draining === true || name === "consul") return false;
+        return worst(checks.filter(({ serviceId }) => serviceId === id)) !== "critical";
+      })
+      .sort((a, b) => (a.id < b.id ? -1 : 1));
+  }
+
+  /** What another program of this host (an avahi-daemon) announces already is not announced twice. */
+  #elsewhere(one: Planned, mdns: Mdns): Planned {
+    if (!("group" in one)) return one;
+    const { nodeId } = this.#machine;
+    for (const [first, ...more] of this.#lan.resolved())
+      for (const seen of [...(first === undefined ? [] : [first]), ...more]) {
+        const mark = markOf(seen.txt);
+        if (!seen.local || mark === nodeId || (mark !== undefined && mark > nodeId)) continue;
+        if (seen.host.toLowerCase() !== mdns.hostName.toLowerCase() || this.isMine(seen.name, seen.type)) continue;
+        const same = one.group.services.some(
+          ({ type, port }) => port === seen.port && keyOfName("", type) === keyOfName("", seen.type),
+        );
+        if (same)
+          return {
+            ...{ id: one.id, service: one.service, meant: false },
+            why: `another program of this host announces it already, as "${seen.name}"`,
+          };
+      }
+    return one;
+  }
+}
+
+/** A group as text, to be compared. */
+function textOf(group: Group): string {
+  return JSON.stringify(group, (_, value) =>
+    value instanceof Uint8Array ? Buffer.from(value).toString("hex") : value,
+  );
+}
+
+function namesOf({ group, published }: Standing): readonly string[] {
+  return group.services.map(({ type }) => keyOfName(published.name, type));
+}

@@ -1,0 +1,205 @@
+// The picture of the LAN that discovery and announcing share: one engine while somebody needs it, what was found, and why something went.
+import type { Clock } from "../../base/clock.ts";
+import { keyOfName } from "./announce-plan.ts";
+import type { Following, Found, Gone, Mdns, Place, Resolved } from "./engine.ts";
+
+/** What was found of one instance name and type. */
+interface Entry {
+  readonly found: Pick<Found, "name" | "type" | "domain">;
+  /** Where it is listed or resolved, by place. */
+  readonly at: Map<string, { listed: boolean; resolved: Resolved | undefined }>;
+  readonly resolving: Following;
+}
+
+/** How something left the picture. */
+export interface Left {
+  readonly why: Gone;
+  /** Milliseconds since the epoch. */
+  readonly atMs: number;
+}
+
+/** A goodbye is sent at every place, and records of one place go one after another. */
+const TOGETHER_MS = 5000;
+
+const placeKey = ({ interface: name, family }: Place): string => `${name} ${family}`;
+const keyOf = ({ name, type, domain }: Pick<Found, "name" | "type" | "domain">): string =>
+  `${keyOfName(name, type)}\u0000${domain.toLowerCase()}`;
+
+/** One per agent. `acquire` before anything else. */
+export class Lan {
+  readonly #create: () => Mdns;
+  readonly #clock: Clock;
+  readonly #listeners = new Set<() => void>();
+  readonly #entries = new Map<string, Entry>();
+  readonly #types = new Map<string, Following>();
+  readonly #left = new Map<string, Left>();
+  #all: Following | undefined;
+  #mdns: Mdns | undefined;
+  #users = 0;
+  #changing: Promise<void> = Promise.resolve();
+
+  constructor(create: () => Mdns, clock: Clock) {
+    this.#create = create;
+    this.#clock = clock;
+  }
+
+  /** The engine; undefined while nobody has acquired it. */
+  get mdns(): Mdns | undefined {
+    return this.#mdns;
+  }
+
+  /** Where it listens at present. */
+  get places(): readonly Place[] {
+    return this.#mdns?.places ?? [];
+  }
+
+  /** This host's label on the LAN, without ".local". */
+  get hostLabel(): string {
+    return (this.#mdns?.hostName ?? "").replace(/\.local$/i, "");
+  }
+
+  /** Starts the engine for the first one; `release` stops it (with goodbyes) for the last one. `changed` is called when the picture changes. */
+  async acquire(changed: () => void): Promise<{ readonly mdns: Mdns; release(): Promise<void> }> {
+    this.#users++;
+    this.#listeners.add(changed);
+    this.#changing = this.#changing.then(async () => {
+      if (this.#mdns !== undefined || this.#users === 0) return;
+      const mdns = this.#create();
+      this.#mdns = mdns;
+      await mdns.start();
+    });
+    let released: Promise<void> | undefined;
+    const release = (): Promise<void> => {
+      released ??= this.#release(changed);
+      return released;
+    };
+    try {
+      await this.#changing;
+    } catch (error) {
+      this.#changing = Promise.resolve();
+      await release();
+      throw error;
+    }
+    return { mdns: this.#mdns as Mdns, release };
+  }
+
+  #release(changed: () => void): Promise<void> {
+    this.#users--;
+    this.#listeners.delete(changed);
+    this.#changing = this.#changing.then(async () => {
+      const mdns = this.#mdns;
+      if (this.#users > 0 || mdns === undefined) return;
+      this.#mdns = undefined;
+      for (const { resolving } of this.#entries.values()) resolving.close();
+      for (const following of this.#types.values()) following.close();
+      this.#all?.close();
+      this.#all = undefined;
+      this.#entries.clear();
+      this.#types.clear();
+      this.#left.clear();
+      await mdns.stop();
+    });
+    return this.#changing;
+  }
+
+  /** Browses every type that there is, from now on. */
+  browseAll(): void {
+    this.#all ??= this.#mdns?.browseTypes({}, (event) => {
+      if (event.kind === "add") this.browse(event.found.type);
+    });
+  }
+
+  /** Browses a type from now on; twice is once. */
+  browse(type: string): void {
+    const key = keyOfName("", type);
+    if (this.#types.has(key) || this.#mdns === undefined) return;
+    // Told at once of what is known already, before there is something to close.
+    this.#types.set(key, { close() {} });
+    this.#types.set(
+      key,
+      this.#mdns.browse({ type }, (event) => {
+        if (event.kind === "add") this.#add(event.found);
+        else if (event.kind === "remove") this.#remove(event.found, event.why);
+      }),
+    );
+  }
+
+  #add(found: Found): void {
+    const key = keyOf(found);
+    let entry = this.#entries.get(key);
+    if (entry === undefined) {
+      const { name, type, domain } = found;
+      const at: Entry["at"] = new Map();
+      let closed = false;
+      let following: Following | undefined;
+      const resolving = {
+        close() {
+          closed = true;
+          following?.close();
+        },
+      };
+      entry = { found: { name, type, domain }, at, resolving };
+      this.#entries.set(key, entry);
+      at.set(placeKey(found), { listed: true, resolved: undefined });
+      following = this.#mdns?.resolve({ name, type, domain }, (event) => {
+        if (closed) return;
+        const place = placeKey(event.found);
+        const known = at.get(place);
+        if (event.kind === "resolved") {
+          at.set(place, { listed: known?.listed === true, resolved: event.found });
+          this.#left.delete(key);
+        } else if (known?.resolved !== undefined) {
+          if (known.listed) known.resolved = undefined;
+          else at.delete(place);
+          this.#note(key, event.why);
+        } else return;
+        this.#tell();
+      });
+      if (closed) following?.close();
+      return;
+    }
+    const place = placeKey(found);
+    const known = entry.at.get(place);
+    if (known === undefined) entry.at.set(place, { listed: true, resolved: undefined });
+    else known.listed = true;
+  }
+
+  #remove(found: Found, why: Gone): void {
+    const key = keyOf(found);
+    const entry = this.#entries.get(key);
+    if (entry === undefined || !entry.at.delete(placeKey(found))) return;
+    this.#note(key, why);
+    if (entry.at.size === 0) {
+      entry.resolving.close();
+      this.#entries.delete(key);
+    }
+    this.#tell();
+  }
+
+  /** Where several reasons come for one instance at about the same time, its own word counts. */
+  #note(key: string, why: Gone): void {
+    const known = this.#left.get(key);
+    const atMs = this.#clock.now();
+    if (known?.why !== "goodbye" || atMs - known.atMs > TOGETHER_MS) this.#left.set(key, { why, atMs });
+  }
+
+  #tell(): void {
+    for (const changed of [...this.#listeners]) changed();
+  }
+
+  /** Everything that is resolved somewhere, each with all places; in order of names, then of places. */
+  *resolved(): Iterable<readonly Resolved[]> {
+    for (const [, { at }] of [...this.#entries].sort(([a], [b]) => (a < b ? -1 : 1))) {
+      const places = [...at].sort(([a], [b]) => (a < b ? -1 : 1)).flatMap(([, { resolved }]) => resolved ?? []);
+      if (places.length > 0) yield places;
+    }
+  }
+
+  /** Why an instance is not (or not fully) there any more; told once. */
+  takeLeft(name: string, type: string, domain: string): Left | undefined {
+    const key = keyOf({ name, type, domain });
+    const left = this.#left.get(key);
+    this.#left.delete(key);
+    return left;
+  }
+}

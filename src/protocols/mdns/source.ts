@@ -1,0 +1,372 @@
+// The source "mdns": what the LAN announces, on external nodes, and what this host's service files say, on this one.
+import type { Clock, Timer } from "../../base/clock.ts";
+import { codeOf } from "../../base/error.ts";
+import type { Log } from "../../base/log.ts";
+import type { Net } from "../../base/net.ts";
+import type { Directory, View } from "../../contracts/directory.ts";
+import type { Source, SourceList } from "../../contracts/source.ts";
+import { addressOf, goneKeyOf, type Registration } from "../../model/instance.ts";
+import type { Reason } from "../../model/reason.ts";
+import { keyOf } from "../../model/record.ts";
+import { fromTxt } from "../../model/txt.ts";
+import type { Resolved } from "./engine.ts";
+import type { FileGroup } from "./service-file-folder.ts";
+import type { Lan, Left } from "./source-lan.ts";
+import {
+  addressesOf,
+  idOf,
+  markOf,
+  nodeOfHost,
+  registrationFrom,
+  registrationOf,
+  type Sighting,
+  serviceOfType,
+} from "./source-registration.ts";
+
+/** The source's name in the directory. */
+export const SOURCE = "mdns";
+
+export interface SourceMachine {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly net: Pick<Net, "interfaces">;
+  readonly directory: Pick<Directory, "view" | "ready" | "changed">;
+  /** This host's node and its ID. */
+  readonly node: string;
+  readonly nodeId: string;
+}
+
+/** What the announcing side knows. */
+export interface Announced {
+  /** True where this agent itself announces the name and type. */
+  isMine(name: string, type: string): boolean;
+  /** For the state: how many services are announced. */
+  readonly count: number;
+  /** Services that somebody asked to have announced and that cannot be. */
+  readonly complaints: readonly { readonly about: string; readonly text: string }[];
+  /** What service files say, where they are read here. */
+  readonly files: readonly FileGroup[];
+}
+
+/** Records of one service come in one packet or in a few, one after another. */
+const TOGETHER_MS = 20;
+/** Changes of the directory, of which most concern nobody here, are looked at so much later. */
+const LOOK_MS = 250;
+/** What was known before the LAN was heard (again) has so long to be heard again. */
+const SETTLE_MS = 10_000;
+const TICK_MS = 1000;
+
+interface Remembered {
+  readonly registration: Registration;
+  /** Monotonic. */
+  sinceMs: number;
+  readonly why: string;
+}
+
+export class LanSource implements Source {
+  readonly name: string = SOURCE;
+  readonly #lan: Lan;
+  readonly #machine: SourceMachine;
+  readonly #announced: Announced;
+  readonly #discover: boolean | readonly string[];
+  /** Of the last list, what lives on external nodes, by `goneKeyOf`. */
+  #last = new Map<string, Registration>();
+  /** Of the last list, what lives on this host. */
+  #own: ReadonlySet<string> = new Set();
+  /** Not heard in this life, or since the interface it was heard on went. */
+  readonly #remembered = new Map<string, Remembered>();
+  #places = "";
+  #rung = false;
+  #wake: (() => void) | undefined;
+  #restored = false;
+  #running = false;
+
+  constructor(lan: Lan, announced: Announced, discover: boolean | readonly string[], machine: SourceMachine) {
+    this.#lan = lan;
+    this.#announced = announced;
+    this.#discover = discover;
+    this.#machine = machine;
+  }
+
+  /** What the announcing side knows has changed. */
+  readonly ring = (): void => {
+    this.#rung = true;
+    this.#wake?.();
+  };
+
+  state(): { readonly ok: boolean; readonly text: string } {
+    const { places, mdns } = this.#lan;
+    const found = this.#last.size;
+    const lastKnown = this.#remembered.size > 0 ? ` (${this.#remembered.size} last known, not heard yet)` : "";
+    const counts = `${found} found${lastKnown}, ${this.#announced.count} announced`;
+    if (places.length === 0)
+      return {
+        ok: !this.#running,
+        text: this.#running ? `no interface with multicast is up; ${counts}` : "not started",
+      };
+    const interfaces = [...new Set(places.map((place) => place.interface))].map((name) => {
+      const families = places.filter((place) => place.interface === name).map(({ family }) => `IPv${family}`);
+      return `${name} (${families.sort().join(", ")})`;
+    });
+    return { ok: true, text: `as ${mdns?.hostName} on ${interfaces.join(", ")}: ${counts}` };
+  }
+
+  async *watch(signal: AbortSignal): AsyncIterable<SourceList> {
+    if (signal.aborted) return;
+    const { clock, directory } = this.#machine;
+    signal.addEventListener("abort", this.ring, { once: true });
+    const use = await this.#lan.acquire(this.ring);
+    const watching = (["nodes", "services"] as const).map((scope) => this.#follow(scope, signal));
+    let last: string | undefined;
+    this.#running = true;
+    try {
+      await directory.ready(signal);
+      this.#restore();
+      if (this.#discover === true) this.#lan.browseAll();
+      else if (this.#discover !== false) for (const type of this.#discover) this.#lan.browse(type);
+      while (!signal.aborted) {
+        this.#rung = false;
+        const list = this.#compose();
+        const text = JSON.stringify([list.list, list.complaints]);
+        if (text !== last) {
+          last = text;
+          yield list;
+        }
+        await this.#bell(signal);
+        if (!signal.aborted) await clock.sleep(TOGETHER_MS, signal);
+      }
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    } finally {
+      this.#running = false;
+      // Where it is begun once more, nothing was heard yet.
+      for (const [key, registration] of this.#last)
+        if (!this.#remembered.has(key))
+          this.#remembered.set(key, { registration, sinceMs: clock.monotonic(), why: "listening began anew" });
+      signal.removeEventListener("abort", this.ring);
+      await use.release();
+      await Promise.all(watching);
+    }
+  }
+
+  /** Rings after changes of the directory: a node may be somebody's own now, a service be there by another way. */
+  async #follow(scope: "nodes" | "services", signal: AbortSignal): Promise<void> {
+    const { clock, directory } = this.#machine;
+    try {
+      let at = directory.view().at(scope);
+      while (!signal.aborted) {
+        at = await directory.changed(scope, at, signal);
+        await clock.sleep(LOOK_MS, signal);
+        at = Math.max(at, directory.view().at(scope));
+        this.ring();
+      }
+    } catch (error) {
+      if (!signal.aborted && codeOf(error) !== "stopped") throw error;
+    }
+  }
+
+  async #bell(signal: AbortSignal): Promise<void> {
+    if (this.#rung || signal.aborted) return;
+    let timer: Timer | undefined;
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+      if (this.#remembered.size > 0) timer = this.#machine.clock.after(TICK_MS, resolve);
+    });
+    this.#wake = undefined;
+    timer?.cancel();
+  }
+
+  #compose(): SourceList {
+    const { clock, directory, net } = this.#machine;
+    const view = directory.view();
+    const networks = [
+      ...new Set(
+        net
+          .interfaces()
+          .filter(({ internal }) => !internal)
+          .map(({ cidr }) => cidr),
+      ),
+    ].sort();
+    const outside = new Map<string, Registration>();
+    const foreign = new Map<string, Registration>();
+    if (this.#discover !== false)
+      for (const places of this.#lan.resolved())
+        for (const seen of byHost(places)) {
+          const registration = this.#registrationOf(seen, view, networks);
+          if (registration === undefined) continue;
+          outside.set(goneKeyOf(registration), registration);
+          foreign.set(registration.foreignId ?? "", registration);
+        }
+    const gone = new Map<string, Reason>();
+    this.#noteLost(outside, gone);
+    this.#settle(outside, foreign, gone);
+    this.#last = outside;
+    const own = filesOf(this.#announced.files);
+    for (const id of this.#own)
+      if (!own.has(id))
+        gone.set(id, { code: "deregistered", text: "its service file is gone", confirmed: true, atMs: clock.now() });
+    this.#own = new Set(own.keys());
+    return {
+      list: [...own.values(), ...outside.values()],
+      authority: "second-hand",
+      complaints: this.#announced.complaints,
+      ...(gone.size > 0 ? { gone } : {}),
+    };
+  }
+
+  /** A service of the LAN that is nobody's of this directory already. */
+  #registrationOf(seen: Sighting, view: View, networks: readonly string[]): Registration | undefined {
+    const { node: self, nodeId } = this.#machine;
+    const [first] = seen;
+    if (this.#announced.isMine(first.name, first.type)) return undefined;
+    for (const { txt } of seen) {
+      const mark = markOf(txt);
+      if (mark !== undefined && (mark === nodeId || hasAgent(view, mark))) return undefined;
+    }
+    if (isThere(seen, view, self)) return undefined;
+    const name = nodeOfHost(first.host);
+    // A host with an agent is that agent's to describe.
+    const known = view.get("node", keyOf.node(name));
+    return registrationOf(seen, known === undefined || known.external === true ? name : `${name}-${SOURCE}`, networks);
+  }
+
+  /** What was in the last list and is not heard now: gone with its reason, or remembered while nobody can know. */
+  #noteLost(outside: Map<string, Registration>, gone: Map<string, Reason>): void {
+    const { clock } = this.#machine;
+    for (const [key, registration] of this.#last) {
+      if (outside.has(key) || this.#remembered.has(key)) continue;
+      const { labels, external } = registration;
+      const [name = "", type = ""] = [labels["mdns-instance"], labels["mdns-type"]];
+      const domain = (registration.foreignId ?? "").slice(`${name}.${type}.`.length) || "local";
+      const left = this.#lan.takeLeft(name, type, domain);
+      if (left?.why === "interface")
+        this.#remembered.set(key, {
+          registration,
+          sinceMs: clock.monotonic(),
+          why: "its interface of this host went away",
+        });
+      else gone.set(key, reasonOf(left, name, external?.node.name ?? "", clock.now()));
+    }
+  }
+
+  /** Lists what is remembered, until it is heard again or had its time to be. */
+  #settle(outside: Map<string, Registration>, foreign: Map<string, Registration>, gone: Map<string, Reason>): void {
+    if (this.#remembered.size === 0) return;
+    const { clock } = this.#machine;
+    const now = clock.monotonic();
+    const places = JSON.stringify(this.#lan.places);
+    if (places !== this.#places) {
+      this.#places = places;
+      for (const one of this.#remembered.values()) one.sinceMs = now;
+    }
+    for (const [key, { registration, sinceMs, why }] of this.#remembered) {
+      const again = foreign.get(registration.foreignId ?? "");
+      if (outside.has(key) || again !== undefined) this.#remembered.delete(key);
+      else if (this.#lan.places.length > 0 && now - sinceMs >= SETTLE_MS) {
+        this.#remembered.delete(key);
+        const text = `was not heard on the LAN within ${SETTLE_MS / 1000} s: ${why}`;
+        gone.set(key, { code: "missing", text, confirmed: false, atMs: clock.now() });
+      } else outside.set(key, registration);
+    }
+  }
+
+  /** What an earlier life of this agent found stays until it is heard again, or was not for a while. */
+  #restore(): void {
+    if (this.#restored || this.#discover === false) return;
+    this.#restored = true;
+    const { directory, clock, node: self } = this.#machine;
+    const view = directory.view();
+    for (const node of view.list("node"))
+      for (const { service, source, by } of node.witnessed ?? []) {
+        if (source !== SOURCE || !by.some((name) => name.toLowerCase() === self.toLowerCase())) continue;
+        const instance = view.get("service", keyOf.service(node.name, service));
+        if (instance === undefined) continue;
+        const { createIndex: _c, modifyIndex: _m, ...facts } = instance;
+        const registration = registrationFrom(facts, node);
+        this.#remembered.set(goneKeyOf(registration), {
+          registration,
+          sinceMs: clock.monotonic(),
+          why: "it was known before this agent started",
+        });
+      }
+  }
+}
+
+/** One name may be several things on several LANs: by host and port. */
+function byHost(places: readonly Resolved[]): readonly Sighting[] {
+  const groups = new Map<string, [Resolved, ...Resolved[]]>();
+  for (const place of places) {
+    const key = `${place.host.toLowerCase()} ${place.port}`;
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [place]);
+    else group.push(place);
+  }
+  return [...groups.values()];
+}
+
+/** True where the ID is that of a host with an agent in this directory. */
+function hasAgent(view: View, nodeId: string): boolean {
+  for (const node of view.list("node")) if (node.id === nodeId && node.external !== true) return true;
+  return false;
+}
+
+/** True where an instance of the same service that did not come from mDNS is at the same address and port. */
+function isThere(seen: Sighting, view: View, self: string): boolean {
+  const [{ type, port }] = seen;
+  const addresses = new Set(addressesOf(seen));
+  const local = seen.some((place) => place.local);
+  for (const resident of view.residents(serviceOfType(type) ?? "")) {
+    const { instance } = resident;
+    if (instance.origin.source === SOURCE) {
+      // Another agent's service file.
+      if (resident.node.external !== true && instance.id === idOf(seen[0])) return true;
+      continue;
+    }
+    if (instance.port !== port) continue;
+    if (addresses.has(addressOf(resident))) return true;
+    // Listening on all of this host's addresses, whatever its node's address says.
+    if (local && instance.address === "" && instance.node.toLowerCase() === self.toLowerCase()) return true;
+  }
+  return false;
+}
+
+function reasonOf(left: Left | undefined, name: string, node: string, nowMs: number): Reason {
+  const atMs = left?.atMs ?? nowMs;
+  const who = `"${name}" at ${node}`;
+  switch (left?.why) {
+    case "goodbye":
+      return { code: "goodbye", text: `${who} said goodbye on the LAN`, confirmed: true, atMs };
+    case "expired":
+      return { code: "expired", text: `${who} is not heard on the LAN any more`, confirmed: false, atMs };
+    case undefined:
+      return {
+        code: "replaced",
+        text: `${who} is known by another way, or at another host now`,
+        confirmed: true,
+        atMs,
+      };
+    default:
+      return { code: "replaced", text: `${who} announces other data now`, confirmed: true, atMs };
+  }
+}
+
+/** What service files say, as this host's own services, by id. */
+function filesOf(files: readonly FileGroup[]): Map<string, Registration> {
+  const own = new Map<string, Registration>();
+  for (const { path, group } of files)
+    for (const { type, port, txt = [], host } of group.services) {
+      const service = serviceOfType(type);
+      const id = `${group.name}.${type}`;
+      if (service === undefined || own.has(id)) continue;
+      const { labels, tags } = fromTxt(txt.map((bytes) => Buffer.from(bytes).toString("utf8")));
+      const all: Record<string, string> = Object.assign(Object.create(null), labels);
+      all["mdns-instance"] = group.name;
+      all["mdns-type"] = type;
+      own.set(id, {
+        ...{ id, name: service, tags, labels: all, address: host ?? "", port, checks: [] },
+        foreignId: `${path}:${id}`,
+        text: `"${group.name}" (${type}), from ${path}`,
+      });
+    }
+  return own;
+}
