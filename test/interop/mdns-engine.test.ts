@@ -31,7 +31,7 @@ interface Running {
 const ends: (() => Promise<unknown>)[] = [];
 
 async function engine(host: AvahiHost, hostName?: string): Promise<Running> {
-  const child = host.spawn(process.execPath, "--import", "tsx", script, ...(hostName === undefined ? [] : [hostName]));
+  const child = host.spawn(process.execPath, "--import", import.meta.resolve("tsx"), script, ...(hostName === undefined ? [] : [hostName]));
   const events: Event[] = [];
   const ended = new Promise<void>((resolve) => child.once("close", () => resolve()));
   let errors = "";

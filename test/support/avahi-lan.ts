@@ -145,8 +145,9 @@ async function hold(space: string, name: string, folder: string, undo: Undo): Pr
     join(folder, "holder.log"),
   );
   undo.push(() => holder.stop("SIGKILL"));
-  return await eventually(`host ${name} is there`, async () =>
-    (await readFile(join(folder, "pid"), "utf8").catch(() => "")).trim(),
+  return await eventually(
+    `host ${name} is there`,
+    async () => (await readFile(join(folder, "pid"), "utf8").catch(() => "")).trim() || undefined,
   );
 }
 
@@ -207,7 +208,7 @@ async function startAvahi(
     env,
   );
   undo.push(() => daemon.stop("SIGKILL"));
-  await eventually("avahi-daemon runs", () => readFile(join(state, "pid"), "utf8").catch(() => undefined)).catch(
+  await eventually("avahi-daemon runs", () => readFile(join(state, "pid"), "utf8").then((text) => text !== "")).catch(
     async (error: Error) => {
       throw new Error(`${error.message}\n${await readFile(log, "utf8")}`);
     },
