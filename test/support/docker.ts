@@ -1,5 +1,6 @@
 // A real dockerd of a test's own: own socket, own data folder, images made from busybox; everything ended by pid and removed.
 import { execFile } from "node:child_process";
+import { readlinkSync } from "node:fs";
 import { access, copyFile, mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { request } from "node:http";
 import { tmpdir } from "node:os";
@@ -39,7 +40,8 @@ const IMAGES: Readonly<Record<string, readonly string[]>> = {
   bbweb: ["EXPOSE 80", 'CMD ["/bin/httpd","-f","-p","80","-h","/www"]'],
 };
 
-const LOCK = join(tmpdir(), "trilith-test-docker.lock");
+/** In a network namespace of its own a dockerd is in nobody's way. */
+const LOCK = join(tmpdir(), `trilith-test-docker-${readlinkSync("/proc/self/ns/net").replace(/\D/g, "")}.lock`);
 const BRIDGE = "docker0";
 
 /** One dockerd at a time: they share the machine's bridge and packet filter. A lock whose process is gone does not count. */

@@ -4,14 +4,14 @@ import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { createHttp } from "../../src/base/http.ts";
-import type { Instance } from "../../src/model/instance.ts";
-import { parseHost } from "../../src/protocols/docker/endpoint.ts";
-import { execProbe } from "../../src/protocols/docker/exec.ts";
-import { createTrilith, type Trilith } from "../../src/trilith.ts";
-import { type Docker, startDocker } from "../support/docker.ts";
-import { eventually, freePort, havePrograms, ownFolder } from "../support/peers.ts";
-import { type Podman, startPodman } from "../support/podman.ts";
+import { createHttp } from "../../../src/base/http.ts";
+import type { Instance } from "../../../src/model/instance.ts";
+import { parseHost } from "../../../src/protocols/docker/endpoint.ts";
+import { execProbe } from "../../../src/protocols/docker/exec.ts";
+import { createTrilith, type Trilith } from "../../../src/trilith.ts";
+import { type Docker, startDocker } from "../../support/docker.ts";
+import { eventually, freePort, havePrograms, ownFolder } from "../../support/peers.ts";
+import { type Podman, startPodman } from "../../support/podman.ts";
 
 const exec = promisify(execFile);
 const present =

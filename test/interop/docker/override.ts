@@ -4,14 +4,14 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { OverrideJson, Settings, WhyJson } from "../../src/index.ts";
-import { createTrilith, type Trilith } from "../../src/trilith.ts";
-import { type Docker, startDocker } from "../support/docker.ts";
-import { eventually, freePort, havePrograms, ownFolder } from "../support/peers.ts";
-import { type Done, runToEnd } from "../support/program.ts";
+import type { OverrideJson, Settings, WhyJson } from "../../../src/index.ts";
+import { createTrilith, type Trilith } from "../../../src/trilith.ts";
+import { type Docker, startDocker } from "../../support/docker.ts";
+import { eventually, freePort, havePrograms, ownFolder } from "../../support/peers.ts";
+import { type Done, runToEnd } from "../../support/program.ts";
 
 const ready = process.getuid?.() === 0 && (await havePrograms("dockerd", "docker", "iptables", "ip", "busybox"));
-const MAIN = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
+const MAIN = fileURLToPath(new URL("../../../src/cli/main.ts", import.meta.url));
 const SERVER = `
   const { createServer } = require("node:http");
   createServer((_, response) => response.end("ok")).listen(Number(process.argv[1]), "127.0.0.1");

@@ -1,9 +1,9 @@
 // Bursts against a real dockerd: 40 parallel starts and 40 kills, three times, leave nothing missing and nothing stale (twenty times: test/peers).
 import { expect, it } from "vitest";
-import { createTrilith } from "../../src/trilith.ts";
-import { startDocker } from "../support/docker.ts";
-import { bursts } from "../support/docker-bursts.ts";
-import { havePrograms } from "../support/peers.ts";
+import { createTrilith } from "../../../src/trilith.ts";
+import { startDocker } from "../../support/docker.ts";
+import { bursts } from "../../support/docker-bursts.ts";
+import { havePrograms } from "../../support/peers.ts";
 
 const present = await havePrograms("dockerd", "docker", "iptables", "ip");
 

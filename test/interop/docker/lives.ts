@@ -2,15 +2,15 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { callbackLog } from "../../src/base/log.ts";
-import type { Instance } from "../../src/model/instance.ts";
-import { keyOf } from "../../src/model/record.ts";
-import { createTrilith, type Trilith } from "../../src/trilith.ts";
-import { cases } from "../golden/registrator-cases.ts";
-import { lives as expectedLives } from "../golden/registrator-lifecycles.ts";
-import { furnish, lives, replayLife, replayStatic } from "../golden/registrator-live.ts";
-import { type Docker, startDocker } from "../support/docker.ts";
-import { eventually, freePort, havePrograms } from "../support/peers.ts";
+import { callbackLog } from "../../../src/base/log.ts";
+import type { Instance } from "../../../src/model/instance.ts";
+import { keyOf } from "../../../src/model/record.ts";
+import { createTrilith, type Trilith } from "../../../src/trilith.ts";
+import { cases } from "../../golden/registrator-cases.ts";
+import { lives as expectedLives } from "../../golden/registrator-lifecycles.ts";
+import { furnish, lives, replayLife, replayStatic } from "../../golden/registrator-live.ts";
+import { type Docker, startDocker } from "../../support/docker.ts";
+import { eventually, freePort, havePrograms } from "../../support/peers.ts";
 
 const exec = promisify(execFile);
 const HOST = "livehost";

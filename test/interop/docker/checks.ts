@@ -1,32 +1,21 @@
 // Commands run inside containers of a real dockerd as checks: exit codes, outputs, containers that are away, commands that hang.
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { TrilithError } from "../../src/base/error.ts";
-import { createHttp } from "../../src/base/http.ts";
-import type { Probe } from "../../src/contracts/probe.ts";
-import { defaultSettings } from "../../src/contracts/settings.ts";
-import type { Outcome } from "../../src/model/check.ts";
-import { parseHost } from "../../src/protocols/docker/endpoint.ts";
-import { type ExecDetail, execProbe } from "../../src/protocols/docker/exec.ts";
-import { createTrilith } from "../../src/trilith.ts";
-import { type Docker, startDocker } from "../support/docker.ts";
-import { eventually, freePort, havePrograms } from "../support/peers.ts";
+import { TrilithError } from "../../../src/base/error.ts";
+import { createHttp } from "../../../src/base/http.ts";
+import type { Probe } from "../../../src/contracts/probe.ts";
+import { defaultSettings } from "../../../src/contracts/settings.ts";
+import type { Outcome } from "../../../src/model/check.ts";
+import { parseHost } from "../../../src/protocols/docker/endpoint.ts";
+import { type ExecDetail, execProbe } from "../../../src/protocols/docker/exec.ts";
+import { createTrilith } from "../../../src/trilith.ts";
+import { type Docker, startDocker } from "../../support/docker.ts";
+import { eventually, freePort, havePrograms } from "../../support/peers.ts";
 
 const present = await havePrograms("dockerd", "docker", "iptables", "ip", "busybox");
 let docker: Docker;
 let box = "";
 const http = createHttp();
 const ends: (() => Promise<unknown>)[] = [];
-
-beforeAll(async () => {
-  if (!present) return;
-  docker = await startDocker("checks");
-  box = await docker.docker("run", "-d", "--name", "box", "bbexp1");
-}, 240_000);
-afterAll(async () => {
-  for (const end of ends.reverse()) await end();
-  await http.close();
-  await docker?.remove();
-}, 60_000);
 
 const probe = (): Probe<ExecDetail> => execProbe(http, [parseHost(docker.host, "test")]);
 
@@ -49,6 +38,16 @@ const shell = (script: string, container = "box"): ExecDetail =>
   probe().parse({ container, args: ["/bin/sh", "-c", script], shell: "/bin/sh" });
 
 describe.runIf(present)("docker checks", () => {
+  beforeAll(async () => {
+    docker = await startDocker("checks");
+    box = await docker.docker("run", "-d", "--name", "box", "bbexp1");
+  }, 240_000);
+  afterAll(async () => {
+    for (const end of ends.reverse()) await end();
+    await http.close();
+    await docker?.remove();
+  }, 60_000);
+
   test("exit codes and both streams", async () => {
     expect(await ask(probe(), shell("echo good"))).toEqual({ status: "passing", output: "good\n" });
     expect(await ask(probe(), shell("echo so-so >&2; exit 1"))).toEqual({ status: "warning", output: "so-so\n" });
@@ -121,11 +120,8 @@ describe.runIf(present)("docker checks", () => {
     expect(() => parse({ container: "box", args: [] })).toThrow(/docker check: args: \[\]: expected the command/);
     expect(() => parse({ container: "box", args: ["x"], user: "root" })).toThrow(/unknown key "user"/);
   });
-});
 
-test.runIf(present)(
-  "through the whole agent: registered over the API and by a container's own words",
-  async () => {
+  test("through the whole agent: registered over the API and by a container's own words", async () => {
     const port = await freePort();
     const trilith = createTrilith({
       ...defaultSettings,
@@ -169,6 +165,5 @@ test.runIf(present)(
     );
     await eventually("the container's own check passes", () => check("service:host:web:80")?.status === "passing");
     expect(check("service:host:web:80")?.output).toBe("ok\n");
-  },
-  60_000,
-);
+  }, 60_000);
+});

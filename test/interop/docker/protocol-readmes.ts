@@ -5,12 +5,12 @@ import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type Docker, startDocker } from "../support/docker.ts";
-import { type RunningAgent, startAgent } from "../support/ground.ts";
-import { eventually, freePort, havePrograms, ownFolder } from "../support/peers.ts";
+import { type Docker, startDocker } from "../../support/docker.ts";
+import { type RunningAgent, startAgent } from "../../support/ground.ts";
+import { eventually, freePort, havePrograms, ownFolder } from "../../support/peers.ts";
 
 const exec = promisify(execFile);
-const root = resolve(import.meta.dirname, "../..");
+const root = resolve(import.meta.dirname, "../../..");
 const readme = (protocol: string): string => readFileSync(join(root, "src/protocols", protocol, "README.md"), "utf8");
 
 /** The code block behind `<!-- example -->`. */
