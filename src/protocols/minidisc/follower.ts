@@ -30,6 +30,8 @@ export interface FollowerOptions {
   readonly timeoutMs: number;
   /** How often a Trilith gives a sign of life. */
   readonly beatMs: number;
+  /** What was listed last is forgotten so long after the process is gone ("refused"), or has fallen silent. Default: kept. */
+  readonly forgetMs?: { readonly refused: number; readonly silent: number };
   /** Called after every change of what `state` says. */
   readonly changed: () => void;
 }
@@ -162,9 +164,14 @@ export class Follower {
   #fail(how: { readonly kind: "refused" | "silent" | "other"; readonly text: string }, broken = false): void {
     if (!broken) this.#failures++;
     const { failing } = this.#state;
-    const news = failing === undefined || failing.kind !== how.kind;
+    const { clock, forgetMs } = this.#options;
+    const forMs = failing === undefined ? 0 : clock.monotonic() - failing.sinceMs;
+    const lost = forgetMs !== undefined && forMs > (how.kind === "refused" ? forgetMs.refused : forgetMs.silent);
+    const forgets = lost && this.#state.services !== undefined;
+    const news = failing === undefined || failing.kind !== how.kind || forgets;
     this.#state = {
       ...this.#state,
+      services: forgets ? undefined : this.#state.services,
       failing: {
         ...how,
         kind: broken ? "silent" : how.kind,

@@ -19,6 +19,8 @@ export interface Found {
   /** Further addresses, IPv6 for one; told by Triliths only. */
   readonly also: readonly AddrPort[];
   readonly health: "passing" | "warning";
+  /** The ID of the node whose agent advertises it; told by Triliths only. */
+  readonly owner?: string;
   /** The host that advertises it, by its own name; `nodeAddress` is its address in the tailnet. */
   readonly node: string;
   readonly nodeAddress: string;
@@ -60,6 +62,8 @@ export interface HostsOptions {
 /** As the Go implementation waits. */
 const ANSWER_MS = 2_000;
 const BEAT_MS = 5_000;
+/** A takeover among the original implementations takes up to five seconds; who is silent may be back. */
+const FORGET_MS = { refused: 6_000, silent: 60_000 } as const;
 /** A Trilith's exact list is waited for so long when it is asked once. */
 const LINE_MS = 1_000;
 
@@ -79,14 +83,16 @@ export class Hosts {
     this.#options = options;
   }
 
-  /** The tailnet as it is now: new hosts are asked, others no more. What offline hosts told last is kept while they are in the tailnet. */
+  /** The tailnet as it is now: new hosts are asked, others no more. */
   be(tailnet: Tailnet): void {
     const { clock, changed } = this.#options;
     const before = JSON.stringify(this.#tailnet);
     this.#tailnet = tailnet;
     const wanted = new Set<string>();
     for (const { host, own, address } of addressesOf(tailnet)) {
-      if (!own && !host.online) continue;
+      // Who is said to be offline, and has told something, is asked on until that is forgotten.
+      const told = this.#followers.get(address)?.state;
+      if (!own && !host.online && (told?.services === undefined || told.failing?.kind === "refused")) continue;
       wanted.add(address);
       if (this.#followers.has(address)) continue;
       const follower = new Follower({
@@ -95,6 +101,7 @@ export class Hosts {
         to: { host: address, port: PORT },
         timeoutMs: ANSWER_MS,
         beatMs: BEAT_MS,
+        forgetMs: FORGET_MS,
       });
       this.#followers.set(address, follower);
       follower.start();

@@ -26,6 +26,8 @@ export interface Offer {
   readonly tags?: readonly string[];
   /** Told to other Triliths; default passing. What is neither is not to be advertised at all. */
   readonly health?: "passing" | "warning";
+  /** The ID of the node whose agent offers it, so that those who know that node need no second copy. */
+  readonly owner?: string;
 }
 
 /** What was advertised together. */
@@ -42,6 +44,8 @@ export interface PeerState {
   readonly text: string;
   /** What this process is among those of its host; undefined while it advertises nothing. */
   readonly role: Role | undefined;
+  /** True where no tailscaled is at all. */
+  readonly absent: boolean;
   /** The tailnet as it was seen last; undefined before that, and while tailscaled does not answer. */
   readonly tailnet: Tailnet | undefined;
 }
@@ -84,11 +88,15 @@ export interface Peer {
   /** The list now, as soon as every host has answered or failed to, and after every change; waits while there is no tailnet. Ends when aborted. */
   follow(signal: AbortSignal): AsyncIterable<Listing>;
   state(): PeerState;
+  /** Resolves when this host's addresses in the tailnet change, or when aborted. */
+  moved(signal: AbortSignal): Promise<void>;
   /** Resolves when nothing listens or asks any more. Once. */
   stop(): Promise<void>;
 }
 
 const STATUS_MS = 5_000;
+const HURRY_MS = 1_000;
+const ABSENT_MS = 15_000;
 const POLL_MS = 10_000;
 const TAKEN_MS = 3_000;
 const FIRST_ANSWERS_MS = 2_500;
@@ -109,6 +117,7 @@ class TailnetPeer implements Peer {
   #services: readonly StreamedService[] = [];
   #tailnet: Tailnet | undefined;
   #asked = false;
+  #absent = false;
   #trouble: string | undefined;
   #watching: Promise<void> | undefined;
   #following = false;
@@ -209,15 +218,28 @@ class TailnetPeer implements Peer {
     }
   }
 
+  async moved(signal: AbortSignal): Promise<void> {
+    const addresses = (): string => JSON.stringify([this.#tailnet?.own.ipv4, this.#tailnet?.own.ipv6]);
+    const before = addresses();
+    await this.#until(() => addresses() !== before, undefined, signal);
+  }
+
   state(): PeerState {
     const role = this.#offers.size === 0 ? undefined : this.#member.role;
     const tailnet = this.#tailnet;
     if (this.#trouble !== undefined || tailnet === undefined)
-      return { ok: false, text: this.#trouble ?? "not asked yet", role, tailnet };
+      return {
+        ok: this.#absent || !this.#asked,
+        text: this.#trouble ?? "not asked yet",
+        absent: this.#absent,
+        role,
+        tailnet,
+      };
     const online = tailnet.peers.filter((each) => each.online).length;
     const others = `${online} other host${online === 1 ? "" : "s"} online`;
-    if (role === undefined) return { ok: true, text: `${this.#where(tailnet)}, ${others}`, role, tailnet };
-    return { ok: role.role !== "none", text: `${roleText(role)}, ${others}`, role, tailnet };
+    if (role === undefined)
+      return { ok: true, text: `${this.#where(tailnet)}, ${others}`, absent: false, role, tailnet };
+    return { ok: role.role !== "none", text: `${roleText(role)}, ${others}`, absent: false, role, tailnet };
   }
 
   async stop(): Promise<void> {
@@ -290,17 +312,22 @@ class TailnetPeer implements Peer {
         if (signal.aborted) return;
         // tailscaled being away says nothing about the address: what runs goes on.
         this.#trouble = this.#away(error);
+        this.#absent = codeOf(error) === "not-found";
         this.#asked = true;
         this.#changed();
       }
-      await this.#pause(jitter(this.#trouble === undefined ? statusMs : Math.min(statusMs, 1_000), 0.1, random));
+      // Who waits for a login is back soon; where no tailscaled is, one may be installed one day.
+      const pauseMs = this.#trouble === undefined ? statusMs : this.#absent ? ABSENT_MS : Math.min(statusMs, HURRY_MS);
+      await this.#pause(jitter(pauseMs, 0.1, random));
     }
   }
 
   #look(tailnet: Tailnet): void {
     const trouble = troubleOf(tailnet, this.#localApi.path);
-    const news = trouble !== this.#trouble || !this.#asked;
+    const news =
+      trouble !== this.#trouble || !this.#asked || JSON.stringify(tailnet.own) !== JSON.stringify(this.#tailnet?.own);
     this.#asked = true;
+    this.#absent = false;
     this.#trouble = trouble;
     this.#tailnet = tailnet;
     const speaking = trouble === undefined ? speakingAddress(tailnet.own) : undefined;
@@ -360,17 +387,11 @@ function checked(offers: Offer | readonly Offer[]): readonly Offer[] {
 }
 
 function offered(
-  { name, port, address = "", labels = {}, tags = [], health = "passing" }: Offer,
+  { name, port, address = "", labels = {}, tags = [], health = "passing", owner }: Offer,
   own: string,
   ipv6: string | undefined,
 ): StreamedService {
   const also: AddrPort[] = address === "" && ipv6 !== undefined && ipv6 !== own ? [{ host: ipv6, port }] : [];
-  return {
-    name,
-    labels,
-    tags,
-    also,
-    health,
-    at: { host: address === "" ? own : address, port },
-  };
+  const at = { host: address === "" ? own : address, port };
+  return { name, labels, tags, also, health, at, ...(owner === undefined ? {} : { owner }) };
 }

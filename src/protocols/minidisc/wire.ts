@@ -28,6 +28,8 @@ export interface StreamedService extends WireService {
   /** Further addresses, such as IPv6. */
   readonly also: readonly AddrPort[];
   readonly health: "passing" | "warning";
+  /** The ID of the node whose agent advertises it; absent for what a program advertises itself. */
+  readonly owner?: string;
 }
 
 /** One line of the stream. */
@@ -118,12 +120,13 @@ export function decodeLine(line: string): (Streamed & { readonly dropped: readon
       dropped.push({ about: short(entry), text: read });
       continue;
     }
-    const { tags, also, health } = entry as Record<string, unknown>;
+    const { tags, also, health, owner } = entry as Record<string, unknown>;
     services.push({
       ...read,
       tags: texts(tags),
       also: texts(also).flatMap((text) => parseAddrPort(text) ?? []),
       health: health === "warning" ? "warning" : "passing",
+      ...(typeof owner === "string" ? { owner } : {}),
     });
   }
   const delegates = texts(raw["delegates"]).flatMap((text) => parseAddrPort(text) ?? []);
@@ -131,13 +134,14 @@ export function decodeLine(line: string): (Streamed & { readonly dropped: readon
 }
 
 export function encodeLine({ mark, leads, services, delegates }: Streamed): string {
-  const entries = services.map(({ name, labels, at, tags, also, health }) => ({
+  const entries = services.map(({ name, labels, at, tags, also, health, owner }) => ({
     name,
     labels,
     addrPort: addrPortText(at),
     tags,
     also: also.map(addrPortText),
     health,
+    owner,
   }));
   return `${JSON.stringify({ mark, leads, services: entries, delegates: delegates.map(addrPortText) })}\n`;
 }

@@ -1,0 +1,242 @@
+// Agents on a tailnet: what one host runs is found on all others and goes with it; down and up, other addresses, strangers, lost hosts.
+import { execFile } from "node:child_process";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { systemClock } from "../../src/base/clock.ts";
+import { createHttp } from "../../src/base/http.ts";
+import { systemRandom } from "../../src/base/random.ts";
+import { createPeer } from "../../src/protocols/minidisc/peer.ts";
+import { type RunningAgent, startAgent } from "../support/ground.ts";
+import {
+  type FakeTailscaled,
+  fakeTailscaled,
+  inside,
+  listed,
+  names,
+  runInTailnet,
+  startProcess,
+} from "../support/minidisc.ts";
+import { eventually, havePrograms, ownFolder } from "../support/peers.ts";
+
+const run = promisify(execFile);
+const ready = inside || (await havePrograms("unshare", "ip", "iptables"));
+const suite = inside ? describe : (): void => {};
+
+(inside ? (): void => {} : describe.skipIf(!ready))("on a tailnet", () => {
+  it("passes", () => runInTailnet(import.meta.filename, 110_000), 120_000);
+});
+
+suite("agents on a tailnet", () => {
+  let folder: Awaited<ReturnType<typeof ownFolder>>;
+  const tailscaled: FakeTailscaled[] = [];
+  const agents: RunningAgent[] = [];
+  const hosts = [1, 2, 3, 4].map((n) => ({ name: `host${n}`, ip: `100.64.0.${n}`, ipv6: `fd7a:115c:a1e0::${n}` }));
+  const ttl = { id: "", name: "", notes: "", kind: "ttl", detail: {}, intervalMs: 0, timeoutMs: 0, ttlMs: 600_000 };
+  const service = (name: string, port: number, more: object = {}) => ({
+    id: name,
+    name,
+    port,
+    address: "",
+    tags: [],
+    labels: {},
+    checks: [],
+    ...more,
+  });
+  const a = () => (agents[0] as RunningAgent).trilith;
+  const b = () => (agents[1] as RunningAgent).trilith;
+  const seen = (trilith: typeof a, name: string) =>
+    trilith()
+      .lookup.resolveNow({ service: name })
+      .endpoints.map(({ address, port }) => `${address}:${port}`)
+      .sort()
+      .join(" ");
+  const state = (trilith: typeof a) =>
+    trilith()
+      .sources()
+      .find(({ name }) => name === "minidisc");
+
+  beforeAll(async () => {
+    folder = await ownFolder("minidisc-agent");
+    for (const own of hosts) {
+      const fake = await fakeTailscaled(
+        join(folder.path, own.name),
+        own,
+        hosts.filter((one) => one !== own),
+      );
+      tailscaled.push(fake);
+    }
+    for (const [i, node] of ["alpha", "beta"].entries())
+      agents.push(await startAgent({ node, protocols: { minidisc: { socket: tailscaled[i]?.path } } }));
+    await eventually("both lead", () => /leads/.test(state(a)?.text ?? "") && /leads/.test(state(b)?.text ?? ""));
+  });
+  afterAll(async () => {
+    await Promise.all(agents.map((each) => each.stop()));
+    await Promise.all(tailscaled.map((each) => each.close()));
+    await folder.remove();
+  });
+
+  it("finds what another runs, with labels, tags, health and IPv6, and no longer when it goes", async () => {
+    await a().agent.register("api", service("web", 8080, { labels: { env: "prod" }, tags: ["blue", "zone=eu"] }));
+    await eventually("web at beta", () => seen(b, "web") === "100.64.0.1:8080");
+    const [endpoint] = b().lookup.resolveNow({ service: "web", tags: ["blue"], labels: { env: "prod" } }).endpoints;
+    const { instance, node } = endpoint?.resident ?? {};
+    expect(instance).toMatchObject({
+      tags: ["blue", "zone=eu"],
+      node: "host1",
+      origin: { source: "minidisc", authority: "second-hand" },
+    });
+    expect({ ...instance?.labels }).toEqual({ env: "prod" });
+    expect(node).toMatchObject({ external: true, address: "100.64.0.1" });
+    expect(b().lookup.resolveNow({ service: "web", asker: "fd7a:115c:a1e0::2" }).endpoints[0]?.address).toBe(
+      "fd7a:115c:a1e0::1",
+    );
+    // The original implementations see labels alone.
+    expect(await listed("100.64.0.1")).toEqual([
+      { name: "web", labels: { blue: "true", env: "prod", zone: "eu" }, addrPort: "100.64.0.1:8080" },
+    ]);
+    await a().agent.deregister("api", "web");
+    await eventually("web is gone", () => seen(b, "web") === "");
+    await eventually("why", () =>
+      b()
+        .agent.history("web")
+        .some(({ text }) => /does not advertise "web" any more/.test(text)),
+    );
+  });
+
+  it("tells only what is routable, of this host and reached from there, and nothing back", async () => {
+    await a().agent.register("api", service("local", 81, { address: "127.0.0.1" }));
+    await a().agent.register("api", service("lan", 82, { address: "192.0.2.7" }));
+    await a().agent.register("api", service("sick", 83, { checks: [ttl] }));
+    await a().agent.register("api", service("well", 84));
+    await eventually("well at beta", () => seen(b, "well") === "100.64.0.1:84");
+    expect(await names("100.64.0.1")).toBe("well");
+    await a().agent.report("service:sick", { status: "warning", output: "so so" });
+    await eventually("sick, too", () => seen(b, "sick") === "100.64.0.1:83");
+    const [{ resident } = {}] = b().lookup.resolveNow({ service: "sick" }).endpoints;
+    expect(resident?.checks.map(({ status }) => status)).toEqual(["warning"]);
+    // What beta has from alpha is alpha's to tell, and alpha does not take its own for another's.
+    expect(await names("100.64.0.2")).toBe("");
+    expect(a().lookup.resolveNow({ service: "well" }).endpoints).toHaveLength(1);
+    await a().agent.maintenance("well", true, "for a test");
+    await eventually("well is away", () => seen(b, "well") === "");
+    await a().agent.maintenance("well", false);
+    await a().agent.drain("sick", true, { code: "draining", text: "for a test", confirmed: true, atMs: Date.now() });
+    await eventually("well is back, sick is not", async () => (await names("100.64.0.1")) === "well");
+    for (const id of ["local", "lan", "sick", "well"]) await a().agent.deregister("api", id);
+  });
+
+  it("finds what original implementations tell, on hosts of their own and on this one", async () => {
+    const [, , third] = tailscaled as [FakeTailscaled, FakeTailscaled, FakeTailscaled];
+    const go = await startProcess("go", third, "gold:90");
+    const python = await startProcess("python", tailscaled[1] as FakeTailscaled, "serpent:91");
+    try {
+      await eventually("gold at alpha", () => seen(a, "gold") === "100.64.0.3:90", 30_000);
+      await eventually("serpent at alpha", () => seen(a, "serpent") === "100.64.0.2:91", 30_000);
+      // The process that shares beta's host is none of beta's own services, and told by nobody twice.
+      await eventually("serpent at beta", () => seen(b, "serpent") === "100.64.0.2:91");
+      expect(await names("100.64.0.2")).toBe("serpent");
+      await go.kill();
+      await python.kill();
+      await eventually("serpent is gone", () => seen(a, "serpent") === "");
+      await eventually("gold is gone", () => seen(a, "gold") === "", 30_000);
+    } finally {
+      await go.kill();
+      await python.kill();
+    }
+  }, 90_000);
+
+  it("keeps what a host told that cannot be reached, and has the truth when it can", async () => {
+    await a().agent.register("api", service("far", 85));
+    await eventually("far at beta", () => seen(b, "far") === "100.64.0.1:85");
+    const peer = createPeer({
+      clock: systemClock,
+      random: systemRandom,
+      http: createHttp(),
+      localApi: (tailscaled[1] as FakeTailscaled).path,
+    });
+    const stop = new AbortController();
+    let latest: { name: string; fresh: boolean }[] = [];
+    const following = (async () => {
+      for await (const { services } of peer.follow(stop.signal)) latest = [...services];
+    })();
+    await eventually("far, fresh", () => latest.some(({ name, fresh }) => name === "far" && fresh));
+    const drop = ["INPUT", "-d", "100.64.0.1", "-p", "tcp", "-j", "DROP"];
+    await run("iptables", ["-A", ...drop]);
+    try {
+      await eventually("far, from before", () => latest.some(({ name, fresh }) => name === "far" && !fresh), 40_000);
+      expect(seen(b, "far")).toBe("100.64.0.1:85");
+      await a().agent.deregister("api", "far");
+      await a().agent.register("api", service("near", 86));
+    } finally {
+      await run("iptables", ["-D", ...drop]);
+    }
+    await eventually("the truth", () => seen(b, "far") === "" && seen(b, "near") === "100.64.0.1:86", 30_000);
+    stop.abort();
+    await following;
+    await peer.stop();
+    await a().agent.deregister("api", "near");
+  }, 90_000);
+
+  it("survives that tailscaled goes down and up, and comes back with another address", async () => {
+    const [first] = tailscaled as [FakeTailscaled];
+    await a().agent.register("api", service("still", 87));
+    await eventually("still at beta", () => seen(b, "still") === "100.64.0.1:87");
+    first.state = "Stopped";
+    await run("ip", ["addr", "del", "100.64.0.1/32", "dev", "lo"]);
+    await eventually("alpha says so", () => /is stopped: "tailscale up"/.test(state(a)?.text ?? ""));
+    expect(state(a)?.ok).toBe(false);
+    first.state = "NeedsLogin";
+    await eventually("alpha says so", () => /needs a login/.test(state(a)?.text ?? ""));
+    first.state = "Starting";
+    await eventually("alpha says so", () => /is starting/.test(state(a)?.text ?? ""));
+    // Running before the address is on the interface.
+    first.state = "Running";
+    await eventually("alpha says so", () => /no interface here carries the address/.test(state(a)?.text ?? ""));
+    await run("ip", ["addr", "add", "100.64.0.1/32", "dev", "lo"]);
+    await eventually("still is back", async () => (await names("100.64.0.1")) === "still");
+    first.own = { ...first.own, ip: "100.64.0.9" };
+    const second = tailscaled[1] as FakeTailscaled;
+    second.peers = second.peers.map((each) => (each.name === "host1" ? { ...each, ip: "100.64.0.9" } : each));
+    await eventually("still moved", async () => (await names("100.64.0.9")) === "still");
+    expect(await listed("100.64.0.1")).toBeUndefined();
+    await eventually("beta knows", () => seen(b, "still") === "100.64.0.9:87");
+    await a().agent.deregister("api", "still");
+  }, 60_000);
+
+  it("says that userspace networking has no address to listen on", async () => {
+    const [, , , fourth] = tailscaled as [FakeTailscaled, FakeTailscaled, FakeTailscaled, FakeTailscaled];
+    fourth.own = { name: "host4", ip: "100.64.0.44" };
+    fourth.tun = false;
+    const agent = await startAgent({ node: "delta", protocols: { minidisc: { socket: fourth.path } } });
+    try {
+      const text = () => agent.trilith.sources().find(({ name }) => name === "minidisc")?.text ?? "";
+      await eventually("it says so", () => /userspace networking/.test(text()));
+    } finally {
+      await agent.stop();
+    }
+  });
+
+  it("is harmed by no stranger on the port, and takes it when it is free", async () => {
+    const silent: unknown[] = [];
+    const stranger = createServer((socket) => silent.push(socket.on("error", () => {})));
+    await new Promise<void>((listening) => stranger.listen(28_004, "100.64.0.5", listening));
+    const fifth = await fakeTailscaled(join(folder.path, "host5"), { name: "host5", ip: "100.64.0.5" });
+    const peer = createPeer({ clock: systemClock, random: systemRandom, http: createHttp(), localApi: fifth.path });
+    try {
+      await peer.advertise({ name: "late", port: 88 });
+      await eventually("it says so", () => /slow or hangs/.test(peer.state().text));
+      const { stdout } = await run("ss", ["-Hltn", "src", "100.64.0.5"]);
+      // The stranger's and this one's own, however often it has tried.
+      expect(stdout.trim().split("\n")).toHaveLength(2);
+      for (const socket of silent) (socket as { destroy(): void }).destroy();
+      await new Promise((closed) => stranger.close(closed));
+      await eventually("it leads", async () => (await names("100.64.0.5")) === "late", 30_000);
+    } finally {
+      await peer.stop();
+      await fifth.close();
+    }
+    expect((await run("ss", ["-Hltn", "src", "100.64.0.5"])).stdout).toBe("");
+  }, 60_000);
+});
