@@ -16,6 +16,8 @@ export class FakeEngine {
   readonly containers = new Map<string, Record<string, unknown>>();
   readonly streams = new Set<ServerResponse>();
   readonly asked: string[] = [];
+  /** What it says it is. */
+  server = "Docker/20.10.24 (linux)";
   list: Answer | undefined;
   inspect: ((id: string, honest: Answer) => Answer) | undefined;
   events: Answer | undefined;
@@ -56,7 +58,7 @@ export class FakeEngine {
   }
   #answer(request: IncomingMessage, response: ServerResponse): void {
     const path = (request.url ?? "").split("?")[0] ?? "";
-    response.setHeader("Server", "Docker/20.10.24 (linux)");
+    response.setHeader("Server", this.server);
     if (path === "/events") {
       if (this.events !== undefined) {
         this.events(response);

@@ -24,6 +24,8 @@ export interface Engine {
   info(): Promise<EngineInfo>;
   /** "Docker 20.10.24", once it has answered; "Docker" before. */
   name(): string;
+  /** False for Podman, once it has answered: its events tell no signals, only its list shows that a container is being stopped. */
+  tellsSignals(): boolean;
 }
 
 /** What an engine says about itself. */
@@ -33,6 +35,9 @@ export interface EngineInfo {
   /** Its host's name. */
   readonly hostname: string;
 }
+
+/** What Podman's service calls itself. */
+const PODMAN = "Libpod";
 
 /** The whole answer has to be there after so long: an answer that drips for ever is none. */
 const DEADLINE_MS = 15_000;
@@ -143,6 +148,7 @@ export function createEngine(endpoint: Endpoint, http: Http, clock: Clock, signa
 
   return {
     name: () => name,
+    tellsSignals: () => !name.startsWith(PODMAN),
     async list() {
       const { status, text } = await ask("/containers/json", LIST_MAX_BYTES);
       if (status !== 200) throw unexpected("/containers/json", status, text);
@@ -171,7 +177,7 @@ export function createEngine(endpoint: Endpoint, http: Http, clock: Clock, signa
       if (status !== 200) throw unexpected("/info", status, text);
       const said = parseJson(text, `${at}, info`) as Json | null;
       const word = (key: string): string => (typeof said?.[key] === "string" ? said[key] : "");
-      const id = name.startsWith("Libpod") ? `${word("Name")}${word("DockerRootDir")}` : word("ID");
+      const id = name.startsWith(PODMAN) ? `${word("Name")}${word("DockerRootDir")}` : word("ID");
       return { id, hostname: word("Name") };
     },
     async events() {

@@ -47,6 +47,9 @@ const GOOD_CONNECTION_MS = 10_000;
 const ABSENT_MS = 2_000;
 /** How often the list is read without anything having happened. */
 const RESYNC_MS = 60_000;
+/** How often where that is the only way to see that a container is being stopped, and at most so large a part of the time. */
+const STOPPING_MS = 400;
+const STOPPING_SHARE = 20;
 const JITTER = 0.2;
 /** Longer than the stop time-out by this much: an instance is routable again if it still runs then. */
 const STOP_MARGIN_MS = 2_000;
@@ -190,10 +193,15 @@ export class EngineWatch {
       })();
       const scanning = (async (): Promise<never> => {
         for (let all = true; ; all = false) {
+          const beganMs = clock.monotonic();
           await scan.relist(all);
           this.#listed = true;
           changed();
-          await clock.sleep(jitter(RESYNC_MS, JITTER, random), session.signal);
+          const tookMs = clock.monotonic() - beganMs;
+          const pauseMs = engine.tellsSignals()
+            ? RESYNC_MS
+            : Math.min(RESYNC_MS, STOPPING_MS + tookMs * STOPPING_SHARE);
+          await clock.sleep(jitter(pauseMs, JITTER, random), session.signal);
         }
       })();
       try {
@@ -225,7 +233,7 @@ export class EngineWatch {
       if (this.#known.running.has(id)) this.#ring();
     } else if (happening.what === "died") {
       const container = this.#known.running.get(id);
-      const stopped = container !== undefined && this.#drainingUntil(container) !== undefined;
+      const stopped = container !== undefined && (container.stopping || this.#drainingUntil(container) !== undefined);
       this.#signals.delete(id);
       scan.died(id, happening.name, happening.exitCode, stopped);
     } else if (happening.what === "started") {
@@ -315,7 +323,11 @@ export class EngineWatch {
       complaints.push(...translation.complaints);
       const untilMs = this.#drainingUntil(container);
       wakeMs = Math.min(wakeMs, untilMs ?? wakeMs);
-      containers.push({ container, translation, aside: untilMs !== undefined || container.paused });
+      containers.push({
+        container,
+        translation,
+        aside: untilMs !== undefined || container.stopping || container.paused,
+      });
     }
     for (const id of this.#translations.keys()) if (!running.has(id) && !failed.has(id)) this.#translations.delete(id);
     this.#wakeAt(wakeMs);

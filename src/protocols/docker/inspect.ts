@@ -50,6 +50,8 @@ export interface Container {
   /** True while its process runs; false between two attempts of a restart policy. */
   readonly running: boolean;
   readonly paused: boolean;
+  /** It was told to stop and still runs: a state of Podman's, which tells no signals. */
+  readonly stopping: boolean;
   readonly exitCode: number;
   readonly startedAt: string;
   readonly health: Health;
@@ -206,6 +208,8 @@ export function readContainer(raw: unknown): Container {
   const env: unknown = config["Env"];
   const networkMode = text(object(top["HostConfig"])["NetworkMode"]);
   const networks = readNetworks(settings);
+  // Podman 4 says of such a container that it does not run, though its process does.
+  const stopping = state["Status"] === "stopping";
   return {
     id,
     name: text(top["Name"]).replace(/^\//, ""),
@@ -219,8 +223,9 @@ export function readContainer(raw: unknown): Container {
     ipAddress: text(settings["IPAddress"]) || (networks.find(({ name }) => name === "bridge")?.ipv4 ?? ""),
     networks,
     // Docker counts a container that waits for its next attempt as running.
-    running: state["Running"] !== false && state["Restarting"] !== true && state["Dead"] !== true,
+    running: stopping || (state["Running"] !== false && state["Restarting"] !== true && state["Dead"] !== true),
     paused: state["Paused"] === true,
+    stopping,
     exitCode: count(state["ExitCode"]),
     startedAt: text(state["StartedAt"]),
     health: readHealth(state),

@@ -81,7 +81,9 @@ export function startScan(
   const take = (id: string, container: Container | undefined): void => {
     known.unread.delete(id);
     if (container?.running) {
-      known.running.set(id, container);
+      const runs = known.running.get(id);
+      // What it is registered as stays as it was: a container on its way out loses its networks one by one.
+      known.running.set(id, container.stopping && runs !== undefined ? { ...runs, stopping: true } : container);
       known.failed.delete(id);
       known.departed.delete(id);
       return;

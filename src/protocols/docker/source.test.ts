@@ -533,6 +533,28 @@ describe("the docker source", () => {
     expect(lists).toHaveLength(1);
   });
 
+  it("sees by Podman's list that a container is being stopped, for its events tell no signal", async () => {
+    engine.server = "Libpod/4.3.1 (linux)";
+    const id = engine.add("one", 1001);
+    engine.add("two", 1002);
+    await engine.start(serving);
+    watch();
+    await eventually("both are there", () => names().length === 2);
+    const raw = engine.containers.get(id) as Record<string, Record<string, unknown>>;
+    Object.assign(raw["State"] ?? {}, { Status: "stopping", Running: false });
+    // What it had is being taken away already.
+    raw["NetworkSettings"] = {};
+    await eventually("it drains", () => lists.at(-1)?.list[0]?.draining);
+    expect(lists.at(-1)?.list.map(({ id, port, draining }) => [id, port, draining])).toEqual([
+      ["h:one:80", 1001, true],
+      ["h:two:80", 1002, undefined],
+    ]);
+    engine.containers.delete(id);
+    engine.happens("died", id, { containerExitCode: "0" });
+    await eventually("it is gone", () => names().length === 1);
+    expect(lists.at(-1)?.gone?.get("h:one:80")?.code).toBe("stopped");
+  });
+
   it("drains on the stop signal of the container only, for its stop time-out", async () => {
     const clock = fakeClock();
     const one = engine.add("one", 1001, (raw) =>
