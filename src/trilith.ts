@@ -334,6 +334,7 @@ class Joined implements Trilith {
       interfaces: () => net.interfaces(),
       net,
       shared: storage.shared,
+      peers: settings.peers !== undefined,
       sources: () => this.sources(),
       upstreams: () => [others.upstream, ...this.#parts.flatMap(({ upstream }) => upstream ?? [])],
       nodeElsewhere: others.upstream.node,

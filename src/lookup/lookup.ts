@@ -42,6 +42,8 @@ export interface LookupParts {
   readonly net?: Pick<Net, "connect">;
   /** True where the directory sleeps in a shared store (or another server), so that it may be away at start. */
   readonly shared: boolean;
+  /** True where other hosts' own instances are in the directory although it sleeps in this process: they hang on their being heard of. */
+  readonly peers?: boolean;
   /** The states of this host's sources: answers from a second-hand source that is away are not fresh. */
   readonly sources?: () => readonly SourceState[];
   /** Who else may be asked for what is not known here, in order. */
@@ -120,13 +122,14 @@ export function createLookup(parts: LookupParts): RunningLookup {
   const hearsaySources = new Set<string>();
   const askers = new Map<string, { readonly asker: Asker | undefined }>();
   let ready = !parts.shared;
+  const others = parts.shared || parts.peers === true;
   let life: { readonly controller: AbortController; readonly done: Promise<unknown> } | undefined;
   let ticker: Timer | undefined;
 
   const pictureOf = (residents: readonly Resident[]): Picture => {
     let picture = pictures.get(residents);
     if (picture === undefined) {
-      picture = createPicture(residents, selfNode, parts.shared);
+      picture = createPicture(residents, selfNode, others);
       pictures.set(residents, picture);
       for (const source of picture.hearsay) hearsaySources.add(source);
     }
@@ -347,7 +350,7 @@ export function createLookup(parts: LookupParts): RunningLookup {
   const movedNames = (view: View, after: Index): Set<string> => {
     const moved = (name: string): boolean => after === 0 || view.at(scope.service(name)) > after;
     const names = new Set<string>();
-    if (parts.shared) {
+    if (others) {
       for (const name of view.serviceNames()) if (moved(name)) names.add(name);
     } else {
       // Only what came second-hand can go by hearsay; one walk over the records finds it without putting any service together.
@@ -394,7 +397,7 @@ export function createLookup(parts: LookupParts): RunningLookup {
       const tookMs = clock.monotonic() - beganMs;
       await clock.sleep(Math.max(LOOK_THROUGH_MS, tookMs * LOOK_THROUGH_SHARE), signal);
       // Health and addresses matter only to what is watched already.
-      const watched = parts.shared || guard.watches();
+      const watched = others || guard.watches();
       await moved(watched ? ["services", "checks", "nodes"] : ["services"], after, signal);
     }
   };
