@@ -4,13 +4,13 @@ import { systemClock } from "./base/clock.ts";
 import { messageOf, TrilithError } from "./base/error.ts";
 import { createHttp, type Http } from "./base/http.ts";
 import { systemRandom } from "./base/random.ts";
+import { createLocalApi, DEFAULT_SOCKET, troubleOf } from "./base/tailnet.ts";
 import { environment } from "./base/terminal.ts";
 import { type NameSource, type Names, preferring } from "./lookup/grpc/names.ts";
 import { type GrpcModule, resolverClass } from "./lookup/grpc/resolver.ts";
 import { find, follow } from "./protocols/api/client.ts";
 import { isMatch } from "./protocols/minidisc/hosts.ts";
 import { createPeer, type Found, type Listing, type Peer } from "./protocols/minidisc/peer.ts";
-import { createLocalApi, DEFAULT_SOCKET, troubleOf } from "./protocols/minidisc/tailnet.ts";
 
 export type { GrpcModule } from "./lookup/grpc/resolver.ts";
 

@@ -6,8 +6,8 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { systemClock } from "../../src/base/clock.ts";
 import { createHttp } from "../../src/base/http.ts";
 import { systemRandom } from "../../src/base/random.ts";
+import { createLocalApi, readStatus, troubleOf } from "../../src/base/tailnet.ts";
 import { createPeer, type Peer } from "../../src/protocols/minidisc/peer.ts";
-import { createLocalApi, readStatus, troubleOf } from "../../src/protocols/minidisc/tailnet.ts";
 import { type FakeTailscaled, fakeTailscaled, inside, runInTailnet } from "../support/minidisc.ts";
 import { eventually, havePrograms, ownFolder } from "../support/peers.ts";
 

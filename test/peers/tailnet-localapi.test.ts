@@ -4,7 +4,7 @@ import { connect } from "node:net";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { createHttp } from "../../src/base/http.ts";
-import { createLocalApi, readStatus, troubleOf } from "../../src/protocols/minidisc/tailnet.ts";
+import { createLocalApi, readStatus, troubleOf } from "../../src/base/tailnet.ts";
 import { eventually, ownFolder } from "../support/peers.ts";
 import { haveTailnet, startTailnet, type Tailnet, type TailnetNode, type TailnetStatus } from "../support/tailnet.ts";
 

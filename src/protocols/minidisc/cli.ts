@@ -5,11 +5,11 @@ import { createHttp } from "../../base/http.ts";
 import { callbackLog } from "../../base/log.ts";
 import { hostPort } from "../../base/net.ts";
 import { systemRandom } from "../../base/random.ts";
+import { createLocalApi, type LocalApi } from "../../base/tailnet.ts";
 import { labelsOf } from "../../model/label-tags.ts";
 import type { Labels } from "../../model/node.ts";
 import { readServicesFile, sameAddress } from "./cli/services-file.ts";
 import { createPeer, type Found, type Offer, type Peer } from "./peer.ts";
-import { createLocalApi, type LocalApi } from "./tailnet.ts";
 
 /** Where the tailnet is. */
 export interface MdOptions {

@@ -1,11 +1,11 @@
 // The hosts of the tailnet as their Minidisc processes tell: each followed, what it listed last kept with its age.
 import type { Clock } from "../../base/clock.ts";
 import type { Random } from "../../base/random.ts";
+import { speakingAddress, type Tailnet, type TailnetHost } from "../../base/tailnet.ts";
 import { labelsOf } from "../../model/label-tags.ts";
 import type { Labels } from "../../model/node.ts";
 import type { Asker, Line, Reply } from "./ask.ts";
 import { type Followed, Follower, streamed } from "./follower.ts";
-import { speakingAddress, type Tailnet, type TailnetHost } from "./tailnet.ts";
 import { type AddrPort, type Dropped, PORT, type StreamedService } from "./wire.ts";
 
 /** A service that some host of the tailnet advertises. */

@@ -9,7 +9,7 @@ import type { Labels } from "../../model/node.ts";
 import { createAsker, type SocksProxy } from "./ask.ts";
 import { type Found, Hosts, isMatch, type Listing, sweep } from "./hosts.ts";
 import { Member, type Role } from "./member.ts";
-import { createLocalApi, type LocalApi, speakingAddress, type Tailnet, troubleOf } from "./tailnet.ts";
+import { createLocalApi, type LocalApi, speakingAddress, type Tailnet, troubleOf } from "../../base/tailnet.ts";
 import type { AddrPort, StreamedService } from "./wire.ts";
 
 export type { SocksProxy } from "./ask.ts";

@@ -8,7 +8,7 @@ import { keyOf } from "../../model/record.ts";
 import { offersOf, SOURCE } from "./announce.ts";
 import { createPeer, type Listing, type Peer, type SocksProxy } from "./peer.ts";
 import { type Known, sourceListOf } from "./registrations.ts";
-import { DEFAULT_SOCKET } from "./tailnet.ts";
+import { DEFAULT_SOCKET } from "../../base/tailnet.ts";
 
 /** Under `protocols.minidisc` of the settings. */
 export interface MinidiscConfig {

@@ -1,7 +1,7 @@
 // The tailnet as tailscaled's LocalAPI shows it: this host's addresses, its peers, and whether the address can be used here.
-import { TrilithError } from "../../base/error.ts";
-import type { Http } from "../../base/http.ts";
-import { ipFamily } from "../../base/net.ts";
+import { TrilithError } from "./error.ts";
+import type { Http } from "./http.ts";
+import { ipFamily } from "./net.ts";
 
 /** Where tailscaled listens unless told. */
 export const DEFAULT_SOCKET = "/var/run/tailscale/tailscaled.sock";
