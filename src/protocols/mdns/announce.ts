@@ -1,5 +1,5 @@
 // Announcing: this host's own routable services and its service files on the LAN; what is unhealthy, drained or gone says goodbye.
-import type { Clock } from "../../base/clock.ts";
+import type { Clock, Timer } from "../../base/clock.ts";
 import type { Disk } from "../../base/disk.ts";
 import { messageOf } from "../../base/error.ts";
 import type { Log } from "../../base/log.ts";
@@ -56,8 +56,8 @@ export class Announcer implements Announced {
   readonly #stop = new AbortController();
   /** By instance id or file. */
   readonly #standing = new Map<string, Standing>();
-  /** Names that this host had until a moment ago, and until when (monotonic). */
-  readonly #former = new Map<string, number>();
+  /** Names that this host had until a moment ago; each ends its being one. */
+  readonly #former = new Map<string, Timer>();
   readonly #refused = new Map<string, { readonly group: string; readonly text: string }>();
   readonly #leaving = new Set<Promise<void>>();
   #planned: readonly Planned[] = [];
@@ -107,7 +107,7 @@ export class Announcer implements Announced {
 
   isMine(name: string, type: string): boolean {
     const key = keyOfName(name, type);
-    if ((this.#former.get(key) ?? 0) > this.#machine.clock.monotonic()) return true;
+    if (this.#former.has(key)) return true;
     for (const standing of this.#standing.values()) if (namesOf(standing).includes(key)) return true;
     return false;
   }
@@ -155,6 +155,7 @@ export class Announcer implements Announced {
     } finally {
       this.#wake = undefined;
       for (const key of [...this.#standing.keys()]) this.#withdraw(key);
+      for (const timer of this.#former.values()) timer.cancel();
       await Promise.all(this.#leaving);
       await release();
       await Promise.all(others);
@@ -260,9 +261,12 @@ export class Announcer implements Announced {
   }
 
   #was(key: string): void {
-    const now = this.#machine.clock.monotonic();
-    for (const [each, until] of this.#former) if (until <= now) this.#former.delete(each);
-    this.#former.set(key, now + FORMER_MS);
+    this.#former.get(key)?.cancel();
+    const over = (): void => {
+      this.#former.delete(key);
+      this.#machine.changed();
+    };
+    this.#former.set(key, this.#machine.clock.after(FORMER_MS, over));
   }
 
   #withdraw(key: string): void {
