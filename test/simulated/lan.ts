@@ -120,11 +120,16 @@ export class Lan {
     );
   }
 
-  /** Puts a packet on the LAN that no engine sent. `host` has no sockets here. */
-  inject(host: string, address: string, bytes: Uint8Array, port = 5353): void {
+  /** Puts a packet on the LAN that no engine sent, to the group or (`to`) to one host. `host` has no sockets here. */
+  inject(host: string, address: string, bytes: Uint8Array, port = 5353, to?: string): void {
     const group = address.includes(":") ? "ff02::fb" : "224.0.0.251";
     const family = address.includes(":") ? 6 : 4;
-    this.#send({ host, interface: "eth0", family, address, group, deliver: () => {} }, bytes, port);
+    this.#send(
+      { host, interface: "eth0", family, address, group, deliver: () => {} },
+      bytes,
+      port,
+      to === undefined ? undefined : { address: to, port: 5353 },
+    );
   }
 
   /** Packets that a host's address sent, from a moment on. */
@@ -146,7 +151,9 @@ export class Lan {
       fromPort,
       to: to?.address ?? port.group,
       bytes,
-      message: decodeMessage(bytes),
+      get message() {
+        return decodeMessage(bytes);
+      },
     });
     for (const other of this.#ports) {
       if (other.family !== port.family || other.interface !== port.interface) continue;

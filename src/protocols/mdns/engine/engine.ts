@@ -89,6 +89,7 @@ export class Engine implements Mdns {
   }
 
   browse(what: BrowseFor, listener: (event: BrowseEvent<Found>) => void): Following {
+    this.#places.mustRun();
     const name = listName(what.type, what.subtype, domainOf(what.domain, "domain"));
     return list(this.#followers, { ...within(what), name, type: TYPE.PTR }, readInstance, listener);
   }
@@ -97,6 +98,7 @@ export class Engine implements Mdns {
     what: Within & { readonly domain?: string },
     listener: (event: BrowseEvent<FoundType>) => void,
   ): Following {
+    this.#places.mustRun();
     const name = ["_services", "_dns-sd", "_udp", ...domainOf(what.domain, "domain")];
     return list(this.#followers, { ...within(what), name, type: TYPE.PTR }, readType, listener);
   }
@@ -105,11 +107,13 @@ export class Engine implements Mdns {
     what: Within & { readonly domain?: string },
     listener: (event: BrowseEvent<FoundDomain>) => void,
   ): Following {
+    this.#places.mustRun();
     const name = ["b", "_dns-sd", "_udp", ...domainOf(what.domain, "domain")];
     return list(this.#followers, { ...within(what), name, type: TYPE.PTR }, readDomain, listener);
   }
 
   resolve(what: ResolveFor, listener: (event: ResolveEvent) => void): Following {
+    this.#places.mustRun();
     const name = [labelFromText(what.name), ...typeLabels(what.type), ...domainOf(what.domain, "domain")];
     return resolve(this.#followers, { ...within(what), name }, listener);
   }
@@ -118,6 +122,7 @@ export class Engine implements Mdns {
     what: Within & { readonly name: readonly string[]; readonly type: number },
     listener: (event: BrowseEvent<Heard>) => void,
   ): Following {
+    this.#places.mustRun();
     return list(this.#followers, { ...within(what), name: what.name, type: what.type }, readHeard, listener);
   }
 

@@ -25,6 +25,7 @@ export class Followers {
   readonly #clock: Clock;
   readonly #links: () => Iterable<Link>;
   readonly #byKey = new Map<string, Set<Follower>>();
+  readonly #timers = new Set<Timer>();
 
   constructor(clock: Clock, links: () => Iterable<Link>) {
     this.#clock = clock;
@@ -51,11 +52,18 @@ export class Followers {
 
   /** Calls back when those who answer at once have done so. */
   allForNow(callback: () => void): Timer {
-    return this.#clock.after(ALL_FOR_NOW_MS, callback);
+    const timer = this.#clock.after(ALL_FOR_NOW_MS, () => {
+      this.#timers.delete(timer);
+      callback();
+    });
+    this.#timers.add(timer);
+    return timer;
   }
 
   /** Nobody hears anything any more. */
   clear(): void {
+    for (const timer of this.#timers) timer.cancel();
+    this.#timers.clear();
     this.#byKey.clear();
   }
 

@@ -128,7 +128,6 @@ export class Standing {
   close(goodbye: boolean): void {
     this.#timer?.cancel();
     this.#announcing?.cancel();
-    this.#proposed.clear();
     this.#settled = false;
     if (goodbye) this.#retire([...this.#held.values()], new Set());
     else
@@ -137,6 +136,7 @@ export class Standing {
         this.link.cache.unsay(id, "interface");
       }
     this.#held.clear();
+    this.#proposed.clear();
   }
 
   #startProbing(delayMs: number): void {
