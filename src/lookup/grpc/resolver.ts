@@ -1,6 +1,6 @@
 // A name resolver for @grpc/grpc-js: endpoints are pushed into a channel as they change; what fails keeps the last ones.
 import type { ChannelOptions, experimental, Metadata } from "@grpc/grpc-js";
-import type { Clock } from "../../base/clock.ts";
+import type { Clock, Timer } from "../../base/clock.ts";
 import { messageOf } from "../../base/error.ts";
 import { jitter, type Random } from "../../base/random.ts";
 import type { NameSource, Names } from "./names.ts";
@@ -23,6 +23,8 @@ export interface ResolverMachine {
 
 const FIRST_RETRY_MS = 100;
 const SLOWEST_RETRY_MS = 5_000;
+/** So long the last endpoints stay where a source that is back knows nobody. */
+const DOUBT_MS = 10_000;
 
 /** Builds the class that a channel makes one of for each target. `sourceFor` is called once a target. */
 export function resolverClass(
@@ -38,6 +40,9 @@ export function resolverClass(
     #running: AbortController | undefined;
     #hurry: (() => void) | undefined;
     #told: string | undefined;
+    /** True while the channel has endpoints. */
+    #has = false;
+    #doubt: Timer | undefined;
 
     constructor(target: experimental.GrpcUri, listener: Listener, options: ChannelOptions) {
       this.#sought = readTarget(target as Parameters<typeof readTarget>[0]);
@@ -63,16 +68,20 @@ export function resolverClass(
     destroy(): void {
       this.#running?.abort(new Error("the channel is closed or idle"));
       this.#running = undefined;
+      this.#doubt?.cancel();
+      this.#has = false;
     }
 
     async #run(signal: AbortSignal): Promise<void> {
       let pauseMs = FIRST_RETRY_MS;
       while (!signal.aborted) {
+        let first = true;
         try {
           for await (const names of this.#source.follow(this.#sought, signal)) {
             if (signal.aborted) return;
             pauseMs = FIRST_RETRY_MS;
-            this.#tell(names);
+            this.#tell(names, first);
+            first = false;
           }
         } catch (error) {
           if (!signal.aborted) this.#fail(messageOf(error));
@@ -83,11 +92,14 @@ export function resolverClass(
       }
     }
 
-    #tell({ endpoints, fresh }: Names): void {
+    /** `first`: the first answer of a source that was away or was never asked. */
+    #tell({ endpoints, fresh }: Names, first: boolean): void {
+      this.#doubt?.cancel();
       if (endpoints.length === 0) {
-        // Nobody there is a fact where it is known now: nobody is called any more. Otherwise what was known stays.
-        if (fresh) this.#give([]);
-        this.#fail(`${this.#what()}: ${fresh ? "there is none" : "nothing is known, and not everybody answers"}`);
+        if (!fresh) this.#fail(`${this.#what()}: nothing is known, and not everybody answers`);
+        // Who has just started may not have heard of anybody yet.
+        else if (first && this.#has) this.#doubt = clock.after(DOUBT_MS, () => this.#none());
+        else this.#none();
         return;
       }
       const texts = endpoints.map((addresses) => JSON.stringify(addresses));
@@ -99,8 +111,15 @@ export function resolverClass(
       this.#give(all.map((text) => ({ addresses: JSON.parse(text) as { host: string; port: number }[] })));
     }
 
+    /** Nobody there is a fact: nobody is called any more. */
+    #none(): void {
+      this.#give([]);
+      this.#fail(`${this.#what()}: there is none`);
+    }
+
     #give(endpoints: { addresses: { host: string; port: number }[] }[]): void {
       const { statusOrFromValue } = grpc.experimental;
+      this.#has = endpoints.length > 0;
       this.#listener(statusOrFromValue(endpoints), {}, this.#balancing, `${this.#what()} from ${this.#source.name}`);
     }
 
