@@ -5,11 +5,11 @@ import type { Http } from "../../base/http.ts";
 import { type Log, silentLog } from "../../base/log.ts";
 import { ipFamily } from "../../base/net.ts";
 import { jitter, type Random } from "../../base/random.ts";
+import { createLocalApi, type LocalApi, speakingAddress, type Tailnet, troubleOf } from "../../base/tailnet.ts";
 import type { Labels } from "../../model/node.ts";
 import { createAsker, type SocksProxy } from "./ask.ts";
 import { type Found, Hosts, isMatch, type Listing, sweep } from "./hosts.ts";
 import { Member, type Role } from "./member.ts";
-import { createLocalApi, type LocalApi, speakingAddress, type Tailnet, troubleOf } from "../../base/tailnet.ts";
 import type { AddrPort, StreamedService } from "./wire.ts";
 
 export type { SocksProxy } from "./ask.ts";
@@ -71,9 +71,9 @@ export interface PeerOptions extends PeerMachine {
 export interface Peer {
   /**
    * Advertises services until they are taken back. Resolves when this host's list has them, at the latest after three seconds: without a
-   * tailnet they are advertised as soon as there is one. @throws TrilithError `invalid`
+   * tailnet they are advertised as soon as there is one. The signal ends the waiting only. @throws TrilithError `invalid`
    */
-  advertise(offers: Offer | readonly Offer[]): Promise<Advertisement>;
+  advertise(offers: Offer | readonly Offer[], signal?: AbortSignal): Promise<Advertisement>;
   /**
    * All services of the tailnet, this host's first. From the watched cache where `follow` or `advertise` runs (`once` not set), else every host
    * is asked at the same time. @throws TrilithError `unavailable`, `not-found` … where there is no tailnet
@@ -142,7 +142,7 @@ class TailnetPeer implements Peer {
     this.#member = new Member({ clock, random, http, log, asker: this.#asker }, () => this.#services, changed);
   }
 
-  async advertise(offers: Offer | readonly Offer[]): Promise<Advertisement> {
+  async advertise(offers: Offer | readonly Offer[], signal?: AbortSignal): Promise<Advertisement> {
     this.#mustRun();
     const services = checked(offers);
     const own = { services };
@@ -152,6 +152,7 @@ class TailnetPeer implements Peer {
     await this.#until(
       () => this.#asked && (this.#member.role.role !== "none" || this.#trouble !== undefined),
       TAKEN_MS,
+      signal,
     );
     return {
       update: (next) => {

@@ -1,5 +1,6 @@
 // The protocol "minidisc": what hosts of a tailnet advertise enters the directory, and what runs here is advertised to them.
 import { InputError, messageOf } from "../../base/error.ts";
+import { DEFAULT_SOCKET } from "../../base/tailnet.ts";
 import type { Directory, View } from "../../contracts/directory.ts";
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
 import type { Source } from "../../contracts/source.ts";
@@ -8,7 +9,6 @@ import { keyOf } from "../../model/record.ts";
 import { offersOf, SOURCE } from "./announce.ts";
 import { createPeer, type Listing, type Peer, type SocksProxy } from "./peer.ts";
 import { type Known, sourceListOf } from "./registrations.ts";
-import { DEFAULT_SOCKET } from "../../base/tailnet.ts";
 
 /** Under `protocols.minidisc` of the settings. */
 export interface MinidiscConfig {
@@ -146,8 +146,9 @@ export const minidisc: Protocol<MinidiscConfig, Needs> = defineProtocol({
             own: [own?.ipv4, own?.ipv6].filter((each) => each !== undefined),
           });
         };
-        const advertised = await peer.advertise(offers());
+        const advertised = await peer.advertise(offers(), signal);
         for (;;) {
+          signal.throwIfAborted();
           // What was decided before the addresses were known is decided again.
           const now = agent.version();
           advertised.update(offers());
