@@ -1,6 +1,6 @@
 // `trilith md`: Minidisc's command line; the work is done in protocols/minidisc/cli.ts.
 import type { Command as Commander } from "commander";
-import { InputError, messageOf } from "../../base/error.ts";
+import { codeOf, messageOf } from "../../base/error.ts";
 import { type Command, type Io, pairs, printable } from "../io.ts";
 
 interface Options {
@@ -49,6 +49,8 @@ services:
         try {
           done(await (await cli()).mdAdvertise(file, tailnet(options, io), { ...writing(io), printable }));
         } catch (error) {
+          // A file that cannot be had is no mistake of the command line.
+          if (codeOf(error) === "invalid") throw error;
           io.err(`trilith md advertise: ${messageOf(error)}\n`);
           done(1);
         }
@@ -73,16 +75,7 @@ const writing = ({ out, err, stdin, signal }: Io): Pick<Io, "out" | "err" | "std
   signal,
 });
 
-function tailnet(
-  { socket, proxy }: Options,
-  io: Io,
-): { readonly socket?: string; readonly proxy?: { readonly host: string; readonly port: number } } {
+function tailnet({ socket, proxy }: Options, io: Io): { readonly socket?: string; readonly proxy?: string } {
   const path = socket ?? io.env("TS_SOCKET");
-  const [, host, port] = /^([^:]+|\[[^\]]+\]):(\d{1,5})$/.exec(proxy ?? "") ?? [];
-  if (proxy !== undefined && (host === undefined || Number(port) < 1 || Number(port) > 65_535))
-    throw new InputError("--proxy", `"${proxy}": expected host:port, such as localhost:1055`);
-  return {
-    ...(path === undefined ? {} : { socket: path }),
-    ...(host === undefined ? {} : { proxy: { host: host.replace(/^\[|\]$/g, ""), port: Number(port) } }),
-  };
+  return { ...(path === undefined ? {} : { socket: path }), ...(proxy === undefined ? {} : { proxy }) };
 }

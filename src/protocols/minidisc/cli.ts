@@ -1,6 +1,7 @@
 // `trilith md`: Minidisc's command line (list, find, advertise) by a peer of this process; no agent is needed.
 import { systemClock } from "../../base/clock.ts";
 import { systemDisk } from "../../base/disk.ts";
+import { InputError } from "../../base/error.ts";
 import { createHttp } from "../../base/http.ts";
 import { callbackLog } from "../../base/log.ts";
 import { hostPort } from "../../base/net.ts";
@@ -10,13 +11,14 @@ import { labelsOf } from "../../model/label-tags.ts";
 import type { Labels } from "../../model/node.ts";
 import { readServicesFile, sameAddress } from "./cli/services-file.ts";
 import { createPeer, type Found, type Offer, type Peer } from "./peer.ts";
+import { readProxy } from "./setup.ts";
 
 /** Where the tailnet is. */
 export interface MdOptions {
   /** tailscaled's unix socket; its usual place unless told. */
   readonly socket?: string;
   /** tailscaled's SOCKS5 proxy, as host:port, for userspace networking. */
-  readonly proxy?: { readonly host: string; readonly port: number };
+  readonly proxy?: string;
 }
 
 /** What the commands write to and read from. */
@@ -39,6 +41,9 @@ async function withPeer<T>(
   io: MdIo,
   work: (peer: Peer, localApi: LocalApi) => Promise<T>,
 ): Promise<T> {
+  const proxy = options.proxy === undefined ? undefined : readProxy(options.proxy);
+  if (options.proxy !== undefined && proxy === undefined)
+    throw new InputError("--proxy", `"${options.proxy}": expected host:port, such as localhost:1055`);
   const http = createHttp();
   const localApi = createLocalApi(http, options.socket);
   const peer = createPeer({
@@ -49,7 +54,7 @@ async function withPeer<T>(
       if (level === "warn" || level === "error") io.err(`${io.printable(text)}\n`);
     }),
     localApi,
-    ...(options.proxy === undefined ? {} : { proxy: options.proxy }),
+    ...(proxy === undefined ? {} : { proxy }),
   });
   try {
     return await work(peer, localApi);
