@@ -4,10 +4,10 @@ import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { type AvahiHost, type AvahiLan, haveAvahiLan, startAvahiLan } from "../support/avahi-lan.ts";
 import type { Command } from "../support/mdns-host.ts";
-import { eventually } from "../support/peers.ts";
+import { eventually, havePrograms } from "../support/peers.ts";
 
 const script = fileURLToPath(new URL("../support/mdns-host.ts", import.meta.url));
-const possible = await haveAvahiLan();
+const possible = (await haveAvahiLan()) && (await havePrograms("dig"));
 
 interface Event {
   readonly event: string;
@@ -16,6 +16,7 @@ interface Event {
   readonly name?: string;
   readonly host?: string;
   readonly atMs?: number;
+  readonly places?: readonly unknown[];
   readonly found?: Record<string, unknown> & { readonly name: string; readonly family: number };
 }
 
@@ -31,7 +32,13 @@ interface Running {
 const ends: (() => Promise<unknown>)[] = [];
 
 async function engine(host: AvahiHost, hostName?: string): Promise<Running> {
-  const child = host.spawn(process.execPath, "--import", import.meta.resolve("tsx"), script, ...(hostName === undefined ? [] : [hostName]));
+  const child = host.spawn(
+    process.execPath,
+    "--import",
+    import.meta.resolve("tsx"),
+    script,
+    ...(hostName === undefined ? [] : [hostName]),
+  );
   const events: Event[] = [];
   const ended = new Promise<void>((resolve) => child.once("close", () => resolve()));
   let errors = "";
@@ -66,6 +73,15 @@ async function avahiBrowse(host: AvahiHost, ...flags: string[]): Promise<string[
   return out.split("\n").filter((line) => line !== "");
 }
 
+/** A running avahi-browse: the lines it has printed, each with its time. */
+function watching(host: AvahiHost, type: string): { readonly lines: { atMs: number; line: string }[] } {
+  const child = host.spawn("avahi-browse", "-p", "-k", type);
+  const lines: { atMs: number; line: string }[] = [];
+  createInterface(child.stdout as NodeJS.ReadableStream).on("line", (line) => lines.push({ atMs: Date.now(), line }));
+  ends.push(async () => void child.kill());
+  return { lines };
+}
+
 describe.skipIf(!possible)("beside Avahi", () => {
   let lan: AvahiLan;
   beforeAll(async () => {
@@ -80,6 +96,8 @@ describe.skipIf(!possible)("beside Avahi", () => {
     const b = lan.host("b");
     const avahi = await b.avahi();
     ends.push(() => avahi.stop());
+    const watch = watching(b, "_http._tcp");
+    const started = Date.now();
     const ours = await engine(lan.host("c"));
     const begin = Date.now();
     ours.tell({
@@ -91,7 +109,12 @@ describe.skipIf(!possible)("beside Avahi", () => {
       const list = await avahiBrowse(b, "-r", "_http._tcp");
       return list.some((line) => line.startsWith("=;eth0;IPv4")) && list;
     });
-    console.log(`published to listed by Avahi: ${Date.now() - begin} ms, one second of it avahi-browse's`);
+    const first = await eventually("a browser sees it", () =>
+      watch.lines.find(({ line }) => line.startsWith("+;eth0;")),
+    );
+    console.log(
+      `seen by Avahi ${first.atMs - begin} ms after publish, ${first.atMs - started} ms after the start of a program`,
+    );
     expect(
       lines
         .filter((line) => line.startsWith("="))
@@ -108,7 +131,12 @@ describe.skipIf(!possible)("beside Avahi", () => {
     await eventually("Avahi sees the update", async () =>
       (await avahiBrowse(b, "-r", "_http._tcp")).some((line) => line.endsWith(';8081;"v=2"')),
     );
+    const goodbye = Date.now();
     ours.tell({ do: "withdraw", name: "Küche 1.2" });
+    const gone = await eventually("a browser sees the goodbye", () =>
+      watch.lines.find(({ line }) => line.startsWith("-;eth0;")),
+    );
+    console.log(`gone from Avahi ${gone.atMs - goodbye} ms after the withdrawal`);
     await eventually("it is gone from Avahi", async () => (await avahiBrowse(b, "_http._tcp")).length === 0, 5000);
   });
 
@@ -200,6 +228,57 @@ describe.skipIf(!possible)("beside Avahi", () => {
     );
     expect((await b.run("avahi-resolve", "-4", "-n", "host-c.local")).out).toBe("host-c.local\t10.77.0.12\n");
     await near.serviceFile("near.service", undefined);
+  });
+
+  it("leaves what is sent to the host alone to an avahi-daemon that starts after it", async () => {
+    const [b, c] = [lan.host("b"), lan.host("c")];
+    const ours = await engine(c);
+    ours.tell({ do: "publish", name: "First", services: [{ type: "_http._tcp", port: 2 }] });
+    await ours.hears("established", ({ kind }) => kind === "established");
+    const near = await c.avahi();
+    ends.push(() => near.stop());
+    const far = await b.avahi();
+    ends.push(() => far.stop());
+    await near.serviceFile("near.service", xml("Near", "_http._tcp", 1, []));
+    await eventually("both are seen from afar, on the same host", async () => {
+      const list = await avahiBrowse(b, "-r", "_http._tcp");
+      const on = (name: string): boolean =>
+        list.some((line) => line.startsWith(`=;eth0;IPv4;${name};`) && line.includes(";host-c.local;"));
+      return on("First") && on("Near");
+    });
+    await eventually("avahi-daemon answers what is sent to it alone", async () => {
+      const { out } = await b.run(
+        "dig",
+        "+short",
+        "+time=1",
+        "+tries=1",
+        "-p",
+        "5353",
+        "@10.77.0.12",
+        "_http._tcp.local",
+        "PTR",
+      );
+      return out.includes("Near._http._tcp.local.");
+    });
+    expect(ours.events.filter(({ kind }) => kind === "renamed")).toEqual([]);
+    await near.serviceFile("near.service", undefined);
+  });
+
+  it("probes again and announces when its cable was out", async () => {
+    const [b, c] = [lan.host("b"), lan.host("c")];
+    const avahi = await b.avahi();
+    ends.push(() => avahi.stop());
+    const ours = await engine(c);
+    ours.tell({ do: "browse", type: "_http._tcp" });
+    await c.link(false);
+    ours.tell({ do: "publish", name: "Back", services: [{ type: "_http._tcp", port: 2 }] });
+    await eventually("it notices", () => {
+      ours.tell({ do: "places" });
+      return ours.events.some(({ event, places }) => event === "places" && places?.length === 0);
+    });
+    expect(await avahiBrowse(b, "_http._tcp")).toEqual([]);
+    await c.link(true);
+    await eventually("Avahi sees it", async () => (await avahiBrowse(b, "_http._tcp")).length === 2);
   });
 
   it("keeps what a killed Avahi had until its time is over, and is kept when killed itself", async () => {

@@ -15,6 +15,7 @@ export type Command =
   | { readonly do: "publish"; readonly name: string; readonly services: readonly TextService[] }
   | { readonly do: "update"; readonly name: string; readonly services: readonly TextService[] }
   | { readonly do: "withdraw"; readonly name: string }
+  | { readonly do: "places" }
   | { readonly do: "stop" };
 
 export type TextService = Omit<Service, "txt"> & { readonly txt?: readonly string[] };
@@ -70,6 +71,9 @@ for await (const line of createInterface(process.stdin)) {
       break;
     case "withdraw":
       await published.get(command.name)?.withdraw();
+      break;
+    case "places":
+      say({ event: "places", places: mdns.places });
       break;
     case "stop":
       await mdns.stop();
