@@ -1,110 +1,15 @@
 // Agents without a server on a LAN of network namespaces: what each has all answer; hosts that vanish, partitions, restarts, goodbyes.
 
-import { rm, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { askSocket, haveLan, type Lan, type LanHost, startLan } from "../support/lan.ts";
-import { eventually, havePrograms, ownFolder, startProgram } from "../support/peers.ts";
-import { type Done, program, runToEnd } from "../support/program.ts";
+import { haveLan, type Lan, startLan } from "../support/lan.ts";
+import { havePrograms, ownFolder } from "../support/peers.ts";
+import { Member } from "../support/peers-mode.ts";
 
 const here = (await haveLan()) && (await havePrograms("dig"));
 /** Within so long a host that vanished has to be critical. */
 const VANISHED_MS = 5_000;
-
-interface Row {
-  readonly Node: { readonly Node: string; readonly Address: string };
-  readonly Service: { readonly ID: string };
-}
-
-/** An agent on a host, with its own instance of "web". */
-class Member {
-  readonly host: LanHost;
-  readonly #folder: string;
-  readonly #hosts: string;
-  #program: Awaited<ReturnType<typeof startProgram>> | undefined;
-
-  constructor(host: LanHost, folder: string, hosts: readonly LanHost[]) {
-    this.host = host;
-    this.#folder = folder;
-    this.#hosts = hosts.map(({ address }) => address).join(",");
-  }
-
-  get socket(): string {
-    return join(this.#folder, `${this.host.name}.sock`);
-  }
-  get pid(): number {
-    return this.#program?.pid ?? -1;
-  }
-
-  async start(): Promise<void> {
-    const { name, address } = this.host;
-    const config = join(this.#folder, "peers.json");
-    await writeFile(config, JSON.stringify({ peers_key: "what all of this LAN share" }));
-    const flags = ["--node", name, "--bind", address, "--client", `127.0.0.1 unix://${this.socket}`];
-    const off = ["--docker-host", "off", "--environ", "off", "--quiet"];
-    const own = ["--data-dir", join(this.#folder, name), "--config-file", config, "--peers", this.#hosts];
-    // A socket that a killed agent left is in the next one's way.
-    await rm(this.socket, { force: true });
-    this.#program = await startProgram(
-      this.host.within(process.execPath, program, "agent", ...flags, ...off, ...own),
-      join(this.#folder, `${name}.log`),
-    );
-    await eventually(`${name} is up`, async () => (await this.get("/v1/agent/self")) !== undefined);
-    await this.put("/v1/agent/service/register", { ID: `web-${name}`, Name: "web", Port: 80, Tags: [name] });
-  }
-  async stop(signal?: NodeJS.Signals): Promise<void> {
-    await this.#program?.stop(signal);
-  }
-  signal(signal: NodeJS.Signals): void {
-    process.kill(this.pid, signal);
-  }
-
-  async get(path: string): Promise<unknown> {
-    const { status, text } = await askSocket(this.socket, path);
-    if (status !== 200) throw new Error(`${path}: ${status} ${text}`);
-    return JSON.parse(text);
-  }
-  async put(path: string, body?: unknown): Promise<void> {
-    const { status, text } = await askSocket(this.socket, path, "PUT", body);
-    if (status !== 200) throw new Error(`${path}: ${status} ${text}`);
-  }
-  /** What HTTP answers: the hosts that have it and are well. */
-  async web(name = "web"): Promise<string> {
-    const rows = (await this.get(`/v1/health/service/${name}?passing`)) as Row[];
-    return rows.map(({ Node }) => Node.Node).join(" ");
-  }
-  /** What DNS answers: addresses, in order. */
-  async dns(name = "web.service.consul"): Promise<string> {
-    const { out } = await this.run("dig", "@127.0.0.1", "-p", "8600", "+short", "+tries=1", name);
-    return out.trim().split("\n").sort().join(" ");
-  }
-  async members(): Promise<string> {
-    const rows = (await this.get("/v1/agent/members")) as { readonly Name: string; readonly Status: number }[];
-    return rows.map(({ Name, Status }) => `${Name}:${Status === 1 ? "alive" : "failed"}`).join(" ");
-  }
-  knows(members: string): Promise<unknown> {
-    return eventually(`${this.host.name} knows ${members}`, async () => {
-      expect(await this.members()).toBe(members);
-      return true;
-    });
-  }
-  run(...command: readonly string[]): Promise<Done> {
-    return runToEnd(this.host.within(...command));
-  }
-  trilith(...words: readonly string[]): Promise<Done> {
-    return this.run(process.execPath, program, ...words);
-  }
-  sees(hosts: string, name = "web", limitMs = 20_000): Promise<unknown> {
-    return eventually(
-      `${this.host.name} answers ${name} with ${hosts}`,
-      async () => {
-        expect(await this.web(name)).toBe(hosts);
-        return true;
-      },
-      limitMs,
-    );
-  }
-}
 
 describe.skipIf(!here)("agents without a server", () => {
   let folder: Awaited<ReturnType<typeof ownFolder>>;
@@ -119,8 +24,11 @@ describe.skipIf(!here)("agents without a server", () => {
 
   beforeAll(async () => {
     folder = await ownFolder("peers-mode");
-    lan = await startLan("alpha", "beta", "gamma");
-    all = lan.hosts.map((host) => new Member(host, folder.path, lan.hosts));
+    lan = await startLan(["alpha", "beta", "gamma"]);
+    const config = join(folder.path, "peers.json");
+    await writeFile(config, JSON.stringify({ peers_key: "what all of this LAN share" }));
+    const flags = ["--config-file", config, "--peers", lan.hosts.map(({ address }) => address).join(",")];
+    all = lan.hosts.map((host) => new Member(host, folder.path, flags));
     [a, b, c] = all as [Member, Member, Member];
     await Promise.all(all.map((one) => one.start()));
   }, 60_000);

@@ -65,8 +65,8 @@ async function namespace(): Promise<Namespace> {
   };
 }
 
-/** Hosts with these names at 10.78.0.1, .2 … */
-export async function startLan(...names: readonly string[]): Promise<Lan> {
+/** Hosts with these names at 10.78.0.1, .2 …, or on another network of 256 addresses. */
+export async function startLan(names: readonly string[], network = "10.78.0"): Promise<Lan> {
   const wires = await namespace();
   const all = [wires];
   await wires.run("ip", "link", "add", "br0", "type", "bridge");
@@ -79,7 +79,7 @@ export async function startLan(...names: readonly string[]): Promise<Lan> {
     const port = `port${i}`;
     await wires.run("ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", `${own.pid}`);
     await wires.run("ip", "link", "set", port, "master", "br0", "up");
-    const address = `10.78.0.${i + 1}`;
+    const address = `${network}.${i + 1}`;
     await own.run("ip", "address", "add", `${address}/24`, "dev", "eth0");
     await own.run("ip", "link", "set", "eth0", "up");
     const host: LanHost = {

@@ -47,6 +47,7 @@ export const command: Command = {
       .option("--peers-key <secret>", "what all hosts of a LAN share (better: peers_key in a configuration file)")
       .option("--peers-port <port>", "where hosts show their own (default 8504)")
       .option("--peers-bind <address>", "the address to show it at")
+      .option("--peers-tailscaled <socket>", "tailscaled's unix socket, where it is elsewhere")
       .option("--retry-join <host>", "Consul's way to say the same (repeatable)", collect)
       .option("--node <name>", "this node's name (default: the host name)")
       .option("--node-id <uuid>", "this node's ID (default: made once and kept)")

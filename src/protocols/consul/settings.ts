@@ -231,6 +231,9 @@ const TAKEN: Readonly<Record<string, Setter>> = {
   peers_bind: (d, v) => {
     d.peers.bind = v.text();
   },
+  peers_tailscaled: (d, v) => {
+    d.peers.tailscaled = v.text();
+  },
   // Ours: the agents of other datacenters, by name.
   datacenters: (d, v) => {
     const object = Array.isArray(v.raw) && v.raw.length === 1 ? (v.raw[0] as unknown) : v.raw;
@@ -748,6 +751,7 @@ const FLAGS: Readonly<Record<string, Known | ((draft: Draft, value: Value) => vo
   peersKey: TAKEN["peers_key"] as Setter,
   peersPort: TAKEN["peers_port"] as Setter,
   peersBind: TAKEN["peers_bind"] as Setter,
+  peersTailscaled: TAKEN["peers_tailscaled"] as Setter,
   retryJoin: cluster("-retry-join"),
   server: (d, v) => {
     d.server = v.bool();

@@ -4,6 +4,7 @@ import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
 import { Circle } from "./circle.ts";
 import { configurePeers, hostOf, isPrivileged, type PeersConfig } from "./config.ts";
 import { createOwn } from "./own.ts";
+import { TailnetWatch } from "./tailnet.ts";
 
 const NEEDS = ["clock", "random", "log", "net", "http", "directory", "vouch", "self", "leaving"] as const;
 
@@ -40,6 +41,30 @@ export const peers: Protocol<PeersConfig | undefined, (typeof NEEDS)[number]> = 
       heard: () => circle.heard(),
       caller: (place) => circle.told(place),
     });
+    if (config.find === "tailnet") {
+      const tailnet = new TailnetWatch({
+        ...ground,
+        log,
+        socket: config.tailscaled,
+        port: config.port,
+        handle: own.handle,
+        found: (places) => circle.set("found", places),
+      });
+      return {
+        states: () => [tailnet.state(), ...circle.states()],
+        background: {
+          start() {
+            circle.set("named", config.hosts);
+            tailnet.start();
+          },
+          async stop() {
+            await tailnet.stop();
+            await Promise.all([own.goodbye(ground.leaving?.() ?? false), circle.stop()]);
+            await tailnet.close();
+          },
+        },
+      };
+    }
     let listening: Promise<Listening> | undefined;
     return {
       states: () => circle.states(),
