@@ -55,7 +55,7 @@ function dottedPath(url: string): string | undefined {
   return /\/(%2e|%2e%2e)([/?]|$)/i.test(path) ? path : undefined;
 }
 
-/** The system's HTTP. `background`: its connections keep no process running; for streams that are listened to beside something else. */
+/** The system's HTTP. `background`: its connections and servers keep no process running; for streams that are listened to beside something else. */
 export function createHttp({ background = false }: { readonly background?: boolean } = {}): Http & {
   close(): Promise<void>;
 } {
@@ -141,6 +141,7 @@ export function createHttp({ background = false }: { readonly background?: boole
                   .end(String(error instanceof Error ? error.message : error));
             });
         });
+        if (background) server.unref().on("connection", (socket) => void socket.unref());
         const where = "path" in on ? on.path : hostPort(on.host, on.port);
         server.once("error", (error) => reject(wrap(error, `listening for HTTP on ${where}`)));
         const listening = (): void => {

@@ -31,8 +31,15 @@ async function send(path: string, options: ClientOptions, how: Partial<HttpReque
     });
   } catch (error) {
     if (options.signal?.aborted) throw error;
-    throw new TrilithError(codeOf(error), `no agent answers at ${text}: start one with "trilith agent"`, error);
+    throw new TrilithError(codeOf(error), `${NO_AGENT} ${text}: start one with "trilith agent"`, error);
   }
+}
+
+const NO_AGENT = "no agent answers at";
+
+/** Whether it was thrown here because nobody answers, rather than by an agent. */
+export function isNoAgent(error: unknown): error is TrilithError {
+  return error instanceof TrilithError && error.message.startsWith(NO_AGENT);
 }
 
 async function ask<T>(path: string, options: ClientOptions): Promise<T> {
