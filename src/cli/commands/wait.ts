@@ -55,6 +55,8 @@ async function wait(service: string, options: Options, io: Io): Promise<number> 
   const { parseGoDuration } = await import("../../protocols/mdns/cli.ts");
   const timeoutMs = options.timeout === "0" ? Number.POSITIVE_INFINITY : parseGoDuration(options.timeout, "--timeout");
   if (!(timeoutMs > 0)) throw new InputError("--timeout", `"${options.timeout}": expected a duration over 0, or 0`);
+  // What is wrong with the format is told now, not when something has come.
+  formatted({ name: "", host: "", address: "", port: 0, labels: {} }, options.format);
   const [type, subtype, ofType] = LAN_TYPE.exec(service) ?? [];
   const found =
     type === undefined

@@ -28,6 +28,7 @@ function machineFor(err: (text: string) => void): Machine {
           if (level === "warn" || level === "error") err(`${text}\n`);
         }),
         hostName: systemProcesses.hostname(),
+        brief: true,
       }),
   };
 }

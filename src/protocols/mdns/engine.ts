@@ -41,6 +41,11 @@ export interface MdnsOptions {
   readonly families?: readonly Family[];
   /** True speaks on loopback, too (for the programs of this host where there is no network); default false. */
   readonly loopback?: boolean;
+  /**
+   * True for a program that looks once and ends: its first questions ask for answers to this host alone, where they are heard, because what others have just heard is not said
+   * to all again within a second [RFC 6762 §5.4, §6]. Default false: who stays hears the rest, and answers to all show conflicts.
+   */
+  readonly brief?: boolean;
   /** How often interfaces that come and go are looked for, milliseconds; 2000 unless told. */
   readonly interfacesEveryMs?: number;
 }

@@ -105,6 +105,7 @@ class Browsing {
   private readonly mdns: Mdns;
   private readonly style: Style;
   private readonly ending: Ending;
+  private readonly terminates: boolean;
   private readonly following: Following[] = [];
   /** Instances that were printed, with their resolution while it lasts. */
   private readonly known = new Map<string, Following | undefined>();
@@ -121,6 +122,8 @@ class Browsing {
     this.mdns = mdns;
     this.style = { parsable: asked.has("parsable"), columns: columnsOf(shell.env("COLUMNS")) };
     this.ending = new Ending(shell.signal);
+    // There is no daemon whose cache could be dumped: -c, too, waits for those that answer.
+    this.terminates = asked.has("terminate") || asked.has("cache");
   }
 
   async run(): Promise<number> {
@@ -201,6 +204,8 @@ class Browsing {
     this.awaited.allForNow++;
     const following = begin((what) => {
       this.awaited[what]--;
+      // Not asked again, with all that is known, just before the end: Avahi takes whoever asks next from this host for one who knows it, and does not answer.
+      if (what === "allForNow" && this.terminates) following.close();
       this.check();
     });
     this.following.push(following);
@@ -230,8 +235,7 @@ class Browsing {
     };
     say("cacheExhausted", "Cache exhausted");
     say("allForNow", "All for now");
-    // There is no daemon whose cache could be dumped: -c, too, waits for those that answer.
-    if (this.awaited.allForNow === 0 && (this.asked.has("terminate") || this.asked.has("cache"))) this.ending.end();
+    if (this.awaited.allForNow === 0 && this.terminates) this.ending.end();
   }
 
   private add(found: Found): void {

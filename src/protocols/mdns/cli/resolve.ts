@@ -40,8 +40,7 @@ export async function resolve(words: readonly string[], shell: Shell, machine: M
     given.add(name);
   }
   if (what === "help") {
-    const of = (flag: string, rest: string): string => `${program} [options] ${flag} <${rest} ...>\n`;
-    shell.out(`${of("-n", "host name")}${of("-a", "address")}\n${HELP}`);
+    shell.out(`${program} [options] -n <host name ...>\n${program} [options] -a <address ... >\n\n${HELP}`);
     return 0;
   }
   if (what === "version") {

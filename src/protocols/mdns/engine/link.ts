@@ -29,6 +29,8 @@ export interface Hub {
   readonly random: Random;
   readonly log: Log;
   readonly net: Pick<Net, "multicast">;
+  /** True where nobody stays to hear what comes later. */
+  readonly brief: boolean;
   /** Every claim there is. */
   claims(): Iterable<Claim>;
   /** True for an address of this host. */
@@ -83,7 +85,13 @@ export class Link implements Place {
       refresh: (entry) => this.questions.refresh(entry),
     });
     this.responder = new Responder(hub.clock, hub.random, (packet, to) => this.#send(packet, to));
-    this.questions = new Questions(hub.clock, hub.random, this.cache, (packet) => this.#send(packet));
+    this.questions = new Questions(
+      hub.clock,
+      hub.random,
+      this.cache,
+      (packet) => this.#send(packet),
+      () => this.#direct && hub.brief,
+    );
   }
 
   get isOpen(): boolean {

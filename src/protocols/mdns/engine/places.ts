@@ -55,6 +55,7 @@ export class Places {
       log: options.log,
       net: options.net,
       claims: owner.claims,
+      brief: options.brief === true,
       isOwn: (address) => this.#own.has(address),
       sent(link, bytes) {
         traffic.packetsSent++;

@@ -2,7 +2,15 @@
 import type { Clock } from "../../../base/clock.ts";
 import { Deadlines } from "../../../base/deadlines.ts";
 import type { Random } from "../../../base/random.ts";
-import { CLASS, type DnsRecord, type Message, type Name, type Question, TYPE } from "../../../wire/dns/index.ts";
+import {
+  CLASS,
+  type DnsRecord,
+  type Message,
+  type Name,
+  type Question,
+  TOP_BIT_OF_CLASS,
+  TYPE,
+} from "../../../wire/dns/index.ts";
 import type { Cache, Entry } from "./cache.ts";
 import { nameKey } from "./names.ts";
 import { packQuestions } from "./packets.ts";
@@ -30,10 +38,13 @@ export class Questions {
   readonly #random: Random;
   readonly #cache: Cache;
   readonly #send: (packet: Uint8Array) => void;
+  readonly #direct: () => boolean;
   readonly #asked = new Map<string, Asked>();
   readonly #due: Deadlines;
 
-  constructor(clock: Clock, random: Random, cache: Cache, send: (packet: Uint8Array) => void) {
+  /** @param direct true while first questions ask for answers to this host alone */
+  constructor(clock: Clock, random: Random, cache: Cache, send: (packet: Uint8Array) => void, direct: () => boolean) {
+    this.#direct = direct;
     this.#clock = clock;
     this.#random = random;
     this.#cache = cache;
@@ -132,7 +143,9 @@ export class Questions {
       if (left === undefined || left > GATHER_MS) continue;
       this.#next(other, asked);
       if (now - asked.askedAtMs < AGAIN_AFTER_MS || this.#isAnswered(asked)) continue;
-      questions.push(asked.question);
+      // The first one of somebody who knows nothing yet is answered also where the answer was just heard by all [RFC 6762 §5.4].
+      const first = asked.askedAtMs === Number.NEGATIVE_INFINITY && this.#direct();
+      questions.push(first ? { ...asked.question, class: CLASS.IN | TOP_BIT_OF_CLASS } : asked.question);
     }
     this.#ask(questions);
   }
