@@ -1,20 +1,24 @@
 // Runs everything in examples/.
 import { execFile } from "node:child_process";
-import { readdirSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { readdirSync, readFileSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
+import { parse } from "yaml";
+import { DEFAULT_SOCKET } from "../../src/base/tailnet.ts";
 import { createTrilith } from "../../src/index.ts";
-import { eventually, freePort } from "../support/peers.ts";
+import { eventually, freePort, havePrograms } from "../support/peers.ts";
 
 const run = promisify(execFile);
 const root = resolve(import.meta.dirname, "../..");
 const examples = join(root, "examples");
 const main = join(root, "dist/cli/main.js");
 
+const compose = await havePrograms("docker-compose");
+
 describe("the examples", () => {
   it("are all run here", () => {
-    expect(readdirSync(examples).sort()).toEqual(["greeter.mjs", "services"]);
+    expect(readdirSync(examples).sort()).toEqual(["greeter.mjs", "services", "tailnet-sidecar.yml"]);
   });
 
   it("has valid service files that an agent takes over", async () => {
@@ -51,5 +55,22 @@ describe("the examples", () => {
     } finally {
       await trilith.stop();
     }
+  });
+
+  it("has a sidecar for the tailnet whose socket and network the agent shares", () => {
+    const { services } = parse(readFileSync(join(examples, "tailnet-sidecar.yml"), "utf8")) as {
+      services: Record<"tailscaled" | "trilith", { volumes: string[]; network_mode?: string; environment: object }>;
+    };
+    expect(services.trilith.network_mode).toBe("service:tailscaled");
+    expect(services.tailscaled.environment).toMatchObject({ TS_SOCKET: DEFAULT_SOCKET, TS_USERSPACE: "false" });
+    const folder = dirname(DEFAULT_SOCKET);
+    expect(services.tailscaled.volumes).toContain(`tailscaled-socket:${folder}`);
+    expect(services.trilith.volumes).toContain(`tailscaled-socket:${folder}:ro`);
+  });
+
+  it.skipIf(!compose)("has a compose file that compose takes", async () => {
+    const words = ["--file", join(examples, "tailnet-sidecar.yml"), "config", "--quiet"];
+    await run("docker-compose", words, { env: { ...process.env, TS_AUTHKEY: "tskey-auth-test" } });
+    await expect(run("docker-compose", words, { env: { ...process.env, TS_AUTHKEY: "" } })).rejects.toThrow(/auth key/);
   });
 });

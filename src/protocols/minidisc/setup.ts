@@ -13,8 +13,8 @@ import { type Known, sourceListOf } from "./registrations.ts";
 /** Under `protocols.minidisc` of the settings. */
 export interface MinidiscConfig {
   readonly off: boolean;
-  /** tailscaled's LocalAPI. */
-  readonly socket: string;
+  /** tailscaled's LocalAPI; TS_SOCKET, then tailscaled's usual one, where absent. */
+  readonly socket?: string;
   /** Whether this host's own services are advertised. */
   readonly announce: boolean;
   /** tailscaled's SOCKS5 proxy, for userspace networking; ALL_PROXY where it names one. */
@@ -24,7 +24,7 @@ export interface MinidiscConfig {
 const KEYS = '"socket", "announce" and "proxy"';
 
 function configure(raw: unknown): MinidiscConfig {
-  const usual = { off: false, socket: DEFAULT_SOCKET, announce: true };
+  const usual = { off: false, announce: true };
   if (raw === undefined || raw === true) return usual;
   if (raw === false) return { ...usual, off: true };
   if (typeof raw !== "object" || raw === null || Array.isArray(raw))
@@ -32,21 +32,22 @@ function configure(raw: unknown): MinidiscConfig {
       "minidisc",
       `expected true, false or an object such as {"announce": false}, but got ${JSON.stringify(raw)}`,
     );
-  const { socket = DEFAULT_SOCKET, announce = true, proxy, ...unknown } = raw as Record<string, unknown>;
+  const { socket, announce = true, proxy, ...unknown } = raw as Record<string, unknown>;
   const [strange] = Object.keys(unknown);
   if (strange !== undefined) throw new InputError(`minidisc.${strange}`, `unknown key; known are ${KEYS}`);
-  if (typeof socket !== "string" || socket === "")
+  if (socket !== undefined && (typeof socket !== "string" || socket === ""))
     throw new InputError(
       "minidisc.socket",
       `expected the path of tailscaled's socket, but got ${JSON.stringify(socket)}`,
     );
   if (typeof announce !== "boolean")
     throw new InputError("minidisc.announce", `expected true or false, but got ${JSON.stringify(announce)}`);
-  if (proxy === undefined) return { off: false, socket, announce };
+  const told = { off: false, announce, ...(socket === undefined ? {} : { socket }) };
+  if (proxy === undefined) return told;
   const read = typeof proxy === "string" ? readProxy(proxy) : undefined;
   if (read === undefined)
     throw new InputError("minidisc.proxy", `expected "socks5://host:port", but got ${JSON.stringify(proxy)}`);
-  return { off: false, socket, announce, proxy: read };
+  return { ...told, proxy: read };
 }
 
 /** Reads `socks5://host:port` or `host:port`; undefined for anything else. */
@@ -98,8 +99,9 @@ export const minidisc: Protocol<MinidiscConfig, Needs> = defineProtocol({
     const { clock, random, log, http, processes, directory, agent } = ground;
     const fromEnv = processes.env("ALL_PROXY") ?? processes.env("all_proxy") ?? "";
     const proxy = config.proxy ?? (/^socks5/i.test(fromEnv) ? readProxy(fromEnv) : undefined);
+    const localApi = config.socket ?? processes.env("TS_SOCKET") ?? DEFAULT_SOCKET;
     const shared = new Shared(() =>
-      createPeer({ clock, random, log, http, localApi: config.socket, ...(proxy === undefined ? {} : { proxy }) }),
+      createPeer({ clock, random, log, http, localApi, ...(proxy === undefined ? {} : { proxy }) }),
     );
     const source: Source = {
       name: SOURCE,
