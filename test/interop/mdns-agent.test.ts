@@ -1,60 +1,16 @@
-// Agents with mDNS beside real Avahi daemons on a LAN of namespaces: found and announced both ways, with health, goodbyes, silence and witnesses.
-import { existsSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
+// An agent with mDNS beside real Avahi daemons on a LAN of namespaces: found and announced both ways, with health, goodbyes and service files.
+import { readFileSync } from "node:fs";
+import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { type AvahiDaemon, type AvahiHost, type AvahiLan, haveAvahiLan, startAvahiLan } from "../support/avahi-lan.ts";
-import { eventually, havePrograms, startProgram } from "../support/peers.ts";
-import { type Done, program } from "../support/program.ts";
+import { browsed, startAgentOn as startOn } from "../support/avahi-agent.ts";
+import { type AvahiHost, type AvahiLan, haveAvahiLan, startAvahiLan } from "../support/avahi-lan.ts";
+import { eventually, havePrograms } from "../support/peers.ts";
+import { program } from "../support/program.ts";
 
-const possible = (await haveAvahiLan()) && (await havePrograms("dig", "curl", "etcd", "avahi-publish"));
-if (!existsSync(program)) throw new Error(`${program} is missing: npm run build`);
-
-interface AgentOnHost {
-  readonly host: AvahiHost;
-  /** `trilith …` on the agent's host, against it. */
-  trilith(...words: string[]): Promise<Done>;
-  /** An answer of its HTTP API. */
-  get(path: string): Promise<unknown>;
-  register(service: object): Promise<void>;
-  dig(...question: string[]): Promise<string>;
-  stop(signal?: NodeJS.Signals): Promise<void>;
-}
-
+const possible = (await haveAvahiLan()) && (await havePrograms("dig", "curl", "avahi-publish"));
 const ends: (() => Promise<unknown>)[] = [];
-let agents = 0;
-
-async function startAgentOn(host: AvahiHost, ...flags: string[]): Promise<AgentOnHost> {
-  const data = join(host.folder, `data${++agents}`);
-  await mkdir(data);
-  const words = [process.execPath, program, "agent", "--mdns", "--docker-host", "off", "--environ", "off", "--quiet"];
-  const told = flags.includes("--data-dir") ? flags : ["--data-dir", data, ...flags];
-  const running = await startProgram(host.command(...words, ...told), join(host.folder, "agent.log"));
-  ends.push(() => running.stop("SIGKILL"));
-  const curl = async (...more: string[]): Promise<string> => {
-    const { exitCode, out, err } = await host.run("curl", "-sf", "-m", "5", ...more);
-    if (exitCode !== 0) throw new Error(`curl ${more.join(" ")}: ${exitCode} ${err}`);
-    return out;
-  };
-  const url = "http://127.0.0.1:8500";
-  const agent: AgentOnHost = {
-    host,
-    trilith: (...more) => host.run(process.execPath, program, ...more),
-    get: async (path) => JSON.parse(await curl(`${url}${path}`)),
-    register: async (service) =>
-      void (await curl("-X", "PUT", "-d", JSON.stringify(service), `${url}/v1/agent/service/register`)),
-    dig: async (...question) => (await host.run("dig", "+short", "@127.0.0.1", "-p", "8600", ...question)).out,
-    stop: running.stop,
-  };
-  await eventually(`the agent on ${host.name} answers`, async () => (await agent.get("/v1/agent/self")) !== undefined);
-  return agent;
-}
-
-/** Lines of avahi-browse for resolved services of a type, IPv4. */
-async function browsed(host: AvahiHost, type: string): Promise<string[]> {
-  const { out } = await host.run("avahi-browse", "-rptk", type);
-  return out.split("\n").filter((line) => line.startsWith("=;eth0;IPv4;"));
-}
+const startAgentOn = (host: AvahiHost) => startOn(ends, host);
 
 const file = (name: string, port: number): string =>
   `<service-group><name>${name}</name><service><type>_http._tcp</type><port>${port}</port><txt-record>path=/${name}</txt-record></service></service-group>`;
@@ -66,18 +22,15 @@ interface Entry {
 
 describe.runIf(possible)("an agent on a LAN with Avahi", () => {
   let lan: AvahiLan;
-  let daemon: AvahiDaemon;
-  const [a, b, c, d] = ["a", "b", "c", "d"].map((name) => () => lan.host(name)) as [
-    () => AvahiHost,
+  const [a, c, d] = ["a", "c", "d"].map((name) => () => lan.host(name)) as [
     () => AvahiHost,
     () => AvahiHost,
     () => AvahiHost,
   ];
 
   beforeAll(async () => {
-    lan = await startAvahiLan("a", "b", "c", "d");
-    daemon = await a().avahi();
-    await b().avahi();
+    lan = await startAvahiLan("a", "c", "d");
+    await a().avahi();
   });
   afterEach(async () => {
     for (const end of ends.splice(0).reverse()) await end();
@@ -143,29 +96,6 @@ describe.runIf(possible)("an agent on a LAN with Avahi", () => {
     expect((await agent.trilith("why", "http")).out).toMatch(/"Living Room" at host-a said goodbye on the LAN/);
   });
 
-  it("keeps what it knew over a restart while its announcer is silent, then holds what went by hearsay", async () => {
-    const data = join(d().folder, "kept");
-    await mkdir(data);
-    let agent = await startAgentOn(d(), "--data-dir", data);
-    for (const n of [1, 2, 3]) await daemon.serviceFile(`${n}.service`, file(`web${n}`, 8090 + n));
-    const instances = async (): Promise<number> => ((await agent.get("/v1/health/service/http")) as unknown[]).length;
-    await eventually("all three", async () => (await instances()) === 3);
-    await daemon.stop("SIGKILL");
-    ends.push(async () => {
-      for (const n of [1, 2, 3]) await daemon.serviceFile(`${n}.service`, undefined);
-      daemon = await a().avahi();
-    });
-    expect(await instances()).toBe(3);
-    await agent.stop();
-    agent = await startAgentOn(d(), "--data-dir", data);
-    expect(await instances()).toBe(3);
-    expect((await agent.trilith("doctor")).out).toMatch(/3 found \(3 last known, not heard yet\)/);
-    await eventually("recorded as gone", async () => (await instances()) === 0);
-    const held = (await agent.trilith("find", "http")).out;
-    expect(held.match(/^10\.77\.0\.10 +809\d /gm)?.length).toBe(3);
-    expect((await agent.trilith("why", "http")).out).toMatch(/held.*[\s\S]*was not heard on the LAN within 10 s/);
-  });
-
   it("announces the service files of its host while no avahi-daemon does, and leaves them to one that comes", async () => {
     const agent = await startAgentOn(d());
     const xml = file("front", 8099).replaceAll("\n", " ");
@@ -194,40 +124,21 @@ describe.runIf(possible)("an agent on a LAN with Avahi", () => {
     await eventually("gone with its file", async () => (await seen()).length === 0);
   });
 
-  it("with others on one etcd is a witness of one instance, and leaves what they announce to them", async () => {
-    const at = `http://${b().ipv4}:2379`;
-    const peers = "http://127.0.0.1:2380";
-    const etcd = await startProgram(
-      b().command(
-        ...["etcd", "--data-dir", join(b().folder, "etcd"), "--listen-client-urls", at, "--advertise-client-urls", at],
-        ...[
-          "--listen-peer-urls",
-          peers,
-          "--initial-advertise-peer-urls",
-          peers,
-          "--initial-cluster",
-          `default=${peers}`,
-        ],
-      ),
-      join(b().folder, "etcd.log"),
+  it("does what its README says", async () => {
+    const readme = readFileSync(new URL("../../src/protocols/mdns/README.md", import.meta.url), "utf8");
+    const example = /<!-- example -->\n+```\w+\n([\s\S]*?)```/.exec(readme)?.[1] ?? "";
+    const bin = join(d().folder, "bin");
+    await mkdir(bin);
+    // As an installed package has it on the PATH.
+    await writeFile(join(bin, "trilith"), `#!/bin/sh\nexec ${process.execPath} ${program} "$@"\n`);
+    await chmod(join(bin, "trilith"), 0o755);
+    const agent = await startAgentOn(d());
+    const { exitCode, out, err } = await d().run("sh", "-euc", `export PATH=${bin}:$PATH\n${example}`);
+    expect([exitCode, err]).toEqual([0, ""]);
+    expect(out).toMatch(/^10\.77\.0\.13 8080\n/);
+    expect(out).toMatch(
+      /^=;eth0;IPv4;master;_http\._tcp;local;host-d\.local;10\.77\.0\.13;8080;"trilith=[^"]+" "zone=a"$/m,
     );
-    ends.push(() => etcd.stop());
-    const [one, two] = await Promise.all([startAgentOn(c(), "--etcd", at), startAgentOn(d(), "--etcd", at)]);
-    const publisher = a().spawn("avahi-publish", "-s", "printer", "_ipp._tcp", "631");
-    ends.push(async () => void publisher.kill("SIGKILL"));
-    await one.register({ Name: "shop", Port: 8080, Meta: { mdns: "true" } });
-    await eventually("announced", async () => (await browsed(a(), "_shop._tcp")).length === 1);
-    for (const agent of [one, two]) {
-      await eventually("two witnesses", async () =>
-        /seen by host-c, host-d/.test((await agent.trilith("why", "ipp")).out),
-      );
-      expect(await agent.get("/v1/catalog/service/ipp")).toMatchObject([{ Node: "host-a", ServicePort: 631 }]);
-      expect(await agent.get("/v1/catalog/service/shop")).toMatchObject([{ Node: "host-c", ServicePort: 8080 }]);
-    }
-    publisher.kill("SIGTERM");
-    for (const agent of [one, two])
-      await eventually("gone", async () => ((await agent.get("/v1/catalog/service/ipp")) as unknown[]).length === 0);
-    await one.stop();
-    await two.stop();
+    await agent.stop();
   });
 });
