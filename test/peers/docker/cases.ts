@@ -1,10 +1,10 @@
 // Every recorded case of Registrator that is to be the same, replayed against a real dockerd; and every recorded life, step by step.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { cases } from "../golden/registrator-cases.ts";
-import { lives as expectedLives } from "../golden/registrator-lifecycles.ts";
-import { furnish, isReplayed, lives, replayLife, replayStatic } from "../golden/registrator-live.ts";
-import { type Docker, startDocker } from "../support/docker.ts";
-import { havePrograms } from "../support/peers.ts";
+import { cases } from "../../golden/registrator-cases.ts";
+import { lives as expectedLives } from "../../golden/registrator-lifecycles.ts";
+import { furnish, isReplayed, lives, replayLife, replayStatic } from "../../golden/registrator-live.ts";
+import { type Docker, startDocker } from "../../support/docker.ts";
+import { havePrograms } from "../../support/peers.ts";
 
 const present = await havePrograms("dockerd", "docker", "iptables", "ip");
 

@@ -2,15 +2,15 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { systemClock } from "../../src/base/clock.ts";
-import { openZooKeeper, type ZooKeeper } from "../../src/base/zookeeper.ts";
-import { backendExpectations } from "../golden/registrator-expectations.ts";
-import { type Docker, startDocker } from "../support/docker.ts";
-import { type EtcdNode, startEtcd } from "../support/etcd.ts";
-import { eventually, havePrograms } from "../support/peers.ts";
-import { type RunningAgent, startAgent } from "../support/program.ts";
-import { becomes, type Case, casesOf, filler, type Running, startRegistrator } from "../support/registrator.ts";
-import { haveZooKeeper, startZooKeeper, type ZooKeeperServer } from "../support/zookeeper.ts";
+import { systemClock } from "../../../src/base/clock.ts";
+import { openZooKeeper, type ZooKeeper } from "../../../src/base/zookeeper.ts";
+import { backendExpectations } from "../../golden/registrator-expectations.ts";
+import { type Docker, startDocker } from "../../support/docker.ts";
+import { type EtcdNode, startEtcd } from "../../support/etcd.ts";
+import { eventually, havePrograms } from "../../support/peers.ts";
+import { type RunningAgent, startAgent } from "../../support/program.ts";
+import { becomes, type Case, casesOf, filler, type Running, startRegistrator } from "../../support/registrator.ts";
+import { haveZooKeeper, startZooKeeper, type ZooKeeperServer } from "../../support/zookeeper.ts";
 
 const run = promisify(execFile);
 const present = (await havePrograms("dockerd", "docker", "iptables", "etcd", "curl")) && (await haveZooKeeper());
