@@ -415,6 +415,13 @@ class Joined implements Trilith {
         (signs === vouching ? vouching.vouch : signs.alive).call(signs, node, life, ttlMs, signal),
       via: () => others.storage?.via() ?? [],
       leaving: () => this.#leaving,
+      nearby: {
+        // Loaded when somebody is to be met.
+        async *meet(what, signal) {
+          const { createNearby } = await import("./protocols/mdns/nearby.ts");
+          yield* createNearby({ clock, random, log, net, processes }).meet(what, signal);
+        },
+      },
       control: { reload: () => this.reload(), stop: (leave = false) => this.#end(leave) },
     };
     for (const protocol of protocols) {

@@ -13,6 +13,7 @@ import type { Directory } from "./directory.ts";
 import type { Events } from "./event.ts";
 import type { Kv } from "./kv.ts";
 import type { Lookup } from "./lookup.ts";
+import type { Nearby } from "./nearby.ts";
 import type { Prepared } from "./prepared.ts";
 import type { Probe } from "./probe.ts";
 import type { Told } from "./protocol.ts";
@@ -87,6 +88,8 @@ export interface Ground {
   readonly vouch: (node: string, life: string, ttlMs: number, signal: AbortSignal) => Promise<void>;
   /** On a client host: the nodes that its directory comes from, the nearest first; empty while that is not known, and elsewhere. */
   readonly via?: () => readonly string[];
+  /** Others of one kind on this LAN. */
+  readonly nearby?: Nearby;
   /** True once it is known that the node leaves the directory when this agent stops. */
   readonly leaving?: () => boolean;
   /** Ask the agent to re-read its files, or to stop; `leave` also takes the node out of the directory. */

@@ -3,10 +3,11 @@ import { hostPort, ipFamily, type Listening } from "../../base/net.ts";
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
 import { Circle } from "./circle.ts";
 import { configurePeers, hostOf, isPrivileged, type PeersConfig } from "./config.ts";
+import { LanWatch } from "./lan.ts";
 import { createOwn } from "./own.ts";
 import { TailnetWatch } from "./tailnet.ts";
 
-const NEEDS = ["clock", "random", "log", "net", "http", "directory", "vouch", "self", "leaving"] as const;
+const NEEDS = ["clock", "random", "log", "net", "http", "directory", "vouch", "self", "leaving", "nearby"] as const;
 
 /** Where this host shows its own: as told, else at the address that it binds, else everywhere; on loopback where all named hosts are there. */
 function bindOf({ bind, hosts, find }: PeersConfig, bindAddress: string): string {
@@ -65,6 +66,17 @@ export const peers: Protocol<PeersConfig | undefined, (typeof NEEDS)[number]> = 
         },
       };
     }
+    const lan =
+      config.find === "lan" && ground.nearby !== undefined
+        ? new LanWatch({
+            ...ground,
+            nearby: ground.nearby,
+            log,
+            node: self.node,
+            port: config.port,
+            found: (places) => circle.set("found", places),
+          })
+        : undefined;
     let listening: Promise<Listening> | undefined;
     return {
       states: () => circle.states(),
@@ -91,9 +103,10 @@ export const peers: Protocol<PeersConfig | undefined, (typeof NEEDS)[number]> = 
       background: {
         start() {
           circle.set("named", config.hosts);
+          lan?.start();
         },
         async stop() {
-          await Promise.all([own.goodbye(ground.leaving?.() ?? false), circle.stop()]);
+          await Promise.all([lan?.stop(), own.goodbye(ground.leaving?.() ?? false), circle.stop()]);
         },
       },
     };

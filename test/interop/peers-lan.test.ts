@@ -1,0 +1,67 @@
+// Agents without a server that find each other on a LAN by mDNS, with a shared key and nothing else.
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { haveLan, type Lan, startLan } from "../support/lan.ts";
+import { eventually, havePrograms, ownFolder } from "../support/peers.ts";
+import { Member } from "../support/peers-mode.ts";
+
+const here = (await haveLan()) && (await havePrograms("dig"));
+
+describe.skipIf(!here)("agents without a server that find each other on a LAN", () => {
+  let folder: Awaited<ReturnType<typeof ownFolder>>;
+  let lan: Lan;
+  let all: Member[];
+
+  beforeAll(async () => {
+    folder = await ownFolder("peers-lan");
+    lan = await startLan(["alpha", "beta", "gamma", "stranger"], "10.79.0");
+    const [ours, theirs] = [join(folder.path, "ours.json"), join(folder.path, "theirs.json")];
+    await writeFile(ours, JSON.stringify({ peers: "lan", peers_key: "what all of this LAN share" }));
+    await writeFile(theirs, JSON.stringify({ peers: "lan", peers_key: "what others of this LAN share" }));
+    all = lan.hosts.map(
+      (host) => new Member(host, folder.path, ["--config-file", host.name === "stranger" ? theirs : ours]),
+    );
+    await Promise.all(all.map((one) => one.start()));
+  }, 60_000);
+  afterAll(async () => {
+    await Promise.all((all ?? []).map((one) => one.stop("SIGKILL")));
+    await lan?.stop();
+    await folder?.remove();
+  });
+
+  it("finds whoever has the key, keeps to itself before whoever has not, and says so", async () => {
+    const [a, b, c, stranger] = all as [Member, Member, Member, Member];
+    await Promise.all([a, b, c].map((one) => one.sees("alpha beta gamma")));
+    expect(await c.dns()).toBe("10.79.0.1 10.79.0.2 10.79.0.3");
+    await eventually("the stranger is told", async () =>
+      /peers_key\) is not this agent's/.test((await stranger.trilith("doctor")).out),
+    );
+    expect(await stranger.web()).toBe("stranger");
+    expect(await a.members()).toBe("alpha:alive beta:alive gamma:alive");
+  });
+
+  it("loses who is killed or cut off, and finds it again, at another address too", async () => {
+    const [a, b, c] = all as [Member, Member, Member, Member];
+    await c.stop("SIGKILL");
+    await Promise.all([a.sees("alpha beta", "web", 5_000), b.sees("alpha beta", "web", 5_000)]);
+    await c.run("ip", "address", "flush", "dev", "eth0");
+    await c.run("ip", "address", "add", "10.79.0.33/24", "dev", "eth0");
+    Object.assign(c.host, { address: "10.79.0.33" });
+    await c.start();
+    await Promise.all([a, b, c].map((one) => one.sees("alpha beta gamma")));
+    await eventually("by its new address", async () => (await a.dns("gamma.node.consul")) === "10.79.0.33");
+    await lan.split([b.host]);
+    await a.sees("alpha gamma", "web", 5_000);
+    await lan.heal();
+    await Promise.all([a, b, c].map((one) => one.sees("alpha beta gamma")));
+  });
+
+  it("says goodbye and is found again when it starts", async () => {
+    const [a, b] = all as [Member, Member, Member, Member];
+    await b.stop("SIGTERM");
+    expect(await a.web()).toBe("alpha gamma");
+    await b.start();
+    await a.sees("alpha beta gamma");
+  });
+});
