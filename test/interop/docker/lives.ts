@@ -71,7 +71,7 @@ describe.runIf(present)("containers through a whole agent", () => {
     await docker?.remove();
   });
 
-  // All of them: test/peers/docker-cases.test.ts.
+  // All of them: test/peers/docker/cases.ts.
   it.each([
     "port-P-group",
     "net-host-group",
