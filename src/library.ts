@@ -20,12 +20,17 @@ import {
 /** After so long without a question the tailnet is watched no more. */
 const IDLE_MS = 60_000;
 
-/** The one peer of this process: made for the first who needs it, stopped with the last. */
+/** The one peer of this process at one tailscaled: made for the first who needs it, stopped with the last. */
 class Tailnet {
+  readonly #path: string;
   #peer: Promise<Peer> | undefined;
   #users = 0;
   #watch: AbortController | undefined;
   #idle: { cancel(): void } | undefined;
+
+  constructor(path: string) {
+    this.#path = path;
+  }
 
   async take(): Promise<Peer> {
     this.#users++;
@@ -35,7 +40,7 @@ class Tailnet {
         clock: systemClock,
         random: systemRandom,
         http: createHttp({ background: true }),
-        localApi: environment("TS_SOCKET") ?? DEFAULT_SOCKET,
+        localApi: this.#path,
       });
     })();
     return await this.#peer;
@@ -85,7 +90,15 @@ class Tailnet {
   }
 }
 
-const tailnet = new Tailnet();
+const tailnets = new Map<string, Tailnet>();
+
+/** The tailnet of the tailscaled that the environment names, else of this host's. */
+function ownTailnet(): Tailnet {
+  const path = environment("TS_SOCKET") ?? DEFAULT_SOCKET;
+  const known = tailnets.get(path) ?? new Tailnet(path);
+  tailnets.set(path, known);
+  return known;
+}
 
 /** The agent's answer; without an agent, and unless one was named, the tailnet's. */
 async function either<T>(
@@ -98,7 +111,7 @@ async function either<T>(
   } catch (error) {
     if (options.agent !== undefined || !isNoAgent(error)) throw error;
     try {
-      return peers(await tailnet.services(options.signal));
+      return peers(await ownTailnet().services(options.signal));
     } catch (second) {
       if (options.signal?.aborted || !(second instanceof TrilithError)) throw second;
       throw new TrilithError(error.code, `${error.message}; and there is no tailnet either: ${second.message}`, second);
@@ -220,6 +233,7 @@ export async function advertise(options: AdvertiseOptions): Promise<Advertised> 
 /** What this process tells the tailnet by itself while no agent does. */
 class OnTailnet {
   readonly #options: AdvertiseOptions;
+  readonly #tailnet = ownTailnet();
   #draining = false;
   #stopped = false;
   #peer: Peer | undefined;
@@ -243,7 +257,7 @@ class OnTailnet {
         if (!this.#stopped) tell("");
         return;
       }
-      this.#peer ??= await tailnet.take();
+      this.#peer ??= await this.#tailnet.take();
       this.#advertised ??= await this.#peer.advertise(this.#offers());
       const { text } = this.#peer.state();
       tell(`${away}; ${this.told ? `told to the tailnet by this program, which ${text}` : text}`);
@@ -272,7 +286,7 @@ class OnTailnet {
     this.#advertised = undefined;
     if (this.#peer === undefined) return;
     this.#peer = undefined;
-    await tailnet.release();
+    await this.#tailnet.release();
   }
 }
 

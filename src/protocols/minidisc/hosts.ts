@@ -117,8 +117,9 @@ export class Hosts {
 
   /** True when every host that can be asked has answered, or has failed to. */
   get settled(): boolean {
-    return [...this.#followers.values()].every(
-      ({ state }) => state.services !== undefined || state.failing !== undefined,
+    return (
+      this.#tailnet !== undefined &&
+      [...this.#followers.values()].every(({ state }) => state.services !== undefined || state.failing !== undefined)
     );
   }
 

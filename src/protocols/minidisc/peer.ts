@@ -34,7 +34,7 @@ export interface Offer {
 export interface Advertisement {
   /** Advertises these instead. @throws TrilithError `invalid` */
   update(offers: Offer | readonly Offer[]): void;
-  /** Advertises nothing of it any more. Once. */
+  /** Advertises nothing of it any more; the last one to stop no longer listens. Once. */
   stop(): void;
 }
 
@@ -148,6 +148,7 @@ class TailnetPeer implements Peer {
     const own = { services };
     this.#offers.add(own);
     this.#offer();
+    this.#take();
     this.#watch();
     await this.#until(
       () => this.#asked && (this.#member.role.role !== "none" || this.#trouble !== undefined),
@@ -162,6 +163,7 @@ class TailnetPeer implements Peer {
       stop: () => {
         this.#offers.delete(own);
         this.#offer();
+        if (this.#offers.size === 0) this.#member.place(undefined);
       },
     };
   }
@@ -200,6 +202,7 @@ class TailnetPeer implements Peer {
     this.#mustRun();
     if (signal.aborted) return;
     this.#following = true;
+    if (this.#tailnet !== undefined && this.#trouble === undefined) this.#hosts.be(this.#tailnet);
     this.#watch();
     this.#wake?.();
     let told = -1;
@@ -331,15 +334,19 @@ class TailnetPeer implements Peer {
     this.#absent = false;
     this.#trouble = trouble;
     this.#tailnet = tailnet;
-    const speaking = trouble === undefined ? speakingAddress(tailnet.own) : undefined;
     this.#offer();
-    const { ipv6 } = tailnet.own;
-    if (this.#offers.size > 0)
-      this.#member.place(
-        speaking === undefined ? undefined : { speaking, tun: tailnet.tun, ...(ipv6 === undefined ? {} : { ipv6 }) },
-      );
+    this.#take();
     if (this.#following && trouble === undefined) this.#hosts.be(tailnet);
     if (news) this.#changed();
+  }
+
+  /** Takes this process's place among those of the host, where something is offered and there is an address. */
+  #take(): void {
+    if (this.#offers.size === 0 || this.#tailnet === undefined) return;
+    const { own, tun } = this.#tailnet;
+    const speaking = this.#trouble === undefined ? speakingAddress(own) : undefined;
+    const sixth = own.ipv6 === undefined ? {} : { ipv6: own.ipv6 };
+    this.#member.place(speaking === undefined ? undefined : { speaking, tun, ...sixth });
   }
 
   async #pause(ms: number): Promise<void> {
