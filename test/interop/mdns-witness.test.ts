@@ -102,4 +102,28 @@ describe.runIf(possible)("what agents know of a LAN", () => {
       await eventually("gone", async () => ((await agent.get("/v1/catalog/service/ipp")) as unknown[]).length === 0);
     await Promise.all([one, two, three].map((agent) => agent.stop()));
   });
+
+  it("is left to the agent of its host where agents see each other without a server", async () => {
+    await c().avahi();
+    const publisher = c().spawn("avahi-publish", "-s", "printer", "_ipp._tcp", "631");
+    ends.push(async () => void publisher.kill("SIGKILL"));
+    const key = ["--peers-key", "the key of this LAN"];
+    const first = await startAgentOn(d(), "--peers", c().ipv4, "--peers-bind", d().ipv4, ...key);
+    const nodes = async (agent: typeof first): Promise<string> =>
+      ((await agent.get("/v1/catalog/service/ipp")) as { Node: string }[]).map(({ Node }) => Node).join();
+    await eventually("on the node of its host", async () => (await nodes(first)) === "host-c");
+    // The host gets an agent of its own, of that name.
+    const second = await startAgentOn(c(), "--peers", d().ipv4, "--peers-bind", c().ipv4, ...key);
+    await second.register({ Name: "shop", Port: 8080, Meta: { "mdns-type": "_http._tcp" } });
+    for (const agent of [first, second]) {
+      await eventually("beside the agent's node", async () => (await nodes(agent)) === "host-c-mdns");
+      await eventually("the agent's own, once", async () => {
+        const found = (await agent.get("/v1/catalog/service/shop")) as { Node: string }[];
+        return found.length === 1 && found[0]?.Node === "host-c";
+      });
+    }
+    await eventually("announced", async () => (await browsed(a(), "_http._tcp")).length === 1);
+    expect(await first.get("/v1/catalog/service/http")).toEqual([]);
+    await Promise.all([first.stop(), second.stop()]);
+  });
 });

@@ -12,7 +12,7 @@ const file = (value: unknown, path = "agent.json"): ConsulFile => ({
   path,
   at: (keys) => `${path}: ${pathText(keys)}`,
 });
-const from = (value: unknown): ReturnType<typeof settingsFrom> => settingsFrom([file(value)]);
+const from = (value: unknown, flags = {}): ReturnType<typeof settingsFrom> => settingsFrom([file(value)], flags);
 
 describe("files", () => {
   it("takes over what it knows", () => {
@@ -121,6 +121,20 @@ describe("files", () => {
       recursorTimeoutMs: 3000,
     });
     expect(configure(protocols?.["consul"])).toMatchObject({ serverPort: 8300, kvMaxValueBytes: 1000 });
+  });
+
+  it("protocols without keys of their own are configured by name, as objects and as blocks", () => {
+    expect(from({ protocols: { mdns: { publish: "all" }, backends: true } }).protocols).toMatchObject({
+      mdns: { publish: "all" },
+      backends: true,
+    });
+    // As HCL brings blocks; a flag leaves alone what a file says more of it.
+    const block = { protocols: [{ backends: [{ port: 80 }], mdns: [{ discover: false }] }] };
+    expect(from(block, { mdns: true }).protocols).toMatchObject({ backends: { port: 80 }, mdns: { discover: false } });
+    expect(from({}, { mdns: true }).protocols).toMatchObject({ mdns: true });
+    expect(from(block, { mdns: false }).protocols).toMatchObject({ mdns: false });
+    expect(() => from({ protocols: { dns: { port: 53 } } })).toThrow(/"dns" has some/);
+    expect(() => from({ protocols: ["mdns"] })).toThrow(/expected an object such as/);
   });
 
   it("the agent's TLS files are for its checks, where these take part in it", () => {

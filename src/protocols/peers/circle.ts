@@ -244,7 +244,9 @@ export class Circle {
       clash(
         `${at} ("${node}") has this host's node ID ${nodeId}: one data folder is a copy of the other; give one of them another one, or another --node-id`,
       );
-    if (directory.view().get("node", key)?.external === true)
+    // One that a source brought in (a host seen on the LAN) gives way to the agent of that host.
+    const standing = directory.view().get("node", key);
+    if (standing?.external === true && standing.origin === undefined)
       clash(
         `${at} is called "${node}", as an external node that was registered here: deregister that one, or rename it`,
       );
