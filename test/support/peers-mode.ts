@@ -1,7 +1,6 @@
 // An agent without a server on a host of a test's LAN, as people run it, asked through its unix socket.
 import { rm } from "node:fs/promises";
 import { join } from "node:path";
-import { expect } from "vitest";
 import { askSocket, type LanHost } from "./lan.ts";
 import { eventually, startProgram } from "./peers.ts";
 import { type Done, program, runToEnd } from "./program.ts";
@@ -78,7 +77,8 @@ export class Member {
   }
   knows(members: string): Promise<unknown> {
     return eventually(`${this.host.name} knows ${members}`, async () => {
-      expect(await this.members()).toBe(members);
+      const now = await this.members();
+      if (now !== members) throw new Error(`it knows ${now}`);
       return true;
     });
   }
@@ -92,7 +92,8 @@ export class Member {
     return eventually(
       `${this.host.name} answers ${name} with ${hosts}`,
       async () => {
-        expect(await this.web(name)).toBe(hosts);
+        const now = await this.web(name);
+        if (now !== hosts) throw new Error(`it answers "${now}"`);
         return true;
       },
       limitMs,
