@@ -64,7 +64,7 @@ export class Host implements Omit<Spec, "patienceMs"> {
 }
 
 /** The addresses of an interface that are told: link-local ones only where there are no others of their family, as Avahi does. */
-export function published(addresses: readonly Interface[]): Interface[] {
+function published(addresses: readonly Interface[]): Interface[] {
   const plain = addresses.map((a) => ({ ...a, address: a.address.replace(/%.*$/, "") }));
   const isLocal = ({ address }: Interface): boolean => /^fe[89ab]/i.test(address) || address.startsWith("169.254.");
   return plain.filter((a) => !isLocal(a) || !plain.some((b) => b.family === a.family && !isLocal(b)));

@@ -61,7 +61,6 @@ export class Link implements Place {
   addresses: readonly Interface[] = [];
   readonly #hub: Hub;
   #socket: Multicast | undefined;
-  #socketAddress = "";
   #direct = false;
   #onLink: (address: string) => boolean = () => false;
   #probes = new Map<string, { name: Name; records: readonly Owned[] }>();
@@ -98,11 +97,6 @@ export class Link implements Place {
     return this.#socket !== undefined;
   }
 
-  /** The address that an open socket was joined by. */
-  get socketAddress(): string {
-    return this.#socketAddress;
-  }
-
   get direct(): boolean {
     return this.#direct;
   }
@@ -111,7 +105,7 @@ export class Link implements Place {
   setAddresses(addresses: readonly Interface[]): void {
     this.addresses = addresses;
     const networks = addresses
-      .filter(({ family }) => family === this.family)
+      .filter(({ family, cidr }) => family === this.family && cidr.includes("/"))
       .map(({ cidr }) => cidr.replace(/%[^/]*/, ""));
     this.#onLink = withinNetworks(this.family === 6 ? [...networks, "fe80::/10"] : networks);
   }
@@ -126,7 +120,6 @@ export class Link implements Place {
     await before?.close();
     const on = { interface: this.interface, address, group: GROUPS[this.family], port: PORT, hops: HOPS, direct };
     this.#socket = await this.#hub.net.multicast(on, (bytes, from) => this.#receive(bytes, from));
-    this.#socketAddress = own[0]?.address ?? "";
     this.#direct = direct;
   }
 

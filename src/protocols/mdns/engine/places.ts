@@ -172,9 +172,8 @@ export class Places {
         .join();
     if (text(link.addresses) === text(addresses)) return;
     link.setAddresses(addresses);
-    // IPv4 is joined and sent by an address, which may be gone.
-    const first = addresses.find(({ family }) => family === link.family)?.address;
-    if (first !== link.socketAddress && !(await this.#open(key, link))) {
+    // What was joined by an address that is gone, or on an interface that was made anew under its old name, is deaf.
+    if (!(await this.#open(key, link))) {
       this.#links.delete(key);
       await this.#lose(link);
       return;

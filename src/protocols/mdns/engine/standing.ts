@@ -19,8 +19,8 @@ export interface Spec {
   patienceMs(): number;
 }
 
-export const PROBES = 3;
-export const PROBE_EVERY_MS = 250;
+const PROBES = 3;
+const PROBE_EVERY_MS = 250;
 /** Having lost against a simultaneous probe [RFC 6762 §8.2]. */
 const LOST_MS = 1000;
 /** Announcements after the first one, as Avahi's. */
