@@ -81,7 +81,8 @@ export function createHttp({ background = false }: { readonly background?: boole
                       else done(error, null);
                     })
                 : connect,
-              pipelining: 1,
+              // 0 = a connection of its own for each request: one that is taken up again would keep the process running.
+              pipelining: background ? 0 : 1,
             })
           : new Socks5ProxyAgent(`socks5://${hostPort(socks.host, socks.port)}`);
       agents.set(key, agent);

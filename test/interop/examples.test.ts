@@ -18,7 +18,7 @@ const compose = await havePrograms("docker-compose");
 
 describe("the examples", () => {
   it("are all run here", () => {
-    expect(readdirSync(examples).sort()).toEqual(["greeter.mjs", "services", "tailnet-sidecar.yml"]);
+    expect(readdirSync(examples).sort()).toEqual(["greeter.mjs", "grpc.mjs", "services", "tailnet-sidecar.yml"]);
   });
 
   it("has valid service files that an agent takes over", async () => {
@@ -72,5 +72,20 @@ describe("the examples", () => {
     const words = ["--file", join(examples, "tailnet-sidecar.yml"), "config", "--quiet"];
     await run("docker-compose", words, { env: { ...process.env, TS_AUTHKEY: "tskey-auth-test" } });
     await expect(run("docker-compose", words, { env: { ...process.env, TS_AUTHKEY: "" } })).rejects.toThrow(/auth key/);
+  });
+
+  it("has a gRPC server and a client that finds it by name", async () => {
+    const httpPort = await freePort();
+    const trilith = createTrilith({ dev: true, httpPort, protocols: { dns: { port: -1 }, docker: false } });
+    await trilith.start();
+    try {
+      const { stdout } = await run(process.execPath, [join(examples, "grpc.mjs")], {
+        cwd: root,
+        env: { ...process.env, TRILITH_HTTP_ADDR: `127.0.0.1:${httpPort}` },
+      });
+      expect(stdout).toBe("hello gRPC\n");
+    } finally {
+      await trilith.stop();
+    }
   });
 });

@@ -4,6 +4,7 @@ import grpc from "@grpc/grpc-js";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { registerResolvers } from "../../src/grpc.ts";
 import { createTrilith, type Trilith } from "../../src/index.ts";
+import { runClient } from "../support/clients.ts";
 import { caller, type GrpcServer, load, startGrpcServer } from "../support/grpc.ts";
 import { type FakeTailscaled, fakeTailscaled, inside, runInTailnet } from "../support/minidisc.ts";
 import { eventually, freePort, havePrograms, ownFolder } from "../support/peers.ts";
@@ -191,6 +192,20 @@ const NOWHERE = "/nonexistent/tailscaled.sock";
     await eventually("the new one is called", () => calls.answered.has(second.port));
     await calls.stop();
     expect(calls.failed).toEqual([]);
+  });
+
+  test("keeps no program running: one that is done ends, its channel still open", async () => {
+    const httpPort = await freePort();
+    const agent = await startAgent(httpPort);
+    cleanUp.push(() => agent.stop());
+    const server = await started(["127.0.0.1", "once"], { TRILITH_HTTP_ADDR: `127.0.0.1:${httpPort}` });
+    const script = join(import.meta.dirname, "../support/grpc-once.ts");
+    const words = ["--import", "tsx", script, "trilith://once", `127.0.0.1:${httpPort}`];
+    // null = it did not end.
+    expect(await runClient([process.execPath, ...words], { timeoutMs: 15_000 })).toEqual({
+      exitCode: 0,
+      output: server.port,
+    });
   });
 
   test("targets that say nothing are refused, and modules that are no gRPC", () => {
