@@ -10,7 +10,7 @@ import type { Listening } from "../../base/net.ts";
 import { systemRandom } from "../../base/random.ts";
 import type { Agent } from "../../contracts/agent.ts";
 import type { SourceState } from "../../contracts/ground.ts";
-import { authorizeWrite } from "./authorize.ts";
+import { authorizePeer, authorizeWrite } from "./authorize.ts";
 import { STATUS } from "./errors.ts";
 import type { ApiGround } from "./server.ts";
 import { api } from "./setup.ts";
@@ -265,6 +265,11 @@ describe("override", () => {
       status: 404,
       message: 'there is no override for "web"',
     });
+  });
+
+  it("is refused in words that arrive where its body is too large", async () => {
+    const response = await ask("override/web", "PUT", {}, `{"set":["label.x=${"x".repeat(2_000_000)}"]}`);
+    expect([response.status, await response.text()]).toEqual([413, expect.stringContaining("more than 65536 bytes")]);
   });
 
   it("says where the thing is that it holds for nothing here", async () => {
@@ -535,6 +540,8 @@ describe("who may write", () => {
     ["127.0.0.1", { forwarded: "for=203.0.113.1" }, "need a token"],
     ["127.0.0.1", { origin: "https://evil.example" }, "a web page of https://evil.example"],
     ["127.0.0.1", { origin: "null" }, "a web page of null"],
+    // Whoever owns a name may have it lead here.
+    ["127.0.0.1", { origin: "http://evil.example", host: "evil.example" }, "a web page of http://evil.example"],
   ])("from %s with %j: no, %s", (address, headers, text) => {
     expect(() => authorizeWrite(from(address, headers), undefined)).toThrow(text);
   });
@@ -552,6 +559,14 @@ describe("who may write", () => {
     ])
       expect(far(headers as Record<string, string>)).toThrow("need the agent's token in the header X-Trilith-Token");
     expect(() => authorizeWrite(from("127.0.0.1", { "x-trilith-token": "wrong" }), "secret")).not.toThrow();
+  });
+
+  it("as a client host: with the token, or from here, which a proxy is not", () => {
+    expect(() => authorizePeer(from("10.1.0.7"), undefined)).not.toThrow();
+    expect(() => authorizePeer(from("127.0.0.1"), "secret")).not.toThrow();
+    expect(() => authorizePeer(from("10.1.0.7", { "x-consul-token": "secret" }), "secret")).not.toThrow();
+    expect(() => authorizePeer(from("10.1.0.7"), "secret")).toThrow("need this agent's token");
+    expect(() => authorizePeer(from("127.0.0.1", { "x-forwarded-for": "10.1.0.7" }), "secret")).toThrow("token");
   });
 
   it("is asked before anything is written", async () => {

@@ -2,6 +2,7 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import { TrilithError } from "../../base/error.ts";
 import type { IncomingMessage } from "../../base/http.ts";
+import { callerOf, foreignPageOf, isFromHere } from "../../base/requests.ts";
 
 /**
  * Lets a write pass or throws. From this host everybody may write, except web pages of elsewhere (a browser says which page asks);
@@ -9,12 +10,11 @@ import type { IncomingMessage } from "../../base/http.ts";
  */
 export function authorizeWrite(request: IncomingMessage, token: string | undefined): void {
   if (token !== undefined && hasToken(request, token)) return;
-  const origin = request.headers.origin;
-  if (origin !== undefined && !isSameHost(origin, request.headers.host))
-    throw new TrilithError("not-allowed", `a web page of ${origin} may not change anything here`);
-  const from = request.socket.remoteAddress;
+  const page = foreignPageOf(request);
+  if (page !== undefined) throw new TrilithError("not-allowed", `a web page of ${page} may not change anything here`);
+  if (isFromHere(request)) return;
+  const from = callerOf(request) ?? "on a unix socket";
   const forwarded = request.headers["x-forwarded-for"] ?? request.headers.forwarded;
-  if (isLocal(from) && forwarded === undefined) return;
   const who = forwarded === undefined ? `${from}` : `behind the proxy ${from} (${forwarded})`;
   throw new TrilithError(
     "not-allowed",
@@ -31,16 +31,11 @@ export function authorizeWrite(request: IncomingMessage, token: string | undefin
 export function authorizePeer(request: IncomingMessage, token: string | undefined): void {
   if (request.headers.origin !== undefined)
     throw new TrilithError("not-allowed", `a web page of ${request.headers.origin} is no client host`);
-  if (token === undefined || hasToken(request, token) || isLocal(request.socket.remoteAddress)) return;
+  if (token === undefined || hasToken(request, token) || isFromHere(request)) return;
   throw new TrilithError(
     "not-allowed",
     "client hosts need this agent's token (--join-token, or join_token in their configuration)",
   );
-}
-
-/** Loopback, or a unix socket, which has no address. */
-function isLocal(address: string | undefined): boolean {
-  return address === undefined || address === "::1" || /^(::ffff:)?127\./.test(address);
 }
 
 function hasToken(request: IncomingMessage, token: string): boolean {
@@ -53,8 +48,4 @@ function hasToken(request: IncomingMessage, token: string): boolean {
 /** Of equal length for any text, as the comparison in constant time wants it. */
 function digest(text: string): Uint8Array {
   return createHash("sha256").update(text).digest();
-}
-
-function isSameHost(origin: string, host: string | undefined): boolean {
-  return host !== undefined && URL.canParse(origin) && new URL(origin).host === host.toLowerCase();
 }

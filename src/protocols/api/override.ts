@@ -1,6 +1,7 @@
 // The verbs for overrides: setting, undoing, listing them.
 import { InputError, TrilithError } from "../../base/error.ts";
 import type { IncomingMessage } from "../../base/http.ts";
+import { bodyOf, callerOf, isFromHere } from "../../base/requests.ts";
 import type { View } from "../../contracts/directory.ts";
 import type { ApiGround } from "./server.ts";
 import { type OverrideJson, overrideJson } from "./shapes.ts";
@@ -15,14 +16,14 @@ export function overridesOf({ agent }: Pick<ApiGround, "agent">): { readonly ove
 
 /** Says something about what is called `name`. @throws TrilithError `invalid`, `too-large` */
 export async function overrideOf(
-  { agent, directory }: Pick<ApiGround, "agent" | "directory">,
+  { agent, clock, directory }: Pick<ApiGround, "agent" | "clock" | "directory">,
   request: IncomingMessage,
   name: string,
 ): Promise<OverrideJson> {
-  const text = await bodyOf(request);
+  const body = await bodyOf(request, clock, MOST_BYTES, `a body of more than ${MOST_BYTES} bytes: ${SHAPE}`);
   let parsed: { readonly set?: unknown; readonly by?: unknown };
   try {
-    parsed = JSON.parse(text) as typeof parsed;
+    parsed = JSON.parse(body.toString("utf8")) as typeof parsed;
   } catch (error) {
     throw new InputError("body", `is no JSON: ${SHAPE}`, error);
   }
@@ -60,19 +61,6 @@ export async function undoOf(
 }
 
 function whoOf(by: string, request: IncomingMessage): string {
-  const address = request.socket.remoteAddress?.replace(/^::ffff:/, "");
-  const local = address === undefined || address === "::1" || address.startsWith("127.");
   const name = by.replace(/[\u0000-\u001f\u007f]/g, "").slice(0, 64);
-  return `${name === "" ? "somebody" : name} ${local ? "on this host" : `from ${address}`}`;
-}
-
-async function bodyOf(request: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    size += chunk.length;
-    if (size > MOST_BYTES) throw new TrilithError("too-large", `a body of more than ${MOST_BYTES} bytes: ${SHAPE}`);
-    chunks.push(chunk);
-  }
-  return Buffer.concat(chunks).toString("utf8");
+  return `${name === "" ? "somebody" : name} ${isFromHere(request) ? "on this host" : `from ${callerOf(request)}`}`;
 }

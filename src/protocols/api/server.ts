@@ -3,6 +3,7 @@
 import { drained } from "../../base/drained.ts";
 import { InputError, messageOf, TrilithError } from "../../base/error.ts";
 import type { Handler, IncomingMessage, ServerResponse } from "../../base/http.ts";
+import { callerOf, decodeName } from "../../base/requests.ts";
 import type { Ground } from "../../contracts/ground.ts";
 import { NODE_MAINTENANCE_CHECK, SERVICE_MAINTENANCE_CHECK, type Status, worst } from "../../model/check.ts";
 import type { Query } from "../../model/query.ts";
@@ -124,20 +125,12 @@ function route(
   const verb = verbs.find(({ method }) => method === request.method);
   if (verb === undefined)
     throw new MethodError(request.method ?? "?", prefix + word, verbs.map(({ method }) => method).join(", "));
-  const name = slash === -1 ? "" : decode(below.slice(slash + 1));
+  const name = slash === -1 ? "" : decodeName(below.slice(slash + 1));
   if (verb.names !== undefined && name === "")
     throw new InputError(path, `expected the name of ${verb.names} behind it: ${prefix}${word}/NAME`);
   if (verb.names === undefined && name !== "") throw new InputError(path, `expected nothing behind ${prefix}${word}`);
   const parameters = new URLSearchParams(mark === -1 ? "" : url.slice(mark + 1));
   return { verb, call: { ground, request, response, name, parameters, signal } };
-}
-
-function decode(text: string): string {
-  try {
-    return decodeURIComponent(text);
-  } catch (error) {
-    throw new InputError(`path "${text}"`, "expected UTF-8 in percent encoding", error);
-  }
 }
 
 function send(response: ServerResponse, status: number, json: unknown, pretty: boolean): void {
@@ -154,7 +147,7 @@ function send(response: ServerResponse, status: number, json: unknown, pretty: b
 
 /** The query of a call; who does not say who asks is the caller. */
 function queryFor({ name, parameters, request }: Call): Query {
-  return queryOf(name, parameters, request.socket.remoteAddress?.replace(/%.*$/, ""));
+  return queryOf(name, parameters, callerOf(request));
 }
 
 async function find(call: Call): Promise<unknown> {

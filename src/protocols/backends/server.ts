@@ -3,6 +3,7 @@ import type { Clock } from "../../base/clock.ts";
 import { type Code, codeOf, InputError, messageOf, TrilithError } from "../../base/error.ts";
 import type { Handler, IncomingMessage, ServerResponse } from "../../base/http.ts";
 import type { Log } from "../../base/log.ts";
+import { bodyOf, callerOf, decodeName } from "../../base/requests.ts";
 import type { Agent } from "../../contracts/agent.ts";
 import type { Lookup } from "../../contracts/lookup.ts";
 import type { Probe } from "../../contracts/probe.ts";
@@ -16,7 +17,7 @@ export interface ServerParts {
   readonly agent: Pick<Agent, "register" | "deregister" | "report" | "services">;
   readonly lookup: Pick<Lookup, "resolveNow">;
   readonly log: Log;
-  readonly clock: Pick<Clock, "now">;
+  readonly clock: Pick<Clock, "now" | "after">;
   /** The way to ask by TCP; undefined where this agent has none. */
   readonly tcp: Probe | undefined;
   /** Whether an address may ask. */
@@ -76,7 +77,7 @@ async function answer(
   response: ServerResponse,
   reply: Reply,
 ): Promise<void> {
-  const caller = request.socket.remoteAddress?.replace(/^::ffff:(?=\d+\.)/i, "").replace(/%.*$/, "") ?? "";
+  const caller = callerOf(request) ?? "";
   if (!parts.allowed(caller))
     throw new TrilithError("not-allowed", `${caller} is in none of the networks that may ask here (backends.networks)`);
   // A web page that some browser of the network shows must not put its reader into the list.
@@ -99,7 +100,7 @@ async function answer(
   if (method !== "POST" && method !== "DELETE") return refuse(response, reply, "POST, DELETE");
   const id = decodeId(coded);
   if (method === "POST")
-    return reply((await register(parts, id, caller, url.searchParams, await bodyOf(request))) ? 201 : 200);
+    return reply((await register(parts, id, caller, url.searchParams, await portIn(request, parts.clock))) ? 201 : 200);
   await parts.agent.deregister(FROM, prefix(parts.config) + id, {
     code: "goodbye",
     text: `${caller} took it back`,
@@ -125,12 +126,7 @@ function refuse(response: ServerResponse, reply: Reply, allow: string): void {
 }
 
 function decodeId(coded: string): string {
-  let id: string;
-  try {
-    id = decodeURIComponent(coded);
-  } catch (error) {
-    throw new InputError(`id "${coded}"`, "expected UTF-8 in percent encoding", error);
-  }
+  const id = decodeName(coded);
   if (id.length > LONGEST_ID || !/^[\w.:@+-]+$/.test(id))
     throw new InputError(
       `id ${JSON.stringify(id)}`,
@@ -209,13 +205,9 @@ async function register(
 }
 
 /** Nothing, or a port in digits. */
-async function bodyOf(request: IncomingMessage): Promise<string> {
-  let text = "";
-  for await (const piece of request.iterator({ destroyOnReturn: false })) {
-    text += (piece as Buffer).toString("latin1");
-    if (text.length > LARGEST_BODY) throw new TrilithError("too-large", "the body is nothing or a port in digits");
-  }
-  text = text.trim();
+async function portIn(request: IncomingMessage, clock: ServerParts["clock"]): Promise<string> {
+  const body = await bodyOf(request, clock, LARGEST_BODY, "the body is nothing or a port in digits");
+  const text = body.toString("latin1").trim();
   if (text !== "" && !/^\d{1,5}$/.test(text))
     throw new InputError("body", `expected nothing or a port in digits, but got ${JSON.stringify(text.slice(0, 40))}`);
   return text;

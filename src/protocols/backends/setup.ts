@@ -1,6 +1,6 @@
 // The protocol "backends": hosts POST themselves into a list that a load balancer reads, as dynproxy keeps one.
-import { hostPort, type Listening } from "../../base/net.ts";
 import { withinNetworks } from "../../base/networks.ts";
+import { httpListener } from "../../contracts/http-listener.ts";
 import { defineProtocol, type Protocol, type Told } from "../../contracts/protocol.ts";
 import { type BackendsConfig, configureBackends } from "./config.ts";
 import { backendList, createBackendsHandler } from "./server.ts";
@@ -26,7 +26,6 @@ export const backends: Protocol<
       tcp: probes.get("tcp"),
       log: log.part("backends"),
     });
-    let listening: Promise<Listening> | undefined;
     return {
       async answers(service): Promise<readonly Told[]> {
         if (service.toLowerCase() !== config.service.toLowerCase()) return [];
@@ -34,26 +33,7 @@ export const backends: Protocol<
         const to = config.networks?.join(", ") ?? "the networks of this host's interfaces";
         return [{ to, text: `GET /proxy/backends.txt: ${text === "" ? "nothing" : text}` }];
       },
-      listeners: [
-        {
-          name: "backends",
-          async start() {
-            listening ??= http.serve({ host: config.host, port: config.port }, handle);
-            try {
-              const { host, port } = await listening;
-              return hostPort(host, port);
-            } catch (error) {
-              listening = undefined;
-              throw error;
-            }
-          },
-          async stop() {
-            const running = listening;
-            listening = undefined;
-            await (await running)?.close();
-          },
-        },
-      ],
+      listeners: [httpListener("backends", http, { host: config.host, port: config.port }, handle)],
     };
   },
 });

@@ -48,7 +48,8 @@ export class Registry {
   #services = new Map<string, ShownService>();
   #at: Index = 0;
   #heldText = "";
-  #recent: Changed[] = [];
+  /** By instance, the newest change last. */
+  readonly #recent = new Map<string, Changed>();
   #deltas = 0;
   /** When an instance that tells no time of its own was first seen as it is, by what it is. */
   readonly #seen = new Map<string, { readonly text: string; readonly atMs: number }>();
@@ -66,7 +67,11 @@ export class Registry {
   /** What came, changed and went in the last three minutes; the hash is that of all. */
   delta(): Applications {
     const shown = this.#look();
-    return { version: String(++this.#deltas), hash: hashOf(shown), applications: grouped(this.#recent.map(changedOf)) };
+    return {
+      version: String(++this.#deltas),
+      hash: hashOf(shown),
+      applications: grouped([...this.#recent.values()].map(changedOf)),
+    };
   }
 
   application(app: string): Application | undefined {
@@ -112,7 +117,7 @@ export class Registry {
       this.#at = view.index;
       this.#heldText = heldText;
     }
-    this.#recent = this.#recent.filter(({ atMs }) => now - atMs < DELTA_MS);
+    for (const [key, { atMs }] of this.#recent) if (now - atMs >= DELTA_MS) this.#recent.delete(key);
     return [...this.#services.values()].flatMap(({ instances }) => instances);
   }
 
@@ -244,8 +249,9 @@ export class Registry {
 
   /** The last word about an instance is the one that counts. */
   #remember(change: Changed): void {
-    this.#recent = this.#recent.filter(({ shown }) => keyOf(shown) !== keyOf(change.shown));
-    this.#recent.push(change);
+    const key = keyOf(change.shown);
+    this.#recent.delete(key);
+    this.#recent.set(key, change);
   }
 }
 

@@ -323,6 +323,34 @@ describe("bad input", () => {
   });
 });
 
+describe("who is not on this host", () => {
+  const far = { "x-forwarded-for": "192.0.2.99", "content-type": "application/json" };
+  const body = JSON.stringify({ instance: told() });
+  it("may look at the agent's own listener, and register with the token only", async () => {
+    const base = await start();
+    const refused = await fetch(`${base}/apps/SHOP`, { method: "POST", headers: far, body });
+    expect([refused.status, await refused.text()]).toEqual([403, expect.stringContaining("protocols.eureka.token")]);
+    expect((await register(base, told())).status).toBe(204);
+    for (const [method, path] of [
+      ["PUT", "apps/SHOP/far:shop:8080"],
+      ["PUT", "apps/SHOP/far:shop:8080/status?value=DOWN"],
+      ["DELETE", "apps/SHOP/far:shop:8080"],
+    ] as const)
+      expect((await fetch(`${base}/${path}`, { method, headers: far })).status, path).toBe(403);
+    expect((await fetch(`${base}/apps`, { headers: far })).status).toBe(200);
+    await agent?.stop();
+    agent = await startAgent({ protocols: { eureka: { token: "s3cret" } } });
+    const headers = { ...far, authorization: "Bearer s3cret" };
+    const url = `${agent.url}/eureka/apps/SHOP`;
+    expect((await fetch(url, { method: "POST", headers, body })).status).toBe(204);
+  });
+  it("may register at a listener that is there for it", async () => {
+    agent = await startAgent({ protocols: { eureka: { port: 0 } } });
+    const url = `http://${agent.trilith.self.listening.get("eureka")}/eureka/apps/SHOP`;
+    expect((await fetch(url, { method: "POST", headers: far, body })).status).toBe(204);
+  });
+});
+
 describe("a listener of its own", () => {
   it("answers with its token only", async () => {
     agent = await startAgent({ protocols: { eureka: { port: 0, token: "s3cret" } } });

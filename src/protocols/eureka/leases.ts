@@ -17,6 +17,8 @@ const SOURCE = "eureka";
 /** The name of the check that carries the status. */
 const CHECK_NAME = "Eureka status";
 
+const OWN_ADDRESSES_MS = 1000;
+
 /** One instance with its lease. */
 export interface Lease {
   readonly info: InstanceInfo;
@@ -71,6 +73,7 @@ export class Leases implements Source {
   #wake: (() => void) | undefined;
   /** What the checks of this host's own instances were last told, by service id. */
   readonly #reported = new Map<string, string>();
+  #own: { readonly addresses: ReadonlySet<string>; readonly at: number } | undefined;
   #restored = false;
 
   constructor(machine: LeasesMachine) {
@@ -234,11 +237,20 @@ export class Leases implements Source {
       }
   }
 
+  /** Looked at anew once a second: a list of thousands asks for each. */
+  #ownAddresses(): ReadonlySet<string> {
+    const { clock, ownAddresses } = this.#machine;
+    const at = clock.monotonic();
+    if (this.#own === undefined || at - this.#own.at > OWN_ADDRESSES_MS)
+      this.#own = { addresses: new Set(ownAddresses()), at };
+    return this.#own.addresses;
+  }
+
   /** Where it runs: on this host, or on a node of its own that every agent names alike. */
   #external({ hostName, ipAddr }: InstanceInfo): Registration["external"] {
-    const { agent, directory, ownAddresses } = this.#machine;
+    const { agent, directory } = this.#machine;
     const own = hostName.toLowerCase() === agent.node.name.toLowerCase();
-    if (own || ipAddr === agent.node.address || ownAddresses().includes(ipAddr)) return undefined;
+    if (own || ipAddr === agent.node.address || this.#ownAddresses().has(ipAddr)) return undefined;
     const known = directory.view().get("node", keyOf.node(hostName));
     // An agent lives on that host; its node is not ours to write.
     const name = known === undefined || known.external === true ? hostName : `${hostName}-${SOURCE}`;

@@ -1,9 +1,11 @@
 // Eureka's REST operations over HTTP, in JSON and XML [the wiki of Netflix/eureka, "Eureka REST operations"; eureka-core's resources for what it leaves out].
 import { createHash, timingSafeEqual } from "node:crypto";
 import { gzip } from "node:zlib";
+import type { Clock } from "../../base/clock.ts";
 import { type Code, codeOf, InputError, messageOf, TrilithError } from "../../base/error.ts";
 import type { Handler, IncomingMessage, ServerResponse } from "../../base/http.ts";
 import type { Log } from "../../base/log.ts";
+import { bodyOf, callerOf, decodeName, foreignPageOf, isFromHere } from "../../base/requests.ts";
 import { parseXml } from "../../wire/xml.ts";
 import type { Registry } from "./applications.ts";
 import { type Encoded, encodeApplication, encodeApplications, encodeInstance } from "./encode.ts";
@@ -11,11 +13,14 @@ import { type EurekaStatus, instanceFromJson, instanceFromXml, statusOf } from "
 import type { Leases } from "./leases.ts";
 
 export interface ServerParts {
+  readonly clock: Clock;
   readonly leases: Leases;
   readonly registry: Registry;
   readonly log: Log;
   /** Where set, every request needs it: as the password of Basic authentication, which clients take from their URL, or as a bearer. */
   readonly token: string | undefined;
+  /** True on the agent's own HTTP listener: without a token, who is not on this host may look and not register. */
+  readonly shared: boolean;
 }
 
 /** A registration is small; metadata may be long. */
@@ -77,11 +82,11 @@ const OPERATIONS: readonly (readonly [method: string, path: string, run: Operati
 export function createEurekaHandler(prefix: string, parts: ServerParts): Handler {
   return async (request, response) => {
     try {
-      authorize(request, parts.token);
+      authorize(request, parts);
       const url = request.url ?? "";
       const mark = url.indexOf("?");
       const path = (mark === -1 ? url : url.slice(0, mark)).slice(prefix.length).replace(/^v2\//, "");
-      const segments = path.replace(/\/$/, "").split("/").map(decode);
+      const segments = path.replace(/\/$/, "").split("/").map(decodeName);
       const { run, at } = operation(request.method ?? "", segments, url, response);
       const query = new URLSearchParams(mark === -1 ? "" : url.slice(mark + 1));
       // Without a word about JSON the answer is XML, as Eureka's.
@@ -102,12 +107,21 @@ export function createEurekaHandler(prefix: string, parts: ServerParts): Handler
   };
 }
 
-/** From web pages of elsewhere nothing; where a token is set, whoever brings it. @throws TrilithError `not-allowed` */
-function authorize(request: IncomingMessage, token: string | undefined): void {
-  const { origin, host, authorization = "" } = request.headers;
-  if (origin !== undefined && !(URL.canParse(origin) && new URL(origin).host === host?.toLowerCase()))
-    throw new TrilithError("not-allowed", `a web page of ${origin} may not use this registry`);
-  if (token === undefined) return;
+/**
+ * From web pages of elsewhere nothing; where a token is set, whoever brings it. A listener of its own is for whom it listens; the agent's is there for
+ * other reasons, and is no leave to register from other hosts. @throws TrilithError `not-allowed`
+ */
+function authorize(request: IncomingMessage, { token, shared }: Pick<ServerParts, "token" | "shared">): void {
+  const page = foreignPageOf(request);
+  if (page !== undefined) throw new TrilithError("not-allowed", `a web page of ${page} may not use this registry`);
+  if (token === undefined) {
+    if (!shared || request.method === "GET" || request.method === "HEAD" || isFromHere(request)) return;
+    throw new TrilithError(
+      "not-allowed",
+      `registering from other hosts (${callerOf(request)}) needs a token (protocols.eureka.token) or a listener of its own (protocols.eureka: {"address": …, "port": 8761})`,
+    );
+  }
+  const { authorization = "" } = request.headers;
   const basic = /^Basic\s+(\S+)\s*$/i.exec(authorization)?.[1];
   const given =
     basic === undefined
@@ -121,14 +135,6 @@ function authorize(request: IncomingMessage, token: string | undefined): void {
       "not-allowed",
       "this registry needs its token: as the password in the client's URL (http://any:TOKEN@host:port/eureka/) or as Authorization: Bearer",
     );
-}
-
-function decode(segment: string): string {
-  try {
-    return decodeURIComponent(segment);
-  } catch (error) {
-    throw new InputError(`path segment "${segment}"`, "expected UTF-8 in percent encoding", error);
-  }
 }
 
 function operation(
@@ -169,7 +175,7 @@ function vip({ parts, at, json }: Call, secure: boolean): Reply {
 
 async function register({ parts, at, request }: Call): Promise<Reply> {
   const app = at[0] ?? "";
-  const text = await bodyOf(request);
+  const text = await textOf(request, parts.clock);
   const asXml = /xml/i.test(request.headers["content-type"] ?? "") || text.trimStart().startsWith("<");
   parts.leases.register(asXml ? instanceFromXml(parseXml(text, "body"), app) : instanceFromJson(text, app));
   return 204;
@@ -213,17 +219,9 @@ function addMetadata({ parts, at: [app = "", id = ""], query }: Call): Reply {
   return 200;
 }
 
-async function bodyOf(request: IncomingMessage): Promise<string> {
-  const pieces: Uint8Array[] = [];
-  let length = 0;
-  const stream = request.iterator({ destroyOnReturn: false }) as AsyncIterable<Uint8Array>;
+async function textOf(request: IncomingMessage, clock: Clock): Promise<string> {
+  const bytes = await bodyOf(request, clock, LARGEST_BODY);
   const packed = /gzip/i.test(request.headers["content-encoding"] ?? "");
-  for await (const piece of stream) {
-    length += piece.length;
-    if (length > LARGEST_BODY) throw new TrilithError("too-large", `a body may have ${LARGEST_BODY} bytes`);
-    pieces.push(piece);
-  }
-  const bytes = Buffer.concat(pieces);
   if (!packed) return bytes.toString("utf8");
   const { gunzipSync } = await import("node:zlib");
   try {

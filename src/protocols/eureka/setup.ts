@@ -1,6 +1,6 @@
 // The protocol "eureka": applications that register by heartbeats and fetch the registry, as with Netflix's Eureka server.
 import { InputError } from "../../base/error.ts";
-import { hostPort, type Listening } from "../../base/net.ts";
+import { httpListener } from "../../contracts/http-listener.ts";
 import { defineProtocol, type Protocol, type Told } from "../../contracts/protocol.ts";
 import { Registry } from "./applications.ts";
 import { Leases } from "./leases.ts";
@@ -61,7 +61,14 @@ export const eureka: Protocol<EurekaConfig, "clock" | "log" | "net" | "http" | "
         ownAddresses: () => net.interfaces().map(({ address }) => address),
       });
       const registry = new Registry({ clock, directory, lookup, lease: (app, id) => leases.get(app, id) });
-      const handle = createEurekaHandler(PREFIX, { leases, registry, log, token: config.token });
+      const handle = createEurekaHandler(PREFIX, {
+        clock,
+        leases,
+        registry,
+        log,
+        token: config.token,
+        shared: config.listen === undefined,
+      });
       const { listen } = config;
       const answers = async (service: string): Promise<readonly Told[]> => {
         const found = registry.application(service)?.instances ?? [];
@@ -70,32 +77,14 @@ export const eureka: Protocol<EurekaConfig, "clock" | "log" | "net" | "http" | "
         return [{ to: "everybody", text: `${what}: ${text.length === 0 ? "404" : text.join(", ")}` }];
       };
       if (listen === undefined) return { source: leases, routes: [{ prefix: PREFIX, handle }], answers };
-      let listening: Promise<Listening> | undefined;
       return {
         source: leases,
         answers,
         listeners: [
-          {
-            name: "eureka",
-            async start() {
-              listening ??= http.serve(listen, (request, response) => {
-                if (request.url?.startsWith(PREFIX) === true) return handle(request, response);
-                response.writeHead(404, { "content-type": "text/plain" }).end(`Eureka is below ${PREFIX}\n`);
-              });
-              try {
-                const { host, port } = await listening;
-                return hostPort(host, port);
-              } catch (error) {
-                listening = undefined;
-                throw error;
-              }
-            },
-            async stop() {
-              const running = listening;
-              listening = undefined;
-              await (await running)?.close();
-            },
-          },
+          httpListener("eureka", http, listen, (request, response) => {
+            if (request.url?.startsWith(PREFIX) === true) return handle(request, response);
+            response.writeHead(404, { "content-type": "text/plain" }).end(`Eureka is below ${PREFIX}\n`);
+          }),
         ],
       };
     },

@@ -4,10 +4,10 @@ import { type Code, codeOf, InputError, messageOf, TrilithError } from "../../ba
 import type { Handler, IncomingMessage, ServerResponse } from "../../base/http.ts";
 import type { Log } from "../../base/log.ts";
 import type { Processes } from "../../base/process.ts";
+import { bodyOf, isFromHere } from "../../base/requests.ts";
 import type { Agent } from "../../contracts/agent.ts";
 import type { CheckSpec } from "../../model/check.ts";
 import type { Registration } from "../../model/instance.ts";
-import { isFromHere } from "./here.ts";
 import { isLoopbackHost, lives } from "./ports.ts";
 import {
   checkSpecOf,
@@ -233,18 +233,20 @@ export class Announcements {
       if (request.headers.origin !== undefined)
         throw new TrilithError("not-allowed", `a web page of ${request.headers.origin} may not announce anything here`);
       if (request.method === "POST")
-        return reply(200, { id: await this.announce(readAnnouncement(await bodyOf(request))) });
+        return reply(200, { id: await this.announce(readAnnouncement(await jsonOf(request, this.machine.clock))) });
       if (request.method !== "DELETE")
         return reply(405, problem("invalid", `${request.method} is not for this path: use POST or DELETE`), {
           allow: "POST, DELETE",
         });
-      const { id } = need(await bodyOf(request), "body", isObject, "an object");
+      const { id } = need(await jsonOf(request, this.machine.clock), "body", isObject, "an object");
       await this.withdraw(need(id, "id", isName, "an ID"));
       reply(200, {});
     } catch (error) {
       const status = STATUS[codeOf(error)] ?? 500;
       reply(status, problem(codeOf(error), messageOf(error)));
-      if (!request.readableEnded) request.destroy();
+    } finally {
+      // What was not read must not stand before the connection's next request.
+      request.resume();
     }
   }
 }
@@ -260,16 +262,10 @@ const STATUS: Readonly<Partial<Record<Code, number>>> = {
   stopped: 503,
 };
 
-async function bodyOf(request: IncomingMessage): Promise<unknown> {
-  const chunks: Buffer[] = [];
-  let bytes = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    bytes += chunk.length;
-    if (bytes > BODY_MAX_BYTES) throw new TrilithError("too-large", `more than ${BODY_MAX_BYTES} bytes`);
-    chunks.push(chunk);
-  }
+async function jsonOf(request: IncomingMessage, clock: Clock): Promise<unknown> {
+  const body = await bodyOf(request, clock, BODY_MAX_BYTES);
   try {
-    return JSON.parse(Buffer.concat(chunks).toString("utf8"));
+    return JSON.parse(body.toString("utf8"));
   } catch (error) {
     throw new InputError("body", `is no JSON: ${messageOf(error)}`);
   }

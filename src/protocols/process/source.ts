@@ -5,12 +5,12 @@ import type { Handler, IncomingMessage, ServerResponse } from "../../base/http.t
 import type { Log } from "../../base/log.ts";
 import type { Processes } from "../../base/process.ts";
 import type { ProcessTable } from "../../base/process-table.ts";
+import { isFromHere } from "../../base/requests.ts";
 import type { Agent, HeldService } from "../../contracts/agent.ts";
 import type { Source, SourceList } from "../../contracts/source.ts";
 import type { Registration } from "../../model/instance.ts";
 import type { Reason } from "../../model/reason.ts";
 import type { CheckOptions } from "../../wire/service-check.ts";
-import { isFromHere } from "./here.ts";
 import { lives } from "./ports.ts";
 import { Scanner } from "./scanner.ts";
 import { carrierOfForeignId, type FoundService, type PlainNames } from "./services.ts";

@@ -1,6 +1,7 @@
 // /v1/agent/service*: this host's services: list, one with hash blocking, register, deregister, maintenance.
 import { createHash } from "node:crypto";
 import { InputError, messageOf, TrilithError } from "../../../base/error.ts";
+import { callerOf } from "../../../base/requests.ts";
 import { SERVICE_MAINTENANCE_CHECK } from "../../../model/check.ts";
 import type { Registration } from "../../../model/instance.ts";
 import {
@@ -96,7 +97,7 @@ async function register(call: Call): Promise<undefined> {
     FROM,
     {
       ...registration,
-      words: [callerOf(call)],
+      words: [wordsOf(call)],
       checks: withTexts(definition.checks, registration, call.config.checkOutputMaxBytes),
     },
     {
@@ -107,8 +108,8 @@ async function register(call: Call): Promise<undefined> {
 }
 
 /** Who asks, for `why`. */
-function callerOf({ request }: Call): string {
-  const address = request.socket.remoteAddress?.replace(/^::ffff:/, "");
+function wordsOf({ request }: Call): string {
+  const address = callerOf(request);
   return `PUT /v1/agent/service/register${address === undefined ? "" : ` from ${address}`}`;
 }
 

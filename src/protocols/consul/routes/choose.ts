@@ -1,6 +1,7 @@
 // Which records a request wants: tags, node metadata, filter expressions; shared by catalog and health.
 import { messageOf, TrilithError } from "../../../base/error.ts";
 import { ipFamily } from "../../../base/net.ts";
+import { callerOf } from "../../../base/requests.ts";
 import type { View } from "../../../contracts/directory.ts";
 import type { Resident } from "../../../model/instance.ts";
 import { meshNameOf } from "../../../model/mesh.ts";
@@ -73,8 +74,7 @@ export function nearOf({ query, ground }: Call): string {
 /** The asker's address: what a proxy in front says, else whose connection it is; undefined on a unix socket. */
 export function askerOf({ request }: Call): string | undefined {
   const [forwarded = ""] = String(request.headers["x-forwarded-for"] ?? "").split(",");
-  const asker = ipFamily(forwarded.trim()) > 0 ? forwarded.trim() : request.socket.remoteAddress;
-  return asker?.replace(/^::ffff:(?=\d+\.)/i, "");
+  return ipFamily(forwarded.trim()) > 0 ? forwarded.trim().replace(/^::ffff:(?=\d+\.)/i, "") : callerOf(request);
 }
 
 /** The request's `?filter=` over records of a shape; without one everything passes. @throws Refusal 500, as Consul answers a bad expression */
