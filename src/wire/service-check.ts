@@ -1,6 +1,7 @@
 // SERVICE_CHECK_* attributes → the one check Registrator would have registered.
 import { messageOf } from "../base/error.ts";
 import { hostPort } from "../base/net.ts";
+import { nearestName } from "./consul-definition.ts";
 import { parseGoDuration } from "./duration.ts";
 
 /** What a check is about. */
@@ -55,6 +56,20 @@ const KINDS = [
   "docker_check_script",
 ] as const;
 
+/** The attributes that say more about the check that another one asks for. */
+const MANNERS = [
+  "check_http_method",
+  "check_https_method",
+  "check_grpc_use_tls",
+  "check_tls_skip_verify",
+  "check_docker_shell",
+  "check_interval",
+  "check_timeout",
+  "check_initial_status",
+  "check_deregister_after",
+] as const;
+const KNOWN: ReadonlySet<string> = new Set([...KINDS, ...MANNERS]);
+
 const STATUSES = ["passing", "warning", "critical"] as const;
 
 /** Those that make sense for containers only. */
@@ -64,6 +79,8 @@ const INSIDE: ReadonlySet<string> = new Set([
   "check_docker_script",
   "docker_check_script",
 ]);
+
+const ASKING = "one of SERVICE_CHECK_HTTP, _HTTPS, _TCP, _TTL, _GRPC, _SCRIPT, _DOCKER";
 
 /** `SERVICE_CHECK_HTTP` for `check_http`. */
 function spelt(key: string): string {
@@ -93,7 +110,21 @@ export function buildCheck(
     return undefined;
   };
   const kind = KINDS.find((key) => get(key) !== "");
-  if (kind === undefined) return undefined;
+  let unknown = false;
+  for (const [key, value] of attributes) {
+    if (!key.startsWith("check_") || value === "" || KNOWN.has(key)) continue;
+    unknown = true;
+    const near = nearestName(key, KNOWN);
+    complain(
+      `${spelt(key)} says nothing about a check${near === undefined ? `: ${ASKING} would` : `; right would be ${spelt(near)}`}`,
+    );
+  }
+  if (kind === undefined) {
+    const manner = MANNERS.find((key) => get(key) !== "");
+    if (manner !== undefined && !unknown)
+      complain(`${spelt(manner)} says how to check, but nothing says what; right would be ${ASKING} besides`);
+    return undefined;
+  }
   if (checked.containerId === "" && INSIDE.has(kind)) {
     complain(`${spelt(kind)} runs inside a container, and this is none; registered without this check`);
     return undefined;

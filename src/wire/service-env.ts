@@ -8,6 +8,7 @@ export interface Metadata {
 }
 
 const PREFIX = "SERVICE_";
+const DNS_NAME = /^[A-Za-z0-9_-]{1,63}$/;
 const META_PAIRS = 64;
 const META_KEY_LENGTH = 128;
 const META_VALUE_LENGTH = 512;
@@ -62,6 +63,19 @@ export function serviceMetadata(
 /** Longer values are cut: words are for people. */
 const LONGEST_WORD = 200;
 
+/** The ports that entries are about by their number (`SERVICE_8080_NAME`), with the first such entry's key. */
+export function portsSpokenOf(
+  env: readonly string[],
+  labels: Readonly<Record<string, string>>,
+): ReadonlyMap<string, string> {
+  const spoken = new Map<string, string>();
+  for (const entry of [...env, ...Object.keys(labels).map((key) => `${key}=`)]) {
+    const [, key = "", port = ""] = /^(SERVICE_(\d+)_[^=]+)=/.exec(entry) ?? [];
+    if (port !== "" && !spoken.has(port)) spoken.set(port, key);
+  }
+  return spoken;
+}
+
 /** What is said for a port, or for all, as its author wrote it: "env SERVICE_NAME=web", "label SERVICE_80_TAGS=a". */
 export function wordsOf(
   env: readonly string[],
@@ -94,6 +108,13 @@ function splitTags(text: string): string[] {
 /** The tags of several lists. Registrator hands on each list in reverse order (`reversed`), which was an accident of its splitter. */
 export function combineTags(lists: readonly string[], reversed: boolean): string[] {
   return lists.flatMap((list) => (reversed ? splitTags(list).reverse() : splitTags(list)));
+}
+
+/** Why a service's name will not do in DNS, and what would; undefined where it does. */
+export function nameComplaint(name: string): string | undefined {
+  return DNS_NAME.test(name)
+    ? undefined
+    : `its name ${JSON.stringify(name.slice(0, LONGEST_WORD))} is found over HTTP only: in DNS a name has letters, digits, - and _, 63 at most`;
 }
 
 /** Attributes as labels, within the limits of Consul's Meta: what Consul would refuse is left out by name, the rest stays. */

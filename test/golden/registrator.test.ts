@@ -135,6 +135,36 @@ describe("beyond Registrator", () => {
     );
   });
 
+  it("words that come to nothing are told, with what would be right", () => {
+    const said = (env: string[], change: (raw: Record<string, Record<string, unknown>>) => void = () => {}): string[] => {
+      const { raw } = plain();
+      (raw["Config"] as Record<string, unknown>)["Env"] = env;
+      change(raw as Record<string, Record<string, unknown>>);
+      return translate(readContainer(raw), defaults).complaints.map(({ text }) => text);
+    };
+    expect(said(["SERVICE_NAME=web", "SERVICE_80_NAME=api", "SERVICE_CHECK_HTTP=/", "SERVICE_CHECK_INTERVAL=5s"])).toEqual(
+      [],
+    );
+    expect(said(["SERVICE_CHECK_HTPP=/", "SERVICE_CHECK_INTERVAL=5s"])).toEqual([
+      "SERVICE_CHECK_HTPP says nothing about a check; right would be SERVICE_CHECK_HTTP",
+    ]);
+    expect(said(["SERVICE_CHECK_INTERVAL=5s"])).toEqual([
+      expect.stringMatching(/^SERVICE_CHECK_INTERVAL says how to check, but nothing says what; right would be one of SERVICE_CHECK_HTTP,/),
+    ]);
+    expect(said(["SERVICE_8080_NAME=web"])).toEqual([
+      "SERVICE_8080_NAME is about port 8080, which is not one of the container's own (80); right would be the number inside the container",
+    ]);
+    expect(said(["SERVICE_NAME=my shop!"])).toEqual([expect.stringMatching(/^its name "my shop!" is found over HTTP only: /)]);
+    const unpublished = (raw: Record<string, Record<string, unknown>>): void => {
+      (raw["NetworkSettings"] as Record<string, unknown>)["Ports"] = { "80/tcp": null };
+    };
+    expect(said(["SERVICE_NAME=web"], unpublished)).toEqual([
+      expect.stringMatching(/^not registered: it has a SERVICE_NAME, but none of its ports \(80\) is published; right would be docker run -p/),
+    ]);
+    expect(said([], unpublished)).toEqual([]);
+    expect(said(["SERVICE_NAME=web", "SERVICE_IGNORE=1"], unpublished)).toEqual([]);
+  });
+
   it("many names for one port: each a service, the further ones as well as the first; with compat a label", () => {
     const named = (env: string[], options = defaults, name?: string) => {
       const { raw } = plain(name);

@@ -4,7 +4,15 @@ import { ipFamily } from "../../base/net.ts";
 import type { CheckSpec } from "../../model/check.ts";
 import type { Address, Reach, Registration } from "../../model/instance.ts";
 import { buildCheck, type CheckOptions } from "../../wire/service-check.ts";
-import { combineTags, labelsOf, type Metadata, serviceMetadata, wordsOf } from "../../wire/service-env.ts";
+import {
+  combineTags,
+  labelsOf,
+  type Metadata,
+  nameComplaint,
+  portsSpokenOf,
+  serviceMetadata,
+  wordsOf,
+} from "../../wire/service-env.ts";
 import { type Attachment, type Binding, type Container, describe, shortId } from "./inspect.ts";
 
 /** How to translate. The first six are Registrator's flags. */
@@ -74,7 +82,9 @@ export function translate(
   const complaints: Complaint[] = [];
   const registrations: Registration[] = [];
   const about = `container ${describe(container)}`;
-  const ports = portsOf(container).filter((port) => options.internal || port.hostPort !== "");
+  const all = portsOf(container);
+  const ports = all.filter((port) => options.internal || port.hostPort !== "");
+  complaints.push(...misdirected(container, all, ports).map((text) => ({ about, text })));
   if (ports.length === 0) return { registrations, complaints };
   const isGroup = ports.length > 1;
   const forcedTags = rendered(options.tags, "tags of the -tags template", container, (text) =>
@@ -104,6 +114,29 @@ export function translate(
     }
   }
   return { registrations, complaints };
+}
+
+/** What is said about ports that are not there, or about none that can be reached. */
+function misdirected(container: Container, all: readonly Port[], usable: readonly Port[]): readonly string[] {
+  const texts: string[] = [];
+  const numbers = [...new Set(all.map(({ exposed }) => exposed))].join(", ");
+  const spoken = portsSpokenOf(container.env, container.labels);
+  for (const [port, key] of spoken)
+    if (!all.some(({ exposed }) => exposed === port))
+      texts.push(
+        `${key} is about port ${port}, ${
+          numbers === "" ? "but the container has none" : `which is not one of the container's own (${numbers})`
+        }; right would be the number inside the container`,
+      );
+  const { values } = serviceMetadata(container.env, container.labels, "");
+  const names = (values.get("name") ?? "") !== "" || (values.get("names") ?? "") !== "";
+  if (usable.length === 0 && names && (values.get("ignore") ?? "") === "")
+    texts.push(
+      numbers === ""
+        ? "not registered: it has a SERVICE_NAME, but no port; right would be EXPOSE in its image, or -p"
+        : `not registered: it has a SERVICE_NAME, but none of its ports (${numbers}) is published; right would be docker run -p or -P, or the setting docker.internal`,
+    );
+  return texts;
 }
 
 /** All ports: the exposed ones as if published under their own number (host networking), overlaid by what Docker published. */
@@ -196,6 +229,10 @@ function servicesOf(
   if ([name, id, ...further].some((text) => text.includes("\u0000"))) {
     complain("not registered: its name or ID holds a NUL character");
     return [];
+  }
+  for (const one of [name, ...further]) {
+    const fault = nameComplaint(one);
+    if (fault !== undefined) complain(fault);
   }
   const address = addressOf(container, port, options, other, complain);
   const number = Number(options.internal ? port.exposed : port.hostPort);

@@ -98,6 +98,18 @@ describe("services of processes", () => {
     ]);
   });
 
+  it("complain about names and checks that come to nothing", () => {
+    const { found: all, complaints } = found(
+      [carrier(1, ["SERVICE_NAME=my shop", "SERVICE_CHECK_HTPP=/"], ["1"])],
+      [socket("1", 80)],
+    );
+    expect(all[0]?.registration).toMatchObject({ name: "my shop", checks: [] });
+    expect(complaints.map(({ text }) => text)).toEqual([
+      expect.stringMatching(/^its name "my shop" is found over HTTP only/),
+      "SERVICE_CHECK_HTPP says nothing about a check; right would be SERVICE_CHECK_HTTP",
+    ]);
+  });
+
   it("complain about an ID that two have", () => {
     const two = found([carrier(1, ["SERVICE_NAME=a", "SERVICE_ID=x"], ["1", "2"])], [socket("1", 80), socket("2", 81)]);
     expect(two.found).toHaveLength(1);

@@ -1,7 +1,7 @@
 // Processes that say what they are and the sockets they listen on → registrations: one for each port, whoever shares it. Pure.
 import type { Registration } from "../../model/instance.ts";
 import { buildCheck, type CheckOptions } from "../../wire/service-check.ts";
-import { combineTags, labelsOf, serviceMetadata, wordsOf } from "../../wire/service-env.ts";
+import { combineTags, labelsOf, nameComplaint, serviceMetadata, wordsOf } from "../../wire/service-env.ts";
 import { isLoopbackHost, mergePorts, type Socket } from "./ports.ts";
 
 /** A process whose environment names a service. */
@@ -121,6 +121,8 @@ export function servicesOf(
         continue;
       }
       ids.add(id);
+      const fault = nameComplaint(name);
+      if (fault !== undefined) complaints.push({ about, text: fault });
       const attributes = new Map(values);
       for (const key of ["name", "id", "tags"]) attributes.delete(key);
       const check = buildCheck(
