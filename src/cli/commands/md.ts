@@ -62,7 +62,7 @@ function flags(command: Commander): Commander {
   return command
     .option("--compat", "md's own exit codes: 0 also where nothing is found (so under the name md)")
     .option("--socket <path>", "tailscaled's socket; default TS_SOCKET, then /var/run/tailscale/tailscaled.sock")
-    .option("--proxy <host:port>", "tailscaled's SOCKS5 proxy, where it runs with userspace networking");
+    .option("--proxy <host:port>", "tailscaled's SOCKS5 proxy for userspace networking; default ALL_PROXY");
 }
 
 /** Trilith's commands end with 1 where nothing is found. */
@@ -77,5 +77,7 @@ const writing = ({ out, err, stdin, signal }: Io): Pick<Io, "out" | "err" | "std
 
 function tailnet({ socket, proxy }: Options, io: Io): { readonly socket?: string; readonly proxy?: string } {
   const path = socket ?? io.env("TS_SOCKET");
-  return { ...(path === undefined ? {} : { socket: path }), ...(proxy === undefined ? {} : { proxy }) };
+  const general = io.env("ALL_PROXY") ?? io.env("all_proxy") ?? "";
+  const through = proxy ?? (/^socks5/i.test(general) ? general : undefined);
+  return { ...(path === undefined ? {} : { socket: path }), ...(through === undefined ? {} : { proxy: through }) };
 }
