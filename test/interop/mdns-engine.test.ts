@@ -107,7 +107,7 @@ describe.skipIf(!possible)("beside Avahi", () => {
     });
     const lines = await eventually("Avahi resolves it", async () => {
       const list = await avahiBrowse(b, "-r", "_http._tcp");
-      return list.some((line) => line.startsWith("=;eth0;IPv4")) && list;
+      return list.filter((line) => line.startsWith("=;eth0;")).length === 2 && list;
     });
     const first = await eventually("a browser sees it", () =>
       watch.lines.find(({ line }) => line.startsWith("+;eth0;")),

@@ -1,7 +1,7 @@
 // Multicast DNS on a simulated LAN: publications and names of several hosts together, as RFC 6762 §8 and §9 ask.
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { BrowseEvent, Found, Mdns, Resolved } from "../../src/protocols/mdns/engine.ts";
+import type { BrowseEvent, Found, Mdns, Published, Resolved } from "../../src/protocols/mdns/engine.ts";
 import { type DnsRecord, nameFromText, TYPE } from "../../src/wire/dns/index.ts";
 import { address, asks, HTTP, packet, responses, seen, type World, web, world } from "./mdns-world.ts";
 
@@ -135,6 +135,67 @@ describe("names", () => {
           expect(published.every(({ state }) => state === "established")).toBe(true);
           expect(new Set(engines.map(({ hostName }) => hostName)).size).toBe(starts.length);
           for (const list of [...lists, read]) expect(new Set(list.keys())).toEqual(distinct);
+          await w.stopAll();
+          expect(w.clock.timers).toBe(0);
+        },
+      ),
+      { numRuns: 25 },
+    );
+  });
+
+  it("and services of hosts that do as they like are seen everywhere as they are in the end", async () => {
+    const step = fc.record({
+      host: fc.nat(3),
+      do: fc.constantFrom("publish", "publish", "withdraw", "update", "stop"),
+      name: fc.constantFrom("X", "Y", "Z"),
+      waitMs: fc.constantFrom(0, 10, 300, 1200, 5000),
+    });
+    await fc.assert(
+      fc.asyncProperty(
+        fc.integer({ min: 1, max: 1_000_000 }),
+        fc.array(step, { maxLength: 25 }),
+        async (seed, steps) => {
+          const w = world(seed, { delayMs: 15, duplication: 0.1 });
+          const engines: Mdns[] = [];
+          for (let i = 0; i < 4; i++)
+            engines.push(await w.host(`host-${i}`, [`10.0.0.${i + 1}/24`, `fd00::${i + 1}/64`]));
+          const lists = engines.map((engine) => seen(engine));
+          const stopped = new Set<Mdns>();
+          const alive: { engine: Mdns; published: Published; port: number }[] = [];
+          let port = 1000;
+          for (const { host, do: what, name, waitMs } of steps) {
+            const engine = engines[host] as Mdns;
+            const mine = alive.findIndex((one) => one.engine === engine);
+            if (stopped.has(engine)) continue;
+            if (what === "publish")
+              alive.push({ engine, published: engine.publish({ name, services: web(++port) }), port });
+            if (what === "update" && mine >= 0) {
+              const one = alive[mine] as (typeof alive)[number];
+              one.port = ++port;
+              one.published.update(web(port));
+            }
+            if (what === "withdraw" && mine >= 0) await alive.splice(mine, 1)[0]?.published.withdraw();
+            if (what === "stop" && stopped.size < 2) {
+              stopped.add(engine);
+              await engine.stop();
+              for (let i = alive.length - 1; i >= 0; i--) if (alive[i]?.engine === engine) alive.splice(i, 1);
+            }
+            await w.clock.advance(waitMs);
+          }
+          await w.clock.advance(30_000);
+          const names = new Set(alive.map(({ published }) => published.name));
+          expect(names.size).toBe(alive.length);
+          for (const [i, list] of lists.entries())
+            if (!stopped.has(engines[i] as Mdns)) expect(new Set(list.keys())).toEqual(names);
+          const reader = await w.host("reader", ["10.0.0.9/24", "fd00::9/64"]);
+          for (const { engine, published, port: now } of alive) {
+            const found = new Map<number, Resolved>();
+            reader.resolve({ name: published.name, type: "_http._tcp" }, (event) => {
+              if (event.kind === "resolved") found.set(event.found.family, event.found);
+            });
+            await w.clock.advance(3000);
+            for (const family of [4, 6]) expect(found.get(family)).toMatchObject({ port: now, host: engine.hostName });
+          }
           await w.stopAll();
           expect(w.clock.timers).toBe(0);
         },
