@@ -109,4 +109,54 @@ suite("a fleet", () => {
       60_000,
     );
   });
+
+  describe("delegates that die, hang or are slow", () => {
+    const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
+
+    it.concurrent("are gone at the next request, hide nobody, and are back", async () => {
+      await start(6, "trilith", "lead");
+      const [go, python] = [await start(6, "go", "gold"), await start(6, "python", "serpent")];
+      const other = await start(6, "trilith", "other");
+      await lists(6, "gold lead other serpent");
+      await go.kill();
+      expect(await names("100.64.0.6")).toBe("lead other serpent");
+      await other.kill();
+      await lists(6, "lead serpent");
+      python.child.kill("SIGSTOP");
+      // Within the two seconds that an original client waits.
+      expect(await names("100.64.0.6", 1_900)).toBe("lead");
+      python.child.kill("SIGCONT");
+      await lists(6, "lead serpent");
+    }, 60_000);
+
+    it.concurrent("come back to a Go leader that has dropped them", async () => {
+      await start(7, "go", "lead");
+      const slow = await start(7, "trilith", "slow");
+      await lists(7, "lead slow");
+      slow.child.kill("SIGSTOP");
+      expect(await names("100.64.0.7")).toBe("lead");
+      slow.child.kill("SIGCONT");
+      await lists(7, "lead slow");
+    }, 60_000);
+
+    it.concurrent("register with a Python leader once, also where it was slow or others break its replies", async () => {
+      const leader = await start(8, "python", "lead");
+      leader.child.kill("SIGSTOP");
+      const once = startProcess("trilith", await host(8), "once:80");
+      await pause(3_000);
+      leader.child.kill("SIGCONT");
+      all.push(await once);
+      await lists(8, "lead once");
+      const hung = await start(8, "go", "hung");
+      await lists(8, "hung lead once");
+      hung.child.kill("SIGSTOP");
+      await pause(6_000);
+      hung.child.kill("SIGCONT");
+      // What becomes of the Go process is for the two of them.
+      const ours = async (): Promise<string> => (await names("100.64.0.8")).replaceAll(/hung ?/g, "");
+      await eventually("both are listed", async () => (await ours()) === "lead once");
+      await pause(6_000);
+      expect(await ours()).toBe("lead once");
+    }, 60_000);
+  });
 });

@@ -267,6 +267,8 @@ export class PythonModel implements Model {
   }
 
   async #serve(socket: Socket): Promise<void> {
+    // Its client may have given up while it waited for its turn.
+    if (socket.destroyed) return;
     const text = await new Promise<string>((resolve) => {
       let got = "";
       socket.on("close", () => resolve(got));
