@@ -502,6 +502,10 @@ describe("what is no name", () => {
     );
     expect(() => a.publish({ name: "a\nb", services: [] })).toThrow("control character");
     expect(() => a.browse({ type: "_http._sctp" }, () => {})).toThrow("is no type of service");
+    expect(one({ domain: `${"a".repeat(60)}.${"b".repeat(60)}.${"c".repeat(60)}` })).toThrow("255 are allowed");
+    expect(() => a.resolve({ name: "x".repeat(64), type: "_http._tcp" }, () => {})).toThrow("63 are allowed");
+    const long = await host(`${"ü".repeat(40)}.example.com`);
+    expect(long.hostName).toBe(`${"ü".repeat(31)}.local`);
     await stopAll();
   });
 });

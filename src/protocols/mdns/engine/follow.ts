@@ -1,6 +1,6 @@
 // Those who want to know: each has its question asked where it wants, and hears what comes and goes.
 import type { Clock, Timer } from "../../../base/clock.ts";
-import type { Name } from "../../../wire/dns/index.ts";
+import { checkName, type Name } from "../../../wire/dns/index.ts";
 import type { Gone, Within } from "../engine.ts";
 import type { Entry } from "./cache.ts";
 import type { Link } from "./link.ts";
@@ -32,8 +32,9 @@ export class Followers {
     this.#links = links;
   }
 
-  /** What is known already is told before this returns. */
+  /** What is known already is told before this returns. @throws TrilithError `invalid` for a name that no question can hold */
   add(follower: Follower): void {
+    checkName(follower.name);
     const key = `${nameKey(follower.name)}/${follower.type}`;
     const all = this.#byKey.get(key);
     if (all === undefined) this.#byKey.set(key, new Set([follower]));

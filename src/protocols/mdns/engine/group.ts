@@ -1,6 +1,6 @@
 // A published group: its services as records, its name and the names after conflicts, and what its owner is told.
 import { InputError, TrilithError } from "../../../base/error.ts";
-import { type Name, nameFromText, textFromLabel } from "../../../wire/dns/index.ts";
+import { checkName, MAX_LABEL_BYTES, type Name, nameFromText } from "../../../wire/dns/index.ts";
 import type { Group, Published, PublishOptions, PublishState, Service } from "../engine.ts";
 import type { Link } from "./link.ts";
 import {
@@ -174,7 +174,9 @@ function prepare(service: Service): Prepared {
   const domain = domainOf(service.domain, `service ${service.type}, domain`);
   if (!Number.isInteger(service.port) || service.port < 0 || service.port > 65_535)
     throw new InputError("", `service ${service.type}: the port ${service.port} is no number from 0 to 65535`);
-  for (const subtype of service.subtypes ?? []) listName(service.type, subtype, domain);
+  // Whatever name a conflict leads to, it fits.
+  checkName(["x".repeat(MAX_LABEL_BYTES), ...type, ...domain]);
+  for (const subtype of service.subtypes ?? []) checkName(listName(service.type, subtype, domain));
   const txt = service.txt ?? [];
   let bytes = 0;
   for (const text of txt) {
@@ -192,7 +194,7 @@ function prepare(service: Service): Prepared {
     try {
       host = nameFromText(service.host);
     } catch (error) {
-      throw new InputError("", `service ${service.type}: "${textFromLabel(service.host)}" is no host name`, error);
+      throw new InputError("", `service ${service.type}: "${service.host}" is no host name`, error);
     }
   return { service, type, domain, host };
 }

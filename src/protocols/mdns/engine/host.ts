@@ -3,7 +3,7 @@ import type { Log } from "../../../base/log.ts";
 import type { Interface } from "../../../base/net.ts";
 import { ipBytes, labelFromText, type Name, reverseName, textFromLabel } from "../../../wire/dns/index.ts";
 import type { Link } from "./link.ts";
-import { HOST_TTL_S, LOCAL, nameKey, nextHostName } from "./names.ts";
+import { fitted, HOST_TTL_S, LOCAL, nameKey, nextHostName } from "./names.ts";
 import { type Owned, owned } from "./records.ts";
 import type { Spec } from "./standing.ts";
 
@@ -19,7 +19,7 @@ export class Host implements Omit<Spec, "patienceMs"> {
 
   /** `renamed`: the claims must be brought into line. */
   constructor(label: string, log: Log, renamed: () => void, changed: () => void) {
-    this.#label = labelFromText((label.split(".")[0] ?? "").slice(0, 63) || "localhost");
+    this.#label = labelFromText(fitted(label.split(".")[0] || "localhost", ""));
     this.#log = log;
     this.#renamed = renamed;
     this.#changed = changed;

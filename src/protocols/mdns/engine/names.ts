@@ -92,7 +92,8 @@ export function nextHostName(name: string): string {
     : fitted(numbered[1] as string, `-${Number(numbered[2]) + 1}`);
 }
 
-function fitted(name: string, suffix: string): string {
+/** A name with something at its end, cut at a border of UTF-8 so that both fit into a label. */
+export function fitted(name: string, suffix: string): string {
   let cut = name;
   while (labelFromText(cut).length + suffix.length > 63) cut = [...cut].slice(0, -1).join("");
   return cut + suffix;

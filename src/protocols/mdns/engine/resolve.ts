@@ -56,7 +56,9 @@ export function resolve(
   };
   /** The addresses of the present target are asked for, no others. */
   const followTarget = (at: At, srv: Entry | undefined): void => {
-    const target = srv?.rec.data.kind === "SRV" ? srv.rec.data.target : undefined;
+    const said = srv?.rec.data.kind === "SRV" ? srv.rec.data.target : undefined;
+    // The root as a target means that there is no such service [RFC 2782].
+    const target = said?.length === 0 ? undefined : said;
     const key = target === undefined ? undefined : nameKey(target);
     if (key === at.target) return;
     at.target = key;
