@@ -116,7 +116,7 @@ describe("trilith announce", () => {
     for (const [words, text] of [
       [["--name", "x"], '--port: "": expected a whole number from 1 to 65535'],
       [["--port", "1"], '--name: "": expected a name'],
-      [["--name", "x", "--port", "1", "--ttl", "5"], "--ttl"],
+      [["--name", "x", "--port", "1", "--ttl", "5"], '--ttl: time: missing unit in duration "5"; right would be "10s"'],
       [["--name", "x", "--port", "1", "--check", "script:true"], "expected http:/path"],
     ] as const)
       expect(await announce(url, ...words)).toMatchObject({ exitCode: 2, err: expect.stringContaining(text) });
@@ -205,8 +205,15 @@ describe("advertise()", () => {
     await eventually("it is connected again", () => child.said().match(/connected/g)?.length === 2);
     expect(second.trilith.agent.history("library")).toEqual([]);
     await second.stop();
-    const empty = await agentAt(port);
+    // Without an address of its own it is at its node's, whatever that is by now.
+    const empty = await agentAt(port, { advertiseAddress: "192.0.2.9" });
     await eventually("it registered again", () => held(empty, "library").length === 1);
+    const health = await fetch(`${empty.url}/v1/health/service/library`);
+    expect(await health.json()).toMatchObject([
+      { Node: { Address: "192.0.2.9" }, Service: { Address: "", Port: 4000 } },
+    ]);
+    const [found] = empty.trilith.lookup.resolveNow({ service: "library", health: "any" }).endpoints;
+    expect(found).toMatchObject({ address: "192.0.2.9", port: 4000 });
     child.stdin?.write("\n");
     await eventually("it is gone", () => held(empty, "library").length === 0);
     // Nothing of it keeps the program running.

@@ -170,6 +170,8 @@ export async function startDocker(name: string, flags: readonly string[] = []): 
       if (program !== undefined) {
         const ids = (await docker("ps", "-aq").catch(() => "")).split("\n").filter((id) => id !== "");
         if (ids.length > 0) await docker("rm", "-f", ...ids).catch(() => "");
+        // Their bridges would outlive the daemon, with subnets that the next one's networks want.
+        await docker("network", "prune", "-f").catch(() => "");
         await stop();
       }
       await endLeftovers(own.path);

@@ -1,5 +1,5 @@
 // What `trilith announce` says to the agent, from its flags.
-import { InputError } from "../../base/error.ts";
+import { InputError, messageOf } from "../../base/error.ts";
 import type { Processes } from "../../base/process.ts";
 import { isPrintable } from "../../wire/consul-definition.ts";
 import { parseGoDuration } from "../../wire/duration.ts";
@@ -23,9 +23,18 @@ export interface AnnounceFlags {
 
 const TTL_LEAST_MS = 1000;
 
+/** A Go duration in milliseconds. @throws InputError that says what would be right */
+export function goDuration(text: string, flag: string): number {
+  try {
+    return parseGoDuration(text);
+  } catch (error) {
+    throw new InputError(flag, `${messageOf(error)}; right would be "10s" or "1m30s"`);
+  }
+}
+
 /** A positive Go duration in milliseconds. @throws InputError */
 export function durationOf(text: string, flag: string, leastMs = 1): number {
-  const ms = parseGoDuration(text, flag);
+  const ms = goDuration(text, flag);
   if (ms < leastMs) throw new InputError(flag, `"${text}": expected ${leastMs / 1000}s or more`);
   return ms;
 }

@@ -7,7 +7,7 @@ import { type Random, systemRandom } from "../../base/random.ts";
 import { onSignals } from "../../base/signals.ts";
 import type { Status } from "../../model/check.ts";
 import { isPrintable } from "../../wire/consul-definition.ts";
-import { parseGoDuration } from "../../wire/duration.ts";
+import { goDuration } from "./announce.ts";
 import { type AgentAddress, Link, type LinkEvent } from "./link.ts";
 import { type ListeningPort, liveStat, PortFinder } from "./ports.ts";
 import {
@@ -90,7 +90,7 @@ export async function run(
 }
 
 function duration(text: string, flag: string): number {
-  const ms = parseGoDuration(text, flag);
+  const ms = goDuration(text, flag);
   if (ms < 0) throw new InputError(flag, `"${text}": expected a duration of 0 or more`);
   return ms;
 }

@@ -10,7 +10,8 @@ import { Scanner } from "./scanner.ts";
 import { processes } from "./setup.ts";
 
 const LISTENS =
-  "head\n 0: 00000000:0050 00000000:0000 0A x y z 0 0 7 1\n 1: 00000000:0016 00000000:0000 0A x y z 0 0 8 1\n";
+  "head\n 0: 00000000:0050 00000000:0000 0A x y z 0 0 7 1\n 1: 00000000:0016 00000000:0000 0A x y z 0 0 8 1\n" +
+  " 2: 00000000:0017 00000000:0000 0A x y z 0 0 9 1\n";
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
 
 /** A host with these processes; `count` tells how often what was asked. */
@@ -30,7 +31,7 @@ function host(environs: Map<number, Uint8Array | "denied" | Promise<never>>) {
       count.environ++;
       return (await environs.get(pid)) as Uint8Array | "denied" | undefined;
     },
-    sockets: async (pid) => new Set(pid === 10 ? ["7"] : []),
+    sockets: async (pid) => new Set(pid === 10 ? ["7"] : pid === 12 ? ["9"] : []),
     async table(name) {
       count.table++;
       return name === "tcp" ? LISTENS : "";
@@ -101,11 +102,13 @@ describe("the scanner", () => {
         [10, bytes("SERVICE_NAME=web\0")],
         [11, "denied"],
         [12, bytes("\0\0\0")],
+        // It listens on nothing here.
+        [13, bytes("\0\0\0")],
       ]),
     );
     await eventually("it looked", () => one.names().length > 0);
     expect(one.scanner.text()).toBe(
-      "1 process says SERVICE_NAME; p12 wrote over its environment, so that nobody can read it: use trilith run, or trilith announce --pid; " +
+      "1 process says SERVICE_NAME; p12 (port 23) wrote over its environment, so that nobody can read it: use trilith run, or trilith announce --pid; " +
         "1 process of others may not be looked at (perhaps behind port 22): run the agent with their rights, " +
         "as root or with the capabilities CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
     );

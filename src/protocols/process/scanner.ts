@@ -36,6 +36,8 @@ const SHARED_MOST_MS = { tables: 500, newcomers: 2000, sweep: 10_000 };
 const YOUNG_MS = 1500;
 /** So many owners are looked at in one tick. */
 const OWNERS_A_TICK = 200;
+/** Of those that wrote over their environment so many are asked what they listen on: the eldest, whose children are workers. */
+const BLANKS = 64;
 /** So many processes are looked at in one turn of the event loop. */
 const STATS_A_TURN = 100;
 const ENVIRON_MAX_BYTES = 8 << 20;
@@ -63,6 +65,8 @@ export class Scanner {
   private readonly young = new Map<number, number>();
   private listening: ReadonlyMap<string, Socket> = new Map();
   private owned = new Set<string>();
+  /** The ports of those that wrote over their environment, by the program's name. */
+  private unread: ReadonlyMap<string, ReadonlySet<number>> = new Map();
   private container = "";
   private range: readonly [low: number, high: number] = [32_768, 60_999];
   private pulse = { pids: "", sockets: "" };
@@ -98,13 +102,24 @@ export class Scanner {
     if (!this.first) return "the processes of this host are being looked at";
     const names = this.carriers.size;
     const words = `${names === 0 ? "no process says" : `${names} ${names === 1 ? "process says" : "processes say"}`} SERVICE_NAME`;
-    const blank = [...new Set([...this.known.values()].flatMap((one) => (one.blank ? [one.stat.name] : [])))].sort();
+    const blank = [...this.unread]
+      .map(
+        ([name, ports]) =>
+          `${name} (port ${[...ports]
+            .sort((a, b) => a - b)
+            .slice(0, 3)
+            .join(", ")})`,
+      )
+      .sort();
     const said =
       blank.length === 0
         ? words
         : `${words}; ${blank.slice(0, 5).join(", ")}${blank.length > 5 ? " …" : ""} wrote over ${blank.length === 1 ? "its" : "their"} ` +
           "environment, so that nobody can read it: use trilith run, or trilith announce --pid";
-    const open = [...this.listening].filter(([inode]) => !this.owned.has(inode)).map(([, { port }]) => port);
+    const open = [...this.listening]
+      .filter(([inode]) => !this.owned.has(inode))
+      .map(([, { port }]) => port)
+      .filter((port) => ![...this.unread.values()].some((ports) => ports.has(port)));
     if (this.deniedCount === 0 || open.length === 0) return said;
     const ports = [...new Set(open)].sort((a, b) => a - b);
     const shown = `${ports.slice(0, 5).join(", ")}${ports.length > 5 ? " …" : ""}`;
@@ -175,6 +190,7 @@ export class Scanner {
     for (const pid of this.carriers.keys())
       if ((fresh.length > 0 || again || !already.has(pid)) && (await this.sockets(pid))) changed = true;
     this.own();
+    if (!this.first || again || fresh.length > 0) await this.lookAtBlank();
     // Somebody may have executed a program that says more than the one it was.
     this.orphans ||= fresh.some((inode) => !this.owned.has(inode));
     if (this.first && (this.orphans || began - this.at.sweep >= SWEEP_MS) && due("sweep", 0)) {
@@ -211,6 +227,22 @@ export class Scanner {
   /** Which of the sockets belong to somebody. */
   private own(): void {
     this.owned = new Set([...this.carriers.values()].flatMap(({ sockets }) => [...sockets]));
+  }
+
+  /** What do those listen on here that wrote over their environment? Who listens on nothing is nobody's concern. */
+  private async lookAtBlank(): Promise<void> {
+    const blank = [...this.known].flatMap(([pid, { blank, stat }]) => (blank ? [{ pid, stat }] : []));
+    blank.sort((a, b) => a.stat.startTicks - b.stat.startTicks);
+    const found = new Map<string, Set<number>>();
+    for (const { pid, stat } of blank.slice(0, BLANKS)) {
+      const held = await this.machine.table.sockets(pid);
+      if (held === undefined || held === "denied") continue;
+      for (const inode of held) {
+        const port = this.listening.get(inode)?.port;
+        if (port !== undefined) found.set(stat.name, (found.get(stat.name) ?? new Set()).add(port));
+      }
+    }
+    this.unread = found;
   }
 
   /** Looks whether carriers still are who they were. */
