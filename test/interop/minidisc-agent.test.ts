@@ -1,6 +1,6 @@
 // Agents on a tailnet: what one host runs is found on all others and goes with it; down and up, other addresses, strangers, lost hosts.
 import { execFile } from "node:child_process";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -210,13 +210,24 @@ suite("agents on a tailnet", () => {
     fourth.own = { name: "host4", ip: "100.64.0.44" };
     fourth.tun = false;
     const agent = await startAgent({ node: "delta", protocols: { minidisc: { socket: fourth.path } } });
+    const socks = await socksServer();
+    const proxy = { host: "127.0.0.1", port: socks.port };
+    const machine = { clock: systemClock, random: systemRandom, http: createHttp() };
+    const peer = createPeer({ ...machine, localApi: fourth.path, proxy });
     try {
       const text = () => agent.trilith.sources().find(({ name }) => name === "minidisc")?.text ?? "";
       await eventually("it says so", () => /userspace networking/.test(text()));
+      // Others are found through tailscaled's proxy, if there is one.
+      await a().agent.register("api", service("inside", 89));
+      await eventually("inside", async () => (await peer.find("inside")).some(({ port }) => port === 89));
+      expect(socks.asked).toContain("100.64.0.1:28004");
     } finally {
+      await a().agent.deregister("api", "inside");
       await agent.stop();
+      await peer.stop();
+      await socks.close();
     }
-  });
+  }, 40_000);
 
   it("is harmed by no stranger on the port, and takes it when it is free", async () => {
     const silent: unknown[] = [];
@@ -240,3 +251,34 @@ suite("agents on a tailnet", () => {
     expect((await run("ss", ["-Hltn", "src", "100.64.0.5"])).stdout).toBe("");
   }, 60_000);
 });
+
+/** A SOCKS5 proxy without authentication [RFC1928], as tailscaled has one; `asked` are the places it was asked for. */
+async function socksServer(): Promise<{
+  readonly port: number;
+  readonly asked: readonly string[];
+  close(): Promise<void>;
+}> {
+  const asked: string[] = [];
+  const server = createServer((socket) => {
+    socket.on("error", () => {});
+    socket.once("data", () => {
+      socket.write(Uint8Array.of(5, 0));
+      socket.once("data", (request: Buffer) => {
+        const host = request.subarray(4, 8).join(".");
+        const port = request.readUInt16BE(8);
+        asked.push(`${host}:${port}`);
+        const to = connect({ host, port }, () => {
+          socket.write(Uint8Array.of(5, 0, 0, 1, 0, 0, 0, 0, 0, 0));
+          socket.pipe(to).pipe(socket);
+        });
+        to.on("error", () => socket.end(Uint8Array.of(5, 5, 0, 1, 0, 0, 0, 0, 0, 0)));
+      });
+    });
+  });
+  await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
+  return {
+    port: (server.address() as { port: number }).port,
+    asked,
+    close: () => new Promise((closed) => server.close(() => closed())),
+  };
+}
