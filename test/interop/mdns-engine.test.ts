@@ -196,6 +196,31 @@ describe.skipIf(!possible)("beside Avahi", () => {
     await avahi.serviceFile("ours.service", undefined);
   });
 
+  it("ends with two names where both want one at the same moment", async () => {
+    const b = lan.host("b");
+    const avahi = await b.avahi();
+    ends.push(() => avahi.stop());
+    const ours = await engine(lan.host("c"));
+    const wanted = ["Sim 1", "Sim 2", "Sim 3"];
+    for (const [port, name] of wanted.entries())
+      ours.tell({ do: "publish", name, services: [{ type: "_http._tcp", port: port * 1000 }] });
+    for (const [i, name] of wanted.entries())
+      await avahi.serviceFile(`sim${i}.service`, xml(name, "_http._tcp", 1500, []));
+    await eventually("each name is there twice, once with its number", async () => {
+      const owners = new Map<string, string>();
+      for (const line of await avahiBrowse(b, "-r", "_http._tcp")) {
+        const [kind, , family, name = "", , , host = ""] = line.split(";");
+        if (kind === "=" && family === "IPv4") owners.set(name, host);
+      }
+      return wanted.every((name) => {
+        const escaped = name.replace(" ", "\\032");
+        const hosts = new Set([owners.get(escaped), owners.get(`${escaped}\\032\\0352`)]);
+        return hosts.has("host-b.local") && hosts.has("host-c.local");
+      });
+    });
+    for (const i of wanted.keys()) await avahi.serviceFile(`sim${i}.service`, undefined);
+  });
+
   it("shares a host and its name with an avahi-daemon without a fight, and leaves it its name", async () => {
     const b = lan.host("b");
     const c = lan.host("c");
