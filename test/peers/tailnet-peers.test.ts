@@ -12,6 +12,9 @@ const support = resolve(import.meta.dirname, "../support");
 /** Where tailscaled is as a node sees it. */
 const SOCKET = "/var/run/tailscale/tailscaled.sock";
 
+/** Set to measure: so many takeovers, the times on standard output. */
+const runs = Number(process.env["TRILITH_TAKEOVERS"] ?? 3);
+
 interface Seen {
   readonly atMs: number;
   readonly services: readonly {
@@ -141,7 +144,7 @@ describe.skipIf(!here)("Minidisc on a real tailnet", () => {
     const times: number[] = [];
     const rest = [await advertising(n1, "trilith", "s1:8001"), await advertising(n1, "trilith", "s2:8002")];
     await eventually("all three", () => namesOf(seen().at(-1)) === "s0 s1 s2");
-    for (let n = 3; n < 6; n++) {
+    for (let n = 3; n < 3 + runs; n++) {
       const killed = Date.now();
       await leader.end("SIGKILL");
       const wanted = `s${n - 2} s${n - 1}`;
@@ -243,5 +246,39 @@ describe.skipIf(!here)("Minidisc on a real tailnet", () => {
       md(n3, "list").then((out) => ["g1", "t1", "t2", "p1"].every((name) => out.includes(`* ${name} `)));
     await eventually("all of every kind are listed", all, 40_000);
     await eventually("and followed", () => namesOf(seen().at(-1)) === "g1 p1 t1 t2", 40_000);
+  });
+
+  test("gRPC by minidisc://: servers on two nodes, a caller on the third, no agent", async () => {
+    const [n1, n2, n3] = nodes;
+    const script = (name: string): string[] => [process.execPath, "--import", "tsx", join(support, name)];
+    const ports: string[] = [];
+    for (const node of [n1, n2]) {
+      const server = await start(node, [...script("grpc-server.ts"), node.address, "who", "env=prod"], {
+        TS_SOCKET: SOCKET,
+      });
+      ports.push(await eventually("its port", () => /^\d+\n/.exec(server.log())?.[0].trim()));
+    }
+    const call = (target: string): Promise<string> =>
+      n3.run([...script("grpc-once.ts"), target, "127.0.0.1:1"], { TS_SOCKET: SOCKET }).then(({ output }) => output);
+    expect(ports).toContain(await call("minidisc://who?env=prod"));
+    expect(ports).toContain(await call("trilith://who"));
+    expect(await call("minidisc://who?env=staging")).toContain('service "who" env=staging: there is none');
+  });
+
+  test("userspace networking: others are found through tailscaled's proxy; why nothing can be advertised is said", async () => {
+    const [n1, , n3] = nodes;
+    await advertising(n1, "trilith", "beyond:8000");
+    await n3.killDaemon("SIGTERM");
+    await n3.startDaemon({ userspace: true });
+    await eventually("running", async () => (await n3.status()).BackendState === "Running");
+    // undici tells on standard error that its SOCKS is young.
+    await eventually("found", async () =>
+      (await md(n3, "find", "beyond", "--proxy=localhost:1055")).endsWith("100.64.0.1:8000\n"),
+    );
+    const file = join(folder.path, "userspace.yaml");
+    await writeFile(file, "services: [{name: in, address: ':1'}]");
+    const trying = await start(n3, [process.execPath, program, "md", "advertise", file]);
+    await eventually("it says why", () => /^Not advertised yet: .*userspace networking/m.test(trying.log()));
+    expect(await trying.end("SIGTERM")).toBe(0);
   });
 });

@@ -48,7 +48,7 @@ export interface TailnetNode {
   ): ReturnType<typeof startProgram>;
   /** Runs a program on this node to its end. */
   run(command: readonly string[], env?: Readonly<Record<string, string>>): ReturnType<typeof runClient>;
-  /** Starts tailscaled; without a TUN device (userspace networking) where asked. It needs `up` the first time, and remembers it then. */
+  /** Starts tailscaled; without a TUN device (userspace networking, with a SOCKS5 proxy at localhost:1055) where asked. It needs `up` the first time, and remembers it then. */
   startDaemon(options?: { readonly userspace?: boolean }): Promise<void>;
   /** Ends tailscaled by a signal; SIGKILL by default. */
   killDaemon(signal?: NodeJS.Signals): Promise<void>;
@@ -257,7 +257,7 @@ class Node implements TailnetNode {
     const command = [
       this.programs.tailscaled,
       `--statedir=${join(this.folder, `${this.name}-state`)}`,
-      `--tun=${userspace ? "userspace-networking" : "tailscale0"}`,
+      ...(userspace ? ["--tun=userspace-networking", "--socks5-server=localhost:1055"] : ["--tun=tailscale0"]),
       `--socket=${SOCKET}`,
       "--port=41641",
     ];

@@ -28,7 +28,7 @@ const LOOK_MS = 2_000;
  * The first source; where it has never answered, the second one until it does. Who once had answers of the first keeps to it: the second
  * knows another part of the world, and what is away comes back.
  */
-export function preferring(first: NameSource, second: NameSource, clock: Pick<Clock, "sleep">): NameSource {
+export function preferring(first: NameSource, second: NameSource, clock: Pick<Clock, "after">): NameSource {
   let answered = false;
   return {
     name: `${first.name}, else ${second.name}`,
@@ -69,14 +69,28 @@ export function preferring(first: NameSource, second: NameSource, clock: Pick<Cl
 }
 
 /** Aborts as soon as the source can be asked. */
-async function back(source: NameSource, clock: Pick<Clock, "sleep">, over: AbortController): Promise<void> {
+async function back(source: NameSource, clock: Pick<Clock, "after">, over: AbortController): Promise<void> {
   while (!over.signal.aborted) {
     try {
-      await clock.sleep(LOOK_MS, over.signal);
+      await pause(LOOK_MS, clock, over.signal);
       await source.reach(over.signal);
       over.abort();
     } catch {
       // Not there yet, or nobody waits any more: why, the next try says.
     }
   }
+}
+
+/** Unlike `Clock.sleep` it keeps no program running, and an abort is its ordinary end. */
+function pause(ms: number, clock: Pick<Clock, "after">, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => {
+    const done = (): void => {
+      timer.cancel();
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = clock.after(ms, done);
+    signal.addEventListener("abort", done, { once: true });
+  });
 }
