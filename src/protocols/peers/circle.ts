@@ -37,6 +37,8 @@ interface Place {
   standing: Standing;
   /** Monotonic milliseconds at which it was last heard or told of. */
   lastMs: number;
+  /** Monotonic milliseconds at which it was last heard; -1 = never. */
+  heardMs: number;
   nudge: (() => void) | undefined;
   running: Promise<void>;
 }
@@ -81,7 +83,8 @@ export class Circle {
     this.#add(at, "told");
     const place = this.#places.get(at);
     if (place !== undefined) place.lastMs = this.#options.clock.monotonic();
-    place?.nudge?.();
+    // Two that refuse each other would call each other back for ever.
+    if (place?.standing.kind === "silent" || place?.standing.kind === "gone") place.nudge?.();
   }
 
   /** Where others are heard at this moment. */
@@ -124,6 +127,7 @@ export class Circle {
       stop: new AbortController(),
       standing: { kind: "trying", text: `${at} has not answered yet` },
       lastMs: this.#options.clock.monotonic(),
+      heardMs: -1,
       nudge: undefined,
       running: Promise.resolve(),
     };
@@ -146,7 +150,8 @@ export class Circle {
       place.standing = await this.#listen(place, signal);
       const { kind } = place.standing;
       if (signal.aborted) return;
-      if (kind === "silent" && clock.monotonic() - before > PAUSE_MS.known) failures = 0;
+      // Heard at all: whether it has gone or only its stream broke is asked soon.
+      if (place.heardMs >= before) failures = 0;
       if (kind === "heard" || kind === "gone") known = true;
       if (this.#copyAt(place) !== undefined) known = true;
       const lastMs = clock.monotonic() - place.lastMs;
@@ -194,7 +199,8 @@ export class Circle {
           continue;
         }
         if (copy === undefined) throw new TrilithError("damaged", `${place.at} does not greet`);
-        place.lastMs = this.#options.clock.monotonic();
+        place.heardMs = this.#options.clock.monotonic();
+        place.lastMs = place.heardMs;
         copy.heard();
         if (line.kind === "own") copy.take(line.whole, line.rows);
         if (line.kind !== "goodbye") continue;

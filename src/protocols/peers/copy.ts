@@ -4,9 +4,9 @@ import { codeOf, messageOf, TrilithError } from "../../base/error.ts";
 import type { Log } from "../../base/log.ts";
 import type { View } from "../../contracts/directory.ts";
 import type { Ground } from "../../contracts/ground.ts";
-import { type Check, NODE_ALIVE_CHECK, NODE_DEAD_SOURCE } from "../../model/check.ts";
+import { type Check, NODE_ALIVE_CHECK, NODE_DEAD_OUTPUT, NODE_DEAD_SOURCE } from "../../model/check.ts";
 import type { Node } from "../../model/node.ts";
-import type { Reason } from "../../model/reason.ts";
+import type { Authority, Reason } from "../../model/reason.ts";
 import { type Change, keyOf, scope, type Tables } from "../../model/record.ts";
 import type { Hello, OwnRow } from "./lines.ts";
 
@@ -106,12 +106,29 @@ export class Copy {
     this.#log.warn(`node "${this.name}" at ${this.#claim.place} is not heard: ${why}`);
     this.#vouching.abort();
     this.#vouching = undefined;
+    // Later than that only if the store does not take it: then liveness says so, as the sign of life is gone.
+    this.#dead(NODE_DEAD_OUTPUT, "second-hand", `is not heard: ${why}`).catch((error: unknown) => {
+      if (codeOf(error) !== "stopped")
+        this.#log.warn(`the check of "${this.name}" could not be written`, { error: messageOf(error) });
+    });
+  }
+
+  /** Its check turns critical. */
+  async #dead(output: string, authority: Authority, text: string): Promise<void> {
+    const { clock, directory } = this.#options;
+    const key = keyOf.check(this.name, NODE_ALIVE_CHECK);
+    const standing = directory.view().get("check", key);
+    if (standing === undefined) return;
+    const { createIndex: _, modifyIndex: __, ...check } = standing;
+    const foreignId = String(clock.now());
+    const origin = { source: NODE_DEAD_SOURCE, authority, foreignId, text: `node "${this.name}" ${text}` };
+    const value: Check = { ...check, status: "critical", output, origin };
+    await directory.write([{ op: "put", table: "check", key, value }]);
   }
 
   /** It said so itself: its instances are out of answers when this resolves, and with `leave` its node is gone. */
   async goodbye(leave: boolean): Promise<void> {
     const { clock, directory } = this.#options;
-    const rows = this.#rows;
     this.#rows = undefined;
     this.#silence?.cancel();
     this.#silence = undefined;
@@ -123,25 +140,7 @@ export class Copy {
         { op: "delete", table: "node", key: keyOf.node(this.name), why },
         { op: "delete", table: "alive", key: keyOf.alive(this.name) },
       ]);
-    } else if (rows !== undefined) {
-      const key = keyOf.check(this.name, NODE_ALIVE_CHECK);
-      const standing = directory.view().get("check", key);
-      if (standing !== undefined) {
-        const { createIndex: _, modifyIndex: __, ...check } = standing;
-        const value: Check = {
-          ...check,
-          status: "critical",
-          output: "Agent stopped: it said goodbye",
-          origin: {
-            source: NODE_DEAD_SOURCE,
-            authority: "first-hand",
-            foreignId: String(atMs),
-            text: `node "${this.name}" said goodbye`,
-          },
-        };
-        await directory.write([{ op: "put", table: "check", key, value }]);
-      }
-    }
+    } else await this.#dead("Agent stopped: it said goodbye", "first-hand", "said goodbye");
     this.#vouching?.abort();
     this.#vouching = undefined;
   }

@@ -66,6 +66,18 @@ const sees = (one: RunningAgent, name: string, expected: readonly string[]): Pro
     expect(where(one, name)).toEqual(expected);
     return true;
   });
+/** How many requests this process makes within a time. */
+async function countRequests(ms: number): Promise<number> {
+  const { subscribe, unsubscribe } = await import("node:diagnostics_channel");
+  let count = 0;
+  const counted = (): void => {
+    count++;
+  };
+  subscribe("undici:request:create", counted);
+  await new Promise((resolve) => setTimeout(resolve, ms));
+  unsubscribe("undici:request:create", counted);
+  return count;
+}
 const troubles = ({ trilith }: RunningAgent): string =>
   trilith
     .sources()
@@ -158,6 +170,9 @@ it("refuses hosts of one name, or with one node ID, on both sides, and says whic
     () => /is called "ALPHA"/.test(troubles(alpha)) && /is called "alpha"/.test(troubles(other)),
   );
   expect(where(alpha, "web")).toEqual([]);
+  // They do not call each other back for ever.
+  const asked = await countRequests(500);
+  expect(asked).toBeLessThan(30);
   const diagnosis = (await (await fetch(`${alpha.url}/v1/trilith/doctor`)).json()) as { warnings: string[] };
   expect(diagnosis.warnings.join("\n")).toMatch(/peer 127\.0\.0\.1:\d+: .*give one of them another name/);
   const copied = await agent("beta", c, [a], { nodeId: alpha.trilith.self.nodeId });

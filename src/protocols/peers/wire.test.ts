@@ -102,7 +102,13 @@ it("believes no line that somebody on the way has changed", async () => {
   await eventually("beta says so", () =>
     beta.trilith.sources().some(({ ok, text }) => !ok && /does not have this agent's key/.test(text)),
   );
-  expect(beta.trilith.directory.view().residents("web")).toEqual([]);
+  // Alpha may have called back by now, past whoever stands between.
+  expect(
+    beta.trilith.directory
+      .view()
+      .residents("web")
+      .filter(({ instance }) => instance.port !== 80),
+  ).toEqual([]);
   middle.change = (text) => text;
   await eventually(
     "the truth comes through",
