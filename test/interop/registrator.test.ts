@@ -91,6 +91,9 @@ describe("recorded command lines", () => {
     const docker = await start([agent.url.replace("http", "consul")], { DOCKER_HOST: "ssh://far" });
     expect(await docker.ended).toBe(1);
     expect(docker.log().at(-1)).toContain("DOCKER_HOST");
+    const port = await start(["consul://127.0.0.1:99999"]);
+    expect(await port.ended).toBe(1);
+    expect(port.log().at(-1)).toContain("bad adapter uri: consul://127.0.0.1:99999: port 99999 is more than 65535");
   });
 });
 

@@ -18,6 +18,7 @@ import { endpointOfEnvironment } from "./setup.ts";
 import { parseTemplate } from "./tags-template.ts";
 
 /** What the command line speaks for. */
+const PORT_MOST = 65_535;
 const VERSION = "v7.4.0";
 /** Registrator's own socket, where its image has it mounted; then the usual one. */
 const SOCKETS = ["unix:///tmp/docker.sock", "unix:///var/run/docker.sock"];
@@ -113,6 +114,10 @@ async function run(
   const uri = parseRegistryUri(flags.uri);
   if (uri === undefined) throw new Fatal(`bad adapter uri: ${flags.uri}`);
   if (!hasBackend(uri.scheme)) throw new Fatal(`unrecognized adapter: ${flags.uri}`);
+  // Go's dialer would refuse it at the first attempt, for every attempt.
+  for (const [, port = ""] of uri.host.matchAll(/:(\d+)(?=,|$)/g))
+    if (Number(port) > PORT_MOST)
+      throw new Fatal(`bad adapter uri: ${flags.uri}: port ${port} is more than ${PORT_MOST}`);
   say(`Using ${uri.scheme} adapter: ${flags.uri}`);
   let writer: Writer | undefined;
   const ground = {
