@@ -112,6 +112,8 @@ describe("the program", () => {
     "operator autopilot set-config",
     "up",
     "completion",
+    "wait",
+    "link",
     "release",
     "reload",
     "validate",

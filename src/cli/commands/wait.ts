@@ -42,7 +42,7 @@ export const command: Command = {
       )
       .option("--name <instance>", "on the LAN: only the instance of this name")
       .option("-t, --tag <tag>", "at the agent: only with this tag (repeatable)", collect)
-      .option("-l, --label <key=value>", "only with this label, or this string in the TXT record (repeatable)", collect)
+      .option("-l, --label <key=value>", "only with this label, or this pair in the TXT record (repeatable)", collect)
       .option("--passing", "at the agent: not with warnings")
       .option("--timeout <duration>", "how long at most; 0 = for ever", "60s")
       .option("--format <text>", "what to print: {address} {port} {host} {name} {label.KEY}", "{address} {port}")
@@ -84,10 +84,10 @@ async function onLan(
   if (options.tag !== undefined) throw new InputError("--tag", "the LAN knows no tags; --label is for TXT strings");
   if (options.passing) throw new InputError("--passing", "the LAN knows no health: what is announced counts");
   const { awaitOnLan } = await import("../../protocols/mdns/cli.ts");
-  const txt = Object.entries(pairs(options.label ?? [], "--label")).map(([key, value]) => `${key}=${value}`);
+  const labels = pairs(options.label ?? [], "--label");
   const { name } = options;
   const found = await awaitOnLan(
-    { type, txt, timeoutMs, ...(subtype === undefined ? {} : { subtype }), ...(name === undefined ? {} : { name }) },
+    { type, labels, timeoutMs, ...(subtype === undefined ? {} : { subtype }), ...(name === undefined ? {} : { name }) },
     io,
   );
   if (found === "stopped") return undefined;

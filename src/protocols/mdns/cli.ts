@@ -15,10 +15,13 @@ export { formatGoDuration, parseGoDuration } from "../../wire/duration.ts";
 
 export type { Arrived, Awaited } from "./cli/wait.ts";
 
+const PORT = 5353;
+
 /** This machine; what the engine has to say goes to standard error. */
 function machineFor(err: (text: string) => void): Machine {
   return {
     clock: systemClock,
+    isCrowded: async () => !(await systemNet.isUdpPortFree(PORT)),
     mdns: () =>
       createMdns({
         clock: systemClock,

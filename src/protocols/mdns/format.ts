@@ -51,14 +51,14 @@ export function escapeDomain(domain: string): string {
 }
 
 /** A name for people: one "_" for each byte that is not printable ASCII. */
-export function printableName(name: string): string {
+function printableName(name: string): string {
   let text = "";
   for (const byte of bytesOf(name)) text += byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : "_";
   return text;
 }
 
 /** The strings of a TXT record as Avahi prints them: in reverse, in quotes, control bytes and those above 127 as \DDD; empty ones are not there. */
-export function txtText(strings: readonly Uint8Array[]): string {
+function txtText(strings: readonly Uint8Array[]): string {
   return strings
     .filter(({ length }) => length > 0)
     .map((bytes) => {

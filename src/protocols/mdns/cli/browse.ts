@@ -1,5 +1,5 @@
 // `trilith browse`, a stand-in for avahi-browse 0.8: its flags, lines, order of things and exit codes, without a daemon.
-import type { Following, Found, FoundDomain, Mdns } from "../engine.ts";
+import type { BrowseEvent, Following, Found, FoundDomain, FoundType, Mdns, Place } from "../engine.ts";
 import { columnsOf, domainLine, escapeDomain, resolvedText, type Sign, type Style, serviceLine } from "../format.ts";
 import { namedTypes, typeName } from "../types.ts";
 import { type Flag, getopt } from "./getopt.ts";
@@ -38,6 +38,14 @@ const HELP = `    -h --help            Show this help
     -b --dump-db         Dump service type database
 `;
 
+/** When a list counts as complete, as in Avahi. */
+const ALL_FOR_NOW_MS = 1000;
+/**
+ * Beside another mDNS stack the answers come to all or not at all, and nobody says the same to all twice within a second [RFC 6762 §6]: who has just said it is heard after the
+ * second question, which comes a second after the first.
+ */
+const SECOND_QUESTION_MS = 400;
+
 /** What the command line asks for. */
 interface Asked {
   readonly what: "help" | "version" | "types" | "service" | "all" | "domains";
@@ -64,7 +72,7 @@ export async function browse(words: readonly string[], shell: Shell, machine: Ma
       for (const [type, name] of namedTypes()) shell.out(`${asked.has("no-db-lookup") ? type : name}\n`);
       return 0;
     default:
-      return await withEngine(machine, (mdns) => new Browsing(asked, shell, machine, mdns).run());
+      return await withEngine(machine, (mdns, crowded) => new Browsing(asked, shell, machine, mdns, crowded).run());
   }
 }
 
@@ -103,6 +111,7 @@ class Browsing {
   private readonly shell: Shell;
   private readonly machine: Machine;
   private readonly mdns: Mdns;
+  private readonly crowded: boolean;
   private readonly style: Style;
   private readonly ending: Ending;
   private readonly terminates: boolean;
@@ -115,7 +124,8 @@ class Browsing {
   private told = { cacheExhausted: false, allForNow: false };
   private resolving = 0;
 
-  constructor(asked: Asked, shell: Shell, machine: Machine, mdns: Mdns) {
+  constructor(asked: Asked, shell: Shell, machine: Machine, mdns: Mdns, crowded: boolean) {
+    this.crowded = crowded;
     this.asked = asked;
     this.shell = shell;
     this.machine = machine;
@@ -162,20 +172,15 @@ class Browsing {
     // Other domains are not the LAN's: nothing is there, and the wait is the same.
     else if (domain.toLowerCase() !== "local") this.nothing();
     else if (asked.what === "domains")
-      this.follow((heard) =>
-        mdns.browseDomains({ domain }, (event) => {
-          if (event.kind === "add") this.domain("+", event.found);
-          else if (event.kind === "remove") this.domain("-", event.found);
-          else heard(event.kind);
-        }),
-      );
+      this.follow<FoundDomain>((listener) => mdns.browseDomains({ domain }, listener), {
+        add: (found) => this.domain("+", found),
+        remove: (found) => this.domain("-", found),
+      });
     else
-      this.follow((heard) =>
-        mdns.browseTypes({ domain }, (event) => {
-          if (event.kind === "add") this.browseType(event.found.type);
-          else if (event.kind !== "remove") heard(event.kind);
-        }),
-      );
+      this.follow<FoundType>((listener) => mdns.browseTypes({ domain }, listener), {
+        add: ({ type }) => this.browseType(type),
+        remove: () => {},
+      });
   }
 
   private browseType(written: string): void {
@@ -189,40 +194,54 @@ class Browsing {
       this.nothing();
       return;
     }
-    this.follow((heard) =>
-      mdns.browse({ type, domain: asked.domain, ...(subtype === undefined ? {} : { subtype }) }, (event) => {
-        if (event.kind === "add") this.add(event.found);
-        else if (event.kind === "remove") this.remove(event.found);
-        else heard(event.kind);
-      }),
-    );
+    const what = { type, domain: asked.domain, ...(subtype === undefined ? {} : { subtype }) };
+    this.follow<Found>((listener) => mdns.browse(what, listener), {
+      add: (found) => this.add(found),
+      remove: (found) => this.remove(found),
+    });
   }
 
-  /** Takes part in the count of those that have to say that this is all. */
-  private follow(begin: (heard: (what: "cacheExhausted" | "allForNow") => void) => Following): void {
+  /** Follows a list, and takes part in the count of those that have to say that this is all. */
+  private follow<T extends Place>(
+    begin: (listener: (event: BrowseEvent<T>) => void) => Following,
+    { add, remove }: { readonly add: (found: T) => void; readonly remove: (found: T) => void },
+  ): void {
     this.awaited.cacheExhausted++;
     this.awaited.allForNow++;
-    const following = begin((what) => {
-      this.awaited[what]--;
+    const silent = new Set(this.mdns.places.map(placeOf));
+    const complete = (): void => {
+      this.awaited.allForNow--;
       // Not asked again, with all that is known, just before the end: Avahi takes whoever asks next from this host for one who knows it, and does not answer.
-      if (what === "allForNow" && this.terminates) following.close();
+      if (this.terminates) following.close();
       this.check();
+    };
+    const following = begin((event) => {
+      if (event.kind === "remove") remove(event.found);
+      else if (event.kind === "add") {
+        silent.delete(placeOf(event.found));
+        add(event.found);
+      } else if (event.kind === "cacheExhausted") {
+        this.awaited.cacheExhausted--;
+        this.check();
+      } else if (!this.terminates || !this.crowded || silent.size === 0) complete();
+      else this.later(SECOND_QUESTION_MS, complete);
     });
     this.following.push(following);
   }
 
   private nothing(): void {
-    this.follow((heard) => {
-      const timer = this.machine.clock.after(
-        1000,
-        () => {
-          heard("cacheExhausted");
-          heard("allForNow");
-        },
-        true,
-      );
-      return { close: () => timer.cancel() };
+    this.awaited.cacheExhausted++;
+    this.awaited.allForNow++;
+    this.later(ALL_FOR_NOW_MS, () => {
+      this.awaited.cacheExhausted--;
+      this.awaited.allForNow--;
+      this.check();
     });
+  }
+
+  private later(ms: number, callback: () => void): void {
+    const timer = this.machine.clock.after(ms, callback, true);
+    this.following.push({ close: () => timer.cancel() });
   }
 
   private check(): void {
@@ -303,6 +322,10 @@ class Browsing {
   private domain(sign: Sign, found: FoundDomain): void {
     this.shell.out(domainLine(sign, found, found.domain, this.style));
   }
+}
+
+function placeOf({ interface: at, family }: Place): string {
+  return `${at}/${family}`;
 }
 
 function keyOf({ interface: at, family, name, type, domain }: Found): string {

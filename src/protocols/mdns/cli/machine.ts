@@ -17,6 +17,8 @@ export interface Machine {
   readonly clock: Clock;
   /** A new engine that was not started. */
   mdns(): Mdns;
+  /** True where another mDNS stack is on this host: an avahi-daemon, an agent. What is sent to this host alone is for that one then. */
+  isCrowded(): Promise<boolean>;
 }
 
 /** Avahi gives up a resolution after so long. */
@@ -29,11 +31,12 @@ export function quitting(shell: Shell): void {
 }
 
 /** Runs an engine for as long as `work` takes; it is stopped (goodbyes included) whatever happens. */
-export async function withEngine<T>(machine: Machine, work: (mdns: Mdns) => Promise<T>): Promise<T> {
+export async function withEngine<T>(machine: Machine, work: (mdns: Mdns, crowded: boolean) => Promise<T>): Promise<T> {
+  const crowded = await machine.isCrowded();
   const mdns = machine.mdns();
   try {
     await mdns.start();
-    return await work(mdns);
+    return await work(mdns, crowded);
   } finally {
     await mdns.stop();
   }

@@ -9,8 +9,8 @@ export interface Awaited {
   readonly subtype?: string;
   /** The instance's name, in any case. */
   readonly name?: string;
-  /** Strings that have to be in its TXT record: "key=value". */
-  readonly txt?: readonly string[];
+  /** Pairs that have to be in its TXT record; keys in any case. */
+  readonly labels?: Readonly<Record<string, string>>;
   readonly timeoutMs: number;
 }
 
@@ -38,7 +38,9 @@ export async function awaitOnLan(
     const resolving = new Map<string, Following>();
     let arrived: Arrived | undefined;
     const take = (found: Resolved): void => {
-      if (arrived !== undefined || !fits(found, awaited)) return;
+      const pairs = pairsOf(found.txt);
+      const fits = Object.entries(awaited.labels ?? {}).every(([key, value]) => pairs.get(key.toLowerCase()) === value);
+      if (arrived !== undefined || !fits) return;
       arrived = arrivedOf(found);
       ending.end();
     };
@@ -71,25 +73,27 @@ export async function awaitOnLan(
   });
 }
 
-function fits({ txt }: Resolved, { txt: wanted = [] }: Awaited): boolean {
-  const strings = txt.map((bytes) => Buffer.from(bytes).toString("utf8"));
-  return wanted.every((each) => strings.includes(each));
-}
-
-function arrivedOf({ name, host, port, txt, addresses, family }: Resolved): Arrived {
-  const labels = new Map<string, string>();
-  for (const bytes of txt) {
+/** The pairs of a TXT record, by keys in lower case; the first of each counts, one without "=" is "" [RFC 6763 §6.4]. */
+function pairsOf(strings: readonly Uint8Array[]): Map<string, string> {
+  const pairs = new Map<string, string>();
+  for (const bytes of strings) {
     const text = Buffer.from(bytes).toString("utf8");
     const at = text.indexOf("=");
     const key = (at < 0 ? text : text.slice(0, at)).toLowerCase();
-    if (key !== "" && !labels.has(key)) labels.set(key, at < 0 ? "" : text.slice(at + 1));
+    if (key !== "" && !pairs.has(key)) pairs.set(key, at < 0 ? "" : text.slice(at + 1));
   }
+  return pairs;
+}
+
+function arrivedOf({ name, host, port, txt, addresses, family, interface: at }: Resolved): Arrived {
+  const linkLocal = (address: string): boolean => /^fe[89ab]/i.test(address);
   // What most programs can connect to: an IPv4 address, then one that needs no zone.
   const [best] = [
     ...addresses.filter((each) => each.family === 4),
-    ...addresses.filter((each) => !/^fe[89ab]/i.test(each.address)),
+    ...addresses.filter(({ address }) => !linkLocal(address)),
     ...addresses.filter((each) => each.family === family),
     ...addresses,
   ];
-  return { name, host, port, address: best?.address ?? "", labels };
+  const address = best?.address ?? "";
+  return { name, host, port, address: linkLocal(address) ? `${address}%${at}` : address, labels: pairsOf(txt) };
 }
