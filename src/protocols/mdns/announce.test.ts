@@ -1,6 +1,9 @@
 // Announcing on a simulated LAN and clock: who is announced, when it says goodbye, and that nothing goes round in circles.
+import { rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { scene } from "../../../test/support/mdns-agents.ts";
+import { eventually, ownFolder } from "../../../test/support/peers.ts";
 import type { Registration } from "../../model/instance.ts";
 import type { Mdns, Resolved } from "./engine.ts";
 
@@ -163,7 +166,69 @@ describe("a service of this host", () => {
   });
 });
 
+describe("service files of this host", () => {
+  it("are announced and in the directory, and never anybody else's, not even a moment after they are gone", async () => {
+    const { clock, agent, host, browse } = scene();
+    const folder = await ownFolder("mdns-files");
+    const files = ["front", "side", "back"].map((name) => ({ name, path: join(folder.path, `${name}.service`) }));
+    const service = "<service><type>_http._tcp</type><port>80</port><txt-record>a=b</txt-record></service>";
+    for (const { name, path } of files)
+      await writeFile(path, `<service-group><name>${name}</name>${service}</service-group>`);
+    const alpha = await agent("alpha", ["10.0.0.1/24"], { files: folder.path });
+    const names = browse(await host("other", ["10.0.0.9/24"]), "_http._tcp");
+    const nodes = new Set<string>();
+    const passes = async (): Promise<void> => {
+      await clock.advance(20);
+      for (const { node } of alpha.found("http")) nodes.add(node);
+    };
+    const until = (what: string, there: boolean) =>
+      eventually(what, async () => {
+        await passes();
+        return names.size === (there ? 3 : 0);
+      });
+    await until("announced", true);
+    expect(alpha.found("http")).toHaveLength(3);
+    // Whatever is made of it here, it is no other host's.
+    await alpha.trilith.agent.override("back._http._tcp", ["hidden"], "test");
+    for (let i = 0; i < 50; i++) await passes();
+    expect(alpha.found("http")).toMatchObject([
+      { node: "alpha", id: "front._http._tcp", port: 80, labels: { a: "b", "mdns-instance": "front" } },
+      { node: "alpha", id: "side._http._tcp" },
+    ]);
+    await alpha.trilith.agent.undoOverride("back._http._tcp");
+    await alpha.trilith.agent.maintenance("side._http._tcp", true, "paint");
+    await eventually("in maintenance", async () => {
+      await passes();
+      return names.size === 2 && !names.has("side");
+    });
+    await alpha.trilith.agent.maintenance("side._http._tcp", false);
+    await until("back again", true);
+    for (let i = 0; i < 50; i++) await passes();
+    for (const { path } of files) await rm(path);
+    await until("gone", false);
+    for (let i = 0; i < 250; i++) await passes();
+    expect(alpha.found("http")).toEqual([]);
+    // This host knows: nothing is held back.
+    expect(alpha.trilith.lookup.resolveNow({ service: "http" })).toMatchObject({ endpoints: [] });
+    expect([...nodes]).toEqual(["alpha"]);
+    await folder.remove();
+  });
+});
+
 describe("between agents", () => {
+  it("what this host has at second hand is not announced", async () => {
+    const { clock, agent, host, browse } = scene();
+    const alpha = await agent("alpha", ["10.0.0.1/24"], { publish: "all" });
+    const names = browse(await host("other", ["10.0.0.9/24"]), "_shop._tcp");
+    await alpha.trilith.agent.adopt("eureka", { list: [service("shop")], authority: "second-hand" });
+    await clock.advance(3000);
+    expect([...names]).toEqual([]);
+    await alpha.trilith.agent.adopt("eureka", { list: [], authority: "second-hand" });
+    await alpha.trilith.agent.adopt("eureka", { list: [service("shop")], authority: "first-hand" });
+    await clock.advance(3000);
+    expect([...names]).toEqual(["shop on alpha"]);
+  });
+
   it("what came from the LAN is not announced again, and what an agent announces is found by one of another directory", async () => {
     const { clock, lan, agent, host } = scene();
     const far = await host("far", ["10.0.0.9/24"]);

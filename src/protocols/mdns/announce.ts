@@ -1,12 +1,12 @@
 // Announcing: this host's own routable services and its service files on the LAN; what is unhealthy, drained or gone says goodbye.
-import type { Clock, Timer } from "../../base/clock.ts";
+import type { Clock } from "../../base/clock.ts";
 import type { Disk } from "../../base/disk.ts";
 import { messageOf } from "../../base/error.ts";
 import type { Log } from "../../base/log.ts";
 import type { Net } from "../../base/net.ts";
 import type { Processes } from "../../base/process.ts";
 import type { Agent } from "../../contracts/agent.ts";
-import { worst } from "../../model/check.ts";
+import { type Status, worse } from "../../model/check.ts";
 import type { Instance } from "../../model/instance.ts";
 import { avahiRuns } from "./announce-avahi.ts";
 import { keyOfName, type Planned, type PlanRules, planAnnouncements } from "./announce-plan.ts";
@@ -14,7 +14,7 @@ import type { Group, Mdns, Published, Service } from "./engine.ts";
 import { type FileGroup, watchServiceFiles } from "./service-file-folder.ts";
 import type { Announced } from "./source.ts";
 import type { Lan } from "./source-lan.ts";
-import { markOf, serviceOfType } from "./source-registration.ts";
+import { idOf, markOf, serviceOfType } from "./source-registration.ts";
 
 /** Which service files are announced. */
 export interface FilesRule {
@@ -37,8 +37,6 @@ export interface AnnouncerMachine {
 
 /** Bursts of changes are one look. */
 const TOGETHER_MS = 10;
-/** What was said goodbye to is heard a second longer [RFC 6762 §10.1], by this host, too. */
-const FORMER_MS = 3000;
 const AVAHI_LOOK_MS = 5000;
 
 interface Standing {
@@ -56,8 +54,6 @@ export class Announcer implements Announced {
   readonly #stop = new AbortController();
   /** By instance id or file. */
   readonly #standing = new Map<string, Standing>();
-  /** Names that this host had until a moment ago; each ends its being one. */
-  readonly #former = new Map<string, Timer>();
   readonly #refused = new Map<string, { readonly group: string; readonly text: string }>();
   readonly #leaving = new Set<Promise<void>>();
   #planned: readonly Planned[] = [];
@@ -107,7 +103,6 @@ export class Announcer implements Announced {
 
   isMine(name: string, type: string): boolean {
     const key = keyOfName(name, type);
-    if (this.#former.has(key)) return true;
     for (const standing of this.#standing.values()) if (namesOf(standing).includes(key)) return true;
     return false;
   }
@@ -155,7 +150,6 @@ export class Announcer implements Announced {
     } finally {
       this.#wake = undefined;
       for (const key of [...this.#standing.keys()]) this.#withdraw(key);
-      for (const timer of this.#former.values()) timer.cancel();
       await Promise.all(this.#leaving);
       await release();
       await Promise.all(others);
@@ -215,7 +209,12 @@ export class Announcer implements Announced {
   #announce(mdns: Mdns): void {
     const { net, agent, nodeId } = this.#machine;
     const interfaces = net.interfaces();
-    const planned = planAnnouncements(this.#routable(), this.#rules, {
+    const routable = this.#routable();
+    // Somebody else's words, and the agent itself, are not ours to announce.
+    const own = [...(routable?.values() ?? [])].filter(
+      ({ origin, name }) => origin.authority === "first-hand" && name !== "consul",
+    );
+    const planned = planAnnouncements(own, this.#rules, {
       label: this.#lan.hostLabel,
       nodeId,
       nodeAddress: agent.node.address,
@@ -225,7 +224,10 @@ export class Announcer implements Announced {
     this.#planned = planned.map((one) => this.#elsewhere(one, mdns));
     const wanted = new Map<string, { readonly service: string; readonly group: Group }>();
     for (const one of this.#planned) if ("group" in one) wanted.set(one.id, one);
-    for (const { path, group } of this.#files) wanted.set(path, { service: "", group });
+    for (const { path, group: whole } of routable === undefined ? [] : this.#files) {
+      const group = this.#ofFile(whole, routable as ReadonlyMap<string, Instance>);
+      if (group.services.length > 0) wanted.set(path, { service: "", group });
+    }
     for (const key of this.#refused.keys()) if (!wanted.has(key)) this.#refused.delete(key);
     for (const key of [...this.#standing.keys()]) if (!wanted.has(key)) this.#withdraw(key);
     for (const [key, { service, group }] of wanted) this.#put(mdns, key, service, group);
@@ -260,20 +262,10 @@ export class Announcer implements Announced {
     this.#ring();
   }
 
-  #was(key: string): void {
-    this.#former.get(key)?.cancel();
-    const over = (): void => {
-      this.#former.delete(key);
-      this.#machine.changed();
-    };
-    this.#former.set(key, this.#machine.clock.after(FORMER_MS, over));
-  }
-
   #withdraw(key: string): void {
     const standing = this.#standing.get(key);
     if (standing === undefined) return;
     this.#standing.delete(key);
-    for (const each of namesOf(standing)) this.#was(each);
     const leaving = standing.published.withdraw().catch((error: unknown) => {
       this.#machine.log.warn(`goodbye of "${standing.group.name}" was not sent`, { error: messageOf(error) });
     });
@@ -281,20 +273,30 @@ export class Announcer implements Announced {
     void leaving.then(() => this.#leaving.delete(leaving));
   }
 
-  /** This host's own services that callers may be sent to, in the order of their ids. */
-  #routable(): readonly Instance[] {
+  /** What this host holds and callers may be sent to, by id, in the order of the ids; undefined where the whole host is out. */
+  #routable(): ReadonlyMap<string, Instance> | undefined {
     const { agent } = this.#machine;
-    const checks = [...agent.checks().values()].map(({ check }) => check);
-    const node = worst(checks.filter(({ serviceId }) => serviceId === ""));
-    if (node === "critical") return [];
-    return [...agent.services().values()]
-      .map(({ instance }) => instance)
-      .filter(({ id, origin, draining, name }) => {
-        // Somebody else's words, and the agent itself, are not ours to announce.
-        if (origin.authority !== "first-hand" || draining === true || name === "consul") return false;
-        return worst(checks.filter(({ serviceId }) => serviceId === id)) !== "critical";
-      })
-      .sort((a, b) => (a.id < b.id ? -1 : 1));
+    const health = new Map<string, Status>();
+    for (const { check } of agent.checks().values())
+      health.set(check.serviceId, worse(health.get(check.serviceId) ?? "passing", check.status));
+    if (health.get("") === "critical") return undefined;
+    const held = [...agent.services().values()].map(({ instance }) => instance);
+    return new Map(
+      held
+        .filter(({ id, draining }) => draining !== true && health.get(id) !== "critical")
+        .sort((one, other) => (one.id < other.id ? -1 : 1))
+        .map((instance) => [instance.id, instance]),
+    );
+  }
+
+  /** The services of a file that nothing holds back here. */
+  #ofFile({ name, services }: Group, routable: ReadonlyMap<string, Instance>): Group {
+    const { agent } = this.#machine;
+    const kept = services.filter(({ type }) => {
+      const id = idOf({ name, type, domain: "local" });
+      return routable.has(id) || !agent.services().has(id);
+    });
+    return { name, services: kept };
   }
 
   /** What another program of this host (an avahi-daemon) announces already is not announced twice. */

@@ -18,9 +18,6 @@ export interface Left {
   readonly atMs: number;
 }
 
-/** A goodbye is sent at every place, and records of one place go one after another. */
-const TOGETHER_MS = 5000;
-
 const placeKey = ({ interface: name, family }: Place): string => `${name} ${family}`;
 const keyOf = ({ name, type, domain }: Pick<Found, "name" | "type" | "domain">): string =>
   `${keyOfName(name, type)}\u0000${domain.toLowerCase()}`;
@@ -176,11 +173,8 @@ export class Lan {
     this.#tell();
   }
 
-  /** Where several reasons come for one instance at about the same time, its own word counts. */
   #note(key: string, why: Gone): void {
-    const known = this.#left.get(key);
-    const atMs = this.#clock.now();
-    if (known?.why !== "goodbye" || atMs - known.atMs > TOGETHER_MS) this.#left.set(key, { why, atMs });
+    this.#left.set(key, { why, atMs: this.#clock.now() });
   }
 
   #tell(): void {
@@ -195,11 +189,10 @@ export class Lan {
     }
   }
 
-  /** Why an instance is not (or not fully) there any more; told once. */
-  takeLeft(name: string, type: string, domain: string): Left | undefined {
-    const key = keyOf({ name, type, domain });
-    const left = this.#left.get(key);
-    this.#left.delete(key);
-    return left;
+  /** Why what is not there any more went last; told once, all of it. */
+  takeLeft(): (what: Pick<Found, "name" | "type" | "domain">) => Left | undefined {
+    const left = new Map(this.#left);
+    this.#left.clear();
+    return (what) => left.get(keyOf(what));
   }
 }

@@ -233,12 +233,13 @@ export class LanSource implements Source {
   /** What was in the last list and is not heard now: gone with its reason, or remembered while nobody can know. */
   #noteLost(outside: Map<string, Registration>, gone: Map<string, Reason>): void {
     const { clock } = this.#machine;
+    const leftOf = this.#lan.takeLeft();
     for (const [key, registration] of this.#last) {
       if (outside.has(key) || this.#remembered.has(key)) continue;
       const { labels, external } = registration;
       const [name = "", type = ""] = [labels["mdns-instance"], labels["mdns-type"]];
       const domain = (registration.foreignId ?? "").slice(`${name}.${type}.`.length) || "local";
-      const left = this.#lan.takeLeft(name, type, domain);
+      const left = leftOf({ name, type, domain });
       if (left?.why === "interface")
         this.#remembered.set(key, {
           registration,
@@ -356,7 +357,7 @@ function filesOf(files: readonly FileGroup[]): Map<string, Registration> {
   for (const { path, group } of files)
     for (const { type, port, txt = [], host } of group.services) {
       const service = serviceOfType(type);
-      const id = `${group.name}.${type}`;
+      const id = idOf({ name: group.name, type, domain: "local" });
       if (service === undefined || own.has(id)) continue;
       const { labels, tags } = fromTxt(txt.map((bytes) => Buffer.from(bytes).toString("utf8")));
       const all: Record<string, string> = Object.assign(Object.create(null), labels);
