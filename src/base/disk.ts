@@ -62,6 +62,9 @@ export async function makeFolders(path: string, mode = 0o777): Promise<void> {
   }
 }
 
+/** Files replaced so far: two replacements of one file at once are two temporary files. */
+let replaced = 0;
+
 /** The system's disk. */
 export const systemDisk: Disk = {
   readBytes: (path) => readFile(path),
@@ -85,15 +88,22 @@ export const systemDisk: Disk = {
   },
   makeFolder: (path) => makeFolders(path),
   async replace(path, content, mode = 0o644) {
-    const temporary = `${path}.${process.pid}.tmp`;
-    const handle = await open(temporary, "w", mode);
+    const temporary = `${path}.${process.pid}.${++replaced}.tmp`;
+    // What an earlier process with this number left must lend neither its rights nor, being a link, its target.
+    await rm(temporary, { force: true });
+    const handle = await open(temporary, "wx", mode);
     try {
-      await handle.writeFile(content);
-      await handle.sync();
-    } finally {
-      await handle.close();
+      try {
+        await handle.writeFile(content);
+        await handle.sync();
+      } finally {
+        await handle.close();
+      }
+      await rename(temporary, path);
+    } catch (error) {
+      await rm(temporary, { force: true });
+      throw error;
     }
-    await rename(temporary, path);
     await syncFolder(dirname(path));
   },
   async remove(path) {

@@ -1,0 +1,37 @@
+// The system's disk: files that are replaced whole.
+import { readdir, readFile, stat, symlink, writeFile } from "node:fs/promises";
+import { afterEach, expect, it } from "vitest";
+import { ownFolder } from "../../test/support/peers.ts";
+import { systemDisk } from "./disk.ts";
+
+let folder: Awaited<ReturnType<typeof ownFolder>> | undefined;
+afterEach(async () => await folder?.remove());
+
+it("replaces a file many times at once: it is one of them, whole, and nothing is left beside it", async () => {
+  folder = await ownFolder("disk");
+  const path = `${folder.path}/state.json`;
+  const texts = Array.from({ length: 20 }, (_, i) => String(i).repeat(10_000));
+  await Promise.all(texts.map((text) => systemDisk.replace(path, text, 0o600)));
+  expect(texts).toContain(await readFile(path, "utf8"));
+  expect((await stat(path)).mode & 0o777).toBe(0o600);
+  expect(await readdir(folder.path)).toEqual(["state.json"]);
+});
+
+it("follows no link that lies where it writes, and takes over nobody's rights", async () => {
+  folder = await ownFolder("disk");
+  const path = `${folder.path}/state.json`;
+  await writeFile(`${folder.path}/other`, "untouched");
+  for (let i = 0; i < 200; i++) await symlink("other", `${path}.${process.pid}.${i}.tmp`);
+  await systemDisk.replace(path, "new", 0o600);
+  expect(await readFile(`${folder.path}/other`, "utf8")).toBe("untouched");
+  expect(await readFile(path, "utf8")).toBe("new");
+  expect((await stat(path)).isFile() && (await stat(path)).mode & 0o777).toBe(0o600);
+});
+
+it("leaves nothing behind where it fails", async () => {
+  folder = await ownFolder("disk");
+  await systemDisk.makeFolder(`${folder.path}/taken`);
+  await writeFile(`${folder.path}/taken/file`, "");
+  await expect(systemDisk.replace(`${folder.path}/taken`, "new")).rejects.toThrow();
+  expect(await readdir(folder.path)).toEqual(["taken"]);
+});
