@@ -57,6 +57,8 @@ export function seeded(seed: number): Random {
 /** A LAN whose hosts have one interface "eth0" each, or those they are given. */
 export class Lan {
   readonly packets: Packet[] = [];
+  /** While it is there, sockets open only when it resolves. */
+  gate: Promise<void> | undefined;
   readonly #clock: Clock;
   readonly #random: Random;
   #options: LanOptions;
@@ -89,6 +91,7 @@ export class Lan {
       interfaces: () => this.#interfaces.get(name) ?? [],
       isUdpPortFree: async () => ![...this.#ports].some(({ host }) => host === name),
       multicast: async (on, message) => {
+        await this.gate;
         const port: Port = {
           host: name,
           interface: on.interface,

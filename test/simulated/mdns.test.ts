@@ -449,6 +449,33 @@ describe("interfaces", () => {
     await stopAll();
   });
 
+  it("that get other addresses are told with those, and miss nothing while sockets are opened anew", async () => {
+    const { clock, lan, host, stopAll } = world();
+    const [a, b] = [await host("host-a"), await host("host-b")];
+    const mine = a.publish({ name: "web", services: web() });
+    const addresses: string[][] = [];
+    b.resolve({ name: "web", type: "_http._tcp" }, (event) => {
+      if (event.kind === "resolved") addresses.push(event.found.addresses.map(({ address: ip }) => ip));
+    });
+    await clock.advance(5000);
+    lan.readdress("1", "10.0.0.77/24");
+    let open: (() => void) | undefined;
+    lan.gate = new Promise((resolve) => {
+      open = resolve;
+    });
+    await clock.advance(3000);
+    const list = seen(a, "_ipp._tcp");
+    b.publish({ name: "printer", services: [{ type: "_ipp._tcp", port: 631 }] });
+    await clock.advance(50);
+    open?.();
+    lan.gate = undefined;
+    await clock.advance(6000);
+    expect(addresses).toEqual([["10.0.0.1"], expect.arrayContaining(["10.0.0.77"])]);
+    expect([...list.keys()]).toEqual(["printer"]);
+    expect(mine.name).toBe("web");
+    await stopAll();
+  });
+
   it("keep IPv4 and IPv6 apart, with the addresses of both", async () => {
     const { clock, host, stopAll } = world();
     const a = await host("host-a", ["10.0.0.1/24", "fd00::1/64", "fe80::1/64"]);

@@ -115,11 +115,15 @@ export class Link implements Place {
     const own = this.addresses.filter(({ family }) => family === this.family);
     // IPv6 is spoken from the link-local address; what is sent to the others arrives, too, but need not be heard.
     const address = (own.find((a) => this.family === 4 || /^fe[89ab]/i.test(a.address)) ?? own[0])?.address ?? "";
-    const before = this.#socket;
-    this.#socket = undefined;
-    await before?.close();
     const on = { interface: this.interface, address, group: GROUPS[this.family], port: PORT, hops: HOPS, direct };
-    this.#socket = await this.#hub.net.multicast(on, (bytes, from) => this.#receive(bytes, from));
+    // The old socket is in use until the new one is there; both hear the same, so only the one in use is listened to.
+    let socket: Multicast | undefined;
+    socket = await this.#hub.net.multicast(on, (bytes, from) => {
+      if (socket !== undefined && socket === this.#socket) this.#receive(bytes, from);
+    });
+    const before = this.#socket;
+    this.#socket = socket;
+    await before?.close();
     this.#direct = direct;
   }
 
