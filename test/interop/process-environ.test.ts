@@ -220,11 +220,11 @@ print(*[s.getsockname()[1] for s in all], flush=True); time.sleep(60)`,
         { SERVICE_NAME: "stacks" },
       );
       const [home, mapped, dual] = said.split(" ").map(Number);
-      await there("stacks");
-      const all = [...agent.trilith.agent.services().values()].filter(({ instance }) =>
-        instance.id.startsWith("stacks:"),
-      );
-      const at = (port: number | undefined) => all.find(({ instance }) => instance.port === port)?.instance;
+      const all = () =>
+        [...agent.trilith.agent.services().values()].filter(({ instance }) => instance.id.startsWith("stacks:"));
+      const at = (port: number | undefined) => all().find(({ instance }) => instance.port === port)?.instance;
+      // The sockets come one by one: the first look may fall between them.
+      await eventually("all three are there", () => all().length === 3 && at(dual)?.name === "stacks");
       // What others reach bears the plain name.
       expect(at(dual)).toMatchObject({ name: "stacks", address: "" });
       expect(at(home)).toMatchObject({
