@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { expect } from "vitest";
 import type { ModelService } from "./minidisc-models.ts";
+import { eventually } from "./peers.ts";
 
 const run = promisify(execFile);
 const root = join(import.meta.dirname, "../..");
@@ -14,11 +15,7 @@ export const INSIDE = "TRILITH_TEST_TAILNET";
 export const inside: boolean = process.env[INSIDE] !== undefined;
 
 /** Runs a test file again in a network namespace that has the addresses 100.64.0.1 to 100.64.0.9, and expects it to pass. */
-export async function runInTailnet(
-  file: string,
-  timeoutMs: number,
-  more: Record<string, string> = {},
-): Promise<string> {
+export async function runInTailnet(file: string, timeoutMs: number): Promise<string> {
   const setUp = [
     "ip link set lo up",
     ...[1, 2, 3, 4, 5, 6, 7, 8, 9].flatMap((n) => [
@@ -30,7 +27,7 @@ export async function runInTailnet(
   const vitest = [process.execPath, join(root, "node_modules/vitest/vitest.mjs"), "run", file, "--reporter=verbose"];
   const ended = await run("unshare", ["-n", "--", "/bin/sh", "-c", setUp, "sh", ...vitest], {
     cwd: root,
-    env: { ...process.env, [INSIDE]: "1", NO_COLOR: "1", ...more },
+    env: { ...process.env, [INSIDE]: "1", NO_COLOR: "1" },
     maxBuffer: 1 << 26,
     timeout: timeoutMs,
   }).catch((error: { stdout: string; stderr: string; code: unknown }) => error);
@@ -157,4 +154,39 @@ export async function names(ip: string, timeoutMs?: number): Promise<string> {
     .map(({ name }) => name)
     .sort()
     .join(" ");
+}
+
+/** Hosts of a tailnet and the processes on them, each host made when it is first needed: number n is 100.64.0.n. */
+export class Fleet {
+  readonly #folder: string;
+  readonly #hosts = new Map<number, Promise<FakeTailscaled>>();
+  readonly #processes: Process[] = [];
+  #ports = 8000;
+
+  constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  host(n: number): Promise<FakeTailscaled> {
+    const made =
+      this.#hosts.get(n) ?? fakeTailscaled(join(this.#folder, `sock-${n}`), { name: `host${n}`, ip: `100.64.0.${n}` });
+    this.#hosts.set(n, made);
+    return made;
+  }
+
+  async start(n: number, kind: Kind, name: string): Promise<Process> {
+    const process = await startProcess(kind, await this.host(n), `${name}:${this.#ports++}`);
+    this.#processes.push(process);
+    return process;
+  }
+
+  /** Waits until the host lists exactly these names, in order. */
+  async lists(n: number, expected: string): Promise<void> {
+    await eventually(`host ${n} lists "${expected}"`, async () => (await names(`100.64.0.${n}`)) === expected);
+  }
+
+  async end(): Promise<void> {
+    await Promise.all(this.#processes.map((each) => each.kill()));
+    for (const host of this.#hosts.values()) await (await host).close();
+  }
 }
