@@ -152,18 +152,17 @@ export class Announcements {
     await this.watching;
   }
 
-  /** True where this port is announced: for that process, or for this host without naming one. */
-  has(pid: number, protocol: "tcp" | "udp", port: number): boolean {
+  /** What is announced now: tells whether a port is, for that process, or for this host without naming one. */
+  ports(): (pid: number, protocol: "tcp" | "udp", port: number) => boolean {
+    const held = new Set<string>();
     for (const { instance } of this.machine.agent.services().values()) {
-      if (instance.origin.source !== FROM || instance.port !== port) continue;
-      const match = FOREIGN.exec(instance.origin.foreignId ?? "");
-      if (match?.[3] !== protocol) continue;
-      if (
-        match[1] === undefined ? instance.address === "" || isLoopbackHost(instance.address) : Number(match[1]) === pid
-      )
-        return true;
+      const match = instance.origin.source === FROM ? FOREIGN.exec(instance.origin.foreignId ?? "") : null;
+      if (match === null) continue;
+      const [, pid = "", , protocol] = match;
+      if (pid !== "" || instance.address === "" || isLoopbackHost(instance.address))
+        held.add(`${pid} ${protocol} ${instance.port}`);
     }
-    return false;
+    return (pid, protocol, port) => held.has(`${pid} ${protocol} ${port}`) || held.has(` ${protocol} ${port}`);
   }
 
   private async watch(signal: AbortSignal): Promise<void> {

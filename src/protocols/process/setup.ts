@@ -71,7 +71,7 @@ export const processes: Protocol<
           }
         : {}),
       parse,
-      announced: (pid, protocol, port) => announcements.has(pid, protocol, port),
+      announced: () => announcements.ports(),
     });
     return {
       source,

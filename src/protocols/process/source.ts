@@ -31,7 +31,7 @@ export interface ProcessMachine {
   /** Present where processes are registered for what their environment says. */
   readonly environ?: { readonly table: ProcessTable; readonly checks: CheckOptions; readonly self: number };
   /** True where a port of a process is registered otherwise, so that what its environment says does not count. */
-  readonly announced?: (pid: number, protocol: "tcp" | "udp", port: number) => boolean;
+  readonly announced?: () => (pid: number, protocol: "tcp" | "udp", port: number) => boolean;
   /** Why there is no `environ`, for people, where somebody may expect it. */
   readonly without?: string;
   readonly agent: Pick<Agent, "services" | "report">;
@@ -192,7 +192,7 @@ class Runs implements ProcessSource {
     for (const run of this.runs.values())
       for (const { port, foreignId } of run.registrations)
         stated.add(`${run.pid} ${foreignId?.endsWith("/udp") ? "udp" : "tcp"} ${port}`);
-    const { announced = () => false } = this.machine;
+    const announced = this.machine.announced?.() ?? (() => false);
     const otherwise = ({ pid, protocol, port }: FoundService): boolean =>
       stated.has(`${pid} ${protocol} ${port}`) || announced(pid, protocol, port);
     const now = all.filter((one) => !otherwise(one));
