@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import type { BrowseEvent, Found, Mdns } from "../../src/protocols/mdns/engine.ts";
 import { nameFromText, TYPE } from "../../src/wire/dns/index.ts";
-import { address, asks, HTTP, packet, ptr, queries, seen, web, world } from "./mdns-world.ts";
+import { address, asks, HTTP, packet, ptr, queries, responses, seen, web, world } from "./mdns-world.ts";
 
 describe("a browse", () => {
   it("asks after 20 to 120 ms, then 1, 2, 4 … seconds later up to an hour, with what it knows", async () => {
@@ -25,6 +25,25 @@ describe("a browse", () => {
     expect(asked[0]?.message.answers).toHaveLength(1);
     // The record is asked for anew at four fifths of its life; no hour passes without.
     expect(Math.max(...gaps)).toBeLessThanOrEqual(3600);
+    await stopAll();
+  });
+
+  it("lists what it knows over several packets where one is too small, and is then not told that again", async () => {
+    const { clock, lan, host, stopAll } = world();
+    const [a, b, c] = [await host("host-a"), await host("host-b"), await host("host-c")];
+    for (let i = 0; i < 150; i++)
+      (i % 2 === 0 ? a : c).publish({ name: `a rather long name, number ${i}`, services: web(i) });
+    await clock.advance(10_000);
+    const at = clock.monotonic();
+    const list = seen(b);
+    await clock.advance(800);
+    expect(list.size).toBe(150);
+    const asked = queries(lan.from("10.0.0.2", at));
+    expect(asked.length).toBeGreaterThan(3);
+    expect(asked.map(({ message }) => message.truncated)).toEqual([...asked.slice(1).map(() => true), false]);
+    expect(asked.map(({ message }) => message.questions.length)).toEqual([1, ...asked.slice(1).map(() => 0)]);
+    expect(asked.flatMap(({ message }) => message.answers)).toHaveLength(150);
+    expect(responses(lan.packets.filter(({ atMs }) => atMs >= at))).toEqual([]);
     await stopAll();
   });
 
