@@ -47,6 +47,34 @@ describe("a browse", () => {
     await stopAll();
   });
 
+  it("of a program that looks once asks for answers of its own first, where it can hear them", async () => {
+    const { clock, lan, host, stopAll } = world();
+    const a = await host("host-a");
+    a.publish({ name: "web", services: web() });
+    await clock.advance(4900);
+    // Said to all just now: it is not said to all again at once.
+    lan.inject(
+      "x",
+      "10.0.0.9",
+      packet({ response: false, authoritative: false, questions: [asks(TYPE.PTR, ...HTTP)] }),
+    );
+    await clock.advance(125);
+    const brief = await host("host-b", ["10.0.0.2/24"], { brief: true });
+    const list = seen(brief);
+    await clock.advance(125);
+    expect([...list.keys()]).toEqual(["web"]);
+    expect(lan.from("10.0.0.2").map(({ message }) => message.questions[0]?.class)).toEqual([0x8001]);
+    expect(lan.from("10.0.0.1").at(-1)?.to).toBe("10.0.0.2");
+    await clock.advance(1100);
+    expect(lan.from("10.0.0.2").at(-1)?.message.questions[0]?.class).toBe(1);
+    const beside = await host("host-b", ["10.0.0.2/24"], { brief: true, net: lan.host("2", "10.0.0.2/24") });
+    const before = lan.packets.length;
+    seen(beside, "_ipp._tcp");
+    await clock.advance(125);
+    expect(lan.packets.slice(before).map(({ message }) => message.questions[0]?.class)).toEqual([1]);
+    await stopAll();
+  });
+
   it("starts with what is known, then says so, and a second later that all who are there have answered", async () => {
     const { clock, host, stopAll } = world();
     const [a, b] = [await host("host-a"), await host("host-b")];
