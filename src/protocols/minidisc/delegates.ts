@@ -42,11 +42,6 @@ export class Delegates {
     return this.#followers.has(address);
   }
 
-  /** Those that do not answer. */
-  get silent(): readonly AddrPort[] {
-    return [...this.#followers.values()].filter(({ state }) => state.failing !== undefined).map(({ to }) => to);
-  }
-
   /** Adds one; a known one is asked again. False where there are too many. */
   add(to: AddrPort): boolean {
     const key = addrPortText(to);

@@ -88,6 +88,8 @@ export interface Peer {
   /** The list now, as soon as every host has answered or failed to, and after every change; waits while there is no tailnet. Ends when aborted. */
   follow(signal: AbortSignal): AsyncIterable<Listing>;
   state(): PeerState;
+  /** Resolves when tailscaled has been looked for, at the latest after two seconds or when aborted: `state` tells then. */
+  looked(signal: AbortSignal): Promise<void>;
   /** Resolves when this host's addresses in the tailnet change, or when aborted. */
   moved(signal: AbortSignal): Promise<void>;
   /** Resolves when nothing listens or asks any more. Once. */
@@ -99,6 +101,7 @@ const HURRY_MS = 1_000;
 const ABSENT_MS = 15_000;
 const POLL_MS = 10_000;
 const TAKEN_MS = 3_000;
+const LOOK_MS = 2_000;
 const FIRST_ANSWERS_MS = 2_500;
 
 /** Builds a peer; nothing is opened or asked before something is advertised, listed or followed. */
@@ -220,6 +223,11 @@ class TailnetPeer implements Peer {
       told = this.#version;
       yield this.#hosts.listing();
     }
+  }
+
+  async looked(signal: AbortSignal): Promise<void> {
+    this.#watch();
+    await this.#until(() => this.#asked, LOOK_MS, signal);
   }
 
   async moved(signal: AbortSignal): Promise<void> {

@@ -109,7 +109,7 @@ export const minidisc: Protocol<MinidiscConfig, Needs> = defineProtocol({
         const state = shared.peer?.state() ?? { ok: true, text: "not started", absent: true };
         return {
           ok: state.ok,
-          text: state.absent ? `${state.text}: services of a tailnet are neither read nor told` : state.text,
+          text: state.absent ? `${state.text}; begins by itself when it appears` : state.text,
         };
       },
       async *watch(signal) {
@@ -118,6 +118,8 @@ export const minidisc: Protocol<MinidiscConfig, Needs> = defineProtocol({
         try {
           let before: readonly Registration[] = [];
           let told = "";
+          await peer.looked(signal);
+          if (signal.aborted) return;
           // Nothing can be lost where nothing was found before; else what was found is kept until the tailnet is back.
           if (!hasFound(directory.view())) yield { list: [], authority: "second-hand" };
           for await (const listing of listingsOf(peer, directory, signal)) {

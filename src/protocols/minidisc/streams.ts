@@ -5,6 +5,9 @@ import type { ServerResponse } from "../../base/http.ts";
 /** One that does not read is let go when so much waits for it. */
 const MOST_WAITING_BYTES = 1 << 20;
 
+/** More than that do not follow one host. */
+const MOST = 4096;
+
 export class Streams {
   readonly #clock: Pick<Clock, "after">;
   readonly #line: () => string;
@@ -16,11 +19,8 @@ export class Streams {
     this.#line = line;
   }
 
-  get count(): number {
-    return this.#open.size;
-  }
-
   add(response: ServerResponse, beatMs: number): void {
+    if (this.#open.size >= MOST) return void response.destroy();
     const beat = (): void => {
       this.#write(response, "\n");
       one.beat = this.#clock.after(beatMs, beat);
