@@ -34,8 +34,13 @@ async function settings(more: Partial<Settings> = {}): Promise<Partial<Settings>
 }
 
 describe("an agent's life", () => {
+  it("does not begin with a protocol that there is not", () => {
+    expect(() => createTrilith({ dev: true, protocols: { mdsn: true } })).toThrow(/protocol "mdsn": there are .*mdns/);
+  });
+
   it("leaves nothing behind after a hundred starts and stops", async () => {
-    const given = await settings();
+    const plain = await settings();
+    const given = { ...plain, protocols: { ...plain.protocols, mdns: { interfaces: ["lo"], files: false } } };
     const once = async (): Promise<void> => {
       const trilith = createTrilith(given);
       await trilith.start();
