@@ -1,4 +1,5 @@
-// Agents without a server that find each other on a LAN by mDNS, with a shared key and nothing else.
+// Agents without a server that find each other on a LAN by mDNS, with a shared key and nothing else: as the README of the protocol says.
+import { readFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -7,6 +8,14 @@ import { eventually, havePrograms, ownFolder } from "../support/peers.ts";
 import { Member } from "../support/peers-mode.ts";
 
 const here = (await haveLan()) && (await havePrograms("dig"));
+
+const readme = readFileSync(new URL("../../src/protocols/peers/README.md", import.meta.url), "utf8");
+/** The text of the code block behind `<!-- example: name -->`. */
+function example(name: string): string {
+  const text = new RegExp(`<!-- example: ${name} -->\\n+\`\`\`\\w+\\n([\\s\\S]*?)\`\`\``).exec(readme)?.[1];
+  if (text === undefined) throw new Error(`the README has no example "${name}"`);
+  return text;
+}
 
 describe.skipIf(!here)("agents without a server that find each other on a LAN", () => {
   let folder: Awaited<ReturnType<typeof ownFolder>>;
@@ -17,10 +26,12 @@ describe.skipIf(!here)("agents without a server that find each other on a LAN", 
     folder = await ownFolder("peers-lan");
     lan = await startLan(["alpha", "beta", "gamma", "stranger"], "10.79.0");
     const [ours, theirs] = [join(folder.path, "ours.json"), join(folder.path, "theirs.json")];
-    await writeFile(ours, JSON.stringify({ peers: "lan", peers_key: "what all of this LAN share" }));
+    await writeFile(ours, example("config"));
     await writeFile(theirs, JSON.stringify({ peers: "lan", peers_key: "what others of this LAN share" }));
+    const [word, command, ...flags] = example("lan").replace("/etc/trilith/peers.json", ours).trim().split(" ");
+    expect([word, command]).toEqual(["trilith", "agent"]);
     all = lan.hosts.map(
-      (host) => new Member(host, folder.path, ["--config-file", host.name === "stranger" ? theirs : ours]),
+      (host) => new Member(host, folder.path, host.name === "stranger" ? ["--config-file", theirs] : flags),
     );
     await Promise.all(all.map((one) => one.start()));
   }, 60_000);
@@ -38,6 +49,12 @@ describe.skipIf(!here)("agents without a server that find each other on a LAN", 
       /peers_key\) is not this agent's/.test((await stranger.trilith("doctor")).out),
     );
     expect(await stranger.web()).toBe("stranger");
+    for (const line of example("look").trim().split("\n")) {
+      const [, ...words] = line.split(" ");
+      const { exitCode, out, err } = await b.trilith(...words);
+      expect([exitCode, err], line).toEqual([0, ""]);
+      expect(out, line).toMatch(/alpha|gamma|web/);
+    }
     expect(await a.members()).toBe("alpha:alive beta:alive gamma:alive");
   });
 

@@ -4,7 +4,7 @@ import type { Log } from "../../base/log.ts";
 import { jitter } from "../../base/random.ts";
 import type { Ground, SourceState } from "../../contracts/ground.ts";
 import { keyOf } from "../../model/record.ts";
-import { hostOf } from "./config.ts";
+import { hostOf, isLoopback } from "./config.ts";
 import { type Claim, Copy } from "./copy.ts";
 import { linesOf } from "./follow.ts";
 import { type Hello, PEERS_VERSION } from "./lines.ts";
@@ -195,13 +195,15 @@ export class Circle {
           copy = who;
           held = copy.hold(this.#claim(line, place), cut);
           place.standing = { kind: "heard", text: `"${line.node}" at ${place.at}` };
-          for (const at of line.peers) this.told(at);
           continue;
         }
         if (copy === undefined) throw new TrilithError("damaged", `${place.at} does not greet`);
         place.heardMs = this.#options.clock.monotonic();
         place.lastMs = place.heardMs;
         copy.heard();
+        // Another host's loopback is not this one's.
+        if (line.kind === "peers")
+          for (const at of line.at) if (!isLoopback(hostOf(at)) || isLoopback(hostOf(place.at))) this.told(at);
         if (line.kind === "own") copy.take(line.whole, line.rows);
         if (line.kind !== "goodbye") continue;
         await held?.release();

@@ -28,6 +28,9 @@ export const isPrivileged: (address: string) => boolean = withinNetworks([
   "fd7a:115c:a1e0::/48",
 ]);
 
+/** An address of this host itself, whoever says it. */
+export const isLoopback: (address: string) => boolean = withinNetworks(["127.0.0.0/8", "::1/128"]);
+
 /** `host`, `host:port`, `[v6]:port` or an IPv6 address as `host:port`. @throws InputError */
 export function placeOf(text: string, port: number): string {
   const given = text.trim();

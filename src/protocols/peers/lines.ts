@@ -23,8 +23,6 @@ export interface Hello {
   readonly nodeId: string;
   /** Another text after each start. */
   readonly life: string;
-  /** Where it hears others at this moment, as `host:port`. */
-  readonly peers: readonly string[];
 }
 
 /** One record of the host, or one that is gone with the reason for it. */
@@ -37,6 +35,8 @@ export type PeerLine =
   /** `whole`: what is not among the rows is not there. */
   | { readonly kind: "own"; readonly whole: boolean; readonly rows: readonly OwnRow[] }
   | { readonly kind: "beat" }
+  /** Where it hears others from now on, as `host:port`. */
+  | { readonly kind: "peers"; readonly at: readonly string[] }
   /** The agent stops; with `leave` its node is to be forgotten. */
   | { readonly kind: "goodbye"; readonly leave: boolean };
 
@@ -105,14 +105,18 @@ export function readPeerLine(line: string): PeerLine {
     case "goodbye":
       return { kind: "goodbye", leave: raw["leave"] === true };
     case "hello": {
-      const { version, datacenter, node, nodeId, life, peers } = raw;
+      const { version, datacenter, node, nodeId, life } = raw;
       if (typeof version !== "number") return damaged("a greeting without a version");
       for (const one of [datacenter, node, nodeId, life])
         if (typeof one !== "string" || one === "" || one.includes("\u0000"))
           return damaged("a greeting without a name");
-      if (!Array.isArray(peers) || !peers.every((one) => typeof one === "string"))
-        return damaged("a greeting without peers");
-      return { kind: "hello", version, datacenter, node, nodeId, life, peers } as Hello;
+      return { kind: "hello", version, datacenter, node, nodeId, life } as Hello;
+    }
+    case "peers": {
+      const { at } = raw;
+      if (!Array.isArray(at) || !at.every((one) => typeof one === "string" && /^\S+:\d{1,5}$/.test(one)))
+        return damaged("peers that are no list of places");
+      return { kind: "peers", at };
     }
     case "own": {
       if (!Array.isArray(raw["rows"])) return damaged("a list without rows");

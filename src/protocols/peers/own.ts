@@ -93,7 +93,6 @@ export function createOwn(options: OwnOptions): Own {
     node: self.node,
     nodeId: self.nodeId,
     life: options.life,
-    peers: options.heard(),
   });
 
   /** Tells everything and then what changes, for as long as the reader stays. */
@@ -122,7 +121,11 @@ export function createOwn(options: OwnOptions): Own {
     await send(JSON.stringify(hello()));
     const told: ToldRows = new Map();
     const mine = scope.node(self.node);
+    let others = "[]";
     while (!gone.signal.aborted) {
+      const heard = JSON.stringify(options.heard());
+      if (heard !== others) await send(`{"kind":"peers","at":${heard}}`);
+      others = heard;
       const view = directory.view();
       const line = ownLine(view, self.node, told);
       if (line !== undefined) await send(line);

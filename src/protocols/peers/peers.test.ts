@@ -87,10 +87,12 @@ const troubles = ({ trilith }: RunningAgent): string =>
 
 it("answers for every host with one place named, follows changes, and never tells of others", async () => {
   const [a = 0, b = 0, c = 0] = await ports(3);
-  const alpha = await agent("alpha", a, [b]);
-  // Whoever calls is called back, and tells of whom it hears.
-  const beta = await agent("beta", b, [a]);
-  const gamma = await agent("gamma", c, [a]);
+  // Whoever calls is called back, and told of whom else is heard, now and later: nobody here was told of all.
+  const [alpha, beta, gamma] = await Promise.all([
+    agent("alpha", a, [b]),
+    agent("beta", b, [a]),
+    agent("gamma", c, [a]),
+  ]);
   await alpha.trilith.agent.register("api", service("web-1", { tags: ["v1"], labels: { env: "prod" } }));
   await gamma.trilith.agent.register("api", service("web-3"));
   for (const one of [alpha, beta, gamma]) await sees(one, "web", ["alpha/web-1", "gamma/web-3"]);
@@ -158,6 +160,30 @@ it("is out of answers at once when an agent stops, back when it is, and forgotte
   await again.trilith.stopped();
   await again.stop();
   await eventually("beta is forgotten", () => alpha.trilith.directory.view().get("node", "beta") === undefined);
+});
+
+it("takes a host that was set up anew, or renamed, for what it is now", async () => {
+  const [a = 0, b = 0] = await ports(2);
+  const kept = { dev: false, storage: "memory" } as const;
+  const alpha = await agent("alpha", a, [b], kept);
+  const beta = await agent("beta", b, [a], { ...kept, nodeId: "11111111-2222-3333-4444-555555555555" });
+  await beta.trilith.agent.register("api", service("web-old"));
+  await sees(alpha, "web", ["beta/web-old"]);
+  await beta.stop();
+  const anew = await agent("beta", b, [a], { ...kept, nodeId: "66666666-7777-8888-9999-000000000000" });
+  await anew.trilith.agent.register("api", service("web-new"));
+  await sees(alpha, "web", ["beta/web-new"]);
+  const ids = (): string[] =>
+    alpha.trilith.directory
+      .view()
+      .residents("web")
+      .map(({ instance }) => instance.id);
+  expect(ids()).toEqual(["web-new"]);
+  await anew.stop();
+  const renamed = await agent("gamma", b, [a], { ...kept, nodeId: "66666666-7777-8888-9999-000000000000" });
+  await renamed.trilith.agent.register("api", service("web-new"));
+  await sees(alpha, "web", ["gamma/web-new"]);
+  expect(alpha.trilith.directory.view().get("node", "beta")).toBeUndefined();
 });
 
 it("refuses hosts of one name, or with one node ID, on both sides, and says which", async () => {

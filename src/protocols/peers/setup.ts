@@ -2,7 +2,7 @@
 import { hostPort, ipFamily, type Listening } from "../../base/net.ts";
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
 import { Circle } from "./circle.ts";
-import { configurePeers, hostOf, isPrivileged, type PeersConfig } from "./config.ts";
+import { configurePeers, hostOf, isLoopback, isPrivileged, type PeersConfig } from "./config.ts";
 import { LanWatch } from "./lan.ts";
 import { createOwn } from "./own.ts";
 import { TailnetWatch } from "./tailnet.ts";
@@ -12,9 +12,8 @@ const NEEDS = ["clock", "random", "log", "net", "http", "directory", "vouch", "s
 /** Where this host shows its own: as told, else at the address that it binds, else everywhere; on loopback where all named hosts are there. */
 function bindOf({ bind, hosts, find }: PeersConfig, bindAddress: string): string {
   if (bind !== undefined) return bind;
-  const loopback = (host: string): boolean => /^(127\.|::1$)/.test(host);
-  if (!loopback(bindAddress) && ipFamily(bindAddress) !== 0) return bindAddress;
-  return find === "list" && hosts.every((place) => loopback(hostOf(place))) ? bindAddress : "0.0.0.0";
+  if (!isLoopback(bindAddress) && ipFamily(bindAddress) !== 0) return bindAddress;
+  return find === "list" && hosts.every((place) => isLoopback(hostOf(place))) ? bindAddress : "0.0.0.0";
 }
 
 export const peers: Protocol<PeersConfig | undefined, (typeof NEEDS)[number]> = defineProtocol({

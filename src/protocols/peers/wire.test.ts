@@ -159,7 +159,7 @@ it("reads any line as one of the conversation or says what is wrong with it", ()
     fc
       .record(
         {
-          kind: fc.constantFrom("hello", "own", "beat", "goodbye", "x"),
+          kind: fc.constantFrom("hello", "own", "beat", "peers", "goodbye", "x"),
           rows: fc.array(
             fc.oneof(
               fc.jsonValue(),
