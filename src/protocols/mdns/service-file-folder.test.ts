@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { fakeClock } from "../../../test/simulated/clock.ts";
 import { systemClock } from "../../base/clock.ts";
 import { systemDisk } from "../../base/disk.ts";
 import { type ServiceFiles, type ServiceFolder, watchServiceFiles } from "./service-file-folder.ts";
@@ -89,19 +90,45 @@ test("a bad file is named with line and reason, the others stay; mended it count
 });
 
 test("half-written files are never taken, and what stood there before stays meanwhile", async () => {
-  const path = join(folder, "a.service");
-  await writeFile(path, fileOf("Before"));
-  await until(({ groups }) => groups.length === 1);
-  seen.length = 0;
+  const clock = fakeClock();
+  let text = fileOf("Before");
+  let ring = (): void => {};
+  const disk = {
+    list: async () => ["a.service"],
+    info: async () => ({ size: text.length, modifiedMs: 0, isDirectory: false, isFile: true, identity: "1" }),
+    readBytes: async () => Buffer.from(text),
+    bell: async (_path: string, callback: () => void) => {
+      ring = callback;
+      return { close() {} };
+    },
+  };
+  const own = new AbortController();
+  const lists: ServiceFiles[] = [];
+  const done = (async () => {
+    for await (const files of watchServiceFiles("/s", { clock, disk }, () => "alpha").watch(own.signal))
+      lists.push(files);
+  })();
+  const write = async (content: string, ms: number): Promise<void> => {
+    text = content;
+    ring();
+    await clock.advance(ms);
+  };
+  await clock.advance(100);
   const whole = fileOf("After", 8080);
-  for (let length = 0; length <= whole.length; length += 12) {
-    await writeFile(path, whole.slice(0, length));
-    await new Promise((resolve) => setTimeout(resolve, 30));
-  }
-  await writeFile(path, whole);
-  await until((files) => names(files)[0] === "After");
-  // Nothing but the whole new text came out.
-  expect(seen.map((files) => [names(files), files.complaints])).toEqual([[["After"], []]]);
+  // Each piece is looked at, but not for long enough to count.
+  for (let length = 0; length < whole.length - 1; length += 12) await write(whole.slice(0, length), 200);
+  await write(whole, 200);
+  expect(lists.map((files) => [names(files), files.complaints])).toEqual([
+    [["Before"], []],
+    [["After"], []],
+  ]);
+  // Left so, it is what it is.
+  await write(whole.slice(0, 40), 1000);
+  expect(names(lists.at(-1) as ServiceFiles)).toEqual([]);
+  expect(lists.at(-1)?.complaints[0]?.text).toMatch(/^\/s\/a\.service:1:\d+: not well-formed XML/);
+  own.abort();
+  await done;
+  expect(clock.timers).toBe(0);
 });
 
 test("of two files with one name and type the first stays; when it goes the other counts", async () => {

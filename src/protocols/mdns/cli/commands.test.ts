@@ -1,6 +1,7 @@
 // The commands for the LAN on a simulated one: what they print, when they end, and that nothing of them is left.
 import { describe, expect, it } from "vitest";
 import { txt, type World, world } from "../../../../test/simulated/mdns-world.ts";
+import { TYPE } from "../../../wire/dns/index.ts";
 import type { MdnsOptions } from "../engine.ts";
 import { browse } from "./browse.ts";
 import { getopt } from "./getopt.ts";
@@ -70,6 +71,9 @@ describe("browse", () => {
     expect(at.out).toBe(`+${line}\n=${line};host-a.local;10.0.0.1;80;"b=2" "a=1"\n`);
     expect(tookMs).toBeGreaterThanOrEqual(1000);
     expect(tookMs).toBeLessThan(1400);
+    // One question for types, one for instances: a second one of each, with all that is known, would keep Avahi from answering whoever asks next.
+    const asked = lan.lan.from("10.0.0.2").filter(({ message }) => !message.response);
+    expect(asked.flatMap(({ message }) => message.questions.filter(({ type }) => type === TYPE.PTR))).toHaveLength(2);
     await lan.stopAll();
     expect(lan.clock.timers).toBe(0);
   });
@@ -150,7 +154,8 @@ describe("browse", () => {
     expect(at.out.match(/^: .*$/gm)).toEqual([": Cache exhausted", ": All for now"]);
     expect(at.out.endsWith(": All for now\n")).toBe(true);
     const domains = await terminal(lan, "avahi-browse-domains");
-    expect((await within(lan, 3000, browse(["-t"], domains.shell, domains.machine)))[0]).toBe(0);
+    // Alone on its host it does not wait for what a second question might bring.
+    expect(await within(lan, 3000, browse(["-t"], domains.shell, domains.machine))).toEqual([0, 1000]);
     expect(domains.out).toBe("");
     await lan.stopAll();
   });
