@@ -55,6 +55,10 @@ describe.runIf(possible)("an agent on a LAN with Avahi", () => {
     await eventually("well again", async () => (await seen(a())).length === 1);
     const why = await agent.trilith("why", "shop");
     expect(why.out).toMatch(/the LAN \(eth0\).*_http\._tcp\.local PTR: "My shop" at host-c\.local:8080/s);
+    await agent.register({ Name: "plain", Port: 9 });
+    expect((await agent.trilith("why", "plain")).out).toMatch(
+      /nothing of plain: neither its label mdns=true nor a rule/,
+    );
     // It is not found a second time by what it says itself.
     expect(await agent.get("/v1/catalog/service/http")).toEqual([]);
     await agent.stop();

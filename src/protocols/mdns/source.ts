@@ -24,7 +24,7 @@ import {
 } from "./source-registration.ts";
 
 /** The source's name in the directory. */
-export const SOURCE = "mdns";
+const SOURCE = "mdns";
 
 export interface SourceMachine {
   readonly clock: Clock;
