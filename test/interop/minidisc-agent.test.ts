@@ -209,6 +209,8 @@ suite("agents on a tailnet", () => {
     const [, , , fourth] = tailscaled as [FakeTailscaled, FakeTailscaled, FakeTailscaled, FakeTailscaled];
     fourth.own = { name: "host4", ip: "100.64.0.44" };
     fourth.tun = false;
+    const alpha = tailscaled[0] as FakeTailscaled;
+    fourth.peers = [alpha.own];
     const agent = await startAgent({ node: "delta", protocols: { minidisc: { socket: fourth.path } } });
     const socks = await socksServer();
     const proxy = { host: "127.0.0.1", port: socks.port };
@@ -220,7 +222,7 @@ suite("agents on a tailnet", () => {
       // Others are found through tailscaled's proxy, if there is one.
       await a().agent.register("api", service("inside", 89));
       await eventually("inside", async () => (await peer.find("inside")).some(({ port }) => port === 89));
-      expect(socks.asked).toContain("100.64.0.1:28004");
+      expect(socks.asked).toContain(`${alpha.own.ip}:28004`);
     } finally {
       await a().agent.deregister("api", "inside");
       await agent.stop();
