@@ -80,9 +80,14 @@ function processes(): void {
       env: Readonly<Record<string, string>>,
     ): Promise<{ child: ChildProcess; said: string }> {
       const child = start(["python3", "-c", `import socket, sys, os, time\n${script}`], env);
-      const said = await new Promise<string>((resolve) =>
-        child.stdout?.once("data", (bytes) => resolve(String(bytes).trim())),
-      );
+      // A line may come in pieces: Python writes word by word where nothing is buffered.
+      const said = await new Promise<string>((resolve) => {
+        let text = "";
+        child.stdout?.on("data", (bytes) => {
+          text += String(bytes);
+          if (text.includes("\n")) resolve(text.slice(0, text.indexOf("\n")).trim());
+        });
+      });
       return { child, said };
     }
     const held = (name: string, of: RunningAgent = agent): Held[] =>
