@@ -2,7 +2,6 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { copyFile, mkdir, open } from "node:fs/promises";
 import { request } from "node:http";
-import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { buildGo, haveGo, runClient } from "./clients.ts";
@@ -142,15 +141,14 @@ async function ip(pid: number, line: string): Promise<void> {
 
 /**
  * Brings up a tailnet: a control server with DERP and STUN, and `count` nodes on one bridge, all of them in namespaces of their own.
- * `folder`: for logs, state and binaries; it may stay for the next time. Nodes are logged in and see each other when this resolves.
+ * `folder`: for logs, state and the programs (90 MB), nobody else's. Nodes are logged in and see each other when this resolves.
  */
 export async function startTailnet(
   folder: string,
   { count = 3, up = true }: { readonly count?: number; readonly up?: boolean } = {},
 ): Promise<Tailnet> {
   await mkdir(folder, { recursive: true });
-  // Binaries are 90 MB and the same for every test of this machine.
-  const built = await programs(join(tmpdir(), "trilith-test-tailnet"));
+  const built = await programs(folder);
   const ends: (() => Promise<void>)[] = [];
   const stop = async (): Promise<void> => {
     for (const one of ends.splice(0).reverse()) await one();
