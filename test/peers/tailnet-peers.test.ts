@@ -185,13 +185,17 @@ describe.skipIf(!here)("Minidisc on a real tailnet", () => {
     await n1.tailscale("down");
     await eventually("what is on the first node is not fresh any more", () => namesOf(seen().at(-1)) === "other");
     await n1.up();
+    const upMs = Date.now();
     await eventually("all again", all, 60_000);
+    console.log(`listed elsewhere again ${Date.now() - upMs} ms after "tailscale up"`);
     expect((await md(n3, "list")).split("\n").filter((line) => line !== "")).toHaveLength(3);
 
     await n1.killDaemon();
     await eventually("offline", () => namesOf(seen().at(-1)) === "other", 60_000);
     await n1.startDaemon();
+    const startedMs = Date.now();
     await eventually("all once more", all, 60_000);
+    console.log(`and ${Date.now() - startedMs} ms after the start of a tailscaled that was killed`);
   });
 
   test("agents: what a peer advertises is found over DNS and HTTP, and what an agent has is on the tailnet", async () => {
