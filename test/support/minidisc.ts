@@ -2,6 +2,7 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { createServer, type Server } from "node:http";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { expect } from "vitest";
 import type { ModelService } from "./minidisc-models.ts";
@@ -11,7 +12,7 @@ const run = promisify(execFile);
 const root = join(import.meta.dirname, "../..");
 
 /** Set where a suite runs within its own network namespace. */
-export const INSIDE = "TRILITH_TEST_TAILNET";
+const INSIDE = "TRILITH_TEST_TAILNET";
 export const inside: boolean = process.env[INSIDE] !== undefined;
 
 /** Runs a test file again in a network namespace that has the addresses 100.64.0.1 to 100.64.0.9, and expects it to pass. */
@@ -111,7 +112,7 @@ export async function startProcess(
   { own, path }: Pick<FakeTailscaled, "own" | "path">,
   ...services: readonly string[]
 ): Promise<Process> {
-  const script = join(import.meta.dirname, "minidisc-process.ts");
+  const script = fileURLToPath(new URL("./minidisc-process.ts", import.meta.url));
   const words = ["--import", "tsx", script, kind, own.ip, path, ...services];
   const child = spawn(process.execPath, words, { cwd: root, stdio: ["ignore", "pipe", "inherit", "ipc"] });
   let said = "";

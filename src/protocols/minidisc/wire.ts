@@ -198,8 +198,3 @@ export function sameAt(a: AddrPort, b: AddrPort): boolean {
 export function plainIp(host: string): string {
   return ipFamily(host) === 6 ? new URL(`http://[${host}]`).hostname.slice(1, -1) : host;
 }
-
-/** True where the service is called so and has all of the labels: Minidisc's own rule. */
-export function matches(service: WireService, name: string, labels: Labels): boolean {
-  return service.name === name && Object.entries(labels).every(([key, value]) => service.labels[key] === value);
-}
