@@ -4,7 +4,7 @@ import type { Kv } from "../contracts/kv.ts";
 import type { RunningSessions } from "./session.ts";
 
 /** What is said to whoever wants one. */
-export const NONE_AMONG_PEERS =
+const NONE_AMONG_PEERS =
   "there are no keys, sessions and locks among agents without a server (--peers): each host is the authority for itself only; to have them, join an agent that keeps them (--join http://host:8500) or share etcd (--etcd)";
 
 const refuse = (): never => {

@@ -17,7 +17,7 @@ export interface PeersConfig {
 }
 
 /** Where agents show their own unless told. */
-export const PEERS_PORT = 8504;
+const PEERS_PORT = 8504;
 const LEAST_KEY = 16;
 
 /** Addresses that nobody has but this host and the hosts of its tailnet (Tailscale's ranges). */

@@ -10,8 +10,9 @@ import type { Authority, Reason } from "../../model/reason.ts";
 import { type Change, keyOf, scope, type Tables } from "../../model/record.ts";
 import type { Hello, OwnRow } from "./lines.ts";
 
-/** Whoever says nothing for so long is not there. */
-export const SILENT_MS = 2_500;
+/** Whoever says nothing for so long is not there, unless something comes in that this process, held up itself, was late to read. */
+const SILENT_MS = 2_400;
+const LAST_LOOK_MS = 100;
 const RETRY_MS = 1_000;
 
 export interface CopyOptions extends Pick<Ground, "clock" | "directory" | "vouch"> {
@@ -93,7 +94,12 @@ export class Copy {
   /** Something came from it. */
   heard(): void {
     this.#silence?.cancel();
-    this.#silence = this.#options.clock.after(SILENT_MS, () => this.silent(`nothing was heard for ${SILENT_MS} ms`));
+    const { clock } = this.#options;
+    this.#silence = clock.after(SILENT_MS, () => {
+      this.#silence = clock.after(LAST_LOOK_MS, () =>
+        this.silent(`nothing was heard for ${SILENT_MS + LAST_LOOK_MS} ms`),
+      );
+    });
   }
 
   /** It is taken for dead: its sign of life goes, and with it its instances from answers. */

@@ -5,7 +5,7 @@ import type { Ground } from "../../contracts/ground.ts";
 import type { Nearby } from "../../contracts/nearby.ts";
 
 /** What agents without a server are called on a LAN. */
-export const PEERS_TYPE = "_trilith._tcp";
+const PEERS_TYPE = "_trilith._tcp";
 const AGAIN_MS = 5_000;
 /** A label of DNS holds so many bytes. */
 const LONGEST_NAME = 63;

@@ -27,7 +27,7 @@ export interface Own {
 }
 
 /** Everybody hears something at least so often. */
-export const BEAT_MS = 500;
+const BEAT_MS = 500;
 /** Changes within so long are one line. */
 const GATHER_MS = 10;
 const NONCE_MS = 10_000;

@@ -162,6 +162,48 @@ it("is out of answers at once when an agent stops, back when it is, and forgotte
   await eventually("beta is forgotten", () => alpha.trilith.directory.view().get("node", "beta") === undefined);
 });
 
+it("does not take others for gone because it was held up itself", async () => {
+  const [a = 0, b = 0] = await ports(2);
+  const alpha = await agent("alpha", a, [b]);
+  const beta = await agent("beta", b, [a]);
+  await beta.trilith.agent.register("api", service("web-1"));
+  await sees(alpha, "web", ["beta/web-1"]);
+  const { directory } = alpha.trilith;
+  const lost = new AbortController();
+  let changed = false;
+  const watching = directory.changed("checks", directory.view().at("checks"), lost.signal).then(
+    () => {
+      changed = true;
+    },
+    () => {},
+  );
+  const end = performance.now() + 3_000;
+  while (performance.now() < end);
+  await new Promise((resolve) => setTimeout(resolve, 600));
+  lost.abort();
+  await watching;
+  expect([changed, where(alpha, "web")]).toEqual([false, ["beta/web-1"]]);
+});
+
+it("leaves no socket, timer or listener behind when it stops, whatever it was about", async () => {
+  const resources = (): string[] =>
+    process
+      .getActiveResourcesInfo()
+      .filter((one) => /TCP|Timeout|Connect/.test(one))
+      .sort();
+  const before = resources();
+  for (let round = 0; round < 5; round++) {
+    const [a = 0, b = 0, nobody = 0] = await ports(3);
+    const alpha = await agent("alpha", a, [b, nobody], round % 2 === 0 ? { key: "a secret of sufficient length" } : {});
+    const beta = await agent("beta", b, [a], round % 2 === 0 ? { key: "a secret of sufficient length" } : {});
+    await beta.trilith.agent.register("api", service("web-1"));
+    if (round > 1) await sees(alpha, "web", ["beta/web-1"]);
+    await Promise.all([alpha.stop(), beta.stop()]);
+    expect([alpha.errors, beta.errors]).toEqual([[], []]);
+  }
+  await eventually("everything is released", () => resources().length <= before.length);
+});
+
 it("takes a host that was set up anew, or renamed, for what it is now", async () => {
   const [a = 0, b = 0] = await ports(2);
   const kept = { dev: false, storage: "memory" } as const;
