@@ -1,7 +1,7 @@
 // `trilith md` against what Minidisc's md printed: three hosts' addresses in a namespace, a LocalAPI for each, the recorded files and lines.
 import type { ChildProcess } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { writeFile } from "node:fs/promises";
+import { symlink, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -100,6 +100,12 @@ describe.skipIf(!here)("trilith md", () => {
     expect(await md(1, "list")).toEqual({ exitCode: 1, output: "No advertised services found\n" });
     expect(await md(1, "list", "--compat")).toEqual({ exitCode: 0, output: "No advertised services found\n" });
     expect(await md(1, "find", "web")).toEqual({ exitCode: 1, output: "No matching service found\n" });
+    const link = join(folder.path, "md");
+    await symlink(program, link);
+    const called = (...words: readonly string[]): Promise<Ended> =>
+      runClient(inside(holder.pid, [process.execPath, link, ...words]), { env: { TS_SOCKET: socketOf(1) } });
+    expect(await called("list")).toEqual({ exitCode: 0, output: "No advertised services found\n" });
+    expect(await called("find", "web")).toEqual({ exitCode: 0, output: "No matching service found\n" });
     const { output } = await shell(
       `TS_SOCKET=${socketOf(1)} ${process.execPath} ${program} md list --compat 2>/dev/null`,
     );

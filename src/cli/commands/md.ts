@@ -1,7 +1,9 @@
 // `trilith md`: Minidisc's command line; the work is done in protocols/minidisc/cli.ts.
 import type { Command as Commander } from "commander";
 import { codeOf, messageOf } from "../../base/error.ts";
+import { invokedAs } from "../../base/program.ts";
 import { type Command, type Io, pairs, printable } from "../io.ts";
+import { calledAs } from "../links.ts";
 
 interface Options {
   readonly compat?: boolean;
@@ -51,7 +53,7 @@ services:
         } catch (error) {
           // A file that cannot be had is no mistake of the command line.
           if (codeOf(error) === "invalid") throw error;
-          io.err(`trilith md advertise: ${messageOf(error)}\n`);
+          io.err(`${calledAs(invokedAs(), "md")} advertise: ${messageOf(error)}\n`);
           done(1);
         }
       });
@@ -60,13 +62,13 @@ services:
 
 function flags(command: Commander): Commander {
   return command
-    .option("--compat", "md's own exit codes: 0 also where nothing is found (so under the name md)")
+    .option("--compat", "md's exit codes: 0 also where nothing is found; so it is when called by the name md")
     .option("--socket <path>", "tailscaled's socket; default TS_SOCKET, then /var/run/tailscale/tailscaled.sock")
     .option("--proxy <host:port>", "tailscaled's SOCKS5 proxy for userspace networking; default ALL_PROXY");
 }
 
-/** Trilith's commands end with 1 where nothing is found. */
-const missed = ({ compat }: Options): number => (compat ? 0 : 1);
+/** Trilith's commands end with 1 where nothing is found, md does not. */
+const missed = ({ compat }: Options): number => (compat || calledAs(invokedAs(), "md") === "md" ? 0 : 1);
 
 const writing = ({ out, err, stdin, signal }: Io): Pick<Io, "out" | "err" | "stdin" | "signal"> => ({
   out,
