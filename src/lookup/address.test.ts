@@ -144,6 +144,28 @@ describe("several addresses", () => {
     expect(choose(at(FAR), "172.17.0.9")).toBe("10.1.0.1:8080");
   });
 
+  it("an overlay's members reach each other on every host, others the host's port", () => {
+    for (const node of [HOME, FAR]) {
+      const one = resident(node, {
+        address: node.address,
+        port: 32768,
+        addresses: [
+          { host: node.address, port: 32768, reach: "lan" },
+          { host: "10.77.0.5", port: 80, reach: "overlay", network: "10.77.0.0/24" },
+        ],
+      });
+      expect(choose(one, "10.77.0.9")).toBe("10.77.0.5:80");
+      expect(choose(one, "192.0.2.1")).toBe(`${node.address}:32768`);
+      expect(choose(one, undefined)).toBe(`${node.address}:32768`);
+      const inside = resident(node, {
+        address: "10.77.0.5",
+        port: 80,
+        addresses: [{ host: "10.77.0.5", port: 80, reach: "overlay", network: "10.77.0.0/24" }],
+      });
+      expect(choose(inside, "10.77.0.9")).toBe("10.77.0.5:80");
+    }
+  });
+
   it("the longest network wins", () => {
     const one = resident(FAR, {
       address: "10.2.0.1",

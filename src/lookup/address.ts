@@ -200,6 +200,7 @@ export function chooseAddress(
     // Every Docker host has the same bridge networks: their addresses mean something on their own host only, to it and its containers.
     if (address.reach === "bridge")
       return livesHere(resident, here) && (asker === undefined || asker.here || matchBits(address, asker) >= 0);
+    if (address.reach === "overlay") return asker !== undefined && matchBits(address, asker) >= 0;
     return true;
   });
   const best = asker === undefined ? undefined : closest(reachable, asker, sameHost);
@@ -209,7 +210,7 @@ export function chooseAddress(
   const usualStaysHome =
     stated === undefined
       ? usualIp !== undefined && isLoopback(usualIp)
-      : stated.reach === "loopback" || stated.reach === "bridge";
+      : stated.reach === "loopback" || stated.reach === "bridge" || stated.reach === "overlay";
   const allAtHome = addresses.every(({ reach }) => reach === "loopback");
   if (sameHost || (!usualStaysHome && !allAtHome)) return usual;
   const other = WIDEST.map((reach) => reachable.find((address) => address.reach === reach)).find(

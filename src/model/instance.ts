@@ -5,8 +5,8 @@ import type { Overridden } from "./override.ts";
 import type { Authority } from "./reason.ts";
 import type { Entry } from "./record.ts";
 
-/** From where an address can be reached. */
-export type Reach = "loopback" | "bridge" | "lan" | "tailnet" | "public";
+/** From where an address can be reached. "overlay": from members of its `network` alone, on whichever host they are. */
+export type Reach = "loopback" | "bridge" | "overlay" | "lan" | "tailnet" | "public";
 
 /** One of an instance's addresses. `network` names the network it belongs to (a CIDR or a Docker network's name). */
 export interface Address {

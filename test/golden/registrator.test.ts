@@ -135,6 +135,16 @@ describe("beyond Registrator", () => {
     );
   });
 
+  it("the driver of a network decides from where addresses on it are reached", () => {
+    const { container } = plain("net-custom-bridge-published");
+    const on = (driver: string): unknown =>
+      translate(
+        { ...container, networks: container.networks.map((network) => ({ ...network, driver })) },
+        defaults,
+      ).registrations[0]?.addresses?.find(({ port }) => port === 80)?.reach;
+    expect(["bridge", "overlay", "macvlan"].map(on)).toEqual(["bridge", "overlay", "lan"]);
+  });
+
   it("words that come to nothing are told, with what would be right", () => {
     const said = (env: string[], change: (raw: Record<string, Record<string, unknown>>) => void = () => {}): string[] => {
       const { raw } = plain();

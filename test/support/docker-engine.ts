@@ -19,6 +19,8 @@ export class FakeEngine {
   /** What it says it is. */
   server = "Docker/20.10.24 (linux)";
   list: Answer | undefined;
+  /** What drives a network, by its ID. */
+  readonly drivers: Map<string, string> = new Map();
   inspect: ((id: string, honest: Answer) => Answer) | undefined;
   events: Answer | undefined;
   #server: Listening | undefined;
@@ -84,6 +86,11 @@ export class FakeEngine {
           .filter((raw) => (raw["State"] as { Running: boolean }).Running)
           .map(({ Id, Name }) => ({ Id, Names: [Name], State: "running" })),
       )(response);
+      return;
+    }
+    if (path.startsWith("/networks/")) {
+      const driver = this.drivers.get(path.slice("/networks/".length));
+      json(driver === undefined ? 404 : 200, { Driver: driver })(response);
       return;
     }
     const id = /^\/containers\/(\w+)\/json$/.exec(path)?.[1] ?? "";

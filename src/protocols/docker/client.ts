@@ -4,7 +4,7 @@ import { codeOf, messageOf, TrilithError } from "../../base/error.ts";
 import type { Http, HttpResponse } from "../../base/http.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { type Happening, readEvents } from "./events.ts";
-import { type Container, readContainer, shortId } from "./inspect.ts";
+import { type Attachment, type Container, readContainer, shortId } from "./inspect.ts";
 
 /** A line of the container list: which one, and everything whose change calls for a new look at it, as one text. */
 interface Listed {
@@ -44,6 +44,11 @@ const DEADLINE_MS = 15_000;
 const LIST_MAX_BYTES = 32 << 20;
 const INSPECT_MAX_BYTES = 4 << 20;
 const INFO_MAX_BYTES = 4 << 20;
+const NETWORK_MAX_BYTES = 4 << 20;
+/** Networks that every engine has, on one host each. */
+const OWN_NETWORKS: ReadonlySet<string> = new Set(["bridge", "host", "none", "podman"]);
+/** More networks than an engine can have at a time; those that went are forgotten with the rest. */
+const DRIVERS_KEPT = 4096;
 
 /** The events that may change what is registered; everything else (exec, attach, top …) is not even sent. */
 const FILTERS = JSON.stringify({
@@ -138,6 +143,26 @@ export function createEngine(endpoint: Endpoint, http: Http, clock: Clock, signa
     }
   };
 
+  const drivers = new Map<string, string>();
+  /** The drivers of the networks: which one it is decides from where addresses on it can be reached. A network's driver never changes. */
+  const withDrivers = async (networks: readonly Attachment[]): Promise<readonly Attachment[]> =>
+    await Promise.all(
+      networks.map(async (network) => {
+        if (OWN_NETWORKS.has(network.name) || network.id === "") return network;
+        let driver = drivers.get(network.id);
+        if (driver === undefined) {
+          const { status, text } = await ask(`/networks/${encodeURIComponent(network.id)}`, NETWORK_MAX_BYTES);
+          // Gone meanwhile, or nothing that this engine tells: its addresses count on this host only.
+          if (status !== 200) return network;
+          const said = (parseJson(text, `${at}, network ${network.name}`) as Json | null)?.["Driver"];
+          driver = typeof said === "string" ? said : "";
+          if (drivers.size >= DRIVERS_KEPT) drivers.clear();
+          drivers.set(network.id, driver);
+        }
+        return { ...network, driver };
+      }),
+    );
+
   const unexpected = (path: string, status: number, text: string): TrilithError => {
     const said = refusal(text) || text.slice(0, 200).replace(/\s+/g, " ");
     return new TrilithError(
@@ -170,7 +195,7 @@ export function createEngine(endpoint: Endpoint, http: Http, clock: Clock, signa
           "damaged",
           `${at} was asked for container ${shortId(id)} and answered with ${shortId(container.id)}`,
         );
-      return container;
+      return { ...container, networks: await withDrivers(container.networks) };
     },
     async info() {
       const { status, text } = await ask("/info", INFO_MAX_BYTES);

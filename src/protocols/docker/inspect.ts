@@ -20,6 +20,8 @@ export interface Attachment {
   /** "" = no global IPv6 address. */
   readonly ipv6: string;
   readonly ipv6PrefixLength: number;
+  /** "bridge", "overlay", "macvlan" …; absent where the engine was not asked. */
+  readonly driver?: string;
 }
 
 /** What Docker's own HEALTHCHECK says. */

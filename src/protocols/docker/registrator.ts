@@ -352,8 +352,9 @@ function addressesOf(
   const inside: Address[] = [];
   const exposed = Number(port.exposed);
   for (const network of options.remote === true ? [] : container.networks) {
-    inside.push({ host: network.ipv4, port: exposed, reach: "bridge", network: networkOf(network, 4) });
-    inside.push({ host: network.ipv6, port: exposed, reach: "bridge", network: networkOf(network, 6) });
+    const { ipv4, ipv6 } = network;
+    inside.push({ host: ipv4, port: exposed, reach: reachOn(network, ipv4), network: networkOf(network, 4) });
+    inside.push({ host: ipv6, port: exposed, reach: reachOn(network, ipv6), network: networkOf(network, 6) });
   }
   // The primary address is the operator's choice (-internal on a routed network): it is never bound to this host as a bridge address is.
   const network = inside.find(({ host }) => host !== "" && host === primary)?.network;
@@ -383,6 +384,12 @@ function networkOf(network: Attachment, family: 4 | 6): string {
     return Number(part) & (0xff << (8 - bits)) & 0xff;
   });
   return `${masked.join(".")}/${length}`;
+}
+
+/** From where a container's own address can be reached, by its network's driver: macvlan and ipvlan put it onto the host's own network. */
+function reachOn({ driver }: Attachment, host: string): Reach {
+  if (driver === "overlay") return "overlay";
+  return driver === "macvlan" || driver === "ipvlan" ? reachOf(host) : "bridge";
 }
 
 /** From where an address can be reached, judged by its range [RFC1918, RFC4193, RFC6598, RFC3927, RFC4291-2.5.6]. Host names count as LAN. */

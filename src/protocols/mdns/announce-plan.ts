@@ -110,7 +110,9 @@ type Reach = Pick<Service, "port" | "host" | "interface"> | { readonly why: stri
 
 /** Where the LAN reaches it: at a port of this host, on one interface or all, or at a host of another name. */
 function reachOf(instance: Instance, host: PlanHost): Reach {
-  const stated = (instance.addresses ?? []).filter(({ reach }) => reach !== "loopback" && reach !== "bridge");
+  const stated = (instance.addresses ?? []).filter(
+    ({ reach }) => reach === "lan" || reach === "tailnet" || reach === "public",
+  );
   const usual = { host: instance.address, port: instance.port };
   let why = "";
   for (const at of [usual, ...stated]) {

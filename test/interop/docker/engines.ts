@@ -291,7 +291,13 @@ describe.runIf(present)("several engines", () => {
     await eventually("both tasks", () => tasks().length === 2, 40_000).catch(async (error: Error) => {
       throw new Error(`${error.message}: ${await docker.docker("service", "ps", "--no-trunc", "tasks")}`);
     });
-    expect(tasks()[0]?.addresses?.map(({ network }) => network)).toContain("10.77.0.0/24");
+    const inside = tasks().map(({ addresses }) => addresses?.find(({ network }) => network === "10.77.0.0/24"));
+    expect(inside.map((address) => address?.reach)).toEqual(["overlay", "overlay"]);
+    // Members of the overlay, on whichever host they are, are told the addresses there.
+    const { endpoints } = (agent as Trilith).lookup.resolveNow({ service: "task", asker: "10.77.0.200" });
+    expect(endpoints.map(({ address, port }) => `${address}:${port}`).sort()).toEqual(
+      inside.map((address) => `${address?.host}:80`).sort(),
+    );
     await docker.docker("service", "rm", "tasks");
     await become();
     await docker.docker("swarm", "leave", "--force");
