@@ -1,8 +1,8 @@
 // A reader that does not keep up is waited for, until it takes more or is gone.
 import { EventEmitter } from "node:events";
 import { expect, it } from "vitest";
-import type { ServerResponse } from "./http.ts";
 import { drained } from "./drained.ts";
+import type { ServerResponse } from "./http.ts";
 
 const settled = async (promise: Promise<void>): Promise<boolean> =>
   await Promise.race([promise.then(() => true), new Promise<boolean>((resolve) => setImmediate(() => resolve(false)))]);

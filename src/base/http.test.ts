@@ -1,4 +1,8 @@
 // HTTP from end to end: paths arrive as they were written.
+import { spawnSync } from "node:child_process";
+import { lstat, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { expect, it } from "vitest";
 import { createHttp } from "./http.ts";
 
@@ -20,5 +24,28 @@ it.each([
   } finally {
     await http.close();
     await server.close();
+  }
+});
+
+it("takes over the file of a unix socket that a killed program left, and no other file", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "trilith-http-"));
+  const http = createHttp();
+  const path = join(folder, "agent.sock");
+  try {
+    // Ended by SIGKILL: nothing clears the file away.
+    const script = `require("node:net").createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, "SIGKILL"))`;
+    spawnSync(process.execPath, ["-e", script]);
+    expect((await lstat(path)).isSocket()).toBe(true);
+    const first = await http.serve({ path }, (_request, response) => void response.end("first"));
+    await expect(http.serve({ path }, () => {})).rejects.toMatchObject({ code: "address-in-use" });
+    const answer = await http.request({ url: "http://agent/", socketPath: path });
+    expect(await answer.text()).toBe("first");
+    await first.close();
+    await writeFile(path, "precious");
+    await expect(http.serve({ path }, () => {})).rejects.toMatchObject({ code: "address-in-use" });
+    expect(await readFile(path, "utf8")).toBe("precious");
+  } finally {
+    await http.close();
+    await rm(folder, { recursive: true });
   }
 });

@@ -1,6 +1,7 @@
 // HTTP, both ways: requests (TCP or unix socket) through undici, a server on node:http that leaves paths and headers untouched.
+import { lstat, rm } from "node:fs/promises";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, connect } from "node:net";
 import type { Readable } from "node:stream";
 import { wrap } from "./error.ts";
 import { hostPort, type Listening, type TlsClient, tlsName, tlsOptions } from "./net.ts";
@@ -42,7 +43,7 @@ export interface HttpResponse {
 export interface Http {
   /** Sends one request. Redirects are not followed. @throws TrilithError `unavailable`, `timeout` naming the URL */
   request(request: HttpRequest): Promise<HttpResponse>;
-  /** Serves; closing ends open connections. Slow headers are cut off after 10 s. */
+  /** Serves; closing ends open connections. Slow headers are cut off after 10 s. The file of a unix socket on which nobody listens any more is taken over. */
   serve(
     on: { readonly host: string; readonly port: number } | { readonly path: string },
     handle: Handler,
@@ -144,7 +145,14 @@ export function createHttp({ background = false }: { readonly background?: boole
         });
         if (background) server.unref().on("connection", (socket) => void socket.unref());
         const where = "path" in on ? on.path : hostPort(on.host, on.port);
-        server.once("error", (error) => reject(wrap(error, `listening for HTTP on ${where}`)));
+        let cleared = false;
+        server.on("error", (error: NodeJS.ErrnoException) => {
+          const failed = (): void => reject(wrap(error, `listening for HTTP on ${where}`));
+          if (!("path" in on) || error.code !== "EADDRINUSE" || cleared) return failed();
+          cleared = true;
+          // A killed program leaves its socket file behind; one that still listens there answers.
+          clearDeadSocket(on.path).then((dead) => (dead ? server.listen(on.path, listening) : failed()), failed);
+        });
         const listening = (): void => {
           const at = server.address() as AddressInfo | string;
           resolve({
@@ -165,6 +173,21 @@ export function createHttp({ background = false }: { readonly background?: boole
       agents.clear();
     },
   };
+}
+
+/** Removes a unix socket's file where nobody listens on it any more; false = it is alive, or no socket. */
+async function clearDeadSocket(path: string): Promise<boolean> {
+  if (!(await lstat(path)).isSocket()) return false;
+  const dead = await new Promise<boolean>((resolve) => {
+    const socket = connect({ path });
+    socket.once("connect", () => {
+      socket.destroy();
+      resolve(false);
+    });
+    socket.once("error", (error: NodeJS.ErrnoException) => resolve(error.code === "ECONNREFUSED"));
+  });
+  if (dead) await rm(path, { force: true });
+  return dead;
 }
 
 /** Reads a stream as UTF-8 text up to a limit. */
