@@ -12,6 +12,7 @@ import { readContainer } from "../../src/protocols/docker/inspect.ts";
 import { dockerSource } from "../../src/protocols/docker/source.ts";
 import type { Docker } from "../support/docker.ts";
 import { eventually } from "../support/peers.ts";
+import { startRegistry } from "../support/registry.ts";
 import { createTrilith, type Trilith } from "../../src/trilith.ts";
 import { got, optionsOf, type Recorded, read, type Run, wanted } from "./registrator-cases.ts";
 import { expectations } from "./registrator-expectations.ts";
@@ -32,9 +33,6 @@ const IMAGES: Readonly<Record<string, readonly string[]>> = {
   bbsctp: ["EXPOSE 9899/sctp", SLEEP],
 };
 const TAGS = ["repo.example/team/app:v1.2.3", "localhost:5000/team/app2:2.0", "under_score/na.me-x:latest"];
-/** Only a registry gives images digests, and there is none here. */
-const NEEDS_REGISTRY: ReadonlySet<string> = new Set(["image-by-digest", "image-by-tag-and-digest"]);
-
 /** Makes the images and networks of the recordings. */
 export async function furnish({ docker }: Docker): Promise<void> {
   for (const [image, changes] of Object.entries(IMAGES)) {
@@ -50,11 +48,32 @@ export async function furnish({ docker }: Docker): Promise<void> {
 /** What a case may be judged by: exactly as recorded, with `compat` where only that gives it. */
 export function isReplayed({ name }: Recorded): boolean {
   const expectation = expectations[name];
-  return (expectation === "same" || expectation === "compat-only") && !NEEDS_REGISTRY.has(name);
+  return expectation === "same" || expectation === "compat-only";
 }
 
-async function start({ docker }: Docker, run: Run): Promise<void> {
-  const image = run.image.startsWith("sha256:") ? await docker("inspect", "-f", "{{.Id}}", "bbexp1") : run.image;
+/** The recorded reference for an image that is here: only a registry gives images digests. */
+async function byDigest({ docker }: Docker, recorded: string): Promise<string> {
+  const registry = await startRegistry();
+  try {
+    const named = (reference: string): string => reference.replace(/^localhost:\d+/, registry.host);
+    const tagged = named("localhost:0/team/dig:1.0");
+    await docker("tag", "bbexp1:latest", tagged);
+    await docker("push", tagged);
+    const digests = JSON.parse(await docker("inspect", "-f", "{{json .RepoDigests}}", tagged)) as string[];
+    const digest = digests.find((one) => one.startsWith(named("localhost:0/")))?.split("@")[1] ?? "none";
+    return named(recorded).replace(/@sha256:.*/, `@${digest}`);
+  } finally {
+    await registry.close();
+  }
+}
+
+async function start(engine: Docker, run: Run): Promise<void> {
+  const { docker } = engine;
+  const image = run.image.includes("@sha256:")
+    ? await byDigest(engine, run.image)
+    : run.image.startsWith("sha256:")
+      ? await docker("inspect", "-f", "{{.Id}}", "bbexp1")
+      : run.image;
   await docker(
     ...["run", "-d", "--name", run.name, ...run.args],
     ...run.env.flatMap((entry) => ["-e", entry]),
