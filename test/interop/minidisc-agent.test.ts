@@ -96,6 +96,9 @@ suite("agents on a tailnet", () => {
     expect(await listed("100.64.0.1")).toEqual([
       { name: "web", labels: { blue: "true", env: "prod", zone: "eu" }, addrPort: "100.64.0.1:8080" },
     ]);
+    expect(await (await fetch(`${agents[1]?.url}/v1/trilith/why/web`)).text()).toContain(
+      "md find web: 100.64.0.1:8080",
+    );
     await a().agent.deregister("api", "web");
     await eventually("web is gone", () => seen(b, "web") === "");
     await eventually("why", () =>

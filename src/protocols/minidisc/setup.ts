@@ -1,8 +1,9 @@
 // The protocol "minidisc": what hosts of a tailnet advertise enters the directory, and what runs here is advertised to them.
 import { InputError, messageOf } from "../../base/error.ts";
+import { hostPort } from "../../base/net.ts";
 import { DEFAULT_SOCKET } from "../../base/tailnet.ts";
 import type { Directory, View } from "../../contracts/directory.ts";
-import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
+import { defineProtocol, type Protocol, type Told } from "../../contracts/protocol.ts";
 import type { Source } from "../../contracts/source.ts";
 import type { Registration } from "../../model/instance.ts";
 import { keyOf } from "../../model/record.ts";
@@ -135,7 +136,14 @@ export const minidisc: Protocol<MinidiscConfig, Needs> = defineProtocol({
         }
       },
     };
-    if (!config.announce) return { source };
+    const answers = async (service: string, signal: AbortSignal): Promise<readonly Told[]> => {
+      const { peer } = shared;
+      if (peer === undefined || peer.state().tailnet === undefined) return [];
+      const found = await peer.find(service, {}, { signal });
+      const text = found.map(({ address, port }) => hostPort(address, port)).join(", ");
+      return [{ to: "the tailnet", text: `md find ${service}: ${text === "" ? "no matching service" : text}` }];
+    };
+    if (!config.announce) return { source, answers };
     let stop: AbortController | undefined;
     let announcing: Promise<void> = Promise.resolve();
     const announce = async (signal: AbortSignal): Promise<void> => {
@@ -175,6 +183,7 @@ export const minidisc: Protocol<MinidiscConfig, Needs> = defineProtocol({
     };
     return {
       source,
+      answers,
       background: {
         start() {
           if (stop !== undefined) return;
