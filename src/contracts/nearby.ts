@@ -1,5 +1,8 @@
 // Programs of one kind on this LAN that find each other without being told of: promised to protocols that meet others, kept by mDNS.
 
+/** The type under which agents without a server announce where they show their own. No service of anybody. */
+export const AGENTS_TYPE = "_trilith._tcp";
+
 /** See `Ground.nearby`. */
 export interface Nearby {
   /**

@@ -1,5 +1,6 @@
 // The picture of the LAN that discovery and announcing share: one engine while somebody needs it, what was found, and why something went.
 import type { Clock } from "../../base/clock.ts";
+import { AGENTS_TYPE } from "../../contracts/nearby.ts";
 import { keyOfName } from "./announce-plan.ts";
 import type { Following, Found, Gone, Mdns, Place, Resolved } from "./engine.ts";
 
@@ -99,10 +100,10 @@ export class Lan {
     return this.#changing;
   }
 
-  /** Browses every type that there is, from now on. */
+  /** Browses every type that there is, from now on, but that by which agents meet: whom they hear, they tell at first hand. */
   browseAll(): void {
     this.#all ??= this.#mdns?.browseTypes({}, (event) => {
-      if (event.kind === "add") this.browse(event.found.type);
+      if (event.kind === "add" && event.found.type.toLowerCase() !== AGENTS_TYPE) this.browse(event.found.type);
     });
   }
 

@@ -1,6 +1,7 @@
 // Discovery on a simulated LAN and clock: what is announced comes into the directory, once, and goes for the reason for which it went.
 import { describe, expect, it } from "vitest";
 import { scene } from "../../../test/support/mdns-agents.ts";
+import { AGENTS_TYPE } from "../../contracts/nearby.ts";
 import { keyOf } from "../../model/record.ts";
 import type { Service } from "./engine.ts";
 
@@ -165,5 +166,15 @@ describe("a service of the LAN", () => {
     await clock.advance(2500);
     expect(alpha.found("ipp")).toHaveLength(1);
     expect([...alpha.found("web"), ...beta.found("ipp")]).toEqual([]);
+  });
+
+  it("is no agent that shows its own to others: who those are is for the agents to find out", async () => {
+    const { clock, agent, host } = scene();
+    const alpha = await agent("alpha", ["10.0.0.1/24"]);
+    const far = await host("far", ["10.0.0.9/24"]);
+    far.publish({ name: "far", services: [{ type: AGENTS_TYPE, port: 8504 }, ipp()] });
+    await clock.advance(2500);
+    expect(alpha.found("ipp")).toHaveLength(1);
+    expect(alpha.found("trilith")).toEqual([]);
   });
 });

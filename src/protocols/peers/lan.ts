@@ -2,10 +2,8 @@
 import { messageOf, TrilithError } from "../../base/error.ts";
 import type { Log } from "../../base/log.ts";
 import type { Ground } from "../../contracts/ground.ts";
-import type { Nearby } from "../../contracts/nearby.ts";
+import { AGENTS_TYPE, type Nearby } from "../../contracts/nearby.ts";
 
-/** What agents without a server are called on a LAN. */
-const PEERS_TYPE = "_trilith._tcp";
 const AGAIN_MS = 5_000;
 /** A label of DNS holds so many bytes. */
 const LONGEST_NAME = 63;
@@ -44,7 +42,7 @@ export class LanWatch {
     const name = node.length <= LONGEST_NAME ? node : node.slice(0, LONGEST_NAME);
     while (!signal.aborted) {
       try {
-        for await (const places of nearby.meet({ type: PEERS_TYPE, port, name }, signal)) found(places);
+        for await (const places of nearby.meet({ type: AGENTS_TYPE, port, name }, signal)) found(places);
       } catch (error) {
         if (signal.aborted) return;
         log.warn("looking for others on the LAN, trying again", { error: messageOf(error) });
