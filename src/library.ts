@@ -53,17 +53,18 @@ class Tailnet {
     await (await peer)?.stop();
   }
 
-  /** Everything that is advertised; watched from the first question on, so that the next ones need not ask around. */
-  async services(signal: AbortSignal | undefined): Promise<readonly Found[]> {
+  /**
+   * Everything that is advertised; watched from the first question on, so that the next ones need not ask around unless nothing that is known is
+   * `wanted`.
+   */
+  async services(wanted: (found: Found) => boolean, signal: AbortSignal | undefined): Promise<readonly Found[]> {
     // What is open in the background would let a program end that waits for nothing but this.
     const hold = systemClock.after(IDLE_MS, () => {}, true);
     const peer = await this.take();
     try {
       // Says so where there is no tailnet, rather than watch for one.
-      const listing =
-        this.#watch === undefined
-          ? await peer.list({ once: true, ...(signal === undefined ? {} : { signal }) })
-          : await peer.list();
+      const once = this.#watch === undefined;
+      const listing = await peer.list({ once, wanted, ...(signal === undefined ? {} : { signal }) });
       this.#keepWatching(peer);
       return listing.services;
     } finally {
@@ -103,6 +104,7 @@ function ownTailnet(): Tailnet {
 /** The agent's answer; without an agent, and unless one was named, the tailnet's. */
 async function either<T>(
   options: ClientOptions,
+  wanted: (found: Found) => boolean,
   agent: () => Promise<T>,
   peers: (services: readonly Found[]) => T,
 ): Promise<T> {
@@ -111,7 +113,7 @@ async function either<T>(
   } catch (error) {
     if (options.agent !== undefined || !isNoAgent(error)) throw error;
     try {
-      return peers(await ownTailnet().services(options.signal));
+      return peers(await ownTailnet().services(wanted, options.signal));
     } catch (second) {
       if (options.signal?.aborted || !(second instanceof TrilithError)) throw second;
       throw new TrilithError(error.code, `${error.message}; and there is no tailnet either: ${second.message}`, second);
@@ -130,16 +132,18 @@ export function find(
   options: ClientOptions & { readonly tags?: readonly string[] } = {},
 ): Promise<FindJson> {
   const { tags = [] } = options;
+  const isWanted = ({ name, labels: own, tags: ownTags }: Found): boolean => {
+    const all = labelsOf(own, ownTags);
+    const tagged = tags.every((tag) => ownTags.includes(tag) || all[tag] === "true");
+    return name === service && tagged && Object.entries(labels).every(([key, value]) => all[key] === value);
+  };
   return either(
     options,
+    isWanted,
     () => findByAgent(service, labels, options),
     (services) => {
       const named = services.filter(({ name }) => name === service);
-      const wanted = named.filter((each) => {
-        const all = labelsOf(each.labels, each.tags);
-        const tagged = tags.every((tag) => each.tags.includes(tag) || all[tag] === "true");
-        return tagged && Object.entries(labels).every(([key, value]) => all[key] === value);
-      });
+      const wanted = named.filter(isWanted);
       return {
         service,
         known: named.length > 0,
@@ -160,6 +164,7 @@ function endpointOf({ name, address, port, node, health, tags, labels }: Found):
 export function list(options: ClientOptions = {}): Promise<readonly ListedJson[]> {
   return either(
     options,
+    () => true,
     () => listByAgent(options),
     (services) => {
       return [...grouped(services)]

@@ -95,6 +95,25 @@ suite("the library without an agent", () => {
     await eventually("nobody listens", async () => (await listed("100.64.0.1")) === undefined);
   }, 50_000);
 
+  it("answers with nobody only after everybody was asked: who has just come is found at the first question", async () => {
+    tailscaled.peers = [];
+    try {
+      // From now on the tailnet is watched: of a host without any Minidisc the next look is far away.
+      expect(await find("silver")).toMatchObject({ known: false });
+      expect(await find("silver")).toMatchObject({ known: false });
+      tailscaled.peers = [{ name: "there", ip: "100.64.0.2" }];
+      expect(await find("silver")).toMatchObject({ known: false });
+      const go = await startProcess("go", other, "silver:90");
+      try {
+        expect((await find("silver")).endpoints).toMatchObject([{ address: "100.64.0.2", port: 90, node: "there" }]);
+      } finally {
+        await go.kill();
+      }
+    } finally {
+      tailscaled.peers = [{ name: "there", ip: "100.64.0.2" }];
+    }
+  }, 30_000);
+
   it("hands over to an agent that comes, and takes over again when it goes", async () => {
     const states: string[] = [];
     const web = await advertise({ name: "web", port: 80, onState: (state) => states.push(state) });

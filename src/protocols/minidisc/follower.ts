@@ -95,6 +95,8 @@ export class Follower {
     if (reply.kind === "ok") {
       const services = streamed(reply.services, reply.mark !== undefined);
       if (this.#state.kind !== "trilith") this.#take(services, reply.dropped, "plain");
+      // Its stream tells more.
+      if (reply.mark !== undefined) this.hurry();
       return services;
     }
     this.#fail(reply);

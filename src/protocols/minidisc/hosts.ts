@@ -123,6 +123,11 @@ export class Hosts {
     );
   }
 
+  /** Asks all that do not tell by themselves, now. */
+  async refresh(): Promise<void> {
+    await Promise.all([...this.#followers.values()].map((each) => each.fresh(ANSWER_MS)));
+  }
+
   listing(): Listing {
     if (this.#tailnet === undefined) return { services: [], hosts: [] };
     const hosts = addressesOf(this.#tailnet).map(({ host, own, address }): HostState => {

@@ -68,6 +68,12 @@ export interface PeerOptions extends PeerMachine {
   readonly statusMs?: number;
 }
 
+export interface ListOptions {
+  readonly once?: boolean;
+  readonly wanted?: (found: Found) => boolean;
+  readonly signal?: AbortSignal;
+}
+
 export interface Peer {
   /**
    * Advertises services until they are taken back. Resolves when this host's list has them, at the latest after three seconds: without a
@@ -75,16 +81,13 @@ export interface Peer {
    */
   advertise(offers: Offer | readonly Offer[], signal?: AbortSignal): Promise<Advertisement>;
   /**
-   * All services of the tailnet, this host's first. From the watched cache where `follow` or `advertise` runs (`once` not set), else every host
-   * is asked at the same time. @throws TrilithError `unavailable`, `not-found` … where there is no tailnet
+   * All services of the tailnet, this host's first. From the watched cache where `follow` runs (`once` not set), else every host is asked at the
+   * same time. Where nothing in the cache is `wanted` (default: anything is), every host is asked before the answer: who has just come is not in it
+   * yet. @throws TrilithError `unavailable`, `not-found` … where there is no tailnet
    */
-  list(options?: { readonly once?: boolean; readonly signal?: AbortSignal }): Promise<Listing>;
+  list(options?: ListOptions): Promise<Listing>;
   /** The services called so with all of the labels, in the order of `list`. @throws as `list` */
-  find(
-    name: string,
-    labels?: Labels,
-    options?: { readonly once?: boolean; readonly signal?: AbortSignal },
-  ): Promise<readonly Found[]>;
+  find(name: string, labels?: Labels, options?: Omit<ListOptions, "wanted">): Promise<readonly Found[]>;
   /** The list now, as soon as every host has answered or failed to, and after every change; waits while there is no tailnet. Ends when aborted. */
   follow(signal: AbortSignal): AsyncIterable<Listing>;
   state(): PeerState;
@@ -171,34 +174,30 @@ class TailnetPeer implements Peer {
     };
   }
 
-  async list({
-    once = false,
-    signal,
-  }: {
-    readonly once?: boolean;
-    readonly signal?: AbortSignal;
-  } = {}): Promise<Listing> {
+  async list({ once = false, wanted = () => true, signal }: ListOptions = {}): Promise<Listing> {
     this.#mustRun();
+    const stop = signal ?? this.#stop.signal;
     if (!once && this.#following) {
       await this.#until(() => this.#asked && (this.#hosts.settled || this.#trouble !== undefined), FIRST_ANSWERS_MS);
-      if (this.#tailnet !== undefined) return this.#hosts.listing();
+      if (this.#tailnet !== undefined) {
+        const cached = this.#hosts.listing();
+        if (cached.services.some(wanted) || this.#trouble !== undefined) return cached;
+        this.#look(await this.#status(stop));
+        await this.#hosts.refresh();
+        stop.throwIfAborted();
+        return this.#hosts.listing();
+      }
     }
-    const stop = signal ?? this.#stop.signal;
-    const tailnet = await this.#localApi.status(stop).catch((error: unknown) => {
-      throw new TrilithError(codeOf(error), this.#away(error), error);
-    });
+    const tailnet = await this.#status(stop);
     const trouble = troubleOf(tailnet, this.#localApi.path);
     if (trouble !== undefined) throw new TrilithError("unavailable", trouble);
     this.#tailnet ??= tailnet;
     return await sweep({ asker: this.#asker, clock: this.#options.clock }, tailnet, stop);
   }
 
-  async find(
-    name: string,
-    labels: Labels = {},
-    options: { readonly once?: boolean; readonly signal?: AbortSignal } = {},
-  ): Promise<readonly Found[]> {
-    return (await this.list(options)).services.filter((each) => isMatch(each, name, labels));
+  async find(name: string, labels: Labels = {}, options: Omit<ListOptions, "wanted"> = {}): Promise<readonly Found[]> {
+    const wanted = (each: Found): boolean => isMatch(each, name, labels);
+    return (await this.list({ ...options, wanted })).services.filter(wanted);
   }
 
   async *follow(signal: AbortSignal): AsyncIterable<Listing> {
@@ -368,6 +367,14 @@ class TailnetPeer implements Peer {
       const timer = this.#options.clock.after(ms, done);
       this.#wake = done;
     });
+  }
+
+  async #status(signal: AbortSignal): Promise<Tailnet> {
+    try {
+      return await this.#localApi.status(signal);
+    } catch (error) {
+      throw new TrilithError(codeOf(error), this.#away(error), error);
+    }
   }
 
   #away(error: unknown): string {
