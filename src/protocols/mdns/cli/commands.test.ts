@@ -277,6 +277,28 @@ describe("wait", () => {
     }
   });
 
+  it("waits a moment for the IPv4 address of what answers by IPv6 first with no other, as Avahi does", async () => {
+    for (const [late, expected] of [
+      [true, "10.0.0.9"],
+      [false, "fd77::9"],
+    ] as const) {
+      const lan = world();
+      const service = { name: "x", services: [{ type: "_http._tcp", port: 1 }] };
+      const six = await lan.host("host-a", ["fd77::9/64"], { families: [6] });
+      const four = await lan.host("host-a", ["10.0.0.9/24"], { families: [4] });
+      six.publish(service);
+      if (late) await lan.clock.advance(300);
+      if (late) four.publish(service);
+      const engine = await lan.host("looker", ["fd77::2/64", "10.0.0.2/24"], { brief: true });
+      const machine = { clock: lan.clock, mdns: () => engine, isCrowded: async () => false };
+      const { signal } = new AbortController();
+      const [found] = await within(lan, 4000, awaitOnLan({ type: "_http._tcp", timeoutMs: 9000 }, { signal }, machine));
+      expect(found).toMatchObject({ name: "x", address: expected });
+      await lan.stopAll();
+      expect(lan.clock.timers).toBe(0);
+    }
+  });
+
   it("ends at its time, or when it is stopped", async () => {
     const lan = world();
     const at = await terminal(lan, "trilith wait");

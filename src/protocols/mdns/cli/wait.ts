@@ -1,6 +1,10 @@
 // `trilith wait _http._tcp`: the first instance on the LAN that fits, as soon as its address and port are known.
+import type { Timer } from "../../../base/clock.ts";
 import type { Following, Found, Resolved } from "../engine.ts";
 import { Ending, type Machine, type Shell, withEngine } from "./machine.ts";
+
+/** Hosts with both families announce and answer on each by itself; Avahi's IPv6 side names no IPv4 address. */
+const OTHER_FAMILY_MS = 1000;
 
 /** What is waited for. */
 export interface Awaited {
@@ -37,12 +41,15 @@ export async function awaitOnLan(
     const ending = new Ending(shell.signal);
     const resolving = new Map<string, Following>();
     let arrived: Arrived | undefined;
+    let moment: Timer | undefined;
     const take = (found: Resolved): void => {
       const pairs = pairsOf(found.txt);
       const fits = Object.entries(awaited.labels ?? {}).every(([key, value]) => pairs.get(key.toLowerCase()) === value);
-      if (arrived !== undefined || !fits) return;
-      arrived = arrivedOf(found);
-      ending.end();
+      if (!fits) return;
+      const comes = arrivedOf(found);
+      if (arrived === undefined || (arrived.name === comes.name && worth(comes) > worth(arrived))) arrived = comes;
+      if (worth(arrived) === BEST || !mdns.places.some(({ family }) => family === 4)) ending.end();
+      else moment ??= machine.clock.after(OTHER_FAMILY_MS, ending.end, true);
     };
     const keyOf = ({ interface: at, family, name }: Found): string => JSON.stringify([at, family, name]);
     const { type, subtype, name } = awaited;
@@ -51,7 +58,7 @@ export async function awaitOnLan(
         resolving.get(keyOf(event.found))?.close();
         resolving.delete(keyOf(event.found));
       }
-      if (event.kind !== "add" || arrived !== undefined) return;
+      if (event.kind !== "add") return;
       const { found } = event;
       if (name !== undefined && found.name.toLowerCase() !== name.toLowerCase()) return;
       resolving.set(
@@ -67,6 +74,7 @@ export async function awaitOnLan(
     const timer = machine.clock.after(awaited.timeoutMs, ending.end, true);
     await ending.reached;
     timer.cancel();
+    moment?.cancel();
     browsing.close();
     for (const each of resolving.values()) each.close();
     return arrived ?? (shell.signal.aborted ? "stopped" : "timeout");
@@ -85,8 +93,13 @@ function pairsOf(strings: readonly Uint8Array[]): Map<string, string> {
   return pairs;
 }
 
+const linkLocal = (address: string): boolean => /^fe[89ab]/i.test(address);
+
+const BEST = 2;
+/** How many programs can connect to it: IPv4 is best, then IPv6 without a zone. */
+const worth = ({ address }: Arrived): number => (!address.includes(":") ? BEST : linkLocal(address) ? 0 : 1);
+
 function arrivedOf({ name, host, port, txt, addresses, family, interface: at }: Resolved): Arrived {
-  const linkLocal = (address: string): boolean => /^fe[89ab]/i.test(address);
   // What most programs can connect to: an IPv4 address, then one that needs no zone.
   const [best] = [
     ...addresses.filter((each) => each.family === 4),
