@@ -1,5 +1,6 @@
 // Agents on a tailnet: what one host runs is found on all others and goes with it; down and up, other addresses, strangers, lost hosts.
 import { execFile } from "node:child_process";
+import { createServer as createWebServer } from "node:http";
 import { connect, createServer } from "node:net";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -255,7 +256,43 @@ suite("agents on a tailnet", () => {
     }
     expect((await run("ss", ["-Hltn", "src", "100.64.0.5"])).stdout).toBe("");
   }, 60_000);
+
+  it("finds hosts that have IPv6 alone", async () => {
+    const [seventh, eighth] = [7, 8].map((n) => ({ name: `host${n}`, ip: `fd7a:115c:a1e0::${n}` })) as [Six, Six];
+    const theirs = await fakeTailscaled(join(folder.path, "host7"), seventh, [eighth]);
+    const here = await fakeTailscaled(join(folder.path, "host8"), eighth, [seventh]);
+    const leader = await startProcess("trilith", theirs, "six:80");
+    const delegate = await startProcess("trilith", theirs, "too:81");
+    const peer = createPeer({ clock: systemClock, random: systemRandom, http: createHttp(), localApi: here.path });
+    try {
+      const found = (await peer.list()).services.map(({ name, address, port }) => `${name} ${address} ${port}`);
+      expect(found).toEqual(["six fd7a:115c:a1e0::7 80", "too fd7a:115c:a1e0::7 81"]);
+    } finally {
+      await delegate.kill();
+      await leader.kill();
+      await peer.stop();
+      await theirs.close();
+      await here.close();
+    }
+  }, 20_000);
+
+  it("takes no web server on the port for a leader, whatever it answers", async () => {
+    const stranger = createWebServer((_, response) => response.end("<html>welcome</html>"));
+    await new Promise<void>((listening) => stranger.listen(28_004, "100.64.0.6", listening));
+    const sixth = await fakeTailscaled(join(folder.path, "host6"), { name: "host6", ip: "100.64.0.6" });
+    const peer = createPeer({ clock: systemClock, random: systemRandom, http: createHttp(), localApi: sixth.path });
+    try {
+      await peer.advertise({ name: "hidden", port: 88 });
+      expect(peer.state()).toMatchObject({ ok: false, text: expect.stringContaining("is no Minidisc") });
+    } finally {
+      await peer.stop();
+      await sixth.close();
+      await new Promise((closed) => stranger.close(closed));
+    }
+  }, 20_000);
 });
+
+type Six = { readonly name: string; readonly ip: string };
 
 /** A SOCKS5 proxy without authentication [RFC1928], as tailscaled has one; `asked` are the places it was asked for. */
 async function socksServer(): Promise<{

@@ -244,11 +244,7 @@ export class Member {
     for (;;) {
       const reply = await asker.addDelegate(leader, own, ANSWER_MS, signal);
       if (reply.kind === "refused") return "refused";
-      if (reply.kind === "other") {
-        const text = `${reply.text}: what listens there is no Minidisc, so nothing of this process is advertised`;
-        this.#be({ role: "none", text });
-        return "stranger";
-      }
+      if (reply.kind === "other") return this.#strange(reply.text);
       if (reply.kind === "ok" && reply.mark !== undefined) {
         this.#be({ role: "delegate", at: own, leader: "trilith" });
         return (await this.#attend(leader, own, signal)) ? "left" : "refused";
@@ -257,9 +253,22 @@ export class Member {
       // Whether a leader that was slow has registered this one is to be looked at: registering again would have a Python leader list it twice.
       const unsure = reply.kind !== "ok";
       if (unsure) this.#be({ role: "none", text: `${reply.text}: whoever leads this host is slow or hangs` });
-      else this.#be({ role: "delegate", at: own, leader: "original" });
+      else {
+        // Many a web server has a kind answer for everything.
+        const list = await asker.services(leader, LIST_MS, signal);
+        if (list.kind === "other") return this.#strange(list.text);
+        this.#be({ role: "delegate", at: own, leader: "original" });
+      }
       if ((await this.#watch(leader, own, unsure, signal)) === "lead") return "left";
     }
+  }
+
+  #strange(how: string): "stranger" {
+    this.#be({
+      role: "none",
+      text: `${how}: what listens there is no Minidisc, so nothing of this process is advertised`,
+    });
+    return "stranger";
   }
 
   /** Holds on to a Trilith that leads: its end is seen at once. False where it never spoke. */
