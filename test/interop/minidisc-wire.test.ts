@@ -195,6 +195,40 @@ suite("the wire", () => {
     }
   });
 
+  it("asks other hosts as long as somebody follows, and again when somebody does", async () => {
+    let asked = 0;
+    const server = createServer((socket) => {
+      socket.on("error", () => {});
+      socket.once("data", () => {
+        asked++;
+        socket.end("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]");
+      });
+    });
+    await new Promise<void>((listening) => server.listen(28_004, "100.64.0.2", listening));
+    tailscaled.peers = [{ name: "mdnode2", ip: "100.64.0.2" }];
+    const guest = createPeer({ ...machine, localApi: tailscaled.path, pollMs: 50 });
+    try {
+      for (let round = 0; round < 2; round++) {
+        const before = asked;
+        const stop = new AbortController();
+        const following = (async () => {
+          for await (const _ of guest.follow(stop.signal)) if (stop.signal.aborted) break;
+        })();
+        await eventually("it is asked again and again", () => asked > before + 3);
+        stop.abort();
+        await following;
+        const then = asked;
+        // Ten times the pause between two questions.
+        await new Promise((resolve) => setTimeout(resolve, 500));
+        expect(asked).toBe(then);
+      }
+    } finally {
+      tailscaled.peers = [];
+      await guest.stop();
+      await new Promise((closed) => server.close(closed));
+    }
+  }, 20_000);
+
   it("asks tailscaled as was recorded, and reads its replies byte for byte", async () => {
     const path = join(folder.path, "recorded");
     const asked: string[] = [];

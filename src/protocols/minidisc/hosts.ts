@@ -107,10 +107,7 @@ export class Hosts {
       follower.start();
     }
     for (const [address, follower] of this.#followers) {
-      if (wanted.has(address)) continue;
-      this.#followers.delete(address);
-      const ending = follower.stop().finally(() => this.#ending.delete(ending));
-      this.#ending.add(ending);
+      if (!wanted.has(address)) this.#end(address, follower);
     }
     if (before !== JSON.stringify(tailnet)) changed();
   }
@@ -137,10 +134,16 @@ export class Hosts {
     return { services: hosts.flatMap(servicesOf), hosts };
   }
 
+  /** Asks nobody any more; `be` begins anew. */
   async end(): Promise<void> {
-    for (const follower of this.#followers.values()) this.#ending.add(follower.stop());
-    this.#followers.clear();
+    for (const [address, follower] of this.#followers) this.#end(address, follower);
     await Promise.all(this.#ending);
+  }
+
+  #end(address: string, follower: Follower): void {
+    this.#followers.delete(address);
+    const ending = follower.stop().finally(() => this.#ending.delete(ending));
+    this.#ending.add(ending);
   }
 }
 

@@ -126,7 +126,7 @@ class TailnetPeer implements Peer {
   #absent = false;
   #trouble: string | undefined;
   #watching: Promise<void> | undefined;
-  #following = false;
+  #followers = 0;
   #version = 0;
   #waiting = new Set<() => void>();
   #wake: (() => void) | undefined;
@@ -177,15 +177,16 @@ class TailnetPeer implements Peer {
   async list({ once = false, wanted = () => true, signal }: ListOptions = {}): Promise<Listing> {
     this.#mustRun();
     const stop = signal ?? this.#stop.signal;
-    if (!once && this.#following) {
+    if (!once && this.#isFollowed()) {
       await this.#until(() => this.#asked && (this.#hosts.settled || this.#trouble !== undefined), FIRST_ANSWERS_MS);
-      if (this.#tailnet !== undefined) {
+      if (this.#tailnet !== undefined && this.#isFollowed()) {
         const cached = this.#hosts.listing();
         if (cached.services.some(wanted) || this.#trouble !== undefined) return cached;
         this.#look(await this.#status(stop));
         await this.#hosts.refresh();
         stop.throwIfAborted();
-        return this.#hosts.listing();
+        // Who followed may have stopped meanwhile, and the cache is empty then.
+        if (this.#isFollowed()) return this.#hosts.listing();
       }
     }
     const tailnet = await this.#status(stop);
@@ -203,24 +204,28 @@ class TailnetPeer implements Peer {
   async *follow(signal: AbortSignal): AsyncIterable<Listing> {
     this.#mustRun();
     if (signal.aborted) return;
-    this.#following = true;
+    this.#followers++;
     if (this.#tailnet !== undefined && this.#trouble === undefined) this.#hosts.be(this.#tailnet);
     this.#watch();
     this.#wake?.();
     let told = -1;
     let patient = true;
-    while (!signal.aborted && !this.#stop.signal.aborted) {
-      const ready = (): boolean =>
-        this.#tailnet !== undefined &&
-        this.#trouble === undefined &&
-        this.#version !== told &&
-        (!patient || this.#hosts.settled);
-      await this.#until(ready, patient && this.#tailnet !== undefined ? FIRST_ANSWERS_MS : undefined, signal);
-      if (signal.aborted || this.#stop.signal.aborted) return;
-      if (this.#tailnet === undefined || this.#trouble !== undefined) continue;
-      patient = false;
-      told = this.#version;
-      yield this.#hosts.listing();
+    try {
+      while (!signal.aborted && !this.#stop.signal.aborted) {
+        const ready = (): boolean =>
+          this.#tailnet !== undefined &&
+          this.#trouble === undefined &&
+          this.#version !== told &&
+          (!patient || this.#hosts.settled);
+        await this.#until(ready, patient && this.#tailnet !== undefined ? FIRST_ANSWERS_MS : undefined, signal);
+        if (signal.aborted || this.#stop.signal.aborted) return;
+        if (this.#tailnet === undefined || this.#trouble !== undefined) continue;
+        patient = false;
+        told = this.#version;
+        yield this.#hosts.listing();
+      }
+    } finally {
+      if (--this.#followers === 0) await this.#hosts.end();
     }
   }
 
@@ -259,6 +264,10 @@ class TailnetPeer implements Peer {
     this.#changed();
     await this.#watching;
     await Promise.all([this.#member.stop(), this.#hosts.end()]);
+  }
+
+  #isFollowed(): boolean {
+    return this.#followers > 0;
   }
 
   #where(tailnet: Tailnet): string {
@@ -343,7 +352,7 @@ class TailnetPeer implements Peer {
     this.#tailnet = tailnet;
     this.#offer();
     this.#take();
-    if (this.#following && trouble === undefined) this.#hosts.be(tailnet);
+    if (this.#isFollowed() && trouble === undefined) this.#hosts.be(tailnet);
     if (news) this.#changed();
   }
 
