@@ -51,7 +51,8 @@ async function withPeer<T>(
     random: systemRandom,
     http,
     log: callbackLog((level, _part, text) => {
-      if (level === "warn" || level === "error") io.err(`${io.printable(text)}\n`);
+      // What is not advertised is told as a state.
+      if (level === "error") io.err(`${io.printable(text)}\n`);
     }),
     localApi,
     ...(proxy === undefined ? {} : { proxy }),
