@@ -83,4 +83,46 @@ describe("an answer", () => {
     expect(w.lan.from("10.0.0.1", later).map(({ to }) => to)).toEqual(["224.0.0.251"]);
     await w.stopAll();
   });
+
+  it("is given all the same where another host gave it a shorter life", async () => {
+    const w = await setUp();
+    const at = w.clock.monotonic();
+    const ask = { response: false, authoritative: false };
+    w.lan.inject("x", "10.0.0.9", packet({ ...ask, questions: [asks(TYPE.PTR, ...HTTP)] }));
+    await w.clock.advance(10);
+    w.lan.inject("y", "10.0.0.8", packet({ answers: [ptr("web", 3000)] }));
+    await w.clock.advance(2000);
+    expect(responses(w.lan.from("10.0.0.1", at))).toHaveLength(1);
+    await w.stopAll();
+  });
+
+  it("is given unasked where another host said less than half of its life", async () => {
+    const w = await setUp();
+    for (const [ttlS, times] of [
+      [2250, 0],
+      [2249, 1],
+    ] as const) {
+      const at = w.clock.monotonic();
+      w.lan.inject("y", "10.0.0.8", packet({ answers: [ptr("web", ttlS)] }));
+      await w.clock.advance(2000);
+      expect(responses(w.lan.from("10.0.0.1", at))).toHaveLength(times);
+    }
+    await w.stopAll();
+  });
+
+  it("defends a name at once, four times a second at most", async () => {
+    const w = await setUp();
+    const plain = { questions: [asks(TYPE.SRV, "web", ...HTTP)] };
+    const data = { kind: "SRV", priority: 0, weight: 0, port: 9, target: ["other", "local"] } as const;
+    const probe = {
+      questions: [asks(TYPE.ANY, "web", ...HTTP)],
+      authorities: [{ name: ["web", ...HTTP], class: 1, ttlS: 120, data }],
+    };
+    expect(await delayMs(w, plain, 300)).toBeLessThan(10);
+    expect(await delayMs(w, probe, 100)).toBeLessThan(10);
+    const again = await delayMs(w, probe, 900);
+    expect(again).toBeGreaterThanOrEqual(149);
+    expect(again).toBeLessThan(160);
+    await w.stopAll();
+  });
 });

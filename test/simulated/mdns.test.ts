@@ -382,6 +382,28 @@ describe("two programs of one host", () => {
     expect(hosts).toEqual(["resolved"]);
     await stopAll();
   });
+
+  it("take back what is theirs alone, not the type that the other one has as well", async () => {
+    const { clock, lan, host, stopAll } = world();
+    const a = await host("host-a");
+    const second = await host("host-a", ["10.0.0.1/24"], { net: lan.host("1", "10.0.0.1/24") });
+    a.publish({ name: "one", services: web(1) });
+    const two = second.publish({ name: "two", services: web(2) });
+    await clock.advance(4000);
+    const before = lan.packets.length;
+    const withdrawn = two.withdraw();
+    await clock.advance(2000);
+    await withdrawn;
+    const goodbyes = lan.packets
+      .slice(before)
+      .flatMap(({ message }) => message.answers.filter(({ ttlS }) => ttlS === 0));
+    expect(goodbyes.map(({ name, data }) => `${name[0]} ${data.kind}`).sort()).toEqual([
+      "_http PTR",
+      "two SRV",
+      "two TXT",
+    ]);
+    await stopAll();
+  });
 });
 
 describe("a neighbour on the same host", () => {
