@@ -170,6 +170,19 @@ describe.skipIf(!here)("trilith md", () => {
     expect(await delegate.stop("SIGTERM")).toBe(0);
   });
 
+  test("the README's file and commands do what stands beside them", async () => {
+    const readme = readFileSync(join(root, "src/protocols/minidisc/README.md"), "utf8");
+    const yaml = /```yaml\n([\s\S]*?)```/.exec(readme)?.[1] ?? "";
+    const beside = (command: string): string =>
+      new RegExp(`^trilith md ${command} +# ([^:]+:\\d+(?: +\\{.*\\})?)`, "m").exec(readme)?.[1] ?? "nothing";
+    const advertised = await advertise(1, yaml);
+    const squeezed = (await md(1, "list")).output.replaceAll(/ +/g, " ");
+    expect(squeezed).toContain(`${beside("list").replaceAll(/ +/g, " ")} \n`);
+    expect(squeezed).toContain("* printer 100.64.0.9:631 {} \n");
+    expect(await md(1, "find", "web", "env=prod")).toEqual({ exitCode: 0, output: `${beside("find web env=prod")}\n` });
+    await advertised.stop("SIGINT");
+  });
+
   test("standard input is read; labels are texts as they are written", async () => {
     const yaml = 'x: &l {v: 1.0, b: yes, "n": ~}\nservices:\n- {name: in, address: ":7", labels: *l, more: [1]}';
     const file = join(folder.path, "in.yaml");
