@@ -73,8 +73,8 @@ http {
       await exec("curl", ["-sf", "-X", "DELETE", `${list}/backend/b`]);
       await fetched("nginx", file);
       process.kill(Number(readFileSync(at("nginx.pid"), "utf8")), "SIGHUP");
-      await eventually("only a is served", async () => (await served(port, 6)) === "a");
-      expect(await served(port, 20)).toBe("a");
+      // Workers that are on their way out still take connections for a moment.
+      await eventually("only a is served", async () => (await served(port, 20)) === "a");
     } finally {
       await nginx.stop();
     }

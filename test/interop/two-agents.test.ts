@@ -261,8 +261,9 @@ describe.skipIf(!here)("two agents on one etcd", () => {
     await pause(LIVENESS_MS * 2);
     expect(transitions("b")).toEqual(["passing"]);
     expect(routable(a, "only")).toBe(1);
-    // Nothing but its new sign of life was written.
-    expect(witness.changes.slice(before).map(({ table }) => table)).toEqual(["alive"]);
+    // Nothing but its new sign of life was written, and perhaps how far the two are from each other, which they measure from time to time.
+    const written = witness.changes.slice(before).filter(({ key }) => !key.startsWith("consul.coordinate"));
+    expect(written.map(({ table }) => table)).toEqual(["alive"]);
   });
 
   test("etcd away: registering answers, lookups go on, and all is made up for when it is back", {
