@@ -11,11 +11,11 @@ export function tellOf(lan: Lan, announcer: Announcer, service: string): readonl
   if (mdns === undefined || places.length === 0) return [];
   const to = `the LAN (${[...new Set(places.map((place) => place.interface))].join(", ")})`;
   const about = announcer.about(service);
-  const mine = new Set<string>();
+  const told = new Set<string>();
   const own = about.flatMap(({ published, services = [], id, why }): Told[] => {
     if (published === undefined) return [{ to, text: `nothing of ${id}: ${why}` }];
     return services.map(({ type, port, host }) => {
-      mine.add(keyOfName(published.name, type));
+      told.add(keyOfName(published.name, type));
       const at = `"${published.name}" at ${host ?? mdns.hostName}:${port}`;
       return {
         to,
@@ -28,10 +28,10 @@ export function tellOf(lan: Lan, announcer: Announcer, service: string): readonl
     const [first, ...more] = places;
     if (first === undefined || serviceOfType(first.type) !== service.toLowerCase()) continue;
     const seen: Sighting = [first, ...more];
-    if (mine.has(keyOfName(first.name, first.type))) continue;
-    others.push(
-      `${first.type}.local PTR: "${first.name}" at ${first.host}:${first.port} (${addressesOf(seen).join(", ")})`,
-    );
+    if (told.has(keyOfName(first.name, first.type))) continue;
+    const at = `${first.type}.local PTR: "${first.name}" at ${first.host}:${first.port} (${addressesOf(seen).join(", ")})`;
+    const mine = announcer.isMine(first.name, first.type);
+    others.push(`${at}, said by ${mine ? "this host for a service of another name" : "another host or program"}`);
   }
-  return [...own, ...others.map((text) => ({ to, text: `${text}, said by another host or program` }))];
+  return [...own, ...others.map((text) => ({ to, text }))];
 }
