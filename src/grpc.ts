@@ -3,6 +3,7 @@ import { agentAddress } from "./base/agent-address.ts";
 import { systemClock } from "./base/clock.ts";
 import { messageOf, TrilithError } from "./base/error.ts";
 import { createHttp, type Http } from "./base/http.ts";
+import { systemNet } from "./base/net.ts";
 import { systemRandom } from "./base/random.ts";
 import { createLocalApi, DEFAULT_SOCKET, troubleOf } from "./base/tailnet.ts";
 import { environment } from "./base/terminal.ts";
@@ -92,6 +93,7 @@ function tailnetSource({ tailscaled, proxy }: GrpcOptions, http: Http): NameSour
       peer ??= createPeer({
         clock: systemClock,
         random: systemRandom,
+        net: systemNet,
         http,
         localApi,
         ...(proxy === undefined ? {} : { proxy }),

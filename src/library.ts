@@ -2,7 +2,7 @@
 import { systemClock } from "./base/clock.ts";
 import { TrilithError } from "./base/error.ts";
 import { createHttp } from "./base/http.ts";
-import { hostPort } from "./base/net.ts";
+import { hostPort, systemNet } from "./base/net.ts";
 import { shuffle, systemRandom } from "./base/random.ts";
 import { DEFAULT_SOCKET } from "./base/tailnet.ts";
 import { environment } from "./base/terminal.ts";
@@ -39,6 +39,7 @@ class Tailnet {
       return createPeer({
         clock: systemClock,
         random: systemRandom,
+        net: systemNet,
         http: createHttp({ background: true }),
         localApi: this.#path,
       });

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { systemClock } from "../../src/base/clock.ts";
 import { createHttp } from "../../src/base/http.ts";
+import { systemNet } from "../../src/base/net.ts";
 import { systemRandom } from "../../src/base/random.ts";
 import { createLocalApi, readStatus, troubleOf } from "../../src/base/tailnet.ts";
 import { createPeer, type Peer } from "../../src/protocols/minidisc/peer.ts";
@@ -60,7 +61,7 @@ suite("the wire", () => {
   let tailscaled: FakeTailscaled;
   let peer: Peer;
   const http = createHttp();
-  const machine = { clock: systemClock, random: systemRandom, http, statusMs: 300 };
+  const machine = { clock: systemClock, random: systemRandom, net: systemNet, http, statusMs: 300 };
 
   beforeAll(async () => {
     folder = await ownFolder("minidisc-wire");

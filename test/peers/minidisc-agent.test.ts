@@ -7,6 +7,7 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { systemClock } from "../../src/base/clock.ts";
 import { createHttp } from "../../src/base/http.ts";
+import { systemNet } from "../../src/base/net.ts";
 import { systemRandom } from "../../src/base/random.ts";
 import { createPeer } from "../../src/protocols/minidisc/peer.ts";
 import { type RunningAgent, startAgent } from "../support/ground.ts";
@@ -157,6 +158,7 @@ suite("agents on a tailnet", () => {
     const peer = createPeer({
       clock: systemClock,
       random: systemRandom,
+      net: systemNet,
       http: createHttp(),
       localApi: (tailscaled[1] as FakeTailscaled).path,
     });
@@ -218,7 +220,7 @@ suite("agents on a tailnet", () => {
     const agent = await startAgent({ node: "delta", protocols: { minidisc: { socket: fourth.path } } });
     const socks = await socksServer();
     const proxy = { host: "127.0.0.1", port: socks.port };
-    const machine = { clock: systemClock, random: systemRandom, http: createHttp() };
+    const machine = { clock: systemClock, random: systemRandom, net: systemNet, http: createHttp() };
     const peer = createPeer({ ...machine, localApi: fourth.path, proxy });
     try {
       const text = () => agent.trilith.sources().find(({ name }) => name === "minidisc")?.text ?? "";
@@ -240,7 +242,13 @@ suite("agents on a tailnet", () => {
     const stranger = createServer((socket) => silent.push(socket.on("error", () => {})));
     await new Promise<void>((listening) => stranger.listen(28_004, "100.64.0.5", listening));
     const fifth = await fakeTailscaled(join(folder.path, "host5"), { name: "host5", ip: "100.64.0.5" });
-    const peer = createPeer({ clock: systemClock, random: systemRandom, http: createHttp(), localApi: fifth.path });
+    const peer = createPeer({
+      clock: systemClock,
+      random: systemRandom,
+      net: systemNet,
+      http: createHttp(),
+      localApi: fifth.path,
+    });
     try {
       await peer.advertise({ name: "late", port: 88 });
       await eventually("it says so", () => /slow or hangs/.test(peer.state().text));
@@ -263,10 +271,18 @@ suite("agents on a tailnet", () => {
     const here = await fakeTailscaled(join(folder.path, "host8"), eighth, [seventh]);
     const leader = await startProcess("trilith", theirs, "six:80");
     const delegate = await startProcess("trilith", theirs, "too:81");
-    const peer = createPeer({ clock: systemClock, random: systemRandom, http: createHttp(), localApi: here.path });
+    const peer = createPeer({
+      clock: systemClock,
+      random: systemRandom,
+      net: systemNet,
+      http: createHttp(),
+      localApi: here.path,
+    });
     try {
-      const found = (await peer.list()).services.map(({ name, address, port }) => `${name} ${address} ${port}`);
-      expect(found).toEqual(["six fd7a:115c:a1e0::7 80", "too fd7a:115c:a1e0::7 81"]);
+      const listed = async (): Promise<string> =>
+        (await peer.list()).services.map(({ name, address, port }) => `${name} ${address} ${port}`).join();
+      // The leader may hear of its delegate's list a moment after the delegate has its answer.
+      await eventually("both", async () => (await listed()) === "six fd7a:115c:a1e0::7 80,too fd7a:115c:a1e0::7 81");
     } finally {
       await delegate.kill();
       await leader.kill();
@@ -280,7 +296,13 @@ suite("agents on a tailnet", () => {
     const stranger = createWebServer((_, response) => response.end("<html>welcome</html>"));
     await new Promise<void>((listening) => stranger.listen(28_004, "100.64.0.6", listening));
     const sixth = await fakeTailscaled(join(folder.path, "host6"), { name: "host6", ip: "100.64.0.6" });
-    const peer = createPeer({ clock: systemClock, random: systemRandom, http: createHttp(), localApi: sixth.path });
+    const peer = createPeer({
+      clock: systemClock,
+      random: systemRandom,
+      net: systemNet,
+      http: createHttp(),
+      localApi: sixth.path,
+    });
     try {
       await peer.advertise({ name: "hidden", port: 88 });
       expect(peer.state()).toMatchObject({ ok: false, text: expect.stringContaining("is no Minidisc") });

@@ -2,6 +2,7 @@
 import grpc from "@grpc/grpc-js";
 import { systemClock } from "../../src/base/clock.ts";
 import { createHttp } from "../../src/base/http.ts";
+import { systemNet } from "../../src/base/net.ts";
 import { systemRandom } from "../../src/base/random.ts";
 import { advertise } from "../../src/index.ts";
 import { createPeer } from "../../src/protocols/minidisc/peer.ts";
@@ -30,7 +31,7 @@ async function announce(): Promise<() => Promise<void>> {
     return () => advertised.stop();
   }
   const http = createHttp();
-  const peer = createPeer({ clock: systemClock, random: systemRandom, http, localApi });
+  const peer = createPeer({ clock: systemClock, random: systemRandom, net: systemNet, http, localApi });
   await peer.advertise({ name, port, labels });
   return async () => {
     await peer.stop();

@@ -1,6 +1,7 @@
 // One Minidisc process of a kind (trilith, go, python) for tests that kill, stop and mix them: KIND IP LOCALAPI-SOCKET NAME:PORT…
 import { systemClock } from "../../src/base/clock.ts";
 import { createHttp } from "../../src/base/http.ts";
+import { systemNet } from "../../src/base/net.ts";
 import { systemRandom } from "../../src/base/random.ts";
 import { createPeer } from "../../src/protocols/minidisc/peer.ts";
 import { GoModel, PythonModel } from "./minidisc-models.ts";
@@ -15,6 +16,7 @@ if (kind === "trilith") {
   const peer = createPeer({
     clock: systemClock,
     random: systemRandom,
+    net: systemNet,
     http: createHttp(),
     localApi: socket,
     statusMs: 500,

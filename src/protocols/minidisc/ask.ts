@@ -2,6 +2,7 @@
 import type { Clock } from "../../base/clock.ts";
 import { messageOf, TrilithError } from "../../base/error.ts";
 import type { Http, HttpRequest, HttpResponse } from "../../base/http.ts";
+import type { Net } from "../../base/net.ts";
 import {
   type AddrPort,
   addrPortText,
@@ -29,8 +30,14 @@ export type Line = Streamed & { readonly dropped: readonly Dropped[] };
 
 export interface Asker {
   services(to: AddrPort, timeoutMs: number, signal?: AbortSignal): Promise<Reply<Listed>>;
-  ping(to: AddrPort, timeoutMs: number, signal?: AbortSignal): Promise<Reply<object>>;
+  /** `python`: it is the Python implementation, by what its server calls itself. */
+  ping(to: AddrPort, timeoutMs: number, signal?: AbortSignal): Promise<Reply<{ readonly python: boolean }>>;
   addDelegate(to: AddrPort, delegate: AddrPort, timeoutMs: number, signal?: AbortSignal): Promise<Reply<object>>;
+  /**
+   * Holds a connection on which nothing is said; resolves when the other side ends it, which tells of its death at once. Where none comes about,
+   * and after the signal, it resolves with the signal. Not for Python's server, which waits for each connection in turn.
+   */
+  hold(to: AddrPort, signal: AbortSignal): Promise<void>;
   /**
    * Follows a Trilith's list: each line as it comes, until the connection ends, is silent for `3 * beatMs`, or the signal fires.
    * Never throws; returns how it ended.
@@ -53,8 +60,14 @@ export interface SocksProxy {
   readonly port: number;
 }
 
+export interface AskerMachine {
+  readonly http: Pick<Http, "request">;
+  readonly clock: Pick<Clock, "after">;
+  readonly net: Pick<Net, "connect">;
+}
+
 export function createAsker(
-  { http, clock }: { readonly http: Pick<Http, "request">; readonly clock: Pick<Clock, "after"> },
+  { http, clock, net }: AskerMachine,
   proxy: () => SocksProxy | undefined = () => undefined,
 ): Asker {
   const send = async (
@@ -100,9 +113,29 @@ export function createAsker(
     async ping(to, timeoutMs, signal) {
       const sent = await send(to, "/ping", timeoutMs, signal);
       if ("kind" in sent) return sent;
-      return sent.response.status === 200
-        ? { kind: "ok", ...markOf(sent.response) }
-        : strange(to, sent.response.status);
+      const { status, headers } = sent.response;
+      if (status !== 200) return strange(to, status);
+      return { kind: "ok", ...markOf(sent.response), python: /python/i.test(String(headers["server"] ?? "")) };
+    },
+    async hold(to, signal) {
+      const over = new Promise<void>((resolve) => {
+        if (signal.aborted) resolve();
+        signal.addEventListener("abort", () => resolve(), { once: true });
+      });
+      try {
+        const socket = await net.connect(to, signal);
+        const ended = new Promise<void>((resolve) => socket.once("close", () => resolve()));
+        // It keeps no program running, and what is said on it is nobody's concern.
+        socket
+          .unref()
+          .resume()
+          .on("error", () => {});
+        await Promise.race([ended, over]);
+        socket.destroy();
+      } catch {
+        // Whether the other side is there is for the pings to say.
+        await over;
+      }
     },
     async addDelegate(to, delegate, timeoutMs, signal) {
       const sent = await send(to, "/add-delegate", timeoutMs, signal, {

@@ -4,7 +4,7 @@ import { systemDisk } from "../../base/disk.ts";
 import { InputError } from "../../base/error.ts";
 import { createHttp } from "../../base/http.ts";
 import { callbackLog } from "../../base/log.ts";
-import { hostPort } from "../../base/net.ts";
+import { hostPort, systemNet } from "../../base/net.ts";
 import { systemRandom } from "../../base/random.ts";
 import { createLocalApi, type LocalApi } from "../../base/tailnet.ts";
 import { labelsOf } from "../../model/label-tags.ts";
@@ -49,6 +49,7 @@ async function withPeer<T>(
   const peer = createPeer({
     clock: systemClock,
     random: systemRandom,
+    net: systemNet,
     http,
     log: callbackLog((level, _part, text) => {
       // What is not advertised is told as a state.

@@ -294,15 +294,52 @@ export class Member {
 
   /** Pings an original implementation that leads, and looks whether it still knows this delegate. */
   async #watch(leader: AddrPort, own: AddrPort, unsure: boolean, signal: AbortSignal): Promise<Next> {
+    // The end of Go's server is seen before any other delegate asks: whoever of the originals took its place would never know of the third.
+    const over = new AbortController();
+    const stop = (): void => over.abort();
+    signal.addEventListener("abort", stop, { once: true });
+    const held = { ended: false };
+    const hold = async (): Promise<void> => {
+      await this.#machine.asker.hold(leader, over.signal);
+      held.ended = !over.signal.aborted;
+      over.abort();
+    };
+    let holding: Promise<void> | undefined;
+    try {
+      return await this.#pinging(leader, own, unsure, signal, over.signal, () => {
+        holding ??= hold();
+        return held.ended;
+      });
+    } finally {
+      signal.removeEventListener("abort", stop);
+      over.abort();
+      await holding;
+    }
+  }
+
+  /** `goes`: holds on to a Go leader; true once it has ended, upon which `early` fires. */
+  async #pinging(
+    leader: AddrPort,
+    own: AddrPort,
+    uncertain: boolean,
+    signal: AbortSignal,
+    early: AbortSignal,
+    goes: () => boolean,
+  ): Promise<Next> {
     const { asker, random } = this.#machine;
+    let unsure = uncertain;
     let look = unsure;
+    let go = false;
     for (let pings = 1; ; pings++) {
-      await this.#pause(jitter(unsure ? ANSWER_MS : PING_MS, 0.1, random), signal);
+      if (pings > 1 || unsure) await this.#pause(jitter(unsure ? ANSWER_MS : PING_MS, 0.1, random), early);
       signal.throwIfAborted();
+      if (go && goes()) return "lead";
       const reply = await asker.ping(leader, ANSWER_MS, signal);
       if (reply.kind === "refused" || reply.kind === "other") return "lead";
       // One of our kind leads now, and not for long.
       if (reply.kind === "ok" && reply.mark !== undefined) return "register";
+      go = reply.kind === "ok" && !reply.python;
+      if (go && goes()) return "lead";
       if (!look && reply.kind === "ok" && pings % PINGS_PER_LOOK !== 0) continue;
       const askedBefore = this.#asked;
       const shown = new Set(this.#own().map(wireText));

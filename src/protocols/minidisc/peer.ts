@@ -3,7 +3,7 @@ import type { Clock } from "../../base/clock.ts";
 import { codeOf, messageOf, TrilithError } from "../../base/error.ts";
 import type { Http } from "../../base/http.ts";
 import { type Log, silentLog } from "../../base/log.ts";
-import { ipFamily } from "../../base/net.ts";
+import { ipFamily, type Net } from "../../base/net.ts";
 import { jitter, type Random } from "../../base/random.ts";
 import { createLocalApi, type LocalApi, speakingAddress, type Tailnet, troubleOf } from "../../base/tailnet.ts";
 import type { Labels } from "../../model/node.ts";
@@ -54,6 +54,7 @@ export interface PeerMachine {
   readonly clock: Clock;
   readonly random: Random;
   readonly http: Http;
+  readonly net: Pick<Net, "connect">;
   readonly log?: Log;
 }
 
@@ -133,9 +134,9 @@ class TailnetPeer implements Peer {
 
   constructor(options: PeerOptions) {
     this.#options = options;
-    const { clock, random, http, localApi } = options;
+    const { clock, random, http, net, localApi } = options;
     this.#localApi = typeof localApi === "object" ? localApi : createLocalApi(http, localApi);
-    this.#asker = createAsker({ http, clock }, () => (this.#tailnet?.tun === false ? options.proxy : undefined));
+    this.#asker = createAsker({ http, clock, net }, () => (this.#tailnet?.tun === false ? options.proxy : undefined));
     const changed = (): void => this.#changed();
     this.#hosts = new Hosts({
       asker: this.#asker,

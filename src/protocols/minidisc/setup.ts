@@ -89,20 +89,20 @@ class Shared {
 /** Changes so close to each other are told together. */
 const TOGETHER_MS = 50;
 
-type Needs = "clock" | "random" | "log" | "http" | "processes" | "directory" | "agent";
+type Needs = "clock" | "random" | "log" | "net" | "http" | "processes" | "directory" | "agent";
 
 export const minidisc: Protocol<MinidiscConfig, Needs> = defineProtocol({
   name: SOURCE,
-  needs: ["clock", "random", "log", "http", "processes", "directory", "agent"],
+  needs: ["clock", "random", "log", "net", "http", "processes", "directory", "agent"],
   configure,
   setup(config, ground) {
     if (config.off) return undefined;
-    const { clock, random, log, http, processes, directory, agent } = ground;
+    const { clock, random, log, net, http, processes, directory, agent } = ground;
     const fromEnv = processes.env("ALL_PROXY") ?? processes.env("all_proxy") ?? "";
     const proxy = config.proxy ?? (/^socks5/i.test(fromEnv) ? readProxy(fromEnv) : undefined);
     const localApi = config.socket ?? processes.env("TS_SOCKET") ?? DEFAULT_SOCKET;
     const shared = new Shared(() =>
-      createPeer({ clock, random, log, http, localApi, ...(proxy === undefined ? {} : { proxy }) }),
+      createPeer({ clock, random, log, net, http, localApi, ...(proxy === undefined ? {} : { proxy }) }),
     );
     const source: Source = {
       name: SOURCE,
