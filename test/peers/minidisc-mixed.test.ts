@@ -33,8 +33,9 @@ suite("mixed fleets", () => {
     ]),
   ) as [Kind, ...Kind[]][];
   // Of several originals under an original the next one to lead would lose the others, if it were not the Trilith that leads next. Who that is
-  // would be luck without its doing: so several times.
-  for (let times = 0; times < 3; times++) mixed.push(["go", "go", "go", "trilith"], ["go", "trilith", "go", "python"]);
+  // would be luck without its doing: so it is one among many.
+  const many: [Kind, ...Kind[]] = ["go", "go", "go", "go", "go", "go", "trilith"];
+  mixed.push(many, ["go", "trilith", "go", "python"], many);
 
   // Some at a time, each on a host of its own: each is three programs.
   describe.each([0, 1, 2])("mixed, part %i", (part) => {

@@ -222,10 +222,10 @@ describe.runIf(present)("several engines", () => {
     await podman.podman("start", "pod");
     await become("here:pod:80");
     // Its events tell no signal, its list does: out of every lookup while it still runs.
-    const slow = ["pexp1", "/bin/sh", "-c", "trap 'sleep 4; exit 0' TERM; while :; do sleep 0.1; done"];
+    const slow = ["pexp1", "/bin/sh", "-c", "trap 'sleep 10; exit 0' TERM; while :; do sleep 0.1; done"];
     await podman.podman("run", "-d", "--name", "slow", "-p", "31081:80", ...slow);
     await become("here:pod:80", "here:slow:80");
-    const stopped = podman.podman("stop", "-t", "8", "slow");
+    const stopped = podman.podman("stop", "-t", "30", "slow");
     await eventually("it drains", () => held().get("here:slow:80")?.draining === true);
     expect(await podman.podman("inspect", "-f", "{{.State.Status}}", "slow")).toBe("stopping");
     expect(held().get("here:slow:80")).toMatchObject({ port: 31081, address: "192.0.2.1" });
