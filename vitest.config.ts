@@ -10,8 +10,8 @@ export default defineConfig({
     testTimeout: 60_000,
     hookTimeout: 180_000,
     setupFiles: ["test/support/setup.ts"],
-    // CI's machine is shared and noisy: what fails there is tried once more, and told. Elsewhere a failure is a failure.
-    retry: process.env["CI"] === "true" ? 1 : 0,
+    // CI's machine is shared and noisy: what fails there is tried twice more, and told. Elsewhere a failure is a failure.
+    retry: process.env["CI"] === "true" ? 2 : 0,
     pool: "forks",
     maxWorkers: 2,
     reporters: ["default", ["json", { outputFile: peers ? ".tmp/vitest-peers.json" : ".tmp/vitest.json" }]],
