@@ -19,6 +19,7 @@ import type { Events } from "./contracts/event.ts";
 import type { Ground, Self, SourceState } from "./contracts/ground.ts";
 import type { Kv } from "./contracts/kv.ts";
 import type { Lookup } from "./contracts/lookup.ts";
+import type { Magic } from "./contracts/magic.ts";
 import type { Prepared } from "./contracts/prepared.ts";
 import type { Probe } from "./contracts/probe.ts";
 import type { Part, Route, Told } from "./contracts/protocol.ts";
@@ -39,6 +40,7 @@ import { createSessions } from "./directory/session.ts";
 import { lmdbStorage } from "./directory/storage/lmdb.ts";
 import { memoryStorage } from "./directory/storage/memory.ts";
 import { createVouching } from "./directory/vouch.ts";
+import { createMagic } from "./lookup/connect/magic.ts";
 import { createLookup, type RunningLookup } from "./lookup/lookup.ts";
 import type { Labels } from "./model/node.ts";
 import { nearestFirst } from "./protocols/consul/coordinates.ts";
@@ -67,6 +69,7 @@ export interface Trilith {
   readonly sessions: Sessions;
   readonly events: Events;
   readonly prepared: Prepared;
+  readonly magic: Magic;
   /** What was accepted at start without having an effect, and other things worth a look. */
   readonly warnings: readonly string[];
   sources(): readonly SourceState[];
@@ -157,6 +160,7 @@ interface Built {
   readonly sessions: Sessions;
   readonly events: Events;
   readonly prepared: Prepared;
+  readonly magic: Magic;
 }
 
 /** The parts, joined. */
@@ -221,6 +225,9 @@ class Joined implements Trilith {
   }
   get prepared(): Prepared {
     return this.#whole.prepared;
+  }
+  get magic(): Magic {
+    return this.#whole.magic;
   }
   get #whole(): Built {
     if (this.#built === undefined) throw new TrilithError("stopped", "the agent has not been started");
@@ -369,7 +376,13 @@ class Joined implements Trilith {
       nearestFirst,
       elsewhere: (datacenter) => others.queries(datacenter),
     });
-    this.#built = { self, directory, agent, lookup, kv, sessions, events, prepared };
+    const magic = await createMagic({
+      durable,
+      random,
+      settings: settings.magic ?? {},
+      interfaces: () => net.interfaces(),
+    });
+    this.#built = { self, directory, agent, lookup, kv, sessions, events, prepared, magic };
 
     const vouching = createVouching({ directory, clock, log, first: () => liveness.start() });
     this.#undo.push("signs of life of client hosts", () => vouching.stop());
@@ -406,6 +419,7 @@ class Joined implements Trilith {
       agent,
       lookup,
       prepared,
+      magic,
       self,
       probes: this.#probes,
       sources: () => this.sources(),

@@ -13,6 +13,7 @@ import type { Directory } from "./directory.ts";
 import type { Events } from "./event.ts";
 import type { Kv } from "./kv.ts";
 import type { Lookup } from "./lookup.ts";
+import type { Magic } from "./magic.ts";
 import type { Nearby } from "./nearby.ts";
 import type { Prepared } from "./prepared.ts";
 import type { Probe } from "./probe.ts";
@@ -69,6 +70,7 @@ export interface Ground {
   readonly agent: Agent;
   readonly lookup: Lookup;
   readonly prepared: Prepared;
+  readonly magic: Magic;
   readonly self: Self;
   /** All ways to ask "alive?" by kind, for decoders of check definitions. */
   readonly probes: ReadonlyMap<string, Probe>;

@@ -90,6 +90,11 @@ export interface Settings {
     readonly panicPercent: number;
     readonly perService: Readonly<Record<string, Partial<Omit<Settings["guard"], "perService">>>>;
   };
+  /**
+   * Where magic addresses lie (contracts/magic.ts): `v4` a range such as "127.128.0.0/9" (the default), `v6` one of unique local addresses
+   * (by default one made for this host alone and kept).
+   */
+  readonly magic?: { readonly v4?: string; readonly v6?: string };
   readonly log: { readonly level: LogLevel; readonly format: "text" | "json" };
   /** Raw configuration by protocol name, handed to that protocol's `configure`; `false` switches it off. */
   readonly protocols: Readonly<Record<string, unknown>>;

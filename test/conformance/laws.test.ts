@@ -83,6 +83,7 @@ describe("the laws of listeners and sources", () => {
       sessions: trilith.sessions,
       events: trilith.events,
       prepared: trilith.prepared,
+      magic: trilith.magic,
       self: trilith.self,
       clock: systemClock,
       random: systemRandom,

@@ -62,6 +62,7 @@ interface Draft {
   readonly consul: Record<string, unknown>;
   readonly docker: Record<string, unknown>;
   readonly process: Record<string, unknown>;
+  readonly magic: { v4?: string; v6?: string };
   /** Trilith's own `protocols` and `--mdns`: raw configuration by protocol. */
   readonly told: Record<string, unknown>;
   readonly servicePaths: string[];
@@ -391,6 +392,13 @@ const TAKEN: Readonly<Record<string, Setter>> = {
     if (v.raw === true || v.raw === false || v.raw === "true") d.dns["bridge"] = v.bool();
     else d.dns["bridge"] = [...v.texts()];
   },
+  // Ours: where magic addresses lie.
+  "magic.v4": (d, v) => {
+    d.magic.v4 = v.text();
+  },
+  "magic.v6": (d, v) => {
+    d.magic.v6 = v.text();
+  },
   // Ours: raw configuration by protocol, as each protocol's README has it.
   protocols: (d, v) => {
     for (const [name, raw] of Object.entries(inner(v.raw) ?? v.fail('an object such as {"mdns": true}')))
@@ -632,6 +640,7 @@ function newDraft(): Draft {
     nodeLabels: Object.create(null) as Record<string, string>,
     cluster: [],
     peers: {},
+    magic: {},
     dns: {},
     soa: {},
     consul: {},
@@ -830,6 +839,7 @@ function finish(draft: Draft, consulPaths: readonly string[]): Partial<Settings>
     ...given("etcd", draft.etcd),
     ...given("join", join),
     ...given("peers", peersOf(draft)),
+    ...(Object.keys(draft.magic).length > 0 ? { magic: draft.magic } : {}),
     ...given("datacenters", draft.datacenters),
     ...given("clientAddress", clientAddress),
     ...given("bindAddress", draft.bindAddress),
