@@ -6,7 +6,7 @@ import { networkInterfaces } from "node:os";
 import { connect as connectTls, createSecureContext, type SecureContext } from "node:tls";
 import { TrilithError, wrap } from "./error.ts";
 
-export type { DatagramSocket, SecureContext, Socket };
+export type { DatagramSocket, SecureContext, Server, Socket };
 
 export interface Interface {
   readonly name: string;
