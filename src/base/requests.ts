@@ -1,6 +1,6 @@
 // What HTTP dialects read of a request before they answer it: who sent it, its body, the names in its path.
 import type { Clock } from "./clock.ts";
-import { InputError, TrilithError } from "./error.ts";
+import { type Code, InputError, TrilithError } from "./error.ts";
 import type { IncomingMessage } from "./http.ts";
 
 /** A body that pauses for longer is given up with its connection. */
@@ -65,3 +65,23 @@ export function decodeName(coded: string): string {
     throw new InputError(`path "${coded}"`, "expected UTF-8 in percent encoding", error);
   }
 }
+
+/** The HTTP status of every code, for dialects that have no words of their own for what goes wrong; Consul's has. */
+export const STATUS_OF: Readonly<Record<Code, number>> = {
+  invalid: 400,
+  "not-found": 404,
+  conflict: 409,
+  "too-large": 413,
+  "not-allowed": 403,
+  unsupported: 501,
+  unavailable: 503,
+  timeout: 504,
+  stopped: 503,
+  locked: 503,
+  "newer-data": 500,
+  damaged: 500,
+  "disk-full": 507,
+  "read-only": 503,
+  "address-in-use": 500,
+  internal: 500,
+};

@@ -8,10 +8,10 @@ import { createHttp, type HttpResponse, type IncomingMessage } from "../../base/
 import { silentLog } from "../../base/log.ts";
 import type { Listening } from "../../base/net.ts";
 import { systemRandom } from "../../base/random.ts";
+import { STATUS_OF } from "../../base/requests.ts";
 import type { Agent } from "../../contracts/agent.ts";
 import type { SourceState } from "../../contracts/ground.ts";
 import { authorizePeer, authorizeWrite } from "./authorize.ts";
-import { STATUS } from "./errors.ts";
 import type { ApiGround } from "./server.ts";
 import { api } from "./setup.ts";
 import type { DoctorJson, FindJson, ListJson, WhyJson } from "./shapes.ts";
@@ -514,7 +514,7 @@ describe("mistakes", () => {
   });
 
   it("every code has a status of a failure", () => {
-    for (const status of Object.values(STATUS)) expect(status).toBeGreaterThanOrEqual(400);
+    for (const status of Object.values(STATUS_OF)) expect(status).toBeGreaterThanOrEqual(400);
   });
 });
 

@@ -1,25 +1,7 @@
 // What this dialect answers to every error code, and how an error looks: {"error": {"code", "message"}}.
-import { type Code, codeOf, messageOf, TrilithError } from "../../base/error.ts";
 
-/** HTTP status by code. */
-export const STATUS: Record<Code, number> = {
-  invalid: 400,
-  "not-found": 404,
-  conflict: 409,
-  "too-large": 413,
-  "not-allowed": 403,
-  unsupported: 501,
-  unavailable: 503,
-  timeout: 504,
-  stopped: 503,
-  locked: 503,
-  "newer-data": 500,
-  damaged: 500,
-  "disk-full": 507,
-  "read-only": 503,
-  "address-in-use": 500,
-  internal: 500,
-};
+import { type Code, codeOf, messageOf, TrilithError } from "../../base/error.ts";
+import { STATUS_OF } from "../../base/requests.ts";
 
 /** Status and body of an error. */
 export function errorReply(error: unknown): {
@@ -27,7 +9,7 @@ export function errorReply(error: unknown): {
   readonly body: { readonly error: { readonly code: Code; readonly message: string } };
 } {
   const code = codeOf(error);
-  const status = error instanceof MethodError ? 405 : STATUS[code];
+  const status = error instanceof MethodError ? 405 : STATUS_OF[code];
   return { status, body: { error: { code, message: messageOf(error) } } };
 }
 

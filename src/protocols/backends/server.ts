@@ -1,9 +1,9 @@
 // POST /proxy/backend/ID registers its caller, DELETE takes it back, GET /proxy/backends is the list.
 import type { Clock } from "../../base/clock.ts";
-import { type Code, codeOf, InputError, messageOf, TrilithError } from "../../base/error.ts";
+import { codeOf, InputError, messageOf, TrilithError } from "../../base/error.ts";
 import type { Handler, IncomingMessage, ServerResponse } from "../../base/http.ts";
 import type { Log } from "../../base/log.ts";
-import { bodyOf, callerOf, decodeName } from "../../base/requests.ts";
+import { bodyOf, callerOf, decodeName, STATUS_OF } from "../../base/requests.ts";
 import type { Agent } from "../../contracts/agent.ts";
 import type { Lookup } from "../../contracts/lookup.ts";
 import type { Probe } from "../../contracts/probe.ts";
@@ -30,25 +30,6 @@ const LIST = /^\/proxy\/backends(?:\.([a-z]+))?$/;
 const LARGEST_BODY = 4096;
 const LONGEST_ID = 128;
 
-const STATUS: Record<Code, number> = {
-  invalid: 400,
-  "not-found": 404,
-  conflict: 409,
-  "too-large": 413,
-  "not-allowed": 403,
-  unsupported: 501,
-  unavailable: 503,
-  timeout: 504,
-  stopped: 503,
-  locked: 503,
-  "newer-data": 500,
-  damaged: 500,
-  "disk-full": 507,
-  "read-only": 503,
-  "address-in-use": 500,
-  internal: 500,
-};
-
 export function createBackendsHandler(parts: ServerParts): Handler {
   return async (request, response) => {
     const reply = (status: number, body = "", type = "text/plain; charset=utf-8"): void => {
@@ -59,7 +40,7 @@ export function createBackendsHandler(parts: ServerParts): Handler {
     try {
       await answer(parts, request, response, reply);
     } catch (error) {
-      const status = STATUS[codeOf(error)];
+      const status = STATUS_OF[codeOf(error)];
       if (status === 500) parts.log.error(`${request.method} ${request.url}: ${messageOf(error)}`);
       if (response.headersSent) response.destroy();
       else reply(status, `${messageOf(error)}\n`);

@@ -2,10 +2,10 @@
 import { createHash, timingSafeEqual } from "node:crypto";
 import { gzip } from "node:zlib";
 import type { Clock } from "../../base/clock.ts";
-import { type Code, codeOf, InputError, messageOf, TrilithError } from "../../base/error.ts";
+import { codeOf, InputError, messageOf, TrilithError } from "../../base/error.ts";
 import type { Handler, IncomingMessage, ServerResponse } from "../../base/http.ts";
 import type { Log } from "../../base/log.ts";
-import { bodyOf, callerOf, decodeName, foreignPageOf, isFromHere } from "../../base/requests.ts";
+import { bodyOf, callerOf, decodeName, foreignPageOf, isFromHere, STATUS_OF } from "../../base/requests.ts";
 import { parseXml } from "../../wire/xml.ts";
 import type { Registry } from "./applications.ts";
 import { type Encoded, encodeApplication, encodeApplications, encodeInstance } from "./encode.ts";
@@ -27,26 +27,6 @@ export interface ServerParts {
 const LARGEST_BODY = 1 << 20;
 /** Shorter answers are not worth packing. */
 const PACK_FROM = 1024;
-
-/** HTTP status by code. */
-const STATUS: Record<Code, number> = {
-  invalid: 400,
-  "not-found": 404,
-  conflict: 409,
-  "too-large": 413,
-  "not-allowed": 403,
-  unsupported: 501,
-  unavailable: 503,
-  timeout: 504,
-  stopped: 503,
-  locked: 503,
-  "newer-data": 500,
-  damaged: 500,
-  "disk-full": 507,
-  "read-only": 503,
-  "address-in-use": 500,
-  internal: 500,
-};
 
 interface Call {
   readonly parts: ServerParts;
@@ -95,7 +75,7 @@ export function createEurekaHandler(prefix: string, parts: ServerParts): Handler
       if (typeof reply === "number") response.writeHead(reply, { "content-length": 0 }).end();
       else await send(request, response, reply);
     } catch (error) {
-      const status = response.statusCode === 405 ? 405 : STATUS[codeOf(error)];
+      const status = response.statusCode === 405 ? 405 : STATUS_OF[codeOf(error)];
       if (status === 500) parts.log.error(`${request.method} ${request.url}: ${messageOf(error)}`);
       const body = status === 404 ? "" : `${messageOf(error)}\n`;
       if (!response.headersSent) response.writeHead(status, { "content-type": "text/plain; charset=utf-8" }).end(body);

@@ -1,5 +1,6 @@
 // The protocol "peers": agents without a server; each shows its own and listens to the others.
-import { hostPort, ipFamily, type Listening } from "../../base/net.ts";
+import { ipFamily } from "../../base/net.ts";
+import { httpListener } from "../../contracts/http-listener.ts";
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
 import { Circle } from "./circle.ts";
 import { configurePeers, hostOf, isLoopback, isPrivileged, type PeersConfig } from "./config.ts";
@@ -76,28 +77,10 @@ export const peers: Protocol<PeersConfig | undefined, (typeof NEEDS)[number]> = 
             found: (places) => circle.set("found", places),
           })
         : undefined;
-    let listening: Promise<Listening> | undefined;
     return {
       states: () => circle.states(),
       listeners: [
-        {
-          name: "peers",
-          async start() {
-            listening ??= http.serve({ host: bindOf(config, self.bindAddress), port: config.port }, own.handle);
-            try {
-              const { host, port } = await listening;
-              return hostPort(host, port);
-            } catch (error) {
-              listening = undefined;
-              throw error;
-            }
-          },
-          async stop() {
-            const running = listening;
-            listening = undefined;
-            await (await running)?.close();
-          },
-        },
+        httpListener("peers", http, { host: bindOf(config, self.bindAddress), port: config.port }, own.handle),
       ],
       background: {
         start() {
