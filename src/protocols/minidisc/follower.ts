@@ -4,6 +4,7 @@ import { TrilithError } from "../../base/error.ts";
 import { jitter, type Random } from "../../base/random.ts";
 import { fromLabels } from "../../model/label-tags.ts";
 import type { Asker, Listed, Reply } from "./ask.ts";
+import { Nap } from "./nap.ts";
 import { type AddrPort, addrPortText, type Dropped, type StreamedService, type WireService } from "./wire.ts";
 
 /** What is known of the process at an address. */
@@ -46,12 +47,13 @@ export class Follower {
   readonly #stop = new AbortController();
   #state: Followed;
   #running: Promise<void> | undefined;
-  #wake: (() => void) | undefined;
+  readonly #nap: Nap;
   #asked: Promise<Reply<Listed>> | undefined;
   #failures = 0;
 
   constructor(options: FollowerOptions) {
     this.#options = options;
+    this.#nap = new Nap(options.clock, this.#stop.signal);
     this.to = options.to;
     this.#state = { kind: "asking", services: undefined, dropped: [], atMs: options.clock.monotonic(), delegates: [] };
   }
@@ -72,13 +74,12 @@ export class Follower {
 
   async stop(): Promise<void> {
     this.#stop.abort(new TrilithError("stopped", "no longer followed"));
-    this.#wake?.();
     await this.#running;
   }
 
   /** Asks now rather than later. */
   hurry(): void {
-    this.#wake?.();
+    this.#nap.wake();
   }
 
   /**
@@ -114,7 +115,7 @@ export class Follower {
         else if (reply.mark === undefined || !(await this.#stream(signal))) {
           const services = streamed(reply.services, reply.mark !== undefined);
           if (this.#lacks(services)) {
-            await this.#pause(AGAIN_MS);
+            await this.#nap.pause(AGAIN_MS);
             const again = await asker.services(this.to, timeoutMs, signal);
             if (again.kind === "ok")
               this.#take(streamed(again.services, again.mark !== undefined), again.dropped, "plain");
@@ -126,7 +127,7 @@ export class Follower {
       }
       if (this.#state.failing !== undefined && pauseMs === pollMs)
         pauseMs = Math.min(pollMs, FIRST_RETRY_MS * 2 ** Math.min(this.#failures, 16));
-      await this.#pause(jitter(pauseMs, 0.2, random));
+      await this.#nap.pause(jitter(pauseMs, 0.2, random));
     }
   }
 
@@ -181,19 +182,6 @@ export class Follower {
       },
     };
     if (news) this.#options.changed();
-  }
-
-  async #pause(ms: number): Promise<void> {
-    if (this.#stop.signal.aborted) return;
-    await new Promise<void>((resolve) => {
-      const done = (): void => {
-        timer.cancel();
-        this.#wake = undefined;
-        resolve();
-      };
-      const timer = this.#options.clock.after(ms, done);
-      this.#wake = done;
-    });
   }
 }
 

@@ -1,5 +1,8 @@
 // The server's side: /services, /add-delegate and /ping as the Go implementation answers them, and a Trilith's stream besides.
+import type { Clock } from "../../base/clock.ts";
+import { codeOf } from "../../base/error.ts";
 import type { Handler, IncomingMessage, ServerResponse } from "../../base/http.ts";
+import { bodyOf, callerOf } from "../../base/requests.ts";
 import { type AddrPort, decodeDelegate, encodeServices, MARK, STREAM, type WireService } from "./wire.ts";
 
 /** Who asks. */
@@ -28,21 +31,21 @@ const NOT_FOUND = "404 page not found\n";
 const NO_HOST = "400 Bad Request: missing required Host header";
 const BEAT_MS = { least: 200, most: 60_000, usual: 5_000 } as const;
 
-export function createHandler(spokesman: Spokesman): Handler {
+export function createHandler(spokesman: Spokesman, clock: Pick<Clock, "after">): Handler {
   return async (request, response) => {
     response.setHeader(MARK, spokesman.mark);
     try {
-      await answer(spokesman, request, response);
+      await answer(spokesman, clock, request, response);
     } finally {
       request.resume();
     }
   };
 }
 
-const senderOf = ({ socket, headers }: IncomingMessage): Sender => ({
-  address: socket.remoteAddress?.replace(/^::ffff:(?=\d+\.)/i, "") ?? "",
-  client: headers["user-agent"] ?? "",
-  trilith: headers[MARK.toLowerCase()] !== undefined,
+const senderOf = (request: IncomingMessage): Sender => ({
+  address: callerOf(request) ?? "",
+  client: request.headers["user-agent"] ?? "",
+  trilith: request.headers[MARK.toLowerCase()] !== undefined,
 });
 
 function end(request: IncomingMessage, response: ServerResponse, status: number): void {
@@ -50,7 +53,12 @@ function end(request: IncomingMessage, response: ServerResponse, status: number)
   response.writeHead(status, request.method === "HEAD" ? {} : { "Content-Length": 0 }).end();
 }
 
-async function answer(spokesman: Spokesman, request: IncomingMessage, response: ServerResponse): Promise<void> {
+async function answer(
+  spokesman: Spokesman,
+  clock: Pick<Clock, "after">,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
   if (request.headers.host === undefined && request.httpVersion === "1.1") {
     // As it came from Go: without a length, ended by the connection.
     response.removeHeader("Transfer-Encoding");
@@ -73,7 +81,7 @@ async function answer(spokesman: Spokesman, request: IncomingMessage, response: 
       return end(request, response, 200);
     case "/add-delegate": {
       if (request.method !== "POST") return end(request, response, 405);
-      const body = await bodyOf(request);
+      const body = await textOf(request, clock);
       const delegate = body === undefined ? "bad" : decodeDelegate(body);
       if (delegate === "bad") return end(request, response, 400);
       return end(request, response, spokesman.addDelegate(delegate, senderOf(request)) ? 200 : 403);
@@ -109,13 +117,11 @@ function pathOf(target: string): { readonly path: string; readonly query: URLSea
 }
 
 /** The body as text; undefined where it is larger than any announcement. */
-async function bodyOf(request: IncomingMessage): Promise<string | undefined> {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  for await (const chunk of request as AsyncIterable<Buffer>) {
-    size += chunk.length;
-    if (size > LARGEST_BODY) return undefined;
-    chunks.push(chunk);
+async function textOf(request: IncomingMessage, clock: Pick<Clock, "after">): Promise<string | undefined> {
+  try {
+    return (await bodyOf(request, clock, LARGEST_BODY)).toString("utf8");
+  } catch (error) {
+    if (codeOf(error) === "too-large") return undefined;
+    throw error;
   }
-  return Buffer.concat(chunks).toString("utf8");
 }

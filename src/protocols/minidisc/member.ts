@@ -294,98 +294,92 @@ export class Member {
 
   /** Pings an original implementation that leads, and looks whether it still knows this delegate. */
   async #watch(leader: AddrPort, own: AddrPort, unsure: boolean, signal: AbortSignal): Promise<Next> {
-    // The end of Go's server is seen before any other delegate asks: whoever of the originals took its place would never know of the third.
+    const { asker, random } = this.#machine;
     const over = new AbortController();
-    const stop = (): void => over.abort();
+    const stop = (): void => over.abort(signal.reason);
     signal.addEventListener("abort", stop, { once: true });
-    const held = { ended: false };
-    const hold = async (): Promise<void> => {
-      await this.#machine.asker.hold(leader, over.signal);
-      held.ended = !over.signal.aborted;
-      over.abort();
-    };
-    let holding: Promise<void> | undefined;
+    let look = unsure;
+    // Resolves when a connection to Go's server ends. It rings for the next ping only: who that one finds is what counts.
+    let held: Promise<void> | undefined;
     try {
-      return await this.#pinging(leader, own, unsure, signal, over.signal, () => {
-        holding ??= hold();
-        return held.ended;
-      });
+      for (let pings = 1; ; pings++) {
+        if (pings > 1 || unsure) {
+          const pause = this.#pause(jitter(unsure ? ANSWER_MS : PING_MS, 0.1, random), over.signal);
+          await (held === undefined ? pause : Promise.race([pause, held]));
+        }
+        signal.throwIfAborted();
+        const reply = await asker.ping(leader, ANSWER_MS, signal);
+        if (reply.kind === "refused" || reply.kind === "other") return "lead";
+        // One of our kind leads now, and not for long.
+        if (reply.kind === "ok" && reply.mark !== undefined) return "register";
+        // Where another original takes a dead one's place first, it never learns of the third: the port is to be had at once.
+        if (reply.kind === "ok" && !reply.python)
+          held ??= this.#hold(leader, over.signal).then(() => {
+            held = undefined;
+          });
+        if (!look && reply.kind === "ok" && pings % PINGS_PER_LOOK !== 0) continue;
+        const askedBefore = this.#asked;
+        const shown = new Set(this.#own().map(wireText));
+        const list = await asker.services(leader, LIST_MS, signal);
+        if (list.kind === "refused") return "lead";
+        if (list.kind !== "ok") {
+          // Slow, or broken by another delegate: that says nothing about this one.
+          look = true;
+          continue;
+        }
+        if (list.mark !== undefined) return "register";
+        look = false;
+        unsure = false;
+        const known = this.#asked !== askedBefore || list.services.some((each) => shown.has(wireText(each)));
+        if (!known) return "register";
+        this.#be({ role: "delegate", at: own, leader: "original" });
+      }
     } finally {
       signal.removeEventListener("abort", stop);
       over.abort();
-      await holding;
+      await held;
     }
   }
 
-  /** `goes`: holds on to a Go leader; true once it has ended, upon which `early` fires. */
-  async #pinging(
-    leader: AddrPort,
-    own: AddrPort,
-    uncertain: boolean,
-    signal: AbortSignal,
-    early: AbortSignal,
-    goes: () => boolean,
-  ): Promise<Next> {
-    const { asker, random } = this.#machine;
-    let unsure = uncertain;
-    let look = unsure;
-    let go = false;
-    for (let pings = 1; ; pings++) {
-      if (pings > 1 || unsure) await this.#pause(jitter(unsure ? ANSWER_MS : PING_MS, 0.1, random), early);
-      signal.throwIfAborted();
-      if (go && goes()) return "lead";
-      const reply = await asker.ping(leader, ANSWER_MS, signal);
-      if (reply.kind === "refused" || reply.kind === "other") return "lead";
-      // One of our kind leads now, and not for long.
-      if (reply.kind === "ok" && reply.mark !== undefined) return "register";
-      go = reply.kind === "ok" && !reply.python;
-      if (go && goes()) return "lead";
-      if (!look && reply.kind === "ok" && pings % PINGS_PER_LOOK !== 0) continue;
-      const askedBefore = this.#asked;
-      const shown = new Set(this.#own().map(wireText));
-      const list = await asker.services(leader, LIST_MS, signal);
-      if (list.kind === "refused") return "lead";
-      if (list.kind !== "ok") {
-        // Slow, or broken by another delegate: that says nothing about this one.
-        look = true;
-        continue;
-      }
-      if (list.mark !== undefined) return "register";
-      look = false;
-      unsure = false;
-      const known = this.#asked !== askedBefore || list.services.some((each) => shown.has(wireText(each)));
-      if (!known) return "register";
-      this.#be({ role: "delegate", at: own, leader: "original" });
-    }
+  /** Resolves when a server ends a connection that it kept for a while, or with the signal. */
+  async #hold(leader: AddrPort, signal: AbortSignal): Promise<void> {
+    const { asker, clock } = this.#machine;
+    const begun = clock.monotonic();
+    await asker.hold(leader, signal);
+    // A server that lets nobody wait is not to be asked in a ring.
+    if (!signal.aborted && clock.monotonic() - begun < SETTLED_MS) await aborted(signal);
   }
 
   #listen(host: string, port: number): Promise<Listening> {
     const leads = port === PORT;
-    const handle = createHandler({
-      mark: this.#mark,
-      services: async () => {
-        if (!leads) this.#asked++;
-        const others = leads ? ((await this.#delegates?.services()) ?? []) : [];
-        // What has IPv6 alone is for our own kind: the original implementations know nothing but IPv4.
-        return [...this.#own(), ...others]
-          .filter(({ at }) => !at.host.includes(":"))
-          .map((each) => ({ ...each, labels: labelsOf(each.labels, each.tags) }));
+    const handle = createHandler(
+      {
+        mark: this.#mark,
+        services: async () => {
+          if (!leads) this.#asked++;
+          const others = leads ? ((await this.#delegates?.services()) ?? []) : [];
+          // What has IPv6 alone is for our own kind: the original implementations know nothing but IPv4.
+          return [...this.#own(), ...others]
+            .filter(({ at }) => !at.host.includes(":"))
+            .map((each) => ({ ...each, labels: labelsOf(each.labels, each.tags) }));
+        },
+        addDelegate: (delegate, sender) => {
+          if (!leads || delegate === undefined || delegate.host !== this.#at?.host) return false;
+          // Only who has the address can be at it; this process itself is nobody's delegate.
+          if (plainIp(sender.address) !== delegate.host || delegate.port === PORT) return false;
+          // Go takes port 0, at which nobody is.
+          if (delegate.port === 0) return true;
+          if (this.#delegates?.add(delegate) !== true) return false;
+          // Our own kind does not ping.
+          if (!sender.trilith) this.#pings.registered(addrPortText(delegate), sender.client);
+          return true;
+        },
+        pinged: ({ client }) =>
+          !leads || this.#pings.answered(client, (delegate) => this.#delegates?.has(delegate) === true),
+        followed: (response, beatMs) => this.#streams.add(response, beatMs),
       },
-      addDelegate: (delegate, sender) => {
-        if (!leads || delegate === undefined || delegate.host !== this.#at?.host) return false;
-        // Only who has the address can be at it; this process itself is nobody's delegate.
-        if (plainIp(sender.address) !== delegate.host || delegate.port === PORT) return false;
-        // Go takes port 0, at which nobody is.
-        if (delegate.port === 0) return true;
-        if (this.#delegates?.add(delegate) !== true) return false;
-        // Our own kind does not ping.
-        if (!sender.trilith) this.#pings.registered(addrPortText(delegate), sender.client);
-        return true;
-      },
-      pinged: ({ client }) =>
-        !leads || this.#pings.answered(client, (delegate) => this.#delegates?.has(delegate) === true),
-      followed: (response, beatMs) => this.#streams.add(response, beatMs),
-    });
+      this.#machine.clock,
+    );
     return this.#machine.http.serve({ host, port }, handle);
   }
 

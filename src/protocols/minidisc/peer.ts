@@ -10,6 +10,7 @@ import type { Labels } from "../../model/node.ts";
 import { createAsker, type SocksProxy } from "./ask.ts";
 import { type Found, Hosts, isMatch, type Listing, sweep } from "./hosts.ts";
 import { Member, type Role } from "./member.ts";
+import { Nap } from "./nap.ts";
 import type { AddrPort, StreamedService } from "./wire.ts";
 
 export type { SocksProxy } from "./ask.ts";
@@ -130,10 +131,11 @@ class TailnetPeer implements Peer {
   #followers = 0;
   #version = 0;
   #waiting = new Set<() => void>();
-  #wake: (() => void) | undefined;
+  readonly #nap: Nap;
 
   constructor(options: PeerOptions) {
     this.#options = options;
+    this.#nap = new Nap(options.clock, this.#stop.signal);
     const { clock, random, http, net, localApi } = options;
     this.#localApi = typeof localApi === "object" ? localApi : createLocalApi(http, localApi);
     this.#asker = createAsker({ http, clock, net }, () => (this.#tailnet?.tun === false ? options.proxy : undefined));
@@ -208,7 +210,7 @@ class TailnetPeer implements Peer {
     this.#followers++;
     if (this.#tailnet !== undefined && this.#trouble === undefined) this.#hosts.be(this.#tailnet);
     this.#watch();
-    this.#wake?.();
+    this.#nap.wake();
     let told = -1;
     let patient = true;
     try {
@@ -261,7 +263,6 @@ class TailnetPeer implements Peer {
 
   async stop(): Promise<void> {
     this.#stop.abort(new TrilithError("stopped", "the peer was stopped"));
-    this.#wake?.();
     this.#changed();
     await this.#watching;
     await Promise.all([this.#member.stop(), this.#hosts.end()]);
@@ -339,7 +340,7 @@ class TailnetPeer implements Peer {
       }
       // Who waits for a login is back soon; where no tailscaled is, one may be installed one day.
       const pauseMs = this.#trouble === undefined ? statusMs : this.#absent ? ABSENT_MS : Math.min(statusMs, HURRY_MS);
-      await this.#pause(jitter(pauseMs, 0.1, random));
+      await this.#nap.pause(jitter(pauseMs, 0.1, random));
     }
   }
 
@@ -364,19 +365,6 @@ class TailnetPeer implements Peer {
     const speaking = this.#trouble === undefined ? speakingAddress(own) : undefined;
     const sixth = own.ipv6 === undefined ? {} : { ipv6: own.ipv6 };
     this.#member.place(speaking === undefined ? undefined : { speaking, tun, ...sixth });
-  }
-
-  async #pause(ms: number): Promise<void> {
-    if (this.#stop.signal.aborted) return;
-    await new Promise<void>((resolve) => {
-      const done = (): void => {
-        timer.cancel();
-        this.#wake = undefined;
-        resolve();
-      };
-      const timer = this.#options.clock.after(ms, done);
-      this.#wake = done;
-    });
   }
 
   async #status(signal: AbortSignal): Promise<Tailnet> {

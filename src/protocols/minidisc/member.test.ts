@@ -1,0 +1,148 @@
+// A member's place when the original that leads comes to its end: seen at once where it can be, and without asking in a ring.
+import { describe, expect, it } from "vitest";
+import { type FakeClock, fakeClock } from "../../../test/simulated/clock.ts";
+import { TrilithError } from "../../base/error.ts";
+import type { Http } from "../../base/http.ts";
+import { silentLog } from "../../base/log.ts";
+import { systemRandom } from "../../base/random.ts";
+import type { Asker, Reply } from "./ask.ts";
+import { Member } from "./member.ts";
+import { PORT, type StreamedService } from "./wire.ts";
+
+const OWN: StreamedService = {
+  name: "web",
+  at: { host: "100.64.0.1", port: 8080 },
+  labels: {},
+  tags: [],
+  also: [],
+  health: "passing",
+};
+
+/** A host on which an original leads, until it is told to end. */
+class Host {
+  readonly clock: FakeClock = fakeClock();
+  python = false;
+  leads = true;
+  pings = 0;
+  holds = 0;
+  /** What keeps a connection to the leader open. */
+  readonly #held = new Set<() => void>();
+  readonly http = {
+    serve: async ({ host, port }: { host: string; port: number }) => {
+      if (port === PORT && this.leads) throw new TrilithError("address-in-use", `${host}:${port} is taken`);
+      return { host, port: port === 0 ? 40_000 : port, close: async () => {} };
+    },
+  } as unknown as Http;
+  readonly asker: Asker = {
+    services: async () => this.#answer({ services: [OWN], dropped: [] }),
+    ping: async () => {
+      this.pings++;
+      return this.#answer({ python: this.python });
+    },
+    addDelegate: async () => this.#answer({}),
+    follow: async () => "refused",
+    hold: (_to, signal) =>
+      new Promise((resolve) => {
+        this.holds++;
+        const end = (): void => {
+          this.#held.delete(end);
+          resolve();
+        };
+        this.#held.add(end);
+        signal.addEventListener("abort", end, { once: true });
+      }),
+  };
+
+  get held(): number {
+    return this.#held.size;
+  }
+
+  /** Ends every connection that is held, as a server does that dies, or one that lets nobody wait. */
+  drop(): void {
+    for (const end of [...this.#held]) end();
+  }
+
+  member(): Member {
+    const { clock, http, asker } = this;
+    return new Member(
+      { clock, random: systemRandom, http, log: silentLog, asker },
+      () => [OWN],
+      () => {},
+    );
+  }
+
+  #answer<T>(whole: T): Reply<T> {
+    return this.leads ? { kind: "ok", ...whole } : { kind: "refused", text: "nobody listens" };
+  }
+}
+
+const PLACE = { speaking: "100.64.0.1", tun: true };
+
+async function delegate(host: Host): Promise<Member> {
+  const member = host.member();
+  member.place(PLACE);
+  await host.clock.advance(1_000);
+  expect(member.role).toMatchObject({ role: "delegate", leader: "original" });
+  return member;
+}
+
+describe("the end of an original that leads", () => {
+  it("is seen without waiting for the next ping where it was Go's", async () => {
+    const host = new Host();
+    const member = await delegate(host);
+    expect(host.held).toBe(1);
+    host.leads = false;
+    host.drop();
+    // No time passes: what leads next is who asked for the port first.
+    await host.clock.settle();
+    expect(member.role).toMatchObject({ role: "leader" });
+    await member.stop();
+    expect(host.held).toBe(0);
+    expect(host.clock.timers).toBe(0);
+  });
+
+  it("is seen at once for the next one that leads, too", async () => {
+    const host = new Host();
+    const member = await delegate(host);
+    host.drop();
+    await host.clock.settle();
+    expect(member.role).toMatchObject({ role: "delegate", leader: "original" });
+    expect(host.held).toBe(1);
+    await host.clock.advance(1_000);
+    host.leads = false;
+    host.drop();
+    await host.clock.settle();
+    expect(member.role).toMatchObject({ role: "leader" });
+    await member.stop();
+  });
+
+  it("is found by the pings where it was Python's, whose server would wait for a connection that says nothing", async () => {
+    const host = new Host();
+    host.python = true;
+    const member = await delegate(host);
+    expect(host.holds).toBe(0);
+    host.leads = false;
+    await host.clock.settle();
+    expect(member.role).toMatchObject({ role: "delegate" });
+    await host.clock.advance(3_000);
+    expect(member.role).toMatchObject({ role: "leader" });
+    await member.stop();
+  });
+
+  it("is not asked for in a ring where a server ends every silent connection", async () => {
+    const host = new Host();
+    const member = await delegate(host);
+    await host.clock.advance(1_000);
+    const before = host.pings;
+    for (let i = 0; i < 50; i++) {
+      host.drop();
+      await host.clock.settle();
+    }
+    // The first end counts, the connection opened upon it did not last.
+    expect(host.pings).toBe(before + 1);
+    await host.clock.advance(10_000);
+    expect(host.pings).toBeLessThan(before + 10);
+    await member.stop();
+    expect(host.clock.timers).toBe(0);
+  });
+});
