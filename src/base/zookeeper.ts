@@ -35,6 +35,8 @@ export interface ZooKeeper {
   /** Names below a znode, in no promised order; undefined where it is not there (`onChange` then rings when it comes). */
   children(path: string, onChange?: () => void): Promise<readonly string[] | undefined>;
   create(path: string, data: Uint8Array | string, kind: "persistent" | "ephemeral"): Promise<void>;
+  /** Makes an ephemeral znode whose name is `prefix` and the next number of its parent in ten digits. @returns its path */
+  createNumbered(prefix: string, data: Uint8Array | string): Promise<string>;
   /** Makes a znode and those above it that are missing, with empty data. */
   makePath(path: string): Promise<void>;
   set(path: string, data: Uint8Array | string): Promise<void>;
@@ -49,8 +51,13 @@ export interface ZooKeeper {
 }
 
 export interface ZooKeeperOptions {
-  /** "a:2181,b:2181"; the port is 2181 unless told. */
+  /** "a:2181,b:2181", with "/below" at the end where all paths are below that znode; the port is 2181 unless told. */
   readonly servers: string;
+  /**
+   * Who this client is: what it makes is then everybody's to read and only its own to change (else everybody's).
+   * For the scheme "digest" the credentials are "user:password".
+   */
+  readonly auth?: { readonly scheme: string; readonly credentials: string };
   /** What is asked for; the server has limits of its own. */
   readonly sessionTimeoutMs: number;
   readonly clock: Clock;
@@ -63,9 +70,11 @@ interface RawStat {
   readonly version: number;
 }
 type Fault = { readonly code?: number; readonly message: string } | null | undefined;
+/** Of the library's own making; undefined = everything is everybody's. */
+type Acls = readonly unknown[] | undefined;
 interface RawTransaction {
   remove(path: string): RawTransaction;
-  create(path: string, data: Buffer, acls: undefined, mode: number): RawTransaction;
+  create(path: string, data: Buffer, acls: Acls, mode: number): RawTransaction;
   commit(done: (error: Fault) => void): void;
 }
 interface RawClient {
@@ -74,7 +83,8 @@ interface RawClient {
   close(): void;
   getSessionId(): Buffer;
   getSessionTimeout(): number;
-  create(path: string, data: Buffer, mode: number, done: (error: Fault) => void): void;
+  addAuthInfo(scheme: string, auth: Buffer): void;
+  create(path: string, data: Buffer, acls: Acls, mode: number, done: (error: Fault, path?: string) => void): void;
   exists(path: string, watcher: (() => void) | undefined, done: (error: Fault, stat?: RawStat) => void): void;
   getData(
     path: string,
@@ -95,10 +105,13 @@ interface RawClient {
 }
 
 interface Library {
-  readonly default: { createClient(servers: string, options: object): RawClient };
+  readonly default: {
+    createClient(servers: string, options: object): RawClient;
+    readonly ACL: { readonly CREATOR_ALL_ACL: readonly unknown[]; readonly READ_ACL_UNSAFE: readonly unknown[] };
+  };
 }
 
-const MODE = { persistent: 0, ephemeral: 1 } as const;
+const MODE = { persistent: 0, ephemeral: 1, numbered: 3 } as const;
 const CLOSING = -1;
 const NO_NODE = -101;
 const FAULTS: Readonly<Record<number, readonly [ConstructorParameters<typeof TrilithError>[0], string]>> = {
@@ -118,13 +131,16 @@ const RESTART_MS = 200;
 export async function openZooKeeper(options: ZooKeeperOptions): Promise<ZooKeeper> {
   // @ts-expect-error The library has no types of its own; RawClient says what is used of it.
   const library: Library = await import("node-zookeeper-client");
-  const client = new Client(options, (settings) => library.default.createClient(options.servers, settings));
+  const { ACL, createClient } = library.default;
+  const acls = options.auth === undefined ? undefined : [...ACL.CREATOR_ALL_ACL, ...ACL.READ_ACL_UNSAFE];
+  const client = new Client(options, acls, (settings) => createClient(options.servers, settings));
   client.begin();
   return client;
 }
 
 class Client implements ZooKeeper {
   readonly #options: ZooKeeperOptions;
+  readonly #acls: Acls;
   readonly #make: (settings: object) => RawClient;
   #raw: RawClient | undefined;
   #connected = false;
@@ -136,8 +152,12 @@ class Client implements ZooKeeper {
   /** Who has to be told when this session is over, because the server will not. */
   readonly #watchers = new Set<() => void>();
 
-  constructor(options: ZooKeeperOptions, make: (settings: object) => RawClient) {
+  /** Calls that wait for an answer, which a client that was closed will not bring. */
+  readonly #asking = new Set<() => void>();
+
+  constructor(options: ZooKeeperOptions, acls: Acls, make: (settings: object) => RawClient) {
     this.#options = options;
+    this.#acls = acls;
     this.#make = make;
   }
 
@@ -166,6 +186,8 @@ class Client implements ZooKeeper {
     };
     raw.on("expired", () => lost("the session is over"));
     raw.on("authenticationFailed", () => lost("the server refused the credentials"));
+    const { auth } = this.#options;
+    if (auth !== undefined) raw.addAuthInfo(auth.scheme, Buffer.from(auth.credentials));
     raw.connect();
     this.#watch(raw);
   }
@@ -256,13 +278,19 @@ class Client implements ZooKeeper {
     const { clock, servers } = this.#options;
     return await new Promise<T>((resolve, reject) => {
       const limitMs = raw.getSessionTimeout();
-      const timer = clock.after(
-        limitMs,
-        () => reject(new TrilithError("timeout", `ZooKeeper at ${servers}: ${doing}: no answer within ${limitMs} ms`)),
-        true,
-      );
-      const done = (error: Fault, value?: T): void => {
+      const fail = (code: "timeout" | "stopped", text: string): void => {
+        over();
+        reject(new TrilithError(code, `ZooKeeper at ${servers}: ${doing}: ${text}`));
+      };
+      const closed = (): void => fail("stopped", "the client was closed");
+      const timer = clock.after(limitMs, () => fail("timeout", `no answer within ${limitMs} ms`), true);
+      const over = (): void => {
         timer.cancel();
+        this.#asking.delete(closed);
+      };
+      this.#asking.add(closed);
+      const done = (error: Fault, value?: T): void => {
+        over();
         if (error) {
           const [code, text] = FAULTS[error.code ?? 0] ?? ["internal", error.message];
           reject(new TrilithError(code, `ZooKeeper at ${servers}: ${doing}: ${text}`, error));
@@ -272,7 +300,7 @@ class Client implements ZooKeeper {
         ask(raw, done);
       } catch (error) {
         // The library refuses paths that are none by throwing.
-        timer.cancel();
+        over();
         reject(new TrilithError("invalid", `ZooKeeper: ${doing}: ${messageOf(error)}`, error));
       }
     });
@@ -335,7 +363,13 @@ class Client implements ZooKeeper {
 
   async create(path: string, data: Uint8Array | string, kind: "persistent" | "ephemeral"): Promise<void> {
     await this.#call<void>(`creating ${path}`, (raw, done) =>
-      raw.create(path, Buffer.from(data as string), MODE[kind], (error) => done(error)),
+      raw.create(path, Buffer.from(data as string), this.#acls, MODE[kind], (error) => done(error)),
+    );
+  }
+
+  async createNumbered(prefix: string, data: Uint8Array | string): Promise<string> {
+    return await this.#call<string>(`creating ${prefix}…`, (raw, done) =>
+      raw.create(prefix, Buffer.from(data as string), this.#acls, MODE.numbered, done),
     );
   }
 
@@ -362,7 +396,7 @@ class Client implements ZooKeeper {
       raw
         .transaction()
         .remove(path)
-        .create(path, Buffer.from(data as string), undefined, MODE.ephemeral)
+        .create(path, Buffer.from(data as string), this.#acls, MODE.ephemeral)
         .commit((error) => done(error)),
     );
   }
@@ -398,6 +432,7 @@ class Client implements ZooKeeper {
     this.#restart?.cancel();
     if (this.#raw !== undefined) this.#drop(this.#raw);
     this.#watchers.clear();
+    for (const closed of [...this.#asking]) closed();
     for (const wake of [...this.#waiting]) wake();
   }
 }

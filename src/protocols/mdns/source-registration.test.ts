@@ -1,18 +1,12 @@
 // What a service of the LAN becomes: its addresses in order, its node, its labels, and the way back out of the directory.
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
+import { registrationFrom } from "../../contracts/second-hand.ts";
 import type { Instance } from "../../model/instance.ts";
 import type { Node } from "../../model/node.ts";
 import { txtOf } from "../../model/txt.ts";
 import type { Resolved } from "./engine.ts";
-import {
-  addressesOf,
-  markOf,
-  nodeOfHost,
-  registrationFrom,
-  registrationOf,
-  serviceOfType,
-} from "./source-registration.ts";
+import { addressesOf, markOf, nodeOfHost, registrationOf, serviceOfType } from "./source-registration.ts";
 
 const resolved = (more: Partial<Resolved> = {}): Resolved => ({
   ...{ interface: "eth0", family: 4, local: false, name: "P", type: "_ipp._tcp", domain: "local" },

@@ -1,8 +1,7 @@
 // A service that was resolved on the LAN as a registration on an external node, the same whoever sees it; and back from what the directory holds. Pure.
 import { ipFamily } from "../../base/net.ts";
 import { withinNetworks } from "../../base/networks.ts";
-import type { Address, Instance, Registration } from "../../model/instance.ts";
-import type { Labels, Node } from "../../model/node.ts";
+import type { Address, Registration } from "../../model/instance.ts";
 import { fromTxt } from "../../model/txt.ts";
 import type { Resolved } from "./engine.ts";
 
@@ -108,16 +107,3 @@ export function registrationOf(
 }
 
 const placeOf = (place: Pick<Resolved, "interface" | "family">): string => `${place.interface} ${place.family}`;
-
-/** What an earlier life of this agent listed, out of the directory. */
-export function registrationFrom(instance: Instance, node: Node): Registration {
-  const { node: _node, origin, ...facts } = instance;
-  const labels: Labels = Object.fromEntries(Object.entries(node.labels).filter(([key]) => key !== "external-node"));
-  return {
-    ...facts,
-    checks: [],
-    ...(origin.foreignId === undefined ? {} : { foreignId: origin.foreignId }),
-    ...(origin.text === undefined ? {} : { text: origin.text }),
-    external: { node: { name: node.name, address: node.address, labels } },
-  };
-}

@@ -4,6 +4,7 @@ import { codeOf } from "../../base/error.ts";
 import type { Log } from "../../base/log.ts";
 import type { Net } from "../../base/net.ts";
 import type { Directory, View } from "../../contracts/directory.ts";
+import { lastKnown } from "../../contracts/second-hand.ts";
 import type { Source, SourceList } from "../../contracts/source.ts";
 import { addressOf, goneKeyOf, type Registration } from "../../model/instance.ts";
 import type { Reason } from "../../model/reason.ts";
@@ -17,7 +18,6 @@ import {
   idOf,
   markOf,
   nodeOfHost,
-  registrationFrom,
   registrationOf,
   type Sighting,
   serviceOfType,
@@ -276,20 +276,12 @@ export class LanSource implements Source {
     if (this.#restored || this.#discover === false) return;
     this.#restored = true;
     const { directory, clock, node: self } = this.#machine;
-    const view = directory.view();
-    for (const node of view.list("node"))
-      for (const { service, source, by } of node.witnessed ?? []) {
-        if (source !== SOURCE || !by.some((name) => name.toLowerCase() === self.toLowerCase())) continue;
-        const instance = view.get("service", keyOf.service(node.name, service));
-        if (instance === undefined) continue;
-        const { createIndex: _c, modifyIndex: _m, ...facts } = instance;
-        const registration = registrationFrom(facts, node);
-        this.#remembered.set(goneKeyOf(registration), {
-          registration,
-          sinceMs: clock.monotonic(),
-          why: "it was known before this agent started",
-        });
-      }
+    for (const registration of lastKnown(directory.view(), SOURCE, self))
+      this.#remembered.set(goneKeyOf(registration), {
+        registration,
+        sinceMs: clock.monotonic(),
+        why: "it was known before this agent started",
+      });
   }
 }
 

@@ -1,0 +1,63 @@
+// What sources of the second hand have in common: the node of a host of which only the address is known, and what was last known good.
+import type { ExternalNode, Instance, Registration } from "../model/instance.ts";
+import type { Labels, Node } from "../model/node.ts";
+import { keyOf } from "../model/record.ts";
+import type { View } from "./directory.ts";
+
+/**
+ * The external node of a host that is known by its address or name only, the same whoever sees it: "10.0.0.1" is called "10-0-0-1", a name
+ * stays as it is. A name that a host with an agent has gets the source's behind it: that host is its agent's to describe.
+ */
+export function nodeAt(host: string, source: string, view: Pick<View, "get">): ExternalNode {
+  const address = host.toLowerCase().replace(/\.$/, "");
+  const isIp = /^[\d.]+$/.test(address) || address.includes(":");
+  const name = (isIp ? address.replace(/[.:%]/g, "-") : address).replace(/[\u0000-\u0020/]/g, "-");
+  const known = view.get("node", keyOf.node(name));
+  return { name: known === undefined || known.external === true ? name : `${name}-${source}`, address };
+}
+
+/** What this host's source stated in an earlier life, out of the directory: its last known good, without checks. */
+export function lastKnown(view: View, source: string, self: string): readonly Registration[] {
+  const found: Registration[] = [];
+  for (const node of view.list("node"))
+    for (const { service, source: by, by: witnesses } of node.witnessed ?? []) {
+      if (by !== source || !witnesses.some((name) => name.toLowerCase() === self.toLowerCase())) continue;
+      const instance = view.get("service", keyOf.service(node.name, service));
+      if (instance === undefined) continue;
+      const { createIndex: _c, modifyIndex: _m, ...facts } = instance;
+      found.push(registrationFrom(facts, node));
+    }
+  return found;
+}
+
+/** What a source listed on an external node, out of the directory. */
+export function registrationFrom(instance: Instance, node: Node): Registration {
+  const { node: _node, origin, ...facts } = instance;
+  const labels: Labels = Object.fromEntries(Object.entries(node.labels).filter(([key]) => key !== "external-node"));
+  return {
+    ...facts,
+    checks: [],
+    ...(origin.foreignId === undefined ? {} : { foreignId: origin.foreignId }),
+    ...(origin.text === undefined ? {} : { text: origin.text }),
+    external: {
+      node: {
+        name: node.name,
+        address: node.address,
+        ...(Object.keys(labels).length === 0 ? {} : { labels }),
+      },
+    },
+  };
+}
+
+/** True where somebody who has it at first hand holds an instance of the service at the address: it needs no hearsay. */
+export function isFirstHand(view: View, service: string, host: string, port: number): boolean {
+  const wanted = host.toLowerCase();
+  return view
+    .residents(service)
+    .some(
+      ({ instance, node }) =>
+        instance.origin.authority === "first-hand" &&
+        instance.port === port &&
+        (instance.address === "" ? node.address : instance.address).toLowerCase() === wanted,
+    );
+}
