@@ -1,0 +1,376 @@
+// The hook's table: services with their names, magic slots and backends as one file that programs map into memory (read in C by native/table.h).
+import { crc32 } from "node:zlib";
+import { InputError } from "../base/error.ts";
+import { ipBytes, ipText } from "./dns/address.ts";
+
+/** How backends are chosen, in the order of their numbers in the table. */
+export const POLICIES = ["p2c", "round-robin", "random", "least", "first", "sticky"] as const;
+export type Policy = (typeof POLICIES)[number];
+
+/** Where a backend is: 0 this host, 1 this zone, 2 elsewhere. */
+export type Tier = 0 | 1 | 2;
+
+/** One place to connect to. */
+export interface TableBackend {
+  /** IPv4 or IPv6, in canonical text. */
+  readonly address: string;
+  /** 0 = the caller's own. */
+  readonly port: number;
+  /** 0 … 65535; 0 = only where no other is left. */
+  readonly weight: number;
+  readonly tier: Tier;
+  /** The agent itself found that it refuses. */
+  readonly suspect: boolean;
+  /** Absent = both. */
+  readonly only?: "udp" | "tcp";
+}
+
+/** One subject (contracts/magic.ts). */
+export interface TableService {
+  /** Its magic addresses less their ranges' starts; 1 … 2^32-1. */
+  readonly slot: number;
+  /** The subject's text: "web", "web/primary". */
+  readonly subject: string;
+  /** Lower case, without final dot, 1 … 255 bytes of ASCII; no name stands for two subjects. The array is packed once: make a new one for other names. */
+  readonly names: readonly string[];
+  readonly policy: Policy;
+  /** Connections may be opened ahead: so many in a process, each kept for so long. Absent = none. */
+  readonly prefetch?: { readonly most: number; readonly idleMs: number };
+  /** Too few are healthy, so that all are given. */
+  readonly panic: boolean;
+  /** The guard keeps what its source no longer lists. */
+  readonly held: boolean;
+  /** One try of a blocking connect takes at most so long while other backends remain. */
+  readonly tryMs: number;
+  readonly backends: readonly TableBackend[];
+}
+
+/** A table. */
+export interface HookTable {
+  /** Grows with every table of an agent. */
+  readonly generation: number;
+  /** Unix time. */
+  readonly writtenAtMs: number;
+  /** True once another table has taken its place. */
+  readonly superseded: boolean;
+  /** The first IPv4 magic address as a number, and its range's prefix length. */
+  readonly v4: { readonly base: number; readonly bits: number };
+  /** The first IPv6 magic address (16 bytes), and its range's prefix length. */
+  readonly v6: { readonly prefix: Uint8Array; readonly bits: number };
+  /** The DNS domain without dots at its ends. */
+  readonly domain: string;
+  /** In the order of their slots. */
+  readonly services: readonly TableService[];
+}
+
+export const HOOK_TABLE_VERSION = 1;
+/** Where the one field stands that changes in a table's life: u32, 1 = superseded. */
+export const SUPERSEDED_AT = 48;
+
+const MAGIC = Buffer.from("TRILHOOK", "latin1");
+const HEADER_BYTES = 192;
+const CHECKED_FROM = 64;
+const NAME_BYTES = 16;
+const SERVICE_BYTES = 48;
+const BACKEND_BYTES = 24;
+const LONGEST_NAME_BYTES = 255;
+const FLAG = { prefetch: 1, panic: 2, held: 4 } as const;
+const BACKEND_FLAG = { suspect: 1, udp: 2, tcp: 4 } as const;
+
+const aligned = (bytes: number): number => (bytes + 7) & ~7;
+
+/** FNV-1a, 32 bits, of ASCII text. */
+function hashOf(text: string): number {
+  let hash = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x0100_0193);
+  return hash >>> 0;
+}
+
+/** The names of a subject, ready to be copied: their text one after the other, their lengths and hashes. */
+interface Packed {
+  readonly text: Buffer;
+  readonly lengths: Uint8Array;
+  readonly hashes: Uint32Array;
+}
+
+const packed = new WeakMap<readonly string[], Packed>();
+
+function pack(names: readonly string[]): Packed {
+  let known = packed.get(names);
+  if (known === undefined) {
+    for (const name of names)
+      if (name.length === 0 || name.length > LONGEST_NAME_BYTES || !/^[!-@[-~]+$/.test(name) || name.endsWith("."))
+        throw new InputError(
+          "",
+          `the name "${name}": expected 1 to ${LONGEST_NAME_BYTES} characters of ASCII in lower case, without blanks and final dot`,
+        );
+    known = {
+      text: Buffer.from(names.join(""), "latin1"),
+      lengths: Uint8Array.from(names, (name) => name.length),
+      hashes: Uint32Array.from(names, hashOf),
+    };
+    packed.set(names, known);
+  }
+  return known;
+}
+
+/** A number that fits its field. @throws InputError */
+function within(what: string, value: number, most: number, least = 0): number {
+  if (!Number.isInteger(value) || value < least || value > most)
+    throw new InputError("", `${what} ${value}: expected a whole number from ${least} to ${most}`);
+  return value;
+}
+
+/** The table's bytes. @throws InputError where something does not fit, or a name stands for two subjects */
+export function encodeHookTable(table: HookTable): Uint8Array {
+  const { services } = table;
+  const domain = Buffer.from(table.domain, "utf8");
+  let nameCount = 0;
+  let backendCount = 0;
+  let stringBytes = domain.length;
+  for (const { names, backends, subject } of services) {
+    const { text } = pack(names);
+    nameCount += names.length;
+    backendCount += backends.length;
+    stringBytes += text.length + Buffer.byteLength(subject);
+  }
+  let bucketCount = 8;
+  while (bucketCount < nameCount * 2) bucketCount *= 2;
+  const bucketsAt = HEADER_BYTES;
+  const namesAt = aligned(bucketsAt + bucketCount * 4);
+  const servicesAt = aligned(namesAt + nameCount * NAME_BYTES);
+  const backendsAt = aligned(servicesAt + services.length * SERVICE_BYTES);
+  const stringsAt = aligned(backendsAt + backendCount * BACKEND_BYTES);
+  const size = aligned(stringsAt + stringBytes);
+  within("the table's size", size, 0xffff_ffff);
+  const bytes = Buffer.alloc(size);
+
+  let string = 0;
+  domain.copy(bytes, stringsAt);
+  string += domain.length;
+  // Views of their own for what is written most; every section begins at a multiple of eight.
+  const buckets = new Uint32Array(bytes.buffer, bytes.byteOffset + bucketsAt, bucketCount);
+  let name = 0;
+  let backend = 0;
+  let lastSlot = 0;
+  for (let i = 0; i < services.length; i++) {
+    const service = services[i] as TableService;
+    const at = servicesAt + i * SERVICE_BYTES;
+    within("the slot", service.slot, 0xffff_ffff, 1);
+    if (service.slot <= lastSlot)
+      throw new InputError(
+        "",
+        `slot ${service.slot} of "${service.subject}" comes after slot ${lastSlot}: expected order`,
+      );
+    lastSlot = service.slot;
+    const { text, lengths, hashes } = pack(service.names);
+    text.copy(bytes, stringsAt + string);
+    for (let k = 0; k < lengths.length; k++) {
+      const length = lengths[k] as number;
+      const hash = hashes[k] as number;
+      const entry = namesAt + name * NAME_BYTES;
+      bytes.writeUInt32LE(string, entry);
+      bytes.writeUInt16LE(length, entry + 4);
+      bytes.writeUInt32LE(i, entry + 8);
+      bytes.writeUInt32LE(hash, entry + 12);
+      let bucket = hash & (bucketCount - 1);
+      for (let other = buckets[bucket]; other !== 0; other = buckets[bucket]) {
+        const there = namesAt + ((other as number) - 1) * NAME_BYTES;
+        if (bytes.readUInt32LE(there + 12) === hash && nameAt(bytes, there, stringsAt) === (service.names[k] as string))
+          throw new InputError(
+            "",
+            `the name "${service.names[k]}" stands for "${services[bytes.readUInt32LE(there + 8)]?.subject}" and for "${service.subject}"`,
+          );
+        bucket = (bucket + 1) & (bucketCount - 1);
+      }
+      buckets[bucket] = ++name;
+      string += length;
+    }
+    const subjectBytes = bytes.write(service.subject, stringsAt + string, "utf8");
+    bytes.writeUInt32LE(service.slot, at);
+    bytes.writeUInt32LE(backend, at + 4);
+    bytes.writeUInt32LE(service.backends.length, at + 8);
+    bytes[at + 12] = POLICIES.indexOf(service.policy);
+    bytes[at + 13] =
+      (service.prefetch === undefined ? 0 : FLAG.prefetch) |
+      (service.panic ? FLAG.panic : 0) |
+      (service.held ? FLAG.held : 0);
+    bytes.writeUInt16LE(within("connections opened ahead", service.prefetch?.most ?? 0, 0xffff), at + 14);
+    bytes.writeUInt32LE(within("idle milliseconds", service.prefetch?.idleMs ?? 0, 0xffff_ffff), at + 16);
+    bytes.writeUInt32LE(within("milliseconds of a try", service.tryMs, 0xffff_ffff), at + 20);
+    bytes.writeUInt32LE(string, at + 24);
+    bytes.writeUInt32LE(subjectBytes, at + 28);
+    string += subjectBytes;
+    for (const each of service.backends) writeBackend(bytes, backendsAt + backend++ * BACKEND_BYTES, each);
+  }
+
+  MAGIC.copy(bytes);
+  bytes.writeUInt32LE(HOOK_TABLE_VERSION, 8);
+  bytes.writeUInt32LE(HEADER_BYTES, 12);
+  bytes.writeBigUInt64LE(BigInt(size), 16);
+  bytes.writeBigUInt64LE(BigInt(within("the generation", table.generation, Number.MAX_SAFE_INTEGER)), 32);
+  bytes.writeBigUInt64LE(BigInt(within("the time", table.writtenAtMs, Number.MAX_SAFE_INTEGER)), 40);
+  bytes.writeUInt32LE(table.superseded ? 1 : 0, SUPERSEDED_AT);
+  bytes.writeUInt32LE(within("the first IPv4 address", table.v4.base, 0xffff_ffff), 64);
+  bytes.writeUInt32LE(within("IPv4 prefix bits", table.v4.bits, 32), 68);
+  if (table.v6.prefix.length !== 16) throw new InputError("", "the first IPv6 address: expected 16 bytes");
+  bytes.set(table.v6.prefix, 72);
+  bytes.writeUInt32LE(within("IPv6 prefix bits", table.v6.bits, 128), 88);
+  for (const [at, offset, count] of [
+    [96, bucketsAt, bucketCount],
+    [104, namesAt, nameCount],
+    [112, servicesAt, services.length],
+    [120, backendsAt, backendCount],
+    [128, stringsAt, stringBytes],
+    [136, 0, domain.length],
+  ] as const) {
+    bytes.writeUInt32LE(offset, at);
+    bytes.writeUInt32LE(count, at + 4);
+  }
+  bytes.writeUInt32LE(crc32(bytes.subarray(CHECKED_FROM)), 24);
+  return bytes;
+}
+
+function writeBackend(bytes: Buffer, at: number, backend: TableBackend): void {
+  const address = ipBytes(backend.address);
+  if (address === undefined) throw new InputError("", `the backend "${backend.address}": expected an IP address`);
+  if (address.length === 4) {
+    bytes.writeUInt16LE(0xffff, at + 10);
+    bytes.set(address, at + 12);
+  } else bytes.set(address, at);
+  bytes.writeUInt16LE(within("the port", backend.port, 0xffff), at + 16);
+  bytes.writeUInt16LE(within("the weight", backend.weight, 0xffff), at + 18);
+  bytes[at + 20] = backend.tier;
+  bytes[at + 21] =
+    (backend.suspect ? BACKEND_FLAG.suspect : 0) | (backend.only === undefined ? 0 : BACKEND_FLAG[backend.only]);
+}
+
+function nameAt(bytes: Buffer, entry: number, stringsAt: number): string {
+  const at = stringsAt + bytes.readUInt32LE(entry);
+  return bytes.toString("latin1", at, at + bytes.readUInt16LE(entry + 4));
+}
+
+/** What stands in a table's first bytes; the rest may be missing or wrong. */
+export interface HookTableHead {
+  readonly generation: number;
+  readonly writtenAtMs: number;
+  readonly superseded: boolean;
+}
+
+const wrong = (what: string): InputError => new InputError("", `this is no table of the hook: ${what}`);
+
+/** Reads the first bytes of a table. @throws InputError */
+export function hookTableHead(given: Uint8Array): HookTableHead {
+  const bytes = Buffer.from(given.buffer, given.byteOffset, given.byteLength);
+  if (bytes.length < HEADER_BYTES)
+    throw wrong(`it has ${bytes.length} bytes, and its header alone has ${HEADER_BYTES}`);
+  if (!bytes.subarray(0, MAGIC.length).equals(MAGIC)) throw wrong("it does not begin with TRILHOOK");
+  const version = bytes.readUInt32LE(8);
+  if (version !== HOOK_TABLE_VERSION)
+    throw wrong(`it has version ${version}, this program knows ${HOOK_TABLE_VERSION}`);
+  if (bytes.readUInt32LE(12) !== HEADER_BYTES)
+    throw wrong(`its header has ${bytes.readUInt32LE(12)} bytes, expected ${HEADER_BYTES}`);
+  return {
+    generation: safe(bytes.readBigUInt64LE(32), "generation"),
+    writtenAtMs: safe(bytes.readBigUInt64LE(40), "time"),
+    superseded: bytes.readUInt32LE(SUPERSEDED_AT) !== 0,
+  };
+}
+
+function safe(value: bigint, what: string): number {
+  if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw wrong(`its ${what} is ${value}`);
+  return Number(value);
+}
+
+/** A section of the file: checked to lie inside of it. */
+function section(
+  bytes: Buffer,
+  at: number,
+  each: number,
+  what: string,
+): { readonly at: number; readonly count: number } {
+  const offset = bytes.readUInt32LE(at);
+  const count = bytes.readUInt32LE(at + 4);
+  if (offset % 8 !== 0 || offset < HEADER_BYTES || offset + count * each > bytes.length)
+    throw wrong(`${count} ${what} at ${offset} do not lie inside of its ${bytes.length} bytes`);
+  return { at: offset, count };
+}
+
+/** Reads a table, whole. @throws InputError where it is none, is cut off or changed */
+export function decodeHookTable(given: Uint8Array): HookTable {
+  const head = hookTableHead(given);
+  const bytes = Buffer.from(given.buffer, given.byteOffset, given.byteLength);
+  if (bytes.readBigUInt64LE(16) !== BigInt(bytes.length))
+    throw wrong(`it says that it has ${bytes.readBigUInt64LE(16)} bytes, but has ${bytes.length}`);
+  if (crc32(bytes.subarray(CHECKED_FROM)) !== bytes.readUInt32LE(24)) throw wrong("its checksum is another");
+  const buckets = section(bytes, 96, 4, "buckets");
+  const names = section(bytes, 104, NAME_BYTES, "names");
+  const services = section(bytes, 112, SERVICE_BYTES, "services");
+  const backends = section(bytes, 120, BACKEND_BYTES, "backends");
+  const strings = section(bytes, 128, 1, "bytes of strings");
+  if (buckets.count === 0 || (buckets.count & (buckets.count - 1)) !== 0 || names.count * 2 > buckets.count)
+    throw wrong(`${buckets.count} buckets for ${names.count} names`);
+  for (let i = 0; i < buckets.count; i++)
+    if (bytes.readUInt32LE(buckets.at + i * 4) > names.count) throw wrong(`bucket ${i} leads to no name`);
+  const text = (offset: number, length: number, encoding: "utf8" | "latin1"): string => {
+    if (offset + length > strings.count) throw wrong(`a text at ${offset} ends behind the strings`);
+    return bytes.toString(encoding, strings.at + offset, strings.at + offset + length);
+  };
+  const namesOf: string[][] = Array.from({ length: services.count }, () => []);
+  for (let i = 0; i < names.count; i++) {
+    const at = names.at + i * NAME_BYTES;
+    const list = namesOf[bytes.readUInt32LE(at + 8)];
+    if (list === undefined) throw wrong(`name ${i} belongs to no service`);
+    list.push(text(bytes.readUInt32LE(at), bytes.readUInt16LE(at + 4), "latin1"));
+  }
+  let lastSlot = 0;
+  return {
+    ...head,
+    v4: { base: bytes.readUInt32LE(64), bits: bytes.readUInt32LE(68) },
+    v6: { prefix: Uint8Array.from(bytes.subarray(72, 88)), bits: bytes.readUInt32LE(88) },
+    domain: text(bytes.readUInt32LE(136), bytes.readUInt32LE(140), "utf8"),
+    services: namesOf.map((list, i) => {
+      const at = services.at + i * SERVICE_BYTES;
+      const slot = bytes.readUInt32LE(at);
+      if (slot <= lastSlot) throw wrong(`slot ${slot} comes after slot ${lastSlot}`);
+      lastSlot = slot;
+      const policy = POLICIES[bytes[at + 12] as number];
+      if (policy === undefined) throw wrong(`slot ${slot} has policy ${bytes[at + 12]}`);
+      const first = bytes.readUInt32LE(at + 4);
+      const count = bytes.readUInt32LE(at + 8);
+      if (first + count > backends.count) throw wrong(`slot ${slot} has backends that are not there`);
+      const flags = bytes[at + 13] as number;
+      return {
+        slot,
+        subject: text(bytes.readUInt32LE(at + 24), bytes.readUInt32LE(at + 28), "utf8"),
+        names: list,
+        policy,
+        ...((flags & FLAG.prefetch) === 0
+          ? {}
+          : { prefetch: { most: bytes.readUInt16LE(at + 14), idleMs: bytes.readUInt32LE(at + 16) } }),
+        panic: (flags & FLAG.panic) !== 0,
+        held: (flags & FLAG.held) !== 0,
+        tryMs: bytes.readUInt32LE(at + 20),
+        backends: Array.from({ length: count }, (_, k) =>
+          readBackend(bytes, backends.at + (first + k) * BACKEND_BYTES),
+        ),
+      };
+    }),
+  };
+}
+
+function readBackend(bytes: Buffer, at: number): TableBackend {
+  const tier = bytes[at + 20] as number;
+  if (tier > 2) throw wrong(`a backend has tier ${tier}`);
+  const flags = bytes[at + 21] as number;
+  const address = bytes.subarray(at, at + 16);
+  const mapped = bytes.readUInt16LE(at + 10) === 0xffff && address.subarray(0, 10).every((byte) => byte === 0);
+  return {
+    address: ipText(mapped ? address.subarray(12) : address),
+    port: bytes.readUInt16LE(at + 16),
+    weight: bytes.readUInt16LE(at + 18),
+    tier: tier as Tier,
+    suspect: (flags & BACKEND_FLAG.suspect) !== 0,
+    ...((flags & BACKEND_FLAG.udp) !== 0 ? { only: "udp" } : (flags & BACKEND_FLAG.tcp) !== 0 ? { only: "tcp" } : {}),
+  };
+}
