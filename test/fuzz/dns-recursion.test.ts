@@ -59,7 +59,7 @@ function over(replies: (query: Message, packet: Uint8Array) => readonly Uint8Arr
     connect: () => Promise.reject(new TrilithError("unavailable", "no TCP here")),
   };
   return createRecursors({
-    recursors: [{ host: "192.0.2.1", port: 53 }],
+    servers: [{ host: "192.0.2.1", port: 53 }],
     strategy: "sequential",
     timeoutMs: 1000,
     cacheBytes: 1 << 16,

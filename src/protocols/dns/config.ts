@@ -1,10 +1,17 @@
 // The DNS listener's configuration: keys, what is allowed, and the defaults of the two behaviours.
 import { InputError } from "../../base/error.ts";
 import { ipFamily } from "../../base/net.ts";
-import { ipBytes, ipText, lowerLabel, type Name, nameFromText } from "../../wire/dns/index.ts";
+import {
+  ipBytes,
+  ipText,
+  lowerLabel,
+  type Name,
+  type Nameserver,
+  nameFromText,
+  nameserverOf,
+} from "../../wire/dns/index.ts";
 import type { WantedBridges } from "./bridges.ts";
 import { LOOPBACK_NETWORKS, type Network, networkOf, PRIVATE_NETWORKS } from "./networks.ts";
-import { type Recursor, recursorOf } from "./recursors.ts";
 
 /** Checked configuration. Undefined = the default of the behaviour in force (see `Policy`). */
 export interface DnsConfig {
@@ -31,7 +38,7 @@ export interface DnsConfig {
   readonly nodeMetaTxt: boolean;
   readonly tcpIdleMs: number;
   /** Servers for names that are not ours, in their order; undefined = the system's where containers are served, else none. */
-  readonly recursors: readonly Recursor[] | undefined;
+  readonly recursors: readonly Nameserver[] | undefined;
   readonly recursorStrategy: "sequential" | "random";
   /** One recursor has so long to answer. */
   readonly recursorTimeoutMs: number;
@@ -157,7 +164,12 @@ export function readConfig(raw: unknown): DnsConfig {
     enableAdditionalNodeMetaTxt: keys.boolean("enableAdditionalNodeMetaTxt") ?? true,
     nodeMetaTxt: keys.boolean("nodeMetaTxt") ?? true,
     tcpIdleMs: keys.integer("tcpIdleMs", 1, 3_600_000) ?? 10_000,
-    recursors: readList(keys, "recursors", 'an address such as "192.0.2.1", "192.0.2.1:5353" or "system"', recursorOf),
+    recursors: readList(
+      keys,
+      "recursors",
+      'an address such as "192.0.2.1", "192.0.2.1:5353" or "system"',
+      nameserverOf,
+    ),
     recursorStrategy: keys.oneOf("recursorStrategy", ["sequential", "random"]) ?? "sequential",
     recursorTimeoutMs: keys.integer("recursorTimeoutMs", 1, 60_000) ?? 2_000,
     recursorCacheBytes: keys.integer("recursorCacheBytes", 0, 1 << 30) ?? 4 << 20,

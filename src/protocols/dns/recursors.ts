@@ -1,55 +1,25 @@
 // Questions about names that are not ours, asked of the servers that know them: one after the other, equal ones once, answers kept for their TTL.
-import type { Clock } from "../../base/clock.ts";
-import type { Disk } from "../../base/disk.ts";
-import { messageOf, TrilithError } from "../../base/error.ts";
-import type { Log } from "../../base/log.ts";
+import { TrilithError } from "../../base/error.ts";
 import type { Metrics } from "../../base/metrics.ts";
-import { hostPort, type Net } from "../../base/net.ts";
-import { type Random, shuffle } from "../../base/random.ts";
+import type { Random } from "../../base/random.ts";
 import {
+  type AskFlags,
   type DnsRecord,
-  decodeMessage,
-  encodeMessage,
-  HEADER_BYTES,
-  ipBytes,
-  ipText,
   lowerLabel,
   type Message,
   type Name,
-  OPCODE,
+  type NameserverParts,
+  Nameservers,
   type Question,
-  RCODE,
   type RecordData,
-  sameName,
+  type Reply,
   textOfName,
 } from "../../wire/dns/index.ts";
 import { AnswerCache } from "./answer-cache.ts";
-import { Limits } from "./limits.ts";
 
-/** A server to ask; "system" stands for the nameservers of the system's resolv.conf. */
-export type Recursor = "system" | { readonly host: string; readonly port: number };
-
-export interface RecursorParts {
-  readonly recursors: readonly Recursor[];
-  readonly strategy: "sequential" | "random";
-  /** One server has so long to answer. */
-  readonly timeoutMs: number;
+export interface RecursorParts extends NameserverParts {
   readonly cacheBytes: number;
-  readonly resolvConf: string;
-  readonly net: Pick<Net, "exchange" | "connect">;
-  readonly disk: Pick<Disk, "readText">;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly log: Log;
   readonly metrics: Metrics;
-  /** True for a place where this very program listens: it is never asked. */
-  isOwn(host: string, port: number): boolean;
-}
-
-/** What goes along with a question. */
-export interface AskFlags {
-  readonly checkingDisabled: boolean;
-  readonly dnssecOk: boolean;
 }
 
 /** See the first line. */
@@ -65,32 +35,14 @@ export interface Recursors {
 
 /** More than this at a time are refused: each holds a socket. */
 const MOST_UNDER_WAY = 1_000;
-/** A server that did not answer is asked last for so long. */
-const BENCH_MS = 10_000;
-/** What we take over UDP: what no path breaks into fragments [DNS flag day 2020]. */
-const OFFERED_BYTES = 1232;
-/** The system's servers are looked up again after so long. */
-const SYSTEM_MS = 5_000;
-const MOST_SYSTEM_SERVERS = 3;
 /** With fewer letters, chance could make a spelling of ours. */
 const LETTERS_TO_KNOW_A_SPELLING = 5;
-const WARN_EVERY_MS = 60_000;
 
 /** One question under way; whoever asks the same meanwhile waits for the same answer. */
 interface UnderWay {
-  readonly answer: Promise<{ readonly packet: Uint8Array; readonly message: Message }>;
+  readonly answer: Promise<Reply>;
   /** The spelling we made up for it, to recognise the question when it comes back to us. */
   readonly spelling: Name;
-}
-
-/** The nameservers of a resolv.conf; zones (`fe80::1%eth0`) are left out, since they mean nothing to our sockets' addresses. */
-function nameserversOf(resolvConf: string): string[] {
-  const found: string[] = [];
-  for (const line of resolvConf.split("\n")) {
-    const [word, address = ""] = line.trim().split(/\s+/);
-    if (word === "nameserver" && ipBytes(address) !== undefined && !found.includes(address)) found.push(address);
-  }
-  return found.slice(0, MOST_SYSTEM_SERVERS);
 }
 
 /** See `Recursors`. */
@@ -99,23 +51,15 @@ export function createRecursors(parts: RecursorParts): Recursors {
 }
 
 class Recursing implements Recursors {
-  readonly #parts: RecursorParts;
-  readonly #log: Log;
+  readonly #servers: Nameservers;
+  readonly #random: Random;
   readonly #cache: AnswerCache;
   readonly #underWay = new Map<string, UnderWay>();
-  readonly #limits: Limits;
-  /** How often it was stopped: what was begun before is not gone on with. */
-  #stops = 0;
-  /** Until when a server is asked last, by its place. */
-  readonly #benched = new Map<string, number>();
   readonly #counts: Record<"asked" | "cached" | "joined" | "failed" | "loops", { add(): void }>;
-  readonly #warnedMs = new Map<string, number>();
-  #system: { readonly servers: readonly string[]; readonly readMs: number } | undefined;
 
   constructor(parts: RecursorParts) {
-    this.#parts = parts;
-    this.#log = parts.log;
-    this.#limits = new Limits(parts.clock);
+    this.#servers = new Nameservers(parts);
+    this.#random = parts.random;
     this.#cache = new AnswerCache(parts.clock, parts.cacheBytes);
     const count = (outcome: string): { add(): void } =>
       parts.metrics.counter("dns_recursions_total", "DNS questions for recursors, by what became of them", { outcome });
@@ -129,8 +73,7 @@ class Recursing implements Recursors {
   }
 
   stop(): void {
-    this.#stops++;
-    this.#limits.end(new TrilithError("stopped", "the DNS listener has stopped"));
+    this.#servers.stop(new TrilithError("stopped", "the DNS listener has stopped"));
   }
 
   async ask(question: Question, flags: AskFlags): Promise<Message> {
@@ -148,7 +91,10 @@ class Recursing implements Recursors {
     if (underWay !== undefined) {
       if (isOurSpelling(name, underWay.spelling)) {
         this.#counts.loops.add();
-        this.#warn("loop", `a recursor asks this agent: questions such as "${textOfName(name)}" go round in a circle`);
+        this.#servers.warn(
+          "loop",
+          `a recursor asks this agent: questions such as "${textOfName(name)}" go round in a circle`,
+        );
         throw new TrilithError("unavailable", `"${textOfName(name)}" came back from a recursor`);
       }
       this.#counts.joined.add();
@@ -157,7 +103,7 @@ class Recursing implements Recursors {
         throw new TrilithError("unavailable", `more than ${MOST_UNDER_WAY} questions wait for recursors`);
       this.#counts.asked.add();
       const spelling = this.#spelling(name);
-      const answer = this.#askAll({ name: spelling, type, class: klass }, flags);
+      const answer = this.#servers.ask({ name: spelling, type, class: klass }, flags);
       underWay = { answer, spelling };
       this.#underWay.set(key, underWay);
       const over = (): boolean => this.#underWay.delete(key);
@@ -177,7 +123,7 @@ class Recursing implements Recursors {
 
   /** The name in upper and lower case at random, and never as it was asked: when it comes to us so, it is our own question. */
   #spelling(name: Name): Name {
-    const { random } = this.#parts;
+    const random = this.#random;
     let same = true;
     const spelled = name.map((label) =>
       [...label]
@@ -199,212 +145,11 @@ class Recursing implements Recursors {
       }),
     );
   }
-
-  async #askAll(question: Question, flags: AskFlags): Promise<{ packet: Uint8Array; message: Message }> {
-    const said: string[] = [];
-    const life = this.#stops;
-    for (const server of await this.#servers()) {
-      this.#goOn(life);
-      const place = hostPort(server.host, server.port);
-      try {
-        const answer = await this.#askOne(server, question, flags);
-        this.#benched.delete(place);
-        const { rcode } = answer.message;
-        if (rcode === RCODE.NOERROR || rcode === RCODE.NXDOMAIN) return answer;
-        said.push(`${place} said ${rcodeText(rcode)}`);
-      } catch (error) {
-        this.#goOn(life);
-        this.#benched.set(place, this.#parts.clock.monotonic() + BENCH_MS);
-        said.push(`${place}: ${messageOf(error)}`);
-      }
-    }
-    const text = said.length === 0 ? "there is no server to ask" : said.join("; ");
-    this.#warn(text, `a name was not resolved: ${text}`);
-    throw new TrilithError("unavailable", text);
-  }
-
-  /** @throws TrilithError `stopped` */
-  #goOn(life: number): void {
-    if (life !== this.#stops) throw new TrilithError("stopped", "the DNS listener has stopped");
-  }
-
-  /** The servers in the order in which they are asked now. */
-  async #servers(): Promise<readonly { readonly host: string; readonly port: number }[]> {
-    const { recursors, strategy, random, clock, isOwn } = this.#parts;
-    const all: { host: string; port: number }[] = [];
-    for (const one of recursors)
-      for (const server of one === "system"
-        ? (await this.#systemServers()).map((host) => ({ host, port: 53 }))
-        : [one]) {
-        if (isOwn(server.host, server.port)) {
-          if (one !== "system")
-            this.#warn(
-              `own ${server.host}`,
-              `the recursor ${hostPort(server.host, server.port)} is this agent itself: not asked`,
-            );
-        } else if (!all.some(({ host, port }) => host === server.host && port === server.port)) all.push(server);
-      }
-    if (strategy === "random") shuffle(all, random);
-    const nowMs = clock.monotonic();
-    const benched = (server: { host: string; port: number }): boolean =>
-      (this.#benched.get(hostPort(server.host, server.port)) ?? 0) > nowMs;
-    return [...all.filter((server) => !benched(server)), ...all.filter(benched)];
-  }
-
-  async #systemServers(): Promise<readonly string[]> {
-    const { clock, disk, resolvConf } = this.#parts;
-    const nowMs = clock.monotonic();
-    if (this.#system === undefined || nowMs - this.#system.readMs >= SYSTEM_MS) {
-      let servers = this.#system?.servers ?? [];
-      try {
-        servers = nameserversOf(await disk.readText(resolvConf));
-      } catch (error) {
-        this.#warn("resolv.conf", `the system's nameservers are not known: ${messageOf(error)}`);
-      }
-      this.#system = { servers, readMs: nowMs };
-    }
-    return this.#system.servers;
-  }
-
-  /** Asks over UDP twice within the server's time (packets get lost), over TCP where the answer is cut. */
-  async #askOne(
-    server: { readonly host: string; readonly port: number },
-    question: Question,
-    flags: AskFlags,
-  ): Promise<{ packet: Uint8Array; message: Message }> {
-    const { timeoutMs } = this.#parts;
-    let edns = true;
-    for (let tries = 1; ; tries++) {
-      const query = this.#query(question, flags, edns);
-      try {
-        const answer = await this.#within(tries === 1 ? timeoutMs / 2 : timeoutMs - timeoutMs / 2, (signal) =>
-          this.#overUdp(server, query, question, signal),
-        );
-        // A server from before EDNS [RFC 6891 §7].
-        if (edns && answer.message.rcode === RCODE.FORMERR && tries === 1) {
-          edns = false;
-          continue;
-        }
-        if (!answer.message.truncated) return answer;
-      } catch (error) {
-        if (tries === 1 && error === TIME_IS_UP) continue;
-        throw error === TIME_IS_UP ? new TrilithError("timeout", `no answer within ${timeoutMs} ms`) : error;
-      }
-      try {
-        return await this.#within(timeoutMs, (signal) => this.#overTcp(server, query, question, signal));
-      } catch (error) {
-        throw error === TIME_IS_UP ? new TrilithError("timeout", `no answer over TCP within ${timeoutMs} ms`) : error;
-      }
-    }
-  }
-
-  async #overUdp(
-    server: { readonly host: string; readonly port: number },
-    query: Uint8Array,
-    question: Question,
-    signal: AbortSignal,
-  ): Promise<{ packet: Uint8Array; message: Message }> {
-    let message: Message | undefined;
-    const packet = await this.#parts.net.exchange(server, query, signal, (reply) => {
-      message = answerTo(reply, query, question);
-      return message !== undefined;
-    });
-    return { packet, message: message as Message };
-  }
-
-  async #overTcp(
-    server: { readonly host: string; readonly port: number },
-    query: Uint8Array,
-    question: Question,
-    signal: AbortSignal,
-  ): Promise<{ packet: Uint8Array; message: Message }> {
-    const socket = await this.#parts.net.connect(server, signal);
-    try {
-      const packet = await new Promise<Uint8Array>((resolve, reject) => {
-        let got: Buffer = Buffer.alloc(0);
-        socket.on("data", (chunk: Buffer) => {
-          got = Buffer.concat([got, chunk]);
-          if (got.length >= 2 && got.length >= 2 + got.readUInt16BE(0))
-            resolve(got.subarray(2, 2 + got.readUInt16BE(0)));
-        });
-        socket.once("error", reject);
-        socket.once("close", () =>
-          reject(new TrilithError("unavailable", "the connection was closed without an answer")),
-        );
-        signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-        socket.write(Buffer.concat([Buffer.from([query.length >> 8, query.length & 255]), query]));
-      });
-      const message = answerTo(packet, query, question);
-      if (message === undefined) throw new TrilithError("invalid", "something else than an answer came over TCP");
-      return { packet, message };
-    } finally {
-      socket.destroy();
-    }
-  }
-
-  #query(question: Question, { checkingDisabled, dnssecOk }: AskFlags, edns: boolean): Uint8Array {
-    const [high = 0, low = 0] = this.#parts.random.bytes(2);
-    return encodeMessage({
-      id: (high << 8) | low,
-      response: false,
-      opcode: OPCODE.QUERY,
-      authoritative: false,
-      truncated: false,
-      recursionDesired: true,
-      recursionAvailable: false,
-      authenticData: false,
-      checkingDisabled,
-      rcode: 0,
-      questions: [question],
-      answers: [],
-      authorities: [],
-      additionals: [],
-      ...(edns ? { edns: { udpBytes: OFFERED_BYTES, version: 0, dnssecOk, options: [] } } : {}),
-    });
-  }
-
-  /** Does something for at most `ms`; rejects with `TIME_IS_UP` then, and with the reason when everything stops. */
-  #within<T>(ms: number, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    return this.#limits.within(ms, () => TIME_IS_UP, work);
-  }
-
-  /** Once a minute for each matter: whoever asks decides how often it comes up. */
-  #warn(about: string, text: string): void {
-    const nowMs = this.#parts.clock.monotonic();
-    if (nowMs - (this.#warnedMs.get(about) ?? Number.NEGATIVE_INFINITY) < WARN_EVERY_MS) return;
-    if (this.#warnedMs.size >= 100) this.#warnedMs.clear();
-    this.#warnedMs.set(about, nowMs);
-    this.#log.warn(text);
-  }
-}
-
-const TIME_IS_UP = new TrilithError("timeout", "no answer in time");
-
-/** The message of a packet that answers the query, and is no forgery as far as one can tell [RFC 5452 §4]; else undefined. */
-function answerTo(packet: Uint8Array, query: Uint8Array, asked: Question): Message | undefined {
-  if (packet.length < HEADER_BYTES || packet[0] !== query[0] || packet[1] !== query[1]) return undefined;
-  let message: Message;
-  try {
-    message = decodeMessage(packet);
-  } catch {
-    return undefined;
-  }
-  const [question] = message.questions;
-  if (!message.response || message.opcode !== OPCODE.QUERY) return undefined;
-  // A server that could not read the question cannot repeat it.
-  if (question === undefined) return message.rcode === RCODE.FORMERR ? message : undefined;
-  return question.type === asked.type && question.class === asked.class && sameName(question.name, asked.name)
-    ? message
-    : undefined;
 }
 
 function isOurSpelling(name: Name, spelling: Name): boolean {
   if (!name.every((label, i) => label === spelling[i])) return false;
   return name.join("").replace(/[^a-zA-Z]/g, "").length >= LETTERS_TO_KNOW_A_SPELLING;
-}
-
-function rcodeText(rcode: number): string {
-  return Object.entries(RCODE).find(([, code]) => code === rcode)?.[0] ?? `response code ${rcode}`;
 }
 
 /** The message with the asker's spelling wherever names share their ends with the question's. */
@@ -443,15 +188,4 @@ function respelled(message: Message, asked: Name): Message {
     authorities: records(message.authorities),
     additionals: records(message.additionals),
   };
-}
-
-/** `192.0.2.1`, `192.0.2.1:5353`, `[2001:db8::1]:53`, `2001:db8::1` or "system"; undefined for anything else. */
-export function recursorOf(text: string): Recursor | undefined {
-  if (text === "system") return "system";
-  const whole = ipBytes(text);
-  if (whole !== undefined) return { host: ipText(whole), port: 53 };
-  const match = /^(?:\[([^\]]+)\]|([^:]+))(?::(\d{1,5}))?$/.exec(text);
-  const address = ipBytes(match?.[1] ?? match?.[2] ?? "");
-  const port = Number(match?.[3] ?? 53);
-  return address === undefined || port < 1 || port > 65_535 ? undefined : { host: ipText(address), port };
 }

@@ -35,7 +35,7 @@ export const dns: Protocol<DnsConfig, Needs> = defineProtocol({
         : {
             access: createAccess(policy.recursionFrom, () => containers?.networks() ?? NO_NETWORKS),
             recursors: createRecursors({
-              recursors,
+              servers: recursors,
               strategy: config.recursorStrategy,
               timeoutMs: config.recursorTimeoutMs,
               cacheBytes: config.recursorCacheBytes,

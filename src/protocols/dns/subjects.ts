@@ -1,4 +1,5 @@
 // The subjects that names can be about, joined: each knows its own names and asks the others.
+import { Limits } from "../../base/limits.ts";
 import type { View } from "../../contracts/directory.ts";
 import type { AnswerParts } from "./asking.ts";
 import { createSdIndex, type SdIndex } from "./browse.ts";
@@ -6,7 +7,6 @@ import { Browsing } from "./browsing.ts";
 import type { Policy } from "./config.ts";
 import { Endpoints } from "./endpoints.ts";
 import { createExistence, type Existence } from "./existence.ts";
-import { Limits } from "./limits.ts";
 import type { Zones } from "./names.ts";
 import { Nodes } from "./nodes.ts";
 import { Outside } from "./outside.ts";

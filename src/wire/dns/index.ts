@@ -5,3 +5,4 @@ export * from "./decode.ts";
 export * from "./encode.ts";
 export type * from "./message.ts";
 export * from "./name.ts";
+export * from "./nameservers.ts";

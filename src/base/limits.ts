@@ -1,5 +1,5 @@
 // Work with a limit of time, all of which can be ended at once.
-import type { Clock } from "../../base/clock.ts";
+import type { Clock } from "./clock.ts";
 
 /** Many signals rather than one with many listeners, which Node warns of and searches through one by one. */
 export class Limits {
