@@ -36,14 +36,17 @@ export async function haveLan(): Promise<boolean> {
   return false;
 }
 
-interface Namespace {
+/** An empty network namespace with its loopback up. */
+export interface Namespace {
+  /** Of a process that lives in it. */
   readonly pid: number;
   within(...command: readonly string[]): string[];
   run(...command: readonly string[]): Promise<void>;
   stop(): Promise<void>;
 }
 
-async function namespace(): Promise<Namespace> {
+/** Makes one; ends with `stop`. */
+export async function namespace(): Promise<Namespace> {
   // It lives as long as its input is open.
   const child = spawn("unshare", ["--net", "sh", "-c", "ip link set lo up && echo up && exec cat"], {
     stdio: ["pipe", "pipe", "inherit"],
