@@ -114,6 +114,17 @@ function keepUntilHeard(emitter: Server | DatagramSocket, event: "connection" | 
   });
 }
 
+/** As `pauseOnConnect`, for a connection that came from another process: reading has begun, but nothing was read in this turn of the event loop. */
+function pauseAsAccepted(socket: Socket): void {
+  const inside = socket as unknown as { readonly _handle: { reading: boolean; readStop(): void } | null };
+  if (inside._handle !== null) {
+    inside._handle.reading = false;
+    inside._handle.readStop();
+  }
+  socket.allowHalfOpen = true;
+  socket.setNoDelay(true).pause();
+}
+
 const close = (opened: OpenedSocket | TrilithError | undefined): void => {
   if (opened === undefined || opened instanceof TrilithError) return;
   if (opened.protocol === "tcp") opened.server.close();
@@ -170,8 +181,7 @@ function take(
         answers[said.index] = socketError(asked, said.code, said.message);
       } else if (said.what === "early") {
         if (handle instanceof Socket) {
-          handle.allowHalfOpen = true;
-          handle.setNoDelay(true).pause();
+          pauseAsAccepted(handle);
           early[said.index]?.push([handle]);
         }
       } else if (handle instanceof Server) {
