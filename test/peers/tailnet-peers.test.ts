@@ -253,13 +253,24 @@ describe.skipIf(!here)("Minidisc on a real tailnet", () => {
     const [n1, n2, n3] = nodes;
     await advertising(n2, "trilith", "t1:8001");
     const { seen } = await watching(n3);
-    await advertising(n1, "go", "g1:8001");
+    const leader = await advertising(n1, "go", "g1:8001");
     await advertising(n1, "trilith", "t2:8002");
     await advertising(n1, "python", "p1:8003");
     const all = (): Promise<boolean> =>
       md(n3, "list").then((out) => ["g1", "t1", "t2", "p1"].every((name) => out.includes(`* ${name} `)));
     await eventually("all of every kind are listed", all, 40_000);
     await eventually("and followed", () => namesOf(seen().at(-1)) === "g1 p1 t1 t2", 40_000);
+    // The end of the Go program that led: the delegates of other kinds are listed again, and stay, over the originals' pings.
+    const killedMs = Date.now();
+    await leader.end("SIGKILL");
+    const back = await eventually(
+      "the delegates are listed again",
+      () => seen().find((one) => one.atMs >= killedMs && namesOf(one) === "p1 t1 t2"),
+      40_000,
+    );
+    console.log(`a Go leader's delegates are listed again, as another node sees it, after ${back.atMs - killedMs} ms`);
+    await new Promise((resolve) => setTimeout(resolve, 6_500));
+    expect(namesOf(seen().at(-1))).toBe("p1 t1 t2");
   });
 
   test("gRPC by minidisc://: servers on two nodes, a caller on the third, no agent", async () => {

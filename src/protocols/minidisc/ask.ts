@@ -23,6 +23,8 @@ export type Reply<T> =
 export interface Listed {
   readonly services: readonly WireService[];
   readonly dropped: readonly Dropped[];
+  /** As with a ping. */
+  readonly python: boolean;
 }
 
 /** A line of a stream with what was dropped from it. */
@@ -34,8 +36,8 @@ export interface Asker {
   ping(to: AddrPort, timeoutMs: number, signal?: AbortSignal): Promise<Reply<{ readonly python: boolean }>>;
   addDelegate(to: AddrPort, delegate: AddrPort, timeoutMs: number, signal?: AbortSignal): Promise<Reply<object>>;
   /**
-   * Holds a connection on which nothing is said; resolves when the other side ends it, which tells of its death at once. Where none comes about,
-   * and after the signal, it resolves with the signal. Not for Python's server, which waits for each connection in turn.
+   * Holds a connection on which nothing is said; resolves when the other side ends it, which tells of its death at once. Where none comes about
+   * or none is kept for long, and after the signal, it resolves with the signal. Not for Python's server, which waits for each connection in turn.
    */
   hold(to: AddrPort, signal: AbortSignal): Promise<void>;
   /**
@@ -54,6 +56,9 @@ export interface Asker {
 const MOST_BYTES = 4 << 20;
 const LONGEST_LINE = 4 << 20;
 
+/** Who ends a silent connection sooner lets nobody wait: it is not to be asked in a ring. */
+const HELD_MS = 500;
+
 /** Where tailscaled with userspace networking takes connections to the tailnet. */
 export interface SocksProxy {
   readonly host: string;
@@ -62,7 +67,7 @@ export interface SocksProxy {
 
 export interface AskerMachine {
   readonly http: Pick<Http, "request">;
-  readonly clock: Pick<Clock, "after">;
+  readonly clock: Pick<Clock, "after" | "monotonic">;
   readonly net: Pick<Net, "connect">;
 }
 
@@ -108,14 +113,14 @@ export function createAsker(
       if (response.status !== 200) return strange(to, response.status);
       const decoded = decodeServices(text);
       if (decoded === undefined) return { kind: "other", text: `${addrPortText(to)} answers with no list of services` };
-      return { kind: "ok", ...markOf(response), ...decoded };
+      return { kind: "ok", ...markOf(response), ...decoded, python: isPython(response) };
     },
     async ping(to, timeoutMs, signal) {
       const sent = await send(to, "/ping", timeoutMs, signal);
       if ("kind" in sent) return sent;
-      const { status, headers } = sent.response;
+      const { status } = sent.response;
       if (status !== 200) return strange(to, status);
-      return { kind: "ok", ...markOf(sent.response), python: /python/i.test(String(headers["server"] ?? "")) };
+      return { kind: "ok", ...markOf(sent.response), python: isPython(sent.response) };
     },
     async hold(to, signal) {
       const over = new Promise<void>((resolve) => {
@@ -124,6 +129,7 @@ export function createAsker(
       });
       try {
         const socket = await net.connect(to, signal);
+        const sinceMs = clock.monotonic();
         const ended = new Promise<void>((resolve) => socket.once("close", () => resolve()));
         // It keeps no program running, and what is said on it is nobody's concern.
         socket
@@ -132,6 +138,7 @@ export function createAsker(
           .on("error", () => {});
         await Promise.race([ended, over]);
         socket.destroy();
+        if (clock.monotonic() - sinceMs < HELD_MS) await over;
       } catch {
         // Whether the other side is there is for the pings to say.
         await over;
@@ -185,6 +192,8 @@ export function createAsker(
     },
   };
 }
+
+const isPython = ({ headers }: HttpResponse): boolean => /python/i.test(String(headers["server"] ?? ""));
 
 const markOf = (response: HttpResponse): { readonly mark?: string } => {
   const mark = response.headers[MARK.toLowerCase()];

@@ -49,6 +49,7 @@ export class Follower {
   #running: Promise<void> | undefined;
   readonly #nap: Nap;
   #asked: Promise<Reply<Listed>> | undefined;
+  #held: Promise<void> | undefined;
   #failures = 0;
 
   constructor(options: FollowerOptions) {
@@ -75,6 +76,7 @@ export class Follower {
   async stop(): Promise<void> {
     this.#stop.abort(new TrilithError("stopped", "no longer followed"));
     await this.#running;
+    await this.#held;
   }
 
   /** Asks now rather than later. */
@@ -121,6 +123,7 @@ export class Follower {
               this.#take(streamed(again.services, again.mark !== undefined), again.dropped, "plain");
             else this.#fail(again);
           } else this.#take(services, reply.dropped, "plain");
+          if (reply.mark === undefined && !reply.python) this.#hold();
         } else pauseMs = FIRST_RETRY_MS;
       } catch (error) {
         if (!signal.aborted) throw error;
@@ -129,6 +132,14 @@ export class Follower {
         pauseMs = Math.min(pollMs, FIRST_RETRY_MS * 2 ** Math.min(this.#failures, 16));
       await this.#nap.pause(jitter(pauseMs, 0.2, random));
     }
+  }
+
+  /** The end of Go's server is seen at once: whoever comes after it may be another. */
+  #hold(): void {
+    this.#held ??= this.#options.asker.hold(this.to, this.#stop.signal).then(() => {
+      this.#held = undefined;
+      this.hurry();
+    });
   }
 
   /** Reads a Trilith's stream to its end; false where it brought nothing. */

@@ -1,4 +1,4 @@
-// A member's place when the original that leads comes to its end: seen at once where it can be, and without asking in a ring.
+// A member's place when the original that leads comes to its end: seen at once where it can be.
 import { describe, expect, it } from "vitest";
 import { type FakeClock, fakeClock } from "../../../test/simulated/clock.ts";
 import { TrilithError } from "../../base/error.ts";
@@ -6,6 +6,7 @@ import type { Http } from "../../base/http.ts";
 import { silentLog } from "../../base/log.ts";
 import { systemRandom } from "../../base/random.ts";
 import type { Asker, Reply } from "./ask.ts";
+import { Follower } from "./follower.ts";
 import { Member } from "./member.ts";
 import { PORT, type StreamedService } from "./wire.ts";
 
@@ -34,7 +35,7 @@ class Host {
     },
   } as unknown as Http;
   readonly asker: Asker = {
-    services: async () => this.#answer({ services: [OWN], dropped: [] }),
+    services: async () => this.#answer({ services: [OWN], dropped: [], python: this.python }),
     ping: async () => {
       this.pings++;
       return this.#answer({ python: this.python });
@@ -57,7 +58,7 @@ class Host {
     return this.#held.size;
   }
 
-  /** Ends every connection that is held, as a server does that dies, or one that lets nobody wait. */
+  /** Ends every connection that is held, as a server does that dies. */
   drop(): void {
     for (const end of [...this.#held]) end();
   }
@@ -128,21 +129,48 @@ describe("the end of an original that leads", () => {
     expect(member.role).toMatchObject({ role: "leader" });
     await member.stop();
   });
+});
 
-  it("is not asked for in a ring where a server ends every silent connection", async () => {
+describe("who keeps up with another host", () => {
+  const following = (host: Host): Follower =>
+    new Follower({
+      asker: host.asker,
+      clock: host.clock,
+      random: systemRandom,
+      to: { host: PLACE.speaking, port: PORT },
+      pollMs: 10_000,
+      timeoutMs: 2_000,
+      beatMs: 5_000,
+      changed: () => {},
+    });
+
+  it("asks again when Go's server ends, without waiting for its turn", async () => {
     const host = new Host();
-    const member = await delegate(host);
+    const follower = following(host);
+    follower.start();
+    await host.clock.settle();
+    expect(follower.state).toMatchObject({ kind: "plain", services: [{ name: "web" }] });
+    host.leads = false;
+    host.drop();
+    await host.clock.settle();
+    expect(follower.state.failing).toMatchObject({ kind: "refused" });
+    // Another leads: it is asked soon, and held on to.
+    host.leads = true;
     await host.clock.advance(1_000);
-    const before = host.pings;
-    for (let i = 0; i < 50; i++) {
-      host.drop();
-      await host.clock.settle();
-    }
-    // The first end counts, the connection opened upon it did not last.
-    expect(host.pings).toBe(before + 1);
-    await host.clock.advance(10_000);
-    expect(host.pings).toBeLessThan(before + 10);
-    await member.stop();
+    expect(follower.state.failing).toBeUndefined();
+    expect(host.held).toBe(1);
+    await follower.stop();
+    expect(host.held).toBe(0);
     expect(host.clock.timers).toBe(0);
+  });
+
+  it("holds no connection to Python's", async () => {
+    const host = new Host();
+    host.python = true;
+    const follower = following(host);
+    follower.start();
+    await host.clock.advance(25_000);
+    expect(host.holds).toBe(0);
+    await follower.stop();
   });
 });

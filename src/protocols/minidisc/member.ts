@@ -314,7 +314,7 @@ export class Member {
         if (reply.kind === "ok" && reply.mark !== undefined) return "register";
         // Where another original takes a dead one's place first, it never learns of the third: the port is to be had at once.
         if (reply.kind === "ok" && !reply.python)
-          held ??= this.#hold(leader, over.signal).then(() => {
+          held ??= asker.hold(leader, over.signal).then(() => {
             held = undefined;
           });
         if (!look && reply.kind === "ok" && pings % PINGS_PER_LOOK !== 0) continue;
@@ -339,15 +339,6 @@ export class Member {
       over.abort();
       await held;
     }
-  }
-
-  /** Resolves when a server ends a connection that it kept for a while, or with the signal. */
-  async #hold(leader: AddrPort, signal: AbortSignal): Promise<void> {
-    const { asker, clock } = this.#machine;
-    const begun = clock.monotonic();
-    await asker.hold(leader, signal);
-    // A server that lets nobody wait is not to be asked in a ring.
-    if (!signal.aborted && clock.monotonic() - begun < SETTLED_MS) await aborted(signal);
   }
 
   #listen(host: string, port: number): Promise<Listening> {
