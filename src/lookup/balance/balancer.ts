@@ -1,19 +1,13 @@
 // What a balancer is: the interface by which everything that dials chooses a backend and tells how it went.
 import type { Clock } from "../../base/clock.ts";
 import type { Random } from "../../base/random.ts";
+import type { ConnectPolicy, Backend as Listed } from "../../contracts/connect.ts";
 
 /** How a backend is chosen; docs/balancing.md. */
-export type Policy = "p2c" | "round-robin" | "random" | "least" | "first" | "sticky";
+export type Policy = ConnectPolicy;
 
-/** All policies, in the order of their numbers in the hook's table. */
-export const POLICIES: readonly Policy[] = ["p2c", "round-robin", "random", "least", "first", "sticky"];
-
-/** What the balancer needs of a backend. `tier`: 0 same host, 1 same zone, 2 elsewhere (default). */
-export interface Backend {
-  readonly address: string;
-  readonly port: number;
-  readonly weight: number;
-  readonly tier?: number;
+/** What the balancer needs of a backend. Weights are whole numbers from 0. */
+export interface Backend extends Listed {
   /** True where the agent itself found it refusing: only when nothing else is left. */
   readonly suspect?: boolean;
 }
@@ -22,6 +16,8 @@ export interface Backend {
 export interface Target<B extends Backend = Backend> {
   readonly service: string;
   readonly backend: B;
+  /** The backend's port, or the caller's own where it has none. */
+  readonly port: number;
 }
 
 export interface OrderOptions {
@@ -29,7 +25,9 @@ export interface OrderOptions {
   readonly policy?: Policy;
   /** Who connects, for "sticky"; without it all callers are the same one. */
   readonly caller?: string;
-  /** Most targets wanted, at least 1; default 16. Choosing costs time in proportion. */
+  /** The port of backends that tell none. */
+  readonly port?: number;
+  /** Most targets wanted, at least 1; default 16. Each costs time in proportion to the list. */
   readonly limit?: number;
 }
 
@@ -40,7 +38,8 @@ export type Outcome = { readonly ok: true; readonly tookMs: number } | { readonl
 export interface Balancer {
   /**
    * The backends in the order in which they are to be tried: first the chosen one, then the fall-backs. Empty only for no backends.
-   * `service` names the list: round-robin turns are counted by it, and what it no longer lists is forgotten.
+   * `service` names the list: round-robin turns are counted by it, and what it no longer lists is forgotten. Quick where the list is the
+   * same object as before; such a list must not be changed.
    */
   order<B extends Backend>(service: string, backends: readonly B[], options?: OrderOptions): readonly Target<B>[];
   /** Tells how a try went. Codes that say nothing about the backend (EMFILE, EADDRNOTAVAIL …) change nothing. */
@@ -48,7 +47,7 @@ export interface Balancer {
   /** A connection to it is open from now on; to be followed by one `closed`. */
   opened(target: Target): void;
   closed(target: Target): void;
-  /** What is remembered, for statistics. `shareNow` is 1 unless it is ejected (0) or on its way back. */
+  /** What is remembered, for statistics. */
   seen(): readonly Seen[];
 }
 
@@ -61,9 +60,11 @@ export interface Seen {
   readonly consecutiveFailures: number;
   /** Smoothed time to connect; undefined = never connected. */
   readonly connectMs: number | undefined;
+  /** Unix time; 0 = never ejected. */
   readonly ejectedUntilMs: number;
   readonly open: number;
-  readonly shareNow: number;
+  /** 1 unless it is ejected (0) or on its way back. */
+  readonly share: number;
 }
 
 export interface BalancerGround {

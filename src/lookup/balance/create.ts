@@ -1,0 +1,144 @@
+// A balancer: the lists it was shown, what it remembers of their backends, and the choice among them.
+import type { Backend, Balancer, BalancerGround, OrderOptions, Seen, Target } from "./balancer.ts";
+import { type Candidate, chooseOrder } from "./choose.ts";
+import { hashOf } from "./hash.ts";
+import { connected, failed, type Memory, newMemory, shareOf, tried } from "./memory.ts";
+
+const DEFAULT_LIMIT = 16;
+/** So many services are remembered; of more, the one that was not asked for the longest time is forgotten. */
+const MOST_SERVICES = 4096;
+
+/** A service's list as it was shown last. */
+interface Shown {
+  readonly backends: readonly Backend[];
+  /** The caller's port, for backends that have none. */
+  readonly port: number;
+  readonly candidates: readonly Candidate[];
+  turn: number;
+}
+
+/** A target with its memory, so that reports need no search. */
+interface Remembering<B extends Backend> extends Target<B> {
+  readonly memory: Memory;
+}
+
+/** See `Balancer`. */
+export function createBalancer({ clock, random }: BalancerGround): Balancer {
+  const memories = new Map<string, Memory>();
+  const services = new Map<string, Shown>();
+
+  const remember = (address: string, port: number): Memory => {
+    const key = `${address} ${port}`;
+    let memory = memories.get(key);
+    if (memory === undefined) {
+      memory = newMemory(address, port);
+      memories.set(key, memory);
+    }
+    memory.listed++;
+    return memory;
+  };
+
+  const forgetUnlisted = (memory: Memory): void => {
+    const key = `${memory.address} ${memory.port}`;
+    if (memory.listed === 0 && memory.open === 0 && memories.get(key) === memory) memories.delete(key);
+  };
+
+  const unlist = (shown: Shown): void => {
+    for (const { memory } of shown.candidates) {
+      memory.listed--;
+      forgetUnlisted(memory);
+    }
+  };
+
+  const show = (service: string, backends: readonly Backend[], port: number): Shown => {
+    const before = services.get(service);
+    services.delete(service);
+    if (before?.backends === backends && before.port === port) {
+      services.set(service, before);
+      return before;
+    }
+    const candidates = backends.map((backend): Candidate => {
+      const memory = remember(backend.address, backend.port || port);
+      return {
+        weight: Math.max(0, Math.round(backend.weight)) || 0,
+        tier: backend.tier ?? 2,
+        suspect: backend.suspect === true,
+        hash: hashOf(`${memory.address} ${memory.port}`),
+        memory,
+      };
+    });
+    // After the new list was taken in, so that what stands in both is not forgotten.
+    if (before !== undefined) unlist(before);
+    const shown: Shown = {
+      backends,
+      port,
+      candidates,
+      turn: before?.turn ?? Math.floor(random.fraction() * 0x1000_0000),
+    };
+    services.set(service, shown);
+    if (services.size > MOST_SERVICES) {
+      const [oldest, its] = services.entries().next().value as [string, Shown];
+      services.delete(oldest);
+      unlist(its);
+    }
+    return shown;
+  };
+
+  const memoryOf = (target: Target): Memory => (target as Remembering<Backend>).memory;
+
+  return {
+    order<B extends Backend>(
+      service: string,
+      backends: readonly B[],
+      options: OrderOptions = {},
+    ): readonly Target<B>[] {
+      const shown = show(service, backends, options.port ?? 0);
+      const nowMs = clock.now();
+      const order = chooseOrder(
+        shown.candidates,
+        {
+          policy: options.policy ?? "p2c",
+          caller: hashOf(options.caller ?? ""),
+          turn: shown.turn++,
+          nowMs,
+          random,
+        },
+        options.limit ?? DEFAULT_LIMIT,
+      );
+      const targets = order.map((i): Remembering<B> => {
+        const { memory } = shown.candidates[i] as Candidate;
+        return { service, backend: backends[i] as B, port: memory.port, memory };
+      });
+      if (targets[0] !== undefined) tried(targets[0].memory, nowMs);
+      return targets;
+    },
+    report(target, outcome) {
+      if (outcome.ok) connected(memoryOf(target), outcome.tookMs, clock.now());
+      else failed(memoryOf(target), outcome.code, clock.now(), random);
+    },
+    opened(target) {
+      memoryOf(target).open++;
+    },
+    closed(target) {
+      const memory = memoryOf(target);
+      if (memory.open > 0) memory.open--;
+      forgetUnlisted(memory);
+    },
+    seen: () => {
+      const nowMs = clock.now();
+      return [...memories.values()].map(
+        (memory): Seen => ({
+          address: memory.address,
+          port: memory.port,
+          connects: memory.connects,
+          failures: memory.failures,
+          consecutiveFailures: memory.consecutiveFailures,
+          connectMs: memory.connectMs === 0 ? undefined : memory.connectMs,
+          ejectedUntilMs: memory.ejectedUntilMs,
+          open: memory.open,
+          share: shareOf(memory, nowMs),
+        }),
+      );
+    },
+  };
+}
