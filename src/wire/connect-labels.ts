@@ -1,12 +1,11 @@
 // How a service's instances ask to be connected to, in their labels: trilith.balance, trilith.try, trilith.prefetch, trilith.prefetch-idle, trilith.locality.
 import { messageOf } from "../base/error.ts";
 import { parseGoDuration } from "./duration.ts";
-
-const POLICIES = ["p2c", "round-robin", "random", "least", "first", "sticky"] as const;
+import { POLICIES, type Policy } from "./hook-table.ts";
 
 /** What instances ask for; absent = nothing. */
 export interface ConnectWishes {
-  policy?: (typeof POLICIES)[number];
+  policy?: Policy;
   /** How long one try may take while other backends remain. */
   tryMs?: number;
   /** How many connections may be opened ahead, and how long they may stay unused. */
