@@ -1,5 +1,6 @@
 // What sources of the second hand have in common: the node of a host of which only the address is known, and what was last known good.
-import type { ExternalNode, Instance, Registration } from "../model/instance.ts";
+import { hostPort } from "../base/net.ts";
+import { addressOf, type ExternalNode, type Instance, type Registration } from "../model/instance.ts";
 import type { Labels, Node } from "../model/node.ts";
 import { keyOf } from "../model/record.ts";
 import type { View } from "./directory.ts";
@@ -49,15 +50,28 @@ export function registrationFrom(instance: Instance, node: Node): Registration {
   };
 }
 
-/** True where somebody who has it at first hand holds an instance of the service at the address: it needs no hearsay. */
-export function isFirstHand(view: View, service: string, host: string, port: number): boolean {
-  const wanted = host.toLowerCase();
-  return view
-    .residents(service)
-    .some(
-      ({ instance, node }) =>
-        instance.origin.authority === "first-hand" &&
-        instance.port === port &&
-        (instance.address === "" ? node.address : instance.address).toLowerCase() === wanted,
-    );
+/** Where those who have a service at first hand hold instances of it, as "host:port" in lower case: these need no hearsay. */
+export function firstHandPlaces(view: Pick<View, "residents">, service: string): ReadonlySet<string> {
+  const places = new Set<string>();
+  for (const resident of view.residents(service))
+    if (resident.instance.origin.authority === "first-hand")
+      places.add(placeOf(addressOf(resident), resident.instance.port));
+  return places;
+}
+
+/** True where somebody who has it at first hand holds an instance of the service at the place. For many, ask `firstHandPlaces` once. */
+export function isFirstHand(view: Pick<View, "residents">, service: string, host: string, port: number): boolean {
+  return firstHandPlaces(view, service).has(placeOf(host, port));
+}
+
+/** How `firstHandPlaces` writes a place. */
+export function placeOf(host: string, port: number): string {
+  return hostPort(host.toLowerCase(), port);
+}
+
+/** IDs of all nodes with an agent: what these tell of themselves is in the directory at first hand. */
+export function agentIds(view: Pick<View, "list">): ReadonlySet<string> {
+  const ids = new Set<string>();
+  for (const { id, external } of view.list("node")) if (external !== true && id !== "") ids.add(id);
+  return ids;
 }

@@ -32,6 +32,11 @@ const CONFIGURED: Readonly<Record<string, Configured>> = {
   peers: ({ port }) => ({ find: "list", hosts: [`127.0.0.1:${port}`], port }),
   mdns: () => ({ interfaces: ["lo"], files: false }),
   minidisc: ({ folder }) => ({ socket: join(folder, "no-tailscaled.sock") }),
+  "dns-upstream": ({ port }) => ({
+    services: [{ service: "web", name: "_http._tcp.example.com", resolvers: [`127.0.0.1:${port}`] }],
+    timeout: "100ms",
+  }),
+  zookeeper: ({ port }) => ({ servers: `127.0.0.1:${port}`, sets: ["/discovery/*"], session_timeout: "1s" }),
   api: () => undefined,
   consul: () => undefined,
   dns: ({ port }) => ({ port }),

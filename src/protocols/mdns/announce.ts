@@ -6,7 +6,7 @@ import type { Log } from "../../base/log.ts";
 import type { Net } from "../../base/net.ts";
 import type { Processes } from "../../base/process.ts";
 import type { Agent } from "../../contracts/agent.ts";
-import { type Status, worse } from "../../model/check.ts";
+import { routableHere } from "../../contracts/own.ts";
 import type { Instance } from "../../model/instance.ts";
 import { avahiRuns } from "./announce-avahi.ts";
 import { keyOfName, type Planned, type PlanRules, planAnnouncements } from "./announce-plan.ts";
@@ -209,7 +209,7 @@ export class Announcer implements Announced {
   #announce(mdns: Mdns): void {
     const { net, agent, nodeId } = this.#machine;
     const interfaces = net.interfaces();
-    const routable = this.#routable();
+    const routable = routableHere(agent);
     // Somebody else's words, and the agent itself, are not ours to announce.
     const own = [...(routable?.values() ?? [])].filter(
       ({ origin, name }) => origin.authority === "first-hand" && name !== "consul",
@@ -271,22 +271,6 @@ export class Announcer implements Announced {
     });
     this.#leaving.add(leaving);
     void leaving.then(() => this.#leaving.delete(leaving));
-  }
-
-  /** What this host holds and callers may be sent to, by id, in the order of the ids; undefined where the whole host is out. */
-  #routable(): ReadonlyMap<string, Instance> | undefined {
-    const { agent } = this.#machine;
-    const health = new Map<string, Status>();
-    for (const { check } of agent.checks().values())
-      health.set(check.serviceId, worse(health.get(check.serviceId) ?? "passing", check.status));
-    if (health.get("") === "critical") return undefined;
-    const held = [...agent.services().values()].map(({ instance }) => instance);
-    return new Map(
-      held
-        .filter(({ id, draining }) => draining !== true && health.get(id) !== "critical")
-        .sort((one, other) => (one.id < other.id ? -1 : 1))
-        .map((instance) => [instance.id, instance]),
-    );
   }
 
   /** The services of a file that nothing holds back here. */

@@ -1,0 +1,32 @@
+// The protocol "zookeeper": server sets as Finagle and Aurora keep them, read into the directory and written from it.
+import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
+import { Announcer } from "./announce.ts";
+import { configureZooKeeper, type ZooKeeperConfig } from "./config.ts";
+import { ServerSetSource } from "./source.ts";
+
+export const zookeeper: Protocol<
+  ZooKeeperConfig | undefined,
+  "clock" | "log" | "directory" | "lookup" | "agent" | "self" | "leaving"
+> = defineProtocol({
+  name: "zookeeper",
+  needs: ["clock", "log", "directory", "lookup", "agent", "self", "leaving"],
+  configure: configureZooKeeper,
+  setup(config, ground) {
+    if (config === undefined) return undefined;
+    const { clock, directory, lookup, agent, self, leaving } = ground;
+    const log = ground.log.part("zookeeper");
+    const announcer =
+      config.announce.length === 0
+        ? undefined
+        : new Announcer(config, {
+            ...{ clock, log, agent, directory, lookup, nodeId: self.nodeId },
+            last: () => self.dev || leaving?.() === true,
+          });
+    return {
+      ...(config.sets.length === 0
+        ? {}
+        : { source: new ServerSetSource(config, { clock, log, directory, node: self.node }) }),
+      ...(announcer === undefined ? {} : { background: announcer, states: () => [announcer.state()] }),
+    };
+  },
+});
