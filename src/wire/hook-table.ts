@@ -282,13 +282,14 @@ function safe(value: bigint, what: string): number {
   return Number(value);
 }
 
+/** Where a section begins, and how many entries (or bytes) it has. */
+interface Section {
+  readonly at: number;
+  readonly count: number;
+}
+
 /** A section of the file: checked to lie inside of it. */
-function section(
-  bytes: Buffer,
-  at: number,
-  each: number,
-  what: string,
-): { readonly at: number; readonly count: number } {
+function section(bytes: Buffer, at: number, each: number, what: string): Section {
   const offset = bytes.readUInt32LE(at);
   const count = bytes.readUInt32LE(at + 4);
   if (offset % 8 !== 0 || offset < HEADER_BYTES || offset + count * each > bytes.length)
@@ -296,8 +297,21 @@ function section(
   return { at: offset, count };
 }
 
-/** Reads a table, whole. @throws InputError where it is none, is cut off or changed */
-export function decodeHookTable(given: Uint8Array): HookTable {
+/** A table's sections, found and checked to lie inside of it. */
+export interface OpenHookTable extends HookTableHead {
+  readonly bytes: Buffer;
+  readonly v4: HookTable["v4"];
+  readonly v6: HookTable["v6"];
+  readonly domain: string;
+  readonly buckets: Section;
+  readonly names: Section;
+  readonly services: Section;
+  readonly backends: Section;
+  readonly strings: Section;
+}
+
+/** Looks at a table without reading what is in it. @throws InputError where it is none, is cut off or changed */
+export function openHookTable(given: Uint8Array): OpenHookTable {
   const head = hookTableHead(given);
   const bytes = Buffer.from(given.buffer, given.byteOffset, given.byteLength);
   if (bytes.readBigUInt64LE(16) !== BigInt(bytes.length))
@@ -305,56 +319,117 @@ export function decodeHookTable(given: Uint8Array): HookTable {
   if (crc32(bytes.subarray(CHECKED_FROM)) !== bytes.readUInt32LE(24)) throw wrong("its checksum is another");
   const buckets = section(bytes, 96, 4, "buckets");
   const names = section(bytes, 104, NAME_BYTES, "names");
-  const services = section(bytes, 112, SERVICE_BYTES, "services");
-  const backends = section(bytes, 120, BACKEND_BYTES, "backends");
-  const strings = section(bytes, 128, 1, "bytes of strings");
   if (buckets.count === 0 || (buckets.count & (buckets.count - 1)) !== 0 || names.count * 2 > buckets.count)
     throw wrong(`${buckets.count} buckets for ${names.count} names`);
+  const strings = section(bytes, 128, 1, "bytes of strings");
+  return {
+    ...head,
+    bytes,
+    v4: { base: bytes.readUInt32LE(64), bits: bytes.readUInt32LE(68) },
+    v6: { prefix: Uint8Array.from(bytes.subarray(72, 88)), bits: bytes.readUInt32LE(88) },
+    domain: textIn(bytes, strings, bytes.readUInt32LE(136), bytes.readUInt32LE(140), "utf8"),
+    buckets,
+    names,
+    services: section(bytes, 112, SERVICE_BYTES, "services"),
+    backends: section(bytes, 120, BACKEND_BYTES, "backends"),
+    strings,
+  };
+}
+
+function textIn(bytes: Buffer, strings: Section, offset: number, length: number, encoding: "utf8" | "latin1"): string {
+  if (offset + length > strings.count) throw wrong(`a text at ${offset} ends behind the strings`);
+  return bytes.toString(encoding, strings.at + offset, strings.at + offset + length);
+}
+
+/** The text of a name, and the index of its service. @throws InputError */
+function readName({ bytes, names, services, strings }: OpenHookTable, i: number): { text: string; service: number } {
+  const at = names.at + i * NAME_BYTES;
+  const service = bytes.readUInt32LE(at + 8);
+  if (service >= services.count) throw wrong(`name ${i} belongs to no service`);
+  return { text: textIn(bytes, strings, bytes.readUInt32LE(at), bytes.readUInt16LE(at + 4), "latin1"), service };
+}
+
+/** The index of the service of a name (lower case, without final dot); undefined for a name that it does not have. @throws InputError */
+export function hookServiceNamed(table: OpenHookTable, name: string): number | undefined {
+  const { bytes, buckets, names } = table;
+  const hash = hashOf(name);
+  for (let bucket = hash & (buckets.count - 1), seen = 0; seen < buckets.count; seen++) {
+    const entry = bytes.readUInt32LE(buckets.at + bucket * 4);
+    if (entry === 0) return undefined;
+    if (entry > names.count) throw wrong(`bucket ${bucket} leads to no name`);
+    if (bytes.readUInt32LE(names.at + (entry - 1) * NAME_BYTES + 12) === hash) {
+      const { text, service } = readName(table, entry - 1);
+      if (text === name) return service;
+    }
+    bucket = (bucket + 1) & (buckets.count - 1);
+  }
+  return undefined;
+}
+
+/** The index of the service with this slot, by halves. */
+export function hookServiceAt({ bytes, services }: OpenHookTable, slot: number): number | undefined {
+  let low = 0;
+  for (let high = services.count - 1; low <= high; ) {
+    const middle = (low + high) >>> 1;
+    const found = bytes.readUInt32LE(services.at + middle * SERVICE_BYTES);
+    if (found === slot) return middle;
+    if (found < slot) low = middle + 1;
+    else high = middle - 1;
+  }
+  return undefined;
+}
+
+/** Reads one service, but for its names. @throws InputError */
+export function readHookService(
+  { bytes, services, backends, strings }: OpenHookTable,
+  i: number,
+): Omit<TableService, "names"> {
+  const at = services.at + i * SERVICE_BYTES;
+  const slot = bytes.readUInt32LE(at);
+  const policy = POLICIES[bytes[at + 12] as number];
+  if (policy === undefined) throw wrong(`slot ${slot} has policy ${bytes[at + 12]}`);
+  const first = bytes.readUInt32LE(at + 4);
+  const count = bytes.readUInt32LE(at + 8);
+  if (first + count > backends.count) throw wrong(`slot ${slot} has backends that are not there`);
+  const flags = bytes[at + 13] as number;
+  return {
+    slot,
+    subject: textIn(bytes, strings, bytes.readUInt32LE(at + 24), bytes.readUInt32LE(at + 28), "utf8"),
+    policy,
+    ...((flags & FLAG.prefetch) === 0
+      ? {}
+      : { prefetch: { most: bytes.readUInt16LE(at + 14), idleMs: bytes.readUInt32LE(at + 16) } }),
+    panic: (flags & FLAG.panic) !== 0,
+    held: (flags & FLAG.held) !== 0,
+    tryMs: bytes.readUInt32LE(at + 20),
+    backends: Array.from({ length: count }, (_, k) => readBackend(bytes, backends.at + (first + k) * BACKEND_BYTES)),
+  };
+}
+
+/** Reads a table, whole. @throws InputError where it is none, is cut off or changed */
+export function decodeHookTable(given: Uint8Array): HookTable {
+  const table = openHookTable(given);
+  const { bytes, buckets, names, services, generation, writtenAtMs, superseded, v4, v6, domain } = table;
   for (let i = 0; i < buckets.count; i++)
     if (bytes.readUInt32LE(buckets.at + i * 4) > names.count) throw wrong(`bucket ${i} leads to no name`);
-  const text = (offset: number, length: number, encoding: "utf8" | "latin1"): string => {
-    if (offset + length > strings.count) throw wrong(`a text at ${offset} ends behind the strings`);
-    return bytes.toString(encoding, strings.at + offset, strings.at + offset + length);
-  };
   const namesOf: string[][] = Array.from({ length: services.count }, () => []);
   for (let i = 0; i < names.count; i++) {
-    const at = names.at + i * NAME_BYTES;
-    const list = namesOf[bytes.readUInt32LE(at + 8)];
-    if (list === undefined) throw wrong(`name ${i} belongs to no service`);
-    list.push(text(bytes.readUInt32LE(at), bytes.readUInt16LE(at + 4), "latin1"));
+    const { text, service } = readName(table, i);
+    namesOf[service]?.push(text);
   }
   let lastSlot = 0;
   return {
-    ...head,
-    v4: { base: bytes.readUInt32LE(64), bits: bytes.readUInt32LE(68) },
-    v6: { prefix: Uint8Array.from(bytes.subarray(72, 88)), bits: bytes.readUInt32LE(88) },
-    domain: text(bytes.readUInt32LE(136), bytes.readUInt32LE(140), "utf8"),
+    generation,
+    writtenAtMs,
+    superseded,
+    v4,
+    v6,
+    domain,
     services: namesOf.map((list, i) => {
-      const at = services.at + i * SERVICE_BYTES;
-      const slot = bytes.readUInt32LE(at);
-      if (slot <= lastSlot) throw wrong(`slot ${slot} comes after slot ${lastSlot}`);
-      lastSlot = slot;
-      const policy = POLICIES[bytes[at + 12] as number];
-      if (policy === undefined) throw wrong(`slot ${slot} has policy ${bytes[at + 12]}`);
-      const first = bytes.readUInt32LE(at + 4);
-      const count = bytes.readUInt32LE(at + 8);
-      if (first + count > backends.count) throw wrong(`slot ${slot} has backends that are not there`);
-      const flags = bytes[at + 13] as number;
-      return {
-        slot,
-        subject: text(bytes.readUInt32LE(at + 24), bytes.readUInt32LE(at + 28), "utf8"),
-        names: list,
-        policy,
-        ...((flags & FLAG.prefetch) === 0
-          ? {}
-          : { prefetch: { most: bytes.readUInt16LE(at + 14), idleMs: bytes.readUInt32LE(at + 16) } }),
-        panic: (flags & FLAG.panic) !== 0,
-        held: (flags & FLAG.held) !== 0,
-        tryMs: bytes.readUInt32LE(at + 20),
-        backends: Array.from({ length: count }, (_, k) =>
-          readBackend(bytes, backends.at + (first + k) * BACKEND_BYTES),
-        ),
-      };
+      const service = readHookService(table, i);
+      if (service.slot <= lastSlot) throw wrong(`slot ${service.slot} comes after slot ${lastSlot}`);
+      lastSlot = service.slot;
+      return { ...service, names: list };
     }),
   };
 }

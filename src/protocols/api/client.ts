@@ -120,3 +120,8 @@ function pathOf(service: string, labels: Labels, tags: readonly string[] = []): 
 export async function list(options: ClientOptions = {}): Promise<readonly ListedJson[]> {
   return (await ask<ListJson>("list", options)).services;
 }
+
+/** Where the agent keeps the table of the hook, which it writes at once if it has not yet. @throws TrilithError `unavailable` where no agent answers */
+export async function hookTable(options: ClientOptions = {}): Promise<string> {
+  return (await ask<{ readonly table: string }>("hook", options)).table;
+}

@@ -1,0 +1,120 @@
+// What becomes of a program's names, connections and datagrams: by the hook's table and a balancer.
+import type { Dial, OwnAddresses, Rewrite, Try } from "../../base/node-hook.ts";
+import type { TableBackend } from "../../wire/hook-table.ts";
+import type { IndexedService } from "../../wire/hook-table-index.ts";
+import type { Balancer, Target } from "../balance/balancer.ts";
+import type { CurrentTable } from "./table.ts";
+
+export interface RewriteParts {
+  readonly table: CurrentTable;
+  readonly balancer: Balancer;
+  /** Who this program is, for policy "sticky". */
+  readonly caller: string;
+}
+
+/** The backends that can be reached from one kind of socket. */
+interface Reachable {
+  /** For the balancer: one list for each service and kind of socket. */
+  readonly name: string;
+  readonly backends: readonly TableBackend[];
+}
+
+const isV6 = ({ address }: TableBackend): boolean => address.includes(":");
+
+/** See `Rewrite`. */
+export function createRewrite({ table, balancer, caller }: RewriteParts): Rewrite {
+  const lists = new WeakMap<IndexedService, Map<string, Reachable>>();
+  /** Datagrams of one socket to one service go to one backend as long as it is there. */
+  const spoken = new WeakMap<object, Map<number, Target<TableBackend>>>();
+
+  const reachable = (service: IndexedService, family: 4 | 6, protocol: "tcp" | "udp"): Reachable => {
+    const kind = `${protocol}${family}`;
+    let kinds = lists.get(service);
+    if (kinds === undefined) {
+      kinds = new Map();
+      lists.set(service, kinds);
+    }
+    let found = kinds.get(kind);
+    if (found === undefined) {
+      // An IPv6 socket reaches IPv4, too, by mapped addresses.
+      const backends = service.backends.filter(
+        (each) => (each.only ?? protocol) === protocol && (family === 6 || !isV6(each)),
+      );
+      found = { name: `${service.subject} ${kind}`, backends };
+      kinds.set(kind, found);
+    }
+    return found;
+  };
+
+  const choose = (
+    service: IndexedService,
+    family: 4 | 6,
+    protocol: "tcp" | "udp",
+    port: number,
+    who: string,
+    limit?: number,
+  ): readonly Target<TableBackend>[] => {
+    const { name, backends } = reachable(service, family, protocol);
+    const options = { policy: service.policy, caller: who, port };
+    return balancer.order(name, backends, limit === undefined ? options : { ...options, limit });
+  };
+
+  const addressOf = ({ backend }: Target<TableBackend>, family: 4 | 6): string =>
+    family === 6 && !isV6(backend) ? `::ffff:${backend.address}` : backend.address;
+
+  const ownAddresses = (service: IndexedService): OwnAddresses => {
+    // Who asks for both is given what leads somewhere: its own choice between them takes time.
+    const has6 = service.backends.some(isV6);
+    const has4 = !has6 || service.backends.some((each) => !isV6(each));
+    return { ...table.addressesOf(service), any: [...(has4 ? ([4] as const) : []), ...(has6 ? ([6] as const) : [])] };
+  };
+
+  let sockets = 0;
+
+  return {
+    name(host) {
+      const service = table.named(host);
+      if (service === undefined) return undefined;
+      if (service instanceof Promise) return service.then((found) => (found ? ownAddresses(found) : undefined));
+      return ownAddresses(service);
+    },
+    connection(address, port, family): Dial | undefined {
+      const service = table.at(address);
+      if (service === undefined) return undefined;
+      const targets = choose(service, family, "tcp", port, caller);
+      let next = 0;
+      return (): Try | undefined => {
+        const target = targets[next++];
+        if (target === undefined) return undefined;
+        return {
+          address: addressOf(target, family),
+          port: target.port,
+          ...(next < targets.length ? { limitMs: service.tryMs } : {}),
+          ended: (outcome) => balancer.report(target, outcome),
+        };
+      };
+    },
+    datagram(address, port, family, socket) {
+      const service = table.at(address);
+      if (service === undefined) return undefined;
+      let own = spoken.get(socket);
+      if (own === undefined) {
+        own = new Map();
+        spoken.set(socket, own);
+      }
+      let target = own.get(service.slot);
+      const { backends } = reachable(service, family, "udp");
+      const there = target?.backend;
+      const stays = backends.some(
+        (each) => each.address === there?.address && each.port === there.port && !each.suspect,
+      );
+      if (!stays) {
+        target = choose(service, family, "udp", port, `${caller}#${sockets++}`, 1)[0];
+        if (target === undefined) own.delete(service.slot);
+        else own.set(service.slot, target);
+      }
+      if (target === undefined) return "nobody";
+      return { address: addressOf(target, family), port: target.backend.port || port };
+    },
+  };
+}

@@ -1,0 +1,113 @@
+// The hook's table as a program sees it: read when it is needed, again when another has taken its place, and kept where there is none any more.
+import type { Clock } from "../../base/clock.ts";
+import type { SharedFile } from "../../base/shared-file.ts";
+import { ipBytes } from "../../wire/dns/address.ts";
+import { SUPERSEDED_AT } from "../../wire/hook-table.ts";
+import { type IndexedService, openTableIndex, type TableIndex } from "../../wire/hook-table-index.ts";
+
+export interface TableParts {
+  readonly open: (path: string) => SharedFile | undefined;
+  readonly clock: Pick<Clock, "monotonic">;
+  /** Where the table is. */
+  readonly path: string;
+  /** Asks somebody where it is instead; undefined where nobody knows. Asked only while there is no table, for names that look like a service's. */
+  readonly locate?: () => Promise<string | undefined>;
+}
+
+/** The table of this moment. */
+export interface CurrentTable {
+  /** The service that a host name stands for. A promise while it is found out where the table is. */
+  named(host: string): IndexedService | undefined | Promise<IndexedService | undefined>;
+  /** The service whose magic address this is. */
+  at(address: string): IndexedService | undefined;
+  /** The two magic addresses of a service of this table. */
+  addressesOf(service: IndexedService): { readonly v4: string; readonly v6: string };
+  close(): void;
+}
+
+/** Where no table is, it is looked for at most so often; a known one is looked at by its name so often. */
+const LOOK_MS = 1_000;
+const ASK_MS = 5_000;
+/** Of the default range, as long as no table says another: cheap to see in text. */
+const MAYBE_MAGIC = /^(::ffff:)?127\.(12[89]|1[3-9]\d|2\d\d)\./i;
+const MAYBE_SERVICE = /\.(service|connect)\.|^_[^.]+\._[^.]+\./i;
+
+interface Loaded {
+  readonly file: SharedFile;
+  readonly index: TableIndex;
+}
+
+/** See `CurrentTable`. Opens nothing yet. */
+export function createCurrentTable({ open, clock, path: first, locate }: TableParts): CurrentTable {
+  let path = first;
+  let loaded: Loaded | undefined;
+  let looked = Number.NEGATIVE_INFINITY;
+  let asked = Number.NEGATIVE_INFINITY;
+  let asking: Promise<void> | undefined;
+  /** The table was superseded, but what comes after it was not there. */
+  let missed = false;
+
+  /** False where there is no table that can be used; what was known before stays. */
+  const load = (): boolean => {
+    looked = clock.monotonic();
+    const file = open(path);
+    if (file === undefined) return false;
+    try {
+      const index = openTableIndex(file.bytes);
+      loaded?.file.close();
+      loaded = { file, index };
+      return true;
+    } catch {
+      // Another version, or damaged: as if there were none.
+      file.close();
+      return false;
+    }
+  };
+
+  const now = (): TableIndex | undefined => {
+    const mayLook = clock.monotonic() - looked >= LOOK_MS;
+    if (loaded === undefined) {
+      if (mayLook) load();
+    } else if (loaded.file.u32At(SUPERSEDED_AT) !== 0) {
+      // Where the next one cannot be read (yet), not every call looks for it.
+      if (mayLook || !missed) missed = !load();
+    } else if (mayLook) {
+      // A table may be taken away without a word: with its folder, or by an agent that was ended halfway.
+      looked = clock.monotonic();
+      if (loaded.file.isReplaced()) load();
+    }
+    return loaded?.index;
+  };
+
+  const ask = async (): Promise<void> => {
+    asked = clock.monotonic();
+    const found = await locate?.().catch(() => undefined);
+    asking = undefined;
+    if (found === undefined) return;
+    path = found;
+    load();
+  };
+
+  return {
+    named(host) {
+      const known = loaded?.index;
+      if (known === undefined ? !MAYBE_SERVICE.test(host) : !known.isInDomain(host)) return undefined;
+      const index = now();
+      if (index !== undefined) return index.named(host);
+      if (locate === undefined) return undefined;
+      if (asking === undefined && clock.monotonic() - asked >= ASK_MS) asking = ask();
+      return asking?.then(() => loaded?.index.named(host));
+    },
+    at(address) {
+      const known = loaded?.index;
+      if (known === undefined ? !MAYBE_MAGIC.test(address) : !known.mayHold(address)) return undefined;
+      const bytes = ipBytes(address);
+      return bytes === undefined ? undefined : now()?.at(bytes);
+    },
+    addressesOf: (service) => (loaded as Loaded).index.addressesOf(service.slot),
+    close() {
+      loaded?.file.close();
+      loaded = undefined;
+    },
+  };
+}

@@ -1,0 +1,70 @@
+// Looking things up in the hook's table without reading all of it: services by name and by magic address.
+import { ipText } from "./dns/address.ts";
+import { hookServiceAt, hookServiceNamed, openHookTable, readHookService, type TableService } from "./hook-table.ts";
+
+/** A service of a table, but for its names. */
+export type IndexedService = Omit<TableService, "names">;
+
+/** A table that can be asked. The same service is the same object. */
+export interface TableIndex {
+  readonly generation: number;
+  /** Whether a host name may be one of the table's: it ends in its domain. */
+  isInDomain(host: string): boolean;
+  /** By host name, ignoring case and a final dot. */
+  named(host: string): IndexedService | undefined;
+  /** Quick: false for nearly every address, as text, that is no magic one. */
+  mayHold(address: string): boolean;
+  /** By magic address: 4 bytes, or 16 (IPv4-mapped ones included). */
+  at(address: Uint8Array): IndexedService | undefined;
+  /** The magic addresses of a slot. */
+  addressesOf(slot: number): { readonly v4: string; readonly v6: string };
+}
+
+/** Opens a table. @throws InputError where it is none, is cut off or changed */
+export function openTableIndex(bytes: Uint8Array): TableIndex {
+  const table = openHookTable(bytes);
+  const suffix = `.${table.domain}`;
+  const { base, bits } = table.v4;
+  const mask = bits === 0 ? 0 : (-1 << (32 - bits)) >>> 0;
+  // The range lies inside of one first number, unless it is unusually wide.
+  const v4Start = bits >= 8 ? `${base >>> 24}.` : "";
+  const prefix = table.v6.prefix.subarray(0, 12);
+  const v6Start = ipText(table.v6.prefix).slice(0, 2).toLowerCase();
+  const services = new Map<number, IndexedService>();
+
+  const service = (i: number | undefined): IndexedService | undefined => {
+    if (i === undefined) return undefined;
+    let found = services.get(i);
+    if (found === undefined) {
+      found = readHookService(table, i);
+      services.set(i, found);
+    }
+    return found;
+  };
+  const normal = (host: string): string => (host.endsWith(".") ? host.slice(0, -1) : host).toLowerCase();
+
+  return {
+    generation: table.generation,
+    isInDomain: (host) => host.endsWith(suffix) || normal(host).endsWith(suffix),
+    named: (host) => service(hookServiceNamed(table, normal(host))),
+    mayHold: (address) =>
+      address.startsWith(v4Start) ||
+      (address.includes(":") && (address.startsWith("::") || address.slice(0, 2).toLowerCase() === v6Start)),
+    at(address) {
+      const view = new DataView(address.buffer, address.byteOffset, address.byteLength);
+      if (address.length === 16 && prefix.every((byte, i) => byte === address[i]))
+        return service(hookServiceAt(table, view.getUint32(12)));
+      const isMapped = address.length === 16 && view.getUint32(8) === 0xffff && view.getBigUint64(0) === 0n;
+      if (address.length !== 4 && !isMapped) return undefined;
+      const number = view.getUint32(address.length - 4);
+      return (number & mask) >>> 0 === base ? service(hookServiceAt(table, number - base)) : undefined;
+    },
+    addressesOf(slot) {
+      const v4 = new DataView(new ArrayBuffer(4));
+      v4.setUint32(0, base + slot);
+      const v6 = table.v6.prefix.slice();
+      new DataView(v6.buffer).setUint32(12, slot);
+      return { v4: ipText(new Uint8Array(v4.buffer)), v6: ipText(v6) };
+    },
+  };
+}
