@@ -1,42 +1,429 @@
-// What this process has seen of backends: the counter file shared with the agent, private memory where there is none.
+// What this process has seen of backends: a block of its own in its user's counter file, or private memory where there is none.
 #ifndef TRILITH_OBSERVED_H
 #define TRILITH_OBSERVED_H
 
 #include <errno.h>
-#include <time.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/auxv.h>
+#include <sys/stat.h>
 
 #include "balance.h"
+#include "kernel.h"
+
+/* The file is read by src/wire/hook-observed.ts. Everything in it is advice: whatever stands there, nothing worse happens than a poor choice. */
+enum {
+	OBSERVED_VERSION = 1,
+	OBSERVED_BLOCKS = 64,
+	OBSERVED_ENTRIES = 256,
+	OBSERVED_PROBES = 16,
+	OBSERVED_FOREIGN_DEAD_MS = 60000, /* an owner whose pid means nothing here: dead after so long without use */
+	OBSERVED_TOUCH_MS = 1000,
+	OBSERVED_FULL_MS = 1000,
+	OBSERVED_TURNS = 256,
+	OBSERVED_TURN_PROBES = 8
+};
+
+enum { OBSERVED_FREE = 0, OBSERVED_USED = 1, OBSERVED_CHANGING = 0xffff };
+
+/* A claimed block whose other owner fields are being written. */
+#define OBSERVED_CLAIMING 0x80000000u
+
+struct observed_entry {
+	_Atomic uint64_t address[2];
+	_Atomic uint32_t port_used; /* u16 port, u16 OBSERVED_… */
+	_Atomic uint32_t failures_in_row;
+	_Atomic uint64_t connects;
+	_Atomic uint64_t failures;
+	_Atomic uint32_t time_us;
+	_Atomic uint32_t last_errno;
+	_Atomic uint64_t ejected_until_ms;
+	_Atomic uint64_t changed_ms;
+};
+
+struct observed_block {
+	_Atomic uint32_t owner; /* pid; 0 = free */
+	_Atomic uint32_t uid;
+	_Atomic uint64_t started; /* field 22 of /proc/PID/stat: tells a process from a later one with its pid */
+	_Atomic uint64_t pid_namespace;
+	_Atomic uint64_t used_ms;
+	uint64_t rest[4];
+	struct observed_entry entries[OBSERVED_ENTRIES];
+};
+
+struct observed_file {
+	char magic[8]; /* "TRILSEEN" */
+	uint32_t version, blocks, entries, block_bytes;
+	_Atomic uint64_t full_until_ms; /* all blocks had living owners: do not look again before */
+	uint64_t rest[4];
+	struct observed_block block[OBSERVED_BLOCKS];
+};
+
+_Static_assert(sizeof(struct observed_entry) == 64, "an entry is 64 bytes");
+_Static_assert(sizeof(struct observed_block) == 64 + 64 * OBSERVED_ENTRIES, "a block is its head and its entries");
+_Static_assert(sizeof(struct observed_file) == 64 + OBSERVED_BLOCKS * sizeof(struct observed_block), "a file is its head and its blocks");
+
+/* What belongs to this process alone; a fork empties it, so that a child takes a block of its own. */
+struct observed_own {
+	_Atomic(struct observed_block *) block; /* NULL = none yet */
+	_Atomic uint32_t claiming;
+	uint32_t pid;
+	_Atomic uint64_t salt;
+};
+
+static char observed_folder[4096]; /* "" = private memory only */
+static _Atomic(struct observed_own *) observed_own_at;
+static _Atomic uint32_t observed_own_refused; /* the kernel has no memory that a fork empties: private memory only */
+static _Atomic(struct observed_file *) observed_mapped;
+static _Atomic uint32_t observed_mapped_uid;
+static struct observed_block observed_private;
+
+/* The tries of late, of the entry with the same place: a float and the low 32 bits of the time in ms. Of this process alone. */
+static _Atomic uint64_t observed_lately[OBSERVED_ENTRIES];
+
+/* Round-robin: the next turn by slot. */
+static _Atomic uint32_t observed_turn_slots[OBSERVED_TURNS], observed_turns[OBSERVED_TURNS];
+static _Atomic uint64_t observed_drawn;
+
+/* Unix milliseconds, as exact as the scheduler's tick. */
+static inline uint64_t observed_now_ms(void)
+{
+	struct timespec t;
+	clock_gettime(CLOCK_REALTIME_COARSE, &t);
+	return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
+}
 
 /* Remembers where the counter file lies (beside the table). Called once, in the constructor; makes no system call. */
 static void observed_start(const char *table_path)
 {
-	(void)table_path;
+	/* Who starts a setuid program decides what it connects to: that must not teach its user's other programs. */
+	if (getauxval(AT_SECURE) != 0)
+		return;
+	const char *last = strrchr(table_path, '/');
+	size_t n = last == NULL ? 0 : (size_t)(last - table_path);
+	if (last == NULL || n + sizeof "/observed" > sizeof observed_folder)
+		return;
+	memcpy(observed_folder, table_path, n);
+	memcpy(observed_folder + n, "/observed", sizeof "/observed");
 }
 
-static void observed_look(void *context, const struct table_backend *backend, uint16_t port, struct balance_seen *seen)
+/* — The file — */
+
+static bool observed_file_is_ours(int fd, uid_t uid)
 {
-	(void)context, (void)backend, (void)port;
-	memset(seen, 0, sizeof *seen);
+	struct stat s;
+	return fstat(fd, &s) == 0 && S_ISREG(s.st_mode) && s.st_uid == uid && (s.st_mode & (S_IWGRP | S_IWOTH)) == 0 &&
+	       s.st_size == (off_t)sizeof(struct observed_file);
+}
+
+static struct observed_file *observed_map_fd(int fd, uid_t uid)
+{
+	if (!observed_file_is_ours(fd, uid))
+		return NULL;
+	struct observed_file *file = mmap(NULL, sizeof *file, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (file == MAP_FAILED)
+		return NULL;
+	if (memcmp(file->magic, "TRILSEEN", 8) == 0 && file->version == OBSERVED_VERSION && file->blocks == OBSERVED_BLOCKS &&
+	    file->entries == OBSERVED_ENTRIES && file->block_bytes == sizeof(struct observed_block))
+		return file;
+	munmap(file, sizeof *file);
+	return NULL;
 }
 
 /*
- * Chooses a backend of the service: its index in `backends` (the service's first one is 0), or -1 if none fits that was not tried.
- * errno stays as it was.
+ * Makes the user's file under another name and links it to its own: nobody ever sees half of one, and of several makers one wins. All of its
+ * blocks on the disk are taken first, since writing to a mapped hole of a full disk would kill the program.
  */
-static int observed_pick(const struct table_service *service, const struct table_backend *backends, const struct balance_asked *asked)
+static void observed_make_file(const char *path, uid_t uid)
 {
-	struct timespec now;
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	struct balance_question q = {.backends = backends, .count = service->count, .policy = service->policy, .asked = *asked, .look = observed_look};
-	q.now_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-	q.turn = q.random = (uint64_t)now.tv_nsec;
-	return (int)balance_choose(&q);
+	char temporary[sizeof observed_folder + 64];
+	struct timespec t;
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	snprintf(temporary, sizeof temporary, "%s/.%u.%u.%lx", observed_folder, (unsigned)uid, (unsigned)getpid(), (unsigned long)t.tv_nsec);
+	int fd = (int)syscall(SYS_openat, AT_FDCWD, temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return;
+	struct {
+		char magic[8];
+		uint32_t version, blocks, entries, block_bytes;
+	} head = {"TRILSEEN", OBSERVED_VERSION, OBSERVED_BLOCKS, OBSERVED_ENTRIES, sizeof(struct observed_block)};
+	if (fchmod(fd, 0600) == 0 && fallocate(fd, 0, 0, sizeof(struct observed_file)) == 0 &&
+	    syscall(SYS_pwrite64, fd, &head, sizeof head, (off_t)0) == (long)sizeof head)
+		syscall(SYS_linkat, AT_FDCWD, temporary, AT_FDCWD, path, 0);
+	syscall(SYS_unlinkat, AT_FDCWD, temporary, 0);
+	kernel_close(fd);
 }
 
-/* How a try went: error 0 and the microseconds it took, or its errno. `callers_port` is used where the backend has none of its own. */
-static void observed_report(const struct table_backend *backend, uint16_t callers_port, int error, uint64_t micros)
+static struct observed_file *observed_map(uid_t uid)
 {
-	(void)backend, (void)callers_port, (void)error, (void)micros;
+	char path[sizeof observed_folder + 16];
+	snprintf(path, sizeof path, "%s/%u", observed_folder, (unsigned)uid);
+	const int flags = O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
+	int fd = kernel_openat(AT_FDCWD, path, flags);
+	if (fd < 0 && errno == ENOENT) {
+		observed_make_file(path, uid);
+		fd = kernel_openat(AT_FDCWD, path, flags);
+	}
+	if (fd < 0)
+		return NULL;
+	struct observed_file *file = observed_map_fd(fd, uid);
+	kernel_close(fd);
+	return file;
+}
+
+/* — Owners — */
+
+static uint64_t observed_number(const char *text)
+{
+	uint64_t n = 0;
+	for (; *text >= '0' && *text <= '9'; text++)
+		n = n * 10 + (uint64_t)(*text - '0');
+	return n;
+}
+
+/* State and start time of a process; false = /proc does not tell. */
+static bool observed_process(const char *pid, uint32_t expected, char *state, uint64_t *started)
+{
+	char path[32], text[512];
+	snprintf(path, sizeof path, "/proc/%s/stat", pid);
+	int fd = kernel_openat(AT_FDCWD, path, O_RDONLY);
+	if (fd < 0)
+		return false;
+	long n = syscall(SYS_read, fd, text, sizeof text - 1);
+	kernel_close(fd);
+	if (n <= 0)
+		return false;
+	text[n] = 0;
+	/* "PID (name) S …": the name may hold anything, brackets too. A /proc of another pid namespace tells another number. */
+	char *field = strrchr(text, ')');
+	if (field == NULL || field[1] != ' ' || observed_number(text) != expected)
+		return false;
+	*state = field[2];
+	field += 2;
+	for (int i = 3; i < 22; i++) {
+		field = strchr(field, ' ');
+		if (field == NULL)
+			return false;
+		field++;
+	}
+	*started = observed_number(field);
+	return true;
+}
+
+static bool observed_owner_is_dead(struct observed_block *block, uint32_t owner, uint64_t pid_namespace, uint64_t now_ms)
+{
+	uint64_t used = atomic_load(&block->used_ms);
+	bool lately = used <= now_ms && now_ms - used < OBSERVED_FOREIGN_DEAD_MS;
+	pid_t pid = (pid_t)(owner & ~OBSERVED_CLAIMING);
+	if ((owner & OBSERVED_CLAIMING) == 0 && atomic_load(&block->pid_namespace) != pid_namespace)
+		return !lately;
+	if (pid <= 0 || (kill(pid, 0) != 0 && errno == ESRCH))
+		return true;
+	/* The pid is somebody's. Whose, is asked only of a block that was not used for long. */
+	if ((owner & OBSERVED_CLAIMING) != 0 || lately)
+		return false;
+	char name[16], state;
+	uint64_t started;
+	snprintf(name, sizeof name, "%u", (unsigned)pid);
+	return observed_process(name, (uint32_t)pid, &state, &started) && (state == 'Z' || state == 'X' || started != atomic_load(&block->started));
+}
+
+/* Takes a free block, or a dead process's with what it saw; NULL = there is none. */
+static struct observed_block *observed_claim(struct observed_file *file, uint32_t pid, uid_t uid, uint64_t now_ms)
+{
+	uint64_t full = atomic_load(&file->full_until_ms);
+	if (full > now_ms && full - now_ms <= OBSERVED_FULL_MS)
+		return NULL;
+	struct stat s;
+	char state;
+	uint64_t started;
+	if (stat("/proc/self/ns/pid", &s) != 0 || !observed_process("self", pid, &state, &started))
+		return NULL;
+	for (int i = 0; i < OBSERVED_BLOCKS; i++) {
+		struct observed_block *block = &file->block[i];
+		uint32_t owner = atomic_load(&block->owner);
+		if (owner != 0 && !observed_owner_is_dead(block, owner, s.st_ino, now_ms))
+			continue;
+		if (!atomic_compare_exchange_strong(&block->owner, &owner, pid | OBSERVED_CLAIMING))
+			continue;
+		atomic_store(&block->uid, (uint32_t)uid);
+		atomic_store(&block->started, started);
+		atomic_store(&block->pid_namespace, (uint64_t)s.st_ino);
+		atomic_store(&block->used_ms, now_ms);
+		for (int e = 0; e < OBSERVED_ENTRIES; e++) {
+			/* Its owner died while it wrote this one. */
+			uint32_t port_used = atomic_load_explicit(&block->entries[e].port_used, memory_order_relaxed);
+			if (port_used >> 16 > OBSERVED_USED)
+				atomic_store_explicit(&block->entries[e].port_used, 0, memory_order_relaxed);
+		}
+		atomic_store(&block->owner, pid);
+		return block;
+	}
+	atomic_store(&file->full_until_ms, now_ms + OBSERVED_FULL_MS);
+	return NULL;
+}
+
+static struct observed_own *observed_own(void)
+{
+	struct observed_own *own = atomic_load_explicit(&observed_own_at, memory_order_acquire), *nobody = NULL;
+	if (own != NULL)
+		return own;
+	if (atomic_load_explicit(&observed_own_refused, memory_order_relaxed) != 0)
+		return NULL;
+	int errno_before = errno;
+	own = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (own == MAP_FAILED || madvise(own, 4096, MADV_WIPEONFORK) != 0)
+		atomic_store_explicit(&observed_own_refused, 1, memory_order_relaxed);
+	else if (atomic_compare_exchange_strong(&observed_own_at, &nobody, own))
+		nobody = own;
+	if (own != MAP_FAILED && own != nobody)
+		munmap(own, 4096);
+	errno = errno_before;
+	return nobody;
+}
+
+/* The slow way to a block: at the first use, after a fork, after another took ours, and once a second after a change of user. */
+static struct observed_block *observed_acquire(struct observed_own *own, uint64_t now_ms)
+{
+	uint32_t nobody = 0;
+	/* Another thread is at it, or this is a signal handler that interrupted it. */
+	if (!atomic_compare_exchange_strong(&own->claiming, &nobody, 1))
+		return &observed_private;
+	int errno_before = errno;
+	uid_t uid = geteuid();
+	struct observed_file *file = atomic_load(&observed_mapped);
+	if (file == NULL || atomic_load(&observed_mapped_uid) != (uint32_t)uid) {
+		/* A former user's file stays mapped: another thread may be using it. */
+		file = observed_map(uid);
+		if (file != NULL) {
+			atomic_store(&observed_mapped, file);
+			atomic_store(&observed_mapped_uid, (uint32_t)uid);
+		}
+	}
+	own->pid = (uint32_t)getpid();
+	struct observed_block *block = file == NULL ? NULL : observed_claim(file, own->pid, uid, now_ms);
+	if (block == NULL) {
+		block = &observed_private;
+		atomic_store(&block->owner, own->pid);
+		atomic_store(&block->uid, (uint32_t)uid);
+		atomic_store(&block->used_ms, now_ms);
+	}
+	atomic_store_explicit(&own->block, block, memory_order_release);
+	atomic_store(&own->claiming, 0);
+	errno = errno_before;
+	return block;
+}
+
+/* This process's block; errno stays as it was. */
+static struct observed_block *observed_block(uint64_t now_ms)
+{
+	if (observed_folder[0] == 0)
+		return &observed_private;
+	struct observed_own *own = observed_own();
+	if (own == NULL)
+		return &observed_private;
+	struct observed_block *block = atomic_load_explicit(&own->block, memory_order_acquire);
+	if (block == NULL)
+		return observed_acquire(own, now_ms);
+	uint64_t used = atomic_load_explicit(&block->used_ms, memory_order_relaxed);
+	if (used <= now_ms && now_ms - used < OBSERVED_TOUCH_MS)
+		return block;
+	if (atomic_load(&block->owner) != own->pid || atomic_load(&block->uid) != (uint32_t)geteuid() || block == &observed_private)
+		return observed_acquire(own, now_ms);
+	atomic_store_explicit(&block->used_ms, now_ms, memory_order_relaxed);
+	return block;
+}
+
+/* — Entries — */
+
+static inline bool observed_is(struct observed_entry *e, const uint64_t address[2], uint16_t port)
+{
+	return atomic_load_explicit(&e->port_used, memory_order_acquire) == ((uint32_t)port | (uint32_t)OBSERVED_USED << 16) &&
+	       atomic_load_explicit(&e->address[0], memory_order_relaxed) == address[0] &&
+	       atomic_load_explicit(&e->address[1], memory_order_relaxed) == address[1];
+}
+
+/* A backend's entry; NULL = never seen. It lies within OBSERVED_PROBES places from its hash on. */
+static inline struct observed_entry *observed_find(struct observed_block *block, const uint8_t address[16], uint16_t port)
+{
+	uint64_t words[2];
+	memcpy(words, address, 16);
+	uint64_t place = balance_address_hash(address, port);
+	for (int i = 0; i < OBSERVED_PROBES; i++) {
+		struct observed_entry *e = &block->entries[(place + (uint64_t)i) % OBSERVED_ENTRIES];
+		if (observed_is(e, words, port))
+			return e;
+		if (atomic_load_explicit(&e->port_used, memory_order_relaxed) == 0)
+			return NULL;
+	}
+	return NULL;
+}
+
+/* The same, made if need be in the place of the one that was not seen for the longest time; NULL = others are just doing that. */
+static struct observed_entry *observed_make(struct observed_block *block, const uint8_t address[16], uint16_t port)
+{
+	struct observed_entry *found = observed_find(block, address, port), *oldest = NULL;
+	if (found != NULL)
+		return found;
+	uint64_t words[2], oldest_ms = UINT64_MAX, place = balance_address_hash(address, port);
+	memcpy(words, address, 16);
+	uint32_t was = 0;
+	for (int i = 0; i < OBSERVED_PROBES; i++) {
+		struct observed_entry *e = &block->entries[(place + (uint64_t)i) % OBSERVED_ENTRIES];
+		uint32_t port_used = atomic_load(&e->port_used);
+		uint64_t changed = port_used == 0 ? 0 : atomic_load_explicit(&e->changed_ms, memory_order_relaxed);
+		if (port_used >> 16 > OBSERVED_USED || changed >= oldest_ms)
+			continue;
+		oldest = e;
+		oldest_ms = changed;
+		was = port_used;
+		if (port_used == 0)
+			break;
+	}
+	if (oldest == NULL || !atomic_compare_exchange_strong(&oldest->port_used, &was, (uint32_t)OBSERVED_CHANGING << 16))
+		return NULL;
+	atomic_store_explicit(&oldest->address[0], words[0], memory_order_relaxed);
+	atomic_store_explicit(&oldest->address[1], words[1], memory_order_relaxed);
+	atomic_store_explicit(&oldest->failures_in_row, 0, memory_order_relaxed);
+	atomic_store_explicit(&oldest->connects, 0, memory_order_relaxed);
+	atomic_store_explicit(&oldest->failures, 0, memory_order_relaxed);
+	atomic_store_explicit(&oldest->time_us, 0, memory_order_relaxed);
+	atomic_store_explicit(&oldest->last_errno, 0, memory_order_relaxed);
+	atomic_store_explicit(&oldest->ejected_until_ms, 0, memory_order_relaxed);
+	atomic_store_explicit(&oldest->changed_ms, 1, memory_order_relaxed);
+	atomic_store_explicit(&observed_lately[oldest - block->entries], 0, memory_order_relaxed);
+	atomic_store_explicit(&oldest->port_used, (uint32_t)port | (uint32_t)OBSERVED_USED << 16, memory_order_release);
+	return oldest;
+}
+
+static inline float observed_lately_of(struct observed_block *block, struct observed_entry *e, uint64_t now_ms)
+{
+	uint64_t packed = atomic_load_explicit(&observed_lately[e - block->entries], memory_order_relaxed);
+	if (packed == 0)
+		return 0;
+	uint32_t bits = (uint32_t)(packed >> 32), elapsed = (uint32_t)now_ms - (uint32_t)packed;
+	float lately;
+	memcpy(&lately, &bits, sizeof lately);
+	return balance_fade(lately, elapsed > UINT32_MAX / 2 ? 0 : elapsed);
+}
+
+struct observed_view {
+	struct observed_block *block;
+	uint64_t now_ms;
+};
+
+static void observed_look(void *context, const struct table_backend *backend, uint16_t port, struct balance_seen *seen)
+{
+	const struct observed_view *view = context;
+	struct observed_entry *e = observed_find(view->block, backend->address, port);
+	memset(seen, 0, sizeof *seen);
+	if (e == NULL)
+		return;
+	seen->ejected_until_ms = atomic_load_explicit(&e->ejected_until_ms, memory_order_relaxed);
+	seen->changed_ms = atomic_load_explicit(&e->changed_ms, memory_order_relaxed);
+	seen->failures = atomic_load_explicit(&e->failures_in_row, memory_order_relaxed);
+	seen->time_us = atomic_load_explicit(&e->time_us, memory_order_relaxed);
+	seen->lately = observed_lately_of(view->block, e, view->now_ms);
 }
 
 /* True for an errno that speaks of the backend, so that another one should be tried. */
@@ -54,6 +441,132 @@ static bool observed_is_failure(int error)
 	case ENETDOWN: return true;
 	default: return false;
 	}
+}
+
+static void observed_connected(struct observed_entry *e, uint64_t micros, uint64_t now_ms)
+{
+	atomic_fetch_add_explicit(&e->connects, 1, memory_order_relaxed);
+	atomic_store_explicit(&e->failures_in_row, 0, memory_order_relaxed);
+	uint64_t before = atomic_load_explicit(&e->time_us, memory_order_relaxed), now = micros < 1 ? 1 : micros > UINT32_MAX ? UINT32_MAX : micros;
+	atomic_store_explicit(&e->time_us, (uint32_t)(before == 0 ? now : (before * 3 + now) / 4), memory_order_relaxed);
+	struct balance_seen seen = {.ejected_until_ms = atomic_load_explicit(&e->ejected_until_ms, memory_order_relaxed)};
+	if (balance_ejected(&seen, now_ms))
+		atomic_store_explicit(&e->ejected_until_ms, now_ms, memory_order_relaxed);
+	atomic_store_explicit(&e->changed_ms, now_ms, memory_order_relaxed);
+}
+
+static void observed_failed(struct observed_entry *e, int error, uint64_t now_ms, uint64_t random)
+{
+	atomic_fetch_add_explicit(&e->failures, 1, memory_order_relaxed);
+	atomic_store_explicit(&e->last_errno, (uint32_t)error, memory_order_relaxed);
+	struct balance_seen seen = {.ejected_until_ms = atomic_load_explicit(&e->ejected_until_ms, memory_order_relaxed)};
+	if (balance_ejected(&seen, now_ms))
+		return;
+	uint32_t failures = atomic_load_explicit(&e->failures_in_row, memory_order_relaxed);
+	if (failures < UINT32_MAX)
+		failures++;
+	uint64_t until = now_ms + balance_ejection_ms(failures, balance_fraction(random));
+	/* Of several threads that fail at once one ejects. */
+	if (!atomic_compare_exchange_strong(&e->ejected_until_ms, &seen.ejected_until_ms, until))
+		return;
+	atomic_store_explicit(&e->failures_in_row, failures, memory_order_relaxed);
+	atomic_store_explicit(&e->changed_ms, now_ms, memory_order_relaxed);
+}
+
+/* `observed_report` with everything that it takes from the machine. */
+static void observed_outcome(struct observed_block *block, const struct table_backend *backend, uint16_t port, int error, uint64_t micros,
+			     uint64_t now_ms, uint64_t random)
+{
+	if (error != 0 && !observed_is_failure(error))
+		return;
+	struct observed_entry *e = observed_make(block, backend->address, port);
+	if (e == NULL)
+		return;
+	if (error == 0)
+		observed_connected(e, micros, now_ms);
+	else
+		observed_failed(e, error, now_ms, random);
+}
+
+/* `observed_pick` with everything that it takes from the machine. */
+static int observed_choose(struct observed_block *block, uint8_t policy, const struct table_backend *backends, uint32_t count,
+			   const struct balance_asked *asked, uint64_t turn, uint64_t now_ms, uint64_t random)
+{
+	struct observed_view view = {.block = block, .now_ms = now_ms};
+	struct balance_question q = {.backends = backends,
+				     .count = count,
+				     .policy = policy,
+				     .asked = *asked,
+				     .turn = turn,
+				     .now_ms = now_ms,
+				     .random = random,
+				     .look = observed_look,
+				     .context = &view};
+	int64_t chosen = balance_choose(&q);
+	if (chosen < 0 || policy != BALANCE_LEAST)
+		return (int)chosen;
+	const struct table_backend *b = &backends[chosen];
+	struct observed_entry *e = observed_make(block, b->address, balance_port(b, asked->port));
+	if (e != NULL) {
+		float lately = observed_lately_of(block, e, now_ms) + 1;
+		uint32_t bits;
+		memcpy(&bits, &lately, sizeof bits);
+		atomic_store_explicit(&observed_lately[e - block->entries], (uint64_t)bits << 32 | (uint32_t)now_ms, memory_order_relaxed);
+	}
+	return (int)chosen;
+}
+
+/* — What the hook calls — */
+
+/* Different in every process and at every call; for choices, not for secrets. */
+static uint64_t observed_random(void)
+{
+	static _Atomic uint64_t common_salt;
+	struct observed_own *own = observed_own();
+	_Atomic uint64_t *salt = own == NULL ? &common_salt : &own->salt;
+	uint64_t value = atomic_load_explicit(salt, memory_order_relaxed);
+	if (value == 0) {
+		struct timespec t;
+		clock_gettime(CLOCK_MONOTONIC, &t);
+		value = balance_mix(balance_mix((uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec) ^ (uint64_t)getpid()) | 1;
+		atomic_store_explicit(salt, value, memory_order_relaxed);
+	}
+	return balance_mix(value + atomic_fetch_add_explicit(&observed_drawn, 1, memory_order_relaxed) * 0x9e3779b97f4a7c15u);
+}
+
+static uint64_t observed_turn(uint32_t slot, bool take)
+{
+	for (uint32_t i = 0; i < OBSERVED_TURN_PROBES; i++) {
+		uint32_t place = (slot + i) % OBSERVED_TURNS, its = atomic_load_explicit(&observed_turn_slots[place], memory_order_relaxed);
+		if (its == 0 && atomic_compare_exchange_strong(&observed_turn_slots[place], &its, slot)) {
+			its = slot;
+			atomic_fetch_add_explicit(&observed_turns[place], (uint32_t)observed_random() >> 8, memory_order_relaxed);
+		}
+		if (its == slot)
+			return take ? atomic_fetch_add_explicit(&observed_turns[place], 1, memory_order_relaxed)
+				    : atomic_load_explicit(&observed_turns[place], memory_order_relaxed);
+	}
+	return observed_random();
+}
+
+/*
+ * Chooses a backend of the service: its index in `backends` (`count` of them, the service's own), or -1 if none fits that was not tried.
+ * errno stays as it was.
+ */
+static int observed_pick(const struct table_service *service, const struct table_backend *backends, uint32_t count,
+			 const struct balance_asked *asked)
+{
+	uint64_t now_ms = observed_now_ms();
+	struct observed_block *block = observed_block(now_ms);
+	uint64_t turn = service->policy == BALANCE_ROUND_ROBIN ? observed_turn(service->slot, asked->tried_count == 0) : 0;
+	return observed_choose(block, service->policy, backends, count, asked, turn, now_ms, observed_random());
+}
+
+/* How a try went: error 0 and the microseconds it took, or its errno. `callers_port` is used where the backend has none of its own. */
+static void observed_report(const struct table_backend *backend, uint16_t callers_port, int error, uint64_t micros)
+{
+	uint64_t now_ms = observed_now_ms();
+	observed_outcome(observed_block(now_ms), backend, balance_port(backend, callers_port), error, micros, now_ms, observed_random());
 }
 
 #endif

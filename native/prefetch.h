@@ -13,17 +13,20 @@ static void prefetch_watched(int fd)
 /*
  * Before a connect of a blocking stream socket to a service with SERVICE_PREFETCH. The index of the backend that `fd` is connected to
  * from now on (its number is the same, its options too, and the outcome is reported), or -1: nothing happened, connect as ever.
+ * Never waits.
  */
-static int prefetch_take(int fd, const struct table_service *service, const struct table_backend *backends, const struct balance_asked *asked)
+static int prefetch_take(int fd, const struct table_service *service, const struct table_backend *backends, uint32_t count,
+			 const struct balance_asked *asked)
 {
-	(void)fd, (void)service, (void)backends, (void)asked;
+	(void)fd, (void)service, (void)backends, (void)count, (void)asked;
 	return -1;
 }
 
-/* After every successful connect of a blocking stream socket to such a service, taken ones included: opens the next ones ahead. */
-static void prefetch_after(int fd, const struct table_service *service, const struct table_backend *backends, const struct balance_asked *asked)
+/* After every successful connect of a blocking stream socket to such a service, taken ones included: opens the next ones ahead. Never waits. */
+static void prefetch_after(int fd, const struct table_service *service, const struct table_backend *backends, uint32_t count,
+			 const struct balance_asked *asked)
 {
-	(void)fd, (void)service, (void)backends, (void)asked;
+	(void)fd, (void)service, (void)backends, (void)count, (void)asked;
 }
 
 #endif
