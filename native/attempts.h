@@ -1,0 +1,163 @@
+// Connects that a program left under way: which backend a descriptor is going to, and how it came out, seen where programs look themselves.
+#ifndef TRILITH_ATTEMPTS_H
+#define TRILITH_ATTEMPTS_H
+
+#include <netinet/tcp.h>
+
+#include "choose.h"
+
+/*
+ * A connect without blocking ends after the call. Every program then does one of three things with the descriptor, and each is a place to
+ * learn the outcome: it asks SO_ERROR (curl, node, nginx, libpq, Java, Python), it calls connect again (HAProxy, hiredis), or it gives up and
+ * closes it. So getsockopt(SO_ERROR), connect and close look here first, which costs them one load where nothing is under way.
+ */
+struct attempt {
+	_Atomic uint32_t lock; /* never waited for: who finds it taken does without */
+	struct table_backend backend;
+	struct target target;
+	uint64_t cookie;
+	uint64_t begun_us;
+	uint32_t try_ms;
+};
+
+enum { ATTEMPT_PLACES = 4096 };
+static struct attempt attempts[ATTEMPT_PLACES];
+static _Atomic int attempt_fds[ATTEMPT_PLACES]; /* descriptor + 1; 0 = free */
+
+static inline bool attempt_maybe(int fd)
+{
+	return __builtin_expect(fd >= 0 && atomic_load_explicit(&attempt_fds[(uint32_t)fd % ATTEMPT_PLACES], memory_order_relaxed) == fd + 1, 0);
+}
+
+static bool attempt_lock(struct attempt *a)
+{
+	return atomic_exchange_explicit(&a->lock, 1, memory_order_acquire) == 0;
+}
+
+static void attempt_unlock(struct attempt *a)
+{
+	atomic_store_explicit(&a->lock, 0, memory_order_release);
+}
+
+static void attempt_remember(int fd, const struct target *target, const struct chosen *chosen, uint64_t begun_us)
+{
+	uint64_t cookie = socket_cookie(fd);
+	struct attempt *a = &attempts[(uint32_t)fd % ATTEMPT_PLACES];
+	if (fd < 0 || !attempt_lock(a))
+		return;
+	a->backend = chosen->backend;
+	a->target = *target;
+	a->cookie = cookie;
+	a->begun_us = begun_us;
+	a->try_ms = chosen->try_ms;
+	atomic_store_explicit(&attempt_fds[a - attempts], fd + 1, memory_order_release);
+	attempt_unlock(a);
+}
+
+/* What is under way on this descriptor; false = nothing. What belongs to a socket that is gone is forgotten. */
+static bool attempt_find(int fd, struct attempt *found)
+{
+	if (!attempt_maybe(fd))
+		return false;
+	uint64_t cookie = socket_cookie(fd);
+	struct attempt *a = &attempts[(uint32_t)fd % ATTEMPT_PLACES];
+	if (!attempt_lock(a))
+		return false;
+	bool there = atomic_load_explicit(&attempt_fds[a - attempts], memory_order_relaxed) == fd + 1;
+	if (there && a->cookie != cookie) {
+		atomic_store_explicit(&attempt_fds[a - attempts], 0, memory_order_relaxed);
+		there = false;
+	}
+	if (there) {
+		found->backend = a->backend;
+		found->target = a->target;
+		found->cookie = a->cookie;
+		found->begun_us = a->begun_us;
+		found->try_ms = a->try_ms;
+	}
+	attempt_unlock(a);
+	return there;
+}
+
+static void attempt_forget(int fd)
+{
+	int had = fd + 1;
+	atomic_compare_exchange_strong(&attempt_fds[(uint32_t)fd % ATTEMPT_PLACES], &had, 0);
+}
+
+/* Only who takes it off the list tells, so that two threads do not tell it twice. */
+static void attempt_ended(int fd, const struct attempt *a, int error, uint64_t micros)
+{
+	int had = fd + 1;
+	if (!atomic_compare_exchange_strong(&attempt_fds[(uint32_t)fd % ATTEMPT_PLACES], &had, 0))
+		return;
+	if (error == 0 || observed_is_failure(error))
+		observed_report(&a->backend, a->target.port, error, micros);
+}
+
+/*
+ * Looks at the socket itself. `error` is what the program just read from SO_ERROR, or 0; `closing` = it is about to close it, so this is the
+ * last look. errno may change.
+ */
+static void attempt_look(int fd, int error, bool closing)
+{
+	struct attempt a;
+	if (!attempt_find(fd, &a))
+		return;
+	uint64_t waited_us = monotonic_us() - a.begun_us;
+	if (error != 0) {
+		attempt_ended(fd, &a, error, waited_us);
+		return;
+	}
+	struct tcp_info info;
+	socklen_t bytes = sizeof info;
+	memset(&info, 0, sizeof info);
+	if (syscall(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) != 0) {
+		attempt_forget(fd);
+		return;
+	}
+	if (info.tcpi_state == TCP_SYN_SENT) {
+		if (!closing)
+			return;
+		if (waited_us >= (uint64_t)a.try_ms * 1000) {
+			attempt_ended(fd, &a, ETIMEDOUT, waited_us);
+		} else {
+			given_up_note(&a.backend);
+			attempt_forget(fd);
+		}
+		return;
+	}
+	/* The first round trip is the handshake: exact, however late the program looks. A socket that failed had none. */
+	if (info.tcpi_state == TCP_CLOSE && info.tcpi_rtt == 0) {
+		int pending = closing ? socket_number(fd, SOL_SOCKET, SO_ERROR) : 0;
+		attempt_ended(fd, &a, pending > 0 ? pending : ECONNREFUSED, waited_us);
+		return;
+	}
+	attempt_ended(fd, &a, 0, info.tcpi_rtt != 0 ? info.tcpi_rtt : waited_us);
+}
+
+HOOK(int, getsockopt, int fd, int level, int option, void *value, socklen_t *bytes)
+{
+	getsockopt_function *real = real_getsockopt();
+	int result = real != NULL ? real(fd, level, option, value, bytes) : (int)syscall(SYS_getsockopt, fd, level, option, value, bytes);
+	if (level != SOL_SOCKET || option != SO_ERROR || !attempt_maybe(fd) || result != 0 || *bytes < sizeof(int))
+		return result;
+	int errno_before = errno, error;
+	memcpy(&error, value, sizeof error);
+	attempt_look(fd, error, false);
+	errno = errno_before;
+	return result;
+}
+
+HOOK(int, close, int fd)
+{
+	if (attempt_maybe(fd)) {
+		int errno_before = errno;
+		attempt_look(fd, 0, true);
+		errno = errno_before;
+	}
+	close_function *real = real_close();
+	return real != NULL ? real(fd) : (int)syscall(SYS_close, fd);
+}
+
+#endif
