@@ -12,8 +12,11 @@ import { createMetrics, processMetrics } from "./base/metrics.ts";
 import { hostPort, type Net, systemNet } from "./base/net.ts";
 import { type Processes, systemProcesses } from "./base/process.ts";
 import { jitter, type Random, systemRandom } from "./base/random.ts";
+import { openFilesLimit, systemTcp } from "./base/tcp.ts";
 import { packageVersion } from "./base/terminal.ts";
+import { systemUdp } from "./base/udp.ts";
 import type { Agent } from "./contracts/agent.ts";
+import type { Connector } from "./contracts/connect.ts";
 import type { Directory } from "./contracts/directory.ts";
 import type { Events } from "./contracts/event.ts";
 import type { Ground, Self, SourceState } from "./contracts/ground.ts";
@@ -40,6 +43,9 @@ import { createSessions } from "./directory/session.ts";
 import { lmdbStorage } from "./directory/storage/lmdb.ts";
 import { memoryStorage } from "./directory/storage/memory.ts";
 import { createVouching } from "./directory/vouch.ts";
+import { createBalancer } from "./lookup/balance/create.ts";
+import { backendsBy } from "./lookup/connect/backends.ts";
+import { createConnector } from "./lookup/connect/connector.ts";
 import { createMagic } from "./lookup/connect/magic.ts";
 import { createLookup, type RunningLookup } from "./lookup/lookup.ts";
 import type { Labels } from "./model/node.ts";
@@ -70,6 +76,7 @@ export interface Trilith {
   readonly events: Events;
   readonly prepared: Prepared;
   readonly magic: Magic;
+  readonly connector: Connector;
   /** What was accepted at start without having an effect, and other things worth a look. */
   readonly warnings: readonly string[];
   sources(): readonly SourceState[];
@@ -161,6 +168,7 @@ interface Built {
   readonly events: Events;
   readonly prepared: Prepared;
   readonly magic: Magic;
+  readonly connector: Connector;
 }
 
 /** The parts, joined. */
@@ -225,6 +233,9 @@ class Joined implements Trilith {
   }
   get prepared(): Prepared {
     return this.#whole.prepared;
+  }
+  get connector(): Connector {
+    return this.#whole.connector;
   }
   get magic(): Magic {
     return this.#whole.magic;
@@ -382,7 +393,19 @@ class Joined implements Trilith {
       settings: settings.magic ?? {},
       interfaces: () => net.interfaces(),
     });
-    this.#built = { self, directory, agent, lookup, kv, sessions, events, prepared, magic };
+    const connector = createConnector({
+      find: backendsBy({ lookup, own: () => agent.node, log: log.part("connect") }),
+      balancer: createBalancer({ clock, random }),
+      refused: (service, address, port) => lookup.confirmLost(service, address, port),
+      tcp: systemTcp,
+      udp: systemUdp,
+      clock,
+      log,
+      metrics,
+      filesLimit: openFilesLimit(),
+    });
+    this.#undo.push("proxies", () => connector.stop());
+    this.#built = { self, directory, agent, lookup, kv, sessions, events, prepared, magic, connector };
 
     const vouching = createVouching({ directory, clock, log, first: () => liveness.start() });
     this.#undo.push("signs of life of client hosts", () => vouching.stop());
@@ -420,6 +443,7 @@ class Joined implements Trilith {
       lookup,
       prepared,
       magic,
+      connector,
       self,
       probes: this.#probes,
       sources: () => this.sources(),

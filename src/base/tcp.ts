@@ -1,6 +1,14 @@
 // TCP for those who pass bytes on: connections that are read into buffers of the reader's own, so that nothing is allocated for what passes.
-import { type AddressInfo, createServer, type OnReadOpts, type Server, Socket, type SocketConstructorOpts } from "node:net";
-import { TrilithError, wrap } from "./error.ts";
+import { readFileSync } from "node:fs";
+import {
+  type AddressInfo,
+  createServer,
+  type OnReadOpts,
+  type Server,
+  Socket,
+  type SocketConstructorOpts,
+} from "node:net";
+import { wrap } from "./error.ts";
 import { hostPort } from "./net.ts";
 
 export type { Server, Socket };
@@ -18,8 +26,8 @@ export interface Accepted {
   readonly from: { readonly address: string; readonly port: number };
   /** The address and port that the client connected to. */
   readonly to: { readonly address: string; readonly port: number };
-  /** The socket, from now on the caller's; nothing is read until it is resumed. */
-  take(intake: Intake): Socket;
+  /** The socket, from now on the caller's; nothing is read until it is resumed. Undefined where it was closed meanwhile. */
+  take(intake: Intake): Socket | undefined;
   /** Ends it with a reset. */
   reset(): void;
 }
@@ -83,16 +91,27 @@ function accept(socket: Socket): Accepted {
       // A server's own sockets cannot read into a buffer that is used again; one around the same handle can.
       const inside = socket as unknown as Inside;
       const handle = inside._handle;
-      if (handle === null) throw new TrilithError("unavailable", "the connection was closed before it was taken");
+      if (handle === null) return undefined;
       inside._handle = null;
       socket.destroy();
       const options: RawSocket = { ...EAGER, handle, manualStart: true, onread: onread(intake) };
       return new Socket(options);
     },
     reset() {
-      socket.resetAndDestroy();
+      socket.on("error", () => {});
+      if (!socket.destroyed) socket.resetAndDestroy();
     },
   };
+}
+
+/** How many files and sockets this process may have open at once, as Linux tells it; elsewhere infinite. */
+export function openFilesLimit(): number {
+  try {
+    const line = /^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"));
+    return line?.[1] === undefined ? Number.POSITIVE_INFINITY : Number(line[1]);
+  } catch {
+    return Number.POSITIVE_INFINITY;
+  }
 }
 
 /** The system's TCP. */

@@ -12,11 +12,12 @@ export interface Backend {
   readonly weight: number;
   /** 0 this host, 1 its zone, 2 elsewhere; 2 unless told. */
   readonly tier?: 0 | 1 | 2;
+  /** Only reached so; absent = by both. */
+  readonly transport?: "tcp" | "udp";
 }
 
 /** What stands behind a query at one moment. */
 export interface Backends {
-  /** Of one answer and its policy; the same list gives the same object as long as nothing changed. */
   readonly endpoints: readonly Backend[];
   /** False: nothing of that name is known. */
   readonly known: boolean;
@@ -50,7 +51,7 @@ export interface Connected {
 
 /**
  * Where a proxy listens: an address of its own, or a socket that listens already, which belongs to the proxy from then on.
- * A `server` may have been made in another network namespace; it was made with `pauseOnConnect` and `allowHalfOpen`, and nobody listens to its "connection".
+ * It may have been made in another network namespace; nobody else listens to its events.
  */
 export type ProxyOn =
   | { readonly host: string; readonly port: number; readonly protocol?: "tcp" | "udp" }

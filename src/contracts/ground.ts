@@ -9,6 +9,7 @@ import type { Net } from "../base/net.ts";
 import type { Processes } from "../base/process.ts";
 import type { Random } from "../base/random.ts";
 import type { Agent } from "./agent.ts";
+import type { Connector } from "./connect.ts";
 import type { Directory } from "./directory.ts";
 import type { Events } from "./event.ts";
 import type { Kv } from "./kv.ts";
@@ -69,6 +70,8 @@ export interface Ground {
   readonly events: Events;
   readonly agent: Agent;
   readonly lookup: Lookup;
+  /** Reaches services: by one connection, or by a port that stands for one. */
+  readonly connector: Connector;
   readonly prepared: Prepared;
   readonly magic: Magic;
   readonly self: Self;

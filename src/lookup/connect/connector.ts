@@ -1,0 +1,121 @@
+// Reaches services for this agent or program: one balancer, all proxies, and what they share.
+import type { Log } from "../../base/log.ts";
+import type { Metrics } from "../../base/metrics.ts";
+import { hostPort, ipFamily } from "../../base/net.ts";
+import type { Udp } from "../../base/udp.ts";
+import type { Connector, ProxyListener, ProxyOn } from "../../contracts/connect.ts";
+import type { Query } from "../../model/query.ts";
+import { BufferPool } from "./buffers.ts";
+import { subjectOfQuery } from "./subject.ts";
+import { Tally } from "./tally.ts";
+import { listenTcp, type ProxyParts, type ProxyShare } from "./tcp-proxy.ts";
+import { type Reach, reachService } from "./tries.ts";
+import { listenUdp } from "./udp-proxy.ts";
+
+export interface ConnectorParts extends Omit<Reach, "isOwn"> {
+  readonly udp: Udp;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  /** How many files this process may have open. */
+  readonly filesLimit: number;
+}
+
+/** A connector with its end. */
+export interface RunningConnector extends Connector {
+  /** Stops all proxies; open connections have so long to end. Afterwards nothing is open. */
+  stop(drainMs?: number): Promise<void>;
+}
+
+/** What an agent needs besides: its store, its HTTP connections, its log. */
+const FILES_LEFT = 128;
+const SHORT_EVERY_MS = 60_000;
+
+/** See `ConnectorParts`. */
+export function createConnector(parts: ConnectorParts): RunningConnector {
+  const { metrics, clock } = parts;
+  const log = parts.log.part("connect");
+  const running = new Set<ProxyListener>();
+  const listening = new Set<string>();
+  const pool = new BufferPool();
+  // A connection that is passed on takes two.
+  const places = Math.max(16, Math.floor((parts.filesLimit - FILES_LEFT) / 2));
+  let taken = 0;
+  let shortMs = Number.NEGATIVE_INFINITY;
+  const reach: Reach = {
+    ...parts,
+    isOwn: (address, port) =>
+      listening.size > 0 &&
+      (listening.has(hostPort(address, port)) ||
+        (isHere(address) && ANY.some((host) => listening.has(hostPort(host, port))))),
+  };
+  const share: ProxyShare = {
+    reach,
+    log,
+    pool,
+    enter() {
+      if (taken >= places) return false;
+      taken++;
+      return true;
+    },
+    left() {
+      taken--;
+    },
+    short() {
+      if (clock.monotonic() - shortMs < SHORT_EVERY_MS) return;
+      shortMs = clock.monotonic();
+      log.warn(
+        `too many connections: ${taken} are open, and this process may have ${parts.filesLimit} files (ulimit -n, LimitNOFILE=)`,
+      );
+    },
+  };
+  metrics.gauge("proxy_connections_open", "Connections that are passed on now (UDP: clients)", () => taken);
+
+  return {
+    async dial(query, options = {}) {
+      const { socket, target, retries } = await reachService(reach, query, options);
+      socket.once("close", () => parts.balancer.closed(target));
+      const { address, port } = target.backend;
+      return { socket, backend: { address, port }, retries };
+    },
+    async proxy(on, query, options = {}) {
+      let made: ProxyListener | undefined;
+      let own: string | undefined;
+      const name = options.name ?? nameOf(on, query);
+      const all: ProxyParts = {
+        ...share,
+        name,
+        query,
+        options,
+        tally: new Tally(metrics, name),
+        ended() {
+          if (made !== undefined) running.delete(made);
+          if (own !== undefined) listening.delete(own);
+        },
+      };
+      if ("server" in on) made = await listenTcp(on.server, all);
+      else if ("datagrams" in on) made = await listenUdp(on.datagrams, { ...all, udp: parts.udp });
+      else {
+        made = on.protocol === "udp" ? await listenUdp(on, { ...all, udp: parts.udp }) : await listenTcp(on, all);
+        own = hostPort(made.host, made.port);
+        listening.add(own);
+      }
+      running.add(made);
+      return made;
+    },
+    proxies: () => [...running],
+    async stop(drainMs) {
+      await Promise.all([...running].map((each) => each.stop(drainMs)));
+    },
+  };
+}
+
+const ANY = ["0.0.0.0", "::"] as const;
+const isHere = (address: string): boolean => address.startsWith("127.") || address === "::1";
+
+function nameOf(on: ProxyOn, query: Query): string {
+  const where =
+    "host" in on
+      ? `${ipFamily(on.host) === 6 ? "[::]:" : ""}${on.port}${on.protocol === "udp" ? "/udp" : ""}`
+      : "handed over";
+  return `${where}=${subjectOfQuery(query)}`;
+}

@@ -1,0 +1,170 @@
+// Two connections joined: what comes in at one goes out at the other, as fast as the slower side takes it; ends and resets are passed on as they came.
+import type { Clock, Timer } from "../../base/clock.ts";
+import type { Intake, Socket } from "../../base/tcp.ts";
+import { type BufferPool, ReadBuffer } from "./buffers.ts";
+
+/** What went through, told as it goes. */
+export interface Passing {
+  toBackend(bytes: number): void;
+  toClient(bytes: number): void;
+}
+
+export interface RelayParts {
+  readonly clock: Pick<Clock, "after">;
+  readonly pool: BufferPool;
+  readonly passing: Passing;
+  /**
+   * The backend cut the connection before anything went through in either direction: true takes it over (and calls `meet` again, or `cut`),
+   * false has the client told.
+   */
+  readonly lost: (error: Error) => boolean;
+  /** Both connections are closed. */
+  readonly over: () => void;
+}
+
+/** A reset waits so long for what was sent before it: the kernel would throw away what is still on its way. */
+const RESET_AFTER_MS = 50;
+/** A side that takes nothing any more does not hold up the other one's reset for longer. */
+const FLUSH_MS = 5_000;
+
+/** One direction. */
+class Way implements Intake {
+  readonly #pool: BufferPool;
+  #lent: ReadBuffer | undefined;
+  readonly #tell: (bytes: number) => void;
+  to: Socket | undefined;
+  from: Socket | undefined;
+  /** True while the last bytes are not written: the buffer is theirs and nothing is read. */
+  held = false;
+  passed = false;
+
+  constructor(pool: BufferPool, tell: (bytes: number) => void) {
+    this.#pool = pool;
+    this.#tell = tell;
+  }
+
+  buffer(): Uint8Array {
+    this.#lent ??= new ReadBuffer(this.#pool);
+    return this.#lent.current;
+  }
+
+  read(bytes: number, buffer: Uint8Array): boolean {
+    const { to } = this;
+    if (to === undefined || to.destroyed) return false;
+    this.passed = true;
+    this.#tell(bytes);
+    to.write(bytes === buffer.length ? buffer : buffer.subarray(0, bytes));
+    if (to.writableLength === 0) {
+      this.#lent?.adapt(bytes);
+      return true;
+    }
+    this.held = true;
+    return false;
+  }
+
+  drained(): void {
+    if (!this.held) return;
+    this.held = false;
+    this.from?.resume();
+  }
+
+  release(): void {
+    this.#lent?.release(this.held);
+    this.#lent = undefined;
+  }
+}
+
+/** See the first line. The client's socket is made with `up`, the backend's with `down` as its intake. */
+export class Relay {
+  readonly up: Intake;
+  readonly down: Intake;
+  readonly #up: Way;
+  readonly #down: Way;
+  readonly #parts: RelayParts;
+  #client: Socket | undefined;
+  #backend: Socket | undefined;
+  #open = 0;
+  #timer: Timer | undefined;
+
+  constructor(parts: RelayParts) {
+    this.#parts = parts;
+    this.#up = new Way(parts.pool, (bytes) => parts.passing.toBackend(bytes));
+    this.#down = new Way(parts.pool, (bytes) => parts.passing.toClient(bytes));
+    this.up = this.#up;
+    this.down = this.#down;
+  }
+
+  /** Joins both and begins to read. `first` goes to the backend in front of everything. Called again with another backend after `lost`. */
+  meet(client: Socket, backend: Socket, first?: Uint8Array): void {
+    this.#backend = backend;
+    this.#up.to = backend;
+    this.#down.from = backend;
+    this.#down.to = client;
+    this.#open++;
+    backend.on("error", (error) => this.#backendFailed(backend, error));
+    backend.on("end", () => client.end());
+    backend.on("drain", () => this.#up.drained());
+    backend.on("close", () => this.#closed());
+    if (client !== this.#client) {
+      this.#client = client;
+      this.#up.from = client;
+      this.#open++;
+      client.on("error", () => this.#reset(this.#backend));
+      client.on("end", () => this.#backend?.end());
+      client.on("drain", () => this.#down.drained());
+      client.on("close", () => this.#closed());
+    }
+    if (first !== undefined) backend.write(first);
+    backend.resume();
+    client.resume();
+  }
+
+  /** Cuts both connections by resets. */
+  cut(): void {
+    for (const socket of [this.#client, this.#backend]) if (socket?.destroyed === false) socket.resetAndDestroy();
+  }
+
+  #backendFailed(backend: Socket, error: Error): void {
+    const untouched = !this.#up.passed && !this.#down.passed && this.#client?.readableEnded === false;
+    if (untouched && this.#client?.destroyed === false) {
+      this.#client.pause();
+      this.#backend = undefined;
+      this.#up.to = undefined;
+      backend.destroy();
+      if (this.#parts.lost(error)) return;
+    }
+    this.#reset(this.#client);
+  }
+
+  /** The other side was reset: so is this one, after what was sent to it before. */
+  #reset(socket: Socket | undefined): void {
+    if (socket === undefined || socket.destroyed || this.#timer !== undefined) return;
+    const way = socket === this.#client ? this.#down : this.#up;
+    socket.pause();
+    if (!way.passed) {
+      socket.resetAndDestroy();
+      return;
+    }
+    const later = (ms: number): void => {
+      this.#timer?.cancel();
+      this.#timer = this.#parts.clock.after(ms, () => {
+        if (!socket.destroyed) socket.resetAndDestroy();
+      });
+    };
+    if (socket.writableLength > 0) socket.once("drain", () => later(RESET_AFTER_MS));
+    later(socket.writableLength > 0 ? FLUSH_MS : RESET_AFTER_MS);
+  }
+
+  #closed(): void {
+    if (--this.#open > 0) return;
+    this.end();
+    this.#parts.over();
+  }
+
+  /** Gives back what it was lent; for a relay whose sides never met. */
+  end(): void {
+    this.#timer?.cancel();
+    this.#up.release();
+    this.#down.release();
+  }
+}

@@ -1,0 +1,128 @@
+// What a proxy counts: for its status, and for the agent's metrics.
+import type { Counter, Metrics } from "../../base/metrics.ts";
+import { hostPort } from "../../base/net.ts";
+import type { Backend, BackendStatus } from "../../contracts/connect.ts";
+
+type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
+
+/** One backend's figures; a connection writes into it as it goes. */
+export type BackendTally = Mutable<BackendStatus>;
+
+const BACKENDS = 1_024;
+/** Metrics are never taken back: further backends share one row. */
+const METRIC_BACKENDS = 256;
+const named = new WeakMap<object, Set<string>>();
+
+/** The figures of one proxy. */
+export class Tally {
+  open = 0;
+  total = 0;
+  failed = 0;
+  retries = 0;
+  refused = 0;
+  toBackend = 0;
+  toClient = 0;
+  lastFailure: string | undefined;
+  readonly #backends = new Map<string, BackendTally>();
+  readonly #metrics: Metrics;
+  readonly #proxy: string;
+  readonly #counters: Readonly<Record<"total" | "failed" | "retries" | "refused" | "toBackend" | "toClient", Counter>>;
+
+  constructor(metrics: Metrics, proxy: string) {
+    this.#metrics = metrics;
+    this.#proxy = proxy;
+    const counter = (name: string, help: string, more: Readonly<Record<string, string>> = {}): Counter =>
+      metrics.counter(`proxy_${name}_total`, help, { proxy, ...more });
+    this.#counters = {
+      total: counter("connections", "Connections (UDP: clients) that were taken"),
+      failed: counter("failed_connections", "Connections for which no backend could be reached"),
+      retries: counter("retries", "Backends tried in vain before another one took the connection"),
+      refused: counter("refused_connections", "Connections closed at once because too many files were open"),
+      toBackend: counter("bytes", "Bytes passed on", { to: "backend" }),
+      toClient: counter("bytes", "Bytes passed on", { to: "client" }),
+    };
+  }
+
+  opened(): void {
+    this.open++;
+    this.total++;
+    this.#counters.total.add();
+  }
+
+  closed(): void {
+    this.open--;
+  }
+
+  fail(why: string): void {
+    this.failed++;
+    this.lastFailure = why;
+    this.#counters.failed.add();
+  }
+
+  refuse(): void {
+    this.refused++;
+    this.#counters.refused.add();
+  }
+
+  /** A backend that was tried in vain. */
+  missed(backend: Backend): void {
+    this.retries++;
+    this.#counters.retries.add();
+    this.of(backend).failures++;
+    this.#backendCounter("failures", "Tries to connect to a backend in vain", backend).add();
+  }
+
+  /** A backend that took a connection. */
+  reached(backend: Backend): BackendTally {
+    const row = this.of(backend);
+    row.open++;
+    row.total++;
+    this.#backendCounter("connections", "Connections to a backend", backend).add();
+    return row;
+  }
+
+  passedOn(row: BackendTally, to: "toBackend" | "toClient", bytes: number): void {
+    this[to] += bytes;
+    row[to] += bytes;
+    this.#counters[to].add(bytes);
+  }
+
+  of({ address, port }: Backend): BackendTally {
+    const key = hostPort(address, port);
+    let row = this.#backends.get(key);
+    if (row === undefined) {
+      row = { address, port, open: 0, total: 0, failures: 0, toBackend: 0, toClient: 0 };
+      if (this.#backends.size >= BACKENDS) this.#forgetOne();
+      this.#backends.set(key, row);
+    }
+    return row;
+  }
+
+  rows(): readonly BackendStatus[] {
+    return [...this.#backends.values()].map((row) => ({ ...row }));
+  }
+
+  #forgetOne(): void {
+    for (const [key, { open }] of this.#backends)
+      if (open === 0) {
+        this.#backends.delete(key);
+        return;
+      }
+  }
+
+  #backendCounter(name: string, help: string, { address, port }: Backend): Counter {
+    let names = named.get(this.#metrics);
+    if (names === undefined) {
+      names = new Set();
+      named.set(this.#metrics, names);
+    }
+    const text = hostPort(address, port);
+    const key = `${this.#proxy} ${text}`;
+    const room = names.has(key) || names.size < METRIC_BACKENDS;
+    if (room) names.add(key);
+    return this.#metrics.counter(`proxy_backend_${name}_total`, help, {
+      proxy: this.#proxy,
+      backend: room ? text : "others",
+    });
+  }
+}

@@ -1,0 +1,309 @@
+// A TCP port that stands for a service: who is tried, what passes through, how it ends; with real sockets on loopback.
+import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
+import { connect, type Socket } from "node:net";
+import { afterEach, describe, expect, it, vi } from "vitest";
+import { all, ask, at, closedPort, serve, type TestConnector, testConnector } from "../../../test/support/connect.ts";
+import type { ProxyListener, ProxyOptions } from "../../contracts/connect.ts";
+
+const ends: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  for (const end of ends.splice(0).reverse()) await end();
+});
+
+const backend = async (connection: (socket: Socket) => void): Promise<number> => {
+  const server = await serve(connection);
+  ends.push(() => server.close());
+  return server.port;
+};
+const saying = (word: string): Promise<number> => backend((socket) => socket.resume().end(word));
+const echo = (): Promise<number> => backend((socket) => socket.pipe(socket));
+const over = (...args: Parameters<typeof testConnector>): TestConnector => {
+  const made = testConnector(...args);
+  ends.push(() => made.connector.stop(0));
+  return made;
+};
+const proxy = (made: TestConnector, options: ProxyOptions = {}): Promise<ProxyListener> =>
+  made.connector.proxy({ host: "127.0.0.1", port: 0 }, { service: "web" }, options);
+
+describe("a TCP proxy", () => {
+  it("passes on what both say, and the end of each direction by itself", async () => {
+    const port = await backend(async (socket) => {
+      socket.write("hello ");
+      socket.end(`got ${(await all(socket)).length}`);
+    });
+    const made = over([at(port)]);
+    const { port: own, status } = await proxy(made);
+    expect(await ask(own, "x".repeat(70_000))).toBe("hello got 70000");
+    await vi.waitFor(() => expect(made.connector.proxies()[0]?.status().open).toBe(0));
+    const { total, failed, toBackend, toClient, backends } = made.connector.proxies()[0]?.status() ?? {};
+    expect({ total, failed, toBackend, toClient }).toEqual({ total: 1, failed: 0, toBackend: 70_000, toClient: 15 });
+    expect(backends).toEqual([
+      { address: "127.0.0.1", port, open: 0, total: 1, failures: 0, toBackend: 70_000, toClient: 15 },
+    ]);
+    expect(status).toBeTypeOf("function");
+  });
+
+  it("carries megabytes both ways at once without a byte lost, whoever is slower", async () => {
+    const made = over([at(await echo())]);
+    const { port } = await proxy(made);
+    const sent = randomBytes(24 * 1_048_576);
+    const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true });
+    const heard = createHash("sha256");
+    let bytes = 0;
+    socket.on("data", (chunk: Buffer) => {
+      heard.update(chunk);
+      bytes += chunk.length;
+      // Now and then the reader sleeps, so that the buffers on the way fill up.
+      if (bytes % 5 === 0) {
+        socket.pause();
+        setTimeout(() => socket.resume(), 3);
+      }
+    });
+    socket.end(sent);
+    await once(socket, "end");
+    expect(bytes).toBe(sent.length);
+    expect(heard.digest("hex")).toBe(createHash("sha256").update(sent).digest("hex"));
+  });
+
+  it("holds back a sender whose reader takes nothing", async () => {
+    const got: Socket[] = [];
+    const made = over([at(await backend((socket) => void got.push(socket.pause())))]);
+    const { port } = await proxy(made);
+    const socket = connect({ port, host: "127.0.0.1" });
+    ends.push(async () => socket.destroy());
+    let sent = 0;
+    const chunk = Buffer.alloc(1_048_576);
+    const push = (): void => {
+      while (sent < 64 && socket.write(chunk)) sent++;
+    };
+    socket.on("drain", () => {
+      sent++;
+      push();
+    });
+    push();
+    // What the kernel's buffers take goes; then it stands still.
+    let before = -1;
+    await vi.waitFor(
+      () => {
+        const now = made.connector.proxies()[0]?.status().toBackend ?? 0;
+        const still = now > 0 && now === before;
+        before = now;
+        expect(still).toBe(true);
+      },
+      { timeout: 5_000, interval: 200 },
+    );
+    expect(sent).toBeLessThan(64);
+    const heard = once(got[0] as Socket, "end");
+    got[0]?.resume();
+    await vi.waitFor(() => expect(sent).toBe(64), 5_000);
+    socket.end();
+    await heard;
+    expect(made.connector.proxies()[0]?.status().toBackend).toBe(64 * chunk.length);
+  });
+
+  it("tries the next backend where one refuses, and tells the lookup of it", async () => {
+    const [dead, alive] = [await closedPort(), await saying("alive")];
+    const made = over([at(dead), at(alive)]);
+    const { port } = await proxy(made, { policy: "first" });
+    for (let i = 0; i < 5; i++) expect(await ask(port)).toBe("alive");
+    const status = made.connector.proxies()[0]?.status();
+    // After the first time it is known, and left out for a second.
+    expect(status).toMatchObject({ total: 5, failed: 0, retries: 1 });
+    expect(made.refused).toEqual([`web 127.0.0.1:${dead}`]);
+  });
+
+  it("tries the next backend where one does not answer in time", async () => {
+    const alive = await saying("alive");
+    // 192.0.2.0/24 is nobody's: whether it is silent or unreachable, it does not answer.
+    const made = over([at(9, { address: "192.0.2.1" }), at(alive)]);
+    const { port } = await proxy(made, { policy: "first", tryMs: 150 });
+    const beganMs = performance.now();
+    expect(await ask(port)).toBe("alive");
+    expect(performance.now() - beganMs).toBeLessThan(1_500);
+    expect(made.connector.proxies()[0]?.status()).toMatchObject({ failed: 0, retries: 1 });
+  });
+
+  it("tries the next backend where one takes the connection and cuts it before anything was said", async () => {
+    const cutting = await backend((socket) => socket.resetAndDestroy());
+    const made = over([at(cutting), at(await saying("alive"))]);
+    const { port } = await proxy(made, { policy: "first" });
+    const socket = connect({ port, host: "127.0.0.1" });
+    expect((await all(socket)).toString()).toBe("alive");
+    expect(made.connector.proxies()[0]?.status()).toMatchObject({ total: 1, failed: 0, retries: 1 });
+  });
+
+  it("cuts the client where nobody can be reached, and says why", async () => {
+    const dead = await closedPort();
+    const made = over([at(dead)]);
+    const { port } = await proxy(made, { limitMs: 200 });
+    await expect(ask(port, "hello")).rejects.toThrow(/ECONNRESET|EPIPE/);
+    expect(made.connector.proxies()[0]?.status()).toMatchObject({ failed: 1, open: 0 });
+    expect(made.connector.proxies()[0]?.status().lastFailure).toMatch(
+      /^no instance of "web" could be reached: connecting to 127\.0\.0\.1:\d+: .*ECONNREFUSED/,
+    );
+    made.backends = [];
+    await expect(ask(port, "hello")).rejects.toThrow(/ECONNRESET|EPIPE/);
+    expect(made.connector.proxies()[0]?.status().lastFailure).toBe(
+      'service "web" has no instance that fits and is healthy',
+    );
+    made.known = false;
+    await expect(ask(port)).rejects.toThrow(/ECONNRESET|EPIPE/);
+    expect(made.connector.proxies()[0]?.status().lastFailure).toBe('there is no service "web"');
+  });
+
+  it("waits for a backend that comes back within the limit", async () => {
+    const server = await serve((socket) => socket.end("back"));
+    await server.close();
+    const made = over([at(server.port)]);
+    const { port } = await proxy(made);
+    const answer = ask(port);
+    await vi.waitFor(() => expect(made.refused.length).toBeGreaterThan(0));
+    const again = await serve((socket) => socket.end("back"), server.port);
+    ends.push(() => again.close());
+    expect(await answer).toBe("back");
+  });
+
+  it("mirrors resets, in both directions, after what was sent before", async () => {
+    const got: Socket[] = [];
+    const cut: string[] = [];
+    const port = await backend((socket) => {
+      got.push(socket);
+      socket.on("error", (error: NodeJS.ErrnoException) => cut.push(error.code ?? ""));
+      socket.on("data", (data) => {
+        if (data.toString() !== "go") return;
+        socket.write("last words");
+        setImmediate(() => socket.resetAndDestroy());
+      });
+    });
+    const made = over([at(port)]);
+    const { port: own } = await proxy(made);
+    const first = connect({ port: own, host: "127.0.0.1" });
+    let heard = "";
+    first.on("data", (data) => {
+      heard += data;
+    });
+    first.write("go");
+    const [error] = (await once(first, "error")) as [NodeJS.ErrnoException];
+    expect([error.code, heard]).toEqual(["ECONNRESET", "last words"]);
+    const second = connect({ port: own, host: "127.0.0.1" });
+    await once(second, "connect");
+    second.write("hm");
+    await vi.waitFor(() => expect(got).toHaveLength(2));
+    second.resetAndDestroy();
+    await vi.waitFor(() => expect(cut).toEqual(["ECONNRESET"]));
+    await vi.waitFor(() => expect(made.connector.proxies()[0]?.status().open).toBe(0));
+  });
+
+  it("leaves established connections alone when their backend is gone from the list", async () => {
+    const made = over([at(await echo())]);
+    const { port } = await proxy(made);
+    const socket = connect({ port, host: "127.0.0.1" });
+    socket.write("one");
+    expect(String((await once(socket, "data"))[0])).toBe("one");
+    made.backends = [at(await saying("new"))];
+    socket.write("two");
+    expect(String((await once(socket, "data"))[0])).toBe("two");
+    expect(await ask(port)).toBe("new");
+    socket.destroy();
+  });
+
+  it("uses the client's port for backends that have none, and leaves out those of UDP and itself", async () => {
+    const made = over([]);
+    const listener = await proxy(made);
+    made.backends = [at(listener.port), at(53, { transport: "udp" })];
+    await expect(ask(listener.port)).rejects.toThrow(/ECONNRESET|EPIPE/);
+    expect(listener.status().lastFailure).toBe('service "web" has no instance that is reached over TCP');
+    const far = await serve((socket) => socket.end("same port"), listener.port, "127.0.0.2");
+    ends.push(() => far.close());
+    made.backends = [at(0, { address: "127.0.0.2" })];
+    expect(await ask(listener.port)).toBe("same port");
+  });
+
+  it.each([
+    [1, /^PROXY TCP4 127\.0\.0\.1 127\.0\.0\.1 (\d+) (\d+)\r\nhello$/],
+    [2, /^\r\n\r\n\0\r\nQUIT\n!\x11\0\x0c\x7f\0\0\x01\x7f\0\0\x01(..)(..)hello$/s],
+  ] as const)("tells the backend who connects by PROXY protocol %i", async (version, expected) => {
+    const heard: string[] = [];
+    const port = await backend(async (socket) => {
+      const said = await all(socket);
+      heard.push(said.toString("latin1"));
+      socket.end();
+    });
+    const made = over([at(port)]);
+    const { port: own } = await proxy(made, { proxyProtocol: version });
+    const socket = connect({ port: own, host: "127.0.0.1", allowHalfOpen: true });
+    await once(socket, "connect");
+    const { localPort } = socket;
+    socket.end("hello");
+    await all(socket);
+    const [, from = "", to = ""] = expected.exec(heard[0] ?? "") ?? [];
+    const number = (text: string): number =>
+      version === 1 ? Number(text) : Buffer.from(text, "latin1").readUInt16BE();
+    expect([number(from), number(to)]).toEqual([localPort, own]);
+  });
+
+  it("stop: listens no more, lets what is open end, then cuts it; twice is once", async () => {
+    const made = over([at(await echo())]);
+    const listener = await proxy(made);
+    const [early, late] = [0, 1].map(() => connect({ port: listener.port, host: "127.0.0.1", allowHalfOpen: true }));
+    for (const socket of [early, late] as Socket[]) {
+      socket.write("hello");
+      await once(socket, "data");
+    }
+    const stopped = listener.stop(10_000);
+    await expect(ask(listener.port)).rejects.toThrow(/ECONNREFUSED/);
+    expect(listener.status()).toMatchObject({ draining: true, open: 2 });
+    early?.end("bye");
+    expect(String((await once(early as Socket, "data"))[0])).toBe("bye");
+    await once(early as Socket, "end");
+    await vi.waitFor(() => expect(listener.status().open).toBe(1));
+    // Less patience counts, more does not.
+    const cut = once(late as Socket, "error");
+    const again = listener.stop(50);
+    void listener.stop(20_000);
+    expect(((await cut) as [NodeJS.ErrnoException])[0].code).toBe("ECONNRESET");
+    await Promise.all([stopped, again]);
+    expect(made.connector.proxies()).toEqual([]);
+    expect(listener.status().open).toBe(0);
+  });
+
+  it("takes no more connections than files allow, and says so once", async () => {
+    const made = over([at(await echo())], { filesLimit: 160 });
+    const { port, status } = await proxy(made);
+    const sockets = Array.from({ length: 20 }, () => connect({ port, host: "127.0.0.1" }));
+    ends.push(async () => void sockets.map((socket) => socket.destroy()));
+    const results = await Promise.all(
+      sockets.map(
+        (socket) =>
+          new Promise<string>((resolve) => {
+            socket.once("data", (data) => resolve(String(data)));
+            socket.once("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? ""));
+            socket.write("hello");
+          }),
+      ),
+    );
+    expect(results.filter((each) => each === "hello")).toHaveLength(16);
+    expect(made.connector.proxies()[0]?.status()).toMatchObject({ open: 16, refused: 4 });
+    expect(made.warned).toEqual([expect.stringMatching(/^too many connections: 16 are open, .* 160 files/)]);
+    expect(status).toBeTypeOf("function");
+  });
+
+  it("goes on after this process was short of files for a moment", async () => {
+    let short = 3;
+    const { systemTcp } = await import("../../base/tcp.ts");
+    const made = over([at(await saying("there"))], {
+      tcp: {
+        ...systemTcp,
+        connect: (...args) =>
+          short-- > 0
+            ? Promise.reject(Object.assign(new Error("connect EMFILE"), { code: "EMFILE" }))
+            : systemTcp.connect(...args),
+      },
+    });
+    const { port } = await proxy(made);
+    expect(await ask(port)).toBe("there");
+    expect(made.connector.proxies()[0]?.status()).toMatchObject({ failed: 0, retries: 0 });
+    expect(made.refused).toEqual([]);
+  });
+});

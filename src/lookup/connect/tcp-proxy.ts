@@ -1,0 +1,229 @@
+// A TCP port that stands for a service: each connection goes to a backend that takes it, and is passed on until it ends.
+import type { Timer } from "../../base/clock.ts";
+import { messageOf } from "../../base/error.ts";
+import type { Log } from "../../base/log.ts";
+import { hostPort } from "../../base/net.ts";
+import type { Accepted, Server, Socket, TcpListening } from "../../base/tcp.ts";
+import type { ProxyListener, ProxyOptions, ProxyStatus } from "../../contracts/connect.ts";
+import type { Query } from "../../model/query.ts";
+import { proxyHeader } from "../../wire/proxy-protocol.ts";
+import type { BufferPool } from "./buffers.ts";
+import { Relay } from "./relay.ts";
+import type { BackendTally, Tally } from "./tally.ts";
+import { errnoOf, type Reach, type Reached, reachService } from "./tries.ts";
+
+/** What all proxies of one connector share. */
+export interface ProxyShare {
+  readonly reach: Reach;
+  readonly log: Log;
+  readonly pool: BufferPool;
+  /** Takes one of the places for connections; false = all are taken. */
+  enter(): boolean;
+  left(): void;
+  /** Says at most now and then that places or files are short. */
+  short(): void;
+}
+
+export interface ProxyParts extends ProxyShare {
+  readonly name: string;
+  readonly query: Query;
+  readonly options: ProxyOptions;
+  readonly tally: Tally;
+  /** Told once, when nothing is open any more. */
+  readonly ended: () => void;
+}
+
+const DRAIN_MS = 10_000;
+
+/** @throws TrilithError `address-in-use`, `not-allowed`, `invalid` */
+export async function listenTcp(
+  on: { readonly host: string; readonly port: number } | Server,
+  parts: ProxyParts,
+): Promise<ProxyListener> {
+  const proxy = new TcpProxy(parts);
+  proxy.listening = await parts.reach.tcp.listen(on, (accepted) => proxy.serve(accepted));
+  return proxy;
+}
+
+class TcpProxy implements ProxyListener {
+  listening!: TcpListening;
+  readonly #parts: ProxyParts;
+  readonly #links = new Set<Link>();
+  #stopping: Promise<void> | undefined;
+  #allGone: (() => void) | undefined;
+  #cut: { readonly timer: Timer; readonly atMs: number } | undefined;
+
+  constructor(parts: ProxyParts) {
+    this.#parts = parts;
+  }
+
+  get host(): string {
+    return this.listening.host;
+  }
+
+  get port(): number {
+    return this.listening.port;
+  }
+
+  serve(accepted: Accepted): void {
+    const { tally, enter, short, left } = this.#parts;
+    if (!enter()) {
+      tally.refuse();
+      short();
+      accepted.reset();
+      return;
+    }
+    tally.opened();
+    const link = new Link(accepted, this.#parts, () => {
+      this.#links.delete(link);
+      tally.closed();
+      left();
+      if (this.#links.size === 0) this.#allGone?.();
+    });
+    this.#links.add(link);
+    void link.run();
+  }
+
+  status(): ProxyStatus {
+    const { name, query, tally } = this.#parts;
+    const { open, total, failed, retries, refused, toBackend, toClient, lastFailure } = tally;
+    return {
+      name,
+      protocol: "tcp",
+      listening: hostPort(this.host, this.port),
+      query,
+      ...{ open, total, failed, retries, refused, toBackend, toClient },
+      draining: this.#stopping !== undefined,
+      backends: tally.rows(),
+      ...(lastFailure === undefined ? {} : { lastFailure }),
+    };
+  }
+
+  stop(drainMs: number = this.#parts.options.drainMs ?? DRAIN_MS): Promise<void> {
+    this.#stopping ??= this.#stop();
+    const { clock } = this.#parts.reach;
+    const atMs = clock.monotonic() + drainMs;
+    if (this.#links.size > 0 && (this.#cut === undefined || atMs < this.#cut.atMs)) {
+      this.#cut?.timer.cancel();
+      this.#cut = { atMs, timer: clock.after(drainMs, () => this.#cutAll(), true) };
+    }
+    return this.#stopping;
+  }
+
+  async #stop(): Promise<void> {
+    const gone = new Promise<void>((resolve) => {
+      this.#allGone = resolve;
+    });
+    // What was accepted in this same turn is there by then.
+    await this.listening.close();
+    if (this.#links.size > 0) await gone;
+    this.#cut?.timer.cancel();
+    this.#parts.ended();
+  }
+
+  #cutAll(): void {
+    const { log, name } = this.#parts;
+    log.info(`proxy ${name}: ${this.#links.size} connections are cut, their time to end is over`);
+    for (const link of [...this.#links]) link.cut();
+  }
+}
+
+/** One connection of a client. */
+class Link {
+  readonly #accepted: Accepted;
+  readonly #parts: ProxyParts;
+  readonly #over: () => void;
+  readonly #relay: Relay;
+  readonly #stop = new AbortController();
+  #client: Socket | undefined;
+  #target: Reached["target"] | undefined;
+  #row: BackendTally | undefined;
+
+  constructor(accepted: Accepted, parts: ProxyParts, over: () => void) {
+    this.#accepted = accepted;
+    this.#parts = parts;
+    this.#over = over;
+    const { tally } = parts;
+    this.#relay = new Relay({
+      clock: parts.reach.clock,
+      pool: parts.pool,
+      passing: {
+        toBackend: (bytes) => this.#row !== undefined && tally.passedOn(this.#row, "toBackend", bytes),
+        toClient: (bytes) => this.#row !== undefined && tally.passedOn(this.#row, "toClient", bytes),
+      },
+      lost: (error) => this.#lost(error),
+      over,
+    });
+  }
+
+  /** Never rejects. */
+  async run(): Promise<void> {
+    const { query, options, tally, reach, log, name, short } = this.#parts;
+    let reached: Reached;
+    try {
+      reached = await reachService(reach, query, {
+        ...options,
+        port: options.port ?? this.#accepted.to.port,
+        caller: this.#accepted.from.address,
+        intake: this.#relay.down,
+        signal: this.#stop.signal,
+        failed: (backend) => tally.missed(backend),
+      });
+    } catch (error) {
+      if (/^E[MN]FILE$/.test(errnoOf(error))) short();
+      if (!this.#stop.signal.aborted) {
+        tally.fail(messageOf(error));
+        log.debug(`proxy ${name}: ${messageOf(error)}`);
+      }
+      this.#giveUp();
+      return;
+    }
+    this.#meet(reached);
+  }
+
+  #meet({ socket, target }: Reached): void {
+    const { tally, reach, options } = this.#parts;
+    const row = tally.reached(target.backend);
+    socket.once("close", () => {
+      row.open--;
+      reach.balancer.closed(target);
+    });
+    const client = this.#client ?? this.#accepted.take(this.#relay.up);
+    if (client === undefined || this.#stop.signal.aborted) {
+      socket.on("error", () => {}).destroy();
+      this.#giveUp();
+      return;
+    }
+    this.#row = row;
+    this.#target = target;
+    this.#client = client;
+    const { from, to } = this.#accepted;
+    const header = options.proxyProtocol === undefined ? undefined : proxyHeader(options.proxyProtocol, from, to);
+    this.#relay.meet(client, socket, header);
+  }
+
+  /** The backend took the connection and cut it before a byte went through: another one may do better. */
+  #lost(error: Error): boolean {
+    const { tally, reach } = this.#parts;
+    if (this.#stop.signal.aborted || this.#target === undefined) return false;
+    tally.missed(this.#target.backend);
+    reach.balancer.report(this.#target, { ok: false, code: errnoOf(error) });
+    void this.run();
+    return true;
+  }
+
+  cut(): void {
+    this.#stop.abort(new Error("the proxy stops"));
+    this.#relay.cut();
+  }
+
+  #giveUp(): void {
+    if (this.#client !== undefined) {
+      this.#relay.cut();
+      return;
+    }
+    this.#accepted.reset();
+    this.#relay.end();
+    this.#over();
+  }
+}

@@ -1,0 +1,169 @@
+// One connection to a service: backend after backend in the balancer's order, until one takes it or the time is over.
+import type { Clock } from "../../base/clock.ts";
+import { codeOf, messageOf, TrilithError } from "../../base/error.ts";
+import { hostPort } from "../../base/net.ts";
+import type { Intake, Socket, Tcp } from "../../base/tcp.ts";
+import type { Backend, ConnectOptions } from "../../contracts/connect.ts";
+import type { Query } from "../../model/query.ts";
+import type { Balancer, Target } from "../balance/balancer.ts";
+import type { FindBackends } from "./backends.ts";
+import { subjectOfQuery } from "./subject.ts";
+
+/** What connecting needs of an agent or a program. */
+export interface Reach {
+  readonly find: FindBackends;
+  readonly balancer: Balancer;
+  readonly tcp: Tcp;
+  readonly clock: Clock;
+  /** Told of a backend that refused: it ends the guard's hold on it. */
+  readonly refused?: (service: string, address: string, port: number) => void;
+  /** True for addresses at which this same connector listens: reaching them would go round in circles. */
+  readonly isOwn?: (address: string, port: number) => boolean;
+}
+
+export interface TryOptions extends ConnectOptions {
+  readonly signal?: AbortSignal;
+  /** Takes what the connection brings; absent: an ordinary socket. */
+  readonly intake?: Intake;
+  /** Told of every try in vain. */
+  readonly failed?: (backend: Backend, error: unknown) => void;
+}
+
+/** An open connection, nothing read from it yet; `opened` was told to the balancer. */
+export interface Reached {
+  readonly socket: Socket;
+  readonly target: Target<Backend>;
+  readonly retries: number;
+}
+
+const TRY_MS = 1_000;
+const LIMIT_MS = 5_000;
+/** After all were tried in vain, they are tried again after a pause that doubles up to a limit. */
+const FIRST_PAUSE_MS = 50;
+const LONGEST_PAUSE_MS = 800;
+/** This host's own troubles: another backend would not help, a moment may. */
+const OWN_TROUBLE = new Set(["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM", "EADDRNOTAVAIL", "EAGAIN"]);
+
+/** The system's code of an error that was wrapped; "ETIMEDOUT" for what took too long. */
+export function errnoOf(error: unknown): string {
+  for (let each: unknown = error; each instanceof Error; each = each.cause) {
+    const { code } = each as { code?: unknown };
+    if (typeof code === "string" && /^E[A-Z0-9]+$/.test(code)) return code;
+  }
+  return codeOf(error) === "timeout" ? "ETIMEDOUT" : "EIO";
+}
+
+/** The backends that a caller of this transport can use, each with a port. @throws TrilithError `not-found` where there is none */
+export async function usableBackends(
+  { find, isOwn }: Pick<Reach, "find" | "isOwn">,
+  query: Query,
+  transport: "tcp" | "udp",
+  { port = 0, signal }: { readonly port?: number | undefined; readonly signal?: AbortSignal | undefined },
+): Promise<{
+  readonly usable: readonly Backend[];
+  readonly policy?: ConnectOptions["policy"];
+  readonly tryMs?: number;
+}> {
+  const found = find(query, signal);
+  const { endpoints, known, policy, tryMs } = found instanceof Promise ? await found : found;
+  const isUsable = ({ address, port: own, transport: only }: Backend): boolean =>
+    own !== 0 && (only === undefined || only === transport) && isOwn?.(address, own) !== true;
+  // As a rule all are, and the list stays the same one.
+  const usable = endpoints.every(isUsable)
+    ? endpoints
+    : endpoints.map((each) => (each.port === 0 ? { ...each, port } : each)).filter(isUsable);
+  if (usable.length > 0)
+    return { usable, ...(policy === undefined ? {} : { policy }), ...(tryMs === undefined ? {} : { tryMs }) };
+  const name = subjectOfQuery(query);
+  if (!known) throw new TrilithError("not-found", `there is no service "${name}"`);
+  throw new TrilithError(
+    "not-found",
+    endpoints.length === 0
+      ? `service "${name}" has no instance that fits and is healthy`
+      : `service "${name}" has no instance that is reached over ${transport.toUpperCase()}`,
+  );
+}
+
+/** See the first line. @throws TrilithError `not-found`, `unavailable`, `timeout`, or the signal's reason */
+export async function reachService(reach: Reach, query: Query, options: TryOptions): Promise<Reached> {
+  const { clock, balancer } = reach;
+  const { limitMs = LIMIT_MS, signal, caller } = options;
+  const name = subjectOfQuery(query);
+  const untilMs = clock.monotonic() + limitMs;
+  const inVain: { backend: Backend; error: unknown }[] = [];
+  let retries = 0;
+  for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
+    const { usable, ...wishes } = await usableBackends(reach, query, "tcp", options);
+    const policy = options.policy ?? wishes.policy;
+    const order = balancer.order(name, usable, {
+      ...(policy === undefined ? {} : { policy }),
+      ...(caller === undefined ? {} : { caller }),
+    });
+    const tryMs = options.tryMs ?? wishes.tryMs ?? TRY_MS;
+    for (const target of order) {
+      signal?.throwIfAborted();
+      const leftMs = untilMs - clock.monotonic();
+      if (leftMs <= 0) break;
+      const beganMs = clock.monotonic();
+      try {
+        const socket = await once(reach, target.backend, order.length > 1 ? Math.min(tryMs, leftMs) : leftMs, options);
+        balancer.report(target, { ok: true, tookMs: clock.monotonic() - beganMs });
+        balancer.opened(target);
+        return { socket, target, retries };
+      } catch (error) {
+        if (signal?.aborted) throw error;
+        const code = errnoOf(error);
+        balancer.report(target, { ok: false, code });
+        if (OWN_TROUBLE.has(code)) {
+          inVain.push({ backend: target.backend, error });
+          break;
+        }
+        retries++;
+        inVain.push({ backend: target.backend, error });
+        options.failed?.(target.backend, error);
+        if (code === "ECONNREFUSED") reach.refused?.(query.service, target.backend.address, target.backend.port);
+      }
+    }
+    const leftMs = untilMs - clock.monotonic();
+    if (leftMs <= pauseMs) throw nobody(name, inVain);
+    await clock.sleep(pauseMs, signal);
+  }
+}
+
+/** One try. */
+async function once(
+  { tcp, clock }: Reach,
+  { address, port }: Backend,
+  ms: number,
+  { intake, signal }: TryOptions,
+): Promise<Socket> {
+  const limit = new AbortController();
+  const timer = clock.after(ms, () =>
+    limit.abort(
+      new TrilithError("timeout", `connecting to ${hostPort(address, port)}: no answer within ${Math.ceil(ms)} ms`),
+    ),
+  );
+  const onAbort = (): void => limit.abort(signal?.reason);
+  signal?.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await tcp.connect(
+      { host: address, port },
+      { signal: limit.signal, ...(intake === undefined ? {} : { intake }) },
+    );
+  } finally {
+    timer.cancel();
+    signal?.removeEventListener("abort", onAbort);
+  }
+}
+
+function nobody(name: string, inVain: readonly { readonly backend: Backend; readonly error: unknown }[]): TrilithError {
+  const last = new Map(inVain.map(({ backend, error }) => [hostPort(backend.address, backend.port), messageOf(error)]));
+  const all = [...last.values()];
+  const more = all.length > 3 ? `; and ${all.length - 3} more` : "";
+  const code = inVain.every(({ error }) => codeOf(error) === "timeout") ? "timeout" : "unavailable";
+  return new TrilithError(
+    code,
+    `no instance of "${name}" could be reached: ${all.slice(0, 3).join("; ")}${more}`,
+    inVain.at(-1)?.error,
+  );
+}
