@@ -27,6 +27,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   apache2: ["apache2-bin"],
   wrk: ["wrk"],
   python3: ["python3"],
+  cc: ["gcc", "libc6-dev"],
   promtool: ["prometheus"],
   mvn: ["maven"],
   javac: ["default-jdk-headless"],
@@ -36,6 +37,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   "avahi-browse": ["avahi-utils"],
   "dbus-daemon": ["dbus"],
   nsenter: ["util-linux"],
+  "/usr/lib/python3/dist-packages/kazoo": ["python3-kazoo"],
 };
 
 const exists = (path: string): Promise<boolean> =>
@@ -45,6 +47,7 @@ const exists = (path: string): Promise<boolean> =>
   );
 
 async function onPath(program: string): Promise<boolean> {
+  if (program.startsWith("/")) return await exists(program);
   const folders = [...(process.env["PATH"] ?? "").split(delimiter), "/usr/sbin", "/sbin"];
   for (const folder of folders) if (await exists(join(folder, program))) return true;
   return false;

@@ -2,7 +2,7 @@
 import type { Clock, Timer } from "../../base/clock.ts";
 import { codeOf, messageOf } from "../../base/error.ts";
 import type { Log } from "../../base/log.ts";
-import { openZooKeeper, type ZooKeeper, type ZooKeeperNews } from "../../base/zookeeper.ts";
+import type { openZooKeeper, ZooKeeper, ZooKeeperNews } from "../../base/zookeeper.ts";
 import type { Agent } from "../../contracts/agent.ts";
 import type { Directory } from "../../contracts/directory.ts";
 import type { SourceState } from "../../contracts/ground.ts";
@@ -20,6 +20,7 @@ export interface AnnouncerMachine {
   readonly agent: Pick<Agent, "services" | "checks" | "changed" | "version" | "node">;
   readonly directory: Pick<Directory, "view" | "ready" | "changed">;
   readonly lookup: Pick<Lookup, "resolveNow" | "follow">;
+  readonly open: typeof openZooKeeper;
   readonly nodeId: string;
   /** True where the members are to go at once when this stops: nobody comes after this life. */
   readonly last: () => boolean;
@@ -104,12 +105,12 @@ export class Announcer {
   };
 
   async #run(): Promise<void> {
-    const { clock, agent, directory } = this.#machine;
+    const { clock, agent, directory, open } = this.#machine;
     const { signal } = this.#stop;
     const { servers, sessionMs, auth } = this.#config;
     await directory.ready(signal);
     this.#connection = { ok: false, text: `ZooKeeper at ${servers} does not answer yet` };
-    const zk = await openZooKeeper({
+    const zk = await open({
       ...{ servers, clock, sessionTimeoutMs: sessionMs, onNews: this.#news },
       ...(auth === undefined ? {} : { auth }),
     });

@@ -1,4 +1,5 @@
 // The protocol "zookeeper": server sets as Finagle and Aurora keep them, read into the directory and written from it.
+import { openZooKeeper } from "../../base/zookeeper.ts";
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
 import { Announcer } from "./announce.ts";
 import { configureZooKeeper, type ZooKeeperConfig } from "./config.ts";
@@ -19,13 +20,13 @@ export const zookeeper: Protocol<
       config.announce.length === 0
         ? undefined
         : new Announcer(config, {
-            ...{ clock, log, agent, directory, lookup, nodeId: self.nodeId },
+            ...{ clock, log, agent, directory, lookup, open: openZooKeeper, nodeId: self.nodeId },
             last: () => self.dev || leaving?.() === true,
           });
     return {
       ...(config.sets.length === 0
         ? {}
-        : { source: new ServerSetSource(config, { clock, log, directory, node: self.node }) }),
+        : { source: new ServerSetSource(config, { clock, log, directory, open: openZooKeeper, node: self.node }) }),
       ...(announcer === undefined ? {} : { background: announcer, states: () => [announcer.state()] }),
     };
   },

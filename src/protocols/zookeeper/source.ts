@@ -2,7 +2,7 @@
 import type { Clock, Timer } from "../../base/clock.ts";
 import { codeOf } from "../../base/error.ts";
 import type { Log } from "../../base/log.ts";
-import { openZooKeeper, type ZooKeeperNews } from "../../base/zookeeper.ts";
+import type { openZooKeeper, ZooKeeperNews } from "../../base/zookeeper.ts";
 import type { Directory } from "../../contracts/directory.ts";
 import { lastKnown } from "../../contracts/second-hand.ts";
 import type { Source, SourceList } from "../../contracts/source.ts";
@@ -16,6 +16,7 @@ export interface SourceMachine {
   readonly clock: Clock;
   readonly log: Log;
   readonly directory: Pick<Directory, "view" | "ready" | "changed">;
+  readonly open: typeof openZooKeeper;
   /** This host's node. */
   readonly node: string;
 }
@@ -80,13 +81,13 @@ export class ServerSetSource implements Source {
 
   async *watch(signal: AbortSignal): AsyncIterable<SourceList> {
     if (signal.aborted) return;
-    const { clock, directory } = this.#machine;
+    const { clock, directory, open } = this.#machine;
     const { servers, sessionMs, auth, sets: rules } = this.#config;
     const over = new AbortController();
     const either = AbortSignal.any([signal, over.signal]);
     let following: readonly Promise<void>[] = [];
     this.#connection = { ok: false, text: `ZooKeeper at ${servers} does not answer yet` };
-    const zk = await openZooKeeper({
+    const zk = await open({
       ...{ servers, clock, sessionTimeoutMs: sessionMs, onNews: this.#news },
       ...(auth === undefined ? {} : { auth }),
     });
