@@ -1,7 +1,7 @@
 // Reaches services for this agent or program: one balancer, all proxies, and what they share.
 import type { Log } from "../../base/log.ts";
 import type { Metrics } from "../../base/metrics.ts";
-import { hostPort, ipFamily } from "../../base/net.ts";
+import { hostPort } from "../../base/net.ts";
 import type { Udp } from "../../base/udp.ts";
 import type { Connector, ProxyListener, ProxyOn } from "../../contracts/connect.ts";
 import type { Query } from "../../model/query.ts";
@@ -113,9 +113,6 @@ const ANY = ["0.0.0.0", "::"] as const;
 const isHere = (address: string): boolean => address.startsWith("127.") || address === "::1";
 
 function nameOf(on: ProxyOn, query: Query): string {
-  const where =
-    "host" in on
-      ? `${ipFamily(on.host) === 6 ? "[::]:" : ""}${on.port}${on.protocol === "udp" ? "/udp" : ""}`
-      : "handed over";
-  return `${where}=${subjectOfQuery(query)}`;
+  if (!("host" in on)) return subjectOfQuery(query);
+  return `${on.port}${on.protocol === "udp" ? "/udp" : ""}=${subjectOfQuery(query)}`;
 }

@@ -27,6 +27,21 @@ const RESET_AFTER_MS = 50;
 /** A side that takes nothing any more does not hold up the other one's reset for longer. */
 const FLUSH_MS = 5_000;
 
+const NOTHING = Buffer.alloc(0);
+
+/**
+ * One side ended what it says. Where data and a reset come in together, libuv tells them as data and an ordinary end; writing nothing brings
+ * the reset to light.
+ */
+function passEnd(from: Socket, to: Socket | undefined): void {
+  if (from.writableEnded || from.writableLength > 0) to?.end();
+  else
+    from.write(NOTHING, (error) => {
+      // An error has its own event.
+      if (error === null || error === undefined) to?.end();
+    });
+}
+
 /** One direction. */
 class Way implements Intake {
   readonly #pool: BufferPool;
@@ -102,7 +117,7 @@ export class Relay {
     this.#down.to = client;
     this.#open++;
     backend.on("error", (error) => this.#backendFailed(backend, error));
-    backend.on("end", () => client.end());
+    backend.on("end", () => passEnd(backend, client));
     backend.on("drain", () => this.#up.drained());
     backend.on("close", () => this.#closed());
     if (client !== this.#client) {
@@ -110,7 +125,7 @@ export class Relay {
       this.#up.from = client;
       this.#open++;
       client.on("error", () => this.#reset(this.#backend));
-      client.on("end", () => this.#backend?.end());
+      client.on("end", () => passEnd(client, this.#backend));
       client.on("drain", () => this.#down.drained());
       client.on("close", () => this.#closed());
     }
