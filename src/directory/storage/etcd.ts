@@ -2,17 +2,18 @@
 import type { Clock } from "../../base/clock.ts";
 import type { Disk } from "../../base/disk.ts";
 import { TrilithError } from "../../base/error.ts";
+import { createClient } from "../../base/etcd/client.ts";
 import type { Log } from "../../base/log.ts";
 import type { Random } from "../../base/random.ts";
 import type { Written } from "../../contracts/directory.ts";
 import type { Batch, Commit, Storage } from "../../contracts/storage.ts";
 import type { Index } from "../../model/record.ts";
 import { keepAlive } from "./etcd/alive.ts";
-import { createClient, defaultTiming, type EtcdSettings, type EtcdTiming } from "./etcd/client.ts";
 import { MOST_CHANGES, MOST_WIDE, Writer } from "./etcd/commit.ts";
 import { follow, newest, type Reading, snapshot } from "./etcd/follow.ts";
 import { layout } from "./etcd/keys.ts";
 import { Line } from "./etcd/line.ts";
+import { defaultTiming, type EtcdSettings, type EtcdTiming } from "./etcd/timing.ts";
 
 export type { EtcdSettings, EtcdTiming };
 
@@ -68,7 +69,7 @@ export async function createEtcdStorage(
     commit: (commit: Commit, signal?: AbortSignal): Promise<Written> => writer.commit(commit, signal),
     follow: (after: Index, signal: AbortSignal): AsyncIterable<Batch> => follow(reading, after, until(signal)),
     async latest(signal?: AbortSignal): Promise<Index> {
-      const { revision } = await newest(reading, signal);
+      const revision = await newest(reading, signal);
       line.want(revision);
       return revision;
     },

@@ -1,11 +1,11 @@
 // The sign of life: one key under a lease that is renewed, and made again where it was lost.
 import type { Clock } from "../../../base/clock.ts";
 import { messageOf } from "../../../base/error.ts";
+import { type EtcdClient, EtcdError, isLeaseGone, isLeaseThere } from "../../../base/etcd/client.ts";
 import type { Log } from "../../../base/log.ts";
 import { jitter, type Random } from "../../../base/random.ts";
 import { encodeRecord } from "../../../model/codec.ts";
 import { keyOf } from "../../../model/record.ts";
-import { type EtcdClient, EtcdError, isLeaseGone, isLeaseThere } from "./client.ts";
 import type { Layout } from "./keys.ts";
 
 /** A lease ID of our own: positive and below 2^48. */

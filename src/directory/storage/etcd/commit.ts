@@ -1,16 +1,17 @@
 // Writing to etcd: each commit all or nothing, at most once, several in one transaction where they do not touch each other.
 import type { Clock } from "../../../base/clock.ts";
 import { TrilithError } from "../../../base/error.ts";
+import { type EtcdClient, EtcdError, isCompacted, isLeaseGone } from "../../../base/etcd/client.ts";
+import type { RangeResponse, RequestOp, TxnRequest } from "../../../base/etcd/proto.ts";
 import type { Random } from "../../../base/random.ts";
 import type { Written } from "../../../contracts/directory.ts";
 import type { Commit } from "../../../contracts/storage.ts";
 import { encodeRecord } from "../../../model/codec.ts";
 import { grant, leaseId } from "./alive.ts";
-import { type EtcdClient, EtcdError, type EtcdTiming, isCompacted, isLeaseGone } from "./client.ts";
 import { absent, standsAt } from "./compares.ts";
 import type { Layout } from "./keys.ts";
 import type { Line } from "./line.ts";
-import type { RangeResponse, RequestOp, TxnRequest } from "./proto.ts";
+import type { EtcdTiming } from "./timing.ts";
 import { isKeyGone, isSingle, MOST_SINGLES, type WideCondition, wideReads, wideTransaction } from "./wide.ts";
 
 /** etcd's default for operations (or conditions) of one transaction (`--max-txn-ops`). */

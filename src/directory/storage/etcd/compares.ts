@@ -1,5 +1,5 @@
 // Conditions of an etcd transaction.
-import { type Compare, Target } from "./proto.ts";
+import { type Compare, Target } from "../../../base/etcd/proto.ts";
 
 /** There is no such key. */
 export const absent = (key: Uint8Array): Compare => ({ target: Target.version, key, version: 0 });

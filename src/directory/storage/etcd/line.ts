@@ -1,10 +1,11 @@
 // How far the watch has come, and the nudge that makes it come further where no record changes.
 import type { Clock, Timer } from "../../../base/clock.ts";
 import { messageOf } from "../../../base/error.ts";
+import { type EtcdClient, EtcdError } from "../../../base/etcd/client.ts";
 import type { Log } from "../../../base/log.ts";
 import type { Index } from "../../../model/record.ts";
-import { type EtcdClient, EtcdError, type EtcdTiming } from "./client.ts";
 import type { Layout } from "./keys.ts";
+import type { EtcdTiming } from "./timing.ts";
 
 /**
  * The line of revisions as the watch delivers it. etcd's revision also moves for what is not watched (other users, leases, markers), so

@@ -1,8 +1,16 @@
 // Commits with more changes or expectations than etcd takes operations in a flat transaction: a nested one, with conditions on ranges.
+
+import { EtcdError } from "../../../base/etcd/client.ts";
+import {
+  type Compare,
+  type RangeRequest,
+  type RequestOp,
+  Result,
+  Target,
+  type TxnRequest,
+} from "../../../base/etcd/proto.ts";
 import type { Table } from "../../../model/record.ts";
-import { EtcdError } from "./client.ts";
 import { absent, standsAt } from "./compares.ts";
-import { type Compare, type RangeRequest, type RequestOp, Result, Target, type TxnRequest } from "./proto.ts";
 
 // etcd counts the operations (and conditions) of each level: a transaction with n of them may hold nested ones with limit - n each
 // [etcd 3.4 etcdserver/api/v3rpc/key.go checkTxnRequest]. Nested operations are all done or none, as flat ones are. Conditions have to

@@ -1,7 +1,7 @@
 // What etcd's errors mean, and which endpoints are understood.
 import { describe, expect, test } from "vitest";
-import { fakeClock } from "../../../../test/simulated/clock.ts";
-import { createClient, defaultTiming, type EtcdSettings, parseEndpoint, sortError } from "./client.ts";
+import { fakeClock } from "../../../test/simulated/clock.ts";
+import { clientTiming, createClient, type EtcdAccess, parseEndpoint, sortError } from "./client.ts";
 import { loadWires } from "./proto.ts";
 
 describe("endpoints", () => {
@@ -23,18 +23,16 @@ describe("endpoints", () => {
   );
 
   test("settings that cannot work are refused by name", async () => {
-    const settings: EtcdSettings = { endpoints: ["http://127.0.0.1:1"], prefix: "/", livenessMs: 1 };
+    const settings: EtcdAccess = { endpoints: ["http://127.0.0.1:1"] };
     const ground = { clock: fakeClock(), disk: { readBytes: () => Promise.reject(new Error("no disk")) } };
-    await expect(createClient({ ...settings, endpoints: [] }, ground, defaultTiming)).rejects.toThrow(
-      /etcd\.endpoints/,
-    );
-    await expect(createClient({ ...settings, username: "u" }, ground, defaultTiming)).rejects.toThrow(/password/);
+    await expect(createClient({ ...settings, endpoints: [] }, ground, clientTiming)).rejects.toThrow(/etcd\.endpoints/);
+    await expect(createClient({ ...settings, username: "u" }, ground, clientTiming)).rejects.toThrow(/password/);
     const tls = { ...settings, endpoints: ["https://127.0.0.1:1"] };
-    await expect(createClient({ ...tls, certFile: "c" }, ground, defaultTiming)).rejects.toThrow(/keyFile/);
-    await expect(createClient({ ...tls, caFile: "ca.pem" }, ground, defaultTiming)).rejects.toThrow(
+    await expect(createClient({ ...tls, certFile: "c" }, ground, clientTiming)).rejects.toThrow(/keyFile/);
+    await expect(createClient({ ...tls, caFile: "ca.pem" }, ground, clientTiming)).rejects.toThrow(
       /etcd\.caFile "ca\.pem": no disk/,
     );
-    const client = await createClient(settings, ground, defaultTiming);
+    const client = await createClient(settings, ground, clientTiming);
     client.close();
     client.close();
     await expect(client.call("range", { key: Buffer.from("k") })).rejects.toMatchObject({ code: "stopped" });

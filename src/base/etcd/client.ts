@@ -2,17 +2,25 @@
 
 import { setMaxListeners } from "node:events";
 import type { ChannelCredentials, Client, ClientDuplexStream, Metadata, ServiceError } from "@grpc/grpc-js";
-import type { Clock } from "../../../base/clock.ts";
-import type { Disk } from "../../../base/disk.ts";
-import { type Code, InputError, TrilithError, wrap } from "../../../base/error.ts";
-import type { Settings } from "../../../contracts/settings.ts";
+import type { Clock } from "../clock.ts";
+import type { Disk } from "../disk.ts";
+import { type Code, InputError, TrilithError, wrap } from "../error.ts";
 import { loadWires, type Method, type Methods, type Wires } from "./proto.ts";
 
 /** How to reach etcd. */
-export type EtcdSettings = NonNullable<Settings["etcd"]>;
+export interface EtcdAccess {
+  /** `http://host:port` or `https://host:port` of one or several members. */
+  readonly endpoints: readonly string[];
+  readonly username?: string;
+  readonly password?: string;
+  /** PEM files. */
+  readonly caFile?: string;
+  readonly certFile?: string;
+  readonly keyFile?: string;
+}
 
-/** How patient the storage is; milliseconds. */
-export interface EtcdTiming {
+/** How patient a client is; milliseconds. */
+export interface ClientTiming {
   /** One request to one member. */
   readonly attemptMs: number;
   /** All attempts of one request together. */
@@ -23,23 +31,17 @@ export interface EtcdTiming {
   readonly askMs: number;
   /** A watch that was silent for so long is given up. */
   readonly silentMs: number;
-  /** Without a watch for so long the store counts as away. */
+  /** Without a watch for so long etcd counts as away. */
   readonly graceMs: number;
-  /** How long an index that was promised may be late before an event is provoked. */
-  readonly tickMs: number;
-  /** How long a commit can be repeated after an unknown outcome: at least so long, at most twice as long. */
-  readonly repeatMs: number;
 }
 
-export const defaultTiming: EtcdTiming = {
+export const clientTiming: ClientTiming = {
   attemptMs: 2_000,
   patienceMs: 8_000,
   refusedMs: 2_000,
   askMs: 2_000,
   silentMs: 5_000,
   graceMs: 1_000,
-  tickMs: 50,
-  repeatMs: 600_000,
 };
 
 /** What a failed call leaves open: `no` = it was not done for sure, `maybe` = it may have been done or be done later. */
@@ -216,7 +218,7 @@ export function parseEndpoint(endpoint: string): { readonly target: string; read
 
 async function credentials(
   grpc: typeof import("@grpc/grpc-js"),
-  settings: EtcdSettings,
+  settings: EtcdAccess,
   disk: Pick<Disk, "readBytes">,
 ): Promise<ChannelCredentials> {
   const file = async (key: "caFile" | "certFile" | "keyFile"): Promise<Buffer | null> => {
@@ -235,9 +237,9 @@ async function credentials(
 
 /** Builds the client; connects to nobody yet. @throws InputError for wrong settings, TrilithError for unreadable files */
 export async function createClient(
-  settings: EtcdSettings,
+  settings: EtcdAccess,
   ground: { readonly clock: Clock; readonly disk: Pick<Disk, "readBytes"> },
-  timing: EtcdTiming,
+  timing: ClientTiming,
 ): Promise<EtcdClient> {
   const { clock } = ground;
   if (settings.endpoints.length === 0)
@@ -270,9 +272,9 @@ class Members implements EtcdClient {
   readonly #grpc: typeof import("@grpc/grpc-js");
   readonly #wires: Wires;
   readonly #members: readonly Member[];
-  readonly #settings: EtcdSettings;
+  readonly #settings: EtcdAccess;
   readonly #clock: Clock;
-  readonly #timing: EtcdTiming;
+  readonly #timing: ClientTiming;
   readonly #closed = new AbortController();
   /** The member that answered last. */
   #preferred = 0;
@@ -282,9 +284,9 @@ class Members implements EtcdClient {
     grpc: typeof import("@grpc/grpc-js"),
     wires: Wires,
     members: readonly Member[],
-    settings: EtcdSettings,
+    settings: EtcdAccess,
     clock: Clock,
-    timing: EtcdTiming,
+    timing: ClientTiming,
   ) {
     this.#grpc = grpc;
     this.#wires = wires;
@@ -474,7 +476,7 @@ class Members implements EtcdClient {
 
   close(): void {
     if (this.#closed.signal.aborted) return;
-    this.#closed.abort(new TrilithError("stopped", "the etcd storage is closed"));
+    this.#closed.abort(new TrilithError("stopped", "the etcd client is closed"));
     for (const { channel } of this.#members) channel.close();
   }
 }
@@ -485,7 +487,7 @@ function watchStream(
   raw: ClientDuplexStream<Methods["watch"]["request"], Methods["watch"]["response"]>,
   url: string,
   clock: Clock,
-  timing: EtcdTiming,
+  timing: ClientTiming,
 ): Stream {
   const waiting: Methods["watch"]["response"][] = [];
   let end: { readonly error: EtcdError | undefined } | undefined;

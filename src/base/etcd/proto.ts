@@ -1,4 +1,4 @@
-// The part of etcd's v3 protocol that the storage speaks: messages as types, and as descriptors that turn them into bytes and back.
+// The part of etcd's v3 protocol that is spoken here: messages as types, and as descriptors that turn them into bytes and back.
 import type { MethodDefinition, PackageDefinition } from "@grpc/proto-loader";
 
 // Field numbers from etcd's API reference (etcd.io/docs/v3.4/dev-guide/api_reference_v3). 64-bit numbers are read as JavaScript numbers:
