@@ -1,7 +1,9 @@
 // The public door of the package: an agent inside your program, or find, list and advertise through the agent of this host, or on the tailnet without any.
 export { type Code, InputError, TrilithError } from "./base/error.ts";
 export { callbackLog, type Log, type LogLevel, silentLog } from "./base/log.ts";
+export { type ConnectServiceOptions, connect } from "./connect.ts";
 export type { Agent } from "./contracts/agent.ts";
+export type { ConnectPolicy } from "./contracts/connect.ts";
 export type { Directory, View, Written } from "./contracts/directory.ts";
 export type { Self, SourceState } from "./contracts/ground.ts";
 export type { Lookup } from "./contracts/lookup.ts";

@@ -6,8 +6,8 @@ import { hostPort, systemNet } from "./base/net.ts";
 import { shuffle, systemRandom } from "./base/random.ts";
 import { DEFAULT_SOCKET } from "./base/tailnet.ts";
 import { environment } from "./base/terminal.ts";
-import { labelsOf } from "./model/label-tags.ts";
 import type { Labels } from "./model/node.ts";
+import { isSought } from "./name-sources.ts";
 import { type ClientOptions, find as findByAgent, isNoAgent, list as listByAgent } from "./protocols/api/client.ts";
 import type { FindJson, ListedJson } from "./protocols/api/shapes.ts";
 import type { Advertisement, Found, Peer } from "./protocols/minidisc/peer.ts";
@@ -133,11 +133,7 @@ export function find(
   options: ClientOptions & { readonly tags?: readonly string[] } = {},
 ): Promise<FindJson> {
   const { tags = [] } = options;
-  const isWanted = ({ name, labels: own, tags: ownTags }: Found): boolean => {
-    const all = labelsOf(own, ownTags);
-    const tagged = tags.every((tag) => ownTags.includes(tag) || all[tag] === "true");
-    return name === service && tagged && Object.entries(labels).every(([key, value]) => all[key] === value);
-  };
+  const isWanted = (found: Found): boolean => isSought(found, { service, labels, tags });
   return either(
     options,
     isWanted,

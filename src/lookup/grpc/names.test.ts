@@ -18,7 +18,7 @@ function source(name: string, port: number): NameSource & { up: boolean; follows
     async *follow(_: unknown, signal: AbortSignal): AsyncIterable<Names> {
       await self.reach();
       self.follows++;
-      yield { fresh: true, endpoints: [[{ host: "h", port }]] };
+      yield { fresh: true, known: true, endpoints: [{ addresses: [{ host: "h", port }], weight: 1, labels: {} }] };
       await new Promise<void>((done) => signal.addEventListener("abort", () => done(), { once: true }));
     },
   };
@@ -34,7 +34,7 @@ describe("one source before another", () => {
       const over = new AbortController();
       for await (const { endpoints } of both.follow(SOUGHT, over.signal)) {
         over.abort();
-        return endpoints[0]?.[0]?.port;
+        return endpoints[0]?.addresses[0]?.port;
       }
       return undefined;
     };
@@ -58,7 +58,7 @@ describe("one source before another", () => {
     const both = preferring(first, second, clock);
     const following = (async () => {
       while (!over.signal.aborted)
-        for await (const { endpoints } of both.follow(SOUGHT, over.signal)) seen.push(endpoints[0]?.[0]?.port);
+        for await (const { endpoints } of both.follow(SOUGHT, over.signal)) seen.push(endpoints[0]?.addresses[0]?.port);
     })();
     await clock.advance(1_000);
     expect(seen).toEqual([2]);

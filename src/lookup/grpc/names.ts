@@ -1,12 +1,30 @@
 // Where a resolver has its endpoints from: one source, and another one as long as the first has never answered.
 import type { Clock } from "../../base/clock.ts";
 import { messageOf, TrilithError } from "../../base/error.ts";
-import type { Sought } from "./target.ts";
+import type { Labels } from "../../model/node.ts";
+
+/** What is looked for. */
+export interface Sought {
+  readonly service: string;
+  /** All of them are needed; without a prototype. */
+  readonly labels: Labels;
+  /** All of these, too. */
+  readonly tags?: readonly string[];
+}
+
+/** One endpoint of a service. */
+export interface NameEndpoint {
+  /** The preferred one first. */
+  readonly addresses: readonly { readonly host: string; readonly port: number }[];
+  readonly weight: number;
+  readonly labels: Labels;
+}
 
 /** What a source says at one moment. */
 export interface Names {
-  /** Each endpoint with all of its addresses, the preferred one first. */
-  readonly endpoints: readonly (readonly { readonly host: string; readonly port: number }[])[];
+  readonly endpoints: readonly NameEndpoint[];
+  /** False: nothing of that name is known at all. */
+  readonly known: boolean;
   /** False: the last known good, because what is behind it does not answer. */
   readonly fresh: boolean;
 }
@@ -82,7 +100,7 @@ async function back(source: NameSource, clock: Pick<Clock, "after">, over: Abort
 }
 
 /** Unlike `Clock.sleep` it keeps no program running, and an abort is its ordinary end. */
-function pause(ms: number, clock: Pick<Clock, "after">, signal: AbortSignal): Promise<void> {
+export function pause(ms: number, clock: Pick<Clock, "after">, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve();
   return new Promise((resolve) => {
     const done = (): void => {

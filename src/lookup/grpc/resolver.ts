@@ -3,8 +3,8 @@ import type { ChannelOptions, experimental, Metadata } from "@grpc/grpc-js";
 import type { Clock, Timer } from "../../base/clock.ts";
 import { messageOf } from "../../base/error.ts";
 import { jitter, type Random } from "../../base/random.ts";
-import type { NameSource, Names } from "./names.ts";
-import { readTarget, type Sought } from "./target.ts";
+import type { NameSource, Names, Sought } from "./names.ts";
+import { readTarget } from "./target.ts";
 
 /** What is needed of the caller's own @grpc/grpc-js, 1.14 or newer: another copy of it has resolvers of its own. */
 export interface GrpcModule {
@@ -102,7 +102,7 @@ export function resolverClass(
         else this.#none();
         return;
       }
-      const texts = endpoints.map((addresses) => JSON.stringify(addresses));
+      const texts = endpoints.map(({ addresses }) => JSON.stringify(addresses));
       const all = [...new Set(texts)].sort();
       const told = all.join();
       // The same list again would shuffle a channel's turns.

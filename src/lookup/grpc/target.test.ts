@@ -2,7 +2,8 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { InputError } from "../../base/error.ts";
-import { readTarget, type Sought } from "./target.ts";
+import type { Sought } from "./names.ts";
+import { readTarget } from "./target.ts";
 
 /** As @grpc/grpc-js 1.14 does it. */
 function read(text: string): Sought {

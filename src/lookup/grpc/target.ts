@@ -1,19 +1,12 @@
 // What a gRPC target says: minidisc://web?env=prod names a service and the labels that its instances have to carry.
 import { InputError } from "../../base/error.ts";
-import type { Labels } from "../../model/node.ts";
+import type { Sought } from "./names.ts";
 
 /** A gRPC target as @grpc/grpc-js takes it apart, which knows no queries. */
 export interface GrpcTarget {
   readonly scheme?: string;
   readonly authority?: string;
   readonly path: string;
-}
-
-/** What is looked for. */
-export interface Sought {
-  readonly service: string;
-  /** All of them are needed; without a prototype. */
-  readonly labels: Labels;
 }
 
 /**

@@ -1,0 +1,78 @@
+// connect for any program: a socket to one instance of a service, which is followed through this host's agent, else on the tailnet.
+import { systemClock } from "./base/clock.ts";
+import { createHttp } from "./base/http.ts";
+import { systemNet } from "./base/net.ts";
+import { systemRandom } from "./base/random.ts";
+import { type Socket, systemTcp } from "./base/tcp.ts";
+import type { ConnectOptions } from "./contracts/connect.ts";
+import type { Balancer } from "./lookup/balance/balancer.ts";
+import { createBalancer } from "./lookup/balance/create.ts";
+import { reachService } from "./lookup/connect/tries.ts";
+import { preferring } from "./lookup/grpc/names.ts";
+import { backendsOf } from "./lookup/node/backends.ts";
+import { createFollowed, type Followed } from "./lookup/node/followed.ts";
+import type { Labels } from "./model/node.ts";
+import { agentSource, type SourceOptions, tailnetSource } from "./name-sources.ts";
+
+/** What `connect` is told besides the service's name. */
+export interface ConnectServiceOptions extends Omit<ConnectOptions, "port"> {
+  /** Only instances with all of these labels, and all of these tags. */
+  readonly labels?: Labels;
+  readonly tags?: readonly string[];
+  /** The agent to ask, and its token; as for `find`. */
+  readonly agent?: string;
+  readonly token?: string;
+  readonly signal?: AbortSignal;
+}
+
+/** One balancer for all connections of this program, so that each learns from the others. */
+let balancer: Balancer | undefined;
+const followed = new Map<string, Followed>();
+
+/** Services as this program follows them, by the agent that was named, else this host's agent or the tailnet. */
+export function followedServices({ agent, token }: Pick<SourceOptions, "agent" | "token"> = {}): Followed {
+  const key = JSON.stringify([agent, token]);
+  let found = followed.get(key);
+  if (found === undefined) {
+    const http = createHttp({ background: true });
+    const to = { ...(agent === undefined ? {} : { agent }), ...(token === undefined ? {} : { token }) };
+    const byAgent = agentSource(to, http);
+    const source = agent === undefined ? preferring(byAgent, tailnetSource({}, http), systemClock) : byAgent;
+    found = createFollowed({ source, clock: systemClock, random: systemRandom });
+    followed.set(key, found);
+  }
+  return found;
+}
+
+export function ownBalancer(): Balancer {
+  balancer ??= createBalancer({ clock: systemClock, random: systemRandom });
+  return balancer;
+}
+
+/**
+ * A connection (an ordinary node:net socket) to one instance of a service that can be used now: the best one by what this program has seen, or the
+ * next one where that refuses or is silent. Where they are comes from the agent of this host, without one (and unless `agent` names one) from the
+ * tailnet, and is followed, so that the next connection asks nobody; where nobody answers any more the last answer stays. Policy and time of a try are those that
+ * the instances ask for (`trilith.balance`, `trilith.try`) unless told.
+ * @throws TrilithError `not-found` (no such service or instance), `unavailable`, `timeout` (each was tried), or the signal's reason
+ */
+export async function connect(service: string, options: ConnectServiceOptions = {}): Promise<Socket> {
+  const { labels = {}, tags = [], agent, token, ...how } = options;
+  const names = followedServices({
+    ...(agent === undefined ? {} : { agent }),
+    ...(token === undefined ? {} : { token }),
+  });
+  const own = ownBalancer();
+  const { socket, target } = await reachService(
+    {
+      find: async (query, signal) => backendsOf(await names.now({ service: query.service, labels, tags }, signal)),
+      balancer: own,
+      tcp: { ...systemTcp, connect: (to, { signal } = {}) => systemNet.connect(to, signal) },
+      clock: systemClock,
+    },
+    { service, labels, tags },
+    how,
+  );
+  socket.once("close", () => own.closed(target));
+  return socket;
+}

@@ -1,0 +1,23 @@
+// The backends of a service that a program follows, with what its instances ask for in their labels.
+import type { Backend, Backends } from "../../contracts/connect.ts";
+import { connectWishes } from "../../wire/connect-labels.ts";
+import type { Names } from "../grpc/names.ts";
+
+const made = new WeakMap<Names["endpoints"], Omit<Backends, "fresh" | "known">>();
+
+/** The same endpoints give the same list, which a balancer looks for. */
+export function backendsOf({ endpoints, known, fresh }: Names): Backends {
+  let found = made.get(endpoints);
+  if (found === undefined) {
+    const { policy, tryMs } = connectWishes(endpoints.map(({ labels }) => labels));
+    found = {
+      endpoints: endpoints.flatMap(({ addresses: [first], weight }): Backend[] =>
+        first === undefined ? [] : [{ address: first.host, port: first.port, weight }],
+      ),
+      ...(policy === undefined ? {} : { policy }),
+      ...(tryMs === undefined ? {} : { tryMs }),
+    };
+    made.set(endpoints, found);
+  }
+  return { ...found, known, fresh };
+}
