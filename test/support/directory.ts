@@ -99,7 +99,7 @@ export function testDirectory(clock: Clock, ready = true): TestDirectory {
 }
 
 /** A node, as a change. */
-export function nodeChange(name: string, address: string, more: { external?: boolean } = {}): Change {
+export function nodeChange(name: string, address: string, more: { external?: boolean; id?: string } = {}): Change {
   return {
     op: "put",
     table: "node",
