@@ -1,5 +1,5 @@
 // The only file that knows everybody: builds the ground, joins the parts, starts and stops them.
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { createAgent, type RunningAgent } from "./agent/agent.ts";
 import { builtInProbes, readCheckTls } from "./agent/checks/index.ts";
 import { type Clock, systemClock } from "./base/clock.ts";
@@ -447,6 +447,7 @@ class Joined implements Trilith {
       self,
       probes: this.#probes,
       sources: () => this.sources(),
+      firstLists: () => Promise.all(this.#firstLists),
       answers: (service, signal) => this.#answers(service, signal),
       dataTrouble: () => durable.trouble(),
       vouch: (node, life, ttlMs, signal) =>
@@ -541,6 +542,11 @@ class Joined implements Trilith {
       // The same files that hold services and checks.
       const { consulPaths } = (this.settings.protocols["file"] ?? {}) as { readonly consulPaths?: readonly string[] };
       return consulPaths === undefined ? raw : { watchPaths: consulPaths, ...(raw ?? {}) };
+    }
+    if (name === "shim" && raw !== false && this.settings.dataDir !== undefined && !this.settings.dev) {
+      // Every agent that keeps data keeps a table for hooked programs beside it.
+      const table = resolve(this.settings.dataDir, "hook", "table");
+      return raw === undefined || raw === true ? { table } : typeof raw === "object" ? { table, ...raw } : raw;
     }
     if (name !== "file" || raw === false || this.settings.dataDir === undefined || this.settings.dev) return raw;
     // A folder to drop service files into is there without being asked for.

@@ -79,6 +79,8 @@ export interface Ground {
   readonly probes: ReadonlyMap<string, Probe>;
   /** The state of every source, for start-up message and doctor. */
   readonly sources: () => readonly SourceState[];
+  /** Resolves when every source has told its first list; never, where one has nothing to tell. Asked once the parts run. */
+  readonly firstLists?: () => Promise<unknown>;
   /** What each dialect would answer about a service now; what fails in one is told in its place. */
   readonly answers: (
     service: string,

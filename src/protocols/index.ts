@@ -36,6 +36,7 @@ export const protocols: readonly Listed[] = [
   listed("dns-upstream", async () => (await import("./dns-upstream/setup.ts")).dnsUpstream),
   listed("minidisc", async () => (await import("./minidisc/setup.ts")).minidisc),
   listed("zookeeper", async () => (await import("./zookeeper/setup.ts")).zookeeper),
+  listed("shim", async () => (await import("./shim/setup.ts")).shim),
   listed("api", async () => (await import("./api/setup.ts")).api),
   listed("consul", async () => (await import("./consul/setup.ts")).consul),
   listed("dns", async () => (await import("./dns/setup.ts")).dns),

@@ -37,6 +37,7 @@ const CONFIGURED: Readonly<Record<string, Configured>> = {
     timeout: "100ms",
   }),
   zookeeper: ({ port }) => ({ servers: `127.0.0.1:${port}`, sets: ["/discovery/*"], session_timeout: "1s" }),
+  shim: ({ folder }) => ({ table: join(folder, "hook", "table") }),
   api: () => undefined,
   consul: () => undefined,
   dns: ({ port }) => ({ port }),

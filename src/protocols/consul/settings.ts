@@ -63,6 +63,7 @@ interface Draft {
   readonly docker: Record<string, unknown>;
   readonly process: Record<string, unknown>;
   readonly magic: { v4?: string; v6?: string };
+  readonly hook: { enabled: boolean; readonly keys: Record<string, unknown> };
   /** Trilith's own `protocols` and `--mdns`: raw configuration by protocol. */
   readonly told: Record<string, unknown>;
   readonly servicePaths: string[];
@@ -399,6 +400,28 @@ const TAKEN: Readonly<Record<string, Setter>> = {
   "magic.v6": (d, v) => {
     d.magic.v6 = v.text();
   },
+  // Ours: the table of hooked programs (protocols/shim).
+  "hook.enabled": (d, v) => {
+    d.hook.enabled = v.bool();
+  },
+  "hook.table": (d, v) => {
+    d.hook.keys["table"] = v.text();
+  },
+  "hook.balance": (d, v) => {
+    d.hook.keys["balance"] = v.text();
+  },
+  "hook.prefetch": (d, v) => {
+    d.hook.keys["prefetch"] = v.integer(0, 999);
+  },
+  "hook.prefetch_idle": (d, v) => {
+    d.hook.keys["prefetchIdleMs"] = Math.round(v.durationMs());
+  },
+  "hook.try": (d, v) => {
+    d.hook.keys["tryMs"] = Math.round(v.durationMs());
+  },
+  "hook.locality": (d, v) => {
+    d.hook.keys["locality"] = v.bool();
+  },
   // Ours: raw configuration by protocol, as each protocol's README has it.
   protocols: (d, v) => {
     for (const [name, raw] of Object.entries(inner(v.raw) ?? v.fail('an object such as {"mdns": true}')))
@@ -467,7 +490,7 @@ const TAKEN: Readonly<Record<string, Setter>> = {
 };
 
 /** Protocols that are configured by keys of Consul's or Trilith's instead. */
-const BY_THEIR_OWN_KEYS: readonly string[] = ["file", "process", "peers", "api", "consul", "dns"];
+const BY_THEIR_OWN_KEYS: readonly string[] = ["file", "process", "peers", "shim", "api", "consul", "dns"];
 
 /** An object; in HCL a block is one in a list. */
 function inner(raw: unknown): object | undefined {
@@ -641,6 +664,7 @@ function newDraft(): Draft {
     cluster: [],
     peers: {},
     magic: {},
+    hook: { enabled: true, keys: {} },
     dns: {},
     soa: {},
     consul: {},
@@ -821,6 +845,8 @@ function finish(draft: Draft, consulPaths: readonly string[]): Partial<Settings>
   if (Object.keys(draft.soa).length > 0) draft.dns["soa"] = draft.soa;
   const clientAddress = draft.httpAddress ?? client;
   const protocols: Record<string, unknown> = { ...draft.told };
+  if (!draft.hook.enabled) protocols["shim"] = false;
+  else if (Object.keys(draft.hook.keys).length > 0) protocols["shim"] = draft.hook.keys;
   if (draft.watches.length > 0) draft.consul["watches"] = draft.watches;
   for (const name of ["dns", "consul", "docker", "process"] as const)
     if (Object.keys(draft[name]).length > 0) protocols[name] = { ...(inner(draft.told[name]) ?? {}), ...draft[name] };

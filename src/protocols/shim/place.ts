@@ -1,0 +1,115 @@
+// Where the hook's table lies: its folder, who may use it, the lock that keeps a second agent away, and the table of an earlier life.
+import { dirname, join } from "node:path";
+import type { Disk } from "../../base/disk.ts";
+import { type Code, codeOf, messageOf, TrilithError } from "../../base/error.ts";
+import { type FolderLock, lockFolder } from "../../base/lock.ts";
+import {
+  keptFromOthers,
+  type MappedFile,
+  makeOpenFolder,
+  makeTemporaryFolder,
+  makeTrustedFolder,
+  mappedFile,
+  ownUid,
+  removeFolder,
+} from "../../base/mapped-file.ts";
+import { decodeHookTable, type HookTable, SUPERSEDED_AT } from "../../wire/hook-table.ts";
+
+/** The library maps no more than that. */
+const MOST_BYTES = 1 << 30;
+
+/** An open place; one agent has it. */
+export interface Place {
+  readonly file: MappedFile;
+  /** Where programs write what they see of backends. */
+  readonly observed: string;
+  /** The table of an earlier life; undefined where there is none that can be read. */
+  readonly adopted: HookTable | undefined;
+  /** What keeps some programs from using it, as a sentence; undefined where nothing does. */
+  readonly limits: string | undefined;
+  /** Which file is there now: another text after somebody replaced it or took it away. */
+  identity(): Promise<string>;
+  /** Gives the folder back. The table stays: it is right until somebody writes another one. A temporary folder goes. */
+  close(): Promise<void>;
+}
+
+/**
+ * Opens a table's place; without a path in a temporary folder of its own.
+ * @throws TrilithError in plain words: `locked` (another agent writes there), `conflict`, `read-only`, `not-allowed`, `disk-full`
+ */
+export async function openPlace(path: string | undefined, disk: Pick<Disk, "info">): Promise<Place> {
+  const temporary = path === undefined ? await makeTemporaryFolder("trilith-hook") : undefined;
+  const table = path ?? join(temporary as string, "table");
+  const folder = dirname(table);
+  let lock: FolderLock | undefined;
+  try {
+    await makeTrustedFolder(folder);
+    lock = await lockFolder(folder);
+    const file = mappedFile(table, { at: SUPERSEDED_AT, value: 1 });
+    await file.recover();
+    const adopted = await adopt(file);
+    const observed = join(folder, "observed");
+    await makeOpenFolder(observed);
+    const held = lock;
+    return {
+      file,
+      observed,
+      adopted,
+      limits: await limitsOf(table),
+      identity: async () => (await disk.info(table))?.identity ?? "gone",
+      async close() {
+        if (temporary !== undefined) await file.remove();
+        await held.release();
+        if (temporary !== undefined) await removeFolder(temporary);
+      },
+    };
+  } catch (error) {
+    await lock?.release();
+    if (temporary !== undefined) await removeFolder(temporary);
+    throw troubleOf(table, error);
+  }
+}
+
+async function adopt(file: MappedFile): Promise<HookTable | undefined> {
+  const bytes = await file.read(MOST_BYTES);
+  if (bytes === undefined) return undefined;
+  try {
+    return decodeHookTable(bytes);
+  } catch (error) {
+    // Cut off by a power failure, or another version's: the next one takes its place.
+    if (codeOf(error) === "invalid") return undefined;
+    throw error;
+  }
+}
+
+/** The library believes only root and its own user, and must be able to reach the file. */
+async function limitsOf(table: string): Promise<string | undefined> {
+  const uid = ownUid();
+  const own = uid === 0 ? "" : `only programs of user ${uid} believe it, since the agent does not run as root`;
+  const closed = await keptFromOthers(table);
+  const shut =
+    closed === undefined
+      ? ""
+      : `programs of other users cannot enter ${closed}: give hook.table a path such as /run/trilith/table`;
+  return own === "" && shut === "" ? undefined : own === "" ? shut : own;
+}
+
+const SAYING: Readonly<Partial<Record<Code, (folder: string, error: unknown) => string>>> = {
+  locked: (folder, error) =>
+    `another agent writes its table in ${folder}${/ \(pid \d+\)/.exec(messageOf(error))?.[0] ?? ""}: stop it, or give this one another path (hook.table)`,
+  "disk-full": (folder) => `no space is left on the disk of ${folder}`,
+  "read-only": (folder) => `${folder} cannot be written to: its file system is read-only, or this agent's user may not`,
+  "not-allowed": (folder) =>
+    `this agent's user (${ownUid()}) may not write in ${folder}, or its files belong to somebody else`,
+};
+
+/** An error about the table in plain words. */
+export function troubleOf(table: string, error: unknown): TrilithError {
+  const code = codeOf(error);
+  const say = SAYING[code];
+  return new TrilithError(
+    code,
+    `the hook's table ${table} cannot be written: ${say === undefined ? messageOf(error) : say(dirname(table), error)}`,
+    error,
+  );
+}

@@ -1,0 +1,130 @@
+// The protocol "shim": writes the table by which hooked programs on this host find services without asking anybody, and learns from what they see.
+import { hostPort } from "../../base/net.ts";
+import { defineProtocol, type Protocol, type Told } from "../../contracts/protocol.ts";
+import type { TableService } from "../../wire/hook-table.ts";
+import { Composer } from "./composer.ts";
+import { configure, type ShimConfig } from "./config.ts";
+import { createHostnames } from "./hostnames.ts";
+import { createKeeper } from "./keeper.ts";
+import { openPlace } from "./place.ts";
+import { createHookHandler, PREFIX } from "./route.ts";
+import { backendKey, createSuspicions } from "./suspicions.ts";
+import { answersAbout, hookStates } from "./tell.ts";
+import { TableWriter } from "./writer.ts";
+
+const NEEDS = [
+  "clock",
+  "random",
+  "log",
+  "disk",
+  "net",
+  "metrics",
+  "directory",
+  "agent",
+  "lookup",
+  "magic",
+  "self",
+  "firstLists",
+] as const;
+
+export const shim: Protocol<ShimConfig, (typeof NEEDS)[number]> = defineProtocol({
+  name: "shim",
+  needs: NEEDS,
+  configure,
+  setup(config, ground) {
+    if (config.off) return undefined;
+    const { clock, random, disk, net, metrics, directory, agent, lookup, magic, self } = ground;
+    const log = ground.log.part("hook");
+    let backends: ReadonlySet<string> = new Set();
+    let of: readonly TableService[] | undefined;
+    const suspicions = createSuspicions({
+      clock,
+      random,
+      disk,
+      net,
+      metrics,
+      backends: () => {
+        const now = composer.table();
+        if (now !== of) backends = triable(now);
+        of = now;
+        return backends;
+      },
+      changed(address, port, { suspect, refused }) {
+        const services = composer.servicesAt(address, port);
+        log.info(
+          suspect
+            ? `${hostPort(address, port)} (${services.join(", ")}) is out of the hook's choice: it ${refused ? "refuses connections" : "does not answer"}`
+            : `${hostPort(address, port)} (${services.join(", ")}) takes connections again`,
+        );
+        if (refused) for (const service of services) lookup.confirmLost(service, address, port);
+        keeper.ring(services);
+      },
+    });
+    const hostnames = createHostnames({
+      clock,
+      random,
+      net,
+      used: () => composer.hostnames(),
+      changed: (hostname) => keeper.ring(composer.servicesWith(hostname)),
+    });
+    const composer = new Composer({
+      clock,
+      lookup,
+      magic,
+      own: () => agent.node,
+      zone: { domain: self.domain, datacenter: self.datacenter.toLowerCase() },
+      defaults: config,
+      isSuspect: suspicions.isSuspect,
+      addressesOf: hostnames.addressesOf,
+    });
+    const keeper = createKeeper({
+      clock,
+      log,
+      directory,
+      lookup,
+      composer,
+      open: () => openPlace(config.table, disk),
+      writerFor: (place) => new TableWriter(place, { magic, composer, domain: self.domain, clock }),
+      atOnce: config.table !== undefined,
+      firstLists: ground.firstLists ?? (() => Promise.resolve()),
+      surroundings: () => JSON.stringify([net.interfaces(), agent.node.labels]),
+      opened: ({ observed }) => suspicions.watch(observed),
+    });
+    metrics.gauge(
+      "hook_table_generation",
+      "How often the hook's table was written",
+      () => keeper.standing().written?.generation ?? 0,
+    );
+    metrics.gauge(
+      "hook_table_services",
+      "Services and tags in the hook's table",
+      () => keeper.standing().written?.services ?? 0,
+    );
+    metrics.gauge("hook_table_bytes", "Size of the hook's table", () => keeper.standing().written?.bytes ?? 0);
+    metrics.gauge("hook_suspects", "Backends that the agent itself found refusing", () => suspicions.count());
+    return {
+      routes: [{ prefix: PREFIX, handle: createHookHandler({ clock, log, keeper }) }],
+      states: () => hookStates({ clock, keeper, composer, suspicions }),
+      async answers(service): Promise<readonly Told[]> {
+        return answersAbout(composer.subjectsOf(service), magic);
+      },
+      background: {
+        start: () => keeper.start(),
+        async stop() {
+          hostnames.stop();
+          await suspicions.stop();
+          await keeper.stop();
+        },
+      },
+    };
+  },
+});
+
+/** What a TCP connection can be tried to. */
+function triable(services: readonly TableService[]): ReadonlySet<string> {
+  const keys = new Set<string>();
+  for (const { backends } of services)
+    for (const { address, port, only } of backends)
+      if (port !== 0 && only !== "udp") keys.add(backendKey(address, port));
+  return keys;
+}
