@@ -1,4 +1,5 @@
 // The source "file": reads service files, notices when they change, keeps the last good version of a file that went bad.
+import { Bells, folderOf } from "../../base/bells.ts";
 import type { Clock, Timer } from "../../base/clock.ts";
 import { configFiles } from "../../base/config-files.ts";
 import type { Disk, FileInfo } from "../../base/disk.ts";
@@ -383,53 +384,4 @@ function stampOf(info: FileInfo): string {
 function hasAny(definitions: Definitions): boolean {
   const { services, checks, overrides = [] } = definitions;
   return services.length > 0 || checks.length > 0 || overrides.length > 0;
-}
-
-function folderOf(path: string): string {
-  const at = path.replace(/\/+$/, "").lastIndexOf("/");
-  return at === -1 ? "." : at === 0 ? "/" : path.slice(0, at);
-}
-
-/** One bell per folder that exists; folders that appear later get theirs at the next look. */
-class Bells {
-  private readonly machine: FileMachine;
-  private readonly ring: () => void;
-  private readonly open = new Map<string, { readonly identity: string; readonly bell: { close(): void } }>();
-  private closed = false;
-
-  constructor(machine: FileMachine, ring: () => void) {
-    this.machine = machine;
-    this.ring = ring;
-  }
-
-  async set(folders: readonly string[]): Promise<void> {
-    const { disk, log } = this.machine;
-    for (const [folder, { bell }] of this.open)
-      if (!folders.includes(folder)) {
-        bell.close();
-        this.open.delete(folder);
-      }
-    for (const folder of folders) {
-      const info = await disk.info(folder).catch(() => undefined);
-      const held = this.open.get(folder);
-      const identity = info?.isDirectory ? info.identity : undefined;
-      if (held !== undefined && held.identity === identity) continue;
-      held?.bell.close();
-      this.open.delete(folder);
-      if (identity === undefined || this.closed) continue;
-      try {
-        const bell = await disk.bell(folder, this.ring);
-        if (this.closed) bell.close();
-        else this.open.set(folder, { identity, bell });
-      } catch (error) {
-        log.debug(`${folder} cannot be watched and is looked at every ${LOOK_AGAIN_MS / 1000} s: ${messageOf(error)}`);
-      }
-    }
-  }
-
-  close(): void {
-    this.closed = true;
-    for (const { bell } of this.open.values()) bell.close();
-    this.open.clear();
-  }
 }

@@ -1,11 +1,11 @@
 // The source "zookeeper": members of server sets, by watches; while ZooKeeper is away what was last known stands.
-import type { Clock, Timer } from "../../base/clock.ts";
-import { codeOf } from "../../base/error.ts";
+import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
-import type { openZooKeeper, ZooKeeperNews } from "../../base/zookeeper.ts";
+import type { openZooKeeper, ZooKeeper, ZooKeeperNews } from "../../base/zookeeper.ts";
 import type { Directory } from "../../contracts/directory.ts";
 import { lastKnown } from "../../contracts/second-hand.ts";
 import type { Source, SourceList } from "../../contracts/source.ts";
+import { Bell, wholeLists } from "../../contracts/whole-list.ts";
 import { goneKeyOf, type Registration } from "../../model/instance.ts";
 import type { ZooKeeperConfig } from "./config.ts";
 import { isRuled, SOURCE, sourceListOf } from "./registrations.ts";
@@ -23,8 +23,6 @@ export interface SourceMachine {
 
 /** Members that come together are one list. */
 const TOGETHER_MS = 20;
-/** Changes of the directory, of which most concern nobody here, are looked at so much later. */
-const LOOK_MS = 250;
 const AGAIN_MS = 1000;
 
 export class ServerSetSource implements Source {
@@ -37,8 +35,8 @@ export class ServerSetSource implements Source {
   /** The last list, by `goneKeyOf`. */
   #last: ReadonlyMap<string, Registration> = new Map();
   #connection: { readonly ok: boolean; readonly text: string } = { ok: true, text: "not started" };
-  #rung = false;
-  #wake: (() => void) | undefined;
+  /** Something that was read is no longer true, or the connection is another. */
+  readonly #stale = new Bell();
 
   constructor(config: ZooKeeperConfig, machine: SourceMachine) {
     this.#config = config;
@@ -62,11 +60,6 @@ export class ServerSetSource implements Source {
     return { ok: ok && first === undefined, text: `${text}: ${words.join("; ")}` };
   }
 
-  readonly #ring = (): void => {
-    this.#rung = true;
-    this.#wake?.();
-  };
-
   readonly #news = (news: ZooKeeperNews): void => {
     const { servers } = this.#config;
     if (news.what === "away") {
@@ -76,63 +69,75 @@ export class ServerSetSource implements Source {
       this.#connection = { ok: true, text: `ZooKeeper at ${news.server}` };
       this.#machine.log.info(`ZooKeeper at ${news.server}: session 0x${news.id}, ${news.timeoutMs} ms`);
     }
-    this.#ring();
+    this.#stale.ring();
   };
 
   async *watch(signal: AbortSignal): AsyncIterable<SourceList> {
     if (signal.aborted) return;
     const { clock, directory, open } = this.#machine;
-    const { servers, sessionMs, auth, sets: rules } = this.#config;
-    const over = new AbortController();
-    const either = AbortSignal.any([signal, over.signal]);
-    let following: readonly Promise<void>[] = [];
+    const { servers, sessionMs, auth } = this.#config;
+    this.#picture = undefined;
     this.#connection = { ok: false, text: `ZooKeeper at ${servers} does not answer yet` };
     const zk = await open({
       ...{ servers, clock, sessionTimeoutMs: sessionMs, onNews: this.#news },
       ...(auth === undefined ? {} : { auth }),
     });
-    const znodes = new Znodes(zk, this.#ring);
+    const bell = new Bell();
+    const over = new AbortController();
     const stop = (): void => {
+      over.abort(new Error("no longer read"));
       zk.abandon();
-      this.#ring();
+      this.#stale.ring();
     };
     signal.addEventListener("abort", stop, { once: true });
+    let reading: Promise<void> | undefined;
+    let broken: { readonly error: unknown } | undefined;
+    const compose = (): SourceList => {
+      if (reading === undefined) {
+        this.#remember();
+        reading = this.#read(zk, bell.ring, over.signal).catch((error: unknown) => {
+          broken = { error };
+          bell.ring();
+        });
+      }
+      if (broken !== undefined) throw broken.error;
+      return this.#compose();
+    };
     try {
-      await directory.ready(signal);
-      this.#remember();
-      following = (["nodes", "services"] as const).map((scope) => this.#follow(scope, either));
-      let last: string | undefined;
+      yield* wholeLists({ clock, directory, bell, scopes: ["nodes", "services"], compose }, signal);
+    } finally {
+      signal.removeEventListener("abort", stop);
+      stop();
+      this.#connection = { ok: true, text: "not running" };
+      await reading;
+    }
+  }
+
+  /** Reads all sets, and again whenever something of them is no longer true. */
+  async #read(zk: ZooKeeper, changed: () => void, signal: AbortSignal): Promise<void> {
+    const { clock } = this.#machine;
+    const znodes = new Znodes(zk, this.#stale.ring);
+    try {
       while (!signal.aborted) {
-        this.#rung = false;
-        // Before the first connection nothing is known, and nobody shall wait for it.
+        // Before the first connection nothing can be read, and nobody shall wait for it.
         if (zk.session() !== "" || this.#picture !== undefined) {
-          this.#picture = await readSets(rules, znodes, this.#picture);
+          this.#picture = await readSets(this.#config.sets, znodes, this.#picture);
           znodes.sweep();
+          changed();
         }
-        const list = this.#compose();
-        const text = JSON.stringify([list.list, list.complaints]);
-        if (text !== last) {
-          last = text;
-          yield list;
-        }
-        await this.#bell(signal);
-        if (!signal.aborted) await clock.sleep(TOGETHER_MS, signal);
+        const again = (this.#picture?.unread.size ?? 0) > 0 ? clock.after(AGAIN_MS, this.#stale.ring) : undefined;
+        await this.#stale.heard();
+        again?.cancel();
+        await clock.sleep(TOGETHER_MS, signal);
       }
     } catch (error) {
       if (!signal.aborted) throw error;
-    } finally {
-      signal.removeEventListener("abort", stop);
-      over.abort(new Error("no longer read"));
-      this.#connection = { ok: true, text: "not running" };
-      await zk.close();
-      await Promise.all(following);
     }
   }
 
   /** What an earlier life of this agent (or of this source) stated stands until it is read. */
   #remember(): void {
     const { directory, node } = this.#machine;
-    this.#picture = undefined;
     const known = [...lastKnown(directory.view(), SOURCE, node), ...this.#last.values()];
     this.#remembered = new Map(
       known.filter((r) => isRuled(r, this.#config.sets)).map((r) => [goneKeyOf(r), r] as const),
@@ -159,32 +164,5 @@ export class ServerSetSource implements Source {
     const gone = new Map([...(told.gone ?? [])].filter(([key]) => !list.has(key)));
     this.#last = list;
     return { ...told, list: [...list.values()], gone };
-  }
-
-  /** Rings after changes of the directory: an instance may be known at first hand now, or no more. */
-  async #follow(scope: "nodes" | "services", signal: AbortSignal): Promise<void> {
-    const { clock, directory } = this.#machine;
-    try {
-      let at = directory.view().at(scope);
-      while (!signal.aborted) {
-        at = await directory.changed(scope, at, signal);
-        await clock.sleep(LOOK_MS, signal);
-        at = Math.max(at, directory.view().at(scope));
-        this.#ring();
-      }
-    } catch (error) {
-      if (!signal.aborted && codeOf(error) !== "stopped") throw error;
-    }
-  }
-
-  async #bell(signal: AbortSignal): Promise<void> {
-    if (this.#rung || signal.aborted) return;
-    let timer: Timer | undefined;
-    await new Promise<void>((resolve) => {
-      this.#wake = resolve;
-      if ((this.#picture?.unread.size ?? 0) > 0) timer = this.#machine.clock.after(AGAIN_MS, resolve);
-    });
-    this.#wake = undefined;
-    timer?.cancel();
   }
 }
