@@ -1,10 +1,11 @@
 // `trilith run`: starts a program, finds the ports it listens on, keeps the agent told, forwards signals, drains, keeps the exit code.
 import { type Clock, systemClock, type Timer } from "../../base/clock.ts";
-import { codeOf, InputError, messageOf, TrilithError } from "../../base/error.ts";
+import { InputError, messageOf, TrilithError } from "../../base/error.ts";
 import { createHttp, type Http } from "../../base/http.ts";
 import { type ChildProcess, type Processes, systemProcesses } from "../../base/process.ts";
 import { type Random, systemRandom } from "../../base/random.ts";
 import { onSignals } from "../../base/signals.ts";
+import { type Exit, exitCodeOf, exitOf, isInForeground, STAND_IN_SIGNALS, startFault } from "../../base/stand-in.ts";
 import type { Status } from "../../model/check.ts";
 import { isPrintable } from "../../wire/consul-definition.ts";
 import { goDuration } from "./announce.ts";
@@ -47,7 +48,6 @@ export interface RunMachine {
   onSignals(names: readonly NodeJS.Signals[], callback: (name: NodeJS.Signals) => void): { close(): void };
 }
 
-const SIGNALS: readonly NodeJS.Signals[] = ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"];
 /** Ports are looked for so often at first, and at the slowest once nothing changes. */
 const LOOK_FIRST_MS = 20;
 const LOOK_SLOWEST_MS = 1000;
@@ -157,7 +157,7 @@ class Wrapped {
       );
     let child: ChildProcess | undefined;
     const waiting: NodeJS.Signals[] = [];
-    const signals = this.machine.onSignals(SIGNALS, (name) => {
+    const signals = this.machine.onSignals(STAND_IN_SIGNALS, (name) => {
       if (child === undefined) waiting.push(name);
       else void this.onSignal(child, name);
     });
@@ -175,17 +175,17 @@ class Wrapped {
       try {
         result = await exit;
       } catch (error) {
-        this.note(`${this.flags.command[0]}: ${startFault(error)}`);
-        return codeOf(error) === "not-found" ? 127 : 126;
+        const { text, exitCode } = startFault(error);
+        this.note(`${this.flags.command[0]}: ${text}`);
+        return exitCode;
       }
       ended.abort(new Error("the program ended"));
       await looking;
-      const signal = result.signal === null ? undefined : signalNumber(result.signal);
       const text = `process ${pid} (${this.name}) ${
-        signal === undefined ? `exited with code ${result.code}` : `was ended by ${result.signal}`
+        result.signal === null ? `exited with code ${result.code}` : `was ended by ${result.signal}`
       }`;
       await this.link?.gone(!this.stopping && (result.code ?? 1) !== 0, text, TAKEN_MS);
-      return signal === undefined ? (result.code ?? 1) : 128 + signal;
+      return exitCodeOf(result);
     } finally {
       signals.close();
       ended.abort(new Error("the wrapper ends"));
@@ -309,7 +309,7 @@ class Wrapped {
   private async onSignal(child: ChildProcess, name: NodeJS.Signals): Promise<void> {
     const { clock } = this.machine;
     if (name === "SIGTERM" || name === "SIGINT" || name === "SIGQUIT") this.stopping = true;
-    if ((name === "SIGINT" || name === "SIGQUIT") && (await this.inForeground())) return;
+    if ((name === "SIGINT" || name === "SIGQUIT") && (await isInForeground(this.machine.processes))) return;
     if (name === "SIGTERM" && !this.draining && this.link !== undefined && (this.statement?.ports.length ?? 0) > 0) {
       this.draining = true;
       const taken = await this.link.taken(this.state({ draining: true }), TAKEN_MS);
@@ -342,12 +342,6 @@ class Wrapped {
         resolve();
       };
     });
-  }
-
-  /** True where this process is in its terminal's foreground group: Ctrl-C then reaches the program, being in the same group, without help. */
-  private async inForeground(): Promise<boolean> {
-    const stat = await liveStat(this.machine.processes, this.machine.processes.pid);
-    return stat !== undefined && stat.foreground > 0 && stat.foreground === stat.group;
   }
 
   /** Runs a check's script at its interval, with the wrapper's own rights, and pushes the results. */
@@ -387,53 +381,4 @@ function timeoutOf(clock: Clock, ms: number): AbortSignal {
   const controller = new AbortController();
   clock.after(ms, () => controller.abort(new TrilithError("timeout", `not done after ${ms} ms`)));
   return controller.signal;
-}
-
-interface Exit {
-  readonly code: number | null;
-  readonly signal: NodeJS.Signals | null;
-}
-
-function exitOf(child: ChildProcess): Promise<Exit> {
-  return new Promise((resolve, reject) => {
-    child.once("error", reject);
-    child.once("exit", (code, signal) => resolve({ code, signal }));
-  });
-}
-
-function startFault(error: unknown): string {
-  if (codeOf(error) === "not-found") return "command not found";
-  if (codeOf(error) === "not-allowed") return "permission denied";
-  return messageOf(error);
-}
-
-const NUMBERS: Readonly<Record<string, number>> = {
-  SIGHUP: 1,
-  SIGINT: 2,
-  SIGQUIT: 3,
-  SIGILL: 4,
-  SIGTRAP: 5,
-  SIGABRT: 6,
-  SIGBUS: 7,
-  SIGFPE: 8,
-  SIGKILL: 9,
-  SIGUSR1: 10,
-  SIGSEGV: 11,
-  SIGUSR2: 12,
-  SIGPIPE: 13,
-  SIGALRM: 14,
-  SIGTERM: 15,
-  SIGSTKFLT: 16,
-  SIGXCPU: 24,
-  SIGXFSZ: 25,
-  SIGVTALRM: 26,
-  SIGPROF: 27,
-  SIGIO: 29,
-  SIGPWR: 30,
-  SIGSYS: 31,
-};
-
-/** Linux's numbers, as shells report them. */
-function signalNumber(name: string): number {
-  return NUMBERS[name] ?? 15;
 }
