@@ -3,6 +3,7 @@ import { createSocket } from "node:dgram";
 import dns from "node:dns";
 import { syncBuiltinESMExports } from "node:module";
 import { Socket } from "node:net";
+import { fileURLToPath } from "node:url";
 import { getSystemErrorMap, getSystemErrorName } from "node:util";
 import { systemClock, type Timer } from "./clock.ts";
 
@@ -358,12 +359,18 @@ function literalsOf(own: OwnAddresses, options: unknown): { readonly first: stri
   };
 }
 
+const HERE = [import.meta.url, fileURLToPath(import.meta.url)];
+
 /** Without this file's frames: an error that Node throws at the caller's arguments comes from the caller's line. */
-function asIfDirect<T>(call: () => T, hooked: Lookup): T {
+function asIfDirect<T>(call: () => T): T {
   try {
     return call();
   } catch (error) {
-    if (error instanceof Error) Error.captureStackTrace(error, hooked);
+    if (error instanceof Error && error.stack !== undefined)
+      error.stack = error.stack
+        .split("\n")
+        .filter((line) => !HERE.some((here) => line.includes(here)))
+        .join("\n");
     throw error;
   }
 }
@@ -373,14 +380,14 @@ function hookNames(rewrite: Rewrite): (() => void)[] {
   const lookup: Lookup = function (...args) {
     const [host, options] = args;
     const own = typeof host === "string" ? rewrite.name(host) : undefined;
-    if (own === undefined) return asIfDirect(() => Reflect.apply(byCallback, this, args), lookup);
+    if (own === undefined) return asIfDirect(() => Reflect.apply(byCallback, this, args));
     const callback = args.at(-1);
     if (own instanceof Promise) {
-      if (typeof callback !== "function") return asIfDirect(() => Reflect.apply(byCallback, this, args), lookup);
+      if (typeof callback !== "function") return asIfDirect(() => Reflect.apply(byCallback, this, args));
       void own.then((known) => answer(this, args, known));
       return {};
     }
-    return asIfDirect(() => answer(this, args, own), lookup);
+    return asIfDirect(() => answer(this, args, own));
 
     function answer(self: unknown, given: unknown[], known: OwnAddresses | undefined): unknown {
       if (known === undefined) return Reflect.apply(byCallback, self, given);
@@ -398,7 +405,7 @@ function hookNames(rewrite: Rewrite): (() => void)[] {
   const lookupPromise: Lookup = function (...args) {
     const [host, options] = args;
     const own = typeof host === "string" ? rewrite.name(host) : undefined;
-    if (own === undefined) return asIfDirect(() => Reflect.apply(byPromise, this, args), lookupPromise);
+    if (own === undefined) return asIfDirect(() => Reflect.apply(byPromise, this, args));
     const answer = async (known: OwnAddresses | undefined): Promise<unknown> => {
       if (known === undefined) return Reflect.apply(byPromise, this, args);
       const { first, also } = literalsOf(known, options);

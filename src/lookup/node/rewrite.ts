@@ -63,10 +63,13 @@ export function createRewrite({ table, balancer, caller }: RewriteParts): Rewrit
     family === 6 && !isV6(backend) ? `::ffff:${backend.address}` : backend.address;
 
   const ownAddresses = (service: IndexedService): OwnAddresses => {
-    // Who asks for both is given what leads somewhere: its own choice between them takes time.
-    const has6 = service.backends.some(isV6);
-    const has4 = !has6 || service.backends.some((each) => !isV6(each));
-    return { ...table.addressesOf(service), any: [...(has4 ? ([4] as const) : []), ...(has6 ? ([6] as const) : [])] };
+    // Who asks for both is given what leads somewhere, first what leads to more: a program's own choice between them takes time.
+    const v6 = service.backends.filter(isV6).length;
+    const v4 = service.backends.length - v6;
+    const any: (4 | 6)[] = v6 > v4 ? [6] : [4];
+    if (v6 > v4 && v4 > 0) any.push(4);
+    if (v6 <= v4 && v6 > 0) any.push(6);
+    return { ...table.addressesOf(service), any };
   };
 
   let sockets = 0;

@@ -93,16 +93,16 @@ export function createCurrentTable({ open, clock, path: first, locate }: TablePa
       const known = loaded?.index;
       if (known === undefined ? !MAYBE_SERVICE.test(host) : !known.isInDomain(host)) return undefined;
       const index = now();
-      if (index !== undefined) return index.named(host);
+      if (index !== undefined) return safely(() => index.named(host));
       if (locate === undefined) return undefined;
       if (asking === undefined && clock.monotonic() - asked >= ASK_MS) asking = ask();
-      return asking?.then(() => loaded?.index.named(host));
+      return asking?.then(() => safely(() => loaded?.index.named(host)));
     },
     at(address) {
       const known = loaded?.index;
       if (known === undefined ? !MAYBE_MAGIC.test(address) : !known.mayHold(address)) return undefined;
       const bytes = ipBytes(address);
-      return bytes === undefined ? undefined : now()?.at(bytes);
+      return bytes === undefined ? undefined : safely(() => now()?.at(bytes));
     },
     addressesOf: (service) => (loaded as Loaded).index.addressesOf(service.slot),
     close() {
@@ -110,4 +110,13 @@ export function createCurrentTable({ open, clock, path: first, locate }: TablePa
       loaded = undefined;
     },
   };
+}
+
+/** A program must not fail for what is written in a table: a service that cannot be read is none. */
+function safely<T>(look: () => T | undefined): T | undefined {
+  try {
+    return look();
+  } catch {
+    return undefined;
+  }
 }

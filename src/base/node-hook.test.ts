@@ -1,0 +1,280 @@
+// Rewritten connections, datagrams and names in this very process: what is ours goes elsewhere, and nothing else notices.
+import dgram from "node:dgram";
+import dns, { lookup as importedLookup } from "node:dns";
+import { lookup as importedPromise } from "node:dns/promises";
+import { once } from "node:events";
+import { type AddressInfo, BlockList, connect, createServer, type NetConnectOpts, type Server, Socket } from "node:net";
+import { promisify } from "node:util";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { hookNode, type OwnAddresses, type Rewrite, type Try, type TryOutcome } from "./node-hook.ts";
+
+const MAGIC = "127.128.0.1";
+const MAGIC6 = "fd12:3456:789a::1";
+const OWN: OwnAddresses = { v4: MAGIC, v6: MAGIC6, any: [4, 6] };
+
+const listen = async (server: Server, host = "127.0.0.1"): Promise<number> => {
+  server.listen(0, host);
+  await once(server, "listening");
+  return (server.address() as AddressInfo).port;
+};
+
+/** A port at which nobody listens. */
+const deadPort = async (): Promise<number> => {
+  const server = createServer();
+  const port = await listen(server);
+  server.close();
+  await once(server, "close");
+  return port;
+};
+
+describe("a hooked Node", () => {
+  let tries: { address: string; port: number; limitMs?: number }[];
+  let outcomes: (string | TryOutcome)[];
+  let rewrite: Rewrite;
+  let hook: { undo(): void };
+  let server: Server;
+  let port: number;
+  let accepted: Socket[];
+
+  beforeEach(async () => {
+    tries = [];
+    outcomes = [];
+    accepted = [];
+    rewrite = {
+      name: (host) => (host === "web.service.consul" ? OWN : undefined),
+      connection(address) {
+        if (address !== MAGIC && address !== MAGIC6) return undefined;
+        let next = 0;
+        return (): Try | undefined => {
+          const each = tries[next++];
+          return each && { ...each, ended: ({ ...outcome }) => void outcomes.push(outcome.ok ? "ok" : outcome.code) };
+        };
+      },
+      datagram: (address) => (address === MAGIC ? (tries[0] ?? "nobody") : undefined),
+    };
+    hook = hookNode(rewrite);
+    server = createServer((socket) => {
+      accepted.push(socket);
+      socket.on("error", () => {});
+      socket.end("hello");
+    });
+    port = await listen(server);
+  });
+
+  afterEach(async () => {
+    hook.undo();
+    for (const socket of accepted) socket.destroy();
+    server.close();
+    await once(server, "close");
+  });
+
+  /** Connects and reads to the end. */
+  const talk = async (options: NetConnectOpts): Promise<string> => {
+    const socket = connect(options);
+    let text = "";
+    socket.on("data", (chunk) => {
+      text += String(chunk);
+    });
+    await once(socket, "close");
+    return text;
+  };
+
+  it("leads a connection by name and by address to the backend's address and port", async () => {
+    tries = [{ address: "127.0.0.1", port }];
+    for (const host of ["web.service.consul", MAGIC]) expect(await talk({ host, port: 80 })).toBe("hello");
+    expect(await talk({ host: "web.service.consul", port: 80, family: 4 })).toBe("hello");
+    expect(outcomes).toEqual(["ok", "ok", "ok"]);
+    const socket = connect({ host: MAGIC, port: 80 });
+    await once(socket, "connect");
+    expect([socket.remoteAddress, socket.remotePort]).toEqual(["127.0.0.1", port]);
+    socket.destroy();
+  });
+
+  it("tries the next one where one refuses, keeping what was asked of the socket", async () => {
+    const dead = await deadPort();
+    tries = [
+      { address: "127.0.0.1", port: dead },
+      { address: "127.0.0.1", port: dead },
+      { address: "127.0.0.1", port },
+    ];
+    const events: string[] = [];
+    const socket = connect({ host: MAGIC, port: 80, localAddress: "127.0.0.9" });
+    for (const name of ["lookup", "connect", "ready", "error", "close"]) socket.on(name, () => events.push(name));
+    socket.write("early");
+    socket.unref();
+    expect(socket.connecting).toBe(true);
+    await once(socket, "connect");
+    expect(accepted[0]?.remoteAddress ?? socket.localAddress).toBe("127.0.0.9");
+    expect((socket as unknown as { _handle: { hasRef(): boolean } })._handle.hasRef()).toBe(false);
+    socket.ref();
+    socket.resume();
+    await once(socket, "close");
+    expect(events).toEqual(["connect", "ready", "close"]);
+    expect(outcomes).toEqual(["ECONNREFUSED", "ECONNREFUSED", "ok"]);
+  });
+
+  it("fails as Node does, naming what was tried last, or at once where nobody is", async () => {
+    const dead = await deadPort();
+    tries = [{ address: "127.0.0.1", port: dead }];
+    const [error] = (await once(
+      connect({ host: MAGIC, port: 80 }).on("connect", () => {}),
+      "close",
+    ).then(
+      () => [],
+      (each: unknown) => [each],
+    )) as [NodeJS.ErrnoException | undefined];
+    expect(error).toMatchObject({ code: "ECONNREFUSED", syscall: "connect", address: "127.0.0.1", port: dead });
+    expect(error?.message).toBe(`connect ECONNREFUSED 127.0.0.1:${dead}`);
+    tries = [];
+    await expect(once(connect({ host: MAGIC, port: 80 }), "connect")).rejects.toMatchObject({ code: "ECONNREFUSED" });
+  });
+
+  it("hands out nothing that was given up: destroyed, aborted, blocked", async () => {
+    const dead = await deadPort();
+    tries = [
+      { address: "127.0.0.1", port: dead },
+      { address: "127.0.0.1", port },
+    ];
+    const socket = connect({ host: MAGIC, port: 80 });
+    await new Promise((resolve) => process.nextTick(resolve));
+    socket.destroy();
+    await once(socket, "close");
+    const over = new AbortController();
+    const aborted = new Socket({ signal: over.signal });
+    aborted.connect({ host: MAGIC, port: 80 });
+    process.nextTick(() => over.abort());
+    await expect(once(aborted, "connect")).rejects.toMatchObject({ code: "ABORT_ERR" });
+    const list = new BlockList();
+    list.addAddress("127.0.0.1");
+    const blocked = Object.assign(new Socket(), { blockList: list });
+    blocked.connect({ host: MAGIC, port: 80 });
+    await expect(once(blocked, "connect")).rejects.toMatchObject({ code: "ECONNREFUSED" });
+    expect(accepted).toHaveLength(0);
+    expect(outcomes).toEqual([]);
+  });
+
+  it("gives up a silent one after its time, and none where there is no other", async () => {
+    // A connection on loopback is made at once; it is told too late.
+    tries = [
+      { address: "127.0.0.1", port, limitMs: 0 },
+      { address: "127.0.0.1", port },
+    ];
+    const socket = connect({ host: MAGIC, port: 80 });
+    await new Promise((resolve) => process.nextTick(resolve));
+    // The event loop stands still for longer than the limit, and after that timers come first.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);
+    expect(await new Promise((resolve) => socket.once("data", (chunk) => resolve(String(chunk))))).toBe("hello");
+    expect(outcomes).toEqual(["ETIMEDOUT", "ok"]);
+    await once(socket, "close");
+  });
+
+  it("works with Node's own choice between IPv4 and IPv6, also where one of them has nobody", async () => {
+    const six = createServer((socket) => socket.end("six"));
+    const port6 = await listen(six, "::1");
+    const dead = await deadPort();
+    rewrite.connection = (address) => {
+      const mine =
+        address === MAGIC
+          ? [{ address: "127.0.0.1", port: dead }]
+          : address === MAGIC6
+            ? [
+                { address: "::1", port: dead },
+                { address: "::1", port: port6 },
+              ]
+            : undefined;
+      if (mine === undefined) return undefined;
+      return () => {
+        const each = mine.shift();
+        return each && { ...each, ended: ({ ...outcome }) => void outcomes.push(outcome.ok ? "ok" : outcome.code) };
+      };
+    };
+    expect(await talk({ host: "web.service.consul", port: 80, autoSelectFamily: true })).toBe("six");
+    expect(outcomes).toEqual(["ECONNREFUSED", "ECONNREFUSED", "ok"]);
+    six.close();
+  });
+
+  it("answers lookups in every form that Node has", async () => {
+    const v4 = { address: MAGIC, family: 4 };
+    const v6 = { address: MAGIC6, family: 6 };
+    const name = "web.service.consul";
+    expect(await promisify(dns.lookup)(name)).toEqual(v4);
+    expect(await promisify(importedLookup)(name, 6)).toEqual(v6);
+    expect(await promisify(dns.lookup)(name, { family: "IPv6" as never })).toEqual(v6);
+    expect(await promisify(dns.lookup)(name, { all: true })).toEqual([v4, v6]);
+    expect(await promisify(dns.lookup)(name, { all: true, family: 4 })).toEqual([v4]);
+    expect(await dns.promises.lookup(name)).toEqual(v4);
+    expect(await importedPromise(name, { all: true })).toEqual([v4, v6]);
+    expect(await importedPromise(name, 6)).toEqual(v6);
+    expect(() => dns.lookup(name, { family: 5 } as never, () => {})).toThrow(/family/);
+    expect(() => dns.lookup(name, {}, undefined as never)).toThrow(/callback/);
+    // Elsewhere it may take a moment to know.
+    rewrite.name = async () => OWN;
+    expect(await promisify(dns.lookup)(name)).toEqual(v4);
+    expect(await importedPromise(name, { all: true })).toEqual([v4, v6]);
+    rewrite.name = async () => undefined;
+    expect(await promisify(dns.lookup)("127.0.0.1")).toEqual({ address: "127.0.0.1", family: 4 });
+    expect(await importedPromise("::1")).toEqual({ address: "::1", family: 6 });
+  });
+
+  it("leads datagrams by name to the backend, and refuses them where nobody is", async () => {
+    const far = dgram.createSocket("udp4").bind(0, "127.0.0.1");
+    await once(far, "listening");
+    far.on("message", (bytes, from) => far.send(`pong ${bytes}`, from.port, from.address));
+    tries = [{ address: "127.0.0.1", port: far.address().port }];
+    const near = dgram.createSocket("udp4");
+    near.send("ping", 53, "web.service.consul");
+    expect(String((await once(near, "message"))[0])).toBe("pong ping");
+    near.connect(53, MAGIC);
+    await once(near, "connect");
+    near.send("connected");
+    expect(String((await once(near, "message"))[0])).toBe("pong connected");
+    near.disconnect();
+    tries = [];
+    const error = await new Promise((resolve) => near.send("nobody", 53, MAGIC, resolve));
+    expect(error).toMatchObject({ code: "ECONNREFUSED" });
+    near.close();
+    far.close();
+  });
+
+  it("leaves everything else as Node has it: results, errors and their stacks, what functions look like; and all of it after the end", async () => {
+    const dead = await deadPort();
+    const seen = async (): Promise<unknown[]> => {
+      const failed = (target: NetConnectOpts): Promise<unknown> =>
+        once(connect(target), "connect").then(
+          () => "connected",
+          ({ stack, code, ...rest }: NodeJS.ErrnoException) => [stack, code, rest],
+        );
+      let thrown: unknown;
+      try {
+        dns.lookup("x", { family: 5 } as never, () => {});
+      } catch (error) {
+        // Deeper frames tell from where this function was called.
+        thrown = (error as Error).stack?.split("\n").slice(0, 3);
+      }
+      const udp = dgram.createSocket("udp4");
+      const sent = await new Promise((resolve) => udp.send("x", dead, "127.0.0.1", (...all) => resolve(all)));
+      udp.close();
+      return [
+        await failed({ host: "127.0.0.1", port: dead }),
+        await failed({ host: "::1", port: dead }),
+        await failed({ host: "localhost", port: dead }),
+        await failed({ path: "/nowhere/socket" }),
+        await talk({ host: "127.0.0.1", port }),
+        await talk({ host: "localhost", port }),
+        sent,
+        thrown,
+        await promisify(dns.lookup)("localhost", { family: 4 }),
+        await dns.promises.lookup("127.0.0.1"),
+        [dns.lookup.name, dns.lookup.length, Object.keys(dns.lookup), dns.lookup === importedLookup],
+        [dns.promises.lookup.name, dns.promises.lookup.length, dns.promises.lookup === importedPromise],
+      ];
+    };
+    const hooked = await seen();
+    hook.undo();
+    expect(await seen()).toEqual(hooked);
+    await expect(once(connect({ host: MAGIC, port: dead }), "connect")).rejects.toMatchObject({
+      code: "ECONNREFUSED",
+      address: MAGIC,
+    });
+  });
+});

@@ -1,0 +1,57 @@
+// Looking into the hook's table finds what reading all of it finds.
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { type SomeBackend, tableBytes } from "../../test/support/hook-table.ts";
+import { ipBytes } from "./dns/address.ts";
+import { decodeHookTable } from "./hook-table.ts";
+import { openTableIndex } from "./hook-table-index.ts";
+
+const backend: fc.Arbitrary<SomeBackend> = fc.record({
+  address: fc.constantFrom("10.0.0.1", "192.168.7.9", "fd00::7", "2001:db8::1"),
+  port: fc.nat(65535),
+});
+const services = fc
+  .uniqueArray(fc.stringMatching(/^[a-z][a-z0-9]{0,9}$/), { maxLength: 30 })
+  .chain((names) =>
+    fc.tuple(
+      ...names.map((name) => fc.array(backend, { maxLength: 4 }).map((backends) => [name, { backends }] as const)),
+    ),
+  )
+  .map((entries) => Object.fromEntries(entries));
+const bytesOf = (text: string): Uint8Array => ipBytes(text) as Uint8Array;
+
+describe("a table that is looked into", () => {
+  it("finds each service by each of its names and addresses, and nothing else", () => {
+    fc.assert(
+      fc.property(services, (given) => {
+        const bytes = tableBytes(given);
+        const index = openTableIndex(bytes);
+        for (const { names, ...service } of decodeHookTable(bytes).services) {
+          for (const name of names) expect(index.named(name)).toEqual(service);
+          expect(index.named(`${names[0]?.toUpperCase()}.`)).toEqual(service);
+          const { v4, v6 } = index.addressesOf(service.slot);
+          for (const text of [v4, v6, `::ffff:${v4}`]) {
+            expect(index.mayHold(text)).toBe(true);
+            // The same service is the same object.
+            expect(index.at(bytesOf(text))).toBe(index.named(names[0] as string));
+          }
+        }
+        const { v4, v6 } = index.addressesOf(Object.keys(given).length + 1);
+        for (const text of [v4, v6, "127.128.0.0", "127.0.0.1", "10.128.0.1", "::1", "fd12:3456:789b::1"])
+          expect(index.at(bytesOf(text))).toBeUndefined();
+        expect(index.named("nothing.service.consul")).toBeUndefined();
+      }),
+      { numRuns: 50 },
+    );
+  });
+
+  it("sees from the text alone what is none of its names and addresses", () => {
+    const index = openTableIndex(tableBytes({ web: { backends: [] } }));
+    expect(["web.service.consul", "WEB.SERVICE.CONSUL.", "x.consul"].map(index.isInDomain)).toEqual([true, true, true]);
+    expect(["consul", "example.org", "web.service.consul.example.org", ""].map(index.isInDomain)).toEqual(
+      Array(4).fill(false),
+    );
+    expect(["10.0.0.1", "192.168.127.1", "2001:db8::1", "1127.0.0.1"].map(index.mayHold)).toEqual(Array(4).fill(false));
+    expect(index.mayHold("FD12:3456:789A::1")).toBe(true);
+  });
+});
