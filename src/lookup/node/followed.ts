@@ -158,6 +158,7 @@ class Topic {
         if (signal.aborted) return;
         this.#failed(error);
       }
+      if (signal.aborted) return;
       const hurry = new AbortController();
       this.#hurry = () => hurry.abort();
       signal.addEventListener("abort", this.#hurry, { once: true });

@@ -1,0 +1,188 @@
+// Requests of undici to a service, against real HTTP servers: spread, handed on while nothing was sent, and never to what is gone.
+import { once } from "node:events";
+import { createServer, type Server } from "node:http";
+import { type AddressInfo, createServer as createTcp } from "node:net";
+import { Readable } from "node:stream";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { systemClock } from "../../base/clock.ts";
+import { TrilithError } from "../../base/error.ts";
+import { systemRandom } from "../../base/random.ts";
+import type { ConnectPolicy } from "../../contracts/connect.ts";
+import { createBalancer } from "../balance/create.ts";
+import type { Names } from "../grpc/names.ts";
+import type { Followed } from "./followed.ts";
+import { ServiceDispatcher } from "./service-dispatcher.ts";
+
+const ORIGIN = "http://web.service.consul";
+
+describe("a service's dispatcher", () => {
+  let servers: { server: Server; port: number; requests: number; sockets: number }[];
+  let names: Names | undefined;
+  let failing: Error | undefined;
+  let told: ((names: Names) => void) | undefined;
+  let followed: Followed;
+  const dispatchers: ServiceDispatcher[] = [];
+
+  const start = async (): Promise<number> => {
+    const one = { requests: 0, sockets: 0, port: 0, server: createServer() };
+    one.server.on("request", (request, response) => {
+      one.requests++;
+      const chunks: Buffer[] = [];
+      request.on("data", (chunk: Buffer) => chunks.push(chunk));
+      request.on("end", () => {
+        const text = `${request.headers.host} ${Buffer.concat(chunks)}`;
+        if (request.url === "/slow") setTimeout(() => response.end(text), 100);
+        else response.end(text);
+      });
+    });
+    one.server.on("connection", () => one.sockets++);
+    one.server.listen(0, "127.0.0.1");
+    await once(one.server, "listening");
+    one.port = (one.server.address() as AddressInfo).port;
+    servers.push(one);
+    return one.port;
+  };
+  const dead = async (): Promise<number> => {
+    const server = createTcp().listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const { port } = server.address() as AddressInfo;
+    server.close();
+    await once(server, "close");
+    return port;
+  };
+  const know = (...ports: number[]): void => {
+    names = {
+      fresh: true,
+      known: true,
+      endpoints: ports.map((port) => ({ addresses: [{ host: "127.0.0.1", port }], weight: 1, labels: {} })),
+    };
+    told?.(names);
+  };
+  const create = (policy: ConnectPolicy = "round-robin"): ServiceDispatcher => {
+    const made = new ServiceDispatcher({
+      sought: { service: "web", labels: {} },
+      origin: ORIGIN,
+      followed,
+      balancer: createBalancer({ clock: systemClock, random: systemRandom }),
+      clock: systemClock,
+      policy,
+      options: {},
+    });
+    dispatchers.push(made);
+    return made;
+  };
+  const get = async (made: ServiceDispatcher, path = "/", body?: string | Readable): Promise<string> => {
+    const method = body === undefined ? "GET" : "POST";
+    const answer = await made.request({ origin: ORIGIN, path, method, ...(body === undefined ? {} : { body }) });
+    return await answer.body.text();
+  };
+
+  beforeEach(() => {
+    servers = [];
+    names = undefined;
+    failing = undefined;
+    told = undefined;
+    followed = {
+      peek: () => names,
+      async now() {
+        await systemClock.yield();
+        if (failing !== undefined) throw failing;
+        return names as Names;
+      },
+      changed(_, listener) {
+        told = listener;
+        return {
+          stop() {
+            told = undefined;
+          },
+        };
+      },
+    };
+  });
+  afterEach(async () => {
+    await Promise.all(dispatchers.splice(0).map((each) => each.destroy()));
+    for (const { server } of servers) {
+      server.closeAllConnections();
+      server.close();
+    }
+  });
+
+  it("gives each request to an instance, by its name", async () => {
+    know(await start(), await start());
+    const made = create();
+    for (let i = 0; i < 6; i++) expect(await get(made)).toBe("web.service.consul ");
+    expect(servers.map(({ requests }) => requests)).toEqual([3, 3]);
+    // Connections are kept.
+    expect(servers.map(({ sockets }) => sockets)).toEqual([1, 1]);
+  });
+
+  it("hands a request on where its instance cannot be reached, whatever its body is", async () => {
+    know(await dead(), await dead(), await start());
+    const made = create("first");
+    expect(await get(made)).toBe("web.service.consul ");
+    expect(await get(made, "/", "text")).toBe("web.service.consul text");
+    expect(await get(made, "/", Readable.from(["a", "b"].map((each) => Buffer.from(each))))).toBe(
+      "web.service.consul ab",
+    );
+    expect(servers[0]?.requests).toBe(3);
+    const all = await Promise.all(Array.from({ length: 20 }, () => get(made)));
+    expect(new Set(all)).toEqual(new Set(["web.service.consul "]));
+  });
+
+  it("fails with the last instance's error where none is reached, and in words where there is none", async () => {
+    const port = await dead();
+    know(await dead(), port);
+    const made = create("first");
+    await expect(get(made)).rejects.toMatchObject({ code: "ECONNREFUSED" });
+    know();
+    await expect(get(made)).rejects.toThrow('service "web" has no instance that fits and is healthy');
+    names = { fresh: true, known: false, endpoints: [] };
+    await expect(get(made)).rejects.toThrow('there is no service "web"');
+  });
+
+  it("does not hand on what is wrong everywhere, nor what has begun", async () => {
+    const port = await start();
+    know(port, await start());
+    const made = create("first");
+    await expect(made.request({ origin: ORIGIN, path: "no slash", method: "GET" })).rejects.toMatchObject({
+      code: "UND_ERR_INVALID_ARG",
+    });
+    servers[0]?.server.removeAllListeners("request");
+    servers[0]?.server.on("request", (request) => request.socket.destroy());
+    await expect(get(made)).rejects.toMatchObject({ code: "UND_ERR_SOCKET" });
+    expect(servers[1]?.requests).toBe(0);
+  });
+
+  it("gives nothing to what is gone, lets it end what it has, and closes its connections", async () => {
+    know(await start());
+    const made = create();
+    const slow = get(made, "/slow");
+    await once(servers[0]?.server as Server, "request");
+    know(await start());
+    for (let i = 0; i < 3; i++) await get(made);
+    expect(await slow).toBe("web.service.consul ");
+    expect(servers.map(({ requests }) => requests)).toEqual([1, 3]);
+    const { server } = servers[0] as { server: Server };
+    server.close();
+    // Only a closed connection lets the server end.
+    await once(server, "close");
+  });
+
+  it("waits for the first answer, says why there is none, and ends when it is told", async () => {
+    const port = await start();
+    const made = create();
+    const early = get(made);
+    know(port);
+    names = { ...(names as unknown as Names) };
+    expect(await early).toBe("web.service.consul ");
+    names = undefined;
+    failing = new TrilithError("unavailable", "no agent answers");
+    await expect(get(create())).rejects.toThrow("no agent answers");
+    know(port);
+    const slow = get(made, "/slow");
+    await made.close();
+    expect(await slow).toBe("web.service.consul ");
+    expect(told).toBeUndefined();
+    await expect(get(made)).rejects.toThrow("the dispatcher is closed");
+  });
+});
