@@ -33,6 +33,7 @@ export const protocols: readonly Listed[] = [
   listed("backends", async () => (await import("./backends/setup.ts")).backends),
   listed("peers", async () => (await import("./peers/setup.ts")).peers),
   listed("mdns", async () => (await import("./mdns/setup.ts")).mdns),
+  listed("etcd", async () => (await import("./etcd/setup.ts")).etcd),
   listed("dns-upstream", async () => (await import("./dns-upstream/setup.ts")).dnsUpstream),
   listed("minidisc", async () => (await import("./minidisc/setup.ts")).minidisc),
   listed("zookeeper", async () => (await import("./zookeeper/setup.ts")).zookeeper),

@@ -22,7 +22,14 @@ export interface RangeReading {
 
 /** What of the range comes along: parts of everything there is, or what changed. */
 export type RangeBatch =
-  | { readonly kind: "whole"; readonly revision: number; readonly kvs: readonly KeyValue[]; readonly complete: boolean }
+  | {
+      readonly kind: "whole";
+      readonly revision: number;
+      readonly kvs: readonly KeyValue[];
+      readonly complete: boolean;
+      /** True where etcd was set back, or is another one: what is missing was not necessarily removed. */
+      readonly replaced?: true;
+    }
   /** Events of whole revisions, in order. */
   | { readonly kind: "events"; readonly events: readonly WatchEvent[] }
   | { readonly kind: "reachable"; readonly reachable: boolean; readonly atMs: number };
@@ -97,14 +104,14 @@ export async function* followRange(
     lastSignMs = clock.now();
     lastSign = clock.monotonic();
   };
-  async function* afresh(why: string): AsyncGenerator<RangeBatch> {
+  async function* afresh(why: string, replaced: boolean): AsyncGenerator<RangeBatch> {
     log.info(`reading everything from etcd again: ${why}`);
     // Handed on only when it is whole: half of it would be left over where the rest cannot be read.
     const parts: (RangeBatch & { kind: "whole" })[] = [];
     for await (const part of readRange(reading, signal)) parts.push(part);
     for (const part of parts) {
       after = part.revision;
-      yield part;
+      yield replaced ? { ...part, replaced } : part;
     }
     sign();
   }
@@ -138,7 +145,10 @@ export async function* followRange(
         sign();
         if (message.canceled) {
           if (message.compactRevision > 0) {
-            yield* afresh(`revision ${after + 1} is compacted away, the oldest kept is ${message.compactRevision}`);
+            yield* afresh(
+              `revision ${after + 1} is compacted away, the oldest kept is ${message.compactRevision}`,
+              false,
+            );
             break;
           }
           // An expired token shows as a lack of permission.
@@ -156,7 +166,7 @@ export async function* followRange(
                 ? `etcd was set back: its revision is ${revision}, but ${after} was seen`
                 : "the etcd endpoints now belong to another cluster",
             );
-            yield* afresh(setBack ? "its history was set back" : "it is another cluster");
+            yield* afresh(setBack ? "its history was set back" : "it is another cluster", true);
             break;
           }
           head = revision;
