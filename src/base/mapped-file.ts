@@ -1,6 +1,7 @@
 // A file that programs map into memory: replaced as a whole, the earlier one marked so that those who have it mapped look for the new one.
 import { constants, type Stats } from "node:fs";
 import {
+  access,
   chmod,
   type FileHandle,
   link,
@@ -204,6 +205,24 @@ export async function keptFromOthers(path: string): Promise<string | undefined> 
     if ((found.mode & 0o001) === 0) return folder;
     if (dirname(folder) === folder) return undefined;
   }
+}
+
+/** Why programs of this user do not use a mapped file, by the rules that they follow themselves; undefined where they do. */
+export async function whyNotUsed(path: string): Promise<string | undefined> {
+  let found: Stats;
+  try {
+    found = await stat(path);
+    await access(path, constants.R_OK);
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT" || errnoOf(error) === "ENOTDIR") return `there is no table at ${path}`;
+    return `the table ${path} cannot be read by user ${ownUid()} (${errnoOf(error)}): have the agent write it where everybody may enter (hook.table = "/run/trilith/table")`;
+  }
+  if (!found.isFile()) return `${path} is no table, but a folder or a device`;
+  if (found.uid !== 0 && found.uid !== ownUid())
+    return `the table ${path} belongs to user ${found.uid}: programs believe root's and their own user's (${ownUid()}) only`;
+  if ((found.mode & OTHERS_WRITE) !== 0)
+    return `the table ${path} can be written to by others, so that programs do not believe it`;
+  return undefined;
 }
 
 /** A file that another user made, read without trusting anything about it. */

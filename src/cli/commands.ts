@@ -10,6 +10,10 @@ export const COMMANDS: Readonly<
     "run a program and register what it listens on: trilith run --name web -- cmd…",
     () => import("./commands/run.ts"),
   ],
+  hook: [
+    "run a program that reaches services by name, port included: trilith hook -- curl http://web.service.consul/",
+    () => import("./commands/hook.ts"),
+  ],
   announce: [
     "register what runs already: trilith announce --name web --port 80 --pid $MAINPID",
     () => import("./commands/announce.ts"),
