@@ -25,12 +25,12 @@ function greet(opened: OpenedSocket | TrilithError | undefined): void {
       const socket = connection.take({
         buffer: () => Buffer.alloc(100),
         read(bytes, buffer) {
-          socket.end(bytes > 0 ? `hello ${Buffer.from(buffer).toString("latin1", 0, bytes)}` : "");
+          socket?.end(bytes > 0 ? `hello ${Buffer.from(buffer).toString("latin1", 0, bytes)}` : "");
           return true;
         },
       });
-      socket.on("error", () => {});
-      socket.resume();
+      socket?.on("error", () => {});
+      socket?.resume();
     });
   else opened.socket.on("message", (text, from) => opened.socket.send(text, from.port, from.address));
 }

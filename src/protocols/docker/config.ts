@@ -43,6 +43,8 @@ export interface DockerConfig {
   readonly portSuffix: boolean;
   readonly deregister: "always" | "on-success";
   readonly compat: boolean;
+  /** False = labels `connect.PORT=SERVICE` mean nothing. */
+  readonly connect: boolean;
   /** Where containers are written to besides, as Registrator would. */
   readonly backends: readonly MirrorConfig[];
 }
@@ -61,7 +63,7 @@ const KEYS = [
     "tags",
     "name",
   ],
-  ...["portSuffix", "deregister", "compat", "backends"],
+  ...["portSuffix", "deregister", "compat", "connect", "backends"],
 ];
 const ENDPOINT_KEYS = ["host", "name", "hostname", "ip", "certPath", "tlsVerify"];
 
@@ -197,6 +199,7 @@ export function configure(raw: unknown): DockerConfig {
     portSuffix: fields.flag("portSuffix", true),
     deregister,
     compat: fields.flag("compat", false),
+    connect: fields.flag("connect", true),
     backends: backendsOf(fields.get("backends")),
   };
 }

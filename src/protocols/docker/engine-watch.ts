@@ -5,7 +5,7 @@ import { jitter } from "../../base/random.ts";
 import type { Registration } from "../../model/instance.ts";
 import type { Reason } from "../../model/reason.ts";
 import { createEngine, type EngineInfo } from "./client.ts";
-import type { Endpoint } from "./endpoint.ts";
+import { type Endpoint, farHost } from "./endpoint.ts";
 import type { Happening } from "./events.ts";
 import { type Container, isStopSignal, shortId } from "./inspect.ts";
 import { type Complaint, type TranslateOptions, type Translation, translate } from "./registrator.ts";
@@ -96,6 +96,13 @@ export class EngineWatch {
   /** True where nothing is, and nothing need be. */
   get absent(): boolean {
     return this.#absent && !this.#listed;
+  }
+
+  /** The containers that run, first started first; those of an engine elsewhere are `far`. Nothing before the first list. */
+  get running(): readonly { readonly container: Container; readonly far: boolean }[] {
+    if (!this.#listed) return [];
+    const far = this.#options.endpoints.some((endpoint) => farHost(endpoint) !== undefined);
+    return [...this.#known.running.values()].sort(byStart).map((container) => ({ container, far }));
   }
 
   /** What its containers were registered as when this process began; for as long as the engine itself has not been heard. */

@@ -55,6 +55,8 @@ export interface Container {
   /** It was told to stop and still runs: a state of Podman's, which tells no signals. */
   readonly stopping: boolean;
   readonly exitCode: number;
+  /** The number of its first process as the engine's host counts; 0 where there is none. */
+  readonly pid: number;
   readonly startedAt: string;
   readonly health: Health;
   /** The number of the signal that asks it to stop; 15 unless configured. */
@@ -229,6 +231,7 @@ export function readContainer(raw: unknown): Container {
     paused: state["Paused"] === true,
     stopping,
     exitCode: count(state["ExitCode"]),
+    pid: count(state["Pid"]),
     startedAt: text(state["StartedAt"]),
     health: readHealth(state),
     stopSignal: signalNumber(text(config["StopSignal"])) ?? SIGTERM,

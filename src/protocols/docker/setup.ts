@@ -1,12 +1,15 @@
 // Docker: containers are services; named and described as Registrator does, drained on the stop signal, gone when they die.
 import type { Disk } from "../../base/disk.ts";
 import { InputError, messageOf } from "../../base/error.ts";
+import { systemNamespaceSockets } from "../../base/namespace-socket.ts";
 import type { Processes } from "../../base/process.ts";
 import type { Ground } from "../../contracts/ground.ts";
 import type { Probe } from "../../contracts/probe.ts";
 import { defineProtocol, type Part, type Protocol } from "../../contracts/protocol.ts";
 import type { EngineInfo } from "./client.ts";
 import { configure, type DockerConfig, type EndpointConfig } from "./config.ts";
+import { Forwarding } from "./connect/follow.ts";
+import { connectAnswers, connectStates } from "./connect/tell.ts";
 import { certificatesIn, type Endpoint, endpointOfContext, farHost, parseHost } from "./endpoint.ts";
 import type { EngineOptions } from "./engine-watch.ts";
 import { execProbe } from "./exec.ts";
@@ -96,12 +99,26 @@ function placesOf(
   ];
 }
 
-export const docker: Protocol<
-  DockerConfig,
-  "clock" | "random" | "disk" | "net" | "http" | "log" | "processes" | "agent" | "self" | "probes"
-> = defineProtocol({
+type Needs =
+  | ("clock" | "random" | "disk" | "net" | "http" | "log" | "processes" | "agent" | "self" | "probes")
+  | ("lookup" | "connector");
+
+export const docker: Protocol<DockerConfig, Needs> = defineProtocol({
   name: "docker",
-  needs: ["clock", "random", "disk", "net", "http", "log", "processes", "agent", "self", "probes"],
+  needs: [
+    "clock",
+    "random",
+    "disk",
+    "net",
+    "http",
+    "log",
+    "processes",
+    "agent",
+    "self",
+    "probes",
+    "lookup",
+    "connector",
+  ],
   configure,
   setup(config, ground): Part | Promise<Part> {
     // Checks inside containers can be registered all the same; they are critical and say why.
@@ -130,13 +147,8 @@ export const docker: Protocol<
   },
 });
 
-type Needed = Pick<
-  Ground,
-  "clock" | "random" | "disk" | "net" | "http" | "log" | "processes" | "agent" | "self" | "probes"
->;
-
 /** Follows the containers of these engines. */
-function partOf(config: DockerConfig, ground: Needed, places: readonly Place[]): Part {
+function partOf(config: DockerConfig, ground: Pick<Ground, Needs>, places: readonly Place[]): Part {
   const { self, net, processes, probes } = ground;
   const tags = parseTemplate(config.tags);
   const name = config.name === "" ? undefined : parseTemplate(config.name);
@@ -179,6 +191,27 @@ function partOf(config: DockerConfig, ground: Needed, places: readonly Place[]):
   });
   const [main, ...others] = places.map(engineOf);
   if (main === undefined) throw new InputError("docker.endpoints", "expected at least one");
+  const forwarding = config.connect
+    ? new Forwarding({
+        ...ground,
+        log: ground.log.part("connect"),
+        sockets: systemNamespaceSockets,
+        domain: self.domain,
+      })
+    : undefined;
+  const backgrounds = [
+    ...(config.backends.length === 0
+      ? []
+      : [
+          mirrors(
+            config.backends,
+            { flags: config, template: tags, endpoints: main.endpoints, hostname: own, optional: main.optional },
+            !self.dev,
+            { ...ground, log: ground.log.part("docker") },
+          ),
+        ]),
+    ...(forwarding === undefined ? [] : [{ start: () => {}, stop: () => forwarding.stop() }]),
+  ];
   return {
     probes: [
       execProbe(
@@ -186,22 +219,27 @@ function partOf(config: DockerConfig, ground: Needed, places: readonly Place[]):
         places.flatMap(({ endpoints }) => endpoints),
       ) as Probe,
     ],
-    source: dockerSource({ ...main, others }, { ...ground, log: ground.log.part("docker") }),
-    ...(config.backends.length === 0
+    source: dockerSource(
+      { ...main, others },
+      { ...ground, log: ground.log.part("docker"), running: (containers) => forwarding?.follow(containers) },
+    ),
+    ...(backgrounds.length === 0
       ? {}
       : {
-          background: mirrors(
-            config.backends,
-            {
-              flags: config,
-              template: tags,
-              endpoints: main.endpoints,
-              hostname: own,
-              optional: main.optional,
+          background: {
+            start: () => {
+              for (const one of backgrounds) one.start();
             },
-            !self.dev,
-            { ...ground, log: ground.log.part("docker") },
-          ),
+            stop: async () => {
+              await Promise.all(backgrounds.map((one) => one.stop()));
+            },
+          },
+        }),
+    ...(forwarding === undefined
+      ? {}
+      : {
+          states: () => connectStates(forwarding.told(), ground.lookup),
+          answers: async (service) => connectAnswers(service, forwarding.told(), ground.lookup),
         }),
   };
 }

@@ -27,6 +27,8 @@ export interface DockerMachine {
   readonly log: Log;
   /** `services`: what is held from before, so that an engine that is away at the start hides nobody. */
   readonly agent: Pick<Agent, "report"> & Partial<Pick<Agent, "services">>;
+  /** Told at once, before anybody is asked to adopt anything, which containers run; each once, also where two sockets lead to one engine. */
+  readonly running?: (containers: EngineWatch["running"]) => void;
 }
 
 const NAME = "docker";
@@ -66,8 +68,14 @@ class Watch {
     this.#machine = machine;
     const before = heldByEngine(machine);
     this.engines = [options, ...(options.others ?? [])].map(
-      (one) => new EngineWatch(one, machine, before.get(one.name ?? "") ?? new Map(), () => this.#bell.ring()),
+      (one) => new EngineWatch(one, machine, before.get(one.name ?? "") ?? new Map(), () => this.#ring()),
     );
+  }
+
+  #ring(): void {
+    this.#bell.ring();
+    const containers = new Map(this.engines.flatMap(({ running }) => running).map((one) => [one.container.id, one]));
+    this.#machine.running?.([...containers.values()]);
   }
 
   async *lists(signal: AbortSignal): AsyncGenerator<SourceList, void, void> {

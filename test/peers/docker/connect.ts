@@ -1,0 +1,382 @@
+// Connectable's convention on a real dockerd: a label makes localhost:PORT inside a container a service, on every kind of network, through all that happens to containers.
+import { open } from "node:fs/promises";
+import { createServer, type Server } from "node:http";
+import { type AddressInfo, createServer as createTcpServer, type Socket } from "node:net";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { createTrilith, type Trilith } from "../../../src/trilith.ts";
+import { type Docker, startDocker } from "../../support/docker.ts";
+import { eventually, freePort, havePrograms } from "../../support/peers.ts";
+import { runToEnd, startAgent } from "../../support/program.ts";
+
+const present = await havePrograms("dockerd", "docker", "iptables", "ip", "nsenter");
+/** Asking takes a process in the container each time. */
+const WAIT_MS = 20_000;
+
+describe.runIf(present)("localhost in containers", () => {
+  let docker: Docker;
+  let agent: Trilith;
+  let http = 0;
+  let dns = 0;
+  const servers = new Map<string, Server>();
+
+  /** An agent on the same ports each time. */
+  const startTrilith = async (more: Readonly<Record<string, unknown>> = {}): Promise<void> => {
+    agent = createTrilith({
+      node: "n1",
+      dev: true,
+      httpPort: http,
+      protocols: {
+        ...{ process: false, file: false, dns: { port: dns } },
+        docker: { host: docker.host, enabled: true, hostname: "h", ...more },
+      },
+    });
+    await agent.start();
+  };
+  /** A service of the agent's own host: answers every request with `says`. */
+  const serve = async (id: string, says: string, more: Readonly<Record<string, unknown>> = {}): Promise<number> => {
+    const server = createServer((_, reply) => reply.end(says));
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { port } = server.address() as AddressInfo;
+    await endServer(id);
+    servers.set(id, server);
+    await register({ ID: id, Name: id, Port: port, Address: "127.0.0.1", ...more });
+    return port;
+  };
+  const register = async (service: Readonly<Record<string, unknown>>): Promise<void> => {
+    const answer = await fetch(`http://127.0.0.1:${http}/v1/agent/service/register`, {
+      method: "PUT",
+      body: JSON.stringify(service),
+    });
+    expect(answer.status).toBe(200);
+  };
+  const endServer = async (id: string): Promise<void> => {
+    const server = servers.get(id);
+    servers.delete(id);
+    server?.closeAllConnections();
+    if (server !== undefined) await new Promise((resolve) => server.close(resolve));
+  };
+  const run = (name: string, ...words: string[]): Promise<string> =>
+    docker.docker("run", "-d", "--name", name, ...words, "bb", "/bin/sleep", "100000");
+  /** What a container gets from a URL; "" where nothing answers. */
+  const get = (name: string, url: string): Promise<string> =>
+    docker.docker("exec", name, "/bin/busybox", "timeout", "5", "wget", "-q", "-O", "-", url).catch(() => "");
+  const gets = (name: string, url: string, says: string): Promise<unknown> =>
+    eventually(`${name} gets "${says}" from ${url}`, async () => (await get(name, url)) === says, WAIT_MS);
+  const told = (): string[] =>
+    agent
+      .sources()
+      .filter((one) => one.name === "connect")
+      .map(({ ok, text }) => `${ok ? "ok" : "!!"} ${text.replace(/\([0-9a-f]{12}\)/g, "(ID)")}`);
+  const tells = (line: string | RegExp): Promise<unknown> =>
+    eventually(
+      `it is told: ${line}`,
+      () =>
+        told().some((one) => (typeof line === "string" ? one === line : line.test(one))) ||
+        Promise.reject(new Error(told().join("\n"))),
+      WAIT_MS,
+    );
+
+  beforeAll(async () => {
+    docker = await startDocker("connect");
+    [http, dns] = [await freePort(), await freePort()];
+    await docker.docker("network", "create", "custom");
+    await docker.docker("network", "create", "--internal", "inner");
+    await docker.docker("network", "create", "--ipv6", "--subnet", "fd00:6379::/64", "six");
+  });
+  beforeEach(async () => {
+    await startTrilith();
+    await serve("web", "web 1", { Tags: ["blue"], Meta: { env: "prod" } });
+  });
+  afterEach(async () => {
+    if (docker.pid < 0) await docker.start();
+    const ids = (await docker.docker("ps", "-aq")).split("\n").filter((id) => id !== "");
+    if (ids.length > 0) await docker.docker("rm", "-f", ...ids);
+    for (const id of [...servers.keys()]) await endServer(id);
+    await agent?.stop();
+  });
+  afterAll(() => docker?.remove());
+
+  it.each([
+    ["the default bridge", ["--network", "bridge"], false],
+    ["a network of its own", ["--network", "custom"], false],
+    ["an internal network", ["--network", "inner"], false],
+    ["no network", ["--network", "none"], false],
+    ["a network with IPv6", ["--network", "six"], true],
+    ["the host's network", ["--network", "host"], true],
+  ] as const)("on %s is the service", async (_, words, ipv6) => {
+    const port = await freePort();
+    await run("app", ...words, "-l", `connect.${port}=web`);
+    await gets("app", `http://127.0.0.1:${port}/`, "web 1");
+    expect(await get("app", `http://localhost:${port}/`)).toBe("web 1");
+    if (ipv6) expect(await get("app", `http://[::1]:${port}/`)).toBe("web 1");
+    await tells(`ok container app (ID): localhost:${port} is web (1 endpoint)`);
+    await docker.docker("rm", "-f", "app");
+    await eventually("nothing is told any more", () => told().length === 0);
+  });
+
+  it("in every spelling, and nobody else's localhost", async () => {
+    await serve("api", "api 1");
+    await run("plain");
+    await run(
+      "app",
+      ...["-l", "connect[81]=web", "-l", "connect.82=blue.web", "-l", "connect.83=web?env=prod"],
+      ...[
+        "-l",
+        "connect.84=blue.web.service.consul",
+        "-l",
+        "connect.85=api.service.dc1.consul.",
+        "-l",
+        "connect.86=green.web",
+      ],
+      ...["-l", "connect.87=nosuch", "-l", "connect.99999=web", "-l", "connect.88=web:80"],
+    );
+    for (const port of [81, 82, 83, 84]) await gets("app", `http://localhost:${port}/`, "web 1");
+    await gets("app", "http://localhost:85/", "api 1");
+    for (const port of [86, 87]) expect(await get("app", `http://localhost:${port}/`)).toBe("");
+    expect(await get("plain", "http://localhost:81/")).toBe("");
+    await tells(
+      /^!! .*connect\.99999: expected a port from 1 to 65535.*localhost:86 is green\.web \(no endpoint\).*localhost:87 is nosuch \(no endpoint\)/,
+    );
+    await tells(/connect\.88: "web:80": a service tells its own ports, leave out ":80"/);
+    const why = await agentSays("why", "web");
+    expect(why).toMatch(/container app \([0-9a-f]{12}\).*localhost:82: 127\.0\.0\.1:\d+/);
+    // The service that was missing comes.
+    await serve("nosuch", "here now");
+    await gets("app", "http://localhost:87/", "here now");
+  });
+
+  const agentSays = async (...words: string[]): Promise<string> => {
+    const program = new URL("../../../src/cli/main.ts", import.meta.url).pathname;
+    const { out, err } = await runToEnd([process.execPath, "--import", "tsx", program, ...words], {
+      CONSUL_HTTP_ADDR: `http://127.0.0.1:${http}`,
+    });
+    return out + err;
+  };
+
+  it("by UDP", async () => {
+    await register({ ID: "dns", Name: "dns", Port: dns, Address: "127.0.0.1" });
+    await run("app", "--network", "none", "-l", "connect.53/udp=dns");
+    await eventually(
+      "a name is found through localhost:53",
+      async () =>
+        (
+          await docker
+            .docker("exec", "app", "/bin/busybox", "nslookup", "-type=a", "web.service.consul", "127.0.0.1")
+            .catch(() => "")
+        ).includes("Address: 127.0.0.1"),
+      WAIT_MS,
+    );
+    await tells("ok container app (ID): localhost:53/udp is dns (1 endpoint)");
+  });
+
+  it("of containers that share a network: one listener; where they disagree the first one wins, and its place is free when it ends", async () => {
+    await serve("api", "api 1");
+    await run("owner");
+    await run("first", "--network", "container:owner", "-l", "connect.80=web", "-l", "connect.81=web");
+    await gets("owner", "http://localhost:80/", "web 1");
+    await run(
+      "second",
+      "--network",
+      "container:owner",
+      "-l",
+      "connect.80=api",
+      "-l",
+      "connect.81=web",
+      "-l",
+      "connect.82=api",
+    );
+    await gets("first", "http://localhost:82/", "api 1");
+    expect(await get("second", "http://localhost:80/")).toBe("web 1");
+    await tells(
+      /^!! container second .*localhost:80 is not api: container first \(ID\) has the same network, and its label says web.*localhost:81 is web.*localhost:82 is api/,
+    );
+    await docker.docker("rm", "-f", "first");
+    await gets("second", "http://localhost:80/", "api 1");
+    expect(await get("owner", "http://localhost:81/")).toBe("web 1");
+    await docker.docker("rm", "-f", "second");
+    await eventually("nobody listens", async () => (await get("owner", "http://localhost:80/")) === "", WAIT_MS);
+  });
+
+  it("leave the container's own service alone, and take its place when it ends", async () => {
+    await docker.docker(
+      ...["run", "-d", "--name", "app", "-l", "connect.80=web", "bb"],
+      ...["/bin/sh", "-c", "httpd -p 80 -h /www; while :; do sleep 1; done"],
+    );
+    await tells(/^!! container app \(ID\): localhost:80 is not web: a process of the container listens there itself/);
+    expect(await get("app", "http://localhost:80/")).toBe("ok");
+    await docker.docker("exec", "app", "/bin/sh", "-c", "kill $(busybox pidof httpd)");
+    await gets("app", "http://localhost:80/", "web 1");
+    await tells("ok container app (ID): localhost:80 is web (1 endpoint)");
+  });
+
+  it("on the host's network leave the host's own programs alone", async () => {
+    const taken = createServer((_, reply) => reply.end("mine"));
+    await new Promise<void>((resolve) => taken.listen(0, "127.0.0.1", resolve));
+    const { port } = taken.address() as AddressInfo;
+    await run("app", "--network", "host", "-l", `connect.${port}=web`);
+    await tells(/is not web: a process of the container listens there itself/);
+    expect(await get("app", `http://127.0.0.1:${port}/`)).toBe("mine");
+    await new Promise((resolve) => taken.close(resolve));
+    await gets("app", `http://127.0.0.1:${port}/`, "web 1");
+  });
+
+  it("follow start, stop, restart, pause and rename", async () => {
+    await run("app", "-l", "connect.80=web");
+    await gets("app", "http://localhost:80/", "web 1");
+    await docker.docker("restart", "-t", "0", "app");
+    await gets("app", "http://localhost:80/", "web 1");
+    await docker.docker("pause", "app");
+    await docker.docker("unpause", "app");
+    expect(await get("app", "http://localhost:80/")).toBe("web 1");
+    await docker.docker("rename", "app", "app2");
+    await tells("ok container app2 (ID): localhost:80 is web (1 endpoint)");
+    expect(await get("app2", "http://localhost:80/")).toBe("web 1");
+    await docker.docker("network", "connect", "six", "app2");
+    await gets("app2", "http://[::1]:80/", "web 1");
+    await docker.docker("stop", "-t", "0", "app2");
+    await eventually("nothing is told any more", () => told().length === 0);
+    await docker.docker("start", "app2");
+    await gets("app2", "http://localhost:80/", "web 1");
+  });
+
+  it("let go of a container's network at once when it dies", async () => {
+    await docker.docker(
+      "run",
+      "-d",
+      "--name",
+      "app",
+      "--network",
+      "none",
+      "-l",
+      "connect.80=web",
+      "bb",
+      "/bin/sleep",
+      "100000",
+    );
+    await gets("app", "http://localhost:80/", "web 1");
+    const pid = await docker.docker("inspect", "-f", "{{.State.Pid}}", "app");
+    // A cable whose other end goes with the namespace.
+    const link = `tcn${process.pid % 100_000}`;
+    const laid = await runToEnd(["ip", "link", "add", link, "type", "veth", "peer", "name", "x", "netns", pid]);
+    expect(laid).toMatchObject({ exitCode: 0 });
+    // A connection that is open inside would keep it, too.
+    const held = docker.docker("exec", "app", "/bin/sh", "-c", "sleep 1000 | nc 127.0.0.1 80").catch(() => "");
+    await docker.docker("kill", "app");
+    await held;
+    await eventually("the network is gone", async () => (await runToEnd(["ip", "link", "show", link])).exitCode !== 0);
+  });
+
+  it("go with the service to another port, and open connections stay", async () => {
+    const sockets: Socket[] = [];
+    const echo = createTcpServer((socket) => {
+      sockets.push(socket);
+      socket.pipe(socket);
+    });
+    await new Promise<void>((resolve) => echo.listen(0, "127.0.0.1", resolve));
+    await register({ ID: "echo", Name: "echo", Port: (echo.address() as AddressInfo).port, Address: "127.0.0.1" });
+    await run("app", "-l", "connect.7=echo", "-l", "connect.80=web");
+    await gets("app", "http://localhost:80/", "web 1");
+    const said = docker.docker(
+      ...[
+        "exec",
+        "app",
+        "/bin/sh",
+        "-c",
+        "(echo one; while [ ! -e /tmp/go ]; do sleep 0.1; done; echo two) | nc 127.0.0.1 7",
+      ],
+    );
+    await eventually("the connection is open", () => sockets.length === 1);
+    await serve("echo", "moved");
+    await serve("web", "web 2");
+    await gets("app", "http://localhost:7/", "moved");
+    await gets("app", "http://localhost:80/", "web 2");
+    await docker.docker("exec", "app", "/bin/touch", "/tmp/go");
+    expect(await said).toBe("one\ntwo");
+    echo.close();
+  });
+
+  it("come back with the agent", async () => {
+    await run("app", "-l", "connect.80=web");
+    await gets("app", "http://localhost:80/", "web 1");
+    await agent.stop();
+    expect(await get("app", "http://localhost:80/")).toBe("");
+    await startTrilith();
+    await serve("web", "web 2");
+    await gets("app", "http://localhost:80/", "web 2");
+  });
+
+  it("outlive the engine's death, and follow its containers into their next life", async () => {
+    await run("app", "--restart", "always", "-l", "connect.80=web");
+    await gets("app", "http://localhost:80/", "web 1");
+    const pid = await docker.docker("inspect", "-f", "{{.State.Pid}}", "app");
+    await docker.kill();
+    // Its containers run on.
+    const inside = ["nsenter", `--net=/proc/${pid}/ns/net`, "busybox", "wget", "-q", "-O", "-", "http://127.0.0.1:80/"];
+    await eventually("the engine is away", () => agent.sources().some(({ name, ok }) => name === "docker" && !ok));
+    expect((await runToEnd(inside)).out).toBe("web 1");
+    await docker.start();
+    await gets("app", "http://localhost:80/", "web 1");
+    expect(await docker.docker("inspect", "-f", "{{.State.Pid}}", "app")).not.toBe(pid);
+    await docker.stop();
+    await docker.start();
+    await gets("app", "http://localhost:80/", "web 1");
+  });
+
+  it("let go of a container that dies while the engine is away", async () => {
+    await run("app", "--network", "none", "-l", "connect.80=web");
+    await gets("app", "http://localhost:80/", "web 1");
+    const pid = Number(await docker.docker("inspect", "-f", "{{.State.Pid}}", "app"));
+    const file = await open(`/proc/${pid}/ns/net`);
+    const listening = async (): Promise<boolean> => {
+      const words = ["nsenter", `--net=/proc/${process.pid}/fd/${file.fd}`, "cat", "/proc/net/tcp"];
+      const { out, err } = await runToEnd(words);
+      expect(err).toBe("");
+      return out.includes(":0050 00000000:0000 0A");
+    };
+    expect(await listening()).toBe(true);
+    await docker.kill();
+    await eventually("the engine is away", () => agent.sources().some(({ name, ok }) => name === "docker" && !ok));
+    expect(await listening()).toBe(true);
+    process.kill(pid, "SIGKILL");
+    await eventually("nobody listens", async () => !(await listening()));
+    await file.close();
+    await docker.start();
+  });
+
+  it("are nothing where they are switched off", async () => {
+    await agent.stop();
+    await startTrilith({ connect: false });
+    await serve("web", "web 1");
+    await run("off", "-l", "connect.80=web");
+    await run("marker", "-p", "80", "-e", "SERVICE_NAME=marker");
+    await eventually("the containers were seen", () =>
+      agent.sources().some(({ text }) => text.includes("2 containers")),
+    );
+    expect(told()).toEqual([]);
+    expect(await get("off", "http://localhost:80/")).toBe("");
+  });
+
+  it("by the built program, whose end leaves nothing behind", async () => {
+    await agent.stop();
+    const built = await startAgent(["-dev", "--docker-host", docker.host]);
+    try {
+      const server = createServer((_, reply) => reply.end("built"));
+      await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+      servers.set("web", server);
+      const { port } = server.address() as AddressInfo;
+      const answer = await fetch(`${built.url}/v1/agent/service/register`, {
+        method: "PUT",
+        body: JSON.stringify({ Name: "web", Port: port, Address: "127.0.0.1" }),
+      });
+      expect(answer.status).toBe(200);
+      await run("app", "-l", "connect.80=web");
+      await gets("app", "http://localhost:80/", "built");
+      expect((await built.trilith(["doctor"])).out).toMatch(
+        /connect +container app \([0-9a-f]{12}\): localhost:80 is web \(1 endpoint\)/,
+      );
+    } finally {
+      await built.stop();
+    }
+    expect(await get("app", "http://localhost:80/")).toBe("");
+  });
+});
