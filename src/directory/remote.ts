@@ -4,13 +4,13 @@ import type { Durable } from "../base/durable.ts";
 import { messageOf, TrilithError } from "../base/error.ts";
 import type { Log } from "../base/log.ts";
 import { jitter, type Random } from "../base/random.ts";
+import type { Servers } from "../base/servers.ts";
 import type { Written } from "../contracts/directory.ts";
 import type { Batch, Commit, Storage } from "../contracts/storage.ts";
 import type { Index } from "../model/record.ts";
 import { ConsulFeed } from "./remote/consul-feed.ts";
 import { Copy } from "./remote/copy.ts";
 import { Keeper } from "./remote/keep.ts";
-import type { Servers } from "./remote/servers.ts";
 import { beatTo, commitTo, latestOf, NotTrilith, type Position, streamOf } from "./remote/trilith-feed.ts";
 
 export interface RemoteOptions {

@@ -4,21 +4,12 @@ import type { Clock } from "../../base/clock.ts";
 import { TrilithError } from "../../base/error.ts";
 import type { Log } from "../../base/log.ts";
 import type { Random } from "../../base/random.ts";
+import type { Servers } from "../../base/servers.ts";
 import type { Written } from "../../contracts/directory.ts";
 import type { Batch, Commit, Row } from "../../contracts/storage.ts";
 import { type Change, type Index, keyOf, type Table, type Tables } from "../../model/record.ts";
-import {
-  ALIVE_PREFIX,
-  checkFrom,
-  drainOperation,
-  gist,
-  instanceFrom,
-  isDrainCheck,
-  type Json,
-  nodeFrom,
-  operationOf,
-} from "./consul-wire.ts";
-import type { Servers } from "./servers.ts";
+import { isDrainCheck, type Json, text } from "../../wire/consul-catalog.ts";
+import { ALIVE_PREFIX, checkFrom, drainOperation, gist, instanceFrom, nodeFrom, operationOf } from "./consul-wire.ts";
 import { mustBeHere } from "./trilith-feed.ts";
 
 export interface ConsulFeedOptions {
@@ -59,7 +50,6 @@ const SWEEP = { times: 4, longestMs: 10_000 } as const;
 const LEAST_TTL_S = 10;
 const GENERIC_WAIT_MS = 20;
 
-const text = (value: unknown): string => (typeof value === "string" ? value : "");
 const number = (value: unknown): number => (typeof value === "number" ? value : 0);
 const list = (value: unknown): readonly Json[] => (Array.isArray(value) ? (value as Json[]) : []);
 
@@ -157,31 +147,9 @@ export class ConsulFeed {
     }
   }
 
-  /** One answer; a missing key is an empty one. */
-  async #get(path: string, signal: AbortSignal, headTimeoutMs = 5000): Promise<{ value: unknown; index: Index }> {
+  #get(path: string, signal: AbortSignal, headTimeoutMs?: number): Promise<{ value: unknown; index: Index }> {
     const { servers, url } = this.#options;
-    const answer = await servers.askOne(url, {
-      path,
-      signal,
-      headTimeoutMs,
-      headers: { "accept-encoding": "identity" },
-    });
-    const body = await answer.text();
-    if (answer.status !== 200 && answer.status !== 404)
-      throw new TrilithError("unavailable", `${url}${path}: status ${answer.status}: ${body.slice(0, 200)}`);
-    const index = Number(answer.headers["x-consul-index"] ?? 0);
-    if (!(index >= 1))
-      throw new TrilithError(
-        "unsupported",
-        `${url}${path}: no X-Consul-Index; is that a Consul server or a Trilith agent?`,
-      );
-    if (answer.status === 404 && !path.startsWith("/v1/kv/"))
-      throw new TrilithError("unsupported", `${url}${path}: status 404; is that a Consul server or a Trilith agent?`);
-    try {
-      return { value: answer.status === 404 || body === "" ? undefined : JSON.parse(body), index };
-    } catch (error) {
-      throw new TrilithError("unavailable", `${url}${path}: the answer is no JSON`, error);
-    }
+    return servers.indexed(url, path, signal, headTimeoutMs);
   }
 
   /** Asks again and again, each time until something has moved. */

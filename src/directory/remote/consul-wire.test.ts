@@ -6,7 +6,8 @@ import { type Check, NODE_ALIVE_CHECK } from "../../model/check.ts";
 import type { Instance } from "../../model/instance.ts";
 import type { Node } from "../../model/node.ts";
 import { type Change, keyOf } from "../../model/record.ts";
-import { checkFrom, gist, instanceFrom, type Json, nodeFrom, operationOf } from "./consul-wire.ts";
+import type { Json } from "../../wire/consul-catalog.ts";
+import { checkFrom, gist, instanceFrom, nodeFrom, operationOf } from "./consul-wire.ts";
 
 const text = fc.string({ minLength: 1, maxLength: 10 }).filter((each) => !each.includes("\u0000"));
 const labels = fc.dictionary(text, fc.string(), { maxKeys: 3, noNullPrototype: false });

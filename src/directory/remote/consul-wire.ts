@@ -1,11 +1,22 @@
 // Records of the directory as a Consul server's catalog takes and tells them, and back.
-import type { Check, Status } from "../../model/check.ts";
+import type { Check } from "../../model/check.ts";
 import { NODE_ALIVE_CHECK } from "../../model/check.ts";
-import type { Instance, Origin, TaggedAddress } from "../../model/instance.ts";
+import type { Instance, Origin } from "../../model/instance.ts";
 import type { Labels, Node, Witnessed } from "../../model/node.ts";
 import type { Change, Tables } from "../../model/record.ts";
-
-export type Json = Readonly<Record<string, unknown>>;
+import {
+  CLIENT_META,
+  checkFactsFrom,
+  DRAIN_CHECK,
+  FOREIGN,
+  type Json,
+  labelsFrom,
+  ORIGIN_META,
+  object,
+  serviceFrom,
+  text,
+  WITNESSED_META,
+} from "../../wire/consul-catalog.ts";
 
 /**
  * The name under which a client host's own check stands in a Consul's catalog: the servers of a Consul take any node with a check called
@@ -14,11 +25,6 @@ export type Json = Readonly<Record<string, unknown>>;
 export const ALIVE_CHECK = "trilith-alive";
 const ALIVE_NAME = "Trilith Health Status";
 const SERF_NAME = "Serf Health Status";
-/** In the metadata of nodes on which a client host lives: its sign of life is looked after by the other client hosts. */
-const CLIENT_META = "trilith-client";
-/** In the metadata of external nodes that sources of client hosts brought in: who, and which agents see what there, in pieces. */
-const ORIGIN_META = "trilith-origin";
-const WITNESSED_META = "trilith-witnessed-";
 /** Consul takes 512 bytes a value. */
 const META_BYTES = 500;
 
@@ -28,12 +34,6 @@ const ascii = (value: unknown): string =>
 
 /** Signs of life are keys below this one, each held by a session. */
 export const ALIVE_PREFIX = "trilith/alive/";
-
-/** In front of a service's ID: the check that keeps a service on its way out from being routed to, as Consul knows no other way to say it. */
-const DRAIN_CHECK = "trilith-draining:";
-
-/** True for what says that an instance is draining: no check of its own on this side. */
-export const isDrainCheck = (raw: Json): boolean => text(raw["CheckID"]) === DRAIN_CHECK + text(raw["ServiceID"]);
 
 /** The operation that says, or no longer says, that an instance is draining; undefined where that has not changed. */
 export function drainOperation(instance: Instance, before: Instance | undefined): Json | undefined {
@@ -49,14 +49,6 @@ export function drainOperation(instance: Instance, before: Instance | undefined)
 const ORIGIN: Origin = { source: "catalog", authority: "second-hand", text: "told by a Consul server" };
 
 const isText = (value: unknown): value is string => typeof value === "string";
-const text = (value: unknown): string => (typeof value === "string" ? value : "");
-const object = (value: unknown): Json => (typeof value === "object" && value !== null ? (value as Json) : {});
-
-function labels(value: unknown): Labels {
-  const result: Record<string, string> = Object.create(null);
-  for (const [key, item] of Object.entries(object(value))) result[key] = text(item);
-  return result;
-}
 
 /** Metadata that begins with "consul-" is Consul's own; what its agents say of themselves is not said of a client host. */
 function nodeMeta(node: Node): Json {
@@ -99,84 +91,30 @@ function outsideFrom(meta: Labels): Pick<Node, "origin" | "witnessed"> {
 
 /** A node of /v1/catalog/nodes. */
 export function nodeFrom(raw: Json): Node {
-  const { [CLIENT_META]: client, ...all } = labels(raw["Meta"]);
+  const { [CLIENT_META]: client, ...all } = labelsFrom(raw["Meta"]);
   const meta = Object.entries(all).filter(([key]) => key !== ORIGIN_META && !key.startsWith(WITNESSED_META));
   return {
     id: text(raw["ID"]),
     name: text(raw["Node"]),
     address: text(raw["Address"]),
     datacenter: text(raw["Datacenter"]),
-    taggedAddresses: labels(raw["TaggedAddresses"]),
+    taggedAddresses: labelsFrom(raw["TaggedAddresses"]),
     labels: Object.assign(Object.create(null), Object.fromEntries(meta)) as Labels,
     // Of all others the Consul itself says whether they live.
     ...(client === undefined ? { external: true, ...outsideFrom(all) } : {}),
   };
 }
 
-/** What of a service only Consul understands and must get back unchanged. */
-const FOREIGN = ["Kind", "Proxy", "Connect", "Locality", "Ports"] as const;
-
-function foreignOf(raw: Json): Record<string, unknown> | undefined {
-  const foreign: Record<string, unknown> = {};
-  for (const name of FOREIGN) {
-    const value = raw[name];
-    if (value === undefined || value === null || value === "") continue;
-    const empty =
-      JSON.stringify(value) === "{}" || JSON.stringify(value) === '{"Mode":"","MeshGateway":{},"Expose":{}}';
-    if (!empty) foreign[name] = value;
-  }
-  return Object.keys(foreign).length === 0 ? undefined : foreign;
-}
-
 /** A service of /v1/health/service on its node. */
 export function instanceFrom(node: string, raw: Json, draining = false): Instance {
-  const tagged: Record<string, TaggedAddress> = Object.create(null);
-  for (const [role, at] of Object.entries(object(raw["TaggedAddresses"])))
-    tagged[role] = { address: text(object(at)["Address"]), port: Number(object(at)["Port"] ?? 0) };
-  const weights = object(raw["Weights"]);
-  const foreign = foreignOf(raw);
-  return {
-    node,
-    id: text(raw["ID"]),
-    name: text(raw["Service"]),
-    tags: Array.isArray(raw["Tags"]) ? raw["Tags"].map(text) : [],
-    labels: labels(raw["Meta"]),
-    address: text(raw["Address"]),
-    port: Number(raw["Port"] ?? 0),
-    ...(Object.keys(tagged).length === 0 ? {} : { taggedAddresses: tagged }),
-    ...(raw["Weights"] === undefined || raw["Weights"] === null
-      ? {}
-      : { weights: { passing: Number(weights["Passing"] ?? 1), warning: Number(weights["Warning"] ?? 1) } }),
-    ...(text(raw["SocketPath"]) === "" ? {} : { socketPath: text(raw["SocketPath"]) }),
-    ...(raw["EnableTagOverride"] === true ? { enableTagOverride: true } : {}),
-    ...(draining ? { draining } : {}),
-    ...(foreign === undefined ? {} : { foreign }),
-    origin: ORIGIN,
-  };
+  return { node, ...serviceFrom(raw), ...(draining ? { draining } : {}), origin: ORIGIN };
 }
-
-const STATUSES: ReadonlySet<string> = new Set<Status>(["passing", "warning", "critical"]);
 
 /** A check of /v1/health. */
 export function checkFrom(raw: Json): Check {
-  const id = text(raw["CheckID"]);
-  const status = text(raw["Status"]);
-  const foreign: Record<string, unknown> = {};
-  for (const name of ["Interval", "Timeout"]) if (text(raw[name]) !== "") foreign[name] = raw[name];
-  if (Object.keys(object(raw["Definition"])).length > 0) foreign["Definition"] = raw["Definition"];
-  if (!STATUSES.has(status)) foreign["ShownStatus"] = status;
-  return {
-    id: id === ALIVE_CHECK ? NODE_ALIVE_CHECK : id,
-    node: text(raw["Node"]),
-    name: id === ALIVE_CHECK ? SERF_NAME : text(raw["Name"]),
-    status: STATUSES.has(status) ? (status as Status) : "critical",
-    notes: text(raw["Notes"]),
-    output: text(raw["Output"]),
-    serviceId: text(raw["ServiceID"]),
-    type: text(raw["Type"]),
-    origin: ORIGIN,
-    ...(Object.keys(foreign).length === 0 ? {} : { foreign }),
-  };
+  const check = checkFactsFrom(raw);
+  const alive = check.id === ALIVE_CHECK;
+  return { ...check, ...(alive ? { id: NODE_ALIVE_CHECK, name: SERF_NAME } : {}), origin: ORIGIN };
 }
 
 /** The name of a check in the catalog. `client`: its node is one on which a client host lives. */

@@ -3,14 +3,15 @@ import type { Clock } from "../../base/clock.ts";
 import { messageOf, TrilithError } from "../../base/error.ts";
 import type { Log } from "../../base/log.ts";
 import { type Random, shuffle } from "../../base/random.ts";
+import { jsonOf, type Servers } from "../../base/servers.ts";
 import type { Lookup } from "../../contracts/lookup.ts";
 import { worst } from "../../model/check.ts";
 import { addressOf, type Resident } from "../../model/instance.ts";
 import type { Node } from "../../model/node.ts";
 import type { Answer, Endpoint, Query } from "../../model/query.ts";
 import type { Entry, Index, Table, Tables } from "../../model/record.ts";
-import { checkFrom, instanceFrom, type Json, nodeFrom } from "./consul-wire.ts";
-import { jsonOf, type Servers } from "./servers.ts";
+import type { Json } from "../../wire/consul-catalog.ts";
+import { checkFrom, instanceFrom, nodeFrom } from "./consul-wire.ts";
 
 export interface DatacentersOptions {
   /** This host's own datacenter, of which nothing is asked here. */

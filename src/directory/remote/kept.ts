@@ -1,12 +1,12 @@
 // Keys and sessions of a client host: they are its servers', and are asked for there by Consul's API.
 import { InputError, TrilithError } from "../../base/error.ts";
 import type { HttpResponse } from "../../base/http.ts";
+import type { Ask, Servers } from "../../base/servers.ts";
 import type { Kv, KvSet } from "../../contracts/kv.ts";
 import { SessionRefused, type SessionRequest } from "../../contracts/session.ts";
 import type { Entry } from "../../model/record.ts";
 import { parseGoDuration } from "../../wire/duration.ts";
 import type { RunningSessions } from "../session.ts";
-import type { Ask, Servers } from "./servers.ts";
 
 interface PairJson {
   readonly Key: string;

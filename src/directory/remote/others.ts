@@ -4,6 +4,7 @@ import type { Durable } from "../../base/durable.ts";
 import type { Handler, Http } from "../../base/http.ts";
 import type { Log } from "../../base/log.ts";
 import type { Random } from "../../base/random.ts";
+import { Servers } from "../../base/servers.ts";
 import type { Directory } from "../../contracts/directory.ts";
 import type { SourceState } from "../../contracts/ground.ts";
 import type { Kv } from "../../contracts/kv.ts";
@@ -16,7 +17,6 @@ import { createDatacenters, type Datacenters } from "./datacenters.ts";
 import { kvAt, sessionsAt } from "./kept.ts";
 import { createProxy } from "./proxy.ts";
 import { type QueriesElsewhere, queriesOf } from "./queries.ts";
-import { Servers } from "./servers.ts";
 
 export interface OthersOptions {
   readonly settings: Pick<Settings, "join" | "datacenters" | "datacenter">;

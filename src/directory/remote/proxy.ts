@@ -4,8 +4,8 @@ import type { Clock } from "../../base/clock.ts";
 import { messageOf, TrilithError } from "../../base/error.ts";
 import type { Handler, HttpResponse, IncomingMessage, ServerResponse } from "../../base/http.ts";
 import type { Log } from "../../base/log.ts";
+import type { Servers } from "../../base/servers.ts";
 import { parseGoDuration } from "../../wire/duration.ts";
-import type { Servers } from "./servers.ts";
 
 export interface ProxyOptions {
   /** This agent's own datacenter. */

@@ -1,8 +1,8 @@
 // Prepared queries that are kept elsewhere: at the servers of a client host, or in another datacenter; carried out there by Consul's API.
 import { TrilithError } from "../../base/error.ts";
+import type { Servers } from "../../base/servers.ts";
 import type { PreparedAnswer, PreparedOptions } from "../../contracts/prepared.ts";
 import { endpointOf, residentsOf } from "./datacenters.ts";
-import type { Servers } from "./servers.ts";
 
 /** Carries a query out at others; undefined = they have no such query. @throws TrilithError `unavailable` where nobody answers, `invalid` */
 export type QueriesElsewhere = (

@@ -1,11 +1,11 @@
 // A Trilith agent as the server of a client host: its directory as a stream, resumed where it broke off.
 import { TrilithError } from "../../base/error.ts";
 import type { HttpResponse } from "../../base/http.ts";
+import type { Servers } from "../../base/servers.ts";
 import type { Written } from "../../contracts/directory.ts";
 import { commitText, JOIN_PREFIX, JOIN_VERSION, readLine } from "../../contracts/join.ts";
 import type { Batch, Commit } from "../../contracts/storage.ts";
 import type { Index } from "../../model/record.ts";
-import type { Servers } from "./servers.ts";
 
 /** A line longer than this is no line of ours. */
 const LONGEST_LINE = 256 << 20;

@@ -1,8 +1,9 @@
-// The agents that a client host may ask: one at a time, the next one where it does not answer.
-import type { Clock } from "../../base/clock.ts";
-import { codeOf, messageOf, TrilithError } from "../../base/error.ts";
-import type { Http, HttpRequest, HttpResponse } from "../../base/http.ts";
-import type { Log } from "../../base/log.ts";
+// Consul servers or Trilith agents that stand for one directory: asked one at a time, the next one where it does not answer.
+import type { Clock } from "./clock.ts";
+import { codeOf, messageOf, TrilithError } from "./error.ts";
+import type { Http, HttpRequest, HttpResponse } from "./http.ts";
+import type { Log } from "./log.ts";
+import type { TlsClient } from "./net.ts";
 
 /** What is asked of a server: the path with its query behind the server's URL. */
 export interface Ask extends Omit<HttpRequest, "url"> {
@@ -13,6 +14,8 @@ export interface ServersOptions {
   /** `http://host:port`, in the order in which they are tried. */
   readonly urls: readonly string[];
   readonly token?: string | undefined;
+  /** For `https:`: how the servers' certificates are looked at. */
+  readonly tls?: Omit<TlsClient, "alpn">;
   readonly http: Http;
   readonly clock: Clock;
   readonly log: Log;
@@ -66,6 +69,7 @@ export class Servers {
         headTimeoutMs: limitMs,
         signal: request.signal === undefined ? late.signal : AbortSignal.any([request.signal, late.signal]),
         url: url + path,
+        ...(this.#options.tls === undefined ? {} : { tls: this.#options.tls }),
         headers: { ...this.headers, ...request.headers },
       });
     } catch (error) {
@@ -102,6 +106,35 @@ export class Servers {
       this.turnFrom(url);
     }
     throw failure;
+  }
+
+  /**
+   * One server's answer in JSON with the index at which it holds, for a blocking query to go on from; a missing key is an empty answer.
+   * @throws TrilithError `unavailable` (not answered, or with another status), `unsupported` (no Consul, and nothing like it)
+   */
+  async indexed(
+    url: string,
+    path: string,
+    signal: AbortSignal,
+    headTimeoutMs: number = HEAD_MS,
+  ): Promise<{ readonly value: unknown; readonly index: number }> {
+    const answer = await this.askOne(url, { path, signal, headTimeoutMs, headers: { "accept-encoding": "identity" } });
+    const body = await answer.text();
+    if (answer.status !== 200 && answer.status !== 404)
+      throw new TrilithError("unavailable", `${url}${path}: status ${answer.status}: ${body.slice(0, 200)}`);
+    const index = Number(answer.headers["x-consul-index"] ?? 0);
+    if (!(index >= 1))
+      throw new TrilithError(
+        "unsupported",
+        `${url}${path}: no X-Consul-Index; is that a Consul server or a Trilith agent?`,
+      );
+    if (answer.status === 404 && !path.startsWith("/v1/kv/"))
+      throw new TrilithError("unsupported", `${url}${path}: status 404; is that a Consul server or a Trilith agent?`);
+    try {
+      return { value: answer.status === 404 || body === "" ? undefined : JSON.parse(body), index };
+    } catch (error) {
+      throw new TrilithError("unavailable", `${url}${path}: the answer is no JSON`, error);
+    }
   }
 
   /** Like `ask`, with an answer of status 200 in JSON. @throws TrilithError `unavailable` for any other answer */
