@@ -35,3 +35,28 @@ it("leaves nothing behind where it fails", async () => {
   await expect(systemDisk.replace(`${folder.path}/taken`, "new")).rejects.toThrow();
   expect(await readdir(folder.path)).toEqual(["taken"]);
 });
+
+it("puts other content into the same file, and touches nothing before where it differs, nor a file that has changed", async () => {
+  folder = await ownFolder("disk");
+  const path = `${folder.path}/hosts`;
+  const own = "127.0.0.1 localhost\n";
+  await writeFile(path, own);
+  const { ino } = await stat(path);
+  let now = own;
+  for (const rest of [
+    "10.0.0.1 web\n",
+    "",
+    "10.0.0.1 web\n10.0.0.2 db\n",
+    "10.0.0.1 web\n",
+    `${"x".repeat(100_000)}\n`,
+    "é\n",
+  ]) {
+    expect(await systemDisk.overwrite(path, own + rest, now)).toBe(true);
+    now = own + rest;
+    expect(await readFile(path, "utf8")).toBe(now);
+  }
+  expect((await stat(path)).ino).toBe(ino);
+  expect(await systemDisk.overwrite(path, "mine", "what it was once")).toBe(false);
+  expect(await readFile(path, "utf8")).toBe(now);
+  await expect(systemDisk.overwrite(`${folder.path}/none`, "", "")).rejects.toMatchObject({ code: "ENOENT" });
+});

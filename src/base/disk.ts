@@ -6,6 +6,8 @@ import { dirname } from "node:path";
 export interface FileInfo {
   readonly size: number;
   readonly modifiedMs: number;
+  /** When its content or its name last changed: later than `modifiedMs` where it was written elsewhere and moved here. */
+  readonly changedMs?: number;
   readonly isDirectory: boolean;
   /** False for sockets, pipes and devices, too. */
   readonly isFile: boolean;
@@ -26,6 +28,12 @@ export interface Disk {
   makeFolder(path: string): Promise<void>;
   /** Replaces a file so that readers see the old or the new content whole, also after a power cut. */
   replace(path: string, content: string | Uint8Array, mode?: number): Promise<void>;
+  /**
+   * Puts other content into a file that has to stay the same file (one that is mounted elsewhere by itself, or whose folder may not be written):
+   * in one write from where it differs, so that what comes before is never touched. Readers may see both for a moment.
+   * @returns false where it is not `expected` any more, and was left alone
+   */
+  overwrite(path: string, content: string | Uint8Array, expected: string | Uint8Array): Promise<boolean>;
   remove(path: string): Promise<void>;
   /** Calls back when something below the path may have changed (a bell, not a report). Closing stops it. Missing paths reject. */
   bell(path: string, ring: () => void): Promise<{ close(): void }>;
@@ -76,6 +84,7 @@ export const systemDisk: Disk = {
       return {
         size: found.size,
         modifiedMs: found.mtimeMs,
+        changedMs: found.ctimeMs,
         isDirectory: found.isDirectory(),
         isFile: found.isFile(),
         identity: `${found.dev}:${found.ino}`,
@@ -105,6 +114,26 @@ export const systemDisk: Disk = {
       throw error;
     }
     await syncFolder(dirname(path));
+  },
+  async overwrite(path, content, expected) {
+    const wanted = Buffer.from(content as string);
+    const handle = await open(path, "r+");
+    try {
+      const found = await handle.readFile();
+      if (!found.equals(Buffer.from(expected as string))) return false;
+      let same = 0;
+      while (same < wanted.length && same < found.length && wanted[same] === found[same]) same++;
+      // What is left of longer content is empty lines until it is cut off, rather than ends of the old ones.
+      const rest = Buffer.alloc(Math.max(wanted.length, found.length) - same, "\n");
+      wanted.copy(rest, 0, same);
+      for (let done = 0; done < rest.length; )
+        done += (await handle.write(rest, done, rest.length - done, same + done)).bytesWritten;
+      await handle.truncate(wanted.length);
+      await handle.sync();
+      return true;
+    } finally {
+      await handle.close();
+    }
   },
   async remove(path) {
     await rm(path, { recursive: true, force: true });

@@ -36,6 +36,7 @@ export const protocols: readonly Listed[] = [
   listed("etcd", async () => (await import("./etcd/setup.ts")).etcd),
   listed("dns-upstream", async () => (await import("./dns-upstream/setup.ts")).dnsUpstream),
   listed("minidisc", async () => (await import("./minidisc/setup.ts")).minidisc),
+  listed("flat", async () => (await import("./flat/setup.ts")).flat),
   listed("zookeeper", async () => (await import("./zookeeper/setup.ts")).zookeeper),
   listed("shim", async () => (await import("./shim/setup.ts")).shim),
   listed("api", async () => (await import("./api/setup.ts")).api),

@@ -37,6 +37,7 @@ const CONFIGURED: Readonly<Record<string, Configured>> = {
     services: [{ service: "web", name: "_http._tcp.example.com", resolvers: [`127.0.0.1:${port}`] }],
     timeout: "100ms",
   }),
+  flat: ({ folder }) => ({ files: join(folder, "none") }),
   zookeeper: ({ port }) => ({ servers: `127.0.0.1:${port}`, sets: ["/discovery/*"], session_timeout: "1s" }),
   shim: ({ folder }) => ({ table: join(folder, "hook", "table") }),
   api: () => undefined,

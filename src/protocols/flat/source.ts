@@ -1,0 +1,160 @@
+// The source "flat": lists of others' endpoints in files, read when they change; a list is hearsay, so what vanishes passes the guard.
+import { Bells, folderOf } from "../../base/bells.ts";
+import type { Clock } from "../../base/clock.ts";
+import type { Disk } from "../../base/disk.ts";
+import type { Log } from "../../base/log.ts";
+import type { Directory } from "../../contracts/directory.ts";
+import { lastKnown } from "../../contracts/second-hand.ts";
+import type { Source, SourceList } from "../../contracts/source.ts";
+import { Bell, byPlace, reasonsFor, wholeLists } from "../../contracts/whole-list.ts";
+import { goneKeyOf, type Registration } from "../../model/instance.ts";
+import type { FlatConfig } from "./config.ts";
+import { FlatFiles } from "./files.ts";
+import { registrationsOf, SOURCE } from "./registrations.ts";
+
+export interface FlatMachine {
+  readonly clock: Clock;
+  readonly disk: Pick<Disk, "info" | "list" | "readBytes" | "bell">;
+  readonly log: Log;
+  readonly directory: Pick<Directory, "view" | "ready" | "changed">;
+  /** This host's node. */
+  readonly node: string;
+}
+
+/** Changes are read after so long: editors and `mv` make several in a row. */
+const QUIET_MS = 20;
+/** Where the system tells nothing (missing folders, network file systems, targets of links) files are looked at so often. */
+const LOOK_AGAIN_MS = 5000;
+
+export class FlatSource implements Source {
+  readonly name: string = SOURCE;
+  readonly #config: FlatConfig;
+  readonly #machine: FlatMachine;
+  readonly #files: FlatFiles;
+  #last: ReadonlyMap<string, Registration> = new Map();
+  /** What an earlier life stated, while no file could be looked at in this one. */
+  #remembered: ReadonlyMap<string, Registration> = new Map();
+  #running = false;
+
+  constructor(config: FlatConfig, machine: FlatMachine) {
+    this.#config = config;
+    this.#machine = machine;
+    this.#files = new FlatFiles(config, machine);
+  }
+
+  state(): { readonly ok: boolean; readonly text: string } {
+    const { files, troubles } = this.#files;
+    const faults = [
+      ...troubles.map(({ path, text }) => `${path}: ${text}`),
+      ...files.flatMap(({ path, fault, lists }) =>
+        fault !== undefined
+          ? [`${path}: ${fault}`]
+          : (lists?.faults ?? [])
+              .slice(0, 1)
+              .map((text) => `${path}: ${text}${(lists?.faults.length ?? 0) > 1 ? " …" : ""}`),
+      ),
+    ];
+    const read = files.filter(({ lists }) => lists !== undefined).length;
+    const where = this.#config.files.map(({ path }) => path).join(", ");
+    const count = `${this.#last.size} ${this.#last.size === 1 ? "endpoint" : "endpoints"} in ${read} ${read === 1 ? "file" : "files"} of ${where}`;
+    return {
+      ok: faults.length === 0,
+      text: `${this.#running ? count : `not started: ${where}`}${faults.length === 0 ? "" : `; ${faults.join("; ")}`}`,
+    };
+  }
+
+  async *watch(signal: AbortSignal): AsyncIterable<SourceList> {
+    if (signal.aborted) return;
+    const { clock, directory } = this.#machine;
+    const bell = new Bell();
+    const stale = new Bell();
+    const over = new AbortController();
+    const stop = (): void => {
+      over.abort(new Error("no longer read"));
+      stale.ring();
+    };
+    signal.addEventListener("abort", stop, { once: true });
+    let reading: Promise<void> | undefined;
+    let broken: { readonly error: unknown } | undefined;
+    let looked = false;
+    const compose = (): SourceList | undefined => {
+      if (reading === undefined) {
+        const known = lastKnown(directory.view(), SOURCE, this.#machine.node);
+        this.#remembered = this.#last.size > 0 ? this.#last : byPlace(known);
+        this.#running = true;
+        reading = this.#read(
+          stale,
+          () => {
+            looked = true;
+            bell.ring();
+          },
+          over.signal,
+        ).catch((error: unknown) => {
+          broken = { error };
+          bell.ring();
+        });
+      }
+      if (broken !== undefined) throw broken.error;
+      return looked ? this.#compose() : undefined;
+    };
+    try {
+      yield* wholeLists({ clock, directory, bell, scopes: ["nodes", "services"], compose }, signal);
+    } finally {
+      signal.removeEventListener("abort", stop);
+      stop();
+      await reading;
+      this.#running = false;
+    }
+  }
+
+  async #read(stale: Bell, changed: () => void, signal: AbortSignal): Promise<void> {
+    const { clock, disk } = this.#machine;
+    const bells = new Bells(this.#machine, stale.ring);
+    try {
+      while (!signal.aborted) {
+        const folders = new Set<string>();
+        for (const { path } of this.#config.files) {
+          const info = await disk.info(path).catch(() => undefined);
+          folders.add(info?.isDirectory ? path : folderOf(path));
+        }
+        // Before reading, so that nothing is missed between the two.
+        await bells.set([...folders]);
+        const nextMs = await this.#files.look();
+        changed();
+        const again = clock.after(Math.min(nextMs ?? LOOK_AGAIN_MS, LOOK_AGAIN_MS), stale.ring);
+        await stale.heard();
+        again.cancel();
+        if (!signal.aborted) await clock.sleep(QUIET_MS, signal);
+      }
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    } finally {
+      bells.close();
+    }
+  }
+
+  #compose(): SourceList {
+    const { clock, directory } = this.#machine;
+    const { files, troubles } = this.#files;
+    const { list: told, complaints, replaced } = registrationsOf(files, directory.view());
+    // A file that cannot be read, or is not whole, may be the one that said it.
+    const whole = troubles.length === 0 && files.every(({ lists }) => lists !== undefined);
+    if (whole) this.#last = new Map([...this.#remembered, ...this.#last]);
+    if (whole) this.#remembered = new Map();
+    const list = new Map([...this.#remembered, ...told]);
+    for (const key of replaced) list.delete(key);
+    const gone = reasonsFor(this.#last, list, (r) => ({
+      ...(replaced.has(goneKeyOf(r))
+        ? { code: "replaced" as const, text: "it is known at first hand", confirmed: true }
+        : { code: "missing" as const, text: "no file lists it any more", confirmed: false }),
+      atMs: clock.now(),
+    }));
+    this.#last = list;
+    return {
+      list: [...list.values()],
+      authority: "second-hand",
+      complaints: [...troubles.map(({ path, text }) => ({ about: path, text })), ...complaints],
+      ...(gone.size === 0 ? {} : { gone }),
+    };
+  }
+}
