@@ -211,7 +211,7 @@ class Keeping implements Keeper {
         } catch (error) {
           this.#again = true;
           failed = true;
-          this.#note(troubleOf(place.file.path, error));
+          this.#note(error instanceof TrilithError ? error : troubleOf(place.file.path, error));
         }
         this.#settle(waiters, signal.aborted ? signal.reason : this.#trouble);
         const tookMs = clock.monotonic() - beganMs;

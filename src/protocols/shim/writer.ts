@@ -1,5 +1,6 @@
 // Writes the hook's table: what the composer holds, as soon as its addresses are kept for good; the table of an earlier life stays while it is right.
 import type { Clock } from "../../base/clock.ts";
+import { codeOf, messageOf, TrilithError } from "../../base/error.ts";
 import type { Magic } from "../../contracts/magic.ts";
 import { encodeHookTable, type HookTable, type TableService } from "../../wire/hook-table.ts";
 import type { Composer } from "./composer.ts";
@@ -66,18 +67,22 @@ export class TableWriter {
   }
 
   /**
-   * Writes the table. `listed`: the sources have told what runs, so that a service without backends has none; before, the table of an earlier life
+   * Writes the table; what cannot be given an address for good is left out and told afterwards. `listed`: the sources have told what runs, so that a service without backends has none; before, the table of an earlier life
    * is believed where it knows some. @throws as `MappedFile.replace` and `Magic.kept`
    */
   async write(listed: boolean): Promise<void> {
-    let unkept: unknown;
+    let unkept: TrilithError | undefined;
     const entries = this.#composer.unkept();
     try {
       await this.#magic.kept();
       this.#composer.keep(entries);
     } catch (error) {
       // Those whose addresses are known for good are written all the same.
-      unkept = error;
+      unkept = new TrilithError(
+        codeOf(error),
+        `new services get no magic addresses, since these cannot be written down for good: ${messageOf(error)}`,
+        error,
+      );
     }
     await this.#write(this.#composer.table(), listed);
     if (unkept !== undefined) throw unkept;
