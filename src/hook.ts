@@ -13,13 +13,19 @@ const DEFAULT_TABLE = "/run/trilith/table";
 /** How long a program's first question for a service waits for an agent that does not answer. */
 const ASK_MS = 1_000;
 
-/** The agent's own answer. It is loaded when it is needed: most programs find the table without. */
+/** The agent's own answer. What is needed for it is loaded only then: most programs find the table without. */
 async function askAgent(): Promise<string | undefined> {
-  const [{ createHttp }, { hookTable }] = await Promise.all([
-    import("./base/http.ts"),
-    import("./protocols/api/client.ts"),
-  ]);
-  return await hookTable({ http: createHttp({ background: true }), signal: AbortSignal.timeout(ASK_MS) });
+  // A connection in the background would let a program end that waits for nothing but this.
+  const hold = systemClock.after(ASK_MS, () => {}, true);
+  try {
+    const [{ createHttp }, { hookTable }] = await Promise.all([
+      import("./base/http.ts"),
+      import("./protocols/api/client.ts"),
+    ]);
+    return await hookTable({ http: createHttp({ background: true }), signal: AbortSignal.timeout(ASK_MS) });
+  } finally {
+    hold.cancel();
+  }
 }
 
 /** Once in a thread, whichever copy of this package comes first. */

@@ -37,6 +37,8 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   "avahi-browse": ["avahi-utils"],
   "dbus-daemon": ["dbus"],
   nsenter: ["util-linux"],
+  setpriv: ["util-linux"],
+  pg_ctlcluster: ["postgresql"],
   "/usr/lib/python3/dist-packages/kazoo": ["python3-kazoo"],
 };
 

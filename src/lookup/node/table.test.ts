@@ -156,6 +156,40 @@ describe("the table of this moment", () => {
     expect(asked).toHaveLength(2);
   });
 
+  it("is asked for again where it has gone, while the old one serves", async () => {
+    let told = "/table";
+    let asked = 0;
+    const { clock, files, port } = setUp({
+      path: "/nowhere",
+      async locate() {
+        asked++;
+        return told;
+      },
+    });
+    files.put("/table", tableBytes(web(1)));
+    expect(port()).toBe(-1);
+    await clock.settle();
+    expect(port()).toBe(1);
+    await clock.advance(5_000);
+    expect([port(), asked]).toEqual([1, 1]);
+    files.take("/table");
+    files.put("/next", tableBytes(web(2)));
+    told = "/next";
+    await clock.advance(1_000);
+    expect([port(), asked]).toEqual([1, 2]);
+    await clock.settle();
+    expect([port(), asked]).toEqual([2, 2]);
+    // Left behind by an agent that was killed.
+    files.put("/third", tableBytes(web(3)));
+    told = "/third";
+    await clock.advance(9_000);
+    expect([port(), asked]).toEqual([2, 2]);
+    await clock.advance(1_000);
+    expect([port(), asked]).toEqual([2, 3]);
+    await clock.settle();
+    expect([port(), asked]).toEqual([3, 3]);
+  });
+
   it("lacks a service that is written in a way of later", () => {
     const { files, table, port } = setUp();
     const bytes = Buffer.from(tableBytes(web(1)));

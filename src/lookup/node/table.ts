@@ -10,7 +10,7 @@ export interface TableParts {
   readonly clock: Pick<Clock, "monotonic">;
   /** Where the table is. */
   readonly path: string;
-  /** Asks somebody where it is instead; undefined where nobody knows. Asked only while there is no table, for names that look like a service's. */
+  /** Asks somebody where it is instead; undefined where nobody knows. Asked only while there is no table, and for a service only. */
   readonly locate?: () => Promise<string | undefined>;
 }
 
@@ -28,6 +28,8 @@ export interface CurrentTable {
 /** Where no table is, it is looked for at most so often; a known one is looked at by its name so often. */
 const LOOK_MS = 1_000;
 const ASK_MS = 5_000;
+/** An agent that was killed leaves its table behind, and the next one may have another: whoever told the place is asked again so often. */
+const ASK_AGAIN_MS = 10_000;
 /** Of the default range, as long as no table says another: cheap to see in text. */
 const MAYBE_MAGIC = /^(::ffff:)?127\.(12[89]|1[3-9]\d|2\d\d)\./i;
 const MAYBE_SERVICE = /\.(service|connect)\.|^_[^.]+\._[^.]+\./i;
@@ -74,8 +76,10 @@ export function createCurrentTable({ open, clock, path: first, locate }: TablePa
     } else if (mayLook) {
       // A table may be taken away without a word: with its folder, or by an agent that was ended halfway.
       looked = clock.monotonic();
-      if (loaded.file.isReplaced()) load();
+      missed = loaded.file.isReplaced() && !load();
     }
+    // The next agent may have it elsewhere; until that is known, the old one is what there is.
+    if (loaded !== undefined && (missed || (path !== first && clock.monotonic() - asked >= ASK_AGAIN_MS))) mayAsk();
     return loaded?.index;
   };
 
@@ -83,9 +87,13 @@ export function createCurrentTable({ open, clock, path: first, locate }: TablePa
     asked = clock.monotonic();
     const found = await locate?.().catch(() => undefined);
     asking = undefined;
-    if (found === undefined) return;
+    if (found === undefined || (found === path && loaded !== undefined && !missed)) return;
     path = found;
-    load();
+    missed = !load();
+  };
+  const mayAsk = (): Promise<void> | undefined => {
+    if (locate !== undefined && asking === undefined && clock.monotonic() - asked >= ASK_MS) asking = ask();
+    return asking;
   };
 
   return {
@@ -94,9 +102,7 @@ export function createCurrentTable({ open, clock, path: first, locate }: TablePa
       if (known === undefined ? !MAYBE_SERVICE.test(host) : !known.isInDomain(host)) return undefined;
       const index = now();
       if (index !== undefined) return safely(() => index.named(host));
-      if (locate === undefined) return undefined;
-      if (asking === undefined && clock.monotonic() - asked >= ASK_MS) asking = ask();
-      return asking?.then(() => safely(() => loaded?.index.named(host)));
+      return mayAsk()?.then(() => safely(() => loaded?.index.named(host)));
     },
     at(address) {
       const known = loaded?.index;

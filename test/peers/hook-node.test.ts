@@ -1,0 +1,359 @@
+// `node --import trilith/hook` with real programs: Node's own modules in several versions, ioredis, pg, undici; tables and agents that come, change and go.
+import { type ChildProcess, execFile, spawn } from "node:child_process";
+import dgram from "node:dgram";
+import { once } from "node:events";
+import { readFile } from "node:fs/promises";
+import { createServer, type Server } from "node:http";
+import { createSecureServer } from "node:http2";
+import { type AddressInfo, connect, createServer as createTcp } from "node:net";
+import { dirname, join, resolve } from "node:path";
+import type { TLSSocket } from "node:tls";
+import { promisify } from "node:util";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { npmWith } from "../support/clients.ts";
+import { type SomeService, writeTable } from "../support/hook-table.ts";
+import { eventually, freePort, havePrograms, ownFolder, startProgram } from "../support/peers.ts";
+import { startPostgres } from "../support/postgres.ts";
+import { program } from "../support/program.ts";
+
+const run = promisify(execFile);
+const programs = resolve(import.meta.dirname, "../support/hook-node");
+const hook = join(dirname(dirname(program)), "hook.js");
+const able = await havePrograms("openssl", "redis-server", "redis-cli", "setpriv", "pg_ctlcluster");
+/** Besides the one that runs this. */
+const VERSIONS = ["22", "24", "latest"];
+
+type Listening = Server | ReturnType<typeof createSecureServer> | ReturnType<typeof createTcp>;
+const cleanUp: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const step of cleanUp.splice(0).reverse()) await step();
+});
+
+async function portOf(server: Listening): Promise<number> {
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  cleanUp.push(() => {
+    server.close();
+    if ("closeAllConnections" in server) (server as Server).closeAllConnections();
+  });
+  return (server.address() as AddressInfo).port;
+}
+
+/** Answers with a name, the Host header and what was sent. */
+function web(name: string): Server {
+  return createServer(async (request, response) => {
+    let text = "";
+    for await (const chunk of request) text += chunk;
+    response.end(`${name} ${request.headers.host}${text === "" ? "" : ` ${text}`}`);
+  });
+}
+
+async function deadPort(): Promise<number> {
+  const server = createTcp().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+const at = (...ports: readonly number[]): SomeService["backends"] =>
+  ports.map((port) => ({ address: "127.0.0.1", port }));
+
+describe.skipIf(!able)("node --import trilith/hook", () => {
+  let folder: Awaited<ReturnType<typeof ownFolder>>;
+  let table: string;
+  const nodes: string[] = [process.execPath];
+  let ca: string;
+  let key: Buffer;
+  let cert: Buffer;
+
+  beforeAll(async () => {
+    folder = await ownFolder("hook-node");
+    const platform = `node-${process.platform}-${process.arch}`;
+    await Promise.all(
+      VERSIONS.map(async (version) => {
+        const home = await ownFolder(`hook-node-${version}`);
+        cleanUpAll.push(home.remove);
+        await npmWith(home.path, `${platform}@${version}`);
+        nodes.push(join(home.path, "node_modules", platform, "bin/node"));
+      }),
+    );
+    ca = join(folder.path, "cert.pem");
+    const keyFile = join(folder.path, "key.pem");
+    const words = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30"];
+    const names = ["-subj", "/CN=test", "-addext", "subjectAltName=DNS:secure.service.consul"];
+    await run("openssl", ["req", "-x509", ...words, ...names, "-keyout", keyFile, "-out", ca]);
+    [key, cert] = [await readFile(keyFile), await readFile(ca)];
+  });
+  const cleanUpAll: (() => unknown)[] = [];
+  afterAll(async () => {
+    for (const step of cleanUpAll) await step();
+    await folder.remove();
+  });
+
+  let tables = 0;
+  const put = (services: Record<string, SomeService>): void => writeTable(table, services, ++tables);
+  const newTable = (services?: Record<string, SomeService>): void => {
+    table = join(folder.path, `table-${++tables}`);
+    if (services !== undefined) put(services);
+  };
+
+  /** Starts a hooked program. */
+  function start(
+    file: string,
+    words: readonly string[],
+    { node = process.execPath, env = {}, flags }: Options = {},
+  ): { child: ChildProcess; line(): Promise<string>; ended: Promise<unknown> } {
+    const child = spawn(node, [...(flags ?? ["--import", hook]), file, ...words], {
+      stdio: ["pipe", "pipe", "pipe"],
+      env: { ...process.env, NODE_OPTIONS: "", TRILITH_HOOK_TABLE: table, ...env },
+    });
+    cleanUp.push(() => child.kill("SIGKILL"));
+    let out = "";
+    let err = "";
+    let wake: (() => void) | undefined;
+    child.stdout?.on("data", (chunk) => {
+      out += chunk;
+      wake?.();
+    });
+    child.stderr?.on("data", (chunk) => {
+      err += chunk;
+    });
+    const closed = once(child, "close").then(([code]) => {
+      wake?.();
+      return code as number | null;
+    });
+    const last = closed.then((code) => {
+      if (code !== 0 || err !== "") throw new Error(`${file} ${words.join(" ")} ended with ${code}: ${err}${out}`);
+      return JSON.parse(out.trim().split("\n").at(-1) ?? "") as unknown;
+    });
+    last.catch(() => {});
+    let taken = 0;
+    return {
+      child,
+      async line() {
+        for (;;) {
+          const end = out.indexOf("\n", taken);
+          if (end >= 0) {
+            const line = out.slice(taken, end);
+            taken = end + 1;
+            return line;
+          }
+          if (child.exitCode !== null) throw new Error(`it ended: ${err}${out}`);
+          await new Promise<void>((done) => {
+            wake = done;
+          });
+        }
+      },
+      ended: last,
+    };
+  }
+  interface Options {
+    readonly node?: string;
+    readonly env?: Readonly<Record<string, string>>;
+    readonly flags?: readonly string[];
+  }
+  const node = (file: string, words: readonly string[], options?: Options): Promise<unknown> => {
+    const one = start(file, words, options);
+    one.child.stdin?.end();
+    return one.ended;
+  };
+  const main = join(programs, "program.mjs");
+
+  it("leads everything that Node has to the backends, past two that refuse, in every version", async () => {
+    const secure = createSecureServer({ key, cert, allowHTTP1: true }, (request, response) => {
+      const { servername } = request.socket as TLSSocket & { servername: string };
+      response.end(`${servername} ${request.headers.host ?? request.headers[":authority"]}`);
+    });
+    const dead = [await deadPort(), await deadPort()];
+    newTable({
+      web: { policy: "first", backends: at(...dead, await portOf(web("one"))) },
+      secure: { policy: "first", backends: at(...dead, await portOf(secure)) },
+    });
+    const answer = "one web.service.consul";
+    for (const version of nodes)
+      expect(await node(main, ["everything", "web.service.consul", ca], { node: version })).toEqual({
+        lookup: "127.128.0.1",
+        named: [{ address: "127.128.0.1", family: 4 }],
+        promised: "fd12:3456:789a::1",
+        common: "127.128.0.1",
+        http: answer,
+        httpNoAgent: answer,
+        httpAgent: answer,
+        fetch: answer,
+        post: `${answer} body`,
+        remote: "127.0.0.1",
+        https: "secure.service.consul secure.service.consul",
+        tls: [true, "h2"],
+        http2: "secure.service.consul secure.service.consul:443",
+      });
+  }, 120_000);
+
+  it("reaches into workers, clusters and child processes, and datagrams", async () => {
+    const udp = dgram.createSocket("udp4").bind(0, "127.0.0.1");
+    await once(udp, "listening");
+    cleanUp.push(() => udp.close());
+    udp.on("message", (bytes, from) => udp.send(`pong ${bytes}`, from.port, from.address));
+    newTable({ web: { backends: at(await portOf(web("one"))) }, dns: { backends: at(udp.address().port) } });
+    for (const version of nodes) {
+      for (const what of ["worker", "cluster"])
+        expect(await node(main, [what], { node: version })).toBe("one web.service.consul");
+      expect(await node(main, ["datagrams", "dns.service.consul"], { node: version })).toBe("pong ping");
+      const env = { NODE_OPTIONS: `--import ${hook}` };
+      expect(await node(main, ["child"], { node: version, flags: [], env })).toBe("one web.service.consul");
+    }
+  }, 120_000);
+
+  it("is not noticed by a program that uses no service, whether there is a table or not", async () => {
+    const port = await portOf(web("one"));
+    newTable();
+    for (const version of nodes) {
+      const words = ["foreign", "-", String(port)];
+      const plain = await node(main, words, { node: version, flags: [] });
+      expect(await node(main, words, { node: version })).toEqual(plain);
+      put({ web: { backends: [] } });
+      expect(await node(main, words, { node: version })).toEqual(plain);
+    }
+  }, 120_000);
+
+  it("goes on to the next one where a backend is silent, and does not ask it again at once", async () => {
+    const stopped = spawn(process.execPath, [
+      "-e",
+      'const s = require("net").createServer().listen({ port: 0, host: "127.0.0.1", backlog: 1 }, () => console.log(s.address().port))',
+    ]);
+    cleanUp.push(() => stopped.kill("SIGKILL"));
+    const silent = Number(String((await once(stopped.stdout, "data"))[0]));
+    stopped.kill("SIGSTOP");
+    // Its queue is full after these: what comes later gets no answer.
+    for (let i = 0; i < 4; i++) {
+      const filler = connect(silent, "127.0.0.1").on("error", () => {});
+      cleanUp.push(() => filler.destroy());
+      if (i < 2) await once(filler, "connect");
+    }
+    newTable({ web: { policy: "first", tryMs: 1_500, backends: at(silent, await portOf(web("two"))) } });
+    const [text, first, second] = (await node(main, ["hang"])) as [string, number, number];
+    expect(text).toBe("two web.service.consul");
+    expect(first).toBeGreaterThan(1_400);
+    expect(second).toBeLessThan(1_400);
+  });
+
+  it("loses no connection while backends move from port to port under load", async () => {
+    const dead = await deadPort();
+    const open: { server: Server; port: number }[] = [];
+    let leaving: Server | undefined;
+    const move = async (): Promise<void> => {
+      const server = web("moving");
+      open.push({ server, port: await portOf(server) });
+      // Closed one move after it left the table: connections that a listener has not accepted are reset with it.
+      leaving?.close();
+      leaving = open.length > 3 ? open.shift()?.server : undefined;
+      put({ web: { backends: at(dead, ...open.map(({ port }) => port)) } });
+    };
+    newTable();
+    for (let i = 0; i < 3; i++) await move();
+    const load = start(main, ["load", "web.service.consul", "16"]);
+    await load.line();
+    for (let i = 0; i < 40; i++) {
+      await move();
+      await new Promise((done) => setTimeout(done, 50));
+    }
+    load.child.stdin?.end();
+    const { counts, failures } = (await load.ended) as { counts: Record<string, number>; failures: string[] };
+    expect(failures).toEqual([]);
+    expect(counts["moving web.service.consul"]).toBeGreaterThan(100);
+  }, 60_000);
+
+  it("ioredis: stays connected through a Redis that moves, and each new client finds it", async () => {
+    const home = await ownFolder("hook-node-redis");
+    cleanUp.push(home.remove);
+    await npmWith(home.path, "ioredis@5");
+    const redis = async (): Promise<{ port: number; stop(): Promise<void> }> => {
+      const port = await freePort();
+      const words = ["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--dir", home.path];
+      const server = await startProgram(["redis-server", ...words], join(home.path, "redis.log"));
+      cleanUp.push(() => server.stop());
+      const ping = ["-p", String(port), "ping"];
+      await eventually("Redis answers", async () => (await run("redis-cli", ping)).stdout.startsWith("PONG"));
+      return { port, stop: () => server.stop("SIGKILL") };
+    };
+    let there = await redis();
+    const ports = [there.port];
+    newTable({ redis: { backends: at(there.port) } });
+    const file = join(home.path, "redis.cjs");
+    await run("cp", [join(programs, "redis.cjs"), file]);
+    const load = start(file, []);
+    await load.line();
+    for (let i = 0; i < 3; i++) {
+      await new Promise((done) => setTimeout(done, 300));
+      const next = await redis();
+      put({ redis: { backends: at(next.port) } });
+      await there.stop();
+      there = next;
+      ports.push(next.port);
+    }
+    await new Promise((done) => setTimeout(done, 300));
+    load.child.stdin?.end();
+    const seen = (await load.ended) as { counted: number; failures: string[]; ports: string[] };
+    expect(seen.failures).toEqual([]);
+    expect(seen.ports.sort()).toEqual(ports.map(String).sort());
+    expect(seen.counted).toBeGreaterThan(50);
+  }, 120_000);
+
+  it("pg: pools and clients reach a PostgreSQL at any port", async () => {
+    const home = await ownFolder("hook-node-pg");
+    cleanUp.push(home.remove);
+    const [server] = await Promise.all([startPostgres(home.path), npmWith(home.path, "pg@8")]);
+    cleanUp.push(() => server.stop());
+    newTable({ db: { policy: "first", backends: at(await deadPort(), server.port) } });
+    const file = join(home.path, "pg.mjs");
+    await run("cp", [join(programs, "pg.mjs"), file]);
+    expect(await node(file, [])).toEqual(Array(4).fill(server.port));
+  }, 120_000);
+
+  it("undici: one of the program's own", async () => {
+    const home = await ownFolder("hook-node-undici");
+    cleanUp.push(home.remove);
+    await npmWith(home.path, "undici@6");
+    newTable({ web: { policy: "first", backends: at(await deadPort(), await portOf(web("one"))) } });
+    const file = join(home.path, "undici.mjs");
+    await run("cp", [join(programs, "undici.mjs"), file]);
+    expect(await node(file, [])).toEqual(Array(4).fill("one web.service.consul"));
+  }, 120_000);
+
+  it("asks the agent where the table is, goes on without it, and finds the next one", async () => {
+    const port = await portOf(web("one"));
+    const http = await freePort();
+    const url = `127.0.0.1:${http}`;
+    const begin = async (webPort: number): Promise<() => Promise<void>> => {
+      const dns = await freePort();
+      const flags = ["-dev", `-http-port=${http}`, `-dns-port=${dns}`, "-docker-host=off"];
+      const agent = await startProgram([process.execPath, program, "agent", ...flags], join(folder.path, "agent.log"));
+      cleanUp.push(() => agent.stop());
+      const registration = { ID: "web-1", Name: "web", Address: "127.0.0.1", Port: webPort };
+      const body = JSON.stringify(registration);
+      await eventually(
+        "the agent registers",
+        async () => (await fetch(`http://${url}/v1/agent/service/register`, { method: "PUT", body })).ok,
+      );
+      return () => agent.stop("SIGKILL");
+    };
+    const lines = start(main, ["lines", "web.service.consul"], {
+      env: { TRILITH_HOOK_TABLE: "", TRILITH_HTTP_ADDR: url },
+    });
+    const ask = async (): Promise<string> => {
+      lines.child.stdin?.write("ask\n");
+      return await lines.line();
+    };
+    expect(await ask()).toBe('"ENOTFOUND"');
+    const kill = await begin(port);
+    await eventually("the agent that came later is asked", async () => (await ask()) === '"one web.service.consul"');
+    await kill();
+    expect(await ask()).toBe('"one web.service.consul"');
+    // The next agent has its table elsewhere, and another port in it.
+    await begin(await portOf(web("two")));
+    await eventually("the next table is found", async () => (await ask()) === '"two web.service.consul"');
+    lines.child.stdin?.end();
+    expect(await lines.ended).toBe("end");
+  }, 120_000);
+});
