@@ -5,6 +5,7 @@ import type { Log } from "../../base/log.ts";
 import type { openZooKeeper, ZooKeeper, ZooKeeperNews } from "../../base/zookeeper.ts";
 import type { Agent } from "../../contracts/agent.ts";
 import type { Directory } from "../../contracts/directory.ts";
+import { FollowedServices } from "../../contracts/follow-services.ts";
 import type { SourceState } from "../../contracts/ground.ts";
 import type { Lookup } from "../../contracts/lookup.ts";
 import { routableHere } from "../../contracts/own.ts";
@@ -47,7 +48,8 @@ export class Announcer {
   readonly #stop = new AbortController();
   /** Sets in which something of this host's is, or was to be, in this life. */
   readonly #paths = new Set<string>();
-  readonly #followed = new Map<string, AbortController>();
+  /** What is written from the directory; undefined where nothing is. */
+  readonly #followed: FollowedServices | undefined;
   #zk: ZooKeeper | undefined;
   #standing = 0;
   #notes: readonly string[] = [];
@@ -60,6 +62,13 @@ export class Announcer {
   constructor(config: ZooKeeperConfig, machine: AnnouncerMachine) {
     this.#config = config;
     this.#machine = machine;
+    const { directory, lookup } = machine;
+    const rules = config.announce.filter(({ from }) => from === "directory");
+    const services = rules.some(({ service }) => service === "*") ? undefined : rules.map(({ service }) => service);
+    if (rules.length > 0)
+      this.#followed = new FollowedServices({
+        ...{ directory, lookup, services, query: { order: "stable" }, changed: this.#ring },
+      });
   }
 
   start(): void {
@@ -117,7 +126,7 @@ export class Announcer {
     this.#zk = zk;
     if (signal.aborted) return zk.abandon();
     const znodes = new Znodes(zk, this.#ring);
-    const others = [this.#followAgent(agent, signal), this.#followNames(signal)];
+    const others = [this.#followAgent(agent, signal), this.#followDirectory(signal)];
     try {
       while (!signal.aborted) {
         this.#rung = false;
@@ -135,7 +144,6 @@ export class Announcer {
       }
     } finally {
       this.#wake = undefined;
-      for (const over of this.#followed.values()) over.abort(new Error("stopped"));
       await Promise.all(others);
     }
   }
@@ -152,51 +160,17 @@ export class Announcer {
     }
   }
 
-  /** Rings when the routable instances of a service of the directory that is written change. */
-  async #followNames(signal: AbortSignal): Promise<void> {
-    const { directory, lookup } = this.#machine;
-    const rules = this.#config.announce.filter(({ from }) => from === "directory");
-    if (rules.length === 0) return;
-    const following: Promise<void>[] = [];
-    const follow = async (service: string, over: AbortSignal): Promise<void> => {
-      try {
-        for await (const _ of lookup.follow({ service, order: "stable" }, over)) this.#ring();
-      } catch (error) {
-        if (!over.aborted) throw error;
-      }
-    };
-    for (let at = 0; !signal.aborted; ) {
-      const names = new Set(this.#directoryNames());
-      for (const [name, over] of this.#followed)
-        if (!names.has(name)) {
-          over.abort(new Error("gone"));
-          this.#followed.delete(name);
-        }
-      for (const name of names) {
-        if (this.#followed.has(name)) continue;
-        const over = new AbortController();
-        this.#followed.set(name, over);
-        following.push(follow(name, AbortSignal.any([signal, over.signal])));
-      }
-      try {
-        at = await directory.changed("services", Math.max(at, directory.view().at("services")), signal);
-      } catch {
-        break;
-      }
+  async #followDirectory(signal: AbortSignal): Promise<void> {
+    try {
+      await this.#followed?.run(signal);
+    } catch (error) {
+      this.#machine.log.error("the directory is not followed any more", { error: messageOf(error) });
     }
-    await Promise.all(following);
-  }
-
-  #directoryNames(): readonly string[] {
-    const rules = this.#config.announce.filter(({ from }) => from === "directory");
-    if (rules.some(({ service }) => service === "*"))
-      return [...new Set([...this.#machine.directory.view().serviceNames()].map((name) => name.toLowerCase()))];
-    return [...new Set(rules.map(({ service }) => service.toLowerCase()))];
   }
 
   /** What is to be there now. */
   #wanted(): readonly WantedMember[] {
-    const { agent, lookup, nodeId } = this.#machine;
+    const { agent, nodeId } = this.#machine;
     const host = { nodeId, loopback: areLoopback(this.#config.servers) };
     const notes: string[] = [];
     const wanted = new Map<string, WantedMember>();
@@ -204,11 +178,8 @@ export class Announcer {
       const candidates: Candidate[] =
         rule.from === "host"
           ? [...(routableHere(agent)?.values() ?? [])].map((instance) => ({ instance, address: agent.node.address }))
-          : this.#directoryNames().flatMap((service) =>
-              lookup.resolveNow({ service, order: "stable" }).endpoints.map(({ resident, address }) => ({
-                instance: resident.instance,
-                address,
-              })),
+          : [...(this.#followed?.answers().values() ?? [])].flatMap(({ endpoints }) =>
+              endpoints.map(({ resident, address }) => ({ instance: resident.instance, address })),
             );
       const plan = planMembers(candidates, rule, host);
       for (const one of plan.wanted) {
