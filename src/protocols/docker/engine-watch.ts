@@ -7,7 +7,7 @@ import type { Reason } from "../../model/reason.ts";
 import { createEngine, type EngineInfo } from "./client.ts";
 import { type Endpoint, farHost } from "./endpoint.ts";
 import type { Happening } from "./events.ts";
-import { type Container, isStopSignal, shortId } from "./inspect.ts";
+import { byStart, type Container, isStopSignal, shortId } from "./inspect.ts";
 import { type Complaint, type TranslateOptions, type Translation, translate } from "./registrator.ts";
 import { type Keeping, type Known, type Scan, startScan } from "./scan.ts";
 import type { DockerMachine } from "./source.ts";
@@ -29,6 +29,13 @@ export interface EngineOptions {
   readonly deregister?: "always" | "on-success";
   /** Told, before each list, which containers stay in it though they ended with a failure. */
   readonly failed?: (containerIds: ReadonlySet<string>) => void;
+}
+
+/** A container that runs. */
+export interface RunningContainer {
+  readonly container: Container;
+  /** True where its engine is on another host. */
+  readonly far: boolean;
 }
 
 /** A container that counts, with what it is registered as. */
@@ -98,11 +105,11 @@ export class EngineWatch {
     return this.#absent && !this.#listed;
   }
 
-  /** The containers that run, first started first; those of an engine elsewhere are `far`. Nothing before the first list. */
-  get running(): readonly { readonly container: Container; readonly far: boolean }[] {
-    if (!this.#listed) return [];
+  /** The containers that run; those of an engine on another host are `far`. None before the first list. */
+  *running(): Generator<RunningContainer, void, void> {
+    if (!this.#listed) return;
     const far = this.#options.endpoints.some((endpoint) => farHost(endpoint) !== undefined);
-    return [...this.#known.running.values()].sort(byStart).map((container) => ({ container, far }));
+    for (const container of this.#known.running.values()) yield { container, far };
   }
 
   /** What its containers were registered as when this process began; for as long as the engine itself has not been heard. */
@@ -363,9 +370,4 @@ function essence(registration: Registration): string {
     ...registration,
     checks: registration.checks.map((check) => (check.kind === "none" ? { ...check, initial: "" } : check)),
   });
-}
-
-/** First started, first served. */
-function byStart(a: Container, b: Container): number {
-  return a.startedAt === b.startedAt ? (a.id < b.id ? -1 : 1) : a.startedAt < b.startedAt ? -1 : 1;
 }

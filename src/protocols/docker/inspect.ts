@@ -77,6 +77,11 @@ export function describe(container: { readonly id: string; readonly name: string
   return container.name === "" ? shortId(container.id) : `${container.name} (${shortId(container.id)})`;
 }
 
+/** First started, first served. */
+export function byStart(a: Container, b: Container): number {
+  return a.startedAt === b.startedAt ? (a.id < b.id ? -1 : 1) : a.startedAt < b.startedAt ? -1 : 1;
+}
+
 type Json = Readonly<Record<string, unknown>>;
 
 function object(value: unknown): Json {

@@ -10,7 +10,7 @@ import type { Source, SourceList } from "../../contracts/source.ts";
 import type { Outcome } from "../../model/check.ts";
 import type { Registration } from "../../model/instance.ts";
 import type { Reason } from "../../model/reason.ts";
-import { type EngineOptions, EngineWatch, type Present } from "./engine-watch.ts";
+import { type EngineOptions, EngineWatch, type Present, type RunningContainer } from "./engine-watch.ts";
 import { type Container, describe, shortId } from "./inspect.ts";
 import { type Complaint, healthCheckId } from "./registrator.ts";
 
@@ -27,8 +27,8 @@ export interface DockerMachine {
   readonly log: Log;
   /** `services`: what is held from before, so that an engine that is away at the start hides nobody. */
   readonly agent: Pick<Agent, "report"> & Partial<Pick<Agent, "services">>;
-  /** Told at once, before anybody is asked to adopt anything, which containers run; each once, also where two sockets lead to one engine. */
-  readonly running?: (containers: EngineWatch["running"]) => void;
+  /** Told at once, before anybody is asked to adopt anything, which containers run; one twice where two sockets lead to its engine. */
+  readonly running?: (containers: Iterable<RunningContainer>) => void;
 }
 
 const NAME = "docker";
@@ -74,8 +74,11 @@ class Watch {
 
   #ring(): void {
     this.#bell.ring();
-    const containers = new Map(this.engines.flatMap(({ running }) => running).map((one) => [one.container.id, one]));
-    this.#machine.running?.([...containers.values()]);
+    this.#machine.running?.(this.#running());
+  }
+
+  *#running(): Generator<RunningContainer, void, void> {
+    for (const engine of this.engines) yield* engine.running();
   }
 
   async *lists(signal: AbortSignal): AsyncGenerator<SourceList, void, void> {

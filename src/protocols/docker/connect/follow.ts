@@ -6,9 +6,9 @@ import type { NamespaceSockets } from "../../../base/namespace-socket.ts";
 import type { Processes } from "../../../base/process.ts";
 import { jitter, type Random } from "../../../base/random.ts";
 import type { Connector } from "../../../contracts/connect.ts";
-import type { Container } from "../inspect.ts";
-import { describe } from "../inspect.ts";
-import { discard, Forwarder } from "./forwarder.ts";
+import type { RunningContainer } from "../engine-watch.ts";
+import { byStart, type Container, describe } from "../inspect.ts";
+import { Forwarder } from "./forwarder.ts";
 import { type ConnectLabels, hasConnectLabels, readConnectLabels } from "./labels.ts";
 import { portsTaken } from "./taken.ts";
 import { type Located, wantedPorts } from "./wanted.ts";
@@ -22,13 +22,6 @@ export interface ForwardingMachine {
   readonly connector: Pick<Connector, "proxy">;
   /** The agent's DNS domain. */
   readonly domain: string;
-}
-
-/** A container that runs. */
-export interface Running {
-  readonly container: Container;
-  /** True where its engine is on another host. */
-  readonly far: boolean;
 }
 
 /** What became of one container's labels. */
@@ -76,7 +69,7 @@ export class Forwarding {
   }
 
   /** All containers that run now. Those that ended lose their listeners before this returns, so that their networks can go. */
-  follow(running: readonly Running[]): void {
+  follow(running: Iterable<RunningContainer>): void {
     if (this.#end.signal.aborted) return;
     const followed = new Map<string, Followed>();
     for (const { container, far } of running) {
@@ -109,7 +102,7 @@ export class Forwarding {
     await Promise.all(this.#closing);
   }
 
-  /** Every container that asks for something, in the order of their starts. */
+  /** Every container that asks for something. */
   told(): readonly Told[] {
     return [...this.#followed.values()].map(({ container, labels, far, trouble }) => ({
       container,
@@ -156,15 +149,14 @@ export class Forwarding {
 
   async #pass(): Promise<void> {
     const { clock } = this.#machine;
-    const followed = [...this.#followed.values()];
+    const followed = [...this.#followed.values()].sort((a, b) => byStart(a.container, b.container));
     const located = (await Promise.all(followed.map((one) => this.#locate(one)))).filter((one) => one !== undefined);
     const { wanted, clashes } = wantedPorts(located.filter(({ container }) => this.#runs(container)));
     this.#clashes = clashes;
-    const alive = new Set(located.map(({ namespace }) => namespace));
     for (const [key, forwarder] of this.#forwarders) {
       const now = wanted.get(key);
       if (now !== undefined && now.service === forwarder.wanted.service) forwarder.wanted = now;
-      else this.#close(forwarder, alive.has(forwarder.wanted.namespace) ? undefined : 0);
+      else this.#close(forwarder, 0);
     }
     for (const [key, one] of wanted) if (!this.#forwarders.has(key)) this.#forwarders.set(key, new Forwarder(one));
     await this.#lookAtTaken();
@@ -228,10 +220,7 @@ export class Forwarding {
       const answers = [...(await sockets.open({ pid: holders[0].pid, namespace }, asked.flat(), this.#end.signal))];
       for (const [i, forwarder] of group.entries()) {
         const wanted = asked[i] ?? [];
-        const own = answers.splice(0, wanted.length);
-        // What ended meanwhile is let go of at once.
-        if (this.#forwarders.get(forwarder.wanted.key) !== forwarder) for (const one of own) discard(one);
-        else await forwarder.stand(wanted, own, connector, clock.monotonic());
+        await forwarder.stand(wanted, answers.splice(0, wanted.length), connector, clock.monotonic());
       }
     } catch (error) {
       if (this.#end.signal.aborted) return;
@@ -240,7 +229,7 @@ export class Forwarding {
     }
   }
 
-  #close(forwarder: Forwarder, drainMs: number | undefined): void {
+  #close(forwarder: Forwarder, drainMs: number): void {
     this.#forwarders.delete(forwarder.wanted.key);
     const closed = forwarder.close(drainMs).finally(() => this.#closing.delete(closed));
     this.#closing.add(closed);

@@ -80,12 +80,11 @@ export class Forwarder {
   ): Promise<void> {
     const refused = answers.filter((one): one is TrilithError => one instanceof TrilithError);
     // Where the container itself listens on one of them, the name "localhost" must not mean two things.
-    const serious =
-      refused.find(({ code }) => code === "address-in-use") ?? refused.find(({ code }) => code !== "unsupported");
+    const serious = refused.find(({ code }) => code !== "unsupported");
     const wrong = serious ?? (refused.length === answers.length && this.#listeners.size === 0 ? refused[0] : undefined);
-    if (wrong !== undefined || this.#closed) {
+    if (wrong !== undefined) {
       for (const one of answers) discard(one);
-      if (wrong !== undefined && this.#listeners.size === 0) this.fail(wrong, nowMs);
+      if (this.#listeners.size === 0) this.fail(wrong, nowMs);
       else this.#networks = networksOf(this.wanted);
       return;
     }
@@ -108,13 +107,13 @@ export class Forwarder {
     if (this.#closed) await this.#stop(0);
   }
 
-  /** Listens no more at once; open connections have `drainMs` left, or what the connector gives them. */
-  async close(drainMs?: number): Promise<void> {
+  /** Listens no more at once; open connections have `drainMs` left. */
+  async close(drainMs: number): Promise<void> {
     this.#closed = true;
     await this.#stop(drainMs);
   }
 
-  async #stop(drainMs: number | undefined): Promise<void> {
+  async #stop(drainMs: number): Promise<void> {
     const listeners = [...this.#listeners.values()];
     this.#listeners.clear();
     await Promise.all(listeners.map((listener) => listener.stop(drainMs)));
@@ -127,7 +126,7 @@ function networksOf({ holders }: Wanted): string {
 }
 
 /** Closes a socket that nobody uses. */
-export function discard(opened: OpenedSocket | TrilithError): void {
+function discard(opened: OpenedSocket | TrilithError): void {
   if (opened instanceof TrilithError) return;
   try {
     if (opened.protocol === "tcp") opened.server.close();

@@ -1,6 +1,5 @@
 // Which ports are to be listened at in which network namespace: one listener for all containers that share one, and who loses where they disagree.
-import type { Container } from "../inspect.ts";
-import { describe } from "../inspect.ts";
+import { type Container, describe } from "../inspect.ts";
 import { type ConnectLabels, type ConnectPort, portText } from "./labels.ts";
 
 /** A container that asks for something, and where it lives. */
