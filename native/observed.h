@@ -67,7 +67,7 @@ _Static_assert(sizeof(struct observed_file) == 64 + OBSERVED_BLOCKS * sizeof(str
 struct observed_own {
 	_Atomic(struct observed_block *) block; /* NULL = none yet */
 	_Atomic uint32_t claiming;
-	uint32_t pid;
+	_Atomic uint32_t pid;
 	_Atomic uint64_t salt;
 };
 
@@ -300,11 +300,12 @@ static struct observed_block *observed_acquire(struct observed_own *own, uint64_
 			atomic_store(&observed_mapped_uid, (uint32_t)uid);
 		}
 	}
-	own->pid = (uint32_t)getpid();
-	struct observed_block *block = file == NULL ? NULL : observed_claim(file, own->pid, uid, now_ms);
+	uint32_t pid = (uint32_t)getpid();
+	atomic_store(&own->pid, pid);
+	struct observed_block *block = file == NULL ? NULL : observed_claim(file, pid, uid, now_ms);
 	if (block == NULL) {
 		block = &observed_private;
-		atomic_store(&block->owner, own->pid);
+		atomic_store(&block->owner, pid);
 		atomic_store(&block->uid, (uint32_t)uid);
 		atomic_store(&block->used_ms, now_ms);
 	}
@@ -328,7 +329,7 @@ static struct observed_block *observed_block(uint64_t now_ms)
 	uint64_t used = atomic_load_explicit(&block->used_ms, memory_order_relaxed);
 	if (used <= now_ms && now_ms - used < OBSERVED_TOUCH_MS)
 		return block;
-	if (atomic_load(&block->owner) != own->pid || atomic_load(&block->uid) != (uint32_t)geteuid() || block == &observed_private)
+	if (atomic_load(&block->owner) != atomic_load(&own->pid) || atomic_load(&block->uid) != (uint32_t)geteuid() || block == &observed_private)
 		return observed_acquire(own, now_ms);
 	atomic_store_explicit(&block->used_ms, now_ms, memory_order_relaxed);
 	return block;
