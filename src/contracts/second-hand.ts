@@ -12,9 +12,14 @@ import type { View } from "./directory.ts";
 export function nodeAt(host: string, source: string, view: Pick<View, "get">): ExternalNode {
   const address = host.toLowerCase().replace(/\.$/, "");
   const isIp = /^[\d.]+$/.test(address) || address.includes(":");
-  const name = (isIp ? address.replace(/[.:%]/g, "-") : address).replace(/[\u0000-\u0020/]/g, "-");
+  return { name: nodeNameFor(isIp ? address.replace(/[.:%]/g, "-") : address, source, view), address };
+}
+
+/** What an external node may be called: without what no name may hold, and another name where a host with an agent has this one. */
+export function nodeNameFor(wanted: string, source: string, view: Pick<View, "get">): string {
+  const name = wanted.replace(/[\u0000-\u0020/]/g, "-");
   const known = view.get("node", keyOf.node(name));
-  return { name: known === undefined || known.external === true ? name : `${name}-${source}`, address };
+  return known === undefined || known.external === true ? name : `${name}-${source}`;
 }
 
 /** What this host's source stated in an earlier life, out of the directory: its last known good, without checks. */

@@ -34,6 +34,7 @@ export const protocols: readonly Listed[] = [
   listed("peers", async () => (await import("./peers/setup.ts")).peers),
   listed("mdns", async () => (await import("./mdns/setup.ts")).mdns),
   listed("etcd", async () => (await import("./etcd/setup.ts")).etcd),
+  listed("consul-upstream", async () => (await import("./consul-upstream/setup.ts")).consulUpstream),
   listed("dns-upstream", async () => (await import("./dns-upstream/setup.ts")).dnsUpstream),
   listed("minidisc", async () => (await import("./minidisc/setup.ts")).minidisc),
   listed("flat", async () => (await import("./flat/setup.ts")).flat),

@@ -33,6 +33,7 @@ const CONFIGURED: Readonly<Record<string, Configured>> = {
   mdns: () => ({ interfaces: ["lo"], files: false }),
   minidisc: ({ folder }) => ({ socket: join(folder, "no-tailscaled.sock") }),
   etcd: ({ port }) => ({ endpoints: [`http://127.0.0.1:${port}`], registrator: "/services", skydns: "skydns.local" }),
+  "consul-upstream": ({ port }) => ({ upstreams: { url: `http://127.0.0.1:${port}` } }),
   "dns-upstream": ({ port }) => ({
     services: [{ service: "web", name: "_http._tcp.example.com", resolvers: [`127.0.0.1:${port}`] }],
     timeout: "100ms",

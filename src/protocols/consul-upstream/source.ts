@@ -1,0 +1,173 @@
+// The source "consul-upstream": what Consuls elsewhere tell, on external nodes; what is known stays while they are away.
+import type { Clock, Timer } from "../../base/clock.ts";
+import { TrilithError } from "../../base/error.ts";
+import type { Log } from "../../base/log.ts";
+import type { Random } from "../../base/random.ts";
+import type { Servers } from "../../base/servers.ts";
+import type { Directory, View } from "../../contracts/directory.ts";
+import { lastKnown } from "../../contracts/second-hand.ts";
+import type { Source, SourceList } from "../../contracts/source.ts";
+import { Bell, byPlace, reasonsFor, wholeLists } from "../../contracts/whole-list.ts";
+import type { Registration } from "../../model/instance.ts";
+import type { ConsulUpstreamConfig, UpstreamConfig } from "./config.ts";
+import { isNews, originOf, placeOfTold, registrationOf, SOURCE, withChecks } from "./told.ts";
+import { Upstream } from "./upstream.ts";
+
+export interface ConsulUpstreamMachine {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly directory: Pick<Directory, "view" | "ready" | "changed">;
+  /** This host's node. */
+  readonly node: string;
+  readonly serversOf: (upstream: UpstreamConfig) => Promise<Servers>;
+}
+
+const RETRY_MS = 5_000;
+
+export class ConsulUpstreamSource implements Source {
+  readonly name: string = SOURCE;
+  readonly #config: ConsulUpstreamConfig;
+  readonly #machine: ConsulUpstreamMachine;
+  readonly #log: Log;
+  #upstreams: readonly Upstream[] = [];
+  /** Of an earlier life, until their service is heard of. */
+  #restored: readonly Registration[] = [];
+  /** Not told any more by an upstream that was away, by foreign ID: known for a while yet. */
+  readonly #held = new Map<string, Registration>();
+  readonly #timers = new Set<Timer>();
+  /** Upstreams that cannot even be asked. */
+  readonly #faults = new Map<string, string>();
+  #last: ReadonlyMap<string, Registration> = new Map();
+  #leftOut = 0;
+  #running = 0;
+
+  constructor(config: ConsulUpstreamConfig, machine: ConsulUpstreamMachine) {
+    this.#config = config;
+    this.#machine = machine;
+    this.#log = machine.log.part(SOURCE);
+  }
+
+  state(): { readonly ok: boolean; readonly text: string } {
+    if (this.#running === 0) return { ok: true, text: "not started" };
+    const states = this.#upstreams.map((each) => each.state());
+    const words = [
+      `${this.#last.size} instance${this.#last.size === 1 ? "" : "s"}`,
+      ...(this.#leftOut === 0
+        ? []
+        : [`${this.#leftOut} left out that this directory has itself or that came from elsewhere there`]),
+      ...(this.#held.size === 0
+        ? []
+        : [`${this.#held.size} held that an upstream does not tell any more since it was away`]),
+    ];
+    const told = [...states.map(({ text }) => text), ...this.#faults.values()];
+    return {
+      ok: this.#faults.size === 0 && states.every(({ ok }) => ok),
+      text: `${words.join(", ")}; ${told.join("; ")}`,
+    };
+  }
+
+  async *watch(signal: AbortSignal): AsyncIterable<SourceList> {
+    if (signal.aborted) return;
+    const { clock, directory } = this.#machine;
+    const bell = new Bell();
+    const ended = new AbortController();
+    const stop = (): void => ended.abort(signal.reason);
+    signal.addEventListener("abort", stop, { once: true });
+    let following: Promise<unknown> | undefined;
+    const compose = (): SourceList => {
+      const view = directory.view();
+      if (following === undefined) {
+        // Where it is begun once more, what was told before counts as of an earlier life.
+        this.#restored = lastKnown(view, SOURCE, this.#machine.node).map((each) => withChecks(view, each));
+        this.#upstreams = [];
+        following = Promise.all(this.#config.upstreams.map((one) => this.#follow(one, bell.ring, ended.signal)));
+      }
+      return this.#compose(view);
+    };
+    this.#running++;
+    try {
+      yield* wholeLists({ clock, directory, bell, scopes: ["nodes", "services"], compose }, signal);
+    } finally {
+      this.#running--;
+      signal.removeEventListener("abort", stop);
+      ended.abort(new TrilithError("stopped", "nobody listens any more"));
+      await following;
+      for (const timer of this.#timers) timer.cancel();
+      this.#timers.clear();
+      this.#held.clear();
+    }
+  }
+
+  async #follow(config: UpstreamConfig, changed: () => void, signal: AbortSignal): Promise<void> {
+    const { clock, random, serversOf } = this.#machine;
+    while (!signal.aborted)
+      try {
+        const servers = await serversOf(config);
+        this.#faults.delete(config.name);
+        const upstream = new Upstream(config, {
+          ...{ clock, random, log: this.#log, servers, changed },
+          told: (service, settling) => {
+            this.#take(upstream, service, settling, changed);
+            changed();
+          },
+        });
+        this.#upstreams = [...this.#upstreams, upstream];
+        return await upstream.run(signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#faults.set(config.name, `${config.name}: ${error instanceof Error ? error.message : String(error)}`);
+        changed();
+        await clock.sleep(RETRY_MS, signal).catch(() => {});
+      }
+  }
+
+  /** What of a service is missing now is held where it was not necessarily removed. */
+  #take(upstream: Upstream, service: string, settling: boolean, changed: () => void): void {
+    const { name } = upstream.config;
+    const told = new Set((upstream.services.get(service) ?? []).map(placeOfTold));
+    const isOfIt = (each: Registration): boolean => originOf(name, each)?.service === service;
+    const isTold = (each: Registration): boolean => told.has(originOf(name, each)?.place ?? "");
+    const known = [...this.#last.values()].filter(isOfIt);
+    this.#restored = this.#restored.filter((each) => !isOfIt(each));
+    for (const [id, each] of this.#held) if (isOfIt(each) && isTold(each)) this.#held.delete(id);
+    const missing = settling ? known.filter((each) => !isTold(each)) : [];
+    if (missing.length === 0) return;
+    this.#log.warn(`"${service}" of "${name}" has fewer instances since it was away: they are held`, {
+      missing: missing.length,
+    });
+    for (const each of missing) this.#held.set(each.foreignId ?? "", each);
+    const timer = this.#machine.clock.after(this.#config.holdMs, () => {
+      this.#timers.delete(timer);
+      for (const each of missing)
+        if (this.#held.get(each.foreignId ?? "") === each) this.#held.delete(each.foreignId ?? "");
+      changed();
+    });
+    this.#timers.add(timer);
+  }
+
+  #compose(view: View): SourceList {
+    const list: Registration[] = [];
+    this.#leftOut = 0;
+    for (const { config, services } of this.#upstreams) {
+      const wanted = isNews(view, config);
+      for (const told of services.values())
+        for (const each of told)
+          if (wanted(each)) list.push(registrationOf(each, config, view));
+          else this.#leftOut++;
+    }
+    for (const each of this.#restored) {
+      // Of upstreams that are not configured any more nothing stays.
+      const of = this.#config.upstreams.find(({ name }) => originOf(name, each) !== undefined);
+      const upstream = this.#upstreams.find(({ config }) => config === of);
+      if (of !== undefined && upstream?.isOut(originOf(of.name, each)?.service ?? "") !== true) list.push(each);
+    }
+    list.push(...this.#held.values());
+    const now = byPlace(list);
+    const gone = reasonsFor(this.#last, now, ({ text = "" }) => ({
+      ...{ code: "missing", text: `is not told any more: ${text}`, confirmed: false, atMs: this.#machine.clock.now() },
+    }));
+    this.#last = now;
+    return { list: [...now.values()], authority: "second-hand", ...(gone.size > 0 ? { gone } : {}) };
+  }
+}
