@@ -46,7 +46,7 @@ export interface NamespaceSockets {
 }
 
 /** It starts in a fraction of a second; what takes longer hangs. */
-const DEADLINE_MS = 20_000;
+const DEADLINE_MS = 10_000;
 const STDERR_MAX_BYTES = 2_000;
 /** What others would have a Node process load or do (hooks, inspectors, coverage) is not for this one. */
 const NOT_FOR_THE_CHILD = /^(NODE_|LD_PRELOAD$|TRILITH_)/;
