@@ -29,16 +29,19 @@ describe("a table that is looked into", () => {
         for (const { names, ...service } of decodeHookTable(bytes).services) {
           for (const name of names) expect(index.named(name)).toEqual(service);
           expect(index.named(`${names[0]?.toUpperCase()}.`)).toEqual(service);
+          // The same service is the same object.
+          expect(index.at(service.slot)).toBe(index.named(names[0] as string));
           const { v4, v6 } = index.addressesOf(service.slot);
           for (const text of [v4, v6, `::ffff:${v4}`]) {
             expect(index.mayHold(text)).toBe(true);
-            // The same service is the same object.
-            expect(index.at(bytesOf(text))).toBe(index.named(names[0] as string));
+            expect(index.slotOf(bytesOf(text))).toBe(service.slot);
           }
         }
         const { v4, v6 } = index.addressesOf(Object.keys(given).length + 1);
-        for (const text of [v4, v6, "127.128.0.0", "127.0.0.1", "10.128.0.1", "::1", "fd12:3456:789b::1"])
-          expect(index.at(bytesOf(text))).toBeUndefined();
+        for (const text of [v4, v6, "127.128.0.0", "fd12:3456:789a::"])
+          expect(index.at(index.slotOf(bytesOf(text)) as number)).toBeUndefined();
+        for (const text of ["127.0.0.1", "10.128.0.1", "::1", "fd12:3456:789b::1", "::fffe:7f80:1"])
+          expect(index.slotOf(bytesOf(text))).toBeUndefined();
         expect(index.named("nothing.service.consul")).toBeUndefined();
       }),
       { numRuns: 50 },

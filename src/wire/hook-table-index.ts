@@ -14,11 +14,14 @@ export interface TableIndex {
   named(host: string): IndexedService | undefined;
   /** Quick: false for nearly every address, as text, that is no magic one. */
   mayHold(address: string): boolean;
-  /** By magic address: 4 bytes, or 16 (IPv4-mapped ones included). */
-  at(address: Uint8Array): IndexedService | undefined;
+  /** The slot of a magic address: 4 bytes, or 16 (IPv4-mapped ones included); undefined outside of the ranges. */
+  slotOf(address: Uint8Array): number | undefined;
+  at(slot: number): IndexedService | undefined;
   /** The magic addresses of a slot. */
   addressesOf(slot: number): { readonly v4: string; readonly v6: string };
 }
+
+const MOST_ASKED = 4_096;
 
 /** Opens a table. @throws InputError where it is none, is cut off or changed */
 export function openTableIndex(bytes: Uint8Array): TableIndex {
@@ -26,11 +29,10 @@ export function openTableIndex(bytes: Uint8Array): TableIndex {
   const suffix = `.${table.domain}`;
   const { base, bits } = table.v4;
   const mask = bits === 0 ? 0 : (-1 << (32 - bits)) >>> 0;
-  // The range lies inside of one first number, unless it is unusually wide.
-  const v4Start = bits >= 8 ? `${base >>> 24}.` : "";
   const prefix = table.v6.prefix.subarray(0, 12);
   const v6Start = ipText(table.v6.prefix).slice(0, 2).toLowerCase();
   const services = new Map<number, IndexedService>();
+  const asked = new Map<string, IndexedService>();
 
   const service = (i: number | undefined): IndexedService | undefined => {
     if (i === undefined) return undefined;
@@ -46,19 +48,31 @@ export function openTableIndex(bytes: Uint8Array): TableIndex {
   return {
     generation: table.generation,
     isInDomain: (host) => host.endsWith(suffix) || normal(host).endsWith(suffix),
-    named: (host) => service(hookServiceNamed(table, normal(host))),
-    mayHold: (address) =>
-      address.startsWith(v4Start) ||
-      (address.includes(":") && (address.startsWith("::") || address.slice(0, 2).toLowerCase() === v6Start)),
-    at(address) {
+    named(host) {
+      let found = asked.get(host);
+      if (found === undefined) {
+        found = service(hookServiceNamed(table, normal(host)));
+        if (found === undefined) return undefined;
+        // The same name may be written in endless ways.
+        if (asked.size >= MOST_ASKED) asked.clear();
+        asked.set(host, found);
+      }
+      return found;
+    },
+    mayHold(address) {
+      const number = numberOf(address);
+      if (number !== undefined) return (number & mask) >>> 0 === base;
+      return address.startsWith("::") || address.slice(0, 2).toLowerCase() === v6Start;
+    },
+    slotOf(address) {
       const view = new DataView(address.buffer, address.byteOffset, address.byteLength);
-      if (address.length === 16 && prefix.every((byte, i) => byte === address[i]))
-        return service(hookServiceAt(table, view.getUint32(12)));
+      if (address.length === 16 && prefix.every((byte, i) => byte === address[i])) return view.getUint32(12);
       const isMapped = address.length === 16 && view.getUint32(8) === 0xffff && view.getBigUint64(0) === 0n;
       if (address.length !== 4 && !isMapped) return undefined;
       const number = view.getUint32(address.length - 4);
-      return (number & mask) >>> 0 === base ? service(hookServiceAt(table, number - base)) : undefined;
+      return (number & mask) >>> 0 === base ? number - base : undefined;
     },
+    at: (slot) => service(hookServiceAt(table, slot)),
     addressesOf(slot) {
       const v4 = new DataView(new ArrayBuffer(4));
       v4.setUint32(0, base + slot);
@@ -67,4 +81,19 @@ export function openTableIndex(bytes: Uint8Array): TableIndex {
       return { v4: ipText(new Uint8Array(v4.buffer)), v6: ipText(v6) };
     },
   };
+}
+
+/** Dotted text as a number, without making anything: undefined where another character is in it. */
+function numberOf(text: string): number | undefined {
+  let whole = 0;
+  let part = 0;
+  for (let i = 0; i < text.length; i++) {
+    const code = text.charCodeAt(i);
+    if (code === 0x2e) {
+      whole = whole * 256 + part;
+      part = 0;
+    } else if (code >= 0x30 && code <= 0x39) part = part * 10 + code - 0x30;
+    else return undefined;
+  }
+  return whole * 256 + part;
 }

@@ -19,6 +19,9 @@ interface Reachable {
   readonly backends: readonly TableBackend[];
 }
 
+/** Of more backends than these only so many are tried for one connection. */
+const MOST_TRIES = 16;
+
 const isV6 = ({ address }: TableBackend): boolean => address.includes(":");
 
 /** See `Rewrite`. */
@@ -52,24 +55,28 @@ export function createRewrite({ table, balancer, caller }: RewriteParts): Rewrit
     protocol: "tcp" | "udp",
     port: number,
     who: string,
-    limit?: number,
+    limit = MOST_TRIES,
   ): readonly Target<TableBackend>[] => {
     const { name, backends } = reachable(service, family, protocol);
-    const options = { policy: service.policy, caller: who, port };
-    return balancer.order(name, backends, limit === undefined ? options : { ...options, limit });
+    return balancer.order(name, backends, { policy: service.policy, caller: who, port, limit });
   };
 
   const addressOf = ({ backend }: Target<TableBackend>, family: 4 | 6): string =>
     family === 6 && !isV6(backend) ? `::ffff:${backend.address}` : backend.address;
 
+  const addresses = new WeakMap<IndexedService, OwnAddresses>();
   const ownAddresses = (service: IndexedService): OwnAddresses => {
+    const known = addresses.get(service);
+    if (known !== undefined) return known;
     // Who asks for both is given what leads somewhere, first what leads to more: a program's own choice between them takes time.
     const v6 = service.backends.filter(isV6).length;
     const v4 = service.backends.length - v6;
     const any: (4 | 6)[] = v6 > v4 ? [6] : [4];
     if (v6 > v4 && v4 > 0) any.push(4);
     if (v6 <= v4 && v6 > 0) any.push(6);
-    return { ...table.addressesOf(service), any };
+    const found = { ...table.addressesOf(service), any };
+    addresses.set(service, found);
+    return found;
   };
 
   let sockets = 0;
@@ -84,15 +91,19 @@ export function createRewrite({ table, balancer, caller }: RewriteParts): Rewrit
     connection(address, port, family): Dial | undefined {
       const service = table.at(address);
       if (service === undefined) return undefined;
-      const targets = choose(service, family, "tcp", port, caller);
-      let next = 0;
+      const { backends } = reachable(service, family, "tcp");
+      // As a rule the first one takes it: the order of the others is chosen when it is needed.
+      let order = choose(service, family, "tcp", port, caller, 1);
+      const tried = new Set<TableBackend>();
       return (): Try | undefined => {
-        const target = targets[next++];
+        if (tried.size === 1) order = choose(service, family, "tcp", port, caller);
+        const target = order.find(({ backend }) => !tried.has(backend));
         if (target === undefined) return undefined;
+        tried.add(target.backend);
         return {
           address: addressOf(target, family),
           port: target.port,
-          ...(next < targets.length ? { limitMs: service.tryMs } : {}),
+          ...(tried.size < Math.min(backends.length, MOST_TRIES) ? { limitMs: service.tryMs } : {}),
           ended: (outcome) => balancer.report(target, outcome),
         };
       };

@@ -108,7 +108,10 @@ export function createCurrentTable({ open, clock, path: first, locate }: TablePa
       const known = loaded?.index;
       if (known === undefined ? !MAYBE_MAGIC.test(address) : !known.mayHold(address)) return undefined;
       const bytes = ipBytes(address);
-      return bytes === undefined ? undefined : safely(() => now()?.at(bytes));
+      if (bytes === undefined || (known !== undefined && known.slotOf(bytes) === undefined)) return undefined;
+      const index = now();
+      const slot = index?.slotOf(bytes);
+      return index === undefined || slot === undefined ? undefined : safely(() => index.at(slot));
     },
     addressesOf: (service) => (loaded as Loaded).index.addressesOf(service.slot),
     close() {
