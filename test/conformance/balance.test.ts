@@ -121,6 +121,19 @@ describe.each([
       ]);
       expect(countsOf(told[1] as number[], 2)).toEqual([0, 49]);
       expectShare(countsOf(told[2] as number[], 2)[0], 40, 0.5);
+      // Every try starts from what has faded: 101 / 2 + 1, not 101.
+      const later = play([
+        { policy: "least" },
+        { list: [at(0)] },
+        { pick: 100 },
+        { at: START + 10_000 },
+        { pick: 1 },
+        { list: [at(0), at(1)] },
+        { pick: 51 },
+        { pick: 20 },
+      ]);
+      expect(countsOf(later[2] as number[], 2)).toEqual([0, 51]);
+      expect(countsOf(later[3] as number[], 2)).toEqual([10, 10]);
     });
 
     it("first takes the first, whatever it weighs", () => {
@@ -407,8 +420,8 @@ describe.each([
   });
 
   describe("sticky", () => {
-    const picksOf = (list: readonly Backend[], story: readonly Step[] = []): (Backend | undefined)[] =>
-      play([{ list }, { policy: "sticky" }, ...story, ...callers(400)])
+    const picksOf = (list: readonly Backend[], story: readonly Step[] = [], seed = 1): (Backend | undefined)[] =>
+      play([{ list }, { policy: "sticky" }, ...story, ...callers(400)], seed)
         .flat()
         .map((index) => list[index]);
 
@@ -440,7 +453,7 @@ describe.each([
       const home = picksOf(list);
       const ejected: Step = { outcome: 0, code: "ECONNREFUSED" };
       const back = [1_000, 3_000, 5_000, 7_000, 9_000, 11_000].map((laterMs) =>
-        picksOf(list, [ejected, { at: START + laterMs }]),
+        picksOf(list, [ejected, { at: START + laterMs }], laterMs),
       );
       const atHome = home.map((_, caller) => back.map((picks) => picks[caller] === home[caller]));
       for (const stays of atHome) expect(stays.join()).toMatch(/^(false,?)*(true,?)*$/);
