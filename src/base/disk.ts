@@ -1,6 +1,6 @@
 // The disk: the only door to files, with the writes that survive a power cut.
 import { type FSWatcher, watch as fsWatch } from "node:fs";
-import { mkdir, open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { mkdir, open, readdir, readFile, realpath, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 
 export interface FileInfo {
@@ -25,6 +25,8 @@ export interface Disk {
   list(path: string): Promise<string[]>;
   /** Undefined where nothing is. */
   info(path: string): Promise<FileInfo | undefined>;
+  /** Where a path leads when every link is followed; undefined where nothing is. */
+  realPath(path: string): Promise<string | undefined>;
   makeFolder(path: string): Promise<void>;
   /** Replaces a file so that readers see the old or the new content whole, also after a power cut. */
   replace(path: string, content: string | Uint8Array, mode?: number): Promise<void>;
@@ -90,6 +92,14 @@ export const systemDisk: Disk = {
         identity: `${found.dev}:${found.ino}`,
         mode: found.mode & 0o7777,
       };
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
+      throw error;
+    }
+  },
+  async realPath(path) {
+    try {
+      return await realpath(path);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
       throw error;

@@ -39,6 +39,7 @@ const CONFIGURED: Readonly<Record<string, Configured>> = {
     timeout: "100ms",
   }),
   flat: ({ folder }) => ({ files: join(folder, "none") }),
+  hosts: ({ folder }) => ({ path: join(folder, "..", "hosts") }),
   zookeeper: ({ port }) => ({ servers: `127.0.0.1:${port}`, sets: ["/discovery/*"], session_timeout: "1s" }),
   shim: ({ folder }) => ({ table: join(folder, "hook", "table") }),
   api: () => undefined,

@@ -108,6 +108,10 @@ export function fakeDisk(clock: Pick<Clock, "now">, folders: readonly string[] =
       const { bytes, ...rest } = file;
       return { ...rest, size: bytes.length, isDirectory: false, isFile: true };
     },
+    async realPath(path) {
+      check("realPath", path);
+      return files.has(path) || isFolder(path) ? path : undefined;
+    },
     async makeFolder(path) {
       check("makeFolder", path);
     },
