@@ -45,6 +45,9 @@ export interface NamespaceSockets {
   ): Promise<readonly (OpenedSocket | TrilithError)[]>;
 }
 
+/** What an agent needs. */
+const RIGHTS =
+  "an agent that is to listen in containers runs as root, or with CAP_SYS_ADMIN and CAP_SYS_PTRACE, and CAP_NET_BIND_SERVICE for ports below 1024";
 /** It starts in a fraction of a second; what takes longer hangs. */
 const DEADLINE_MS = 10_000;
 const STDERR_MAX_BYTES = 2_000;
@@ -69,11 +72,7 @@ async function namespaceOf(pid: number, kind: "net" | "user" = "net"): Promise<s
     const doing = `looking at the namespaces of process ${pid}`;
     const wrapped = wrap(error, doing);
     if (wrapped.code !== "not-allowed") throw wrapped;
-    throw new TrilithError(
-      "not-allowed",
-      `${doing}: ${messageOf(error)}; an agent that is to listen in containers runs as root, or with CAP_SYS_ADMIN and CAP_SYS_PTRACE`,
-      error,
-    );
+    throw new TrilithError("not-allowed", `${doing}: ${messageOf(error)}; ${RIGHTS}`, error);
   }
 }
 
@@ -88,10 +87,7 @@ async function entering(pid: number): Promise<string[]> {
 function refusal(doing: string, stderr: string, exitCode: number | null): TrilithError {
   const said = stderr.trim().split("\n").slice(-3).join("; ") || `it ended with ${exitCode}`;
   if (/not permitted|permission denied/i.test(said))
-    return new TrilithError(
-      "not-allowed",
-      `${doing}: ${said}; an agent that is to listen in containers runs as root, or with CAP_SYS_ADMIN and CAP_SYS_PTRACE`,
-    );
+    return new TrilithError("not-allowed", `${doing}: ${said}; ${RIGHTS}`);
   return new TrilithError(/no such file/i.test(said) ? "not-found" : "unavailable", `${doing}: ${said}`);
 }
 
@@ -136,7 +132,8 @@ function socketError({ protocol, host, port }: NamespaceSocket, code: string, me
   const at = `${protocol.toUpperCase()} ${hostPort(host, port)}`;
   if (code === "EADDRNOTAVAIL" || code === "EAFNOSUPPORT")
     return new TrilithError("unsupported", `${at}: there is no address ${host} in that namespace`);
-  return wrap(Object.assign(new Error(message), { code }), `listening on ${at}`);
+  const wrapped = wrap(Object.assign(new Error(message), { code }), `listening on ${at}`);
+  return wrapped.code === "not-allowed" ? new TrilithError("not-allowed", `${wrapped.message}; ${RIGHTS}`) : wrapped;
 }
 
 /** Starts the child in the namespace and takes what it hands over. */

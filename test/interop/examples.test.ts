@@ -1,5 +1,6 @@
 // Runs everything in examples/.
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { promisify } from "node:util";
@@ -7,6 +8,8 @@ import { describe, expect, it } from "vitest";
 import { parse } from "yaml";
 import { DEFAULT_SOCKET } from "../../src/base/tailnet.ts";
 import { createTrilith } from "../../src/index.ts";
+import type { Labels } from "../../src/model/node.ts";
+import { readConnectLabels } from "../../src/protocols/docker/connect/labels.ts";
 import { eventually, freePort, havePrograms } from "../support/peers.ts";
 
 const run = promisify(execFile);
@@ -18,7 +21,14 @@ const compose = await havePrograms("docker-compose");
 
 describe("the examples", () => {
   it("are all run here", () => {
-    expect(readdirSync(examples).sort()).toEqual(["greeter.mjs", "grpc.mjs", "services", "tailnet-sidecar.yml"]);
+    expect(readdirSync(examples).sort()).toEqual([
+      "connect-node",
+      "greeter.mjs",
+      "grpc.mjs",
+      "localhost.yml",
+      "services",
+      "tailnet-sidecar.yml",
+    ]);
   });
 
   it("has valid service files that an agent takes over", async () => {
@@ -68,7 +78,18 @@ describe("the examples", () => {
     expect(services.trilith.volumes).toContain(`tailscaled-socket:${folder}:ro`);
   });
 
-  it.skipIf(!compose)("has a compose file that compose takes", async () => {
+  it("has an agent in a container that may do what localhost in other containers takes", () => {
+    const { services } = parse(readFileSync(join(examples, "localhost.yml"), "utf8")) as {
+      services: Record<"trilith" | "app", { pid?: string; cap_add?: string[]; network_mode?: string; labels?: Labels }>;
+    };
+    expect(services.trilith).toMatchObject({ pid: "host", cap_add: ["SYS_ADMIN", "SYS_PTRACE"], network_mode: "host" });
+    const { ports, faults } = readConnectLabels(services.app.labels ?? {}, "consul");
+    expect(faults).toEqual([]);
+    expect(ports).toMatchObject([{ protocol: "tcp", port: 8080, service: "web" }]);
+  });
+
+  it.skipIf(!compose)("has compose files that compose takes", async () => {
+    await run("docker-compose", ["--file", join(examples, "localhost.yml"), "config", "--quiet"]);
     const words = ["--file", join(examples, "tailnet-sidecar.yml"), "config", "--quiet"];
     await run("docker-compose", words, { env: { ...process.env, TS_AUTHKEY: "tskey-auth-test" } });
     await expect(run("docker-compose", words, { env: { ...process.env, TS_AUTHKEY: "" } })).rejects.toThrow(/auth key/);
@@ -85,6 +106,29 @@ describe("the examples", () => {
       });
       expect(stdout).toBe("hello gRPC\n");
     } finally {
+      await trilith.stop();
+    }
+  });
+
+  it("has a program that reaches a service by name and knows nothing of it, and one that uses the library", async () => {
+    const httpPort = await freePort();
+    const trilith = createTrilith({ dev: true, httpPort, protocols: { dns: { port: -1 }, docker: false } });
+    await trilith.start();
+    const env = { ...process.env, TRILITH_HTTP_ADDR: `127.0.0.1:${httpPort}`, TRILITH_HOOK_TABLE: "" };
+    const folder = join(examples, "connect-node");
+    const server = spawn(process.execPath, [join(folder, "server.mjs")], { cwd: root, env, stdio: "pipe" });
+    try {
+      const [said] = await once(server.stdout, "data");
+      const [port] = /\d+/.exec(String(said)) ?? [];
+      const hello = `hello from port ${port}\n`;
+      const hooked = ["--import", "trilith/hook", join(folder, "app.mjs")];
+      expect((await run(process.execPath, hooked, { cwd: root, env })).stdout).toBe(hello.repeat(2));
+      expect((await run(process.execPath, [join(folder, "library.mjs")], { cwd: root, env })).stdout).toBe(
+        hello.repeat(3),
+      );
+    } finally {
+      server.kill("SIGTERM");
+      await once(server, "exit");
       await trilith.stop();
     }
   });

@@ -13,9 +13,9 @@ const exec = promisify(execFile);
 const root = resolve(import.meta.dirname, "../../..");
 const readme = (protocol: string): string => readFileSync(join(root, "src/protocols", protocol, "README.md"), "utf8");
 
-/** The code block behind `<!-- example -->`. */
-function example(protocol: string): string {
-  const match = /<!-- example -->\n+```\w+\n([\s\S]*?)```/.exec(readme(protocol));
+/** The code block behind `<!-- example -->`, or another mark. */
+function example(protocol: string, mark = "example"): string {
+  const match = new RegExp(`<!-- ${mark} -->\\n+\`\`\`\\w+\\n([\\s\\S]*?)\`\`\``).exec(readme(protocol));
   if (match?.[1] === undefined) throw new Error(`the README of ${protocol} has no example`);
   return match[1].trim();
 }
@@ -46,6 +46,7 @@ describe.runIf(able)("the examples of", () => {
     folder = await ownFolder("protocol-readmes");
     docker = await startDocker("readmes");
     await docker.docker("tag", "bbweb:latest", "nginx:latest");
+    await docker.docker("tag", "bb:latest", "busybox:latest");
     dnsPort = await freePort();
     await mkdir(join(folder.path, "services.d"));
     agent = await startAgent({
@@ -90,6 +91,14 @@ describe.runIf(able)("the examples of", () => {
     await docker.docker("stop", "-t", "1", id);
     expect(await shell("curl -s http://127.0.0.1:8500/v1/health/service/web?passing")).toMatch(/^\s*\[\]\s*$/);
     expect(await shell("dig @127.0.0.1 -p 8600 web.service.consul SRV")).toContain("ANSWER: 0");
+  });
+
+  it("docker: a service is at a container's localhost", async () => {
+    const web = (await shell(example("docker").split("\n")[0] ?? "")).trim();
+    const [run = "", get = ""] = example("docker", "connect").split("\n");
+    const app = (await shell(run)).trim();
+    await eventually("the service answers there", async () => (await shell(get)) === "ok\n");
+    await docker.docker("rm", "-f", app, web);
   });
 
   it("file: dropped into the folder it is registered", async () => {
