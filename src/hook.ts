@@ -11,7 +11,7 @@ import { createCurrentTable } from "./lookup/node/table.ts";
 
 const DEFAULT_TABLE = "/run/trilith/table";
 /** How long a program's first question for a service waits for an agent that does not answer. */
-const ASK_MS = 1_000;
+const ASK_MS = 5_000;
 
 /** The agent's own answer. What is needed for it is loaded only then: most programs find the table without. */
 async function askAgent(): Promise<string | undefined> {

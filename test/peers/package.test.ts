@@ -73,6 +73,16 @@ describe("the package", () => {
     expect((await run(process.execPath, ["--input-type=module", "-e", script], { cwd: home })).stdout).toBe(
       "function\n",
     );
+    const doors = [
+      'import { connect } from "trilith"; import { createAgent, install } from "trilith/undici"; import { registerResolvers } from "trilith/grpc";',
+      "console.log([connect, createAgent, install, registerResolvers].map((each) => typeof each).join());",
+    ].join("");
+    const hooked = ["--import", "trilith/hook", "--input-type=module", "-e", doors];
+    const seen = await run(process.execPath, hooked, {
+      cwd: home,
+      env: { ...npm.env, TRILITH_HOOK_TABLE: "/nowhere" },
+    });
+    expect([seen.stdout, seen.stderr]).toEqual(["function,function,function,function\n", ""]);
     const listing = await readdir(join(home, "node_modules/trilith"));
     expect(listing).not.toContain("src");
     expect(listing).not.toContain("test");
