@@ -1,4 +1,4 @@
-// Bells on folders, of which some are not there yet: rung when something in them may have changed.
+// Bells: rung by many, heard by one; and those on folders, of which some are not there yet, rung when something in them may have changed.
 import type { Disk } from "./disk.ts";
 import { messageOf } from "./error.ts";
 import type { Log } from "./log.ts";
@@ -55,5 +55,26 @@ export class Bells {
     this.closed = true;
     for (const { bell } of this.open.values()) bell.close();
     this.open.clear();
+  }
+}
+
+/** Rung from anywhere, heard in one place: many rings before it is listened to are one. */
+export class Bell {
+  #rung = false;
+  #wake: (() => void) | undefined;
+
+  readonly ring = (): void => {
+    this.#rung = true;
+    this.#wake?.();
+  };
+
+  /** Resolves once it has rung since the last time. */
+  async heard(): Promise<void> {
+    if (!this.#rung)
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    this.#wake = undefined;
+    this.#rung = false;
   }
 }

@@ -1,5 +1,5 @@
 // Keeps one hosts file in step with the directory: routable instances only, nobody's lines but its own, never empty by mistake.
-import { Bells, folderOf } from "../../base/bells.ts";
+import { Bell, Bells, folderOf } from "../../base/bells.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Disk } from "../../base/disk.ts";
 import { messageOf } from "../../base/error.ts";
@@ -9,7 +9,6 @@ import type { Directory } from "../../contracts/directory.ts";
 import { FollowedServices } from "../../contracts/follow-services.ts";
 import type { SourceState } from "../../contracts/ground.ts";
 import type { Lookup } from "../../contracts/lookup.ts";
-import { Bell } from "../../contracts/whole-list.ts";
 import { keyOf } from "../../model/record.ts";
 import type { HostsRule } from "./config.ts";
 import { HostsFile } from "./file.ts";
