@@ -49,6 +49,8 @@ struct chosen {
 
 struct wish {
 	const struct target *target;
+	const struct sockaddr *address; /* as the program said it */
+	socklen_t bytes;
 	uint8_t families;
 	bool datagrams;
 	uint64_t caller;
@@ -116,6 +118,8 @@ static const struct table_backend *choose_service(struct table *t, const struct 
 /* errno stays as it was. */
 static enum choice choose(const struct wish *wish, const struct tries *tries, struct chosen *chosen)
 {
+	if (tries->count == TRIES_MAX)
+		return CHOICE_NO_MORE;
 	struct table *t = table_hold();
 	if (t == NULL)
 		return CHOICE_NOT_OURS;

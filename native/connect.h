@@ -27,6 +27,15 @@ static int connect_to(int fd, const struct table_backend *backend, const struct 
 	return connect_plainly(fd, (const struct sockaddr *)&address, bytes);
 }
 
+/*
+ * Nobody has this address, or a backend that this socket cannot reach: the program's address goes to the kernel as it is, since the agent's proxy
+ * answers on the IPv4 ones. An IPv6 one leads nowhere, and would be sent off the host.
+ */
+static bool connect_is_left(const struct wish *wish, enum choice choice)
+{
+	return choice == CHOICE_NOT_OURS || (choice == CHOICE_UNFITTING && !wish->target->v6);
+}
+
 /* Errors that another backend may not have, although they say nothing about this one: an own address, port or rule that does not go with it. */
 static bool connect_is_local_failure(int error)
 {
@@ -56,6 +65,10 @@ static bool connect_would_restart(void)
 {
 	for (int number = 1; number <= 64; number++) {
 		struct sigaction action;
+		/* What a program's own mistakes raise ends no wait, though crash reporters and sanitizers install handlers for it. */
+		if (number == SIGSEGV || number == SIGBUS || number == SIGFPE || number == SIGILL || number == SIGTRAP || number == SIGABRT ||
+		    number == SIGSYS)
+			continue;
 		if (sigaction(number, NULL, &action) != 0)
 			continue; /* libc's own */
 		if (action.sa_handler != SIG_DFL && action.sa_handler != SIG_IGN && (action.sa_flags & SA_RESTART) == 0)
@@ -85,7 +98,7 @@ static int connect_try(int fd, const struct wish *wish, const struct chosen *cho
 		       bool *under_way)
 {
 	uint64_t try_us = (uint64_t)chosen->try_ms * 1000u;
-	for (;;) {
+	for (bool resumed = false;; resumed = true) {
 		bool whole = true; /* the program's own limit ends this wait, or nothing does */
 		uint64_t wanted_us = 0;
 		if (chosen->others && !limit->known) {
@@ -114,6 +127,8 @@ static int connect_try(int fd, const struct wish *wish, const struct chosen *cho
 		if (connect_to(fd, &chosen->backend, wish->target) == 0)
 			return 0;
 		int error = errno;
+		if (error == EALREADY && resumed) /* what the kernel says when a second wait for the same connect ends */
+			error = EINPROGRESS;
 		if (error == EINTR && limit->known && limit->users_us == 0 && limit->set_us != 0 && connect_would_restart())
 			continue;
 		if (error == EINPROGRESS && !whole)
@@ -140,7 +155,8 @@ static int connect_blocking(int fd, struct wish *wish)
 			break;
 		}
 		if (choice != CHOICE_MADE) {
-			/* The first choice decided whether the address is ours; whatever changed since, an error of a backend is the answer. */
+			if (tries.count == 0 && connect_is_left(wish, choice))
+				return connect_plainly(fd, wish->address, wish->bytes);
 			if (tries.count == 0 && choice == CHOICE_UNFITTING)
 				error = ENETUNREACH;
 			break;
@@ -179,6 +195,8 @@ static int connect_without_waiting(int fd, const struct wish *wish)
 	for (;;) {
 		enum choice choice = choose(wish, &tries, &chosen);
 		if (choice != CHOICE_MADE) {
+			if (tries.count == 0 && connect_is_left(wish, choice))
+				return connect_plainly(fd, wish->address, wish->bytes);
 			if (tries.count == 0 && choice == CHOICE_UNFITTING)
 				error = ENETUNREACH;
 			break;
@@ -214,6 +232,8 @@ static int connect_datagrams(int fd, const struct wish *wish)
 	for (;;) {
 		enum choice choice = choose(wish, &tries, &chosen);
 		if (choice != CHOICE_MADE) {
+			if (tries.count == 0 && connect_is_left(wish, choice))
+				return connect_plainly(fd, wish->address, wish->bytes);
 			if (tries.count == 0 && choice == CHOICE_UNFITTING)
 				error = ENETUNREACH;
 			break;
@@ -273,17 +293,6 @@ static bool is_stream(int protocol)
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP;
 }
 
-/* True where this host's table knows the slot; when it does not, the address may still be one that the agent's proxy answers. */
-static bool target_is_known(const struct target *target)
-{
-	struct table *t = table_hold();
-	if (t == NULL)
-		return false;
-	bool known = table_service_by_slot(t, target->slot) != NULL;
-	table_release(t);
-	return known;
-}
-
 static int connect_ours(int fd, const struct sockaddr *address, socklen_t bytes, const struct target *target)
 {
 	int errno_before = errno;
@@ -293,8 +302,9 @@ static int connect_ours(int fd, const struct sockaddr *address, socklen_t bytes,
 		return connect_again(fd, &a);
 	}
 	int protocol = socket_number(fd, SOL_SOCKET, SO_PROTOCOL);
-	struct wish wish = {.target = target, .datagrams = is_datagrams(protocol), .caller = caller_key, .fd = -1};
-	if ((is_stream(protocol) || wish.datagrams) && target_is_known(target))
+	struct wish wish = {.target = target, .address = address, .bytes = bytes, .caller = caller_key, .fd = -1};
+	wish.datagrams = is_datagrams(protocol);
+	if (is_stream(protocol) || wish.datagrams)
 		wish.families = connect_families(fd, target);
 	int flags = wish.families == 0 ? 0 : fcntl(fd, F_GETFL);
 	errno = errno_before;

@@ -75,7 +75,7 @@ static int datagram_to(int fd, const struct target *target, int flags, struct so
 	struct wish wish = {.target = target, .datagrams = is_datagrams(protocol), .caller = caller_key, .fd = -1};
 	/* A stream socket's sendto names an address only to connect with the first data. */
 	bool opening = is_stream(protocol) && (flags & MSG_FASTOPEN) != 0;
-	if ((wish.datagrams || opening) && target_is_known(target))
+	if (wish.datagrams || opening)
 		wish.families = connect_families(fd, target);
 	uint64_t cookie = wish.datagrams ? socket_cookie(fd) : 0;
 	errno = errno_before;
@@ -87,6 +87,8 @@ static int datagram_to(int fd, const struct target *target, int flags, struct so
 	enum choice choice = flow_choose(&wish, cookie, &backend);
 	if (choice == CHOICE_MADE)
 		return (int)backend_sockaddr(&backend, target, out);
+	if (connect_is_left(&wish, choice))
+		return 0;
 	errno = choice == CHOICE_UNFITTING ? ENETUNREACH : ECONNREFUSED;
 	return -1;
 }

@@ -57,6 +57,7 @@ enum { TABLE_PLACES = 16 };
 struct own_page {
 	_Atomic uint64_t reopening;	    /* coarse ms at which somebody began to reopen the table; 0 = nobody */
 	_Atomic uint64_t retry_at;	    /* coarse ms before which opening is not tried again */
+	_Atomic uint64_t compare_at;	    /* coarse ms at which to see whether the file is still the one that is mapped */
 	_Atomic int32_t held[TABLE_PLACES]; /* readers of each place */
 };
 

@@ -44,7 +44,7 @@ struct table_name {
 };
 _Static_assert(sizeof(struct table_name) == 16, "a name is 16 bytes");
 
-enum { TABLE_VERSION = 1, TABLE_CHECKED_FROM = 64, TABLE_RETRY_MS = 1000, TABLE_REFUSED_MS = 100 };
+enum { TABLE_VERSION = 1, TABLE_CHECKED_FROM = 64, TABLE_RETRY_MS = 1000, TABLE_REFUSED_MS = 100, TABLE_COMPARE_MS = 5000 };
 #define TABLE_BYTES_MAX ((uint64_t)1 << 30)
 #define TABLE_DEFAULT_PATH "/run/trilith/table"
 
@@ -54,6 +54,8 @@ enum { TABLE_UNCHECKED = 0, TABLE_GOOD, TABLE_BAD };
 struct table {
 	const unsigned char *bytes;
 	size_t size;
+	dev_t device;
+	ino_t inode;
 	_Atomic int checked;
 	uint32_t v4_base, v4_mask;
 	bool has_v6;
@@ -195,17 +197,37 @@ static bool table_is_trusted(const struct stat *s)
 	       s->st_size >= (off_t)sizeof(struct table_header) && (uint64_t)s->st_size <= TABLE_BYTES_MAX;
 }
 
+/* Where the table is now, as openat has it; false = it cannot be reached any more. */
+static bool table_place(int *folder, const char **file)
+{
+	*folder = AT_FDCWD;
+	*file = table_path;
+	if (atomic_load(&table_jailed) == 0)
+		return true;
+	/* The path would mean another file now. The program may have closed our descriptor, and the number may be somebody else's. */
+	struct stat s;
+	*folder = atomic_load(&table_folder);
+	*file = table_file;
+	return *folder >= 0 && fstat(*folder, &s) == 0 && s.st_dev == table_folder_dev && s.st_ino == table_folder_ino && S_ISDIR(s.st_mode);
+}
+
 static int table_open_file(void)
 {
-	const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
-	if (atomic_load(&table_jailed) == 0)
-		return kernel_openat(AT_FDCWD, table_path, flags);
-	/* The path would mean another file now. The program may have closed our descriptor, and the number may be somebody else's. */
-	int folder = atomic_load(&table_folder);
+	int folder;
+	const char *file;
+	return table_place(&folder, &file) ? kernel_openat(folder, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY) : -1;
+}
+
+/* True where another file has taken its place without a word: an agent that found nothing to mark (its folder had been cleared away). */
+static bool table_is_replaced(const struct table *t)
+{
+	int errno_before = errno, folder;
+	const char *file;
 	struct stat s;
-	if (folder < 0 || fstat(folder, &s) != 0 || s.st_dev != table_folder_dev || s.st_ino != table_folder_ino || !S_ISDIR(s.st_mode))
-		return -1;
-	return kernel_openat(folder, table_file, flags);
+	bool replaced = table_place(&folder, &file) && fstatat(folder, file, &s, AT_SYMLINK_NOFOLLOW) == 0 &&
+			(s.st_dev != t->device || s.st_ino != t->inode);
+	errno = errno_before;
+	return replaced;
 }
 
 /* Maps the file into `t`; false = there is none that can be used. */
@@ -221,8 +243,11 @@ static bool table_map(struct table *t)
 	kernel_close(fd);
 	if (bytes == MAP_FAILED)
 		return false;
-	if (table_fits(t, bytes, (size_t)s.st_size))
+	if (table_fits(t, bytes, (size_t)s.st_size)) {
+		t->device = s.st_dev;
+		t->inode = s.st_ino;
 		return true;
+	}
 	munmap(bytes, (size_t)s.st_size);
 	memset(t, 0, sizeof *t);
 	return false;
@@ -273,6 +298,7 @@ static void table_reopen(uint64_t now_ms)
 		if (present < 0 || table_is_sound(t)) {
 			range_publish(t);
 			atomic_store(&table_now, place);
+			atomic_store(&own->compare_at, now_ms + TABLE_COMPARE_MS);
 			taken = true;
 		}
 	}
@@ -290,13 +316,25 @@ static void table_release(struct table *t)
 		continue;
 }
 
+/* Every few seconds of use one look at the file itself; `superseded` tells in time, unless nobody was there to write it. */
+static bool table_is_old(struct own_page *own, const struct table *t, uint64_t now_ms)
+{
+	if (table_is_superseded(t))
+		return true;
+	if (now_ms < atomic_load_explicit(&own->compare_at, memory_order_relaxed))
+		return false;
+	atomic_store_explicit(&own->compare_at, now_ms + TABLE_COMPARE_MS, memory_order_relaxed);
+	return table_is_replaced(t);
+}
+
 /*
- * The present table, held until table_release; NULL = there is none. Makes a system call only where the agent has written a newer one, and
- * once a second while there is none. Hold it only for as long as it takes to read: never across a call that may block.
+ * The present table, held until table_release; NULL = there is none. Makes a system call only where the agent has written a newer one, every
+ * TABLE_COMPARE_MS to make sure, and once a second while there is none. Hold it only for as long as it takes to read: never across a call that may block.
  */
 static struct table *table_hold(void)
 {
 	struct own_page *own = own_page();
+	uint64_t now_ms = coarse_ms();
 	for (int turn = 0;; turn++) {
 		int place = atomic_load(&table_now);
 		if (place >= 0) {
@@ -305,12 +343,11 @@ static struct table *table_hold(void)
 				table_release(&table_places[place]);
 				continue;
 			}
-			if (turn > 0 || !table_is_superseded(&table_places[place]))
+			if (turn > 0 || !table_is_old(own, &table_places[place], now_ms))
 				return &table_places[place];
 		} else if (turn > 0) {
 			return NULL;
 		}
-		uint64_t now_ms = coarse_ms();
 		if (now_ms < atomic_load(&own->retry_at)) {
 			if (place >= 0)
 				return &table_places[place];

@@ -1,0 +1,49 @@
+// The hook's own tests: the library and its cases in one program, so that the sanitizers see both. TRILITH_HOOK_TABLE names a file in an empty folder.
+#define _GNU_SOURCE
+#include "../libtrilith.c"
+
+#include "check.h"
+
+#include "cases-table.h"
+
+#include "cases-resolve.h"
+
+#include "cases-connect.h"
+
+#include "cases-datagrams.h"
+
+#include "cases-odd.h"
+
+#define CASE(name) {#name, case_##name}
+static const struct {
+	const char *name;
+	void (*run)(void);
+} cases[] = {CASE(early),    CASE(missing),	 CASE(spoilt),	 CASE(garbage),	  CASE(trust), CASE(replaced), CASE(addresses), CASE(hosts),
+	     CASE(blocking), CASE(spread),	 CASE(silent),	 CASE(signals),	  CASE(non_blocking), CASE(families), CASE(foreign), CASE(datagrams),
+	     CASE(threads),  CASE(fork),	 CASE(chroot),	 CASE(jump),	  CASE(handler), CASE(many)};
+
+/* Runs the named cases, or all but those named with a minus before them. */
+int main(int count, char **names)
+{
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	signal(SIGPIPE, SIG_IGN);
+	if (strcmp(table_path, TABLE_DEFAULT_PATH) == 0) {
+		printf("TRILITH_HOOK_TABLE is not set\n");
+		return 2;
+	}
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		bool some = false, named = false, without = false;
+		for (int k = 1; k < count; k++) {
+			some = some || names[k][0] != '-';
+			named = named || strcmp(names[k], cases[i].name) == 0;
+			without = without || (names[k][0] == '-' && strcmp(names[k] + 1, cases[i].name) == 0);
+		}
+		if (without || (some && !named))
+			continue;
+		case_name = cases[i].name;
+		cases[i].run();
+		printf("ran %s\n", case_name);
+	}
+	printf(checks_failed == 0 ? "all checks hold\n" : "%d checks failed\n", checks_failed);
+	return checks_failed == 0 ? 0 : 1;
+}
