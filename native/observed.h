@@ -20,6 +20,9 @@ enum {
 	OBSERVED_FOREIGN_DEAD_MS = 60000, /* an owner whose pid means nothing here: dead after so long without use */
 	OBSERVED_TOUCH_MS = 1000,
 	OBSERVED_FULL_MS = 1000,
+	OBSERVED_STALE_MS = 1000,	  /* what this process has not tried for so long, others may know better */
+	OBSERVED_OTHERS = 8,		  /* so many other processes are asked */
+	OBSERVED_OTHERS_MS = 10000,	  /* who was at work so lately */
 	OBSERVED_TURNS = 256,
 	OBSERVED_TURN_PROBES = 8
 };
@@ -411,20 +414,62 @@ static inline float observed_lately_of(struct observed_block *block, struct obse
 struct observed_view {
 	struct observed_block *block;
 	uint64_t now_ms;
+	int others_count; /* -1 = not looked for yet */
+	struct observed_block *others[OBSERVED_OTHERS];
 };
+
+/* The blocks of this user's other processes that are at work. */
+static void observed_look_around(struct observed_view *view)
+{
+	struct observed_file *file = atomic_load(&observed_mapped);
+	view->others_count = 0;
+	if (file == NULL || view->block == &observed_private)
+		return;
+	for (int i = 0; i < OBSERVED_BLOCKS && view->others_count < OBSERVED_OTHERS; i++) {
+		struct observed_block *block = &file->block[i];
+		uint64_t used = atomic_load_explicit(&block->used_ms, memory_order_relaxed);
+		if (block != view->block && atomic_load_explicit(&block->owner, memory_order_relaxed) != 0 && used + OBSERVED_OTHERS_MS > view->now_ms)
+			view->others[view->others_count++] = block;
+	}
+}
+
+/*
+ * A short-lived program has seen next to nothing, and one without blocking sockets learns late: where this process has not tried a backend of
+ * late, an ejection by another process of its user counts as its own.
+ */
+static void observed_ask_others(struct observed_view *view, const uint8_t address[16], uint16_t port, struct balance_seen *seen)
+{
+	if (seen->changed_ms <= view->now_ms && view->now_ms - seen->changed_ms < OBSERVED_STALE_MS)
+		return;
+	if (view->others_count < 0)
+		observed_look_around(view);
+	for (int i = 0; i < view->others_count; i++) {
+		struct observed_entry *e = observed_find(view->others[i], address, port);
+		if (e == NULL)
+			continue;
+		uint64_t changed = atomic_load_explicit(&e->changed_ms, memory_order_relaxed), until = atomic_load_explicit(&e->ejected_until_ms, memory_order_relaxed);
+		if (changed <= seen->changed_ms || until <= view->now_ms || until <= seen->ejected_until_ms)
+			continue;
+		seen->ejected_until_ms = until;
+		seen->failures = atomic_load_explicit(&e->failures_in_row, memory_order_relaxed);
+	}
+}
 
 static void observed_look(void *context, const struct table_backend *backend, uint16_t port, struct balance_seen *seen)
 {
-	const struct observed_view *view = context;
+	struct observed_view *view = context;
 	struct observed_entry *e = observed_find(view->block, backend->address, port);
 	memset(seen, 0, sizeof *seen);
-	if (e == NULL)
+	if (e == NULL) {
+		observed_ask_others(view, backend->address, port, seen);
 		return;
+	}
 	seen->ejected_until_ms = atomic_load_explicit(&e->ejected_until_ms, memory_order_relaxed);
 	seen->changed_ms = atomic_load_explicit(&e->changed_ms, memory_order_relaxed);
 	seen->failures = atomic_load_explicit(&e->failures_in_row, memory_order_relaxed);
 	seen->time_us = atomic_load_explicit(&e->time_us, memory_order_relaxed);
 	seen->lately = observed_lately_of(view->block, e, view->now_ms);
+	observed_ask_others(view, backend->address, port, seen);
 }
 
 /* True for an errno that speaks of the backend, so that another one should be tried. */
@@ -493,7 +538,7 @@ static void observed_outcome(struct observed_block *block, const struct table_ba
 static int observed_choose(struct observed_block *block, uint8_t policy, const struct table_backend *backends, uint32_t count,
 			   const struct balance_asked *asked, uint64_t turn, uint64_t now_ms, uint64_t random)
 {
-	struct observed_view view = {.block = block, .now_ms = now_ms};
+	struct observed_view view = {.block = block, .now_ms = now_ms, .others_count = -1};
 	struct balance_question q = {.backends = backends,
 				     .count = count,
 				     .policy = policy,
