@@ -1,0 +1,190 @@
+// connect("web") and trilith/undici in programs of their own, beside a real agent that is killed and comes back, and instances that come, move and die under load.
+import { once } from "node:events";
+import { createServer, type Server } from "node:http";
+import { type AddressInfo, createServer as createTcp } from "node:net";
+import { join } from "node:path";
+import { Readable } from "node:stream";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { connect } from "../../src/connect.ts";
+import { createAgent } from "../../src/undici.ts";
+import { eventually, freePort, ownFolder, startProgram } from "../support/peers.ts";
+import { program } from "../support/program.ts";
+
+const cleanUp: (() => unknown)[] = [];
+afterEach(async () => {
+  for (const step of cleanUp.splice(0).reverse()) await step();
+});
+
+/** An HTTP server that says its name, and speaks no more than that. */
+async function instance(
+  name: string,
+): Promise<{ readonly port: number; isAlone(): Promise<boolean>; stop(): Promise<void> }> {
+  const server: Server = createServer(async (request, response) => {
+    let text = "";
+    for await (const chunk of request) text += chunk;
+    response.end(`${name} ${request.headers.host}${text}`);
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const stop = async (): Promise<void> => {
+    if (!server.listening) return;
+    server.close();
+    server.closeAllConnections();
+    await once(server, "close");
+  };
+  cleanUp.push(stop);
+  return {
+    port: (server.address() as AddressInfo).port,
+    isAlone: () => new Promise((resolve) => server.getConnections((_, count) => resolve(count === 0))),
+    stop,
+  };
+}
+
+async function deadPort(): Promise<number> {
+  const server = createTcp().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+describe("programs that use the library", () => {
+  let folder: Awaited<ReturnType<typeof ownFolder>>;
+  let agent: string;
+  let running: Awaited<ReturnType<typeof startProgram>> | undefined;
+
+  const begin = async (): Promise<void> => {
+    const dns = await freePort();
+    const flags = [`-http-port=${agent.split(":")[1]}`, `-dns-port=${dns}`, "-docker-host=off", "-environ=off"];
+    const command = [process.execPath, program, "agent", `-data-dir=${join(folder.path, "data")}`, ...flags];
+    running = await startProgram(command, join(folder.path, "log"));
+    await eventually("the agent answers", async () => (await fetch(`http://${agent}/v1/trilith/list`)).ok, 30_000);
+  };
+  const put = async (path: string, body?: unknown): Promise<void> => {
+    const response = await fetch(`http://${agent}/v1/agent/service/${path}`, {
+      method: "PUT",
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    });
+    expect([path, response.status]).toEqual([path, 200]);
+  };
+  const register = (name: string, port: number, labels: Record<string, string> = {}, tags: string[] = []) =>
+    put("register", { ID: `${name}-${port}`, Name: name, Address: "127.0.0.1", Port: port, Meta: labels, Tags: tags });
+  const deregister = (name: string, port: number): Promise<void> => put(`deregister/${name}-${port}`);
+
+  beforeAll(async () => {
+    folder = await ownFolder("connect-node");
+    agent = `127.0.0.1:${await freePort()}`;
+    await begin();
+  }, 60_000);
+  afterAll(async () => {
+    await running?.stop();
+    await folder.remove();
+  });
+
+  /** What an instance says over a socket of ours. */
+  const hear = async (service: string, options: Parameters<typeof connect>[1] = {}): Promise<string> => {
+    const socket = await connect(service, { agent, ...options });
+    socket.end("GET / HTTP/1.0\r\nHost: x\r\n\r\n");
+    const text = (await socket.setEncoding("utf8").toArray()).join("");
+    return text.split("\r\n\r\n")[1] ?? "";
+  };
+
+  it("connects to an instance with the labels and tags, past those that refuse, by the policy asked for", async () => {
+    const [one, two] = [await instance("one"), await instance("two")];
+    await register("by-label", one.port, { env: "prod", zone: "a" }, ["blue"]);
+    await register("by-label", two.port, { env: "dev" }, ["green"]);
+    for (let i = 0; i < 3; i++) await register("by-label", await deadPort(), { env: "prod" }, ["blue"]);
+    for (let i = 0; i < 10; i++) expect(await hear("by-label", { labels: { env: "prod" } })).toBe("one x");
+    expect(await hear("by-label", { labels: { env: "dev" } })).toBe("two x");
+    expect(await hear("by-label", { tags: ["green"] })).toBe("two x");
+    const said = await Promise.all(
+      Array.from({ length: 6 }, () => hear("by-label", { tags: ["green"], policy: "sticky", caller: "me" })),
+    );
+    expect(new Set(said)).toEqual(new Set(["two x"]));
+    await expect(connect("by-label", { agent, labels: { env: "none" } })).rejects.toMatchObject({ code: "not-found" });
+    await expect(connect("nothing-of-that-name", { agent })).rejects.toThrow(
+      'there is no service "nothing-of-that-name"',
+    );
+    const over = AbortSignal.abort(new Error("enough"));
+    await expect(connect("by-label", { agent, signal: over })).rejects.toThrow("enough");
+  });
+
+  it("knows changes at once, and says of instances that all refuse what they said", async () => {
+    const dead = await deadPort();
+    await register("changes", dead);
+    await expect(connect("changes", { agent, limitMs: 300 })).rejects.toThrow(`127.0.0.1:${dead}`);
+    const one = await instance("one");
+    await register("changes", one.port);
+    await deregister("changes", dead);
+    await eventually("it is heard of", async () => (await hear("changes")) === "one x");
+  });
+
+  it("undici: no request fails while instances come and go, the agent is killed and comes back", async () => {
+    const dispatcher = createAgent({ agent });
+    cleanUp.push(() => dispatcher.destroy());
+    const alive = [await instance("a"), await instance("b"), await instance("c")];
+    for (const { port } of alive) await register("loaded", port);
+    await register("loaded", await deadPort());
+    const failures: string[] = [];
+    const seen = new Map<string, number>();
+    let over = false;
+    const one = async (n: number): Promise<void> => {
+      for (let i = 0; !over; i++) {
+        try {
+          const body = (i + n) % 2 === 0 ? "!" : Readable.from([Buffer.from("!")]);
+          const origin = "http://loaded.service.consul";
+          const answer = await dispatcher.request({ origin, path: "/", method: "POST", body });
+          const text = await answer.body.text();
+          seen.set(text, (seen.get(text) ?? 0) + 1);
+        } catch (error) {
+          failures.push(String(error));
+        }
+      }
+    };
+    const load = Array.from({ length: 8 }, (_, n) => one(n));
+    const replace = async (name: string): Promise<void> => {
+      const next = await instance(name);
+      await register("loaded", next.port);
+      const old = alive.shift() as (typeof alive)[number];
+      alive.push(next);
+      await deregister("loaded", old.port);
+      const asked = `${name} loaded.service.consul!`;
+      await eventually(`${name} answers`, () => seen.has(asked));
+      // What was under way ends, nothing new comes, and its connections are closed from our side.
+      await eventually("the old one is let go", old.isAlone);
+      await old.stop();
+    };
+    await replace("d");
+    await replace("e");
+    await running?.stop("SIGKILL");
+    const before = [...seen.values()].reduce((a, b) => a + b, 0);
+    await eventually("requests go on", () => [...seen.values()].reduce((a, b) => a + b, 0) > before + 100);
+    await begin();
+    await eventually("the agent has them again", async () => {
+      const answer = await fetch(`http://${agent}/v1/trilith/find/loaded`);
+      return ((await answer.json()) as { endpoints: unknown[] }).endpoints.length >= 3;
+    });
+    await replace("f");
+    over = true;
+    await Promise.all(load);
+    expect(failures).toEqual([]);
+    expect([...seen.keys()].sort()).toEqual(
+      ["a", "b", "c", "d", "e", "f"].map((name) => `${name} loaded.service.consul!`),
+    );
+  }, 90_000);
+
+  it("connects by what it knew last while the agent is away", async () => {
+    const one = await instance("one");
+    await register("remembered", one.port);
+    expect(await hear("remembered")).toBe("one x");
+    await running?.stop("SIGKILL");
+    for (let i = 0; i < 5; i++) expect(await hear("remembered")).toBe("one x");
+    await expect(connect("never-asked-for", { agent })).rejects.toMatchObject({ code: "unavailable" });
+    await begin();
+    const two = await instance("two");
+    await register("remembered", two.port);
+    await deregister("remembered", one.port);
+    await eventually("the agent is back", async () => (await hear("remembered")) === "two x");
+  }, 60_000);
+});
