@@ -2,12 +2,12 @@
 #ifndef TRILITH_PREFETCH_H
 #define TRILITH_PREFETCH_H
 
-#include <linux/filter.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/resource.h>
 
 #include "observed.h"
+#include "packet-filter.h"
 #include "prefetch-options.h"
 
 /*
@@ -233,9 +233,9 @@ static bool prefetch_can_replace(int fd, int domain, struct option_values *value
 	return options_can_be_carried(values, defaults);
 }
 
-static bool prefetch_inode(int fd, struct statx *s)
+static bool prefetch_inode(int fd, struct stat *s)
 {
-	return syscall(SYS_statx, fd, "", AT_EMPTY_PATH, STATX_INO, s) == 0;
+	return fstat(fd, s) == 0;
 }
 
 /*
@@ -243,7 +243,7 @@ static bool prefetch_inode(int fd, struct statx *s)
  */
 static bool prefetch_has_duplicate(int fd)
 {
-	struct statx own, other;
+	struct stat own, other;
 	struct {
 		uint64_t inode, offset;
 		uint16_t bytes;
@@ -264,8 +264,7 @@ static bool prefetch_has_duplicate(int fd)
 			if (each == fd || each == folder)
 				continue;
 			found = ++files > PREFETCH_SAME_FILES ||
-				(prefetch_inode(each, &other) && other.stx_ino == own.stx_ino && other.stx_dev_major == own.stx_dev_major &&
-				 other.stx_dev_minor == own.stx_dev_minor);
+				(prefetch_inode(each, &other) && other.st_ino == own.st_ino && other.st_dev == own.st_dev);
 		}
 	}
 	if (folder >= 0)
