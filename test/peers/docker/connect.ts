@@ -6,6 +6,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { createTrilith, type Trilith } from "../../../src/trilith.ts";
 import { type Docker, startDocker } from "../../support/docker.ts";
 import { eventually, freePort, havePrograms } from "../../support/peers.ts";
+import { startPodman } from "../../support/podman.ts";
 import { runToEnd, startAgent } from "../../support/program.ts";
 
 const present = await havePrograms("dockerd", "docker", "iptables", "ip", "nsenter");
@@ -77,7 +78,7 @@ describe.runIf(present)("localhost in containers", () => {
     );
 
   beforeAll(async () => {
-    docker = await startDocker("connect");
+    docker = await startDocker("connect", ["--live-restore"]);
     [http, dns] = [await freePort(), await freePort()];
     await docker.docker("network", "create", "custom");
     await docker.docker("network", "create", "--internal", "inner");
@@ -322,6 +323,36 @@ describe.runIf(present)("localhost in containers", () => {
     await gets("app", "http://localhost:80/", "web 1");
   });
 
+  it("are not interrupted where Docker restarts beneath containers that run on", async () => {
+    await run("app", "-l", "connect.80=web");
+    await gets("app", "http://localhost:80/", "web 1");
+    const before = await docker.docker("inspect", "-f", "{{.State.Pid}}", "app");
+    const inside = [
+      "nsenter",
+      `--net=/proc/${before}/ns/net`,
+      "busybox",
+      "wget",
+      "-q",
+      "-O",
+      "-",
+      "http://127.0.0.1:80/",
+    ];
+    let asked = 0;
+    let over = false;
+    const asking = (async () => {
+      for (; !over; asked++) expect((await runToEnd(inside)).out).toBe("web 1");
+    })();
+    await docker.stop();
+    await eventually("the engine is away", () => agent.sources().some(({ name, ok }) => name === "docker" && !ok));
+    await docker.start({ live: true });
+    await eventually("the engine is back", () => agent.sources().some(({ name, ok }) => name === "docker" && ok));
+    over = true;
+    await asking;
+    expect(asked).toBeGreaterThan(3);
+    expect(await docker.docker("inspect", "-f", "{{.State.Pid}}", "app")).toBe(before);
+    expect(await get("app", "http://localhost:80/")).toBe("web 1");
+  });
+
   it("let go of a container that dies while the engine is away", async () => {
     await run("app", "--network", "none", "-l", "connect.80=web");
     await gets("app", "http://localhost:80/", "web 1");
@@ -378,5 +409,49 @@ describe.runIf(present)("localhost in containers", () => {
       await built.stop();
     }
     expect(await get("app", "http://localhost:80/")).toBe("");
+  });
+});
+
+const withPodman = await havePrograms("podman", "nsenter", "curl");
+
+describe.runIf(withPodman)("localhost in Podman's containers", () => {
+  it("is the service, in each of their lives", async () => {
+    const podman = await startPodman("connect");
+    const server = createServer((_, reply) => reply.end("web"));
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const agent = createTrilith({
+      node: "n1",
+      dev: true,
+      httpPort: -1,
+      protocols: {
+        ...{ process: false, file: false, dns: { port: -1 } },
+        docker: { host: podman.host, enabled: true, hostname: "h" },
+      },
+    });
+    try {
+      await agent.start();
+      const { port } = server.address() as AddressInfo;
+      await agent.agent.register("api", {
+        ...{ id: "web", name: "web", tags: [], labels: {}, address: "127.0.0.1", port, checks: [] },
+      });
+      const gets = (): Promise<unknown> =>
+        eventually(
+          "the service answers in the container",
+          async () =>
+            (await podman.podman("exec", "app", "/bin/busybox", "wget", "-q", "-O", "-", "http://127.0.0.1:80/")) ===
+            "web",
+          WAIT_MS,
+        );
+      await podman.podman("run", "-d", "--name", "app", "--network", "none", "-l", "connect.80=web", "pexp1");
+      await gets();
+      await podman.podman("restart", "-t", "0", "app");
+      await gets();
+      await podman.podman("rm", "-f", "-t", "0", "app");
+      await eventually("nothing is told any more", () => !agent.sources().some(({ name }) => name === "connect"));
+    } finally {
+      await agent.stop();
+      server.close();
+      await podman.remove();
+    }
   });
 });
