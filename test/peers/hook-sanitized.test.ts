@@ -1,0 +1,65 @@
+// The hook's counter file and its connections opened ahead, in C under the sanitizers (native/test/observed.c, native/test/prefetch.c).
+import { execFile } from "node:child_process";
+import { chmod, mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { promisify } from "node:util";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { havePrograms } from "../support/peers.ts";
+
+const run = promisify(execFile);
+const SOURCES = resolve(import.meta.dirname, "../../native/test");
+const SANITIZERS = {
+  "address and undefined behaviour": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
+  threads: ["-fsanitize=thread"],
+} as const;
+
+/** All that it says, also where it ends badly. */
+const outputOf = (program: string, words: readonly string[], more: NodeJS.ProcessEnv = {}): Promise<string> =>
+  new Promise((done) => {
+    execFile(program, words, { timeout: 120_000, env: { ...process.env, ...more } }, (error, out, wrong) =>
+      done(`${error === null ? "" : `${error.message}\n`}${wrong}${out}`),
+    );
+  });
+
+describe.each(Object.entries(SANITIZERS))("%s", (_name, flags) => {
+  let folder = "";
+  beforeAll(async () => {
+    await havePrograms("cc");
+    folder = await mkdtemp(join(tmpdir(), "trilith-sanitized-"));
+    // One of the cases goes on as another user.
+    await chmod(folder, 0o755);
+  });
+  afterAll(() => rm(folder, { recursive: true, force: true }));
+
+  async function compiled(source: string): Promise<string> {
+    const program = join(folder, source.replace(/\.c$/, ""));
+    const warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-function"];
+    await run("cc", [
+      "-std=gnu11",
+      "-O1",
+      "-g",
+      ...warnings,
+      ...flags,
+      join(SOURCES, source),
+      "-o",
+      program,
+      "-lpthread",
+      "-ldl",
+    ]);
+    return program;
+  }
+
+  it("the counter file: who gets which block, what a dead process leaves, whom it trusts", async () => {
+    const own = join(folder, "run");
+    await mkdir(own);
+    expect(await outputOf(await compiled("observed.c"), [own])).toMatch(/all checks hold\n$/);
+  });
+
+  it("connections opened ahead: what connect promises holds", async () => {
+    const table = join(folder, "ahead");
+    await mkdir(table);
+    const program = await compiled("prefetch.c");
+    expect(await outputOf(program, [], { TRILITH_HOOK_TABLE: join(table, "table") })).toMatch(/all checks hold\n$/);
+  });
+});
