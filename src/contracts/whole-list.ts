@@ -1,41 +1,27 @@
 // The loop of a source that composes its list anew whenever something may have changed, and tells it where it is another one.
+import { Bell } from "../base/bells.ts";
 import type { Clock } from "../base/clock.ts";
-import { codeOf } from "../base/error.ts";
+import { codeOf, TrilithError } from "../base/error.ts";
 import { goneKeyOf, type Registration } from "../model/instance.ts";
 import type { Reason } from "../model/reason.ts";
 import type { Scope } from "../model/record.ts";
-import type { Directory } from "./directory.ts";
+import type { Directory, View } from "./directory.ts";
 import type { SourceList } from "./source.ts";
-
-/** Rung from anywhere, heard in one place: many rings before it is listened to are one. */
-export class Bell {
-  #rung = false;
-  #wake: (() => void) | undefined;
-
-  readonly ring = (): void => {
-    this.#rung = true;
-    this.#wake?.();
-  };
-
-  /** Resolves once it has rung since the last time. */
-  async heard(): Promise<void> {
-    if (!this.#rung)
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
-    this.#wake = undefined;
-    this.#rung = false;
-  }
-}
 
 export interface WholeListParts {
   readonly clock: Clock;
   readonly directory: Pick<Directory, "view" | "ready" | "changed">;
-  readonly bell: Bell;
+  /** Says that the list may be another one; one of its own where absent. */
+  readonly bell?: Bell;
   /** Changes of the directory that the list depends on. */
   readonly scopes: readonly Scope[];
+  /**
+   * Begins to look at what is listed, when the directory has its first picture. `ring` says that the list may be another one. Ends with the signal, and
+   * is waited for; what it rejects with before that ends the lists.
+   */
+  begin?(view: View, ring: () => void, signal: AbortSignal): Promise<unknown>;
   /** The list as it is now; undefined while nothing can be said. Called when the directory has its first picture. */
-  compose(): SourceList | undefined;
+  compose(view: View): SourceList | undefined;
 }
 
 /** Changes so close to each other are one. */
@@ -46,20 +32,27 @@ const LOOK_MS = 250;
 /** Lists, each different from the one before, until the signal. */
 export async function* wholeLists(parts: WholeListParts, signal: AbortSignal): AsyncGenerator<SourceList> {
   if (signal.aborted) return;
-  const { clock, directory, bell, scopes, compose } = parts;
+  const { clock, directory, scopes, bell = new Bell() } = parts;
   const ended = new AbortController();
   const onAbort = (): void => {
     ended.abort(signal.reason);
     bell.ring();
   };
   signal.addEventListener("abort", onAbort, { once: true });
-  const following: Promise<void>[] = [];
+  const running: Promise<unknown>[] = [];
+  let broken: { readonly error: unknown } | undefined;
   let last: string | undefined;
   try {
     await directory.ready(ended.signal);
-    for (const scope of scopes) following.push(follow(parts, scope, ended.signal));
+    const begun = parts.begin?.(directory.view(), bell.ring, ended.signal).catch((error: unknown) => {
+      broken = { error };
+      bell.ring();
+    });
+    if (begun !== undefined) running.push(begun);
+    for (const scope of scopes) running.push(follow(parts, scope, bell.ring, ended.signal));
     while (!signal.aborted) {
-      const list = compose();
+      if (broken !== undefined) throw (broken as { readonly error: unknown }).error;
+      const list = parts.compose(directory.view());
       const text = list === undefined ? last : JSON.stringify([list.list, list.complaints]);
       if (list !== undefined && text !== last) {
         last = text;
@@ -72,19 +65,25 @@ export async function* wholeLists(parts: WholeListParts, signal: AbortSignal): A
     if (!signal.aborted) throw error;
   } finally {
     signal.removeEventListener("abort", onAbort);
-    ended.abort();
-    await Promise.all(following);
+    ended.abort(new TrilithError("stopped", "nobody listens any more"));
+    await Promise.all(running);
   }
 }
 
-async function follow({ clock, directory, bell }: WholeListParts, scope: Scope, signal: AbortSignal): Promise<void> {
+/** Rings after changes of the directory. */
+async function follow(
+  { clock, directory }: WholeListParts,
+  scope: Scope,
+  ring: () => void,
+  signal: AbortSignal,
+): Promise<void> {
   try {
     let at = directory.view().at(scope);
     while (!signal.aborted) {
       at = await directory.changed(scope, at, signal);
       await clock.sleep(LOOK_MS, signal);
       at = Math.max(at, directory.view().at(scope));
-      bell.ring();
+      ring();
     }
   } catch (error) {
     if (!signal.aborted && codeOf(error) !== "stopped") throw error;

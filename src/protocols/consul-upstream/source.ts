@@ -1,13 +1,12 @@
 // The source "consul-upstream": what Consuls elsewhere tell, on external nodes; what is known stays while they are away.
 import type { Clock, Timer } from "../../base/clock.ts";
-import { TrilithError } from "../../base/error.ts";
 import type { Log } from "../../base/log.ts";
 import type { Random } from "../../base/random.ts";
 import type { Servers } from "../../base/servers.ts";
 import type { Directory, View } from "../../contracts/directory.ts";
 import { lastKnown } from "../../contracts/second-hand.ts";
 import type { Source, SourceList } from "../../contracts/source.ts";
-import { Bell, byPlace, reasonsFor, wholeLists } from "../../contracts/whole-list.ts";
+import { byPlace, reasonsFor, wholeLists } from "../../contracts/whole-list.ts";
 import type { Registration } from "../../model/instance.ts";
 import type { ConsulUpstreamConfig, UpstreamConfig } from "./config.ts";
 import { isNews, originOf, placeOfTold, registrationOf, SOURCE, withChecks } from "./told.ts";
@@ -67,36 +66,24 @@ export class ConsulUpstreamSource implements Source {
     };
   }
 
-  async *watch(signal: AbortSignal): AsyncIterable<SourceList> {
-    if (signal.aborted) return;
+  watch(signal: AbortSignal): AsyncIterable<SourceList> {
     const { clock, directory } = this.#machine;
-    const bell = new Bell();
-    const ended = new AbortController();
-    const stop = (): void => ended.abort(signal.reason);
-    signal.addEventListener("abort", stop, { once: true });
-    let following: Promise<unknown> | undefined;
-    const compose = (): SourceList => {
-      const view = directory.view();
-      if (following === undefined) {
+    const begin = async (view: View, ring: () => void, until: AbortSignal): Promise<void> => {
+      this.#running++;
+      try {
         // Where it is begun once more, what was told before counts as of an earlier life.
         this.#restored = lastKnown(view, SOURCE, this.#machine.node).map((each) => withChecks(view, each));
         this.#upstreams = [];
-        following = Promise.all(this.#config.upstreams.map((one) => this.#follow(one, bell.ring, ended.signal)));
+        await Promise.all(this.#config.upstreams.map((one) => this.#follow(one, ring, until)));
+      } finally {
+        this.#running--;
+        for (const timer of this.#timers) timer.cancel();
+        this.#timers.clear();
+        this.#held.clear();
       }
-      return this.#compose(view);
     };
-    this.#running++;
-    try {
-      yield* wholeLists({ clock, directory, bell, scopes: ["nodes", "services"], compose }, signal);
-    } finally {
-      this.#running--;
-      signal.removeEventListener("abort", stop);
-      ended.abort(new TrilithError("stopped", "nobody listens any more"));
-      await following;
-      for (const timer of this.#timers) timer.cancel();
-      this.#timers.clear();
-      this.#held.clear();
-    }
+    const compose = (view: View): SourceList => this.#compose(view);
+    return wholeLists({ clock, directory, scopes: ["nodes", "services"], begin, compose }, signal);
   }
 
   async #follow(config: UpstreamConfig, changed: () => void, signal: AbortSignal): Promise<void> {

@@ -24,7 +24,7 @@ import type { UpstreamConfig } from "./config.ts";
 /** The source's name in the directory. */
 export const SOURCE = "consul-upstream";
 /** The label of external nodes that came from an upstream: agents that read each other do not hand them back. */
-export const MARK = "trilith-upstream";
+const MARK = "trilith-upstream";
 
 /** One instance as /v1/health/service tells it. */
 export interface Told {

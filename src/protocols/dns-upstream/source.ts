@@ -8,7 +8,7 @@ import { byPriority, type Prioritised } from "../../contracts/priorities.ts";
 import type { Probe } from "../../contracts/probe.ts";
 import { lastKnown } from "../../contracts/second-hand.ts";
 import type { Source, SourceList } from "../../contracts/source.ts";
-import { Bell, byPlace, reasonsFor, wholeLists } from "../../contracts/whole-list.ts";
+import { byPlace, reasonsFor, wholeLists } from "../../contracts/whole-list.ts";
 import type { Registration } from "../../model/instance.ts";
 import type { Reason } from "../../model/reason.ts";
 import type { Nameserver, Nameservers } from "../../wire/dns/index.ts";
@@ -76,31 +76,19 @@ export class DnsUpstreamSource implements Source {
     return { ok, text: told.length === 0 ? counts : `${counts}; ${told.join("; ")}` };
   }
 
-  async *watch(signal: AbortSignal): AsyncIterable<SourceList> {
-    if (signal.aborted) return;
+  watch(signal: AbortSignal): AsyncIterable<SourceList> {
     const { clock, directory } = this.#machine;
-    const bell = new Bell();
-    const ended = new AbortController();
-    const stop = (): void => ended.abort(signal.reason);
-    signal.addEventListener("abort", stop, { once: true });
-    let asking: Promise<void>[] | undefined;
-    const compose = (): SourceList => {
-      const view = directory.view();
-      if (asking === undefined) {
+    const begin = async (view: View, ring: () => void, until: AbortSignal): Promise<void> => {
+      this.#running++;
+      try {
         this.#restore(view);
-        asking = this.#standing.map((one) => this.#ask(one, bell.ring, ended.signal));
+        await Promise.all(this.#standing.map((one) => this.#ask(one, ring, until)));
+      } finally {
+        this.#running--;
       }
-      return this.#compose(view);
     };
-    this.#running++;
-    try {
-      yield* wholeLists({ clock, directory, bell, scopes: ["nodes", "services", "checks"], compose }, signal);
-    } finally {
-      this.#running--;
-      signal.removeEventListener("abort", stop);
-      ended.abort(new TrilithError("stopped", "nobody listens any more"));
-      await Promise.all(asking ?? []);
-    }
+    const compose = (view: View): SourceList => this.#compose(view);
+    return wholeLists({ clock, directory, scopes: ["nodes", "services", "checks"], begin, compose }, signal);
   }
 
   /** What an earlier life of this agent knew stays until DNS says otherwise. */

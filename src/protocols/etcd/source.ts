@@ -1,7 +1,7 @@
 // The source "etcd": keys of both layouts, read once and then watched; what is known stays while etcd is away.
 import type { Clock, Timer } from "../../base/clock.ts";
 import type { Disk } from "../../base/disk.ts";
-import { messageOf, TrilithError } from "../../base/error.ts";
+import { messageOf } from "../../base/error.ts";
 import { clientTiming, createClient, type EtcdClient } from "../../base/etcd/client.ts";
 import { followRange, type RangeBatch, type RangeReading, readRange } from "../../base/etcd/follow.ts";
 import { EventType, type KeyValue } from "../../base/etcd/proto.ts";
@@ -12,7 +12,7 @@ import { byPriority, type Prioritised } from "../../contracts/priorities.ts";
 import type { Probe } from "../../contracts/probe.ts";
 import { lastKnown } from "../../contracts/second-hand.ts";
 import type { Source, SourceList } from "../../contracts/source.ts";
-import { Bell, byPlace, reasonsFor, wholeLists } from "../../contracts/whole-list.ts";
+import { byPlace, reasonsFor, wholeLists } from "../../contracts/whole-list.ts";
 import type { Registration } from "../../model/instance.ts";
 import type { Reason } from "../../model/reason.ts";
 import type { EtcdConfig, Layout } from "./config.ts";
@@ -87,34 +87,22 @@ export class EtcdSource implements Source {
     return { ok: troubled.length === 0, text: `${where}: ${words.join(", ")}` };
   }
 
-  async *watch(signal: AbortSignal): AsyncIterable<SourceList> {
-    if (signal.aborted) return;
+  watch(signal: AbortSignal): AsyncIterable<SourceList> {
     const { clock, directory } = this.#machine;
-    const bell = new Bell();
-    const ended = new AbortController();
-    const stop = (): void => ended.abort(signal.reason);
-    signal.addEventListener("abort", stop, { once: true });
-    let reading: Promise<void> | undefined;
-    const compose = (): SourceList => {
-      const view = directory.view();
-      if (reading === undefined) {
+    const begin = async (view: View, ring: () => void, until: AbortSignal): Promise<void> => {
+      this.#running++;
+      try {
         const known = lastKnown(view, SOURCE, this.#machine.node);
         for (const one of this.#readings)
           if (one.keys === undefined)
             one.restored = known.filter(({ foreignId }) => foreignId?.startsWith(one.layout.prefix));
-        reading = this.#readAll(bell.ring, ended.signal);
+        await this.#readAll(ring, until);
+      } finally {
+        this.#running--;
       }
-      return this.#compose(view);
     };
-    this.#running++;
-    try {
-      yield* wholeLists({ clock, directory, bell, scopes: ["nodes", "services", "checks"], compose }, signal);
-    } finally {
-      this.#running--;
-      signal.removeEventListener("abort", stop);
-      ended.abort(new TrilithError("stopped", "nobody listens any more"));
-      await reading;
-    }
+    const compose = (view: View): SourceList => this.#compose(view);
+    return wholeLists({ clock, directory, scopes: ["nodes", "services", "checks"], begin, compose }, signal);
   }
 
   #compose(view: View): SourceList {

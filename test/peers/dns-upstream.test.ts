@@ -1,0 +1,196 @@
+// The source "dns-upstream" beside a real name server (NSD), and a real resolver (Unbound) in front of it: changed, killed and restarted.
+import { writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { afterEach, describe, expect, it } from "vitest";
+import { type RunningAgent, startAgent } from "../support/ground.ts";
+import { freePort, havePrograms, ownFolder, startProgram } from "../support/peers.ts";
+
+const able = await havePrograms("nsd", "unbound");
+const SLOW = { timeout: 30_000 };
+const ending: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  for (const end of ending.splice(0).toReversed()) await end();
+});
+
+interface Nsd {
+  readonly port: number;
+  /** Lines below the zone's head; told to a running server. */
+  zone(...lines: string[]): Promise<void>;
+  start(): Promise<void>;
+  kill(): Promise<void>;
+}
+
+/** An NSD of example.com. */
+async function startNsd(...lines: string[]): Promise<Nsd> {
+  const folder = await ownFolder("nsd");
+  ending.push(() => folder.remove());
+  const port = await freePort();
+  const config = join(folder.path, "nsd.conf");
+  const of = (name: string): string => join(folder.path, name);
+  await writeFile(
+    config,
+    `server:
+  ip-address: 127.0.0.1@${port}
+  server-count: 1
+  username: ""
+  chroot: ""
+  zonesdir: "${folder.path}"
+  pidfile: "${of("pid")}"
+  xfrdfile: "${of("xfrd")}"
+  zonelistfile: "${of("zones")}"
+  cookie-secret-file: "${of("cookie")}"
+remote-control:
+  control-enable: no
+zone:
+  name: example.com
+  zonefile: zone
+`,
+  );
+  let program: Awaited<ReturnType<typeof startProgram>> | undefined;
+  let serial = 1;
+  const nsd: Nsd = {
+    port,
+    async zone(...more) {
+      const head = ["$ORIGIN example.com.", "$TTL 1", `@ SOA ns hostmaster ${serial++} 3600 600 86400 1`, "@ NS ns"];
+      await writeFile(of("zone"), `${[...head, "ns A 127.0.0.1", ...more].join("\n")}\n`);
+      if (program !== undefined) process.kill(program.pid, "SIGHUP");
+    },
+    async start() {
+      program = await startProgram(["nsd", "-d", "-c", config], of("log"));
+    },
+    async kill() {
+      const killed = program;
+      program = undefined;
+      await killed?.stop("SIGKILL");
+    },
+  };
+  ending.push(async () => {
+    await program?.stop();
+  });
+  await nsd.zone(...lines);
+  await nsd.start();
+  return nsd;
+}
+
+async function startUnbound(upstream: number): Promise<number> {
+  const folder = await ownFolder("unbound");
+  ending.push(() => folder.remove());
+  const port = await freePort();
+  const config = join(folder.path, "unbound.conf");
+  await writeFile(
+    config,
+    `server:
+  interface: 127.0.0.1@${port}
+  do-daemonize: no
+  username: ""
+  chroot: ""
+  directory: "${folder.path}"
+  pidfile: "${join(folder.path, "pid")}"
+  use-syslog: no
+  do-not-query-localhost: no
+  module-config: "iterator"
+  infra-host-ttl: 1
+stub-zone:
+  name: "example.com"
+  stub-addr: 127.0.0.1@${upstream}
+  stub-no-cache: no
+remote-control:
+  control-enable: no
+`,
+  );
+  const program = await startProgram(["unbound", "-d", "-c", config], join(folder.path, "log"));
+  ending.push(() => program.stop());
+  return port;
+}
+
+async function agentOn(ports: readonly number[], more: object = {}, dataDir?: string): Promise<RunningAgent> {
+  const agent = await startAgent({
+    ...(dataDir === undefined ? {} : { dev: false, dataDir }),
+    protocols: {
+      "dns-upstream": {
+        services: [
+          { service: "web", name: "_http._tcp.example.com" },
+          { service: "db", name: "db.example.com", port: 5432 },
+        ],
+        resolvers: ports.map((port) => `127.0.0.1:${port}`),
+        ...{ floor: "200ms", timeout: "500ms", hold: "3s", ...more },
+      },
+    },
+  });
+  ending.push(() => agent.stop());
+  return agent;
+}
+const recorded = ({ trilith }: RunningAgent, service = "web"): string[] =>
+  trilith.directory
+    .view()
+    .residents(service)
+    .map(({ instance, node }) => `${node.name} ${instance.address}:${instance.port}`);
+const stateOf = ({ trilith }: RunningAgent): { ok: boolean; text: string } =>
+  trilith.sources().find(({ name }) => name === "dns-upstream") as { ok: boolean; text: string };
+
+describe.runIf(able)("services of a real name server", () => {
+  it("are followed over changes of the zone, its death and its return; and kept over a restart of this agent", async () => {
+    const srv = (host: string): string[] => [`_http._tcp SRV 0 0 80 ${host}`, `${host} A 192.0.2.${host.slice(1)}`];
+    const nsd = await startNsd(...srv("h1"), ...srv("h2"), "db A 192.0.2.50");
+    const folder = await ownFolder("dns-upstream");
+    ending.push(() => folder.remove());
+    const agent = await agentOn([nsd.port], {}, folder.path);
+    const two = ["h1.example.com 192.0.2.1:80", "h2.example.com 192.0.2.2:80"];
+    await expect.poll(() => recorded(agent), SLOW).toEqual(two);
+    await expect.poll(() => recorded(agent, "db"), SLOW).toEqual(["db.example.com 192.0.2.50:5432"]);
+    await nsd.zone(...srv("h2"), ...srv("h3"), "db A 192.0.2.51");
+    await expect
+      .poll(() => [...recorded(agent), ...recorded(agent, "db")], SLOW)
+      .toEqual(["h2.example.com 192.0.2.2:80", "h3.example.com 192.0.2.3:80", "db.example.com 192.0.2.51:5432"]);
+    await nsd.kill();
+    await expect.poll(() => stateOf(agent).ok, SLOW).toBe(false);
+    expect(recorded(agent)).toHaveLength(2);
+    await agent.stop();
+    const next = await agentOn([nsd.port], {}, folder.path);
+    await expect.poll(() => stateOf(next).ok, SLOW).toBe(false);
+    expect([...recorded(next), ...recorded(next, "db")]).toHaveLength(3);
+    await nsd.zone(...srv("h3"), "db A 192.0.2.51");
+    await nsd.start();
+    await expect.poll(() => recorded(next), SLOW).toEqual(["h3.example.com 192.0.2.3:80"]);
+    await expect.poll(() => stateOf(next).ok, SLOW).toBe(true);
+    // No such name: held first.
+    await nsd.zone("db A 192.0.2.51");
+    await expect.poll(() => stateOf(next).text, SLOW).toContain("does not exist: what was known is held for 3 s");
+    expect(recorded(next)).toHaveLength(1);
+    await expect.poll(() => recorded(next), SLOW).toEqual([]);
+    await nsd.zone(...srv("h3"), "db A 192.0.2.51");
+    await expect.poll(() => recorded(next), SLOW).toHaveLength(1);
+    await nsd.zone("_http._tcp SRV 0 0 0 .", "db A 192.0.2.51");
+    await expect.poll(() => recorded(next), SLOW).toEqual([]);
+    expect(recorded(next, "db")).toHaveLength(1);
+  });
+
+  it("come over TCP where they are many", async () => {
+    const lines = Array.from({ length: 120 }, (_, i) => [
+      `_http._tcp SRV 0 0 80 host-number-${i}`,
+      `host-number-${i} A 10.0.0.${i}`,
+    ]);
+    const nsd = await startNsd(...lines.flat(), "db A 192.0.2.50");
+    const agent = await agentOn([nsd.port]);
+    await expect.poll(() => recorded(agent).length, SLOW).toBe(120);
+  });
+
+  it("come by a resolver between, which is asked by TTL, and by the next one where that dies", async () => {
+    const nsd = await startNsd(
+      "_http._tcp SRV 0 0 80 alias",
+      "alias CNAME real",
+      "real 2 A 192.0.2.1",
+      "db A 192.0.2.50",
+    );
+    const first = await startUnbound(nsd.port);
+    const agent = await agentOn([first, nsd.port]);
+    await expect.poll(() => recorded(agent), SLOW).toEqual(["alias.example.com 192.0.2.1:80"]);
+    await nsd.zone("_http._tcp SRV 0 0 80 alias", "alias CNAME real", "real 2 A 192.0.2.2", "db A 192.0.2.50");
+    await expect.poll(() => recorded(agent), SLOW).toEqual(["alias.example.com 192.0.2.2:80"]);
+    await ending.pop()?.(); // the agent
+    await ending.pop()?.(); // the resolver
+    const again = await agentOn([first, nsd.port]);
+    await expect.poll(() => recorded(again), SLOW).toEqual(["alias.example.com 192.0.2.2:80"]);
+    expect(stateOf(again).ok).toBe(true);
+  });
+});
