@@ -31,8 +31,8 @@ export interface FilesMachine {
   readonly disk: Pick<Disk, "info" | "list" | "readBytes">;
 }
 
-/** An empty file is more often one that is about to be written than a list without entries. */
-const BLANK_SETTLE_MS = 3000;
+/** An empty file, or one whose last line has no end, is more often one that is being written than a list as it is meant. */
+const CUT_SETTLE_MS = 3000;
 /** File times are coarse: what was changed less long ago is read again although its time is the same. */
 const COARSE_MS = 2000;
 const LARGEST_BYTES = 16 << 20;
@@ -157,8 +157,10 @@ export class FlatFiles {
   }
 
   #settleMs(text: string, format: Format, before: Known | undefined): number {
+    const { settleMs } = this.#config;
     const knew = (before?.lists?.services.size ?? 0) > 0;
-    return isBlank(text, format) && knew ? Math.max(BLANK_SETTLE_MS, this.#config.settleMs) : this.#config.settleMs;
+    const isCut = isBlank(text, format) || (!hasEnd(format) && !text.endsWith("\n"));
+    return isCut && knew ? Math.max(CUT_SETTLE_MS, settleMs) : settleMs;
   }
 
   /** True where it cannot be half-written: it says its end, was written elsewhere and moved here, or was not touched for a while. */

@@ -1,12 +1,12 @@
 // The source "flat": lists of others' endpoints in files, read when they change; a list is hearsay, so what vanishes passes the guard.
-import { Bells, folderOf } from "../../base/bells.ts";
+import { Bell, Bells, folderOf } from "../../base/bells.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Disk } from "../../base/disk.ts";
 import type { Log } from "../../base/log.ts";
-import type { Directory } from "../../contracts/directory.ts";
+import type { Directory, View } from "../../contracts/directory.ts";
 import { lastKnown } from "../../contracts/second-hand.ts";
 import type { Source, SourceList } from "../../contracts/source.ts";
-import { Bell, byPlace, reasonsFor, wholeLists } from "../../contracts/whole-list.ts";
+import { byPlace, reasonsFor, type WholeListParts, wholeLists } from "../../contracts/whole-list.ts";
 import { goneKeyOf, type Registration } from "../../model/instance.ts";
 import type { FlatConfig } from "./config.ts";
 import { FlatFiles } from "./files.ts";
@@ -34,7 +34,7 @@ export class FlatSource implements Source {
   #last: ReadonlyMap<string, Registration> = new Map();
   /** What an earlier life stated, while no file could be looked at in this one. */
   #remembered: ReadonlyMap<string, Registration> = new Map();
-  #running = false;
+  #looked = false;
 
   constructor(config: FlatConfig, machine: FlatMachine) {
     this.#config = config;
@@ -59,57 +59,30 @@ export class FlatSource implements Source {
     const count = `${this.#last.size} ${this.#last.size === 1 ? "endpoint" : "endpoints"} in ${read} ${read === 1 ? "file" : "files"} of ${where}`;
     return {
       ok: faults.length === 0,
-      text: `${this.#running ? count : `not started: ${where}`}${faults.length === 0 ? "" : `; ${faults.join("; ")}`}`,
+      text: `${this.#looked ? count : `not started: ${where}`}${faults.length === 0 ? "" : `; ${faults.join("; ")}`}`,
     };
   }
 
   async *watch(signal: AbortSignal): AsyncIterable<SourceList> {
     if (signal.aborted) return;
-    const { clock, directory } = this.#machine;
-    const bell = new Bell();
-    const stale = new Bell();
-    const over = new AbortController();
-    const stop = (): void => {
-      over.abort(new Error("no longer read"));
-      stale.ring();
+    const { clock, directory, node } = this.#machine;
+    const parts: WholeListParts = {
+      ...{ clock, directory, scopes: ["nodes", "services"] },
+      begin: (view, ring, over) => {
+        this.#remembered = this.#last.size > 0 ? this.#last : byPlace(lastKnown(view, SOURCE, node));
+        this.#looked = false;
+        return this.#read(ring, over);
+      },
+      compose: (view) => this.#compose(view),
     };
-    signal.addEventListener("abort", stop, { once: true });
-    let reading: Promise<void> | undefined;
-    let broken: { readonly error: unknown } | undefined;
-    let looked = false;
-    const compose = (): SourceList | undefined => {
-      if (reading === undefined) {
-        const known = lastKnown(directory.view(), SOURCE, this.#machine.node);
-        this.#remembered = this.#last.size > 0 ? this.#last : byPlace(known);
-        this.#running = true;
-        reading = this.#read(
-          stale,
-          () => {
-            looked = true;
-            bell.ring();
-          },
-          over.signal,
-        ).catch((error: unknown) => {
-          broken = { error };
-          bell.ring();
-        });
-      }
-      if (broken !== undefined) throw broken.error;
-      return looked ? this.#compose() : undefined;
-    };
-    try {
-      yield* wholeLists({ clock, directory, bell, scopes: ["nodes", "services"], compose }, signal);
-    } finally {
-      signal.removeEventListener("abort", stop);
-      stop();
-      await reading;
-      this.#running = false;
-    }
+    yield* wholeLists(parts, signal);
   }
 
-  async #read(stale: Bell, changed: () => void, signal: AbortSignal): Promise<void> {
+  async #read(changed: () => void, signal: AbortSignal): Promise<void> {
     const { clock, disk } = this.#machine;
+    const stale = new Bell();
     const bells = new Bells(this.#machine, stale.ring);
+    signal.addEventListener("abort", stale.ring, { once: true });
     try {
       while (!signal.aborted) {
         const folders = new Set<string>();
@@ -120,6 +93,7 @@ export class FlatSource implements Source {
         // Before reading, so that nothing is missed between the two.
         await bells.set([...folders]);
         const nextMs = await this.#files.look();
+        this.#looked = true;
         changed();
         const again = clock.after(Math.min(nextMs ?? LOOK_AGAIN_MS, LOOK_AGAIN_MS), stale.ring);
         await stale.heard();
@@ -130,15 +104,16 @@ export class FlatSource implements Source {
       if (!signal.aborted) throw error;
     } finally {
       bells.close();
+      this.#looked = false;
     }
   }
 
-  #compose(): SourceList {
-    const { clock, directory } = this.#machine;
+  #compose(view: View): SourceList {
+    const { clock } = this.#machine;
     const { files, troubles } = this.#files;
-    const { list: told, complaints, replaced } = registrationsOf(files, directory.view());
+    const { list: told, complaints, replaced } = registrationsOf(files, view);
     // A file that cannot be read, or is not whole, may be the one that said it.
-    const whole = troubles.length === 0 && files.every(({ lists }) => lists !== undefined);
+    const whole = this.#looked && troubles.length === 0 && files.every(({ lists }) => lists !== undefined);
     if (whole) this.#last = new Map([...this.#remembered, ...this.#last]);
     if (whole) this.#remembered = new Map();
     const list = new Map([...this.#remembered, ...told]);

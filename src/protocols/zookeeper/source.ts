@@ -1,11 +1,12 @@
 // The source "zookeeper": members of server sets, by watches; while ZooKeeper is away what was last known stands.
+import { Bell } from "../../base/bells.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
 import type { openZooKeeper, ZooKeeper, ZooKeeperNews } from "../../base/zookeeper.ts";
-import type { Directory } from "../../contracts/directory.ts";
+import type { Directory, View } from "../../contracts/directory.ts";
 import { lastKnown } from "../../contracts/second-hand.ts";
 import type { Source, SourceList } from "../../contracts/source.ts";
-import { Bell, wholeLists } from "../../contracts/whole-list.ts";
+import { type WholeListParts, wholeLists } from "../../contracts/whole-list.ts";
 import { goneKeyOf, type Registration } from "../../model/instance.ts";
 import type { ZooKeeperConfig } from "./config.ts";
 import { isRuled, SOURCE, sourceListOf } from "./registrations.ts";
@@ -82,34 +83,26 @@ export class ServerSetSource implements Source {
       ...{ servers, clock, sessionTimeoutMs: sessionMs, onNews: this.#news },
       ...(auth === undefined ? {} : { auth }),
     });
-    const bell = new Bell();
-    const over = new AbortController();
     const stop = (): void => {
-      over.abort(new Error("no longer read"));
       zk.abandon();
       this.#stale.ring();
     };
     signal.addEventListener("abort", stop, { once: true });
-    let reading: Promise<void> | undefined;
-    let broken: { readonly error: unknown } | undefined;
-    const compose = (): SourceList => {
-      if (reading === undefined) {
-        this.#remember();
-        reading = this.#read(zk, bell.ring, over.signal).catch((error: unknown) => {
-          broken = { error };
-          bell.ring();
-        });
-      }
-      if (broken !== undefined) throw broken.error;
-      return this.#compose();
+    const parts: WholeListParts = {
+      ...{ clock, directory, scopes: ["nodes", "services"] },
+      begin: (view, ring, over) => {
+        over.addEventListener("abort", stop, { once: true });
+        this.#remember(view);
+        return this.#read(zk, ring, over);
+      },
+      compose: (view) => this.#compose(view),
     };
     try {
-      yield* wholeLists({ clock, directory, bell, scopes: ["nodes", "services"], compose }, signal);
+      yield* wholeLists(parts, signal);
     } finally {
       signal.removeEventListener("abort", stop);
       stop();
       this.#connection = { ok: true, text: "not running" };
-      await reading;
     }
   }
 
@@ -136,16 +129,15 @@ export class ServerSetSource implements Source {
   }
 
   /** What an earlier life of this agent (or of this source) stated stands until it is read. */
-  #remember(): void {
-    const { directory, node } = this.#machine;
-    const known = [...lastKnown(directory.view(), SOURCE, node), ...this.#last.values()];
+  #remember(view: View): void {
+    const known = [...lastKnown(view, SOURCE, this.#machine.node), ...this.#last.values()];
     this.#remembered = new Map(
       known.filter((r) => isRuled(r, this.#config.sets)).map((r) => [goneKeyOf(r), r] as const),
     );
   }
 
-  #compose(): SourceList {
-    const { directory, clock } = this.#machine;
+  #compose(view: View): SourceList {
+    const { clock } = this.#machine;
     const picture = this.#picture;
     if (picture !== undefined) {
       // Of sets that could be read nothing is to be remembered any more.
@@ -159,7 +151,7 @@ export class ServerSetSource implements Source {
         this.#remembered = new Map(left);
       }
     }
-    const told = sourceListOf(picture ?? { sets: [], unread: new Map() }, directory.view(), this.#last, clock.now());
+    const told = sourceListOf(picture ?? { sets: [], unread: new Map() }, view, this.#last, clock.now());
     const list = new Map([...this.#remembered, ...told.list.map((r) => [goneKeyOf(r), r] as const)]);
     const gone = new Map([...(told.gone ?? [])].filter(([key]) => !list.has(key)));
     this.#last = list;
