@@ -3,7 +3,7 @@ export { type Code, InputError, TrilithError } from "./base/error.ts";
 export { callbackLog, type Log, type LogLevel, silentLog } from "./base/log.ts";
 export { type ConnectServiceOptions, connect } from "./connect.ts";
 export type { Agent } from "./contracts/agent.ts";
-export type { ConnectPolicy } from "./contracts/connect.ts";
+export type { ConnectPolicy, ProxyStatus } from "./contracts/connect.ts";
 export type { Directory, View, Written } from "./contracts/directory.ts";
 export type { Self, SourceState } from "./contracts/ground.ts";
 export type { Lookup } from "./contracts/lookup.ts";
@@ -26,4 +26,5 @@ export type {
   WhyJson,
 } from "./protocols/api/shapes.ts";
 export type { Advertised, AdvertiseOptions } from "./protocols/process/advertise.ts";
+export { type Proxies, type ProxyServiceOptions, proxy } from "./proxy.ts";
 export { createTrilith, type Trilith, type TrilithOptions } from "./trilith.ts";

@@ -14,6 +14,10 @@ export const COMMANDS: Readonly<
     "run a program that reaches services by name, port included: trilith hook -- curl http://web.service.consul/",
     () => import("./commands/hook.ts"),
   ],
+  proxy: [
+    "ports of this host that stand for services: trilith proxy 6379=redis 53/udp=dns",
+    () => import("./commands/proxy.ts"),
+  ],
   announce: [
     "register what runs already: trilith announce --name web --port 80 --pid $MAINPID",
     () => import("./commands/announce.ts"),
