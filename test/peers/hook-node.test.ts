@@ -10,6 +10,7 @@ import { dirname, join, resolve } from "node:path";
 import type { TLSSocket } from "node:tls";
 import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { hookLibrary } from "../../src/base/native-build.ts";
 import { npmWith } from "../support/clients.ts";
 import { type SomeService, writeTable } from "../support/hook-table.ts";
 import { eventually, freePort, havePrograms, ownFolder, startProgram } from "../support/peers.ts";
@@ -19,7 +20,7 @@ import { program } from "../support/program.ts";
 const run = promisify(execFile);
 const programs = resolve(import.meta.dirname, "../support/hook-node");
 const hook = join(dirname(dirname(program)), "hook.js");
-const able = await havePrograms("openssl", "redis-server", "redis-cli", "setpriv", "pg_ctlcluster");
+const able = await havePrograms("openssl", "redis-server", "redis-cli", "setpriv", "pg_ctlcluster", "cc");
 /** Besides the one that runs this. */
 const VERSIONS = ["22", "24", "latest"];
 
@@ -189,6 +190,22 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
         http2: "secure.service.consul secure.service.consul:443",
       });
   }, 120_000);
+
+  it("shares a program with the C library by LD_PRELOAD", async () => {
+    const secure = createSecureServer({ key, cert, allowHTTP1: true }, (_, response) => response.end("secure"));
+    const dead = [await deadPort(), await deadPort()];
+    newTable({
+      web: { policy: "first", backends: at(...dead, await portOf(web("one"))) },
+      secure: { policy: "first", backends: at(...dead, await portOf(secure)) },
+    });
+    const env = { LD_PRELOAD: await hookLibrary("glibc") };
+    for (const version of nodes) {
+      const words = ["everything", "web.service.consul", ca];
+      const both = (await node(main, words, { node: version, env })) as object;
+      expect(both).toEqual(await node(main, words, { node: version }));
+      expect(both).toMatchObject({ fetch: "one web.service.consul", https: "secure", remote: "127.0.0.1" });
+    }
+  }, 180_000);
 
   it("reaches into workers, clusters and child processes, and datagrams", async () => {
     const udp = dgram.createSocket("udp4").bind(0, "127.0.0.1");
