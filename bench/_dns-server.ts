@@ -1,6 +1,7 @@
 // The DNS listener alone in a process of its own, for bench/dns.ts: a service "web" with three instances, printed port, until its input ends.
 import { systemClock } from "../src/base/clock.ts";
 import { systemDisk } from "../src/base/disk.ts";
+import { memoryDurable } from "../src/base/durable.ts";
 import { silentLog } from "../src/base/log.ts";
 import { createMetrics } from "../src/base/metrics.ts";
 import { systemNet } from "../src/base/net.ts";
@@ -9,6 +10,7 @@ import { defaultSettings } from "../src/contracts/settings.ts";
 import { createDirectory } from "../src/directory/local.ts";
 import { createPrepared } from "../src/directory/prepared.ts";
 import { memoryStorage } from "../src/directory/storage/memory.ts";
+import { createMagic } from "../src/lookup/connect/magic.ts";
 import { createLookup } from "../src/lookup/lookup.ts";
 import { type Change, keyOf } from "../src/model/record.ts";
 import { dns } from "../src/protocols/dns/setup.ts";
@@ -68,6 +70,7 @@ const part = await dns.setup(dns.configure({ port: 0 }), {
     nearestFirst: (_view, _near, items) => items,
     elsewhere: () => undefined,
   }),
+  magic: await createMagic({ durable: memoryDurable(), random: ground.random, settings: {}, interfaces: () => [] }),
   net: systemNet,
   disk: systemDisk,
   self: {

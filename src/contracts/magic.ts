@@ -1,5 +1,11 @@
 // Magic addresses: each service name has an IPv4 and an IPv6 address of its own on this host, for good; who connects to one means the service.
 
+/**
+ * The name under which the proxy at magic addresses listens (`Listener.name`, so `Self.listening`): while it does, `NAME.connect.DOMAIN` is answered with
+ * a magic address to programs on this host that have no hook.
+ */
+export const MAGIC_LISTENER = "magic";
+
 /** What a magic address stands for: a service, or its instances with one tag. Compared ignoring case, kept in lower case. */
 export interface Subject {
   readonly service: string;
@@ -50,6 +56,8 @@ export interface Magic {
   subjectAt(address: string): Subject | undefined;
   /** Resolves when everything that was given out so far is kept. Wait for it before others are told. @throws as `Durable.write` */
   kept(): Promise<void>;
+  /** True while nothing is waiting to be kept. */
+  readonly settled: boolean;
   readonly range: MagicRange;
 }
 

@@ -44,6 +44,7 @@ async function listenerOf(here: World, raw: object, compat: "none" | "consul" = 
     directory: here.directory,
     lookup: here.lookup,
     prepared: here.prepared,
+    magic: here.magic,
     clock: systemClock,
     random: systemRandom,
     log: silentLog,

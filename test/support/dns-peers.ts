@@ -12,7 +12,7 @@ import { systemRandom } from "../../src/base/random.ts";
 import type { Lookup } from "../../src/contracts/lookup.ts";
 import { dns } from "../../src/protocols/dns/setup.ts";
 import { decodeMessage, encodeMessage, type Message } from "../../src/wire/dns/index.ts";
-import { preparedOf, type World } from "./lookup.ts";
+import { magicInMemory, preparedOf, type World } from "./lookup.ts";
 
 const run = promisify(execFile);
 
@@ -46,6 +46,7 @@ export async function startDns(
     directory: here.directory,
     lookup: here.lookup,
     prepared: preparedOf(here.directory, here.lookup),
+    magic: await magicInMemory(),
     clock: systemClock,
     random: systemRandom,
     log: callbackLog((level, _part, text) => void lines.push(`${level} ${text}`)),

@@ -90,7 +90,13 @@ export function messageText(message: Message): string {
 
 /** Node "home" at 10.1.0.1 in datacenter dc1, answering for "consul" by our own rules unless told. */
 export async function dnsWorld(
-  options: { readonly compat?: boolean; readonly config?: object; readonly domain?: string } = {},
+  options: {
+    readonly compat?: boolean;
+    readonly config?: object;
+    readonly domain?: string;
+    /** True: a proxy listens at magic addresses. */
+    readonly magic?: boolean;
+  } = {},
 ): Promise<DnsWorld> {
   const base = await world();
   const responder = createResponder({
@@ -102,6 +108,7 @@ export async function dnsWorld(
     random: seededRandom(11),
     log: silentLog,
     metrics: base.metrics,
+    ...(options.magic === true ? { magic: Object.assign(base.magic, { listens: () => true }) } : {}),
     self: { node: "home", datacenter: "dc1", advertiseAddress: "10.1.0.1" },
   });
   const once = (name: string, asked: AskOptions): Message => {

@@ -1,14 +1,17 @@
 // A lookup in a small world for tests: one host, a directory under control, a clock that stands still, and a source that may lie.
 
+import { type Durable, memoryDurable } from "../../src/base/durable.ts";
 import { callbackLog, silentLog } from "../../src/base/log.ts";
 import { createMetrics, type Metrics } from "../../src/base/metrics.ts";
 import type { Interface } from "../../src/base/net.ts";
 import type { Random } from "../../src/base/random.ts";
 import type { Directory } from "../../src/contracts/directory.ts";
 import type { Lookup } from "../../src/contracts/lookup.ts";
+import type { Magic } from "../../src/contracts/magic.ts";
 import type { Prepared } from "../../src/contracts/prepared.ts";
 import { defaultSettings } from "../../src/contracts/settings.ts";
 import { createPrepared } from "../../src/directory/prepared.ts";
+import { createMagic } from "../../src/lookup/connect/magic.ts";
 import { createLookup, type LookupParts, type RunningLookup } from "../../src/lookup/lookup.ts";
 import type { Instance } from "../../src/model/instance.ts";
 import type { Endpoint } from "../../src/model/query.ts";
@@ -49,6 +52,7 @@ export interface World {
   readonly directory: TestDirectory;
   readonly lookup: RunningLookup;
   readonly prepared: Prepared;
+  readonly magic: Magic;
   readonly metrics: Metrics;
   readonly lines: string[];
   /** States a source's whole list, as the agent's differ does: second-hand unless told. */
@@ -60,6 +64,11 @@ interface ListOptions {
   readonly node?: string;
   readonly why?: Omit<Reason, "atMs">;
   readonly more?: Partial<Instance>;
+}
+
+/** Magic addresses in the usual range that are kept in memory. */
+export function magicInMemory(durable: Durable = memoryDurable()): Promise<Magic> {
+  return createMagic({ durable, random: seededRandom(3), settings: {}, interfaces: () => [] });
 }
 
 /** Prepared queries where nobody is nearer than anybody else, and there is no other datacenter. */
@@ -98,6 +107,7 @@ export async function world(
     directory,
     lookup,
     prepared: preparedOf(directory, lookup),
+    magic: await magicInMemory(),
     metrics,
     lines,
     async list(service, ids, options = {}) {

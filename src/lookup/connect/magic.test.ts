@@ -122,9 +122,14 @@ describe("addresses", () => {
     };
     const magic = await make({ v6: "fd00:1:2::/48" }, failing);
     const { v4 } = magic.of({ service: "web" });
+    expect(magic.settled).toBe(false);
     await expect(magic.kept()).rejects.toThrow("no room");
+    expect(magic.settled).toBe(false);
     full = false;
-    await magic.kept();
+    const kept = magic.kept();
+    expect(magic.settled).toBe(false);
+    await kept;
+    expect(magic.settled).toBe(true);
     expect((await make({ v6: "fd00:1:2::/48" }, durable)).subjectAt(v4)).toEqual({ service: "web" });
   });
 });

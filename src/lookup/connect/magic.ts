@@ -47,6 +47,7 @@ export async function createMagic({ durable, random, settings, interfaces }: Mag
   }
   let unkept: DurableWrite[] = [];
   let keeping: Promise<void> = Promise.resolve();
+  let underWay = 0;
 
   const give = (text: string): number => {
     if (subjects.size >= range.capacity)
@@ -96,6 +97,7 @@ export async function createMagic({ durable, random, settings, interfaces }: Mag
       const writes = unkept;
       unkept = [];
       const before = keeping.catch(() => undefined);
+      underWay++;
       keeping = before.then(async () => {
         try {
           await durable.write(writes);
@@ -103,9 +105,14 @@ export async function createMagic({ durable, random, settings, interfaces }: Mag
           // Tried again by whoever asks next.
           unkept = [...writes, ...unkept];
           throw error;
+        } finally {
+          underWay--;
         }
       });
       return keeping;
+    },
+    get settled() {
+      return underWay === 0 && unkept.length === 0;
     },
     range,
   };

@@ -549,3 +549,46 @@ describe("DNS-SD [RFC 6763]", () => {
     expect(ports.flat().sort()).toEqual([1, 2]);
   });
 });
+
+describe("magic addresses", () => {
+  const given = [node("n1", "192.0.2.1"), serviceChange("n1", "w1", "web", { port: 81 })];
+
+  it("are what a service's connect name means to programs on this host, while somebody listens there", async () => {
+    const here = await dnsWorld({ magic: true });
+    await here.directory.write(given);
+    const { v4 } = here.magic.of({ service: "web" });
+    await here.magic.kept();
+    expect(here.line("Web.connect.consul")).toBe(`NOERROR aa | Web.connect.consul. 0 A ${v4}`);
+    expect(here.line("web.connect.consul", { type: "ANY", from: "::1" })).toBe(
+      `NOERROR aa | web.connect.consul. 0 A ${v4}`,
+    );
+    for (const type of ["AAAA", "SRV", "TXT"] as const) expect(here.line("web.connect.consul", { type })).toBe(NODATA);
+    expect(here.line("web.connect.consul", { from: "192.0.2.7" })).toBe(NX);
+    expect(here.line("none.connect.consul")).toBe(NX);
+    expect(here.line("v1.web.connect.consul")).toBe(NX);
+    expect(here.line("web.connect.dc1.consul")).toBe(NX);
+    expect(here.magic.subjectAt(v4)).toEqual({ service: "web" });
+  });
+
+  it("are nobody's where nobody listens, and where Consul's meaning is asked for", async () => {
+    for (const options of [{}, { magic: true, compat: true }]) {
+      const { directory, line } = await dnsWorld(options);
+      await directory.write(given);
+      expect(line("web.connect.consul")).toMatch(/^NXDOMAIN/);
+    }
+  });
+
+  it("are told when they are written down for good, not before", async () => {
+    const { directory, magic, responder } = await dnsWorld({ magic: true });
+    await directory.write(given);
+    const packet = queryPacket("web.connect.consul");
+    const from = { address: "127.0.0.1", tcp: false };
+    expect(decodeMessage(responder.respond(packet, from) as Uint8Array).rcode).toBe(RCODE.SERVFAIL);
+    expect(magic.settled).toBe(false);
+    const answer = await new Promise<Uint8Array>((later) => {
+      expect(responder.respond(packet, from, later)).toBe("later");
+    });
+    expect(magic.settled).toBe(true);
+    expect(decodeMessage(answer).answers).toHaveLength(1);
+  });
+});

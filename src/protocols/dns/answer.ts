@@ -16,7 +16,7 @@ import {
   type Question,
   RCODE,
 } from "../../wire/dns/index.ts";
-import { type AnswerParts, type From, type Reply, reply } from "./asking.ts";
+import { type AnswerParts, type From, isLoopback, type Reply, reply } from "./asking.ts";
 import type { Policy } from "./config.ts";
 import { Errands } from "./errands.ts";
 import { type Draft, packAsConsul, packWhatFits } from "./fit.ts";
@@ -302,9 +302,4 @@ class Answering implements Responder {
 
 function asBuffer(bytes: Uint8Array): Buffer {
   return bytes instanceof Buffer ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-}
-
-/** 127.0.0.0/8 and ::1, also written as IPv4 within IPv6. */
-function isLoopback(address: string): boolean {
-  return address.startsWith("127.") || address === "::1" || address.startsWith("::ffff:127.");
 }

@@ -6,6 +6,7 @@ import type { Random } from "../../base/random.ts";
 import type { Directory, View } from "../../contracts/directory.ts";
 import type { Self } from "../../contracts/ground.ts";
 import type { Lookup } from "../../contracts/lookup.ts";
+import type { Magic } from "../../contracts/magic.ts";
 import type { Prepared } from "../../contracts/prepared.ts";
 import { type DnsRecord, type Edns, type Name, type Question, RCODE } from "../../wire/dns/index.ts";
 import type { Policy } from "./config.ts";
@@ -25,6 +26,8 @@ export interface AnswerParts {
   readonly random: Random;
   readonly log: Log;
   readonly metrics: Metrics;
+  /** Magic addresses, and whether somebody listens at them now; absent = nobody ever does. */
+  readonly magic?: Pick<Magic, "of" | "kept" | "settled"> & { listens(): boolean };
   readonly self: Pick<Self, "node" | "datacenter" | "datacenters" | "advertiseAddress">;
 }
 
@@ -78,3 +81,8 @@ export const reply = (
 
 /** Nothing of ours. */
 export const refused = (): Reply => ({ ...reply(), rcode: RCODE.REFUSED, foreign: true });
+
+/** 127.0.0.0/8 and ::1, also written as IPv4 within IPv6. */
+export function isLoopback(address: string): boolean {
+  return address.startsWith("127.") || address === "::1" || address.startsWith("::ffff:127.");
+}

@@ -4,11 +4,12 @@ import { shuffle } from "../../base/random.ts";
 import type { View } from "../../contracts/directory.ts";
 import { meshNameOf } from "../../model/mesh.ts";
 import type { Answer, Endpoint, Query } from "../../model/query.ts";
-import { type Name, RCODE, TYPE } from "../../wire/dns/index.ts";
-import type { Asking, Reply } from "./asking.ts";
+import { ipBytes, type Name, RCODE, TYPE } from "../../wire/dns/index.ts";
+import { type Asking, isLoopback, type Reply, reply } from "./asking.ts";
 import { readBrowsed } from "./browse.ts";
 import { serviceTtlMs } from "./config.ts";
 import { type AskedService, type InZone, serviceOf } from "./names.ts";
+import { addressRecord } from "./records.ts";
 import type { Subjects } from "./subjects.ts";
 import { hasLabels, hasTag, isSeveralWords, wordsOf } from "./words.ts";
 
@@ -64,9 +65,33 @@ export class Services {
     return this.#all.endpoints.told(asking, asked, endpoints, ttlS, where);
   }
 
+  /**
+   * `name.connect.D`, for programs on this host while the proxy at magic addresses listens: the service's magic address, which it keeps for good. IPv4
+   * alone, since this host's own IPv6 has no range to listen on. Undefined where that is not so, and for what is not known.
+   */
+  #magical(asking: Asking, asked: InZone): Reply | undefined {
+    const { zone, policy } = this.#all;
+    const { magic } = this.#all.parts;
+    const [service, more] = asked.parts;
+    if (policy.compat || service === undefined || more !== undefined || asked.suffix.length > 0) return undefined;
+    if (magic?.listens() !== true || !isLoopback(asking.from.address)) return undefined;
+    if (!this.resolve({ service }, asking).known || asking.errands?.waiting === true) return undefined;
+    if (asking.type !== TYPE.A && asking.type !== TYPE.ANY) return zone.no(asking, RCODE.NOERROR);
+    const address = ipBytes(magic.of({ service }).v4) as Uint8Array;
+    // Nobody is told what this host could forget.
+    if (!magic.settled) {
+      if (asking.errands === undefined) throw new TrilithError("unavailable", "the address is not yet written down");
+      asking.errands.get("magic", () => magic.kept());
+    }
+    const ttlS = Math.floor(serviceTtlMs(policy.serviceTtlMs, service) / 1000);
+    return reply([addressRecord(asking.owner, ttlS, address)]);
+  }
+
   /** `name.connect[.dc].D`: who speaks for a service in the mesh, its proxies or itself; known here only. */
   meshed(asking: Asking, asked: InZone): Reply {
     const { zone, existence, policy, endpoints } = this.#all;
+    const magical = this.#magical(asking, asked);
+    if (magical !== undefined) return magical;
     const service = asked.parts.at(-1);
     const datacenter = zone.datacenterOf(asked);
     if (service === undefined || datacenter === false || !zone.isOwnDatacenter(datacenter))

@@ -1,5 +1,6 @@
 // The protocol "dns": names of services and nodes answered over UDP and TCP.
 import { hostPort } from "../../base/net.ts";
+import { MAGIC_LISTENER } from "../../contracts/magic.ts";
 import { defineProtocol, type Listener, type Protocol } from "../../contracts/protocol.ts";
 import { createResponder } from "./answer.ts";
 import { type DnsConfig, policyOf, readConfig } from "./config.ts";
@@ -10,19 +11,30 @@ import { createRecursors } from "./recursors.ts";
 import { createServer } from "./server.ts";
 import { tellOf } from "./tell.ts";
 
-type Needs = "directory" | "lookup" | "prepared" | "clock" | "random" | "log" | "net" | "disk" | "self" | "metrics";
+type Needs =
+  | "magic"
+  | "directory"
+  | "lookup"
+  | "prepared"
+  | "clock"
+  | "random"
+  | "log"
+  | "net"
+  | "disk"
+  | "self"
+  | "metrics";
 
 const NO_NETWORKS: readonly Network[] = [];
 
 /** See README.md for the keys and the names. */
 export const dns: Protocol<DnsConfig, Needs> = defineProtocol({
   name: "dns",
-  needs: ["directory", "lookup", "prepared", "clock", "random", "log", "net", "disk", "self", "metrics"],
+  needs: ["magic", "directory", "lookup", "prepared", "clock", "random", "log", "net", "disk", "self", "metrics"],
   configure: readConfig,
   setup(config, ground) {
     const { hosts, port, tcpIdleMs, bridge, bridgePort, procNet } = config;
     if (port === -1 && bridge === undefined) return undefined;
-    const { directory, lookup, prepared, clock, random, net, disk, self, metrics } = ground;
+    const { magic, directory, lookup, prepared, clock, random, net, disk, self, metrics } = ground;
     const log = ground.log.part("dns");
     const policy = policyOf(config, self.compat === "consul", self.domain);
     const places = createPlaces(net);
@@ -46,6 +58,14 @@ export const dns: Protocol<DnsConfig, Needs> = defineProtocol({
           };
     const responder = createResponder({
       ...{ policy, directory, lookup, prepared, clock, random, log, metrics, self },
+      magic: {
+        of: (subject) => magic.of(subject),
+        kept: () => magic.kept(),
+        get settled() {
+          return magic.settled;
+        },
+        listens: () => self.listening.has(MAGIC_LISTENER),
+      },
       ...(recursion === undefined ? {} : { recursion }),
     });
     const listeners: Listener[] = [];

@@ -1,10 +1,8 @@
 // What stands in the hook's table: what a caller on this host may have, by names; only what changed is looked at again.
 import { beforeEach, describe, expect, test } from "vitest";
 import { goneChange, nodeChange, serviceChange } from "../../../test/support/directory.ts";
-import { seededRandom, type World, world } from "../../../test/support/lookup.ts";
-import { memoryDurable } from "../../base/durable.ts";
+import { magicInMemory, type World, world } from "../../../test/support/lookup.ts";
 import type { Magic } from "../../contracts/magic.ts";
-import { createMagic } from "../../lookup/connect/magic.ts";
 import { keyOf } from "../../model/record.ts";
 import type { TableService } from "../../wire/hook-table.ts";
 import { Composer } from "./composer.ts";
@@ -35,7 +33,7 @@ const places = (subject: string): string[] | undefined =>
 
 beforeEach(async () => {
   host = await world();
-  magic = await createMagic({ durable: memoryDurable(), random: seededRandom(3), settings: {}, interfaces: () => [] });
+  magic = await magicInMemory();
   asked = [];
   suspects = new Set();
   addresses = new Map();
@@ -113,6 +111,7 @@ describe("a service", () => {
     await host.directory.write([serviceChange("home", "w2", "web", { port: 3 })]);
     expect(await look()).toBe(true);
     expect(asked).toEqual(["web"]);
+    expect(of("web")?.names).toContain("web.service.consul");
     const before = composer.table();
     // What a label says that has nothing to do with connecting changes nothing here.
     await host.directory.write([serviceChange("home", "w2", "web", { port: 3, labels: { team: "x" } })]);

@@ -8,11 +8,10 @@ import {
   type TestDirectory,
   testDirectory,
 } from "../../../test/support/directory.ts";
-import { seededRandom, type World, world } from "../../../test/support/lookup.ts";
+import { magicInMemory, type World, world } from "../../../test/support/lookup.ts";
 import { memoryDurable } from "../../base/durable.ts";
 import { callbackLog } from "../../base/log.ts";
 import type { Magic } from "../../contracts/magic.ts";
-import { createMagic } from "../../lookup/connect/magic.ts";
 import { decodeHookTable, encodeHookTable, type HookTable } from "../../wire/hook-table.ts";
 import { Composer } from "./composer.ts";
 import { createKeeper, type Keeper } from "./keeper.ts";
@@ -49,9 +48,7 @@ async function make(
   directory = testDirectory(clock, options.ready ?? true);
   host = await world({ clock, directory });
   await directory.write([nodeChange("home", "10.1.0.1")]);
-  magic =
-    options.magic ??
-    (await createMagic({ durable: memoryDurable(), random: seededRandom(3), settings: {}, interfaces: () => [] }));
+  magic = options.magic ?? (await magicInMemory());
   const composer = new Composer({
     clock,
     lookup: host.lookup,
@@ -143,6 +140,39 @@ describe("while the agent runs", () => {
     expect(written.length - 1).toBeLessThanOrEqual(2);
     expect(ports(written.at(-1))).toHaveLength(200);
     expect(written.map(({ generation }) => generation)).toEqual(written.map((_, i) => i + 1));
+    await keeper.stop();
+  });
+
+  test("changes that keep coming are gathered, and each is soon there", async () => {
+    keeper.start();
+    await run(1_000);
+    for (let i = 0; i < 100; i++) {
+      await directory.write([web(`w${i}`, 1000 + i)]);
+      await run(5);
+    }
+    expect(written.length - 1).toBeGreaterThanOrEqual(3);
+    expect(written.length - 1).toBeLessThanOrEqual(6);
+    await run(200);
+    expect(ports(written.at(-1))).toHaveLength(100);
+    await keeper.stop();
+  });
+
+  test("what was answered from the last known good is asked again", async () => {
+    const { resolveNow } = host.lookup;
+    let stale = true;
+    Object.assign(host.lookup, {
+      resolveNow: (query: Parameters<typeof resolveNow>[0]) => {
+        const answer = resolveNow(query);
+        return stale ? { ...answer, fresh: false, endpoints: [] } : answer;
+      },
+    });
+    await directory.write([web("w1", 1)]);
+    keeper.start();
+    await run(1_000);
+    expect(ports(written.at(-1))).toEqual([]);
+    stale = false;
+    await run(6_000);
+    expect(ports(written.at(-1))).toEqual([1]);
     await keeper.stop();
   });
 
@@ -250,11 +280,9 @@ describe("while the agent runs", () => {
     const durable = memoryDurable();
     let full = false;
     await make({
-      magic: await createMagic({
-        durable: { ...durable, write: (writes) => (full ? Promise.reject(disk("ENOSPC")) : durable.write(writes)) },
-        random: seededRandom(3),
-        settings: {},
-        interfaces: () => [],
+      magic: await magicInMemory({
+        ...durable,
+        write: (writes) => (full ? Promise.reject(disk("ENOSPC")) : durable.write(writes)),
       }),
     });
     await directory.write([web("w1", 1)]);

@@ -209,7 +209,7 @@ class Keeping implements Keeper {
           this.#trouble = undefined;
           againMs = AGAIN_FIRST_MS;
         } catch (error) {
-          this.#again = true;
+          // Whatever was to be written still is.
           failed = true;
           this.#note(error instanceof TrilithError ? error : troubleOf(place.file.path, error));
         }
