@@ -6,6 +6,7 @@
 #include <netdb.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 #include "kernel.h"
 
@@ -69,12 +70,15 @@ static inline int socket_number(int fd, int level, int option)
 #define SO_COOKIE 57
 #endif
 
-/* What no two sockets since the machine's start share; 0 = this kernel has none. errno may change. */
+/* What no two sockets since the machine's start share; on kernels that have none what no two open ones share; 0 = no socket. errno may change. */
 static inline uint64_t socket_cookie(int fd)
 {
 	uint64_t cookie = 0;
 	socklen_t bytes = sizeof cookie;
-	return syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_COOKIE, &cookie, &bytes) == 0 ? cookie : 0;
+	if (syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_COOKIE, &cookie, &bytes) == 0)
+		return cookie;
+	struct stat s;
+	return fstat(fd, &s) == 0 && S_ISSOCK(s.st_mode) ? (uint64_t)s.st_ino | (uint64_t)1 << 63 : 0;
 }
 
 #endif

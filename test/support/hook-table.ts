@@ -1,51 +1,52 @@
-// Tables of the hook for tests: services by name, each with its backends, written to a file as the agent does.
-import { closeSync, linkSync, openSync, renameSync, rmSync, writeFileSync, writeSync } from "node:fs";
-import { encodeHookTable, SUPERSEDED_AT, type TableBackend, type TableService } from "../../src/wire/hook-table.ts";
+// A hook table of a test's own: services by name and their ports on loopback, replaced as the agent does.
+import { mkdir } from "node:fs/promises";
+import { dirname } from "node:path";
+import { mappedFile } from "../../src/base/mapped-file.ts";
+import { encodeHookTable, type Policy, SUPERSEDED_AT, type TableBackend } from "../../src/wire/hook-table.ts";
 
-/** A backend; what is left out is ordinary. */
-export type SomeBackend = Pick<TableBackend, "address" | "port"> & Partial<TableBackend>;
-/** A service; the first one of a table has slot 1. */
-export interface SomeService extends Partial<Omit<TableService, "backends">> {
-  readonly backends: readonly SomeBackend[];
+/** What a test says of a service; everything else is as an agent has it by default. */
+export interface Service {
+  readonly name: string;
+  readonly ports: readonly number[];
+  readonly policy?: Policy;
+  readonly tryMs?: number;
+  readonly backends?: readonly TableBackend[];
 }
 
-/** The bytes of a table in which `web` is called web.service.consul and web.connect.consul; its magic addresses are 127.128.0.0 and fd12:3456:789a:: plus the slot. */
-export function tableBytes(services: Readonly<Record<string, SomeService>>, generation = 1): Uint8Array {
-  return encodeHookTable({
-    generation,
-    writtenAtMs: Date.UTC(2026, 0, 1),
-    superseded: false,
-    v4: { base: 0x7f80_0000, bits: 9 },
-    v6: { prefix: Uint8Array.from([0xfd, 0x12, 0x34, 0x56, 0x78, 0x9a, ...Array<number>(10).fill(0)]), bits: 96 },
-    domain: "consul",
-    services: Object.entries(services).map(([subject, service], i) => ({
-      slot: i + 1,
-      subject,
-      names: [`${subject}.service.consul`, `${subject}.connect.consul`],
-      policy: "p2c",
-      panic: false,
-      held: false,
-      tryMs: 1_000,
-      ...service,
-      backends: service.backends.map((backend) => ({ weight: 1, tier: 0, suspect: false, ...backend })),
-    })),
-  });
-}
-
-/** Puts a table in the place of the one before, as the agent does, so that readers notice. */
-export function writeTable(path: string, services: Readonly<Record<string, SomeService>>, generation = 1): void {
-  writeFileSync(`${path}.new`, tableBytes(services, generation), { mode: 0o644 });
-  let before = true;
-  try {
-    linkSync(path, `${path}.old`);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
-    before = false;
-  }
-  renameSync(`${path}.new`, path);
-  if (!before) return;
-  const old = openSync(`${path}.old`, "r+");
-  writeSync(old, Uint8Array.from([1, 0, 0, 0]), 0, 4, SUPERSEDED_AT);
-  closeSync(old);
-  rmSync(`${path}.old`);
+/** Writes tables to one place; slots follow the order in which names were first seen. */
+export function hookTable(path: string): { readonly path: string; put(services: readonly Service[]): Promise<void> } {
+  const file = mappedFile(path, { at: SUPERSEDED_AT, value: 1 });
+  const slots = new Map<string, number>();
+  let generation = 0;
+  return {
+    path,
+    async put(services) {
+      for (const { name } of services) if (!slots.has(name)) slots.set(name, slots.size + 1);
+      await mkdir(dirname(path), { recursive: true });
+      await file.replace(
+        encodeHookTable({
+          generation: ++generation,
+          writtenAtMs: Date.now(),
+          superseded: false,
+          v4: { base: 0x7f800000, bits: 9 },
+          v6: { prefix: Uint8Array.of(0xfd, 0x74, 0x72, 0x69, 0x6c, 0x69, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), bits: 96 },
+          domain: "consul",
+          services: services
+            .map(({ name, ports, policy = "p2c", tryMs = 1000, backends }) => ({
+              slot: slots.get(name) as number,
+              subject: name,
+              names: [`${name}.service.consul`],
+              policy,
+              panic: false,
+              held: false,
+              tryMs,
+              backends:
+                backends ??
+                ports.map((port) => ({ address: "127.0.0.1", port, weight: 1, tier: 0 as const, suspect: false })),
+            }))
+            .sort((a, b) => a.slot - b.slot),
+        }),
+      );
+    },
+  };
 }
