@@ -32,6 +32,8 @@ export interface NamespaceSockets {
    * @throws TrilithError `not-found` where there is no such process, `not-allowed` where its namespaces may not be looked at
    */
   namespaceOf(pid: number): Promise<string>;
+  /** This process's own one. */
+  ownNamespace(): Promise<string>;
   /**
    * Opens sockets in the network namespace of a process; one answer for each, in order. A refused one says `address-in-use`, `not-allowed`, or `unsupported`
    * where the namespace has no such address (IPv6 is often off).
@@ -228,6 +230,7 @@ function take(
 /** The namespaces of this host's kernel; entered by nsenter (util-linux or BusyBox), except this process's own. */
 export const systemNamespaceSockets: NamespaceSockets = {
   namespaceOf: (pid) => namespaceOf(pid),
+  ownNamespace: () => readlink("/proc/self/ns/net"),
   async open({ pid, namespace }, wanted, signal) {
     signal?.throwIfAborted();
     if (wanted.length === 0) return [];

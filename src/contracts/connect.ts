@@ -51,14 +51,16 @@ export interface Connected {
 
 /**
  * Where a proxy listens: an address of its own, or a socket that listens already, which belongs to the proxy from then on.
- * It may have been made in another network namespace; nobody else listens to its events.
+ * It may have been made in another network namespace; nobody else listens to its events. `here`: it was made in this process's own, so that an
+ * instance at the same address would be the proxy itself.
  */
 export type ProxyOn =
   | { readonly host: string; readonly port: number; readonly protocol?: "tcp" | "udp" }
-  | { readonly server: Server }
-  | { readonly datagrams: DatagramSocket };
+  | { readonly server: Server; readonly here?: boolean }
+  | { readonly datagrams: DatagramSocket; readonly here?: boolean };
 
-export interface ProxyOptions extends Omit<ConnectOptions, "caller"> {
+/** `caller`: each client's address unless told. */
+export interface ProxyOptions extends ConnectOptions {
   /** How it is called in metrics, status and log; "6379=redis" unless told. */
   readonly name?: string;
   /** Tells backends who connects, in front of everything else [haproxy proxy-protocol.txt]; TCP only. */

@@ -33,6 +33,12 @@ export class ContainerWorld {
   readonly proxied = new Map<string, string>();
   /** How connections were given time when a proxy stopped: "net:[1] 127.0.0.1 80" → ms. */
   readonly drained = new Map<string, number | undefined>();
+  /** Where the agent lives. */
+  ownNamespace = "net:[0]";
+  /** Proxies that were told that they listen where the agent lives: "net:[1] 127.0.0.1 80". */
+  readonly here = new Set<string>();
+  /** For whom they connect: "net:[1] 127.0.0.1 80" → container. */
+  readonly callers = new Map<string, string | undefined>();
   /** How long a child takes. */
   openMs = 50;
   /** How long a proxy takes to stand. */
@@ -124,6 +130,7 @@ export class ContainerWorld {
       if (container === undefined) throw new TrilithError("not-found", `no process ${pid}`);
       return container.namespace;
     },
+    ownNamespace: async () => this.ownNamespace,
     open: async ({ pid, namespace }, wanted, signal) => {
       this.entered++;
       await this.clock.sleep(this.openMs, signal);
@@ -156,7 +163,7 @@ export class ContainerWorld {
   }
 
   readonly connector: Pick<Connector, "proxy"> = {
-    proxy: async (on, query) => {
+    proxy: async (on, query, options) => {
       const { held, close } = ("server" in on
         ? on.server
         : "datagrams" in on
@@ -167,6 +174,8 @@ export class ContainerWorld {
       };
       await this.clock.sleep(this.proxyMs);
       const key = `${held.namespace} ${held.on.host} ${held.on.port}`;
+      if (!("host" in on) && on.here === true) this.here.add(key);
+      this.callers.set(key, options?.caller);
       this.proxied.set(key, [...(query.tags ?? []), query.service].join("."));
       return {
         host: held.on.host,

@@ -43,10 +43,10 @@ export function createConnector(parts: ConnectorParts): RunningConnector {
   let shortMs = Number.NEGATIVE_INFINITY;
   const reach: Reach = {
     ...parts,
-    isOwn: (address, port) =>
+    isOwn: (address, port, transport) =>
       listening.size > 0 &&
-      (listening.has(hostPort(address, port)) ||
-        (isHere(address) && ANY.some((host) => listening.has(hostPort(host, port))))),
+      (listening.has(ownKey(transport, address, port)) ||
+        (isHere(address) && ANY.some((host) => listening.has(ownKey(transport, host, port))))),
   };
   const share: ProxyShare = {
     reach,
@@ -94,9 +94,9 @@ export function createConnector(parts: ConnectorParts): RunningConnector {
       };
       if ("server" in on) made = await listenTcp(on.server, all);
       else if ("datagrams" in on) made = await listenUdp(on.datagrams, { ...all, udp: parts.udp });
-      else {
-        made = on.protocol === "udp" ? await listenUdp(on, { ...all, udp: parts.udp }) : await listenTcp(on, all);
-        own = hostPort(made.host, made.port);
+      else made = on.protocol === "udp" ? await listenUdp(on, { ...all, udp: parts.udp }) : await listenTcp(on, all);
+      if ("host" in on || on.here === true) {
+        own = ownKey(made.status().protocol, made.host, made.port);
         listening.add(own);
       }
       running.add(made);
@@ -110,6 +110,8 @@ export function createConnector(parts: ConnectorParts): RunningConnector {
 }
 
 const ANY = ["0.0.0.0", "::"] as const;
+const ownKey = (transport: "tcp" | "udp", address: string, port: number): string =>
+  `${transport} ${hostPort(address, port)}`;
 const isHere = (address: string): boolean => address.startsWith("127.") || address === "::1";
 
 function nameOf(on: ProxyOn, query: Query): string {

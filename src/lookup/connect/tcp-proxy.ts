@@ -164,7 +164,7 @@ class Link {
       reached = await reachService(reach, query, {
         ...options,
         port: options.port ?? this.#accepted.to.port,
-        caller: this.#accepted.from.address,
+        caller: options.caller ?? this.#accepted.from.address,
         intake: this.#relay.down,
         signal: this.#stop.signal,
         failed: (backend) => tally.missed(backend),

@@ -18,7 +18,7 @@ export interface Reach {
   /** Told of a backend that refused: it ends the guard's hold on it. */
   readonly refused?: (service: string, address: string, port: number) => void;
   /** True for addresses at which this same connector listens: reaching them would go round in circles. */
-  readonly isOwn?: (address: string, port: number) => boolean;
+  readonly isOwn?: (address: string, port: number, transport: "tcp" | "udp") => boolean;
 }
 
 export interface TryOptions extends ConnectOptions {
@@ -67,7 +67,7 @@ export async function usableBackends(
   const found = find(query, signal);
   const { endpoints, known, policy, tryMs } = found instanceof Promise ? await found : found;
   const isUsable = ({ address, port: own, transport: only }: Backend): boolean =>
-    own !== 0 && (only === undefined || only === transport) && isOwn?.(address, own) !== true;
+    own !== 0 && (only === undefined || only === transport) && isOwn?.(address, own, transport) !== true;
   // As a rule all are, and the list stays the same one.
   const usable = endpoints.every(isUsable)
     ? endpoints

@@ -222,7 +222,7 @@ class Client {
       const policy = options.policy ?? wishes.policy;
       const [target] = reach.balancer.order(`${subjectOfQuery(query)} udp`, usable, {
         ...(policy === undefined ? {} : { policy }),
-        caller: this.#from.address,
+        caller: options.caller ?? this.#from.address,
       });
       if (target === undefined || this.#closed) return;
       const { address, port } = target.backend;

@@ -165,6 +165,14 @@ describe("ports in containers", () => {
     expect([...world.proxied.keys()]).toEqual(["net:[1] 127.0.0.1 80", "net:[1] ::1 80"]);
   });
 
+  it("know whose they are, and which are the agent's own host's", async () => {
+    world.ownNamespace = world.start("a", { "connect.80": "web" }).namespace;
+    world.start("b", { "connect.80": "web" });
+    await follow();
+    expect([...world.here]).toEqual(["net:[1] 127.0.0.1 80"]);
+    expect([...world.callers.values()].sort()).toEqual(["a", "b"]);
+  });
+
   it("that cannot be opened are tried again, later and later, and the reason is told", async () => {
     world.refuse = new TrilithError("not-allowed", "no CAP_SYS_ADMIN");
     world.start("a", { "connect.80": "web" });

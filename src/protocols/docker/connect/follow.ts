@@ -217,10 +217,12 @@ export class Forwarding {
     const asked = group.map((forwarder) => forwarder.missing(nowMs));
     const { namespace, holders } = (group[0] as Forwarder).wanted;
     try {
+      const here = namespace === (await sockets.ownNamespace());
       const answers = [...(await sockets.open({ pid: holders[0].pid, namespace }, asked.flat(), this.#end.signal))];
       for (const [i, forwarder] of group.entries()) {
         const wanted = asked[i] ?? [];
-        await forwarder.stand(wanted, answers.splice(0, wanted.length), connector, clock.monotonic());
+        const own = answers.splice(0, wanted.length);
+        await forwarder.stand(wanted, own, connector, { nowMs: clock.monotonic(), here });
       }
     } catch (error) {
       if (this.#end.signal.aborted) return;

@@ -71,12 +71,15 @@ export class Forwarder {
     this.#trouble = { text, taken, retryAtMs: taken ? Number.POSITIVE_INFINITY : nowMs + waitMs };
   }
 
-  /** Puts the service behind sockets that were opened as `missing` asked. They are this forwarder's from here on, also where it was closed meanwhile. */
+  /**
+   * Puts the service behind sockets that were opened as `missing` asked. They are this forwarder's from here on, also where it was closed meanwhile.
+   * `here`: they are in the agent's own namespace.
+   */
   async stand(
     asked: readonly NamespaceSocket[],
     answers: readonly (OpenedSocket | TrilithError)[],
     connector: Pick<Connector, "proxy">,
-    nowMs: number,
+    { nowMs, here }: { readonly nowMs: number; readonly here: boolean },
   ): Promise<void> {
     const refused = answers.filter((one): one is TrilithError => one instanceof TrilithError);
     // Where the container itself listens on one of them, the name "localhost" must not mean two things.
@@ -90,12 +93,13 @@ export class Forwarder {
     }
     this.#networks = networksOf(this.wanted);
     const { query, service, holders } = this.wanted;
-    const name = `${holders[0].name}:${portText(this.wanted)}=${service}`;
+    // Without the container's name: metrics keep every name for ever, and containers come and go.
+    const options = { name: `containers:${portText(this.wanted)}=${service}`, caller: holders[0].name };
     try {
       for (const [i, one] of answers.entries()) {
         if (one instanceof TrilithError) continue;
-        const on = one.protocol === "tcp" ? { server: one.server } : { datagrams: one.socket };
-        this.#listeners.set(asked[i]?.host ?? "", await connector.proxy(on, query, { name }));
+        const on = one.protocol === "tcp" ? { server: one.server, here } : { datagrams: one.socket, here };
+        this.#listeners.set(asked[i]?.host ?? "", await connector.proxy(on, query, options));
       }
       this.#trouble = undefined;
       this.#attempts = 0;
