@@ -1,4 +1,5 @@
 // The protocol "shim": writes the table by which hooked programs on this host find services without asking anybody, and learns from what they see.
+import { readForeignFile } from "../../base/mapped-file.ts";
 import { hostPort } from "../../base/net.ts";
 import { defineProtocol, type Protocol, type Told } from "../../contracts/protocol.ts";
 import type { TableService } from "../../wire/hook-table.ts";
@@ -41,6 +42,7 @@ export const shim: Protocol<ShimConfig, (typeof NEEDS)[number]> = defineProtocol
       clock,
       random,
       disk,
+      read: readForeignFile,
       net,
       metrics,
       backends: () => {

@@ -2,7 +2,7 @@
 import type { Clock, Timer } from "../../base/clock.ts";
 import type { Disk } from "../../base/disk.ts";
 import { codeOf, messageOf, TrilithError } from "../../base/error.ts";
-import { readForeignFile } from "../../base/mapped-file.ts";
+import type { ForeignFile } from "../../base/mapped-file.ts";
 import type { Metrics } from "../../base/metrics.ts";
 import type { Net } from "../../base/net.ts";
 import { jitter, type Random } from "../../base/random.ts";
@@ -34,6 +34,8 @@ export interface SuspicionsParts {
   readonly clock: Clock;
   readonly random: Random;
   readonly disk: Pick<Disk, "list">;
+  /** Reads a file that anybody may have made (base/mapped-file.ts). */
+  readonly read: (path: string, bytes: number) => Promise<ForeignFile | undefined>;
   readonly net: Pick<Net, "connect">;
   readonly metrics: Metrics;
   /** The TCP backends that stand in the table, by `backendKey`; nothing else is ever connected to. */
@@ -202,7 +204,7 @@ export function createSuspicions(parts: SuspicionsParts): Suspicions {
     let denied = 0;
     for (const name of names) {
       try {
-        const file = await readForeignFile(`${folder}/${name}`, OBSERVED_BYTES);
+        const file = await parts.read(`${folder}/${name}`, OBSERVED_BYTES);
         // Somebody else's file under that name is nobody's word.
         if (file !== undefined && String(file.uid) === name) take(name, decodeObserved(file.bytes), known);
       } catch (error) {
