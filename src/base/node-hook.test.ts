@@ -1,4 +1,5 @@
 // Rewritten connections, datagrams and names in this very process: what is ours goes elsewhere, and nothing else notices.
+import { AsyncLocalStorage } from "node:async_hooks";
 import dgram from "node:dgram";
 import dns, { lookup as importedLookup } from "node:dns";
 import { lookup as importedPromise } from "node:dns/promises";
@@ -166,6 +167,24 @@ describe("a hooked Node", () => {
     expect(await new Promise((resolve) => socket.once("data", (chunk) => resolve(String(chunk))))).toBe("hello");
     expect(outcomes).toEqual(["ETIMEDOUT", "ok"]);
     await once(socket, "close");
+  });
+
+  it("calls back in the caller's asynchronous context, whichever backend it became", async () => {
+    const storage = new AsyncLocalStorage<string>();
+    const dead = await deadPort();
+    const seen = (target: NetConnectOpts): Promise<unknown> =>
+      storage.run("mine", () => {
+        const socket = connect(target);
+        return new Promise((resolve) => {
+          socket.on("connect", () => resolve(storage.getStore())).on("error", () => resolve("error"));
+        }).finally(() => socket.destroy());
+      });
+    const plain = await seen({ host: "127.0.0.1", port });
+    expect(plain).toBe("mine");
+    tries = [{ address: "127.0.0.1", port }];
+    expect(await seen({ host: "web.service.consul", port: 80 })).toBe(plain);
+    tries.unshift({ address: "127.0.0.1", port: dead }, { address: "127.0.0.1", port: dead });
+    expect(await seen({ host: "web.service.consul", port: 80 })).toBe(plain);
   });
 
   it("works with Node's own choice between IPv4 and IPv6, also where one of them has nobody", async () => {

@@ -111,7 +111,9 @@ function replaceMethod(object: object, key: string, method: (...args: never[]) =
  * of its insides) is left alone. Nothing here keeps the program running.
  */
 export function hookNode(rewrite: Rewrite): { undo(): void } {
-  const undo = [...hookConnections(rewrite), ...hookDatagrams(rewrite), ...hookNames(rewrite)];
+  const connections = hookConnections(rewrite);
+  // A name must not become an address that leads nowhere.
+  const undo = connections.length === 0 ? [] : [...connections, ...hookDatagrams(rewrite), ...hookNames(rewrite)];
   // `import { lookup } from "node:dns"` sees what `require` sees.
   syncBuiltinESMExports();
   return {
