@@ -9,7 +9,7 @@ import { openShared } from "../src/base/shared-file.ts";
 import { createBalancer } from "../src/lookup/balance/create.ts";
 import { createRewrite } from "../src/lookup/node/rewrite.ts";
 import { createCurrentTable } from "../src/lookup/node/table.ts";
-import { writeTable } from "../test/support/hook-table.ts";
+import { writeTable } from "../test/support/hook-table-bytes.ts";
 import { ownFolder } from "../test/support/peers.ts";
 
 const run = promisify(execFile);

@@ -1,7 +1,7 @@
 // Looking into the hook's table finds what reading all of it finds.
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { type SomeBackend, tableBytes } from "../../test/support/hook-table.ts";
+import { type SomeBackend, tableBytes } from "../../test/support/hook-table-bytes.ts";
 import { ipBytes } from "./dns/address.ts";
 import { decodeHookTable } from "./hook-table.ts";
 import { openTableIndex } from "./hook-table-index.ts";

@@ -12,7 +12,7 @@ import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { hookLibrary } from "../../src/base/native-build.ts";
 import { npmWith } from "../support/clients.ts";
-import { type SomeService, writeTable } from "../support/hook-table.ts";
+import { type SomeService, writeTable } from "../support/hook-table-bytes.ts";
 import { eventually, freePort, havePrograms, ownFolder, startProgram } from "../support/peers.ts";
 import { startPostgres } from "../support/postgres.ts";
 import { program } from "../support/program.ts";

@@ -1,7 +1,7 @@
 // What becomes of names, connections and datagrams: families, ports, transports, order.
 import { describe, expect, it } from "vitest";
 import { fakeClock } from "../../../test/simulated/clock.ts";
-import { type SomeService, tableBytes } from "../../../test/support/hook-table.ts";
+import { type SomeService, tableBytes } from "../../../test/support/hook-table-bytes.ts";
 import type { Dial, OwnAddresses, Rewrite } from "../../base/node-hook.ts";
 import { systemRandom } from "../../base/random.ts";
 import { createBalancer } from "../balance/create.ts";

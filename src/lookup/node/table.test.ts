@@ -2,7 +2,7 @@
 import { crc32 } from "node:zlib";
 import { describe, expect, it } from "vitest";
 import { fakeClock } from "../../../test/simulated/clock.ts";
-import { type SomeService, tableBytes } from "../../../test/support/hook-table.ts";
+import { type SomeService, tableBytes } from "../../../test/support/hook-table-bytes.ts";
 import type { SharedFile } from "../../base/shared-file.ts";
 import { createCurrentTable, type TableParts } from "./table.ts";
 
