@@ -123,6 +123,28 @@ describe("failures that programs saw", () => {
     expect(tried.length).toBeLessThanOrEqual(11);
   });
 
+  test("of many users at once have a backend tried at most once a second", async () => {
+    suspicions.watch("/observed");
+    await run(1_500);
+    for (let i = 1; i <= 5; i++) {
+      for (let uid = 1; uid <= 9; uid++) saw([seen("10.0.0.1", i)], uid);
+      await run(1_000);
+    }
+    expect(tried.length).toBeGreaterThan(2);
+    expect(tried.length).toBeLessThanOrEqual(6);
+  });
+
+  test("leave nothing behind when the agent stops while it would try again", async () => {
+    suspicions.watch("/observed");
+    await run(1_500);
+    refuses.add(backendKey("10.0.0.1", 80));
+    saw([seen("10.0.0.1", 1)]);
+    await run(4_000);
+    expect(suspicions.count()).toBe(1);
+    await suspicions.stop();
+    expect(clock.timers).toBe(0);
+  });
+
   test("of what is silent make it suspect without anybody having refused", async () => {
     suspicions.watch("/observed");
     await run(1_500);

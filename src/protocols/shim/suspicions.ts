@@ -168,7 +168,7 @@ export function createSuspicions(parts: SuspicionsParts): Suspicions {
     return by <= MOST_GROWTH ? by : 0;
   };
   /** Takes one user's blocks in. */
-  const take = (user: string, blocks: readonly SeenBlock[], known: ReadonlySet<string>): void => {
+  const take = (user: string, blocks: readonly SeenBlock[]): void => {
     let counted = users.get(user);
     // What was seen before this agent lived is not counted again.
     const baseline = first && counted === undefined;
@@ -188,7 +188,6 @@ export function createSuspicions(parts: SuspicionsParts): Suspicions {
         if (more > 0) connects.add(more);
         if (failed === 0) continue;
         failures.add(failed);
-        if (!known.has(backendKey(seen.address, seen.port))) continue;
         const trial = trialOf(seen.address, seen.port);
         if (trial.running || trial.timer !== undefined) continue;
         const sinceMs = clock.monotonic() - trial.lastMs;
@@ -200,13 +199,12 @@ export function createSuspicions(parts: SuspicionsParts): Suspicions {
   const look = async (folder: string): Promise<void> => {
     const names = (await disk.list(folder)).filter((name) => /^\d{1,10}$/.test(name)).slice(0, MOST_USERS);
     for (const user of users.keys()) if (!names.includes(user)) users.delete(user);
-    const known = names.length === 0 ? new Set<string>() : backends();
     let denied = 0;
     for (const name of names) {
       try {
         const file = await parts.read(`${folder}/${name}`, OBSERVED_BYTES);
         // Somebody else's file under that name is nobody's word.
-        if (file !== undefined && String(file.uid) === name) take(name, decodeObserved(file.bytes), known);
+        if (file !== undefined && String(file.uid) === name) take(name, decodeObserved(file.bytes));
       } catch (error) {
         if (codeOf(error) === "not-allowed") denied++;
         else if (codeOf(error) !== "invalid") throw error;
