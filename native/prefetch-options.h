@@ -176,13 +176,17 @@ struct option_values {
 	unsigned char value[OPTIONS][OPTION_BYTES];
 };
 
-static void options_read(int fd, struct option_values *values)
+static void options_read(int fd, int domain, struct option_values *values)
 {
 	memset(values, 0, sizeof *values);
 	for (int i = 0; i < OPTIONS; i++) {
+		values->length[i] = -1;
+		if (prefetch_options[i].level == IPPROTO_IPV6 && domain != AF_INET6)
+			continue;
 		socklen_t bytes = OPTION_BYTES;
 		long result = syscall(SYS_getsockopt, fd, prefetch_options[i].level, prefetch_options[i].name, values->value[i], &bytes);
-		values->length[i] = result == 0 && bytes <= OPTION_BYTES ? (signed char)bytes : -1;
+		if (result == 0 && bytes <= OPTION_BYTES)
+			values->length[i] = (signed char)bytes;
 	}
 }
 

@@ -26,6 +26,11 @@ enum {
 	PREFETCH_LOWEST_FD = 512
 };
 
+/* Handing over costs about a tenth of a millisecond: nearer backends are connected to as ever. */
+#ifndef PREFETCH_WORTH_US
+#define PREFETCH_WORTH_US 300
+#endif
+
 struct prefetched {
 	int fd; /* 0 = free place */
 	int domain;
@@ -176,7 +181,7 @@ static const struct option_values *prefetch_defaults_of(int domain)
 		int fd = (int)syscall(SYS_socket, domain, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
 		if (fd < 0)
 			return NULL;
-		options_read(fd, &prefetch_defaults[place].values);
+		options_read(fd, domain, &prefetch_defaults[place].values);
 		kernel_close(fd);
 		prefetch_defaults[place].known = true;
 	}
@@ -229,13 +234,8 @@ static bool prefetch_can_replace(int fd, int domain, struct option_values *value
 	if (defaults == NULL || cookie == 0 || prefetch_is_watched(cookie) || prefetch_is_bound(fd) || prefetch_has_filter(fd) ||
 	    prefetch_state(fd, &info) != TCP_CLOSE)
 		return false;
-	options_read(fd, values);
+	options_read(fd, domain, values);
 	return options_can_be_carried(values, defaults);
-}
-
-static bool prefetch_inode(int fd, struct stat *s)
-{
-	return fstat(fd, s) == 0;
 }
 
 /*
@@ -243,7 +243,6 @@ static bool prefetch_inode(int fd, struct stat *s)
  */
 static bool prefetch_has_duplicate(int fd)
 {
-	struct stat own, other;
 	struct {
 		uint64_t inode, offset;
 		uint16_t bytes;
@@ -252,7 +251,8 @@ static bool prefetch_has_duplicate(int fd)
 	} *entry;
 	_Alignas(8) char listing[2048];
 	int folder = kernel_openat(AT_FDCWD, "/proc/thread-self/fd", O_RDONLY | O_DIRECTORY);
-	bool found = folder < 0 || !prefetch_inode(fd, &own);
+	uint64_t cookie = socket_cookie(fd);
+	bool found = folder < 0;
 	int files = 0;
 	for (long n; !found && (n = syscall(SYS_getdents64, folder, listing, sizeof listing)) != 0;) {
 		found = n < 0;
@@ -263,8 +263,7 @@ static bool prefetch_has_duplicate(int fd)
 			int each = (int)observed_number(entry->name);
 			if (each == fd || each == folder)
 				continue;
-			found = ++files > PREFETCH_SAME_FILES ||
-				(prefetch_inode(each, &other) && other.st_ino == own.st_ino && other.st_dev == own.st_dev);
+			found = ++files > PREFETCH_SAME_FILES || socket_cookie(each) == cookie;
 		}
 	}
 	if (folder >= 0)
@@ -518,7 +517,9 @@ static void prefetch_after_locked(int fd, const struct table_service *service, c
 	if (habit->in_row < 2 || habit->refusals != 0)
 		return;
 	int domain = socket_number(fd, SOL_SOCKET, SO_DOMAIN);
-	if ((domain != AF_INET && domain != AF_INET6) || socket_number(fd, SOL_SOCKET, SO_PROTOCOL) != IPPROTO_TCP)
+	struct tcp_info info;
+	if ((domain != AF_INET && domain != AF_INET6) || socket_number(fd, SOL_SOCKET, SO_PROTOCOL) != IPPROTO_TCP ||
+	    prefetch_state(fd, &info) < 0 || info.tcpi_rtt < PREFETCH_WORTH_US)
 		return;
 	for (int i = 0; i < PREFETCH_PLACES; i++) {
 		struct prefetched *p = &prefetch_pool[i];

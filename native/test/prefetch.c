@@ -1,5 +1,7 @@
 // Connections opened ahead, held to what connect promises: the library and these cases in one program. TRILITH_HOOK_TABLE names a file in an empty folder.
 #define _GNU_SOURCE
+static unsigned prefetch_worth_us; /* on loopback nothing is far */
+#define PREFETCH_WORTH_US prefetch_worth_us
 #include "../libtrilith.c"
 
 #include "check.h"
@@ -217,8 +219,8 @@ static void case_options(void)
 	close(accepted());
 	CHECK_IS(reach(fd), 1);
 	ahead_2 = accepted();
-	options_read(fd, &got);
-	options_read(control, &plain);
+	options_read(fd, AF_INET, &got);
+	options_read(control, AF_INET, &plain);
 	for (int i = 0; i < OPTIONS; i++)
 		if (prefetch_options[i].kind != OPTION_BEFORE && !option_is_default(&got, &plain, i)) {
 			printf("level %d option %d\n", prefetch_options[i].level, prefetch_options[i].name);
@@ -255,9 +257,9 @@ static void case_options(void)
 	CHECK_IS(fcntl(fd, F_SETFD, FD_CLOEXEC), 0);
 	CHECK_IS(fcntl(fd, F_SETOWN, getpid()), 0);
 	CHECK_IS(fcntl(fd, F_SETSIG, owner_signal), 0);
-	options_read(fd, &set);
+	options_read(fd, AF_INET, &set);
 	CHECK_IS(reach(fd), 1);
-	options_read(fd, &got);
+	options_read(fd, AF_INET, &got);
 	for (int i = 0; i < OPTIONS; i++)
 		if (prefetch_options[i].kind != OPTION_BEFORE && !option_is_default(&got, &set, i)) {
 			printf("level %d option %d\n", prefetch_options[i].level, prefetch_options[i].name);
@@ -363,6 +365,20 @@ static void case_sockets_that_never_fit(void)
 	CHECK(nobody_waits());
 	CHECK(only() == NULL);
 	CHECK_IS(prefetch_habit(service.slot, 0, false)->refusals, PREFETCH_REFUSALS);
+	finish();
+}
+
+static void case_near(void)
+{
+	/* Where a connect takes next to no time nothing is opened ahead. */
+	begin();
+	prefetch_worth_us = 5000000;
+	for (int i = 0; i < 4; i++)
+		close(reach_fresh());
+	CHECK(only() == NULL);
+	prefetch_worth_us = 0;
+	close(reach_fresh());
+	CHECK(only() != NULL);
 	finish();
 }
 
@@ -711,7 +727,7 @@ static const struct {
 	const char *name;
 	void (*run)(void);
 } cases[] = {CASE(handed_over), CASE(first_words), CASE(closed_meanwhile), CASE(options), CASE(left_alone), CASE(sockets_that_never_fit),
-	     CASE(idle),	CASE(fork_closes), CASE(vfork), CASE(strangers_number), CASE(lists_change), CASE(refused_ahead), CASE(bounded),
+	     CASE(near), CASE(idle),	CASE(fork_closes), CASE(vfork), CASE(strangers_number), CASE(lists_change), CASE(refused_ahead), CASE(bounded),
 	     CASE(v6),		CASE(through_connect), CASE(threads_and_forks)};
 
 /* Runs the named cases, or all. */
