@@ -64,11 +64,6 @@ export function firstHandPlaces(view: Pick<View, "residents">, service: string):
   return places;
 }
 
-/** True where somebody who has it at first hand holds an instance of the service at the place. For many, ask `firstHandPlaces` once. */
-export function isFirstHand(view: Pick<View, "residents">, service: string, host: string, port: number): boolean {
-  return firstHandPlaces(view, service).has(placeOf(host, port));
-}
-
 /** How `firstHandPlaces` writes a place. */
 export function placeOf(host: string, port: number): string {
   return hostPort(host.toLowerCase(), port);

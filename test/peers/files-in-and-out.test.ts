@@ -1,6 +1,6 @@
 // Flat files written by real programs, and hosts files read by real resolvers: /etc/hosts itself in a mount namespace of the test's own.
 import { execFile } from "node:child_process";
-import { readFile, stat, writeFile } from "node:fs/promises";
+import { readFile, rename, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -71,6 +71,28 @@ describe("flat files written by real programs", () => {
       ...["8081 8082 8083 8084 8095", "8081 8082 8083 8094 8095", "8081 8082 8093 8094 8095"],
       "8081 8082 8093 8094 8095 8096",
     ]);
+  });
+
+  it("at a start while they cannot be read: what an earlier life knew stands", async () => {
+    const list = join(folder.path, "web.json");
+    await writeFile(list, '["10.0.0.1:80", "10.0.0.2:80"]');
+    const settings = { dev: false, dataDir: join(folder.path, "data"), protocols: { flat: { files: list } } };
+    const endpoints = (agent: Awaited<ReturnType<typeof startAgent>>): string =>
+      agent.trilith.lookup
+        .resolveNow({ service: "web", order: "stable" })
+        .endpoints.map(({ address }) => address)
+        .join();
+    const first = await startAgent(settings);
+    await eventually("both", () => endpoints(first) === "10.0.0.1,10.0.0.2");
+    await first.stop();
+    await writeFile(list, "{");
+    const second = await startAgent(settings);
+    over.push(() => second.stop());
+    await second.trilith.settled(5000);
+    expect(endpoints(second)).toBe("10.0.0.1,10.0.0.2");
+    await writeFile(`${list}.tmp`, '["10.0.0.1:80", "10.0.0.3:80"]');
+    await rename(`${list}.tmp`, list);
+    await eventually("the new one", () => endpoints(second) === "10.0.0.1,10.0.0.3");
   });
 });
 

@@ -1,9 +1,11 @@
 // Server sets with a real ZooKeeper and kazoo's members and readers: both ways, killed, paused, restarted, expired, taken over.
+import { writeFile } from "node:fs/promises";
+import { join as inFolder } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { systemClock } from "../../src/base/clock.ts";
 import { openZooKeeper, type ZooKeeper } from "../../src/base/zookeeper.ts";
 import { type RunningAgent, startAgent } from "../support/ground.ts";
-import { eventually, ownFolder } from "../support/peers.ts";
+import { eventually, freePort, havePrograms, ownFolder, startProgram } from "../support/peers.ts";
 import {
   type AgentProcess,
   agentProcess,
@@ -16,6 +18,7 @@ import { haveZooKeeper, startZooKeeper, type ZooKeeperServer } from "../support/
 
 const SESSION = "2s";
 const SET = "/discovery/web";
+const prometheus = await havePrograms("prometheus");
 
 describe.runIf((await haveZooKeeper()) && (await haveKazoo()))("server sets", { timeout: 120_000 }, () => {
   let server: ZooKeeperServer;
@@ -336,6 +339,47 @@ describe.runIf((await haveZooKeeper()) && (await haveKazoo()))("server sets", { 
       const owners = await Promise.all(names.map(async (name) => (await zk.get(`${SET}/${name}`))?.stat.owner));
       return names.length === 2 && owners[0] === owners[1];
     });
+  });
+
+  it.runIf(prometheus)("Prometheus reads what is written", async () => {
+    await join(SET, "10.0.0.1", "80", "2", "http=10.0.0.1:81");
+    const agent = await reader({ sets: [], announce: [{ service: "web", path: SET }] });
+    await agent.trilith.agent.register("api", {
+      ...registration("web", "192.0.2.9", 90),
+      ...{ labels: { shard: "7", "zookeeper-endpoint-http": "91" }, tags: ["v1"] },
+    });
+    await eventually("both are there", async () => (await zk.children(SET))?.length === 2);
+    const port = await freePort();
+    const config = inFolder(folder.path, "prometheus.yml");
+    const scrape = {
+      ...{ job_name: "ss", serverset_sd_configs: [{ servers: [server.address], paths: [SET] }] },
+      relabel_configs: [{ action: "labelmap", regex: "__meta_serverset_(.*)" }],
+    };
+    await writeFile(config, JSON.stringify({ scrape_configs: [scrape] }));
+    const listen = [`--web.listen-address=127.0.0.1:${port}`, `--storage.tsdb.path=${folder.path}/tsdb`];
+    const command = ["prometheus", `--config.file=${config}`, ...listen];
+    until(await startProgram(command, inFolder(folder.path, "prometheus.log")));
+    const targets = await eventually("it has both", async () => {
+      const answer = await fetch(`http://127.0.0.1:${port}/api/v1/targets?state=active`);
+      const { data } = (await answer.json()) as { data: { activeTargets: { labels: Record<string, string> }[] } };
+      return data.activeTargets.length === 2 ? data.activeTargets.map(({ labels }) => labels) : undefined;
+    });
+    expect(targets.toSorted((a, b) => ((a["shard"] ?? "") < (b["shard"] ?? "") ? -1 : 1))).toMatchObject([
+      {
+        instance: "10.0.0.1:80",
+        shard: "2",
+        status: "ALIVE",
+        endpoint_host_http: "10.0.0.1",
+        endpoint_port_http: "81",
+      },
+      {
+        instance: "192.0.2.9:90",
+        shard: "7",
+        status: "ALIVE",
+        endpoint_host_http: "192.0.2.9",
+        endpoint_port_http: "91",
+      },
+    ]);
   });
 
   it("a thousand members", async () => {

@@ -18,7 +18,7 @@ export interface Composed {
 }
 
 /** The service of entries that do not tell one. */
-export function serviceOf({ path, rule }: Pick<FlatFile, "path" | "rule">): string {
+function serviceOf({ path, rule }: Pick<FlatFile, "path" | "rule">): string {
   if (rule.service !== undefined) return rule.service;
   const name = path.slice(path.lastIndexOf("/") + 1);
   return name.replace(/(.)\.[^.]*$/, "$1");

@@ -1,14 +1,10 @@
 // Flat files as a source: whole versions only, the last good one kept, hearsay when something vanishes; in memory, and on a real folder.
 
 import { readFileSync } from "node:fs";
-import { rename, writeFile } from "node:fs/promises";
-import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { type FakeClock, fakeClock } from "../../../test/simulated/clock.ts";
 import { errno, type FakeDisk, fakeDisk } from "../../../test/simulated/disk.ts";
 import { nodeChange, serviceChange, type TestDirectory, testDirectory } from "../../../test/support/directory.ts";
-import { startAgent } from "../../../test/support/ground.ts";
-import { eventually, ownFolder } from "../../../test/support/peers.ts";
 import { silentLog } from "../../base/log.ts";
 import type { SourceList } from "../../contracts/source.ts";
 import { keyOf } from "../../model/record.ts";
@@ -215,31 +211,6 @@ describe("flat files", () => {
     await directory.write([{ op: "delete", table: "service", key: keyOf.service("box", "w") }]);
     await clock.advance(500);
     expect(told()).toHaveLength(2);
-  });
-
-  it("at a start while they cannot be read: what an earlier life knew stands", async () => {
-    const folder = await ownFolder("flat");
-    stops.push(() => folder.remove());
-    const list = join(folder.path, "web.json");
-    await writeFile(list, '["10.0.0.1:80", "10.0.0.2:80"]');
-    const start = async (): ReturnType<typeof startAgent> =>
-      await startAgent({
-        ...{ dev: false, dataDir: join(folder.path, "data") },
-        protocols: { flat: { files: list }, process: false },
-      });
-    const endpoints = (agent: Awaited<ReturnType<typeof start>>): readonly string[] =>
-      agent.trilith.lookup.resolveNow({ service: "web", order: "stable" }).endpoints.map(({ address }) => address);
-    const first = await start();
-    await eventually("both", () => endpoints(first).length === 2);
-    await first.stop();
-    await writeFile(list, "{");
-    const second = await start();
-    stops.push(() => second.stop());
-    await second.trilith.settled(5000);
-    expect(endpoints(second)).toEqual(["10.0.0.1", "10.0.0.2"]);
-    await writeFile(`${list}.tmp`, '["10.0.0.1:80", "10.0.0.3:80"]');
-    await rename(`${list}.tmp`, list);
-    await eventually("the new one", () => endpoints(second).join() === "10.0.0.1,10.0.0.3");
   });
 
   it("configured as the README says", () => {

@@ -18,6 +18,7 @@ export interface WantedMember {
   readonly path: string;
   /** Which instance it is, for the metadata: unique for the writing node. */
   readonly id: string;
+  readonly service: string;
   readonly at: MemberEndpoint;
   /** The member's JSON. */
   readonly text: string;
@@ -38,7 +39,7 @@ export interface PlanHost {
 const ENDPOINT_LABEL = /^zookeeper-endpoint-(.+)$/;
 
 /** The address of an instance for others: one that is reached from afar where it states several. */
-export function addressForOthers({ address, port, addresses = [] }: Instance, nodeAddress: string): MemberEndpoint {
+function addressForOthers({ address, port, addresses = [] }: Instance, nodeAddress: string): MemberEndpoint {
   const usable = (host: string): boolean => host !== "" && host !== "0.0.0.0" && host !== "::";
   const far = addresses.find(({ reach }) => reach === "lan" || reach === "public" || reach === "tailnet");
   if (address !== "" && usable(address) && !isLoopback(address)) return { host: address, port };
@@ -97,7 +98,7 @@ export function planMembers(candidates: readonly Candidate[], rule: AnnounceRule
         ...(shard === undefined ? {} : { shard }),
         metadata,
       });
-      wanted.push({ path, id, at, text });
+      wanted.push({ path, id, service: name, at, text });
     }
   }
   return { wanted, not };

@@ -93,13 +93,17 @@ describe("writing", () => {
 
   it("follows the instances: comes, changes in place, goes by health, drain and end", async () => {
     const zk = fakeZooKeeper();
-    const { held, at } = await start(zk);
+    const { held, at, announcer } = await start(zk);
     held.set(instance("a"), instance("bb", { port: 81 }), instance("other", { name: "db" }));
     await at.clock.advance(100);
     expect(there(zk)).toEqual(["00 192.0.2.1:80", "01 192.0.2.2:81"]);
     held.set(instance("a", { labels: { shard: "3" } }), instance("bb", { port: 81 }));
     await at.clock.advance(100);
     expect(JSON.parse(zk.data(`${SET}/member_0000000000`) ?? "")).toMatchObject({ shard: 3, status: "ALIVE" });
+    expect(announcer.about("Web")).toEqual([
+      { to: `readers of ${SET}`, text: zk.data(`${SET}/member_0000000000`) },
+      { to: `readers of ${SET}`, text: zk.data(`${SET}/member_0000000001`) },
+    ]);
     held.critical("a");
     await at.clock.advance(100);
     expect(there(zk)).toEqual(["01 192.0.2.2:81"]);
@@ -195,6 +199,22 @@ describe("writing", () => {
     held.set();
     await at.clock.advance(100);
     expect(zk.names(SET)).toEqual(["member_0000000078", "notamember"]);
+  });
+
+  it("waits for another Trilith's member of the same endpoint (its own last life, where nothing was kept) to go", async () => {
+    const zk = fakeZooKeeper();
+    const old = {
+      ...{ serviceEndpoint: { host: "192.0.2.1", port: 80 }, additionalEndpoints: {}, status: "ALIVE" },
+      metadata: { trilith: "another", "trilith-id": "a" },
+    };
+    zk.put(`${SET}/member_0000000007`, JSON.stringify(old), "another");
+    const { held, at } = await start(zk);
+    held.set(instance("a"));
+    await at.clock.advance(100);
+    expect(zk.names(SET)).toEqual(["member_0000000007"]);
+    zk.remove(`${SET}/member_0000000007`);
+    await at.clock.advance(100);
+    expect(there(zk)).toEqual(["01 192.0.2.1:80"]);
   });
 
   it("of the directory: everybody's routable instances, but not what came from ZooKeeper", async () => {

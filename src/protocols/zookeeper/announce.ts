@@ -51,7 +51,7 @@ export class Announcer {
   /** What is written from the directory; undefined where nothing is. */
   readonly #followed: FollowedServices | undefined;
   #zk: ZooKeeper | undefined;
-  #standing = 0;
+  #standing: readonly WantedMember[] = [];
   #notes: readonly string[] = [];
   #trouble: string | undefined;
   #running: Promise<void> | undefined;
@@ -91,12 +91,20 @@ export class Announcer {
   state(): SourceState {
     const { ok, text } = this.#connection;
     const words = [
-      `${this.#standing} ${this.#standing === 1 ? "member" : "members"} written`,
+      `${this.#standing.length} ${this.#standing.length === 1 ? "member" : "members"} written`,
       ...this.#notes.slice(0, 3),
       ...(this.#notes.length > 3 ? [`and ${this.#notes.length - 3} more`] : []),
       ...(this.#trouble === undefined ? [] : [this.#trouble]),
     ];
     return { name: "zookeeper out", ok: ok && this.#trouble === undefined, text: `${text}: ${words.join("; ")}` };
+  }
+
+  /** What is written of a service, for `why`. */
+  about(service: string): readonly { readonly to: string; readonly text: string }[] {
+    const lower = service.toLowerCase();
+    return this.#standing
+      .filter((one) => one.service.toLowerCase() === lower)
+      .map(({ path, text }) => ({ to: `readers of ${path}`, text }));
   }
 
   readonly #ring = (): void => {
@@ -109,7 +117,7 @@ export class Announcer {
       this.#connection = { ok: false, text: `ZooKeeper at ${this.#config.servers} is away (${news.text})` };
     else this.#connection = { ok: true, text: `ZooKeeper at ${news.server}` };
     // The members of a lost session are gone.
-    if (news.what === "session") this.#standing = 0;
+    if (news.what === "session") this.#standing = [];
     this.#ring();
   };
 
@@ -197,12 +205,12 @@ export class Announcer {
   async #bring(zk: ZooKeeper, znodes: Znodes): Promise<void> {
     const wanted = this.#wanted();
     for (const { path } of wanted) this.#paths.add(path);
-    let standing = 0;
+    const standing: WantedMember[] = [];
     this.#trouble = undefined;
     for (const path of this.#paths)
       try {
         const mine = wanted.filter((one) => one.path === path);
-        standing += await this.#bringSet(zk, znodes, path, mine);
+        standing.push(...(await this.#bringSet(zk, znodes, path, mine)));
         if (mine.length === 0) this.#paths.delete(path);
       } catch (error) {
         if (codeOf(error) === "stopped") return;
@@ -212,13 +220,19 @@ export class Announcer {
     znodes.sweep();
   }
 
-  async #bringSet(zk: ZooKeeper, znodes: Znodes, path: string, wanted: readonly WantedMember[]): Promise<number> {
+  async #bringSet(
+    zk: ZooKeeper,
+    znodes: Znodes,
+    path: string,
+    wanted: readonly WantedMember[],
+  ): Promise<readonly WantedMember[]> {
     const { log, nodeId } = this.#machine;
     const members = await membersOf(path, znodes);
     const session = zk.session();
     const isMine = ({ member, owner }: StandingMember): boolean => member?.metadata[MARK] === nodeId && owner !== "";
-    let count = 0;
-    for (const { id, at, text } of wanted) {
+    const standing: WantedMember[] = [];
+    for (const one of wanted) {
+      const { id, at, text } = one;
       const same = members.filter((one) => isMine(one) && one.member?.metadata[MARK_ID] === id);
       const now = same.find(({ owner }) => owner === session);
       const old = same.find(({ owner }) => owner !== session);
@@ -230,7 +244,7 @@ export class Announcer {
         if (same.length > 0) znodes.forget(path);
         continue;
       }
-      count++;
+      standing.push(one);
       if (now !== undefined) {
         if (now.text !== text) await zk.set(now.path, text);
       } else if (old !== undefined) {
@@ -248,7 +262,7 @@ export class Announcer {
         znodes.forget(path);
         log.info(`${one.member?.metadata[MARK_ID]} is no longer ${one.path}`);
       }
-    return count;
+    return standing;
   }
 }
 

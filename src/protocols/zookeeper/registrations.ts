@@ -33,7 +33,7 @@ interface Offer {
 }
 
 /** The name of a set's service. */
-export function serviceOf({ path, stars, rule }: Pick<SetPicture, "path" | "stars" | "rule">): string {
+function serviceOf({ path, stars, rule }: Pick<SetPicture, "path" | "stars" | "rule">): string {
   if (rule.service === undefined) return path.slice(path.lastIndexOf("/") + 1);
   return rule.service.replace(/\{(\d+)\}/g, (_, digits: string) => stars[Number(digits) - 1] ?? "");
 }

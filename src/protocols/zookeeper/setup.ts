@@ -27,7 +27,13 @@ export const zookeeper: Protocol<
       ...(config.sets.length === 0
         ? {}
         : { source: new ServerSetSource(config, { clock, log, directory, open: openZooKeeper, node: self.node }) }),
-      ...(announcer === undefined ? {} : { background: announcer, states: () => [announcer.state()] }),
+      ...(announcer === undefined
+        ? {}
+        : {
+            background: announcer,
+            states: () => [announcer.state()],
+            answers: async (service: string) => announcer.about(service),
+          }),
     };
   },
 });
