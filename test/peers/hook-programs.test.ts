@@ -1,0 +1,359 @@
+// Real programs under the hook: each reaches instances on random ports by name, spreads its connections and survives a dead one.
+import { execFile } from "node:child_process";
+import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { promisify } from "node:util";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { hookTable } from "../support/hook-table.ts";
+import { eventually, freePort, havePrograms, startProgram } from "../support/peers.ts";
+
+const run = promisify(execFile);
+const NAME = "web.service.consul";
+const here = await havePrograms(
+  "cc",
+  "curl",
+  "wget",
+  "python3",
+  "nginx",
+  "haproxy",
+  "redis-server",
+  "redis-cli",
+  "javac",
+);
+
+/** An HTTP server on a port of its own that says its number and ends the connection. */
+interface Instance {
+  readonly port: number;
+  requests: number;
+  stop(): Promise<void>;
+}
+
+async function instance(number: number): Promise<Instance> {
+  const server: Server = createServer((_request, response) => {
+    it.requests++;
+    response.writeHead(200, { connection: "close" }).end(`instance ${number}\n`);
+  });
+  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  const it: Instance = {
+    port: (server.address() as AddressInfo).port,
+    requests: 0,
+    stop: () =>
+      new Promise((done) => {
+        server.close(() => done());
+        server.closeAllConnections();
+      }),
+  };
+  return it;
+}
+
+describe.runIf(here)("programs under the hook", () => {
+  let folder = "";
+  let env: Record<string, string> = {};
+  let table: ReturnType<typeof hookTable>;
+  let instances: Instance[] = [];
+  const stops: (() => Promise<unknown>)[] = [];
+
+  beforeAll(async () => {
+    folder = await mkdtemp(join(tmpdir(), "trilith-hook-programs-"));
+    // nginx and HAProxy go on as users of their own.
+    await chmod(folder, 0o755);
+    const preload = join(folder, "libtrilith.so");
+    await run("cc", [
+      "-shared",
+      "-fPIC",
+      "-O2",
+      "-o",
+      preload,
+      resolve(import.meta.dirname, "../../native/libtrilith.c"),
+    ]);
+    env = { LD_PRELOAD: preload };
+  });
+  afterAll(() => rm(folder, { recursive: true, force: true }));
+
+  beforeEach(async () => {
+    instances = await Promise.all([1, 2, 3].map(instance));
+    const own = await mkdtemp(join(folder, "test-"));
+    await chmod(own, 0o755);
+    table = hookTable(join(own, "table"));
+    env = { ...env, TRILITH_HOOK_TABLE: table.path };
+    // What programs see of back ends, as the agent's folder lets them.
+    await mkdir(join(own, "observed"));
+    await chmod(join(own, "observed"), 0o1777);
+    await table.put([{ name: "web", ports: instances.map(({ port }) => port) }]);
+  });
+  afterEach(async () => {
+    for (const stop of stops.splice(0).reverse()) await stop();
+    await Promise.all(instances.map((each) => each.stop()));
+  });
+
+  /** Runs a program to its end; its output. */
+  async function hooked(program: string, ...words: string[]): Promise<string> {
+    const { stdout } = await run(program, words, { env: { ...process.env, ...env }, timeout: 60_000 });
+    return stdout;
+  }
+
+  /** Every answer is an instance's; how many instances gave one. */
+  function spread(output: string, count: number): number {
+    const answers = [...output.matchAll(/instance (\d)/g)].map(([, number]) => number);
+    expect(answers, output).toHaveLength(count);
+    return new Set(answers).size;
+  }
+
+  /** `ask` makes so many requests, one connection each: all are answered, by all instances; by the others when one is dead. */
+  async function reachesSpreadsSurvives(ask: (requests: number) => Promise<string>): Promise<void> {
+    expect(spread(await ask(40), 40)).toBe(3);
+    // Gone without a word: the table still has it.
+    await instances[0]?.stop();
+    expect(spread(await ask(30), 30)).toBe(2);
+    await instances[1]?.stop();
+    expect(spread(await ask(20), 20)).toBe(1);
+  }
+
+  it("curl, a process for each request", async () => {
+    await reachesSpreadsSurvives(async (requests) => {
+      let output = "";
+      for (let i = 0; i < requests; i++) output += await hooked("curl", "-sS", "--max-time", "20", `http://${NAME}/`);
+      return output;
+    });
+    expect(await hooked("curl", "-sSv", `http://${NAME}:81/`)).toContain("instance 3");
+  });
+
+  it("curl, many requests of one process", async () => {
+    await reachesSpreadsSurvives((requests) =>
+      hooked("curl", "-sS", ...Array.from({ length: requests }, () => `http://${NAME}/`)),
+    );
+  });
+
+  it("wget", async () => {
+    await reachesSpreadsSurvives((requests) =>
+      hooked("wget", "-q", "-O", "-", ...Array.from({ length: requests }, () => `http://${NAME}/`)),
+    );
+    // With a limit wget leaves connect by a jump out of a signal handler.
+    expect(await hooked("wget", "-q", "-O", "-", "--connect-timeout=5", `http://${NAME}/`)).toContain("instance 3");
+  });
+
+  it("python3: requests", async () => {
+    const script = `
+import requests, sys
+for i in range(int(sys.argv[1])):
+    print(requests.get("http://${NAME}/", timeout=20).text)`;
+    await reachesSpreadsSurvives((requests) => hooked("python3", "-c", script, String(requests)));
+  });
+
+  it("python3: asyncio", async () => {
+    const script = `
+import asyncio, sys
+async def get():
+    for last in (False, True):
+        try:
+            reader, writer = await asyncio.open_connection("${NAME}", 80)
+            break
+        except OSError:
+            if last: raise
+    writer.write(b"GET / HTTP/1.0\\r\\n\\r\\n")
+    print((await reader.read()).decode())
+    writer.close()
+async def main():
+    for i in range(int(sys.argv[1])): await get()
+asyncio.run(main())`;
+    await reachesSpreadsSurvives((requests) => hooked("python3", "-c", script, String(requests)));
+  });
+
+  it("node: http and fetch", async () => {
+    const script = `
+const http = require("node:http");
+const get = () => new Promise((done, failed) => http.get("http://${NAME}/", { agent: false }, (response) => {
+  let text = ""; response.on("data", (data) => (text += data)).on("end", () => done(text));
+}).on("error", failed));
+const once = (i) => i % 2 === 0 ? get() : fetch("http://${NAME}/").then((response) => response.text());
+(async () => {
+  for (let i = 0; i < Number(process.argv[1]); i++) console.log(await once(i).catch(() => once(i)));
+})();`;
+    await reachesSpreadsSurvives((requests) => hooked(process.execPath, "-e", script, String(requests)));
+  });
+
+  it("java: HttpURLConnection and HttpClient", async () => {
+    await writeFile(
+      join(folder, "Client.java"),
+      `import java.net.*; import java.net.http.*; import java.util.*;
+public class Client {
+  static String get(HttpClient client, int i) throws Exception {
+    if (i % 2 == 0)
+      try (var in = new URL("http://${NAME}/").openConnection().getInputStream()) { return new String(in.readAllBytes()); }
+    return client.send(HttpRequest.newBuilder(URI.create("http://${NAME}/")).build(), HttpResponse.BodyHandlers.ofString()).body();
+  }
+  public static void main(String[] words) throws Exception {
+    var client = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1).build();
+    for (int i = 0; i < Integer.parseInt(words[0]); i++) {
+      String text;
+      try { text = get(client, i); } catch (Exception first) { text = get(client, i); }
+      System.out.println(text);
+    }
+  }
+}`,
+    );
+    await run("javac", ["-d", folder, join(folder, "Client.java")]);
+    await reachesSpreadsSurvives((requests) =>
+      hooked("java", "-Xshare:auto", "-cp", folder, "Client", String(requests)),
+    );
+  }, 120_000);
+
+  /** Asks a proxy on this port, without the hook. */
+  const through =
+    (port: number) =>
+    async (requests: number): Promise<string> => {
+      let output = "";
+      for (let i = 0; i < requests; i++) {
+        const get = async (): Promise<string> => {
+          const response = await fetch(`http://127.0.0.1:${port}/`, { headers: { connection: "close" } });
+          if (response.status !== 200) throw new Error(`${response.status} ${await response.text()}`);
+          return response.text();
+        };
+        output += await get().catch(get);
+      }
+      return output;
+    };
+
+  const listens = (port: number): Promise<unknown> =>
+    eventually(`something listens on ${port}`, () =>
+      fetch(`http://127.0.0.1:${port}/`).then(
+        () => true,
+        () => false,
+      ),
+    );
+
+  it("nginx: proxy_pass", async () => {
+    const own = await mkdtemp(join(folder, "nginx-"));
+    await chmod(own, 0o755);
+    const port = await freePort();
+    await writeFile(
+      join(own, "nginx.conf"),
+      `daemon off; worker_processes 2; pid ${own}/pid; error_log ${own}/error.log;
+events {}
+http {
+  access_log off;
+  client_body_temp_path ${own}/body; proxy_temp_path ${own}/proxy; fastcgi_temp_path ${own}/f; uwsgi_temp_path ${own}/u; scgi_temp_path ${own}/s;
+  server { listen 127.0.0.1:${port}; location / { proxy_pass http://${NAME}; } }
+}`,
+    );
+    const nginx = await startProgram(["nginx", "-c", join(own, "nginx.conf")], join(own, "log"), env);
+    stops.push(() => nginx.stop("SIGQUIT"));
+    await listens(port);
+    await reachesSpreadsSurvives(through(port));
+  });
+
+  it("HAProxy: a server line with the name, in a jail, also when the table is replaced", async () => {
+    const own = await mkdtemp(join(folder, "haproxy-"));
+    const jail = join(own, "jail");
+    await mkdir(jail);
+    await chmod(own, 0o755);
+    const port = await freePort();
+    await writeFile(
+      join(own, "haproxy.cfg"),
+      `global
+  ${process.getuid?.() === 0 ? `chroot ${jail}` : ""}
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 10s
+  timeout server 10s
+  option redispatch 1
+listen web
+  bind 127.0.0.1:${port}
+  http-reuse never
+  server web ${NAME}:80
+`,
+    );
+    const haproxy = await startProgram(["haproxy", "-db", "-f", join(own, "haproxy.cfg")], join(own, "log"), env);
+    stops.push(() => haproxy.stop("SIGTERM"));
+    await listens(port);
+    const ask = through(port);
+    await reachesSpreadsSurvives(ask);
+    const [another] = await Promise.all([4].map(instance));
+    instances.push(another as Instance);
+    await table.put([{ name: "web", ports: [(another as Instance).port] }]);
+    expect(new Set((await ask(10)).trim().split("\n"))).toEqual(new Set(["instance 4"]));
+  });
+
+  it("redis-cli", async () => {
+    const servers = await Promise.all(
+      [1, 2, 3].map(async (number) => {
+        const port = await freePort();
+        const server = await startProgram(
+          ["redis-server", "--port", String(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"],
+          join(folder, `redis-${number}.log`),
+        );
+        stops.push(() => server.stop("SIGKILL"));
+        await eventually(`redis on ${port}`, async () =>
+          (await run("redis-cli", ["-p", String(port), "SET", "who", `instance ${number}`])).stdout.startsWith("OK"),
+        );
+        return { port, server };
+      }),
+    );
+    await table.put([{ name: "redis", ports: servers.map(({ port }) => port) }]);
+    const ask = async (requests: number): Promise<string> => {
+      let output = "";
+      for (let i = 0; i < requests; i++)
+        output += await hooked("redis-cli", "-h", "redis.service.consul", "GET", "who");
+      return output;
+    };
+    expect(spread(await ask(40), 40)).toBe(3);
+    await servers[0]?.server.stop("SIGKILL");
+    expect(spread(await ask(30), 30)).toBe(2);
+  });
+
+  it("a backend where no answer comes costs a program that waits one try, and the next goes elsewhere", async () => {
+    const script = `
+import socket, sys, time
+for i in range(6):
+    began = time.monotonic()
+    s = socket.create_connection(("${NAME}", 80))
+    print(f"took {time.monotonic() - began:.6f} {s.getpeername()[1]}")
+    s.close()`;
+    // An address that drops what it gets, on this host alone.
+    const silent = { address: "127.0.0.1", port: 0, weight: 1, tier: 0 as const, suspect: false };
+    const filler = await startProgram(
+      [
+        "python3",
+        "-c",
+        `
+import socket, time, os, signal
+l = socket.socket(); l.bind(("127.0.0.1", 0)); l.listen(0)
+c = []
+for i in range(4):
+    s = socket.socket(); s.setblocking(False); s.connect_ex(l.getsockname()); c.append(s)
+print(l.getsockname()[1], flush=True)
+time.sleep(600)`,
+      ],
+      join(folder, "filler.log"),
+    );
+    stops.push(() => filler.stop("SIGKILL"));
+    const silentPort = await eventually(
+      "a full listener",
+      async () => Number(await readFile(join(folder, "filler.log"), "utf8")) || undefined,
+    );
+    await table.put([
+      {
+        name: "web",
+        ports: [],
+        policy: "first",
+        tryMs: 400,
+        backends: [
+          { ...silent, port: silentPort },
+          { ...silent, port: instances[0]?.port ?? 0 },
+        ],
+      },
+    ]);
+    const took = [...(await hooked("python3", "-c", script)).matchAll(/took ([\d.]+) (\d+)/g)].map(([, s, p]) => ({
+      ms: Number(s) * 1000,
+      port: Number(p),
+    }));
+    expect(took.map((each) => each.port)).toEqual(Array.from({ length: 6 }, () => instances[0]?.port));
+    expect(took[0]?.ms).toBeGreaterThan(380);
+    // Ejected: the others do not ask it again.
+    expect(took.slice(1, 3).every((each) => each.ms < 380)).toBe(true);
+  });
+});
