@@ -47,6 +47,9 @@ export class ContainerWorld {
   refuse: TrilithError | undefined;
   /** How often a namespace was entered. */
   entered = 0;
+  /** How many children there were at a time at most. */
+  mostOpening = 0;
+  #opening = 0;
   #next = 1;
 
   constructor(clock: FakeClock) {
@@ -133,7 +136,8 @@ export class ContainerWorld {
     ownNamespace: async () => this.ownNamespace,
     open: async ({ pid, namespace }, wanted, signal) => {
       this.entered++;
-      await this.clock.sleep(this.openMs, signal);
+      this.mostOpening = Math.max(this.mostOpening, ++this.#opening);
+      await this.clock.sleep(this.openMs, signal).finally(() => this.#opening--);
       if (this.refuse !== undefined) throw this.refuse;
       const container = [...this.running.values()].find((one) => one.pid === pid);
       if (container?.namespace !== namespace)

@@ -105,6 +105,17 @@ describe("ports in containers", () => {
     expect(world.entered).toBe(2);
   });
 
+  it("of many containers that start at once stand soon, a few at a time", async () => {
+    for (let i = 0; i < 20; i++) world.start(`c${i}`, { "connect.80": "web" });
+    forwarding.follow(world.seen());
+    await clock.advance(30);
+    for (let i = 20; i < 40; i++) world.start(`c${i}`, { "connect.80": "web" });
+    forwarding.follow(world.seen());
+    await clock.advance(10 * (world.openMs + world.proxyMs));
+    expect(Object.keys(stands())).toHaveLength(40);
+    expect(world.mostOpening).toBe(4);
+  });
+
   it("that open while their container dies are closed", async () => {
     for (const ms of [0, 10, 49, 50, 51, 52, 53]) {
       begin();
@@ -203,7 +214,11 @@ describe("ports in containers", () => {
     const stopping = forwarding.stop().then(() => {
       over = true;
     });
-    for (let ms = 0; !over && ms < 1_000; ms++) await clock.advance(1);
+    for (let ms = 0; ms < 1_000; ms++) {
+      await clock.settle();
+      if (over) break;
+      await clock.advance(1);
+    }
     expect({ over, held: world.held.size, told: forwarding.told() }).toEqual({ over: true, held: 0, told: [] });
     await stopping;
     forwarding.follow(world.seen());

@@ -58,6 +58,11 @@ export class Forwarding {
   #followed = new Map<string, Followed>();
   #forwarders = new Map<string, Forwarder>();
   #clashes: ReadonlyMap<string, readonly string[]> = new Map();
+  /** Groups of one namespace each that wait for a place. */
+  readonly #waiting: Forwarder[][] = [];
+  /** Namespaces of groups that wait or are opened. */
+  readonly #entering = new Set<string>();
+  readonly #opening = new Set<Promise<void>>();
   readonly #closing = new Set<Promise<void>>();
   #said = new Map<string, string>();
   #rung = false;
@@ -99,6 +104,7 @@ export class Forwarding {
     this.#followed = new Map();
     for (const forwarder of this.#forwarders.values()) this.#close(forwarder, STOP_DRAIN_MS);
     await this.#passing;
+    await Promise.all(this.#opening);
     await Promise.all(this.#closing);
   }
 
@@ -125,6 +131,7 @@ export class Forwarding {
   }
 
   #ring(): void {
+    if (this.#end.signal.aborted) return;
     this.#rung = true;
     this.#passing ??= this.#passes().finally(() => {
       this.#passing = undefined;
@@ -163,15 +170,30 @@ export class Forwarding {
     const nowMs = clock.monotonic();
     const due = new Map<string, Forwarder[]>();
     for (const forwarder of this.#forwarders.values()) {
-      if (forwarder.missing(nowMs).length === 0) continue;
       const { namespace } = forwarder.wanted;
+      if (this.#entering.has(namespace) || forwarder.missing(nowMs).length === 0) continue;
       due.set(namespace, [...(due.get(namespace) ?? []), forwarder]);
     }
-    const waiting = [...due.values()];
-    const work = async (): Promise<void> => {
-      for (let group = waiting.shift(); group !== undefined; group = waiting.shift()) await this.#open(group);
-    };
-    await Promise.all(Array.from({ length: PARALLEL }, work));
+    for (const [namespace, group] of due) {
+      this.#entering.add(namespace);
+      this.#waiting.push(group);
+    }
+    while (this.#opening.size < PARALLEL && this.#waiting.length > 0) this.#openNext();
+  }
+
+  /** Opens what waits longest; whoever comes meanwhile waits for a place, not for all before it. */
+  #openNext(): void {
+    const group = this.#waiting.shift();
+    const namespace = group?.[0]?.wanted.namespace;
+    if (group === undefined || namespace === undefined) return;
+    const opening = this.#open(group, namespace).finally(() => {
+      this.#entering.delete(namespace);
+      this.#opening.delete(opening);
+      this.#openNext();
+      // What else is wanted there by now was passed over.
+      if (this.#waiting.length === 0) this.#ring();
+    });
+    this.#opening.add(opening);
   }
 
   /** Where a container's network is; undefined where it is not (any more), or cannot be found out. */
@@ -210,16 +232,19 @@ export class Forwarding {
     );
   }
 
-  /** Opens what is missing in one namespace. */
-  async #open(group: readonly Forwarder[]): Promise<void> {
+  /** Opens what is missing in one namespace. Never rejects. */
+  async #open(group: readonly Forwarder[], namespace: string): Promise<void> {
     const { sockets, connector, clock } = this.#machine;
     const nowMs = clock.monotonic();
-    const asked = group.map((forwarder) => forwarder.missing(nowMs));
-    const { namespace, holders } = (group[0] as Forwarder).wanted;
+    const wanting = group.filter((forwarder) => this.#forwarders.get(forwarder.wanted.key) === forwarder);
+    const asked = wanting.map((forwarder) => forwarder.missing(nowMs));
+    const [first] = wanting;
+    if (first === undefined || this.#end.signal.aborted) return;
     try {
       const here = namespace === (await sockets.ownNamespace());
-      const answers = [...(await sockets.open({ pid: holders[0].pid, namespace }, asked.flat(), this.#end.signal))];
-      for (const [i, forwarder] of group.entries()) {
+      const from = { pid: first.wanted.holders[0].pid, namespace };
+      const answers = [...(await sockets.open(from, asked.flat(), this.#end.signal))];
+      for (const [i, forwarder] of wanting.entries()) {
         const wanted = asked[i] ?? [];
         const own = answers.splice(0, wanted.length);
         await forwarder.stand(wanted, own, connector, { nowMs: clock.monotonic(), here });
@@ -227,7 +252,7 @@ export class Forwarding {
     } catch (error) {
       if (this.#end.signal.aborted) return;
       // The process ended meanwhile: the engine tells so, or the next look does.
-      for (const forwarder of group) forwarder.fail(error, clock.monotonic());
+      for (const forwarder of wanting) forwarder.fail(error, clock.monotonic());
     }
   }
 
@@ -243,11 +268,11 @@ export class Forwarding {
     const said = new Map<string, string>();
     for (const { container, faults } of this.told())
       for (const fault of faults) said.set(`container ${describe(container)}: ${fault}`, "");
-    for (const { where, wanted, trouble } of this.#forwarders.values())
-      said.set(
-        `${where} ${wanted.namespace}`,
-        trouble === undefined ? `is ${wanted.service}` : `is not ${wanted.service}: ${trouble.text}`,
-      );
+    for (const { where, wanted, trouble, listeners } of this.#forwarders.values()) {
+      const about = `${where} ${wanted.namespace}`;
+      if (trouble !== undefined) said.set(about, `is not ${wanted.service}: ${trouble.text}`);
+      else if (listeners.length > 0) said.set(about, `is ${wanted.service}`);
+    }
     for (const [about, text] of said) {
       if (this.#said.get(about) === text) continue;
       const line = text === "" ? about : `${about.replace(/ net:\[\d+\]$/, "")} ${text}`;
