@@ -58,12 +58,13 @@ function setUp(more: Partial<TableParts> = {}) {
 }
 
 describe("the table of this moment", () => {
-  it("is the next one as soon as the one before is superseded, and nothing stays open", () => {
-    const { files, table, port } = setUp();
+  it("is the next one a millisecond after the one before is superseded, and nothing stays open", () => {
+    const { clock, files, table, port } = setUp();
     files.put("/table", tableBytes(web(1)));
     expect(port()).toBe(1);
     for (let next = 2; next < 10; next++) {
       files.put("/table", tableBytes(web(next)));
+      clock.advanceNow(1);
       expect(port()).toBe(next);
       expect(table.at("127.128.0.1")?.backends[0]?.port).toBe(next);
     }
@@ -77,9 +78,13 @@ describe("the table of this moment", () => {
     files.put("/table", tableBytes(web(1)));
     expect(port()).toBe(1);
     files.take("/table", true);
+    clock.advanceNow(1);
     expect(port()).toBe(1);
     const { opened } = files;
-    for (let i = 0; i < 100; i++) port();
+    for (let i = 0; i < 100; i++) {
+      clock.advanceNow(1);
+      port();
+    }
     expect(files.opened).toBe(opened);
     const damaged = tableBytes(web(2));
     damaged[damaged.length - 1] = (damaged[damaged.length - 1] as number) ^ 1;
@@ -122,9 +127,10 @@ describe("the table of this moment", () => {
   });
 
   it("is not touched for names and addresses of others", () => {
-    const { files, table, port } = setUp();
+    const { clock, files, table, port } = setUp();
     files.put("/table", tableBytes(web(1)));
     expect(port()).toBe(1);
+    clock.advanceNow(1);
     const { looked } = files;
     for (const text of ["example.org", "127.0.0.1", "10.0.0.1", "2001:db8::1"]) {
       expect(table.named(text)).toBeUndefined();

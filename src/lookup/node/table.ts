@@ -28,6 +28,8 @@ export interface CurrentTable {
 /** Where no table is, it is looked for at most so often; a known one is looked at by its name so often. */
 const LOOK_MS = 1_000;
 const ASK_MS = 5_000;
+/** A name and the connection to it are one look. */
+const FRESH_MS = 1;
 /** An agent that was killed leaves its table behind, and the next one may have another: whoever told the place is asked again so often. */
 const ASK_AGAIN_MS = 10_000;
 /** Of the default range, as long as no table says another: cheap to see in text. */
@@ -44,6 +46,7 @@ export function createCurrentTable({ open, clock, path: first, locate }: TablePa
   let path = first;
   let loaded: Loaded | undefined;
   let looked = Number.NEGATIVE_INFINITY;
+  let checked = Number.NEGATIVE_INFINITY;
   let asked = Number.NEGATIVE_INFINITY;
   let asking: Promise<void> | undefined;
   /** The table was superseded, but what comes after it was not there. */
@@ -67,9 +70,12 @@ export function createCurrentTable({ open, clock, path: first, locate }: TablePa
   };
 
   const now = (): TableIndex | undefined => {
-    const mayLook = clock.monotonic() - looked >= LOOK_MS;
+    const atMs = clock.monotonic();
+    const mayLook = atMs - looked >= LOOK_MS;
     if (loaded === undefined) {
       if (mayLook) load();
+    } else if (atMs - checked < FRESH_MS) {
+      return loaded.index;
     } else if (loaded.file.u32At(SUPERSEDED_AT) !== 0) {
       // Where the next one cannot be read (yet), not every call looks for it.
       if (mayLook || !missed) missed = !load();
@@ -78,8 +84,9 @@ export function createCurrentTable({ open, clock, path: first, locate }: TablePa
       looked = clock.monotonic();
       missed = loaded.file.isReplaced() && !load();
     }
+    checked = atMs;
     // The next agent may have it elsewhere; until that is known, the old one is what there is.
-    if (loaded !== undefined && (missed || (path !== first && clock.monotonic() - asked >= ASK_AGAIN_MS))) mayAsk();
+    if (loaded !== undefined && (missed || (path !== first && atMs - asked >= ASK_AGAIN_MS))) mayAsk();
     return loaded?.index;
   };
 
