@@ -37,6 +37,7 @@ struct balance_asked {
 	uint64_t caller;  /* for sticky */
 	const uint32_t *tried; /* indices not to be chosen again */
 	uint32_t tried_count;
+	bool again; /* a further try of the same connect: takes no turn of its own */
 };
 
 typedef void balance_look(void *context, const struct table_backend *backend, uint16_t port, struct balance_seen *seen);

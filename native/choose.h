@@ -143,6 +143,7 @@ static enum choice choose(const struct wish *wish, const struct tries *tries, st
 		avoid = atomic_load(&given_up_until_ms) > now_ms;
 	}
 	asked.tried = tried;
+	asked.again = tries->count != 0;
 	if (tries->count != 0)
 		for (uint32_t i = 0; i < service.count && asked.tried_count < TRIES_MAX; i++)
 			if (tries_have(tries, &backends[i]))

@@ -604,7 +604,7 @@ static int observed_pick(const struct table_service *service, const struct table
 {
 	uint64_t now_ms = observed_now_ms();
 	struct observed_block *block = observed_block(now_ms);
-	uint64_t turn = service->policy == BALANCE_ROUND_ROBIN ? observed_turn(service->slot, asked->tried_count == 0) : 0;
+	uint64_t turn = service->policy == BALANCE_ROUND_ROBIN ? observed_turn(service->slot, !asked->again) : 0;
 	return observed_choose(block, service->policy, backends, count, asked, turn, now_ms, observed_random());
 }
 
