@@ -1,11 +1,10 @@
-// DNS elsewhere as a source of a whole agent: what is answered, what is held, and what stays while nobody answers.
+// DNS elsewhere as a source of a whole agent: what it finds, who stands by, what it has itself.
 import { readFileSync } from "node:fs";
 import { createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { type ToldRecursor, toldRecursor } from "../../../test/support/dns-peers.ts";
 import { type RunningAgent, startAgent } from "../../../test/support/ground.ts";
-import { ownFolder } from "../../../test/support/peers.ts";
 import { answersFrom } from "../../../test/support/zone.ts";
 
 const ending: (() => Promise<unknown>)[] = [];
@@ -14,17 +13,15 @@ afterEach(async () => {
 });
 const SOA = "example.com. 1 SOA ns.example.com. host.example.com. 1 2 3 4 1";
 
-/** A server of a zone that the test changes, which can be away. */
-async function zone(...lines: string[]): Promise<{ lines: string[]; away: boolean; readonly server: ToldRecursor }> {
-  const state = { lines, away: false };
-  const server = await toldRecursor((query) =>
-    state.away ? undefined : answersFrom(() => [SOA, ...state.lines])(query),
-  );
+/** A server of a zone that the test changes. */
+async function zone(...lines: string[]): Promise<{ lines: string[]; readonly server: ToldRecursor }> {
+  const state = { lines };
+  const server = await toldRecursor(answersFrom(() => [SOA, ...state.lines]));
   ending.push(() => server.stop());
   return Object.assign(state, { server });
 }
 
-async function agentOn(server: ToldRecursor, more: object = {}, dataDir?: string): Promise<RunningAgent> {
+async function agentOn(server: ToldRecursor, more: object = {}): Promise<RunningAgent> {
   const config = {
     services: [{ service: "web", name: "_http._tcp.example.com", tags: ["far"], labels: { env: "prod" } }],
     ...{
@@ -38,7 +35,6 @@ async function agentOn(server: ToldRecursor, more: object = {}, dataDir?: string
     ...more,
   };
   const agent = await startAgent({
-    ...(dataDir === undefined ? {} : { dev: false, dataDir }),
     protocols: { "dns-upstream": config },
   });
   ending.push(() => agent.stop());
@@ -81,50 +77,6 @@ describe("services from DNS elsewhere", () => {
     const agent = await agentOn(here.server, { services: { service: "db", name: "DB.example.com.", port: 5432 } });
     await expect.poll(() => found(agent, "db")).toEqual(["192.0.2.1:5432 1", "192.0.2.2:5432 1"]);
     expect(agent.trilith.directory.view().residents("db")[0]?.node.name).toBe("db.example.com");
-  });
-
-  it("stay while nobody answers and, for a while, while DNS says that there are none; at once gone where it says so decidedly", async () => {
-    const srv = "_http._tcp.example.com. 1 SRV 0 0 80 a.example.com.";
-    const here = await zone(srv, "a.example.com. 1 A 192.0.2.1");
-    const agent = await agentOn(here.server);
-    await expect.poll(() => found(agent)).toEqual(["192.0.2.1:80 1"]);
-    here.away = true;
-    await expect
-      .poll(() => stateOf(agent))
-      .toMatchObject({ ok: false, text: expect.stringContaining("no answer, what is known stays") });
-    expect(found(agent)).toEqual(["192.0.2.1:80 1"]);
-    here.away = false;
-    await expect.poll(() => stateOf(agent).ok, { timeout: 5000 }).toBe(true);
-    here.lines = [];
-    await expect
-      .poll(() => stateOf(agent).text)
-      .toContain('"_http._tcp.example.com" does not exist: what was known is held');
-    expect(found(agent)).toEqual(["192.0.2.1:80 1"]);
-    await expect.poll(() => found(agent)).toEqual([]);
-    here.lines = [srv, "a.example.com. 1 A 192.0.2.1"];
-    await expect.poll(() => found(agent)).toEqual(["192.0.2.1:80 1"]);
-    here.lines = ["_http._tcp.example.com. 1 SRV 0 0 0 ."];
-    await expect.poll(() => found(agent)).toEqual([]);
-    const graves = [...agent.trilith.directory.view().list("grave")].map(({ why }) => why?.text);
-    expect(graves).toContain(
-      '"_http._tcp.example.com" says that the service is decidedly not available there (target ".")',
-    );
-  });
-
-  it("are there after a restart with DNS away, until it answers", async () => {
-    const here = await zone("_http._tcp.example.com. 1 SRV 0 0 80 a.example.com.", "a.example.com. 1 A 192.0.2.1");
-    const folder = await ownFolder("dns-upstream");
-    ending.push(() => folder.remove());
-    const first = await agentOn(here.server, {}, folder.path);
-    await expect.poll(() => found(first)).toEqual(["192.0.2.1:80 1"]);
-    await first.stop();
-    here.away = true;
-    const second = await agentOn(here.server, {}, folder.path);
-    await expect.poll(() => stateOf(second).ok).toBe(false);
-    expect(found(second)).toEqual(["192.0.2.1:80 1"]);
-    here.lines = ["_http._tcp.example.com. 1 SRV 0 0 81 a.example.com.", "a.example.com. 1 A 192.0.2.1"];
-    here.away = false;
-    await expect.poll(() => found(second), { timeout: 5000 }).toEqual(["192.0.2.1:81 1"]);
   });
 
   it("stand by with a higher priority number until none of the lower answers", async () => {
