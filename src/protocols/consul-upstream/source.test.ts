@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { ImitatedConsul } from "../../../test/support/consul-imitation.ts";
 import { type RunningAgent, startAgent } from "../../../test/support/ground.ts";
+import { freePort } from "../../../test/support/peers.ts";
 import { configureConsulUpstream } from "./config.ts";
 import { MOST_STREAMS } from "./upstream.ts";
 
@@ -257,18 +258,26 @@ describe("two Triliths", () => {
   });
 
   it("one of which is this agent itself: nothing is taken", async () => {
+    const httpPort = await freePort();
+    const agent = await agentOn({ url: `http://127.0.0.1:${httpPort}` }, {}, { httpPort });
+    await agent.trilith.agent.register("api", {
+      ...{ id: "no-port", name: "web", tags: [], labels: {}, address: "", port: 0, checks: [] },
+    });
+    await expect.poll(() => stateOf(agent).text).toContain("1 left out");
+    expect(recorded(agent)).toEqual(["alpha/no-port"]);
+  });
+
+  it("and what this directory has at first hand is not taken from elsewhere", async () => {
     const consul = await imitated();
     const agent = await agentOn({ url: consul.url });
-    consul.register("alpha", "127.0.0.1", web("web-9", 99));
-    const { nodeId } = agent.trilith.self;
     await agent.trilith.agent.register("api", {
       ...{ id: "web-1", name: "web", tags: [], labels: {}, address: "192.0.2.1", port: 80, checks: [] },
     });
-    // At the same place this directory has it at first hand; another on a node of the same name is another one's.
     consul.register("far", "192.0.2.1", web("web-7"));
+    // A node of the same name is another one.
+    consul.register("alpha", "127.0.0.1", web("web-9", 99));
     await expect.poll(() => recorded(agent)).toEqual(["alpha/web-1", "alpha-consul-upstream/web-9"]);
     expect(stateOf(agent).text).toContain("1 left out");
-    expect(nodeId).not.toBe("");
   });
 });
 
