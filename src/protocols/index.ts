@@ -40,6 +40,7 @@ export const protocols: readonly Listed[] = [
   listed("flat", async () => (await import("./flat/setup.ts")).flat),
   listed("zookeeper", async () => (await import("./zookeeper/setup.ts")).zookeeper),
   listed("shim", async () => (await import("./shim/setup.ts")).shim),
+  listed("proxy", async () => (await import("./proxy/setup.ts")).proxy),
   listed("hosts", async () => (await import("./hosts/setup.ts")).hosts),
   listed("api", async () => (await import("./api/setup.ts")).api),
   listed("consul", async () => (await import("./consul/setup.ts")).consul),

@@ -42,6 +42,7 @@ const CONFIGURED: Readonly<Record<string, Configured>> = {
   hosts: ({ folder }) => ({ path: join(folder, "..", "hosts") }),
   zookeeper: ({ port }) => ({ servers: `127.0.0.1:${port}`, sets: ["/discovery/*"], session_timeout: "1s" }),
   shim: ({ folder }) => ({ table: join(folder, "hook", "table") }),
+  proxy: ({ port }) => ({ listen: { [port]: "web", [`${port}/udp`]: "dns" } }),
   api: () => undefined,
   consul: () => undefined,
   dns: ({ port }) => ({ port }),

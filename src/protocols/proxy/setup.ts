@@ -1,0 +1,160 @@
+// The protocol "proxy": ports of this host that stand for services, and magic addresses that answer, for programs that have no hook.
+import { hostPort } from "../../base/net.ts";
+import type { SourceState } from "../../contracts/ground.ts";
+import { defineProtocol, type Listener, type Protocol, type Told } from "../../contracts/protocol.ts";
+import { textOfQuery } from "../../model/service-name.ts";
+import { configureProxy, type ListenRule, type ProxyConfig } from "./config.ts";
+import { createMagicListener } from "./magic-listener.ts";
+import { type MissingPort, Ports, portKey } from "./ports.ts";
+import { createStatusHandler, PREFIX } from "./route.ts";
+
+const NEEDS = ["clock", "log", "directory", "lookup", "connector", "magic", "self", "agent"] as const;
+const MOST_TOLD = 5;
+
+export const proxy: Protocol<ProxyConfig | undefined, (typeof NEEDS)[number]> = defineProtocol({
+  name: "proxy",
+  needs: NEEDS,
+  configure: configureProxy,
+  setup(config, { clock, directory, lookup, connector, magic, self, agent, ...ground }) {
+    const routes = [{ prefix: PREFIX, handle: createStatusHandler(connector) }];
+    if (config === undefined) return { routes };
+    const log = ground.log.part("proxy");
+    const rules = config.listen(self.domain);
+    const fixed = new Ports({ connector, clock, log });
+    const magical = new Ports({ connector, clock, log });
+    const magicListener =
+      config.magic === undefined
+        ? undefined
+        : createMagicListener({
+            ...{ config: config.magic, directory, lookup, magic, ports: magical, clock, log },
+            node: () => agent.node.name,
+          });
+    const background = keepOpen(rules, fixed, clock);
+    return {
+      routes,
+      listeners: magicListener === undefined ? [] : [withPorts(magicListener, magical)],
+      background,
+      states: () => [
+        ...rules.map((rule) => stateOf(rule, fixed, self.domain)),
+        ...(magicListener === undefined ? [] : magicStates(magical, magicListener.beyond(), magic.range.v4.text)),
+      ],
+      async answers(service): Promise<readonly Told[]> {
+        return [...fixed.listeners(), ...magical.listeners()]
+          .filter(({ wanted }) => wanted.query.service.toLowerCase() === service.toLowerCase())
+          .map(({ wanted, listener }) => {
+            const { open, backends } = listener.status();
+            const to = wanted.host.startsWith("127.") || wanted.host === "::1" ? "this host" : "who reaches this host";
+            const last = backends.map((each) => `${hostPort(each.address, each.port)} (${each.total})`).join(", ");
+            const text = `${portKey(wanted)} stands for ${textOfQuery(wanted.query, self.domain)}: ${open} connections open`;
+            return { to, text: last === "" ? text : `${text}; so far to ${last}` };
+          });
+      },
+      async reload() {
+        fixed.retry();
+        magical.retry();
+        await background.look();
+      },
+    };
+  },
+});
+
+/** The ports of the configuration, opened as soon as they can be had. */
+function keepOpen(
+  rules: readonly ListenRule[],
+  ports: Ports,
+  clock: Parameters<typeof createMagicListener>[0]["clock"],
+): { start(): void; stop(): Promise<void>; look(): Promise<void> } {
+  const wanted = rules.map((rule) => ({ ...rule, insist: true }));
+  let timer: { cancel(): void } | undefined;
+  let turn: Promise<void> = Promise.resolve();
+  let stopped = true;
+  const look = (): Promise<void> => {
+    turn = turn.then(async () => {
+      if (stopped) return;
+      timer?.cancel();
+      await ports.want(wanted);
+      const { retryAtMs } = ports;
+      if (retryAtMs !== undefined && !stopped)
+        timer = clock.after(Math.max(100, retryAtMs - clock.monotonic()), () => void look());
+    });
+    return turn;
+  };
+  return {
+    look,
+    start() {
+      stopped = false;
+      void look();
+    },
+    async stop() {
+      stopped = true;
+      timer?.cancel();
+      await turn;
+      timer?.cancel();
+      await ports.stop();
+    },
+  };
+}
+
+/** The listener whose stop closes the ports, too. */
+function withPorts(listener: Listener, ports: Ports): Listener {
+  return {
+    name: listener.name,
+    start: () => listener.start(),
+    async stop() {
+      await listener.stop();
+      await ports.stop();
+    },
+  };
+}
+
+function stateOf(rule: ListenRule, ports: Ports, domain: string): SourceState {
+  const key = portKey(rule);
+  const name = "proxy";
+  const missing = ports.missing().find((each) => portKey(each) === key);
+  if (missing !== undefined) return { name, ok: false, text: `${key} cannot be had: ${missing.text}${hint(missing)}` };
+  const open = ports.listeners().find(({ wanted }) => portKey(wanted) === key);
+  const service = textOfQuery(rule.query, domain);
+  if (open === undefined) return { name, ok: true, text: `${key} for ${service}: not open yet` };
+  const { open: now, total, failed, lastFailure } = open.listener.status();
+  const failures = failed === 0 ? "" : `, ${failed} in vain: ${lastFailure}`;
+  return { name, ok: true, text: `${key} stands for ${service}: ${now} connections open, ${total} so far${failures}` };
+}
+
+function magicStates(ports: Ports, beyond: number, range: string): readonly SourceState[] {
+  const name = "proxy";
+  const listeners = ports.listeners();
+  const services = new Set(listeners.map(({ wanted }) => wanted.query.service)).size;
+  const missing = ports.missing();
+  // Ports below 1024 without rights, and ports that others have: part of life unless somebody asked for them.
+  const wanted = missing.filter(({ insist }) => insist);
+  const rest = missing.length - wanted.length;
+  const states: SourceState[] = [
+    {
+      name,
+      ok: true,
+      text: `magic addresses in ${range}: ${listeners.length} ports of ${services} services answer${rest === 0 ? "" : `, ${rest} are not to be had (${shortly(missing.filter(({ insist }) => !insist))})`}`,
+    },
+  ];
+  for (const each of wanted.slice(0, MOST_TOLD))
+    states.push({
+      name,
+      ok: false,
+      text: `${portKey(each)} of ${each.query.service} cannot be had: ${each.text}${hint(each)}`,
+    });
+  if (wanted.length > MOST_TOLD)
+    states.push({ name, ok: false, text: `and ${wanted.length - MOST_TOLD} more ports that cannot be had` });
+  if (beyond > 0)
+    states.push({ name, ok: false, text: `${beyond} ports more than "proxy.most" allows are not opened` });
+  return states;
+}
+
+function shortly(missing: readonly MissingPort[]): string {
+  const told = missing.slice(0, 3).map(({ query, port, code }) => `${query.service}:${port} ${code}`);
+  return missing.length > told.length ? `${told.join(", ")} …` : told.join(", ");
+}
+
+function hint({ code, port }: MissingPort): string {
+  return code === "not-allowed" && port < 1024
+    ? "; ports below 1024 need CAP_NET_BIND_SERVICE, or sysctl net.ipv4.ip_unprivileged_port_start"
+    : "";
+}
