@@ -711,6 +711,9 @@ static void case_threads_and_forks(void)
 	begin();
 	HOOKED[0].backends[0] = (struct spec_backend){"127.0.0.1", port, 1, 0, 0};
 	table_put(HOOKED);
+	/* While one thread takes the new table, others may go by the old one, whose backend is gone. */
+	struct target target = {.slot = 1};
+	CHECK(target_is_known(&target));
 	pthread_t threads[6], echo;
 	pthread_create(&echo, NULL, echo_server, &listener);
 	for (int i = 0; i < 6; i++)
