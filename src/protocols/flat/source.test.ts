@@ -144,6 +144,12 @@ describe("flat files", () => {
       { code: "missing", confirmed: false },
     ]);
     expect(lists.at(-1)?.authority).toBe("second-hand");
+    // Nor is one that was moved here empty.
+    disk.moveIn("/lists/db.yaml", "# nothing yet\n");
+    await clock.advance(2500);
+    expect(told()).toEqual(["db 10.0.0.3:5432"]);
+    disk.moveIn("/lists/db.yaml", "[10.0.0.3:5432]");
+    await clock.advance(100);
     // As an editor does: away for a moment.
     disk.drop("/lists/db.yaml");
     await clock.advance(100);

@@ -172,6 +172,20 @@ describe("writing", () => {
     expect(zk.asked.filter((line) => /^(create|remove|takeOver)/.test(line))).toEqual([`takeOver ${SET}/${names[0]}`]);
   });
 
+  it("of several members that it left of one instance, one stays", async () => {
+    const zk = fakeZooKeeper();
+    const first = await start(zk);
+    first.held.set(instance("a"));
+    await first.at.clock.advance(100);
+    const text = zk.data(`${SET}/member_0000000000`) ?? "";
+    zk.put(`${SET}/member_0000000005`, text, "an older session");
+    zk.put(`${SET}/member_0000000006`, text.replace("192.0.2.1", "192.0.2.6"), zk.owner(`${SET}/member_0000000000`));
+    await first.at.clock.advance(100);
+    expect(zk.names(SET)).toEqual(["member_0000000000"]);
+    await first.at.clock.advance(1000);
+    expect(zk.data(`${SET}/member_0000000000`)).toBe(text);
+  });
+
   it("the last life takes its members along", async () => {
     const zk = fakeZooKeeper();
     const { held, at, stop } = await start(zk, undefined, { last: true });
