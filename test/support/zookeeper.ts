@@ -3,11 +3,13 @@
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { join } from "node:path";
+import type { LanHost } from "./lan.ts";
 import { eventually, freePort, havePrograms, ownFolder, startProgram } from "./peers.ts";
+import { runToEnd } from "./program.ts";
 
 /** One ZooKeeper on loopback. */
 export interface ZooKeeperServer {
-  /** 127.0.0.1:port */
+  /** host:port, on loopback 127.0.0.1:port */
   readonly address: string;
   start(): Promise<void>;
   stop(signal?: NodeJS.Signals): Promise<void>;
@@ -46,29 +48,35 @@ function word(port: number, what: string): Promise<string> {
   });
 }
 
-/** Starts one with a folder and a port of its own. Session time-outs from 1 to 20 s are granted. */
-export async function startZooKeeper(): Promise<ZooKeeperServer> {
+/**
+ * Starts one with a folder and a port of its own, on loopback or on a host of a test's LAN. Session time-outs from 1 to 20 s are granted.
+ */
+export async function startZooKeeper(on?: Pick<LanHost, "address" | "within">): Promise<ZooKeeperServer> {
   const folder = await ownFolder("zookeeper");
-  const port = await freePort();
+  const port = on === undefined ? await freePort() : 2181;
+  const host = on?.address ?? "127.0.0.1";
+  const ruok = async (): Promise<boolean> => {
+    if (on === undefined) return (await word(port, "ruok")) === "imok";
+    const asking = `exec 3<>/dev/tcp/${host}/${port}; echo -n ruok >&3; timeout 1 cat <&3`;
+    return (await runToEnd(on.within("bash", "-c", asking))).out === "imok";
+  };
   const config = join(folder.path, "zoo.cfg");
   await writeFile(
     config,
     [
       ...["tickTime=500", "maxSessionTimeout=20000", `dataDir=${join(folder.path, "data")}`, `clientPort=${port}`],
-      ...["clientPortAddress=127.0.0.1", "admin.enableServer=false", "4lw.commands.whitelist=*", ""],
+      ...[`clientPortAddress=${host}`, "admin.enableServer=false", "4lw.commands.whitelist=*", ""],
     ].join("\n"),
   );
   const path = await classPath();
   let program: Awaited<ReturnType<typeof startProgram>> | undefined;
   const self: ZooKeeperServer = {
-    address: `127.0.0.1:${port}`,
+    address: `${host}:${port}`,
     async start() {
       if (program !== undefined) return;
-      program = await startProgram(
-        ["java", "-Xmx256m", "-cp", path, "org.apache.zookeeper.server.quorum.QuorumPeerMain", config],
-        join(folder.path, "log"),
-      );
-      await eventually("ZooKeeper answers", async () => (await word(port, "ruok")) === "imok", 60_000);
+      const java = ["java", "-Xmx256m", "-cp", path, "org.apache.zookeeper.server.quorum.QuorumPeerMain", config];
+      program = await startProgram(on?.within(...java) ?? java, join(folder.path, "log"));
+      await eventually("ZooKeeper answers", ruok, 60_000);
     },
     async stop(signal = "SIGTERM") {
       const ending = program;
