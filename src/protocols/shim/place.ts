@@ -27,7 +27,7 @@ export interface Place {
   readonly adopted: HookTable | undefined;
   /** What keeps some programs from using it, as a sentence; undefined where nothing does. */
   readonly limits: string | undefined;
-  /** Which file is there now: another text after somebody replaced it or took it away. */
+  /** Which file is there now: another text after somebody replaced it, wrote into it or took it away. */
   identity(): Promise<string>;
   /** Gives the folder back. The table stays: it is right until somebody writes another one. A temporary folder goes. */
   close(): Promise<void>;
@@ -56,7 +56,10 @@ export async function openPlace(path: string | undefined, disk: Pick<Disk, "info
       observed,
       adopted,
       limits: await limitsOf(table),
-      identity: async () => (await disk.info(table))?.identity ?? "gone",
+      async identity() {
+        const found = await disk.info(table);
+        return found === undefined ? "gone" : `${found.identity} ${found.size} ${found.modifiedMs}`;
+      },
       async close() {
         if (temporary !== undefined) await file.remove();
         await held.release();
