@@ -1,5 +1,6 @@
 // The source "dns-upstream" beside a real name server (NSD), and a real resolver (Unbound) in front of it: changed, killed and restarted.
 import { writeFile } from "node:fs/promises";
+import { createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { type RunningAgent, startAgent } from "../support/ground.ts";
@@ -125,6 +126,10 @@ const recorded = ({ trilith }: RunningAgent, service = "web"): string[] =>
     .view()
     .residents(service)
     .map(({ instance, node }) => `${node.name} ${instance.address}:${instance.port}`);
+const found = ({ trilith }: RunningAgent): string[] =>
+  trilith.lookup
+    .resolveNow({ service: "web", order: "stable" })
+    .endpoints.map(({ address, port, weight }) => `${address}:${port} ${weight}`);
 const stateOf = ({ trilith }: RunningAgent): { ok: boolean; text: string } =>
   trilith.sources().find(({ name }) => name === "dns-upstream") as { ok: boolean; text: string };
 
@@ -192,5 +197,28 @@ describe.runIf(able)("services of a real name server", () => {
     const again = await agentOn([first, nsd.port]);
     await expect.poll(() => recorded(again), SLOW).toEqual(["alias.example.com 192.0.2.2:80"]);
     expect(stateOf(again).ok).toBe(true);
+  });
+
+  it("stand by with a higher priority number until none of the lower answers", async () => {
+    const listening = async (port = 0): Promise<Server> => {
+      const server = createServer((socket) => socket.destroy());
+      await new Promise<void>((done) => server.listen(port, "127.0.0.1", done));
+      ending.push(() => new Promise((done) => (server.listening ? server.close(done) : done(undefined))));
+      return server;
+    };
+    const [main, spare] = [await listening(), await listening()];
+    const [port, other] = [main, spare].map((server) => (server.address() as { port: number }).port);
+    const nsd = await startNsd(`_http._tcp SRV 10 0 ${port} a`, `_http._tcp SRV 20 0 ${other} a`, "a A 127.0.0.1");
+    const agent = await agentOn([nsd.port], { check_interval: "1s" });
+    await expect.poll(() => found(agent), SLOW).toEqual([`127.0.0.1:${port} 1`]);
+    const residents = agent.trilith.directory.view().residents("web");
+    const standby = residents.find(({ instance }) => instance.port === other);
+    expect(standby?.checks.find(({ name }) => name === "standby")?.output).toBe(
+      "stands by: priority 20 is used where none of priority 10 answers",
+    );
+    await new Promise((closed) => main.close(closed));
+    await expect.poll(() => found(agent), SLOW).toEqual([`127.0.0.1:${other} 1`]);
+    await listening(port);
+    await expect.poll(() => found(agent), SLOW).toEqual([`127.0.0.1:${port} 1`]);
   });
 });

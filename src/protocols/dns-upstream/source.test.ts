@@ -1,138 +1,250 @@
-// DNS elsewhere as a source of a whole agent: what it finds, who stands by, what it has itself.
+// What the source lists of a zone, when it asks again and how long absence is held: on a clock that the test moves.
 import { readFileSync } from "node:fs";
-import { createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
-import { type ToldRecursor, toldRecursor } from "../../../test/support/dns-peers.ts";
-import { type RunningAgent, startAgent } from "../../../test/support/ground.ts";
+import { fakeClock } from "../../../test/simulated/clock.ts";
+import { testDirectory } from "../../../test/support/directory.ts";
+import { seededRandom } from "../../../test/support/lookup.ts";
 import { answersFrom } from "../../../test/support/zone.ts";
+import { TrilithError } from "../../base/error.ts";
+import { silentLog } from "../../base/log.ts";
+import type { Probe } from "../../contracts/probe.ts";
+import type { SourceList } from "../../contracts/source.ts";
+import { keyOf } from "../../model/record.ts";
+import { type Message, type Nameservers, OPCODE } from "../../wire/dns/index.ts";
+import { configureDnsUpstream, type DnsUpstreamConfig } from "./config.ts";
+import { DnsUpstreamSource } from "./source.ts";
 
-const ending: (() => Promise<unknown>)[] = [];
+const SOA = "example.com. 900 SOA ns.example.com. host.example.com. 1 2 3 4 30";
+const ending: (() => Promise<void>)[] = [];
 afterEach(async () => {
-  for (const end of ending.splice(0).toReversed()) await end();
+  for (const end of ending.splice(0)) await end();
 });
-const SOA = "example.com. 1 SOA ns.example.com. host.example.com. 1 2 3 4 1";
 
-/** A server of a zone that the test changes. */
-async function zone(...lines: string[]): Promise<{ lines: string[]; readonly server: ToldRecursor }> {
-  const state = { lines };
-  const server = await toldRecursor(answersFrom(() => [SOA, ...state.lines]));
-  ending.push(() => server.stop());
-  return Object.assign(state, { server });
-}
+const tcp = { kind: "tcp", parse: () => "parsed" } as unknown as Probe;
 
-async function agentOn(server: ToldRecursor, more: object = {}): Promise<RunningAgent> {
-  const config = {
-    services: [{ service: "web", name: "_http._tcp.example.com", tags: ["far"], labels: { env: "prod" } }],
-    ...{
-      resolvers: [server.place],
-      floor: "100ms",
-      cap: "100ms",
-      timeout: "200ms",
-      hold: "300ms",
-      check_interval: "1s",
+/** A source over a zone; `asked` are the moments (seconds) at which the SRV records were asked for. */
+async function begin(config: object, ...lines: string[]) {
+  const clock = fakeClock();
+  const beganMs = clock.monotonic();
+  const directory = testDirectory(clock);
+  const state = { lines, fails: false };
+  const asked: number[] = [];
+  const lists: SourceList[] = [];
+  const servers = {
+    async ask(question: Message["questions"][number]) {
+      if (question.type === 33) asked.push((clock.monotonic() - beganMs) / 1000);
+      if (state.fails) throw new TrilithError("unavailable", "all is dark");
+      const query = { id: 1, response: false, opcode: OPCODE.QUERY, questions: [question] } as unknown as Message;
+      const blank = { answers: [], authorities: [], additionals: [], rcode: 0, authoritative: true };
+      const message = { ...query, ...blank, ...answersFrom(() => [SOA, ...state.lines])(query) };
+      return { packet: new Uint8Array(), message };
     },
-    ...more,
-  };
-  const agent = await startAgent({
-    protocols: { "dns-upstream": config },
+    stop() {},
+  } as unknown as Nameservers;
+  const checked = configureDnsUpstream({ services: { service: "web", name: "_http._tcp.example.com" }, ...config });
+  const source = new DnsUpstreamSource(checked as DnsUpstreamConfig, {
+    ...{ clock, random: seededRandom(1), log: silentLog, directory, node: "alpha", tcp, nameservers: () => servers },
   });
-  ending.push(() => agent.stop());
-  return agent;
+  const stop = new AbortController();
+  const reading = (async () => {
+    for await (const list of source.watch(stop.signal)) lists.push(list);
+  })();
+  ending.push(async () => {
+    stop.abort(new Error("enough"));
+    await reading;
+    expect(clock.timers).toBe(0);
+  });
+  await clock.advance(100);
+  const ids = (): readonly string[] => lists.at(-1)?.list.map(({ id }) => id) ?? [];
+  return Object.assign(state, { clock, directory, source, asked, lists, ids });
 }
-const found = ({ trilith }: RunningAgent, service = "web"): string[] =>
-  trilith.lookup
-    .resolveNow({ service, order: "stable" })
-    .endpoints.map(({ address, port, weight }) => `${address}:${port} ${weight}`)
-    .sort();
-const stateOf = ({ trilith }: RunningAgent): { ok: boolean; text: string } =>
-  trilith.sources().find(({ name }) => name === "dns-upstream") as { ok: boolean; text: string };
+const A = "a.example.com. 3600 A 192.0.2.1";
+const srv = (ttl: number, priority = 0): string => `_http._tcp.example.com. ${ttl} SRV ${priority} 0 80 a.example.com.`;
 
 describe("services from DNS elsewhere", () => {
   it("are instances on external nodes, with weights, tags and labels, and follow the zone", async () => {
-    const here = await zone(
-      "_http._tcp.example.com. 1 SRV 0 3 8080 a.example.com.",
-      "_http._tcp.example.com. 1 SRV 0 0 8081 B.example.com.",
-      "a.example.com. 1 A 192.0.2.1",
-      "b.example.com. 1 A 192.0.2.2",
-      "b.example.com. 1 AAAA 2001:db8::2",
+    const here = await begin(
+      { services: { service: "web", name: "_HTTP._tcp.example.com.", tags: ["far"], labels: { env: "prod" } } },
+      "_http._tcp.example.com. 10 SRV 0 3 8080 a.example.com.",
+      "_http._tcp.example.com. 10 SRV 0 0 8081 B.example.com.",
+      "a.example.com. 10 A 192.0.2.1",
+      "b.example.com. 10 A 192.0.2.2",
+      "b.example.com. 10 AAAA 2001:db8::2",
     );
-    const agent = await agentOn(here.server);
-    await expect.poll(() => found(agent)).toEqual(["192.0.2.1:8080 300", "192.0.2.2:8081 1"]);
-    const [, b] = agent.trilith.directory.view().residents("web");
-    expect(b?.node).toMatchObject({ name: "b.example.com", address: "192.0.2.2", external: true });
-    expect(b?.instance).toMatchObject({
-      tags: ["far"],
-      labels: { env: "prod", "dns-name": "_http._tcp.example.com", "dns-priority": "0" },
-      taggedAddresses: { lan_ipv6: { address: "2001:db8::2", port: 8081 } },
-      origin: { source: "dns-upstream", authority: "second-hand" },
-    });
-    here.lines = ["_http._tcp.example.com. 1 SRV 0 3 8080 a.example.com.", "a.example.com. 1 A 192.0.2.1"];
-    await expect.poll(() => found(agent)).toEqual(["192.0.2.1:8080 3"]);
-    expect(stateOf(agent)).toEqual({ name: "dns-upstream", ok: true, text: "1 name, 1 found" });
+    const facts = { name: "web", tags: ["far"], checks: [] };
+    const labels = { env: "prod", "dns-name": "_http._tcp.example.com", "dns-priority": "0" };
+    expect(here.lists.at(-1)).toMatchObject({ authority: "second-hand", complaints: [] });
+    expect(here.lists.at(-1)?.list).toMatchObject([
+      {
+        ...{ ...facts, labels, id: "web:192.0.2.1:8080", address: "192.0.2.1", port: 8080 },
+        ...{ weights: { passing: 300 }, external: { node: { name: "a.example.com", address: "192.0.2.1" } } },
+      },
+      {
+        ...{ ...facts, labels, id: "web:192.0.2.2:8081", address: "192.0.2.2", port: 8081 },
+        ...{ weights: { passing: 1 }, external: { node: { name: "b.example.com", address: "192.0.2.2" } } },
+        addresses: [{ host: "192.0.2.2" }, { host: "2001:db8::2" }],
+        taggedAddresses: { lan_ipv6: { address: "2001:db8::2", port: 8081 } },
+      },
+    ]);
+    here.lines = ["_http._tcp.example.com. 10 SRV 0 3 8080 a.example.com.", "a.example.com. 10 A 192.0.2.1"];
+    await here.clock.advance(12_000);
+    expect(here.lists.at(-1)?.list).toMatchObject([{ id: "web:192.0.2.1:8080", weights: { passing: 3 } }]);
+    expect(here.source.state()).toEqual({ ok: true, text: "1 name, 1 found" });
   });
-
   it("are the addresses of a name where a port is given", async () => {
-    const here = await zone("db.example.com. 1 A 192.0.2.1", "db.example.com. 1 A 192.0.2.2");
-    const agent = await agentOn(here.server, { services: { service: "db", name: "DB.example.com.", port: 5432 } });
-    await expect.poll(() => found(agent, "db")).toEqual(["192.0.2.1:5432 1", "192.0.2.2:5432 1"]);
-    expect(agent.trilith.directory.view().residents("db")[0]?.node.name).toBe("db.example.com");
+    const service = { service: "db", name: "DB.example.com.", port: 5432 };
+    const here = await begin({ services: service }, "db.example.com. 10 A 192.0.2.2", "db.example.com. 10 A 192.0.2.1");
+    expect(here.ids()).toEqual(["db:192.0.2.1:5432", "db:192.0.2.2:5432"]);
+    expect(here.lists.at(-1)?.list[0]?.external?.node.name).toBe("db.example.com");
   });
-
-  it("stand by with a higher priority number until none of the lower answers", async () => {
-    const listening = async (port = 0): Promise<Server> => {
-      const server = createServer((socket) => socket.destroy());
-      await new Promise<void>((done) => server.listen(port, "127.0.0.1", done));
-      ending.push(() => new Promise((done) => (server.listening ? server.close(done) : done(undefined))));
-      return server;
-    };
-    const [main, spare] = [await listening(), await listening()];
-    const [port, other] = [main, spare].map((server) => (server.address() as { port: number }).port);
-    const here = await zone(
-      `_http._tcp.example.com. 1 SRV 10 0 ${port} a.example.com.`,
-      `_http._tcp.example.com. 1 SRV 20 0 ${other} a.example.com.`,
-      "a.example.com. 1 A 127.0.0.1",
-    );
-    const agent = await agentOn(here.server);
-    await expect.poll(() => found(agent)).toEqual([`127.0.0.1:${port} 1`]);
-    const residents = agent.trilith.directory.view().residents("web");
-    const standby = residents.find(({ instance }) => instance.port === other);
-    expect(standby?.checks.find(({ name }) => name === "standby")?.output).toBe(
-      "stands by: priority 20 is used where none of priority 10 answers",
-    );
-    await new Promise((closed) => main.close(closed));
-    await expect.poll(() => found(agent), { timeout: 10_000 }).toEqual([`127.0.0.1:${other} 1`]);
-    await listening(port);
-    await expect.poll(() => found(agent), { timeout: 10_000 }).toEqual([`127.0.0.1:${port} 1`]);
-  });
-
   it("are not taken where this directory has them at first hand", async () => {
-    const here = await zone("_http._tcp.example.com. 1 SRV 0 0 80 a.example.com.", "a.example.com. 1 A 192.0.2.1");
-    const agent = await agentOn(here.server);
-    await expect.poll(() => agent.trilith.directory.view().residents("web").length).toBe(1);
-    await agent.trilith.agent.register("api", {
-      ...{ id: "mine", name: "web", tags: [], labels: {}, address: "192.0.2.1", port: 80, checks: [] },
-    });
-    await expect
-      .poll(() =>
-        agent.trilith.directory
-          .view()
-          .residents("web")
-          .map(({ instance }) => instance.id),
-      )
-      .toEqual(["mine"]);
+    const here = await begin({}, srv(10), A);
+    expect(here.ids()).toEqual(["web:192.0.2.1:80"]);
+    const node = { id: "1", name: "mine", address: "192.0.2.1", datacenter: "dc1", taggedAddresses: {}, labels: {} };
+    const instance = { id: "w", name: "web", tags: [], labels: {}, address: "", port: 80, node: "mine" };
+    const origin = { source: "api", authority: "first-hand" } as const;
+    await here.directory.write([
+      { op: "put", table: "node", key: keyOf.node("mine"), value: node },
+      { op: "put", table: "service", key: keyOf.service("mine", "w"), value: { ...instance, origin } },
+    ]);
+    await here.clock.advance(1_000);
+    expect(here.ids()).toEqual([]);
   });
-
   it("are configured as the README says", async () => {
     const readme = readFileSync(join(import.meta.dirname, "README.md"), "utf8");
-    const example = /<!-- example -->\n\n?```json\n([\s\S]*?)```/.exec(readme)?.[1] ?? "";
-    const { protocols } = JSON.parse(example) as { protocols: Record<string, object> };
-    const here = await zone(
-      "_http._tcp.example.com. 1 SRV 0 0 80 a.example.com.",
-      "a.example.com. 1 A 192.0.2.1",
-      "db.example.com. 1 A 192.0.2.5",
+    const example = /<!-- example -->\n\n```json\n([\s\S]*?)```/.exec(readme)?.[1] ?? "";
+    const here = await begin(
+      JSON.parse(example).protocols["dns-upstream"],
+      srv(10),
+      A,
+      "db.example.com. 9 A 192.0.2.5",
     );
-    const agent = await agentOn(here.server, { ...protocols["dns-upstream"], resolvers: [here.server.place] });
-    await expect.poll(() => [...found(agent), ...found(agent, "db")]).toEqual(["192.0.2.1:80 1", "192.0.2.5:5432 1"]);
+    expect(here.ids()).toEqual(["web:192.0.2.1:80", "db:192.0.2.5:5432"]);
+  });
+});
+
+describe("a name is asked for", () => {
+  it("by its TTL, up to a tenth later", async () => {
+    const here = await begin({}, srv(60), A);
+    await here.clock.advance(59_800);
+    expect(here.asked).toEqual([0]);
+    await here.clock.advance(300_000);
+    const gaps = here.asked.slice(1).map((at, i) => at - (here.asked[i] ?? 0));
+    expect(gaps.length).toBeGreaterThanOrEqual(5);
+    for (const gap of gaps) expect(gap).toBeGreaterThanOrEqual(60);
+    for (const gap of gaps) expect(gap).toBeLessThanOrEqual(66.1);
+    // Not all of a fleet at the same moment.
+    expect(new Set(gaps.map((gap) => gap.toFixed(2))).size).toBeGreaterThan(1);
+    expect(here.lists.filter(({ list }) => list.length > 0)).toHaveLength(1);
+  });
+  it("no more often than the floor and no less often than the cap", async () => {
+    const often = await begin({ floor: "10s" }, srv(0), A);
+    await often.clock.advance(60_000);
+    expect(often.asked.length).toBeGreaterThanOrEqual(6);
+    expect(often.asked.length).toBeLessThanOrEqual(7);
+    const seldom = await begin({ cap: "20s" }, srv(86_400), A);
+    await seldom.clock.advance(60_000);
+    expect(seldom.asked.length).toBeGreaterThanOrEqual(3);
+    expect(seldom.asked.length).toBeLessThanOrEqual(4);
+  });
+  it("less and less often while nobody answers, and what is known stays", async () => {
+    const here = await begin({}, srv(60), A);
+    here.fails = true;
+    await here.clock.advance(600_000);
+    const failed = here.asked.filter((at) => at >= 60);
+    expect(failed.length).toBeGreaterThanOrEqual(10);
+    expect(failed.length).toBeLessThanOrEqual(20);
+    expect(here.ids()).toEqual(["web:192.0.2.1:80"]);
+    expect(here.source.state()).toMatchObject({ ok: false, text: expect.stringContaining("all is dark") });
+    here.fails = false;
+    await here.clock.advance(72_100);
+    expect(here.source.state()).toEqual({ ok: true, text: "1 name, 1 found" });
+  });
+});
+
+describe("absence", () => {
+  it("is held until it was said again so much later, and is hearsay then", async () => {
+    const here = await begin({ hold: "45s" }, srv(10), A);
+    here.lines = [];
+    await here.clock.advance(11_100);
+    // The SOA says 30 s.
+    await here.clock.advance(33_000);
+    expect(here.ids()).toEqual(["web:192.0.2.1:80"]);
+    expect(here.source.state().text).toContain("does not exist: what was known is held for 45 s");
+    await here.clock.advance(20_000);
+    expect(here.ids()).toEqual([]);
+    expect([...(here.lists.at(-1)?.gone ?? [])]).toMatchObject([
+      [
+        "a.example.com/web:192.0.2.1:80",
+        { code: "missing", confirmed: false, text: '"_http._tcp.example.com" does not exist' },
+      ],
+    ]);
+  });
+  it("that a server took back in time was none", async () => {
+    const here = await begin({ hold: "45s" }, srv(10), A);
+    here.lines = [];
+    await here.clock.advance(20_000);
+    here.lines = [srv(10), A];
+    await here.clock.advance(40_000);
+    here.lines = [];
+    await here.clock.advance(30_000);
+    expect(here.ids()).toEqual(["web:192.0.2.1:80"]);
+    expect(here.lists.filter(({ list }) => list.length === 0)).toHaveLength(1);
+  });
+  it("that is decided needs no holding, and no guard", async () => {
+    const here = await begin({}, srv(10), A);
+    here.lines = ["_http._tcp.example.com. 10 SRV 0 0 0 ."];
+    await here.clock.advance(12_000);
+    expect([...(here.lists.at(-1)?.gone?.values() ?? [])]).toMatchObject([{ code: "deregistered", confirmed: true }]);
+  });
+});
+
+describe("priorities", () => {
+  const level = (name: string, priority: number): string[] => [
+    `_dns._udp.example.com. 10 SRV ${priority} 0 53 ${name}.example.com.`,
+    `_http._tcp.example.com. 10 SRV ${priority} 0 80 ${name}.example.com.`,
+    `${name}.example.com. 10 A 192.0.2.${priority}`,
+  ];
+  const routable = ({ lists }: { lists: SourceList[] }): readonly string[] =>
+    (lists.at(-1)?.list ?? [])
+      .filter(({ checks }) => checks.every(({ initial }) => initial !== "critical"))
+      .map(({ address }) => address);
+  const lines = [...level("a", 1), ...level("b", 2), ...level("c", 3)];
+
+  it("are those that answer, as the directory's checks say", async () => {
+    const here = await begin({}, ...lines);
+    expect(routable(here)).toEqual(["192.0.2.1"]);
+    const says = async (host: string, n: number, status: "passing" | "critical"): Promise<void> => {
+      const id = `dns-upstream:tcp:web:192.0.2.${n}:80`;
+      const facts = { id, node: host, name: "reachable", status, notes: "", output: "", serviceId: "", type: "tcp" };
+      const node = {
+        id: "",
+        name: host,
+        address: "192.0.2.9",
+        datacenter: "dc1",
+        taggedAddresses: {},
+        labels: {},
+        external: true,
+      };
+      await here.directory.write([
+        { op: "put", table: "node", key: keyOf.node(host), value: node },
+        { op: "put", table: "check", key: keyOf.check(host, id), value: facts },
+      ]);
+      await here.clock.advance(1_000);
+    };
+    await says("a.example.com", 1, "critical");
+    expect(routable(here)).toEqual(["192.0.2.2"]);
+    await says("b.example.com", 2, "critical");
+    expect(routable(here)).toEqual(["192.0.2.3"]);
+    await says("c.example.com", 3, "critical");
+    expect(routable(here)).toEqual(["192.0.2.1"]);
+    await says("b.example.com", 2, "passing");
+    expect(routable(here)).toEqual(["192.0.2.2"]);
+  });
+  it("of what cannot be asked by TCP are the lowest, and nothing asks", async () => {
+    const here = await begin({ services: { service: "dns", name: "_dns._udp.example.com" } }, ...lines);
+    expect(routable(here)).toEqual(["192.0.2.1"]);
+    expect(here.lists.at(-1)?.list.flatMap(({ checks }) => checks.map(({ kind }) => kind))).toEqual(["none", "none"]);
   });
 });
