@@ -36,6 +36,7 @@ struct prefetched {
 	int domain;
 	uint64_t cookie; /* tells our socket from another one that got its number after the program closed all it did not know */
 	uint64_t network;
+	uid_t user; /* routing and packet filters may go by a socket's */
 	uint64_t opened_ms; /* coarse */
 	uint32_t slot;
 	uint16_t port;
@@ -193,6 +194,12 @@ static uint64_t prefetch_network(int fd)
 	uint64_t cookie = 0;
 	socklen_t bytes = sizeof cookie;
 	return syscall(SYS_getsockopt, fd, SOL_SOCKET, OPTION_SO_NETNS_COOKIE, &cookie, &bytes) == 0 ? cookie : 0;
+}
+
+static uid_t prefetch_user(int fd)
+{
+	struct stat s;
+	return fstat(fd, &s) == 0 ? s.st_uid : (uid_t)-1;
 }
 
 static bool prefetch_is_bound(int fd)
@@ -355,6 +362,7 @@ static bool prefetch_open(struct prefetched *p, int domain, const struct table_s
 				 .domain = domain,
 				 .cookie = cookie,
 				 .network = prefetch_network(fd),
+				 .user = prefetch_user(fd),
 				 .opened_ms = coarse_ms(),
 				 .slot = service->slot,
 				 .port = port,
@@ -449,13 +457,14 @@ static int prefetch_take_locked(int fd, const struct table_service *service, con
 	if (atomic_load_explicit(&prefetch_count, memory_order_relaxed) == 0)
 		return -1;
 	uint64_t network = prefetch_network(fd);
+	uid_t user = prefetch_user(fd);
 	bool any = false;
 	for (;;) {
 		struct prefetched *best = NULL;
 		uint32_t best_rtt_us = 0, rtt_us = 0;
 		for (int i = 0; i < PREFETCH_PLACES; i++) {
 			struct prefetched *p = &prefetch_pool[i];
-			if (p->fd == 0 || p->slot != service->slot || p->domain != domain || p->network != network)
+			if (p->fd == 0 || p->slot != service->slot || p->domain != domain || p->network != network || p->user != user)
 				continue;
 			any = true;
 			/* The oldest first: the others last longer. */

@@ -480,6 +480,34 @@ static void case_vfork(void)
 	finish();
 }
 
+static void case_elsewhere(void)
+{
+	if (geteuid() != 0)
+		return;
+	int ahead, here = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	begin();
+	get_used(&ahead);
+	/* A socket of another user, and one of another network. */
+	CHECK_IS(seteuid(65534), 0);
+	int fd = fresh();
+	CHECK_IS(prefetch_take(fd, &service, listed, 1, &asked), -1);
+	CHECK_IS(seteuid(0), 0);
+	close(fd);
+	if (unshare(CLONE_NEWNET) == 0) {
+		fd = fresh();
+		CHECK_IS(prefetch_take(fd, &service, listed, 1, &asked), -1);
+		close(fd);
+		CHECK_IS(setns(here, CLONE_NEWNET), 0);
+	}
+	fd = fresh();
+	CHECK_IS(reach(fd), 1);
+	same_connection(fd, ahead);
+	close(fd);
+	close(ahead);
+	close(here);
+	finish();
+}
+
 static void case_strangers_number(void)
 {
 	/* A program that closes all it does not know, and then uses the number itself. */
@@ -493,7 +521,8 @@ static void case_strangers_number(void)
 	CHECK_IS(dup2(pipes[0], number_of_ours), number_of_ours);
 	int fd = fresh();
 	CHECK_IS(reach(fd), 0);
-	CHECK(fcntl(number_of_ours, F_GETFD) >= 0); /* still the program's */
+	struct stat s;
+	CHECK(fstat(number_of_ours, &s) == 0 && S_ISFIFO(s.st_mode)); /* still the program's */
 	close(accepted());
 	close(fd);
 	close(number_of_ours);
@@ -741,7 +770,7 @@ static const struct {
 	const char *name;
 	void (*run)(void);
 } cases[] = {CASE(handed_over), CASE(first_words), CASE(closed_meanwhile), CASE(options), CASE(left_alone), CASE(sockets_that_never_fit),
-	     CASE(near), CASE(idle),	CASE(fork_closes), CASE(vfork), CASE(strangers_number), CASE(lists_change), CASE(refused_ahead), CASE(bounded),
+	     CASE(near), CASE(idle),	CASE(fork_closes), CASE(vfork), CASE(elsewhere), CASE(strangers_number), CASE(lists_change), CASE(refused_ahead), CASE(bounded),
 	     CASE(v6),		CASE(through_connect), CASE(threads_and_forks)};
 
 /* Runs the named cases, or all. */
