@@ -19,7 +19,7 @@ function example(name: string): string {
   return match[1];
 }
 
-const able = (await havePrograms("ip", "dig", "curl", "python3")) && process.getuid?.() === 0;
+const able = (await havePrograms("ip", "dig", "curl", "python3", "cc")) && process.getuid?.() === 0;
 
 describe.runIf(able)("the README", () => {
   let folder: Awaited<ReturnType<typeof ownFolder>>;
@@ -86,6 +86,10 @@ describe.runIf(able)("the README", () => {
     const healthy = JSON.parse(await shell(curl)) as { Service: { Port: number } }[];
     expect(healthy.map(({ Service }) => Service.Port)).toEqual([port]);
     expect(await shell(`curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:${port}/`)).toBe("200");
+  });
+
+  it("lets a program that knows nothing of it connect by the service's name", async () => {
+    expect(await shell(example("hook"))).toContain("Directory listing for /");
   });
 
   it("is gone from all of them when the server stops", async () => {
