@@ -169,6 +169,25 @@ describe("a hooked Node", () => {
     await once(socket, "close");
   });
 
+  it("leaves alone what is connected, also when the time of a try is over", async () => {
+    server.removeAllListeners("connection");
+    server.on("connection", (socket) => {
+      accepted.push(socket.on("error", () => {}));
+      socket.pipe(socket);
+    });
+    tries = [
+      { address: "127.0.0.1", port, limitMs: 30 },
+      { address: "127.0.0.1", port },
+    ];
+    const socket = connect({ host: MAGIC, port: 80 });
+    await once(socket, "connect");
+    await new Promise((resolve) => setTimeout(resolve, 60));
+    socket.write("still here");
+    expect(String((await once(socket, "data"))[0])).toBe("still here");
+    expect([outcomes, accepted.length]).toEqual([["ok"], 1]);
+    socket.destroy();
+  });
+
   it("calls back in the caller's asynchronous context, whichever backend it became", async () => {
     const storage = new AsyncLocalStorage<string>();
     const dead = await deadPort();

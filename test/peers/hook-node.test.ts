@@ -248,7 +248,18 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
       cleanUp.push(() => filler.destroy());
       if (i < 2) await once(filler, "connect");
     }
-    newTable({ web: { policy: "first", tryMs: 1_500, backends: at(silent, await portOf(web("two"))) } });
+    const six = web("six");
+    six.listen(0, "::1");
+    await once(six, "listening");
+    cleanUp.push(() => six.close());
+    const over6 = [{ address: "::1", port: (six.address() as AddressInfo).port }];
+    newTable({
+      web: { policy: "first", tryMs: 1_500, backends: at(silent, await portOf(web("two"))) },
+      both: { policy: "first", tryMs: 30_000, backends: [...over6, ...at(await deadPort(), silent)] },
+    });
+    // Node itself goes on to IPv6 while the second try with IPv4 waits.
+    for (const version of nodes)
+      expect(await node(main, ["fetch", "both.service.consul"], { node: version })).toBe("six both.service.consul");
     const [text, first, second] = (await node(main, ["hang"])) as [string, number, number];
     expect(text).toBe("two web.service.consul");
     expect(first).toBeGreaterThan(1_400);

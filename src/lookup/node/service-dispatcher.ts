@@ -20,8 +20,6 @@ export interface ServiceDispatcherParts extends ServiceOrigin {
 }
 
 const TRY_MS = 1_000;
-/** Not the instance's fault, and no other would do better. */
-const OWN_FAULT = new Set(["UND_ERR_INVALID_ARG", "UND_ERR_NOT_SUPPORTED", "UND_ERR_ABORTED"]);
 
 interface Reachable {
   readonly pool: Pool;
@@ -233,7 +231,7 @@ function tellFailure(handler: Dispatcher.DispatchHandler, error: Error): void {
 const BEGINS = new Set<PropertyKey>(["onConnect", "onRequestStart"]);
 const FAILS = new Set<PropertyKey>(["onError", "onResponseError"]);
 
-/** The handler itself, but for failures before anything was sent: `again` hears of those, unless they would be the same everywhere. */
+/** The handler itself, but for failures before anything was sent: `again` hears of those. */
 function untilStarted(handler: Dispatcher.DispatchHandler, again: (error: Error) => void): Dispatcher.DispatchHandler {
   let started = false;
   return new Proxy(handler, {
@@ -242,10 +240,7 @@ function untilStarted(handler: Dispatcher.DispatchHandler, again: (error: Error)
       if (typeof value !== "function") return value;
       return (...args: unknown[]): unknown => {
         if (BEGINS.has(key)) started = true;
-        else if (FAILS.has(key) && !started) {
-          const error = args.at(-1) as Error;
-          if (!OWN_FAULT.has(codeOf(error))) return again(error);
-        }
+        else if (FAILS.has(key) && !started) return again(args.at(-1) as Error);
         return Reflect.apply(value, target, args);
       };
     },
