@@ -2,6 +2,10 @@
 import { writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
+import type { Registration } from "../../src/model/instance.ts";
+import { MOST_STREAMS } from "../../src/protocols/consul-upstream/upstream.ts";
+import { ImitatedConsul } from "../support/consul-imitation.ts";
+import { type RunningAgent, startAgent } from "../support/ground.ts";
 import { eventually, freePort, ownFolder, startProgram } from "../support/peers.ts";
 
 const MAIN = resolve(import.meta.dirname, "../../src/cli/main.ts");
@@ -146,5 +150,69 @@ describe("an upstream in a process of its own", () => {
     expect(await ids(north)).toEqual(["south/s"]);
     await south.put("agent/service/deregister/s", {});
     for (const each of [north, south]) await until(each, []);
+  });
+});
+
+/** An agent in this process that reads upstreams. */
+async function reader(upstreams: object, settings: object = {}): Promise<RunningAgent> {
+  const running = await startAgent({ ...settings, protocols: { "consul-upstream": { upstreams, hold: "500ms" } } });
+  ending.push(() => running.stop());
+  return running;
+}
+const placesOf = ({ trilith }: RunningAgent, service = "web"): string[] =>
+  trilith.directory
+    .view()
+    .residents(service)
+    .map(({ instance, node }) => `${node.name}/${instance.id}`);
+const routable = ({ trilith }: RunningAgent): number => trilith.lookup.resolveNow({ service: "web" }).endpoints.length;
+const soon = (look: () => unknown): ReturnType<typeof expect.poll> => expect.poll(look, { timeout: 20_000 });
+
+describe("agents in this process", () => {
+  it("that read each other know each other's services, keep none alive that ended, and hand nothing back", async () => {
+    const north = await startAgent({ node: "north", datacenter: "north", compat: "consul" });
+    ending.push(() => north.stop());
+    const south = await reader(
+      { url: north.url, token: "t" },
+      { node: "south", datacenter: "south", compat: "consul" },
+    );
+    const east = await reader([{ url: south.url }], { node: "east", datacenter: "east" });
+    const service = (id: string, port: number): Registration => ({
+      ...{ id, name: "web", tags: [], labels: {}, address: "", port, checks: [] },
+    });
+    const back = await reader([{ url: south.url }, { name: "n", url: north.url, services: ["web"] }], { node: "west" });
+    await north.trilith.agent.register("api", service("n1", 80));
+    await south.trilith.agent.register("api", service("s1", 81));
+    await soon(() => placesOf(south)).toEqual(["north/n1", "south/s1"]);
+    // What south has from north is not south's to tell.
+    await soon(() => placesOf(east)).toEqual(["south/s1"]);
+    await soon(() => placesOf(back)).toEqual(["north/n1", "south/s1"]);
+    await north.trilith.agent.maintenance("n1", true, "being repaired");
+    await soon(() => routable(south)).toBe(1);
+    await north.trilith.agent.deregister("api", "n1");
+    await soon(() => placesOf(south)).toEqual(["south/s1"]);
+    await soon(() => placesOf(back)).toEqual(["south/s1"]);
+  });
+
+  it("with very many services is followed by few streams", async () => {
+    const consul = new ImitatedConsul(10_000);
+    await consul.start();
+    ending.push(() => consul.stop());
+    for (let i = 0; i <= MOST_STREAMS; i++)
+      consul.register("host-1", "192.0.2.1", { ID: `s${i}`, Service: `s${i}`, Port: i + 1 });
+    const here = await reader({ url: consul.url });
+    const ports = (service: string): number[] =>
+      here.trilith.lookup.resolveNow({ service }).endpoints.map(({ port }) => port);
+    await soon(() => ports(`s${MOST_STREAMS}`)).toEqual([MOST_STREAMS + 1]);
+    await soon(() => consul.waiting).toBe(3);
+    consul.register("host-1", "192.0.2.1", { ID: "s3", Service: "s3", Port: 1000 });
+    await soon(() => ports("s3")).toEqual([1000]);
+    consul.register("host-1", "192.0.2.1", undefined, [
+      { CheckID: "c", Name: "c", Status: "critical", ServiceID: "s4" },
+    ]);
+    await soon(() => ports("s4")).toEqual([]);
+    // One less, and each has its own again.
+    consul.deregister("host-1", "s5");
+    await soon(() => placesOf(here, "s5")).toEqual([]);
+    await soon(() => consul.waiting).toBe(MOST_STREAMS + 1);
   });
 });
