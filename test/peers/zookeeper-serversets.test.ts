@@ -4,6 +4,7 @@ import { join as inFolder } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { systemClock } from "../../src/base/clock.ts";
 import { openZooKeeper, type ZooKeeper } from "../../src/base/zookeeper.ts";
+import { startEtcd } from "../support/etcd.ts";
 import { type RunningAgent, startAgent } from "../support/ground.ts";
 import { eventually, freePort, havePrograms, ownFolder, startProgram } from "../support/peers.ts";
 import {
@@ -18,7 +19,7 @@ import { haveZooKeeper, startZooKeeper, type ZooKeeperServer } from "../support/
 
 const SESSION = "2s";
 const SET = "/discovery/web";
-const prometheus = await havePrograms("prometheus");
+const [prometheus, etcd] = [await havePrograms("prometheus"), await havePrograms("etcd")];
 
 describe.runIf((await haveZooKeeper()) && (await haveKazoo()))("server sets", { timeout: 120_000 }, () => {
   let server: ZooKeeperServer;
@@ -220,13 +221,15 @@ describe.runIf((await haveZooKeeper()) && (await haveKazoo()))("server sets", { 
   });
 
   describe("an agent that writes", () => {
+    /** So that a busy machine has time to start the next life. */
+    const [LONG, LONG_MS] = ["8s", 8000] as const;
     let agent: AgentProcess;
-    const start = async (flags: readonly string[] = []): Promise<void> => {
+    const start = async (session = SESSION): Promise<void> => {
       const config = {
-        ...{ servers: server.address, session_timeout: SESSION },
+        ...{ servers: server.address, session_timeout: session },
         announce: [{ service: "web", path: SET }],
       };
-      agent = until(await agentProcess(folder.path, "alpha", () => ({ zookeeper: config }), flags));
+      agent = until(await agentProcess(folder.path, "alpha", () => ({ zookeeper: config })));
       await agent.start();
       for (const n of [1, 2, 3])
         await agent.put("/v1/agent/service/register", {
@@ -238,7 +241,7 @@ describe.runIf((await haveZooKeeper()) && (await haveKazoo()))("server sets", { 
     const ALL = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
 
     it("killed and started again takes its members over: nobody sees one twice, or not at all", async () => {
-      await start();
+      await start(LONG);
       const seen = await watch(SET);
       await eventually("all are there", async () => (await states(seen)).at(-1)?.length === 3);
       const before = (await seen.seen()).at(-1) ?? [];
@@ -250,23 +253,23 @@ describe.runIf((await haveZooKeeper()) && (await haveKazoo()))("server sets", { 
         return now.every((znode, i) => znode !== undefined && znode.stat.owner !== before[i]?.owner);
       });
       // Longer than the old session lives.
-      await systemClock.sleep(3000);
+      await systemClock.sleep(LONG_MS + 1000);
       expect((await zk.children(SET))?.toSorted()).toEqual(before.map(({ name }) => name).sort());
       for (const hosts of (await states(seen)).slice(from)) expect(hosts).toEqual(ALL);
     });
 
     it("stopped in good order does the same; one that leaves takes its members along at once", async () => {
-      await start();
+      await start(LONG);
       const seen = await watch(SET);
       await eventually("all are there", async () => (await states(seen)).at(-1)?.length === 3);
       const from = (await seen.seen()).length;
       await agent.stop("SIGTERM");
       await agent.start();
-      await systemClock.sleep(3000);
+      await systemClock.sleep(LONG_MS + 1000);
       for (const hosts of (await states(seen)).slice(from)) expect(hosts).toEqual(ALL);
       expect((await states(seen)).at(-1)).toEqual(ALL);
       await agent.put("/v1/agent/leave");
-      await eventually("they are gone", async () => (await states(seen)).at(-1)?.length === 0, 1500);
+      await eventually("they are gone", async () => (await states(seen)).at(-1)?.length === 0, LONG_MS - 1000);
     });
 
     it("frozen longer than its session writes them anew; nobody else's session touches them", async () => {
@@ -340,6 +343,47 @@ describe.runIf((await haveZooKeeper()) && (await haveKazoo()))("server sets", { 
       return names.length === 2 && owners[0] === owners[1];
     });
   });
+
+  it.runIf(etcd)(
+    "agents that share a directory are witnesses of one instance, and bring nothing in that one of them wrote",
+    async () => {
+      const store = await startEtcd();
+      over.push(() => store.remove());
+      const config = {
+        ...{ servers: server.address, session_timeout: SESSION, sets: [SET] },
+        announce: [{ service: "web", path: SET }],
+      };
+      const agents: AgentProcess[] = [];
+      for (const node of ["alpha", "beta"]) {
+        const flags = ["--etcd", store.endpoint];
+        const agent = until(await agentProcess(folder.path, node, () => ({ zookeeper: config }), flags));
+        await agent.start();
+        agents.push(agent);
+      }
+      const [alpha, beta] = agents as [AgentProcess, AgentProcess];
+      const other = await join(SET, "10.0.0.1", "80", "-", "--timeout", "2");
+      await alpha.put("/v1/agent/service/register", { ID: "web", Name: "web", Address: "192.0.2.1", Port: 80 });
+      const both = async (...places: readonly string[]): Promise<unknown> =>
+        eventually(`both know ${places.join(", ")}`, async () => {
+          const found = [await alpha.find("web"), await beta.find("web")];
+          if (found.some((one) => one.join() !== places.join())) throw new Error(JSON.stringify(found));
+          return true;
+        });
+      await both("10.0.0.1:80", "192.0.2.1:80");
+      await eventually("it is written", async () => (await zk.children(SET))?.length === 2);
+      // Time to do it wrong in.
+      await systemClock.sleep(1500);
+      await both("10.0.0.1:80", "192.0.2.1:80");
+      expect(await zk.children(SET)).toHaveLength(2);
+      const rows = (await (await fetch(`${beta.url}/v1/catalog/service/web`)).json()) as { Node: string }[];
+      expect(rows.map(({ Node }) => Node).sort()).toEqual(["10-0-0-1", "alpha"]);
+      await other.stop("SIGKILL");
+      await both("192.0.2.1:80");
+      await alpha.put("/v1/agent/service/deregister/web");
+      await both();
+      await eventually("it is taken back", async () => (await zk.children(SET))?.length === 0);
+    },
+  );
 
   it.runIf(prometheus)("Prometheus reads what is written", async () => {
     await join(SET, "10.0.0.1", "80", "2", "http=10.0.0.1:81");
