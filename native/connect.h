@@ -83,7 +83,10 @@ static bool connect_abort(int fd)
 	struct sockaddr none;
 	memset(&none, 0, sizeof none);
 	none.sa_family = AF_UNSPEC;
-	return syscall(SYS_connect, fd, &none, (socklen_t)sizeof none) == 0;
+	if (syscall(SYS_connect, fd, &none, (socklen_t)sizeof none) != 0)
+		return false;
+	socket_number(fd, SOL_SOCKET, SO_ERROR); /* the kernel leaves ECONNRESET there for the next one who asks */
+	return true;
 }
 
 /* A time limit for one try, on the socket only for as long as it lasts. */
@@ -324,8 +327,7 @@ HOOK(int, connect, int fd, const struct sockaddr *address, socklen_t bytes)
 	struct target target;
 	if (!prepared())
 		return connect_plainly(fd, address, bytes);
-	if (__builtin_expect(atomic_load_explicit(&range_v4_mask, memory_order_relaxed) == 0, 0)) {
-		/* No table yet: the agent may have written one since, which costs a look at the clock. */
+	if (__builtin_expect(atomic_load_explicit(&range_v4, memory_order_relaxed) == 0, 0) && range_is_usual(address, bytes)) {
 		struct table *t = table_hold();
 		if (t != NULL)
 			table_release(t);

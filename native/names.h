@@ -66,8 +66,8 @@ static const struct table_service *name_service(struct table *t, const char *nam
 
 static inline bool magic_v4(uint32_t address, uint32_t *slot)
 {
-	uint32_t mask = atomic_load_explicit(&range_v4_mask, memory_order_acquire);
-	uint32_t base = atomic_load_explicit(&range_v4_base, memory_order_relaxed);
+	uint64_t range = atomic_load_explicit(&range_v4, memory_order_acquire);
+	uint32_t base = (uint32_t)(range >> 32), mask = (uint32_t)range;
 	if (mask == 0 || (address & mask) != base)
 		return false;
 	*slot = address & ~mask;
@@ -85,7 +85,7 @@ static inline bool magic_v6(const uint8_t address[16], uint32_t *slot, bool *map
 	*mapped = balance_is_v4(address);
 	if (*mapped)
 		return magic_v4(ntohl(last), slot);
-	if (atomic_load_explicit(&range_v4_mask, memory_order_acquire) == 0 || atomic_load_explicit(&range_has_v6, memory_order_relaxed) == 0)
+	if (atomic_load_explicit(&range_v4, memory_order_acquire) == 0 || atomic_load_explicit(&range_has_v6, memory_order_relaxed) == 0)
 		return false;
 	if (high != atomic_load_explicit(&range_v6_high, memory_order_relaxed) || low != atomic_load_explicit(&range_v6_low, memory_order_relaxed))
 		return false;
@@ -102,6 +102,24 @@ struct target {
 };
 
 enum { SOCKADDR_IN6_LEAST = 24 }; /* the kernel takes one without sin6_scope_id [RFC2133] */
+
+/*
+ * While there is no table: whether the address may be a magic one of the usual ranges, so that it is worth to look whether the agent has written a
+ * table since. Programs that connect elsewhere make no call that they would not make without the hook (some may make few: seccomp).
+ */
+static bool range_is_usual(const struct sockaddr *address, socklen_t bytes)
+{
+	uintptr_t p = (uintptr_t)address;
+	if (p < 4096 || p > (uintptr_t)INTPTR_MAX || bytes < sizeof(struct sockaddr_in))
+		return false;
+	sa_family_t family;
+	uint8_t first[24] = {0};
+	memcpy(&family, &address->sa_family, sizeof family);
+	memcpy(first, address, bytes < sizeof first ? bytes : sizeof first);
+	if (family == AF_INET)
+		return first[4] == 127;
+	return family == AF_INET6 && (balance_is_v4(first + 8) ? first[20] == 127 : (first[8] & 0xfe) == 0xfc);
+}
 
 /* True where the address is a magic one. Bad pointers that programs really pass (small ones, -1) are left for the kernel to refuse. */
 static inline bool target_of(const struct sockaddr *address, socklen_t bytes, struct target *target)

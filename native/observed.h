@@ -137,13 +137,13 @@ static struct observed_file *observed_map_fd(int fd, uid_t uid)
  * Makes the user's file under another name and links it to its own: nobody ever sees half of one, and of several makers one wins. All of its
  * blocks on the disk are taken first, since writing to a mapped hole of a full disk would kill the program.
  */
-static void observed_make_file(const char *path, uid_t uid)
+static void observed_make_file(int folder, const char *name, uid_t uid)
 {
-	char temporary[sizeof observed_folder + 64];
+	char temporary[64];
 	struct timespec t;
 	clock_gettime(CLOCK_MONOTONIC, &t);
-	snprintf(temporary, sizeof temporary, "%s/.%u.%u.%lx", observed_folder, (unsigned)uid, (unsigned)getpid(), (unsigned long)t.tv_nsec);
-	int fd = (int)syscall(SYS_openat, AT_FDCWD, temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	snprintf(temporary, sizeof temporary, ".%u.%u.%lx", (unsigned)uid, (unsigned)getpid(), (unsigned long)t.tv_nsec);
+	int fd = (int)syscall(SYS_openat, folder, temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return;
 	struct {
@@ -152,21 +152,26 @@ static void observed_make_file(const char *path, uid_t uid)
 	} head = {"TRILSEEN", OBSERVED_VERSION, OBSERVED_BLOCKS, OBSERVED_ENTRIES, sizeof(struct observed_block)};
 	if (fchmod(fd, 0600) == 0 && fallocate(fd, 0, 0, sizeof(struct observed_file)) == 0 &&
 	    syscall(SYS_pwrite64, fd, &head, sizeof head, (off_t)0) == (long)sizeof head)
-		syscall(SYS_linkat, AT_FDCWD, temporary, AT_FDCWD, path, 0);
-	syscall(SYS_unlinkat, AT_FDCWD, temporary, 0);
+		syscall(SYS_linkat, folder, temporary, folder, name, 0);
+	syscall(SYS_unlinkat, folder, temporary, 0);
 	kernel_close(fd);
 }
 
+/* By the folder's descriptor, so that no path is put together: a thread's stack may be small. */
 static struct observed_file *observed_map(uid_t uid)
 {
-	char path[sizeof observed_folder + 16];
-	snprintf(path, sizeof path, "%s/%u", observed_folder, (unsigned)uid);
+	char name[16];
+	snprintf(name, sizeof name, "%u", (unsigned)uid);
 	const int flags = O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
-	int fd = kernel_openat(AT_FDCWD, path, flags);
+	int folder = kernel_openat(AT_FDCWD, observed_folder, O_PATH | O_DIRECTORY);
+	if (folder < 0)
+		return NULL;
+	int fd = kernel_openat(folder, name, flags);
 	if (fd < 0 && errno == ENOENT) {
-		observed_make_file(path, uid);
-		fd = kernel_openat(AT_FDCWD, path, flags);
+		observed_make_file(folder, name, uid);
+		fd = kernel_openat(folder, name, flags);
 	}
+	kernel_close(folder);
 	if (fd < 0)
 		return NULL;
 	struct observed_file *file = observed_map_fd(fd, uid);

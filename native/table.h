@@ -72,7 +72,7 @@ static struct table table_places[TABLE_PLACES];
 static _Atomic int table_now = -1; /* the place of the present table */
 
 /* The present table's ranges, for the question that every connect asks: is that address one of ours? */
-static _Atomic uint32_t range_v4_base, range_v4_mask; /* mask 0 = no table */
+static _Atomic uint64_t range_v4; /* base and mask, in one so that they belong together; 0 = no table */
 static _Atomic uint64_t range_v6_high;
 static _Atomic uint32_t range_v6_low;
 static _Atomic int range_has_v6;
@@ -262,8 +262,7 @@ static void range_publish(const struct table *t)
 	atomic_store_explicit(&range_v6_high, high, memory_order_relaxed);
 	atomic_store_explicit(&range_v6_low, low, memory_order_relaxed);
 	atomic_store_explicit(&range_has_v6, t->has_v6, memory_order_relaxed);
-	atomic_store_explicit(&range_v4_base, t->v4_base, memory_order_relaxed);
-	atomic_store_explicit(&range_v4_mask, t->v4_mask, memory_order_release);
+	atomic_store_explicit(&range_v4, (uint64_t)t->v4_base << 32 | t->v4_mask, memory_order_release);
 }
 
 /*

@@ -107,6 +107,16 @@ static void case_spread(void)
 	ONE[0].policy = BALANCE_FIRST;
 }
 
+static int so_error(int fd)
+{
+	int error = -1;
+	socklen_t bytes = sizeof error;
+	errno = 77;
+	CHECK_IS(getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &bytes), 0);
+	CHECK_IS(errno, 77);
+	return error;
+}
+
 static void case_silent(void)
 {
 	struct silent s = silent();
@@ -119,6 +129,8 @@ static void case_silent(void)
 	CHECK_IS(peer_port(fd), alive);
 	CHECK(took >= 90 && took < 5000);
 	CHECK_IS(sndtimeo(fd), 0);
+	CHECK_IS(so_error(fd), 0);
+	CHECK_IS(send(fd, "x", 1, MSG_NOSIGNAL), 1);
 	close(fd);
 	CHECK_IS(seen_of(s.port).failures, 1);
 	close(listener);
@@ -225,16 +237,6 @@ static int non_blocking(uint32_t slot)
 	CHECK_IS(connect(fd, ADDRESS(a)), -1);
 	CHECK_IS(errno, EINPROGRESS);
 	return fd;
-}
-
-static int so_error(int fd)
-{
-	int error = -1;
-	socklen_t bytes = sizeof error;
-	errno = 77;
-	CHECK_IS(getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &bytes), 0);
-	CHECK_IS(errno, 77);
-	return error;
 }
 
 static void wait_for(int fd)
