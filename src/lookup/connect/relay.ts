@@ -14,10 +14,10 @@ export interface RelayParts {
   readonly pool: BufferPool;
   readonly passing: Passing;
   /**
-   * The backend cut the connection before anything went through in either direction: true takes it over (and calls `meet` again, or `cut`),
-   * false has the client told.
+   * The backend cut or ended the connection before anything went through in either direction, as one does that is killed: true takes it over
+   * (and calls `meet` again, or `cut`), false has the client told.
    */
-  readonly lost: (error: Error) => boolean;
+  readonly lost: (error: Error | "ended") => boolean;
   /** Both connections are closed. */
   readonly over: () => void;
 }
@@ -117,7 +117,9 @@ export class Relay {
     this.#down.to = client;
     this.#open++;
     backend.on("error", (error) => this.#backendFailed(backend, error));
-    backend.on("end", () => passEnd(backend, client));
+    backend.on("end", () => {
+      if (!this.#isLost(backend, "ended")) passEnd(backend, client);
+    });
     backend.on("drain", () => this.#up.drained());
     backend.on("close", () => this.#closed());
     if (client !== this.#client) {
@@ -140,15 +142,23 @@ export class Relay {
   }
 
   #backendFailed(backend: Socket, error: Error): void {
-    const untouched = !this.#up.passed && !this.#down.passed && this.#client?.readableEnded === false;
-    if (untouched && this.#client?.destroyed === false) {
-      this.#client.pause();
-      this.#backend = undefined;
-      this.#up.to = undefined;
-      backend.destroy();
-      if (this.#parts.lost(error)) return;
+    if (!this.#isLost(backend, error)) this.#reset(this.#client);
+  }
+
+  /** True where somebody else takes over from here. */
+  #isLost(backend: Socket, how: Error | "ended"): boolean {
+    const client = this.#client;
+    const untouched = !this.#up.passed && !this.#down.passed && client?.readableEnded === false && !client.destroyed;
+    if (!untouched || backend !== this.#backend) return false;
+    client.pause();
+    if (!this.#parts.lost(how)) {
+      client.resume();
+      return false;
     }
-    this.#reset(this.#client);
+    this.#backend = undefined;
+    this.#up.to = undefined;
+    backend.destroy();
+    return true;
   }
 
   /** The other side was reset: so is this one, after what was sent to it before. */

@@ -145,6 +145,37 @@ describe("a TCP proxy", () => {
     expect(made.connector.proxies()[0]?.status()).toMatchObject({ total: 1, failed: 0, retries: 1 });
   });
 
+  it("tries the next backend where one ends the connection before anything was said, as one that is killed does", async () => {
+    const ending = await backend((socket) => socket.end());
+    const made = over([at(ending), at(await saying("alive"))]);
+    const { port } = await proxy(made, { policy: "first" });
+    expect((await all(connect({ port, host: "127.0.0.1" }))).toString()).toBe("alive");
+    expect(made.connector.proxies()[0]?.status()).toMatchObject({ total: 1, failed: 0, retries: 1 });
+    // Who is alone means it, and where all do, the client is told.
+    made.backends = [at(ending)];
+    expect((await all(connect({ port, host: "127.0.0.1" }))).toString()).toBe("");
+    made.backends = [at(ending), at(await backend((socket) => socket.end()))];
+    expect((await all(connect({ port, host: "127.0.0.1" }))).toString()).toBe("");
+    expect(made.connector.proxies()[0]?.status()).toMatchObject({ total: 3, failed: 0 });
+  });
+
+  it("gives up on backends that take connections only to cut them", async () => {
+    let cuts = 0;
+    const made = over([
+      at(
+        await backend((socket) => {
+          cuts++;
+          socket.resetAndDestroy();
+        }),
+      ),
+    ]);
+    // Where the cut comes in the very moment of the connection, it is a try in vain, and they end with the limit.
+    const { port } = await proxy(made, { limitMs: 200 });
+    await expect(all(connect({ port, host: "127.0.0.1" }))).rejects.toThrow(/ECONNRESET/);
+    expect(cuts).toBeGreaterThan(1);
+    expect(cuts).toBeLessThan(20);
+  });
+
   it("cuts the client where nobody can be reached, and says why", async () => {
     const dead = await closedPort();
     const made = over([at(dead)]);

@@ -34,6 +34,8 @@ export interface ProxyParts extends ProxyShare {
 }
 
 const DRAIN_MS = 10_000;
+/** So often a connection that was taken and left without a word is tried again. */
+const LOSSES = 3;
 
 /** @throws TrilithError `address-in-use`, `not-allowed`, `invalid` */
 export async function listenTcp(
@@ -138,6 +140,8 @@ class Link {
   #client: Socket | undefined;
   #target: Reached["target"] | undefined;
   #row: BackendTally | undefined;
+  #others = 0;
+  #losses = 0;
 
   constructor(accepted: Accepted, parts: ProxyParts, over: () => void) {
     this.#accepted = accepted;
@@ -181,7 +185,7 @@ class Link {
     this.#meet(reached);
   }
 
-  #meet({ socket, target }: Reached): void {
+  #meet({ socket, target, others }: Reached): void {
     const { tally, reach, options } = this.#parts;
     const row = tally.reached(target.backend);
     socket.once("close", () => {
@@ -196,18 +200,23 @@ class Link {
     }
     this.#row = row;
     this.#target = target;
+    this.#others = others;
     this.#client = client;
     const { from, to } = this.#accepted;
     const header = options.proxyProtocol === undefined ? undefined : proxyHeader(options.proxyProtocol, from, to);
     this.#relay.meet(client, socket, header);
   }
 
-  /** The backend took the connection and cut it before a byte went through: another one may do better. */
-  #lost(error: Error): boolean {
+  /** The backend took the connection and left it before a byte went through: another one may do better. */
+  #lost(how: Error | "ended"): boolean {
     const { tally, reach } = this.#parts;
-    if (this.#stop.signal.aborted || this.#target === undefined) return false;
-    tally.missed(this.#target.backend);
-    reach.balancer.report(this.#target, { ok: false, code: errnoOf(error) });
+    const target = this.#target;
+    if (this.#stop.signal.aborted || target === undefined || this.#losses >= LOSSES) return false;
+    // Who ends politely may mean it, unless somebody else says more.
+    if (how === "ended" && this.#others === 0) return false;
+    this.#losses++;
+    tally.missed(target.backend);
+    reach.balancer.report(target, { ok: false, code: how === "ended" ? "ECONNRESET" : errnoOf(how) });
     void this.run();
     return true;
   }

@@ -34,6 +34,8 @@ export interface Reached {
   readonly socket: Socket;
   readonly target: Target<Backend>;
   readonly retries: number;
+  /** How many other backends could have been tried. */
+  readonly others: number;
 }
 
 const TRY_MS = 1_000;
@@ -109,7 +111,7 @@ export async function reachService(reach: Reach, query: Query, options: TryOptio
         const socket = await once(reach, target.backend, order.length > 1 ? Math.min(tryMs, leftMs) : leftMs, options);
         balancer.report(target, { ok: true, tookMs: clock.monotonic() - beganMs });
         balancer.opened(target);
-        return { socket, target, retries };
+        return { socket, target, retries, others: order.length - 1 };
       } catch (error) {
         if (signal?.aborted) throw error;
         const code = errnoOf(error);
