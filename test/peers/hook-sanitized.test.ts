@@ -9,10 +9,18 @@ import { havePrograms } from "../support/peers.ts";
 
 const run = promisify(execFile);
 const SOURCES = resolve(import.meta.dirname, "../../native/test");
-const SANITIZERS = {
-  "address and undefined behaviour": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
-  threads: ["-fsanitize=thread"],
-} as const;
+const BUILDS: Readonly<Record<string, readonly string[]>> = {
+  "address and undefined behaviour watched": [
+    "cc",
+    "-g",
+    "-O1",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=undefined",
+  ],
+  "threads watched": ["cc", "-g", "-O1", "-fsanitize=thread"],
+  musl: ["musl-gcc", "-O2"],
+};
+const here = await havePrograms("cc", "musl-gcc");
 
 /** All that it says, also where it ends badly. */
 const outputOf = (program: string, words: readonly string[], more: NodeJS.ProcessEnv = {}): Promise<string> =>
@@ -22,10 +30,9 @@ const outputOf = (program: string, words: readonly string[], more: NodeJS.Proces
     );
   });
 
-describe.each(Object.entries(SANITIZERS))("%s", (_name, flags) => {
+describe.runIf(here).each(Object.entries(BUILDS))("%s", (_name, [compiler = "", ...flags]) => {
   let folder = "";
   beforeAll(async () => {
-    await havePrograms("cc");
     folder = await mkdtemp(join(tmpdir(), "trilith-sanitized-"));
     // One of the cases goes on as another user.
     await chmod(folder, 0o755);
@@ -35,10 +42,8 @@ describe.each(Object.entries(SANITIZERS))("%s", (_name, flags) => {
   async function compiled(source: string): Promise<string> {
     const program = join(folder, source.replace(/\.c$/, ""));
     const warnings = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-function"];
-    await run("cc", [
+    await run(compiler, [
       "-std=gnu11",
-      "-O1",
-      "-g",
       ...warnings,
       ...flags,
       join(SOURCES, source),
