@@ -1,14 +1,18 @@
 // Connectable's convention on a real dockerd: a label makes localhost:PORT inside a container a service, on every kind of network, through all that happens to containers.
+import { existsSync } from "node:fs";
 import { open } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import { type AddressInfo, createServer as createTcpServer, type Socket } from "node:net";
+import { dirname, join, resolve } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import type { DoctorJson } from "../../../src/index.ts";
 import { createTrilith, type Trilith } from "../../../src/trilith.ts";
 import { type Docker, startDocker } from "../../support/docker.ts";
 import { eventually, freePort, havePrograms } from "../../support/peers.ts";
 import { startPodman } from "../../support/podman.ts";
-import { runToEnd, startAgent } from "../../support/program.ts";
+import { program, runToEnd, startAgent } from "../../support/program.ts";
 
+const root = resolve(import.meta.dirname, "../../..");
 const present = await havePrograms("dockerd", "docker", "iptables", "ip", "nsenter");
 /** Asking takes a process in the container each time. */
 const WAIT_MS = 20_000;
@@ -147,8 +151,8 @@ describe.runIf(present)("localhost in containers", () => {
   });
 
   const agentSays = async (...words: string[]): Promise<string> => {
-    const program = new URL("../../../src/cli/main.ts", import.meta.url).pathname;
-    const { out, err } = await runToEnd([process.execPath, "--import", "tsx", program, ...words], {
+    const main = join(root, "src/cli/main.ts");
+    const { out, err } = await runToEnd([process.execPath, "--import", "tsx", main, ...words], {
       CONSUL_HTTP_ADDR: `http://127.0.0.1:${http}`,
     });
     return out + err;
@@ -385,6 +389,57 @@ describe.runIf(present)("localhost in containers", () => {
     );
     expect(told()).toEqual([]);
     expect(await get("off", "http://localhost:80/")).toBe("");
+  });
+
+  it.each([
+    [
+      "sees others and may enter them",
+      ["--pid=host", "--cap-add=SYS_ADMIN", "--cap-add=SYS_PTRACE"],
+      /^localhost:80 is consul \(1 endpoint\)$/,
+    ],
+    [
+      "does not see others",
+      ["--cap-add=SYS_ADMIN", "--cap-add=SYS_PTRACE"],
+      /is not to be seen: an agent in a container needs --pid=host/,
+    ],
+    [
+      "may not enter others",
+      ["--pid=host"],
+      /is not consul: cannot listen: .*; an agent that is to listen in containers runs as root, or with CAP_SYS_ADMIN/,
+    ],
+  ] as const)("by an agent in a container that %s", async (_, rights, says) => {
+    await agent.stop();
+    // Node and the program are this machine's own.
+    const volumes = [
+      ...["/usr:/usr", "/usr/lib:/lib", ...(existsSync("/usr/lib64") ? ["/usr/lib64:/lib64"] : [])],
+      ...[dirname(process.execPath), root].filter((path) => !path.startsWith("/usr/")).map((path) => `${path}:${path}`),
+    ].flatMap((one) => ["-v", `${one}:ro`]);
+    await docker.docker(
+      ...["run", "-d", "--name", "agent", "--network", "host", "--security-opt", "apparmor=unconfined", ...rights],
+      ...[
+        ...volumes,
+        "-v",
+        `${docker.socketPath}:/var/run/docker.sock`,
+        "bb",
+        process.execPath,
+        program,
+        "agent",
+        "-dev",
+      ],
+      ...["-node", "n1", "-http-port", `${http}`, "-dns-port", `${dns}`],
+    );
+    await run("app", "--network", "none", "-l", "connect.80=consul");
+    const doctor = async (): Promise<readonly { readonly name: string; readonly text: string }[]> =>
+      ((await (await fetch(`http://127.0.0.1:${http}/v1/trilith/doctor`)).json()) as Pick<DoctorJson, "sources">)
+        .sources;
+    await eventually(
+      `doctor says ${says}`,
+      async () => {
+        const told = (await doctor()).find(({ name }) => name === "connect")?.text ?? "";
+        return says.test(told.replace(/^container app \([0-9a-f]{12}\): /, "")) || Promise.reject(new Error(told));
+      },
+      WAIT_MS,
+    );
   });
 
   it("by the built program, whose end leaves nothing behind", async () => {
