@@ -73,6 +73,41 @@ describe("flat files written by real programs", () => {
     ]);
   });
 
+  it("a hosts file that is read and written at once: nothing goes round", async () => {
+    const file = join(folder.path, "hosts");
+    await writeFile(file, "10.0.0.9 mail\n");
+    const own = join(folder.path, "own.hosts");
+    const agent = await startAgent({
+      protocols: { hosts: [file, { path: own, block: false }], flat: { files: [file, own] } },
+    });
+    over.push(() => agent.stop());
+    const api = agent.trilith.agent;
+    await api.register("api", {
+      id: "w",
+      name: "web",
+      tags: [],
+      labels: {},
+      address: "192.0.2.1",
+      port: 80,
+      checks: [],
+    });
+    await eventually("all is written", async () => /192\.0\.2\.1\tweb/.test(await readFile(file, "utf8")));
+    await eventually("here, too", async () =>
+      /10\.0\.0\.9\tmail.*192\.0\.2\.1\tweb/s.test(await readFile(own, "utf8")),
+    );
+    // Time to do it wrong in: the next look at the files.
+    await new Promise((resolve) => setTimeout(resolve, 6000));
+    const { directory, lookup } = agent.trilith;
+    expect([...directory.view().serviceNames()].sort()).toEqual(["consul", "mail", "web"]);
+    expect(lookup.resolveNow({ service: "mail" }).endpoints).toHaveLength(1);
+    await api.deregister("api", "w");
+    await eventually("it is gone from both", async () => {
+      const texts = await Promise.all([file, own].map((path) => readFile(path, "utf8")));
+      return texts.every((text) => !text.includes("web"));
+    });
+    expect([...directory.view().serviceNames()].sort()).toEqual(["consul", "mail"]);
+  });
+
   it("at a start while they cannot be read: what an earlier life knew stands", async () => {
     const list = join(folder.path, "web.json");
     await writeFile(list, '["10.0.0.1:80", "10.0.0.2:80"]');

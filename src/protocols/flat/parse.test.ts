@@ -74,6 +74,15 @@ describe("lists of endpoints", () => {
     ]);
   });
 
+  it("do not come back out of hosts files into which this directory was written", () => {
+    const note = "(written by Trilith: changes in here are lost)";
+    const text = `10.0.0.1 a\n# BEGIN trilith ${note}\n10.0.0.2\tweb\n# END trilith\r\n10.0.0.3 b\nbad\n# BEGIN two ${note}\n10.0.0.4\tdb\n# END two\n# BEGIN mine\n10.0.0.5 c\n# END mine\n`;
+    const lists = read(text, "hosts");
+    expect(told(lists)).toEqual(["a 10.0.0.1", "b 10.0.0.3", "c 10.0.0.5"]);
+    expect(lists.faults).toEqual([expect.stringContaining("line 6:")]);
+    expect(told(read("# Written by Trilith: changes in here are lost.\n10.0.0.2\tweb\n", "hosts"))).toEqual([]);
+  });
+
   it.each<[string, Format, RegExp]>([
     ["10.0.0.1", "lines", /line 1: "10\.0\.0\.1" has no port/],
     ["10.0.0.1:0", "lines", /port: expected a number from 1 to 65535/],

@@ -222,11 +222,17 @@ function fromLines(text: string, options: ParseOptions): Lists {
 /** What every hosts file says of its own host and of nobody [hosts(5)]. */
 const OWN = /^(127\.|0\.0\.0\.0$|::1$|::$|fe00::|ff0[0-9a-f]::|255\.255\.255\.255$)/i;
 
+/** What Trilith itself wrote into hosts files (`protocols/hosts`): from the directory, where it shall not come back to. */
+const WRITTEN_HERE = /^# BEGIN (\S+) \(written by Trilith.*?^# END \1[ \t]*\r?$/gms;
+const WRITTEN_WHOLE = /^# Written by Trilith\b/;
+
 /** `address name…`: each name is a service, or all of them are the file's. */
 function fromHosts(text: string, { port, oneService = false }: ParseOptions): Lists {
   const services = new Map<string, Listed[]>();
   const faults: string[] = [];
-  for (const [number, [address = "", ...names]] of linesOf(text)) {
+  // Its lines stay, so that the numbers of the others are theirs.
+  const others = WRITTEN_WHOLE.test(text) ? "" : text.replace(WRITTEN_HERE, (block) => block.replace(/[^\n]/g, ""));
+  for (const [number, [address = "", ...names]] of linesOf(others)) {
     if (ipFamily(address.replace(/%.*$/, "")) === 0) {
       faults.push(`line ${number}: "${address}": expected an IP address and names`);
       continue;
