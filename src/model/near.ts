@@ -3,7 +3,7 @@ import type { Resident } from "./instance.ts";
 import type { Node } from "./node.ts";
 
 /** The label of a node that names its zone. */
-export const ZONE_LABEL = "zone";
+const ZONE_LABEL = "zone";
 
 /** 0 on the same host, 1 in the same zone (the nodes' label `zone`), 2 elsewhere. */
 export function tierOf({ instance, node }: Resident, own: Pick<Node, "name" | "labels">): 0 | 1 | 2 {
