@@ -274,6 +274,10 @@ static void case_take_over(void)
 	begin_anew();
 	CHECK(connects_of(80) == 1);
 	CHECK(connects_of(82) == 0);
+	block = observed_block(observed_now_ms());
+	CHECK(index_of(block) == 0);
+	for (int i = 0; i < OBSERVED_ENTRIES; i++)
+		CHECK(atomic_load(&block->entries[i].port_used) >> 16 <= OBSERVED_USED);
 	report(82, 0);
 	CHECK(connects_of(82) == 1);
 }
