@@ -132,8 +132,10 @@ describe.runIf(able)("the source etcd", () => {
     expect(found(first)).toEqual(["10.0.0.1:80", "10.0.0.2:80"]);
     await first.stop();
     const second = await agentOn(etcd.endpoint, {}, folder.path);
-    await expect.poll(() => stateOf(second).ok, SLOW).toBe(false);
+    await expect.poll(() => stateOf(second).text, SLOW).toContain("No connection established");
     expect(found(second)).toEqual(["10.0.0.1:80", "10.0.0.2:80"]);
+    // Not by the guard's grace: they are recorded.
+    expect(recorded(second)).toHaveLength(3);
     await etcd.start();
     await expect.poll(() => stateOf(second).ok, SLOW).toBe(true);
     await etcd.ctl("put", "/services/web/two", "10.0.0.4:80");
@@ -195,5 +197,33 @@ describe.runIf(able)("the source etcd", () => {
     await expect.poll(() => stateOf(agent).text, SLOW).not.toContain("own left out");
     await etcd.ctl("put", "/services/web/alpha:web:80", "10.0.0.1:80");
     await expect.poll(() => found(agent), SLOW).toEqual(["10.0.0.1:80", "10.0.0.3:80"]);
+  });
+
+  it("shows who it is where etcd wants to know, and says what is refused", async () => {
+    await etcd.ctl("put", "/services/web/one", "10.0.0.1:80");
+    for (const words of [
+      "user add root:secret",
+      "user add reader:word",
+      "role add reads",
+      "role grant-permission reads read --prefix /services/",
+    ])
+      await etcd.ctl(...words.split(" "));
+    await etcd.ctl("user", "grant-role", "reader", "reads");
+    await etcd.ctl("user", "grant-role", "root", "root");
+    await etcd.ctl("auth", "enable");
+    try {
+      const right = await agentOn(etcd.endpoint, { username: "reader", password: "word", skydns: [] });
+      await expect.poll(() => found(right), SLOW).toEqual(["10.0.0.1:80"]);
+      const wrong = await agentOn(etcd.endpoint, { username: "reader", password: "guess", skydns: [] });
+      await expect
+        .poll(() => stateOf(wrong), SLOW)
+        .toMatchObject({ ok: false, text: expect.stringContaining("authentication failed") });
+      const curious = await agentOn(etcd.endpoint, { username: "reader", password: "word", registrator: "/else" });
+      await expect
+        .poll(() => stateOf(curious), SLOW)
+        .toMatchObject({ ok: false, text: expect.stringContaining("permission denied") });
+    } finally {
+      await etcd.ctl("--user=root:secret", "auth", "disable");
+    }
   });
 });
