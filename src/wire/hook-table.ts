@@ -31,7 +31,7 @@ export interface TableService {
   readonly slot: number;
   /** The subject's text: "web", "web/primary". */
   readonly subject: string;
-  /** Lower case, without final dot, 1 … 255 bytes of ASCII; no name stands for two subjects. The array is packed once: make a new one for other names. */
+  /** Lower case, without final dot, 1 … 255 bytes of ASCII; no name stands for two subjects. */
   readonly names: readonly string[];
   readonly policy: Policy;
   /** Connections may be opened ahead: so many in a process, each kept for so long. Absent = none. */
@@ -86,33 +86,20 @@ function hashOf(text: string): number {
   return hash >>> 0;
 }
 
-/** The names of a subject, ready to be copied: their text one after the other, their lengths and hashes. */
+/** A service ready to be copied into a table. */
 interface Packed {
+  /** Its names one after the other, then its subject. */
   readonly text: Buffer;
+  /** By name. */
   readonly lengths: Uint8Array;
   readonly hashes: Uint32Array;
+  /** Its record, without its places in the other sections. */
+  readonly record: Buffer;
+  readonly backends: Buffer;
 }
 
-const packed = new WeakMap<readonly string[], Packed>();
-
-function pack(names: readonly string[]): Packed {
-  let known = packed.get(names);
-  if (known === undefined) {
-    for (const name of names)
-      if (name.length === 0 || name.length > LONGEST_NAME_BYTES || !/^[!-@[-~]+$/.test(name) || name.endsWith("."))
-        throw new InputError(
-          "",
-          `the name "${name}": expected 1 to ${LONGEST_NAME_BYTES} characters of ASCII in lower case, without blanks and final dot`,
-        );
-    known = {
-      text: Buffer.from(names.join(""), "latin1"),
-      lengths: Uint8Array.from(names, (name) => name.length),
-      hashes: Uint32Array.from(names, hashOf),
-    };
-    packed.set(names, known);
-  }
-  return known;
-}
+/** Services are packed once: most tables have most services of the one before. */
+const packed = new WeakMap<TableService, Packed>();
 
 /** A number that fits its field. @throws InputError */
 function within(what: string, value: number, most: number, least = 0): number {
@@ -121,18 +108,56 @@ function within(what: string, value: number, most: number, least = 0): number {
   return value;
 }
 
-/** The table's bytes. @throws InputError where something does not fit, or a name stands for two subjects */
+function pack(service: TableService): Packed {
+  const known = packed.get(service);
+  if (known !== undefined) return known;
+  const { names, subject, prefetch, backends } = service;
+  for (const name of names)
+    if (name.length === 0 || name.length > LONGEST_NAME_BYTES || !/^[!-@[-~]+$/.test(name) || name.endsWith("."))
+      throw new InputError(
+        "",
+        `the name "${name}": expected 1 to ${LONGEST_NAME_BYTES} characters of ASCII in lower case, without blanks and final dot`,
+      );
+  const nameText = Buffer.from(names.join(""), "latin1");
+  const subjectText = Buffer.from(subject, "utf8");
+  const record = Buffer.alloc(SERVICE_BYTES);
+  record.writeUInt32LE(within("the slot", service.slot, 0xffff_ffff, 1), 0);
+  record.writeUInt32LE(backends.length, 8);
+  record[12] = POLICIES.indexOf(service.policy);
+  record[13] =
+    (prefetch === undefined ? 0 : FLAG.prefetch) | (service.panic ? FLAG.panic : 0) | (service.held ? FLAG.held : 0);
+  record.writeUInt16LE(within("connections opened ahead", prefetch?.most ?? 0, 0xffff), 14);
+  record.writeUInt32LE(within("idle milliseconds", prefetch?.idleMs ?? 0, 0xffff_ffff), 16);
+  record.writeUInt32LE(within("milliseconds of a try", service.tryMs, 0xffff_ffff), 20);
+  record.writeUInt32LE(subjectText.length, 28);
+  const backendBytes = Buffer.alloc(backends.length * BACKEND_BYTES);
+  for (const [i, backend] of backends.entries()) writeBackend(backendBytes, i * BACKEND_BYTES, backend);
+  const made = {
+    text: Buffer.concat([nameText, subjectText]),
+    lengths: Uint8Array.from(names, (name) => name.length),
+    hashes: Uint32Array.from(names, hashOf),
+    record,
+    backends: backendBytes,
+  };
+  packed.set(service, made);
+  return made;
+}
+
+/**
+ * The table's bytes. Quick where most services are the same objects as in the table before; they must not be changed.
+ * @throws InputError where something does not fit, or a name stands for two subjects
+ */
 export function encodeHookTable(table: HookTable): Uint8Array {
   const { services } = table;
   const domain = Buffer.from(table.domain, "utf8");
   let nameCount = 0;
   let backendCount = 0;
   let stringBytes = domain.length;
-  for (const { names, backends, subject } of services) {
-    const { text } = pack(names);
-    nameCount += names.length;
-    backendCount += backends.length;
-    stringBytes += text.length + Buffer.byteLength(subject);
+  for (const service of services) {
+    const { text, lengths, backends } = pack(service);
+    nameCount += lengths.length;
+    backendCount += backends.length / BACKEND_BYTES;
+    stringBytes += text.length;
   }
   let bucketCount = 8;
   while (bucketCount < nameCount * 2) bucketCount *= 2;
@@ -145,63 +170,47 @@ export function encodeHookTable(table: HookTable): Uint8Array {
   within("the table's size", size, 0xffff_ffff);
   const bytes = Buffer.alloc(size);
 
-  let string = 0;
-  domain.copy(bytes, stringsAt);
-  string += domain.length;
-  // Views of their own for what is written most; every section begins at a multiple of eight.
+  // Views of their own for what is written most; every section begins at a multiple of eight, and every machine that has the library is little-endian.
   const buckets = new Uint32Array(bytes.buffer, bytes.byteOffset + bucketsAt, bucketCount);
+  const nameWords = new Uint32Array(bytes.buffer, bytes.byteOffset + namesAt, nameCount * (NAME_BYTES / 4));
+  let string = domain.copy(bytes, stringsAt);
   let name = 0;
   let backend = 0;
   let lastSlot = 0;
   for (let i = 0; i < services.length; i++) {
     const service = services[i] as TableService;
-    const at = servicesAt + i * SERVICE_BYTES;
-    within("the slot", service.slot, 0xffff_ffff, 1);
     if (service.slot <= lastSlot)
       throw new InputError(
         "",
         `slot ${service.slot} of "${service.subject}" comes after slot ${lastSlot}: expected order`,
       );
     lastSlot = service.slot;
-    const { text, lengths, hashes } = pack(service.names);
-    text.copy(bytes, stringsAt + string);
+    const { text, lengths, hashes, record, backends } = pack(service);
+    bytes.set(text, stringsAt + string);
     for (let k = 0; k < lengths.length; k++) {
       const length = lengths[k] as number;
       const hash = hashes[k] as number;
-      const entry = namesAt + name * NAME_BYTES;
-      bytes.writeUInt32LE(string, entry);
-      bytes.writeUInt16LE(length, entry + 4);
-      bytes.writeUInt32LE(i, entry + 8);
-      bytes.writeUInt32LE(hash, entry + 12);
       let bucket = hash & (bucketCount - 1);
-      for (let other = buckets[bucket]; other !== 0; other = buckets[bucket]) {
-        const there = namesAt + ((other as number) - 1) * NAME_BYTES;
-        if (bytes.readUInt32LE(there + 12) === hash && nameAt(bytes, there, stringsAt) === (service.names[k] as string))
-          throw new InputError(
-            "",
-            `the name "${service.names[k]}" stands for "${services[bytes.readUInt32LE(there + 8)]?.subject}" and for "${service.subject}"`,
-          );
+      for (let other = buckets[bucket] as number; other !== 0; other = buckets[bucket] as number) {
+        const there = (other - 1) * (NAME_BYTES / 4);
+        if (nameWords[there + 3] === hash) mustDiffer(services, nameWords[there + 2] as number, service, k);
         bucket = (bucket + 1) & (bucketCount - 1);
       }
+      const word = name * (NAME_BYTES / 4);
+      nameWords[word] = string;
+      nameWords[word + 1] = length;
+      nameWords[word + 2] = i;
+      nameWords[word + 3] = hash;
       buckets[bucket] = ++name;
       string += length;
     }
-    const subjectBytes = bytes.write(service.subject, stringsAt + string, "utf8");
-    bytes.writeUInt32LE(service.slot, at);
+    const at = servicesAt + i * SERVICE_BYTES;
+    bytes.set(record, at);
     bytes.writeUInt32LE(backend, at + 4);
-    bytes.writeUInt32LE(service.backends.length, at + 8);
-    bytes[at + 12] = POLICIES.indexOf(service.policy);
-    bytes[at + 13] =
-      (service.prefetch === undefined ? 0 : FLAG.prefetch) |
-      (service.panic ? FLAG.panic : 0) |
-      (service.held ? FLAG.held : 0);
-    bytes.writeUInt16LE(within("connections opened ahead", service.prefetch?.most ?? 0, 0xffff), at + 14);
-    bytes.writeUInt32LE(within("idle milliseconds", service.prefetch?.idleMs ?? 0, 0xffff_ffff), at + 16);
-    bytes.writeUInt32LE(within("milliseconds of a try", service.tryMs, 0xffff_ffff), at + 20);
     bytes.writeUInt32LE(string, at + 24);
-    bytes.writeUInt32LE(subjectBytes, at + 28);
-    string += subjectBytes;
-    for (const each of service.backends) writeBackend(bytes, backendsAt + backend++ * BACKEND_BYTES, each);
+    bytes.set(backends, backendsAt + backend * BACKEND_BYTES);
+    string += record.readUInt32LE(28);
+    backend += service.backends.length;
   }
 
   MAGIC.copy(bytes);
@@ -245,9 +254,14 @@ function writeBackend(bytes: Buffer, at: number, backend: TableBackend): void {
     (backend.suspect ? BACKEND_FLAG.suspect : 0) | (backend.only === undefined ? 0 : BACKEND_FLAG[backend.only]);
 }
 
-function nameAt(bytes: Buffer, entry: number, stringsAt: number): string {
-  const at = stringsAt + bytes.readUInt32LE(entry);
-  return bytes.toString("latin1", at, at + bytes.readUInt16LE(entry + 4));
+/** Two names with one hash may be two names. */
+function mustDiffer(services: readonly TableService[], other: number, service: TableService, k: number): void {
+  const name = service.names[k] as string;
+  if (services[other]?.names.includes(name) === true)
+    throw new InputError(
+      "",
+      `the name "${name}" stands for "${services[other]?.subject}" and for "${service.subject}"`,
+    );
 }
 
 /** What stands in a table's first bytes; the rest may be missing or wrong. */

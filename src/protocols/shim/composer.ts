@@ -65,7 +65,11 @@ export interface Entry {
 export class Composer {
   readonly #parts: ComposerParts;
   readonly #services = new Map<string, Composed>();
+  /** What is written down for good, by its slot, and the slots in order; the table made of them last. */
+  readonly #bySlot = new Map<number, TableService>();
+  #slots: readonly number[] | undefined;
   #table: readonly TableService[] | undefined;
+  readonly #unkept = new Set<Entry>();
   /** Whose name it is: where two services could have one, the first keeps it. */
   readonly #owners = new Map<string, string>();
 
@@ -94,9 +98,7 @@ export class Composer {
         await this.#parts.clock.yield();
         if (signal.aborted) return changed;
       }
-      if (!this.#lookAt(name, view())) continue;
-      changed = true;
-      this.#table = undefined;
+      if (this.#lookAt(name, view())) changed = true;
     }
     return changed;
   }
@@ -107,7 +109,7 @@ export class Composer {
     const answer = isNameable(name) ? lookup.resolveNow({ service: name, asker: ASKER, order: "stable" }) : undefined;
     if (answer?.known !== true) {
       this.#services.delete(name);
-      for (const { table } of before?.subjects ?? []) this.#disown(table);
+      for (const entry of before?.subjects ?? []) this.#replace(entry, undefined);
       return before !== undefined && before.subjects.length > 0;
     }
     const now = this.#compose(name, answer, view, before);
@@ -119,8 +121,23 @@ export class Composer {
     return !same;
   }
 
-  #disown({ names, subject }: TableService): void {
+  /** A subject has another record from now on, or none. */
+  #replace(before: Entry | undefined, now: Entry | undefined): void {
+    if (before === now) return;
+    if (before !== undefined) this.#unkept.delete(before);
+    if (now !== undefined && !now.kept) this.#unkept.add(now);
+    else if (now !== undefined) this.#put(now.table);
+    if (before === undefined || now !== undefined) return;
+    const { names, subject, slot } = before.table;
     for (const name of names) if (this.#owners.get(name) === subject) this.#owners.delete(name);
+    if (this.#bySlot.delete(slot)) this.#slots = undefined;
+    this.#table = undefined;
+  }
+
+  #put(table: TableService): void {
+    if (!this.#bySlot.has(table.slot)) this.#slots = undefined;
+    this.#bySlot.set(table.slot, table);
+    this.#table = undefined;
   }
 
   #compose(service: string, answer: Answer, view: View, before: Composed | undefined): Composed {
@@ -163,9 +180,11 @@ export class Composer {
         wishes,
         hostnames,
       );
-      subjects.push(last !== undefined && sameService(last.table, table) ? last : { table, kept: last?.kept ?? false });
+      const entry = last !== undefined && sameService(last.table, table) ? last : { table, kept: last?.kept ?? false };
+      this.#replace(last, entry);
+      subjects.push(entry);
     }
-    for (const { table } of known.values()) this.#disown(table);
+    for (const entry of known.values()) this.#replace(entry, undefined);
     return {
       subjects,
       fresh: answer.fresh,
@@ -231,23 +250,23 @@ export class Composer {
   /** Everything whose address is written down for good, in the order of the slots; the same list until something changes. */
   table(): readonly TableService[] {
     if (this.#table === undefined) {
-      const all: TableService[] = [];
-      for (const { subjects } of this.#services.values())
-        for (const { table, kept } of subjects) if (kept) all.push(table);
-      this.#table = all.sort((a, b) => a.slot - b.slot);
+      this.#slots ??= [...this.#bySlot.keys()].sort((a, b) => a - b);
+      this.#table = this.#slots.map((slot) => this.#bySlot.get(slot) as TableService);
     }
     return this.#table;
   }
 
   /** Those of which `table` tells nothing yet. */
   unkept(): readonly Entry[] {
-    return [...this.#services.values()].flatMap(({ subjects }) => subjects.filter(({ kept }) => !kept));
+    return [...this.#unkept];
   }
 
   /** Their addresses are written down for good. */
   keep(entries: readonly Entry[]): void {
-    for (const entry of entries) entry.kept = true;
-    if (entries.length > 0) this.#table = undefined;
+    for (const entry of entries) {
+      entry.kept = true;
+      if (this.#unkept.delete(entry)) this.#put(entry.table);
+    }
   }
 
   /** The services with this backend. */
