@@ -21,6 +21,10 @@ export class FakeEngine {
   list: Answer | undefined;
   /** What drives a network, by its ID. */
   readonly drivers: Map<string, string> = new Map();
+  /** The labels of images, by ID, and what else is said of every image. */
+  readonly images: Map<string, Readonly<Record<string, string>>> = new Map();
+  image: Answer | undefined;
+  readonly askedImages: string[] = [];
   inspect: ((id: string, honest: Answer) => Answer) | undefined;
   events: Answer | undefined;
   #server: Listening | undefined;
@@ -86,6 +90,17 @@ export class FakeEngine {
           .filter((raw) => (raw["State"] as { Running: boolean }).Running)
           .map(({ Id, Name }) => ({ Id, Names: [Name], State: "running" })),
       )(response);
+      return;
+    }
+    if (path.startsWith("/images/")) {
+      const id = decodeURIComponent(path.slice("/images/".length).replace(/\/json$/, ""));
+      this.askedImages.push(id);
+      const labels = this.images.get(id);
+      const found =
+        labels === undefined
+          ? json(404, { message: `No such image: ${id}` })
+          : json(200, { Config: { Labels: labels } });
+      (this.image ?? found)(response);
       return;
     }
     if (path.startsWith("/networks/")) {

@@ -2,9 +2,11 @@
 import type { Clock } from "../../base/clock.ts";
 import { codeOf, messageOf, TrilithError } from "../../base/error.ts";
 import type { Http, HttpResponse } from "../../base/http.ts";
+import type { Labels } from "../../model/node.ts";
+import { hasConnectLabels } from "./connect/labels.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { type Happening, readEvents } from "./events.ts";
-import { type Attachment, type Container, readContainer, shortId } from "./inspect.ts";
+import { type Attachment, type Container, readContainer, readImageLabels, shortId } from "./inspect.ts";
 
 /** A line of the container list: which one, and everything whose change calls for a new look at it, as one text. */
 interface Listed {
@@ -45,6 +47,9 @@ const LIST_MAX_BYTES = 32 << 20;
 const INSPECT_MAX_BYTES = 4 << 20;
 const INFO_MAX_BYTES = 4 << 20;
 const NETWORK_MAX_BYTES = 4 << 20;
+const IMAGE_MAX_BYTES = 4 << 20;
+/** Images whose labels are remembered; an image never changes. */
+const IMAGES_KEPT = 1024;
 /** Networks that every engine has, on one host each. */
 const OWN_NETWORKS: ReadonlySet<string> = new Set(["bridge", "host", "none", "podman"]);
 /** More networks than an engine can have at a time; those that went are forgotten with the rest. */
@@ -171,6 +176,33 @@ export function createEngine(endpoint: Endpoint, http: Http, clock: Clock, signa
     );
   };
 
+  const images = new Map<string, Labels>();
+  /** The labels of an image; undefined where it is not there any more: whoever removed it while its container runs knew it. */
+  const labelsOfImage = async (id: string): Promise<Labels | undefined> => {
+    const known = images.get(id);
+    if (known !== undefined) return known;
+    const path = `/images/${encodeURIComponent(id)}/json`;
+    const { status, text } = await ask(path, IMAGE_MAX_BYTES);
+    if (status === 404) return undefined;
+    if (status !== 200) throw unexpected(path, status, text);
+    const labels = readImageLabels(parseJson(text, `${at}, image ${id}`));
+    if (images.size >= IMAGES_KEPT) images.clear();
+    images.set(id, labels);
+    return labels;
+  };
+  /** Whether labels are the container's or its image's matters for those that let it reach something. No answer costs the container nothing else. */
+  const withImage = async (container: Container): Promise<Container> => {
+    const id = (container.raw as Json)["Image"];
+    if (typeof id !== "string" || id === "" || !hasConnectLabels(container.labels)) return container;
+    try {
+      const imageLabels = await labelsOfImage(id);
+      return imageLabels === undefined ? container : { ...container, imageLabels };
+    } catch (error) {
+      signal.throwIfAborted();
+      return { ...container, imageLabels: messageOf(error) };
+    }
+  };
+
   return {
     name: () => name,
     tellsSignals: () => !name.startsWith(PODMAN),
@@ -195,7 +227,7 @@ export function createEngine(endpoint: Endpoint, http: Http, clock: Clock, signa
           "damaged",
           `${at} was asked for container ${shortId(id)} and answered with ${shortId(container.id)}`,
         );
-      return { ...container, networks: await withDrivers(container.networks) };
+      return { ...(await withImage(container)), networks: await withDrivers(container.networks) };
     },
     async info() {
       const { status, text } = await ask("/info", INFO_MAX_BYTES);

@@ -43,8 +43,8 @@ export interface DockerConfig {
   readonly portSuffix: boolean;
   readonly deregister: "always" | "on-success";
   readonly compat: boolean;
-  /** False = labels `connect.PORT=SERVICE` mean nothing. */
-  readonly connect: boolean;
+  /** Whose labels `connect.PORT=SERVICE` count: the containers' (true), their images' as well, or none. */
+  readonly connect: boolean | "images";
   /** Where containers are written to besides, as Registrator would. */
   readonly backends: readonly MirrorConfig[];
 }
@@ -180,6 +180,8 @@ export function configure(raw: unknown): DockerConfig {
   const deregister = fields.get("deregister") ?? "always";
   if (deregister !== "always" && deregister !== "on-success")
     return fields.fail("deregister", '"always" or "on-success"');
+  const connect = fields.get("connect") ?? true;
+  if (connect !== "images" && typeof connect !== "boolean") return fields.fail("connect", '"images", true or false');
   const host = fields.text("host");
   const endpoints = endpointsOf(fields.get("endpoints"));
   if (host !== "" && endpoints.length > 0) fields.fail("host", 'none beside "endpoints"');
@@ -199,7 +201,7 @@ export function configure(raw: unknown): DockerConfig {
     portSuffix: fields.flag("portSuffix", true),
     deregister,
     compat: fields.flag("compat", false),
-    connect: fields.flag("connect", true),
+    connect,
     backends: backendsOf(fields.get("backends")),
   };
 }

@@ -42,6 +42,8 @@ export interface Container {
   readonly env: readonly string[];
   /** Without a prototype. */
   readonly labels: Labels;
+  /** The image's own. Absent where nobody asked or the image is not there any more; a text says why they are not known. */
+  readonly imageLabels?: Labels | string;
   readonly exposedPorts: readonly string[];
   /** Undefined bindings: exposed, not published. */
   readonly ports: ReadonlyMap<string, readonly Binding[] | undefined>;
@@ -152,6 +154,17 @@ export function isStopSignal(container: Container, signal: number): boolean {
   return signal === container.stopSignal || signal === SIGKILL;
 }
 
+function readLabels(config: Json): Labels {
+  const labels: Record<string, string> = Object.create(null);
+  for (const [key, value] of Object.entries(object(config["Labels"]))) labels[key] = text(value);
+  return labels;
+}
+
+/** The labels in an image's inspect answer. */
+export function readImageLabels(raw: unknown): Labels {
+  return readLabels(object(object(raw)["Config"]));
+}
+
 const DEFAULT_STOP_TIMEOUT_MS = 10_000;
 
 function readHealth(state: Json): Health {
@@ -212,8 +225,6 @@ export function readContainer(raw: unknown): Container {
     throw new TrilithError("damaged", `Docker's answer does not say whether container ${shortId(id)} is running`);
   const config = object(top["Config"]);
   const settings = object(top["NetworkSettings"]);
-  const labels: Record<string, string> = Object.create(null);
-  for (const [key, value] of Object.entries(object(config["Labels"]))) labels[key] = text(value);
   const env: unknown = config["Env"];
   const networkMode = text(object(top["HostConfig"])["NetworkMode"]);
   const networks = readNetworks(settings);
@@ -224,7 +235,7 @@ export function readContainer(raw: unknown): Container {
     name: text(top["Name"]).replace(/^\//, ""),
     image: text(config["Image"]),
     env: Array.isArray(env) ? env.filter((item) => typeof item === "string") : [],
-    labels,
+    labels: readLabels(config),
     exposedPorts: Object.keys(object(config["ExposedPorts"])),
     ports: readPorts(settings),
     networkMode,

@@ -191,14 +191,16 @@ function partOf(config: DockerConfig, ground: Pick<Ground, Needs>, places: reado
   });
   const [main, ...others] = places.map(engineOf);
   if (main === undefined) throw new InputError("docker.endpoints", "expected at least one");
-  const forwarding = config.connect
-    ? new Forwarding({
-        ...ground,
-        log: ground.log.part("connect"),
-        sockets: systemNamespaceSockets,
-        domain: self.domain,
-      })
-    : undefined;
+  const forwarding =
+    config.connect !== false
+      ? new Forwarding({
+          ...ground,
+          log: ground.log.part("connect"),
+          sockets: systemNamespaceSockets,
+          domain: self.domain,
+          images: config.connect === "images",
+        })
+      : undefined;
   const backgrounds = [
     ...(config.backends.length === 0
       ? []

@@ -378,6 +378,21 @@ describe.runIf(present)("localhost in containers", () => {
     await docker.start();
   });
 
+  it("of an image count only where that is said", async () => {
+    const made = await docker.docker("create", "bb", "/bin/sleep", "100000");
+    await docker.docker("commit", "--change", "LABEL connect.80=web", made, "labelled");
+    await docker.docker("run", "-d", "--name", "app", "-l", "connect.81=web", "labelled", "/bin/sleep", "100000");
+    await gets("app", "http://localhost:81/", "web 1");
+    await tells(/^!! .*label connect\.80 is the image's own: it counts with "docker": \{"connect": "images"\}/);
+    expect(await get("app", "http://localhost:80/")).toBe("");
+    await agent.stop();
+    await startTrilith({ connect: "images" });
+    await serve("web", "web 2");
+    await gets("app", "http://localhost:80/", "web 2");
+    // An image that is gone took its word with it.
+    await docker.docker("rmi", "-f", "labelled");
+  });
+
   it("are nothing where they are switched off", async () => {
     await agent.stop();
     await startTrilith({ connect: false });

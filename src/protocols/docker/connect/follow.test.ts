@@ -18,7 +18,7 @@ function begin(): void {
   world = new ContainerWorld(clock);
   logged = [];
   forwarding = new Forwarding({
-    ...{ clock, random: systemRandom, domain: "consul" },
+    ...{ clock, random: systemRandom, domain: "consul", images: false },
     ...{ processes: world.processes, sockets: world.sockets, connector: world.connector },
     log: callbackLog((level, _, text) => logged.push(`${level}: ${text.replace(/\([^)]*\)/, "(ID)")}`)),
   });
@@ -194,6 +194,24 @@ describe("ports in containers", () => {
     expect(logged).toEqual(["warn: localhost:80 in container a (ID) is not web: cannot listen: no CAP_SYS_ADMIN"]);
     world.refuse = undefined;
     await clock.advance(70_000);
+    expect(stands()).toEqual({ "net:[1] 80": "web" });
+  });
+
+  it("of containers whose images nobody knows are not opened, and why is told", async () => {
+    world.start("a", { "connect.80": "web" });
+    const imageLabels = "images are not for you";
+    forwarding.follow(world.seen().map((one) => ({ ...one, container: { ...one.container, imageLabels } })));
+    await clock.advance(3_000);
+    expect(world.entered).toBe(0);
+    expect(told()).toEqual([
+      expect.stringMatching(/is not known \(images are not for you\): with "docker": \{"connect": "images"\}/),
+    ]);
+    forwarding.follow(
+      world.seen().map((one) => ({ ...one, container: { ...one.container, imageLabels: { "connect.80": "web" } } })),
+    );
+    await clock.advance(3_000);
+    expect(told()).toEqual([expect.stringMatching(/^label connect\.80 is the image's own/)]);
+    await follow();
     expect(stands()).toEqual({ "net:[1] 80": "web" });
   });
 

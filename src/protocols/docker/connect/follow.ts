@@ -22,6 +22,8 @@ export interface ForwardingMachine {
   readonly connector: Pick<Connector, "proxy">;
   /** The agent's DNS domain. */
   readonly domain: string;
+  /** True where images may ask for ports, too. */
+  readonly images: boolean;
 }
 
 /** What became of one container's labels. */
@@ -82,9 +84,7 @@ export class Forwarding {
       const before = this.#followed.get(container.id);
       followed.set(
         container.id,
-        before?.container === container
-          ? before
-          : { container, far, labels: readConnectLabels(container.labels, this.#machine.domain) },
+        before?.container === container ? before : { container, far, labels: this.#labelsOf(container) },
       );
     }
     const changed =
@@ -95,6 +95,14 @@ export class Forwarding {
     for (const forwarder of this.#forwarders.values())
       if (!forwarder.wanted.holders.some((container) => this.#runs(container))) this.#close(forwarder, 0);
     this.#ring();
+  }
+
+  #labelsOf({ labels, imageLabels }: Container): ConnectLabels {
+    const { domain, images } = this.#machine;
+    if (images) return readConnectLabels(labels, domain);
+    if (typeof imageLabels !== "string") return readConnectLabels(labels, domain, imageLabels);
+    const text = `whether its labels are the image's own is not known (${imageLabels}): with "docker": {"connect": "images"} that does not matter`;
+    return { ports: [], faults: [text] };
   }
 
   /** Ends everything; open connections have a moment. */

@@ -55,6 +55,14 @@ describe("connect labels", () => {
     expect(faults.join("\n")).toMatch(/label connect\.83: .*this agent's domain is "consul"/);
   });
 
+  it("of the image are not the container's", () => {
+    const labels = { "connect.80": "web", "connect.81": "api", "connect.82": "db" };
+    const image = { "connect.80": "web", "connect.81": "other" };
+    const { ports, faults } = readConnectLabels(labels, "consul", image);
+    expect(ports.map(({ service }) => service)).toEqual(["api", "db"]);
+    expect(faults).toEqual([`label connect.80 is the image's own: it counts with "docker": {"connect": "images"}`]);
+  });
+
   it("for one port: the same service is one port, of two the first one counts and the other is told", () => {
     expect(read({ "connect.80": "web", "connect[80]": "web.service.consul" })).toEqual({
       ports: ["80=web"],

@@ -33,8 +33,11 @@ export function hasConnectLabels(labels: Labels): boolean {
   return false;
 }
 
-/** Reads a container's labels. What is not spelt `connect.DIGIT…` or `connect[DIGIT…]` is somebody else's. */
-export function readConnectLabels(labels: Labels, domain: string): ConnectLabels {
+/**
+ * Reads a container's labels. What is not spelt `connect.DIGIT…` or `connect[DIGIT…]` is somebody else's. What stands in `imageLabels`, too, is the
+ * image's: whoever made that must not choose what is reached from here.
+ */
+export function readConnectLabels(labels: Labels, domain: string, imageLabels: Labels = {}): ConnectLabels {
   const ports = new Map<string, ConnectPort & { readonly key: string }>();
   const faults: string[] = [];
   // In a fixed order: of two labels for one port the first one counts.
@@ -42,6 +45,10 @@ export function readConnectLabels(labels: Labels, domain: string): ConnectLabels
     const named = KEY.exec(key)?.groups;
     const given = named?.["dotted"] ?? named?.["inBrackets"];
     if (given === undefined) continue;
+    if (Object.hasOwn(imageLabels, key) && imageLabels[key] === labels[key]) {
+      faults.push(`label ${key} is the image's own: it counts with "docker": {"connect": "images"}`);
+      continue;
+    }
     const { number, protocol = "tcp" } = PORT.exec(given)?.groups ?? {};
     const port = Number(number);
     if (!(port >= 1 && port <= PORT_MAX)) {
