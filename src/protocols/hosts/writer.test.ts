@@ -239,6 +239,17 @@ describe("a hosts file", () => {
   });
 
   it.each([
+    ["127.0.0.1", "172.17.0.9 web"],
+    ["10.7.7.7", "10.1.0.1 web"],
+  ])("has the address that is of use without a port to a reader at %s", async (asker, line) => {
+    const { at, lines } = await run({ asker });
+    const inner = { host: "172.17.0.9", port: 80, reach: "bridge", network: "172.17.0.0/16" } as const;
+    await at.directory.write([serviceChange("home", "web-1", "web", { port: 32768, addresses: [inner] })]);
+    await at.clock.advance(200);
+    expect(lines()).toEqual([line]);
+  });
+
+  it.each([
     [true, OTHERS],
     [false, /10\.0\.0\.1\tweb/],
   ])("at the end (remove: %s)", async (remove, left) => {

@@ -9,6 +9,7 @@ import type { Directory } from "../../contracts/directory.ts";
 import { FollowedServices } from "../../contracts/follow-services.ts";
 import type { SourceState } from "../../contracts/ground.ts";
 import type { Lookup } from "../../contracts/lookup.ts";
+import type { Endpoint } from "../../model/query.ts";
 import { keyOf } from "../../model/record.ts";
 import type { HostsRule } from "./config.ts";
 import { HostsFile } from "./file.ts";
@@ -44,6 +45,8 @@ export class HostsWriter {
   readonly #followed: FollowedServices;
   readonly #bell = new Bell();
   readonly #stop = new AbortController();
+  /** Who reads the file does so on this host. */
+  readonly #onThisHost: boolean;
   #running: Promise<void> | undefined;
   /** Until then what stands in the file is not taken out. */
   #settled = false;
@@ -55,6 +58,7 @@ export class HostsWriter {
     this.#rule = rule;
     this.#machine = machine;
     this.#file = new HostsFile(rule, machine);
+    this.#onThisHost = /^(127\.|::1$)/.test(rule.asker);
     const { directory, lookup } = machine;
     const query = {
       order: "stable",
@@ -106,9 +110,8 @@ export class HostsWriter {
 
   /** The lines in which a service stands, for `why`. */
   linesAbout(service: string): readonly string[] {
-    const addresses = new Set(
-      (this.#followed.answers().get(service.toLowerCase())?.endpoints ?? []).map(({ address }) => address),
-    );
+    const endpoints = this.#followed.answers().get(service.toLowerCase())?.endpoints ?? [];
+    const addresses = new Set(endpoints.map((endpoint) => this.#addressOf(endpoint)));
     return linesOf(this.#names.names).filter((line) => addresses.has(line.split("\t")[0] ?? ""));
   }
 
@@ -201,13 +204,16 @@ export class HostsWriter {
     const placed: Placed[] = [];
     for (const [service, { endpoints }] of this.#followed.answers()) {
       if (service === AGENT && this.#rule.services === undefined) continue;
-      for (const { address, resident } of endpoints) {
-        const { instance } = resident;
+      for (const endpoint of endpoints) {
+        const { instance } = endpoint.resident;
         const here = instance.node.toLowerCase() === node.toLowerCase();
         if (this.#rule.from === "host" && !here) continue;
         const held = here ? own.get(instance.id) : undefined;
         const container = held?.instance.origin.source === "docker" ? held.asked?.aka?.[0] : undefined;
-        placed.push({ instance, address, ...(container === undefined ? {} : { container }) });
+        placed.push({
+          ...{ instance, address: this.#addressOf(endpoint) },
+          ...(container === undefined ? {} : { container }),
+        });
       }
     }
     const found = namesOf(placed, this.#nodes(), this.#rule, this.#rule.domain ?? domain, taken);
@@ -217,6 +223,12 @@ export class HostsWriter {
     for (const [name, addresses] of namesIn(standing.join("\n")))
       if (!taken.has(name)) names.set(name, new Set([...(names.get(name) ?? []), ...addresses]));
     return { ...found, names };
+  }
+
+  /** Without ports, a published one is of no use: on this host a container's own address is, with the port on which it listens. */
+  #addressOf({ address, resident: { instance } }: Endpoint): string {
+    if (!this.#onThisHost || instance.node.toLowerCase() !== this.#machine.node.toLowerCase()) return address;
+    return instance.addresses?.find(({ reach }) => reach === "bridge")?.host ?? address;
   }
 
   /** Nodes that nothing says are down. */
