@@ -121,6 +121,8 @@ export function planHost(role: string, wishes: Wishes, interfaces: readonly Inte
         ? ["-dns-bridge"]
         : flag("dns-bridge", wishes.dnsBridge)),
     ...flag("data-dir", wishes.dataDir),
+    // Where every program looks for it; in a network of its own the agent sees other addresses than the host's programs do.
+    ...flag("hook-table", hostNetwork ? `/run/${wishes.name}/table` : undefined),
     ...flag("docker-host", wishes.docker ? `unix://${wishes.dockerSocket}` : "off"),
   ];
   for (const word of flags)
@@ -162,6 +164,9 @@ Restart=on-failure
 RestartSec=2
 TimeoutStopSec=20
 LimitNOFILE=65536
+RuntimeDirectory=${plan.name}
+# Programs go on with the table while the agent is stopped.
+RuntimeDirectoryPreserve=yes
 NoNewPrivileges=yes
 
 [Install]
@@ -169,8 +174,10 @@ WantedBy=multi-user.target
 `;
 }
 
-const mounts = ({ dataDir, dockerSocket }: HostPlan): string[] => [
+const mounts = ({ name, dataDir, dockerSocket, hostNetwork }: HostPlan): string[] => [
   `${dataDir}:${dataDir}`,
+  // The table of hooked programs, for the host's own.
+  ...(hostNetwork ? [`/run/${name}:/run/${name}`] : []),
   // Read-only keeps the file from being replaced; what is said over the socket it does not limit.
   ...(dockerSocket === undefined ? [] : [`${dockerSocket}:${dockerSocket}:ro`]),
 ];

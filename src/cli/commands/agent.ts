@@ -69,6 +69,7 @@ export const command: Command = {
         "--dns-bridge [interface]",
         "answer containers at port 53 of their bridges, or of this one (docker0, an address)",
       )
+      .option("--hook-table <path>", "where the table of hooked programs is (default: hook/table in the data folder)")
       .option("--mdns", "announce and find services on the LAN by multicast DNS (Avahi, Bonjour)")
       .option("--services <folder>", "a folder with service definition files (repeatable)", collect)
       .option("--docker-host <url>", "unix:///path or tcp://host:port of a Docker daemon; off = none")

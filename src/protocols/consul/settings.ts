@@ -753,6 +753,7 @@ const FLAGS: Readonly<Record<string, Known | ((draft: Draft, value: Value) => vo
   dnsPort: TAKEN["ports.dns"] as Setter,
   recursor: TAKEN["recursors"] as Setter,
   dnsBridge: TAKEN["dns_config.bridge"] as Setter,
+  hookTable: TAKEN["hook.table"] as Setter,
   services: (d, v) => {
     d.servicePaths.push(...v.texts());
   },
