@@ -38,7 +38,14 @@ describe("given", () => {
     [{ a: [] }, (one) => one.words("a", "an object"), "part.a: expected an object, but got []"],
     [{ a: { x: 1 } }, (one) => one.words("a", "words"), "part.a.x: expected words, but got 1"],
   ])("says what is wrong with %j", (value, read, text) => {
-    expect(() => read(of(value))).toThrow(new InputError("", text));
+    let fault: unknown;
+    try {
+      read(of(value));
+    } catch (error) {
+      fault = error;
+    }
+    expect(fault).toBeInstanceOf(InputError);
+    expect((fault as InputError).message).toBe(text);
   });
 
   it("refuses what is no object, and keys that are nobody's", () => {
