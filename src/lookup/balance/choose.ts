@@ -31,24 +31,25 @@ export interface Choice {
 
 /** Indices in the order in which they are to be tried, at most `limit`. */
 export function chooseOrder(candidates: readonly Candidate[], choice: Choice, limit: number): number[] {
-  const groups = new Map<number, number[]>();
-  for (const [i, candidate] of candidates.entries()) {
-    const group = groupOf(candidate, choice);
-    const members = groups.get(group);
-    if (members === undefined) groups.set(group, [i]);
-    else members.push(i);
-  }
+  const groups: number[][] = Array.from({ length: GROUPS }, () => []);
+  for (let i = 0; i < candidates.length; i++) groups[groupOf(candidates[i] as Candidate, choice)]?.push(i);
   const order: number[] = [];
-  for (const group of [...groups.keys()].sort((a, b) => a - b)) {
-    const members = groups.get(group) as number[];
+  for (const indices of groups) {
+    if (indices.length === 0) continue;
+    if (order.length >= limit) break;
+    const members = indices.map((i) => candidates[i] as Candidate);
+    const next = chooser(members, choice);
     while (members.length > 0 && order.length < limit) {
-      const at = members.length === 1 ? 0 : chooseOne(candidates, members, choice);
-      order.push(members[at] as number);
+      const at = members.length === 1 ? 0 : next();
+      order.push(indices[at] as number);
       members.splice(at, 1);
+      indices.splice(at, 1);
     }
   }
   return order;
 }
+
+const GROUPS = 12;
 
 /** Which group a candidate belongs to in this choice; lower ones come first. */
 function groupOf(candidate: Candidate, { policy, caller, nowMs, random }: Choice): number {
@@ -60,52 +61,63 @@ function groupOf(candidate: Candidate, { policy, caller, nowMs, random }: Choice
   return (out ? 6 : 0) + (candidate.weight === 0 ? 3 : 0) + Math.min(2, candidate.tier);
 }
 
-/** The place in `members` of the one chosen. */
-function chooseOne(candidates: readonly Candidate[], members: readonly number[], choice: Choice): number {
-  const group = members.map((i) => candidates[i] as Candidate);
+/** Tells one place in `members` after the other; what was told is taken out of it between. */
+function chooser(members: readonly Candidate[], choice: Choice): () => number {
   switch (choice.policy) {
     case "p2c":
-      return byTwo(group, choice);
+      return byTwo(members, choice);
     case "random":
-      return drawn(group, choice.random);
+      return () => drawn(members, choice.random);
     case "round-robin":
-      return inTurn(group, choice.turn);
+      return () => inTurn(members, choice.turn);
     case "least":
-      return leastLoaded(group, choice);
+      return byScore(members, leastLoad(choice));
     case "first":
-      return 0;
+      return () => 0;
     case "sticky":
-      return stuck(group, choice.caller);
+      return byScore(members, rendezvous(choice.caller));
   }
 }
 
 /** In a group of weight 0 each counts as 1. */
 const weightOf = ({ weight }: Candidate): number => (weight === 0 ? 1 : weight);
 
-const totalOf = (group: readonly Candidate[]): number => group.reduce((sum, each) => sum + weightOf(each), 0);
+function totalOf(members: readonly Candidate[]): number {
+  let total = 0;
+  for (const each of members) total += weightOf(each);
+  return total;
+}
 
 /** The member at a place in [0, total) on the line of weights. */
-function memberAt(group: readonly Candidate[], place: number): number {
+function memberAt(members: readonly Candidate[], place: number): number {
   let rest = place;
-  for (let i = 0; i < group.length; i++) {
-    rest -= weightOf(group[i] as Candidate);
+  for (let i = 0; i < members.length; i++) {
+    rest -= weightOf(members[i] as Candidate);
     if (rest < 0) return i;
   }
   return 0;
 }
 
-function drawn(group: readonly Candidate[], random: Pick<Random, "fraction">): number {
-  return memberAt(group, random.fraction() * totalOf(group));
+function drawn(members: readonly Candidate[], random: Pick<Random, "fraction">): number {
+  return memberAt(members, random.fraction() * totalOf(members));
 }
 
-function byTwo(group: readonly Candidate[], { nowMs, random }: Choice): number {
-  const one = drawn(group, random);
-  const other = drawn(group, random);
-  if (one === other) return one;
-  const time = (i: number): number => timeOf((group[i] as Candidate).memory, nowMs);
-  const unknown = time(one) > 0 && time(other) > 0 ? 0 : medianOf(group, nowMs);
-  const cost = (i: number): number => (time(i) || unknown) * (1 + (group[i] as Candidate).memory.consecutiveFailures);
-  return cost(other) < cost(one) ? other : one;
+function byTwo(members: readonly Candidate[], { nowMs, random }: Choice): () => number {
+  const time = (i: number): number => timeOf((members[i] as Candidate).memory, nowMs);
+  return () => {
+    const total = totalOf(members);
+    const one = memberAt(members, random.fraction() * total);
+    const other = memberAt(members, random.fraction() * total);
+    if (one === other) return one;
+    let [a, b] = [time(one), time(other)];
+    if (a === 0 || b === 0) {
+      const unknown = a === b ? 1 : medianOf(members, nowMs);
+      a ||= unknown;
+      b ||= unknown;
+    }
+    const failures = (i: number): number => (members[i] as Candidate).memory.consecutiveFailures;
+    return b * (1 + failures(other)) < a * (1 + failures(one)) ? other : one;
+  };
 }
 
 /** Smoothed connect time in milliseconds, not below the machine's noise; 0 = unknown, or too old to count. */
@@ -113,22 +125,23 @@ function timeOf({ connectMs, changedAtMs }: Memory, nowMs: number): number {
   return connectMs === 0 || changedAtMs + FRESH_MS <= nowMs ? 0 : Math.max(connectMs, NOISE_MS);
 }
 
-/** The lower median of the known times; 1 where none is known. */
-function medianOf(group: readonly Candidate[], nowMs: number): number {
-  const known = group.map(({ memory }) => timeOf(memory, nowMs)).filter((time) => time > 0);
-  return known.sort((a, b) => a - b)[(known.length - 1) >> 1] ?? 1;
+/** The lower median of the known times, of which there is one at least. */
+function medianOf(members: readonly Candidate[], nowMs: number): number {
+  const known = members.map(({ memory }) => timeOf(memory, nowMs)).filter((time) => time > 0);
+  return known.sort((a, b) => a - b)[(known.length - 1) >> 1] as number;
 }
 
-function inTurn(group: readonly Candidate[], turn: number): number {
-  const common = group.reduce((divisor, each) => gcd(weightOf(each), divisor), 0);
-  const round = totalOf(group) / common;
+function inTurn(members: readonly Candidate[], turn: number): number {
+  let common = 0;
+  for (const each of members) common = gcd(weightOf(each), common);
+  const round = totalOf(members) / common;
   let stride = 1;
-  if (round > group.length) {
+  if (round > members.length) {
     // Unequal weights: steps of the golden section of the round spread each one's turns out.
     stride = Math.max(1, Math.floor(round * GOLDEN));
     while (gcd(stride, round) !== 1) stride++;
   }
-  return memberAt(group, (((turn % round) * stride) % round) * common);
+  return memberAt(members, (((turn % round) * stride) % round) * common);
 }
 
 function gcd(a: number, b: number): number {
@@ -138,30 +151,40 @@ function gcd(a: number, b: number): number {
   return x;
 }
 
-function leastLoaded(group: readonly Candidate[], { nowMs, random }: Choice): number {
-  let chosen = 0;
-  let least = Number.POSITIVE_INFINITY;
-  let equals = 0;
-  for (const [i, each] of group.entries()) {
-    const weight = weightOf(each);
-    const load = (latelyOf(each.memory, nowMs) + each.memory.open) / weight;
-    if (load > least) continue;
-    equals = load < least ? weight : equals + weight;
-    least = load;
-    if (random.fraction() * equals < weight) chosen = i;
+/** The highest score first, of equal ones that with the higher second score. Both are asked for once. */
+function byScore(
+  members: readonly Candidate[],
+  scoreOf: (member: Candidate) => readonly [number, number],
+): () => number {
+  const first: number[] = [];
+  const second: number[] = [];
+  for (const member of members) {
+    const [score, another] = scoreOf(member);
+    first.push(score);
+    second.push(another);
   }
-  return chosen;
+  return () => {
+    let chosen = 0;
+    for (let i = 1; i < first.length; i++) {
+      const ahead = (first[i] as number) - (first[chosen] as number);
+      if (ahead > 0 || (ahead === 0 && (second[i] as number) > (second[chosen] as number))) chosen = i;
+    }
+    first.splice(chosen, 1);
+    second.splice(chosen, 1);
+    return chosen;
+  };
+}
+
+/** Fewest tries of late and open connections for its weight; equals in a race of exponential waiting times (Efraimidis and Spirakis 2006). */
+function leastLoad({ nowMs, random }: Choice): (member: Candidate) => readonly [number, number] {
+  return (member) => {
+    const weight = weightOf(member);
+    const load = (latelyOf(member.memory, nowMs) + member.memory.open) / weight;
+    return [-load, Math.log(1 - random.fraction()) / weight];
+  };
 }
 
 /** Rendezvous hashing with weights [Schindelhauer and Schomaker 2005]. */
-function stuck(group: readonly Candidate[], caller: number): number {
-  let chosen = 0;
-  let highest = -1;
-  for (const [i, each] of group.entries()) {
-    const score = -weightOf(each) / Math.log(fractionOf(caller, each.hash, 0));
-    if (score <= highest) continue;
-    highest = score;
-    chosen = i;
-  }
-  return chosen;
+function rendezvous(caller: number): (member: Candidate) => readonly [number, number] {
+  return (member) => [-weightOf(member) / Math.log(fractionOf(caller, member.hash, 0)), 0];
 }

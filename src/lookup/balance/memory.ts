@@ -88,7 +88,7 @@ export function failed(memory: Memory, code: string, nowMs: number, random: Pick
 
 /** The tries of late, faded to now. */
 export function latelyOf(memory: Memory, nowMs: number): number {
-  return memory.lately * 2 ** (-Math.max(0, nowMs - memory.latelyAtMs) / HALF_LIFE_MS);
+  return memory.lately === 0 ? 0 : memory.lately * 2 ** (-Math.max(0, nowMs - memory.latelyAtMs) / HALF_LIFE_MS);
 }
 
 export function tried(memory: Memory, nowMs: number): void {
