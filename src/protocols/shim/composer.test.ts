@@ -175,11 +175,22 @@ describe("a service", () => {
       },
       serviceChange("near", "w1", "web", { address: "10.3.0.1", port: 1 }),
       serviceChange("away", "w2", "web", { address: "10.2.0.1", port: 1 }),
+      // What an instance says of itself counts more than what its node says.
+      serviceChange("near", "w3", "web", { address: "10.3.0.3", port: 1, labels: { zone: "b" } }),
+      serviceChange("away", "w4", "web", {
+        address: "10.2.0.4",
+        port: 1,
+        foreign: { Locality: { Region: "r", Zone: "a" } },
+      }),
+      serviceChange("away", "w5", "web", { address: "10.2.0.5", port: 1, foreign: { Locality: null } }),
     ]);
     await look();
     expect(Object.fromEntries(of("web")!.backends.map(({ address, tier }) => [address, tier]))).toEqual({
       "10.3.0.1": 1,
       "10.2.0.1": 2,
+      "10.3.0.3": 2,
+      "10.2.0.4": 1,
+      "10.2.0.5": 2,
     });
   });
 
