@@ -11,6 +11,7 @@ import { createHttp } from "../../base/http.ts";
 import { silentLog } from "../../base/log.ts";
 import { systemRandom } from "../../base/random.ts";
 import { Servers } from "../../base/servers.ts";
+import type { SourceList } from "../../contracts/source.ts";
 import type { Registration } from "../../model/instance.ts";
 import { keyOf } from "../../model/record.ts";
 import { configureConsulUpstream } from "./config.ts";
@@ -33,6 +34,7 @@ interface Reader {
   readonly source: ConsulUpstreamSource;
   readonly directory: TestDirectory;
   readonly list: () => readonly Registration[];
+  readonly complaints: () => NonNullable<SourceList["complaints"]>;
 }
 
 /** A source of its own beside an empty directory. */
@@ -44,17 +46,17 @@ async function read(upstreams: object, more: object = {}): Promise<Reader> {
     ...{ clock: systemClock, random: systemRandom, log: silentLog, directory, node: "alpha" },
     serversOf: async ({ urls, token }) => new Servers({ urls, token, http, clock: systemClock, log: silentLog }),
   });
-  let list: readonly Registration[] = [];
+  let last: SourceList | undefined;
   const stop = new AbortController();
   const reading = (async () => {
-    for await (const each of source.watch(stop.signal)) list = each.list;
+    for await (const each of source.watch(stop.signal)) last = each;
   })();
   ending.push(async () => {
     stop.abort(new Error("enough"));
     await reading;
     await http.close();
   });
-  return { source, directory, list: () => list };
+  return { source, directory, list: () => last?.list ?? [], complaints: () => last?.complaints ?? [] };
 }
 const of = ({ list }: Reader, service: string): readonly Registration[] =>
   list().filter(({ name }) => name === service);
@@ -62,7 +64,7 @@ const of = ({ list }: Reader, service: string): readonly Registration[] =>
 const found = (here: Reader, service = "web"): string[] =>
   of(here, service)
     .filter(({ checks, draining }) => draining !== true && checks.every(({ initial }) => initial !== "critical"))
-    .map(({ address, port, external }) => `${address === "" ? external?.node.address : address}:${port}`)
+    .map(({ address, port }) => `${address}:${port}`)
     .sort();
 const recorded = (here: Reader, service = "web"): string[] =>
   of(here, service).map(({ id, external }) => `${external?.node.name}/${id}`);
@@ -183,6 +185,20 @@ describe("a Consul elsewhere", () => {
     await soon(() => here.source.state().text).toContain("1 held");
     expect(found(here)).toEqual(["192.0.2.1:82"]);
     await soon(() => found(here)).toEqual([]);
+  });
+
+  it("beside another one with nodes of the same names is not taken for it", async () => {
+    const [one, other] = [await imitated(), await imitated()];
+    one.register("host-1", "192.0.2.1", web("web-1"));
+    other.register("host-1", "198.51.100.1", web("web-2"));
+    const here = await read([{ url: one.url }, { name: "b", url: other.url }]);
+    await soon(() => found(here)).toEqual(["192.0.2.1:80", "198.51.100.1:80"]);
+    expect(here.complaints()).toEqual([]);
+    other.register("host-1", "198.51.100.1", web("web-1", 99));
+    await soon(() => here.complaints().map(({ text }) => text)).toEqual([
+      '"web-1" on the node "host-1" is told by two upstreams: web-1 on host-1, from the Consul "b" is left out; give one of them a prefix',
+    ]);
+    expect(found(here)).toEqual(["192.0.2.1:80", "198.51.100.1:80"]);
   });
 });
 

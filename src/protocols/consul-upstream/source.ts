@@ -7,7 +7,7 @@ import type { Directory, View } from "../../contracts/directory.ts";
 import { lastKnown } from "../../contracts/second-hand.ts";
 import type { Source, SourceList } from "../../contracts/source.ts";
 import { byPlace, reasonsFor, wholeLists } from "../../contracts/whole-list.ts";
-import type { Registration } from "../../model/instance.ts";
+import { goneKeyOf, type Registration } from "../../model/instance.ts";
 import type { ConsulUpstreamConfig, UpstreamConfig } from "./config.ts";
 import { isNews, originOf, placeOfTold, registrationOf, SOURCE, withChecks } from "./told.ts";
 import { Upstream } from "./upstream.ts";
@@ -151,10 +151,17 @@ export class ConsulUpstreamSource implements Source {
     }
     list.push(...this.#held.values());
     const now = byPlace(list);
+    const complaints = list.flatMap((each) => {
+      const first = now.get(goneKeyOf(each));
+      if (first === undefined || first.foreignId === each.foreignId) return [];
+      const node = each.external?.node.name;
+      const text = `"${each.id}" on the node "${node}" is told by two upstreams: ${each.text} is left out; give one of them a prefix`;
+      return [{ about: each.id, text }];
+    });
     const gone = reasonsFor(this.#last, now, ({ text = "" }) => ({
       ...{ code: "missing", text: `is not told any more: ${text}`, confirmed: false, atMs: this.#machine.clock.now() },
     }));
     this.#last = now;
-    return { list: [...now.values()], authority: "second-hand", ...(gone.size > 0 ? { gone } : {}) };
+    return { list: [...now.values()], authority: "second-hand", complaints, ...(gone.size > 0 ? { gone } : {}) };
   }
 }

@@ -93,18 +93,19 @@ export function originOf(
 /** Node and ID of what is told, as `originOf` gives them. */
 export const placeOfTold = ({ node, service }: Told): string => placeOn(node.name, service.id);
 
+const addressOf = ({ node, service }: Told): string => (service.address === "" ? node.address : service.address);
+
 /** Which of what an upstream tells is news here: neither what hosts of this directory tell themselves, nor what came here from elsewhere before. */
 export function isNews(view: View, upstream: UpstreamConfig): (told: Told) => boolean {
   const agents = agentIds(view);
   const places = new Map<string, ReadonlySet<string>>();
-  return ({ node, service }) => {
+  return (told) => {
+    const { node, service } = told;
     if (node.labels[MARK] !== undefined || (node.id !== "" && agents.has(node.id))) return false;
     const name = upstream.prefix + service.name;
     const known = places.get(name) ?? firstHandPlaces(view, name);
     places.set(name, known);
-    return (
-      service.port === 0 || !known.has(placeOf(service.address === "" ? node.address : service.address, service.port))
-    );
+    return service.port === 0 || !known.has(placeOf(addressOf(told), service.port));
   };
 }
 
@@ -118,6 +119,8 @@ export function registrationOf(told: Told, upstream: UpstreamConfig, view: View)
   return {
     ...service,
     name: prefix + service.name,
+    // Said in so many words: nodes of two upstreams may have one name, and are one node here.
+    address: addressOf(told),
     tags: [...service.tags, ...tags.filter((tag) => !service.tags.includes(tag))],
     labels: Object.assign(Object.create(null), labels, service.labels),
     ...(draining ? { draining } : {}),
