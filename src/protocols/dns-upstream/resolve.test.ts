@@ -152,6 +152,21 @@ describe("an answer", () => {
     expect(await ask(["www.example.com. 9 A 192.0.2.1", SOA.replace(" 60", " 1")], of)).toMatchObject({ ttlMs: 9_000 });
     expect(await ask([SOA], of)).toMatchObject({ kind: "nothing" });
   });
+  it("of one family alone leaves what was known of the other, where that cannot be asked for now", async () => {
+    const of = entry("www.example.com", 80);
+    for (const [dark, known, left] of [
+      [28, ["192.0.2.7", "2001:db8::7"], ["192.0.2.1", "2001:db8::7"]],
+      [1, ["192.0.2.7", "2001:db8::7"], ["192.0.2.7", "2001:db8::1"]],
+      [28, [], ["192.0.2.1"]],
+    ] as const) {
+      const lines = ["www.example.com. 9 A 192.0.2.1", "www.example.com. 9 AAAA 2001:db8::1"];
+      const told = await server((query) =>
+        query.questions[0]?.type === dark ? { rcode: 2 } : answersFrom(() => lines)(query),
+      );
+      const found = await resolve(of, serversOver(at(told)), () => known);
+      expect(found).toMatchObject({ places: [{ addresses: left }], ttlMs: 9_000 });
+    }
+  });
   it("with a TTL beyond 31 bits holds for no time [RFC2181-8]", async () => {
     expect(await ask(["www.example.com. 4294967295 A 192.0.2.1", SOA], entry("www.example.com", 80))).toMatchObject({
       ttlMs: 0,

@@ -116,16 +116,21 @@ interface Addresses {
   readonly why: string;
 }
 
-/** Both families. Where one of them cannot be had the other counts. @throws TrilithError `unavailable` where neither can */
-async function addressesOf(servers: Nameservers, name: Name): Promise<Addresses> {
+/** Both families. Of one that cannot be had what was known counts. @throws TrilithError `unavailable` where neither can */
+async function addressesOf(servers: Nameservers, name: Name, known: readonly string[]): Promise<Addresses> {
   const asked = await Promise.allSettled([records(servers, name, "A"), records(servers, name, "AAAA")]);
   const answers = asked.flatMap((each) => (each.status === "fulfilled" ? [each.value] : []));
   const failed = asked.find((each) => each.status === "rejected");
-  const addresses = ordered(answers.flatMap(({ data }) => data.map(({ address }) => address)));
-  if (failed !== undefined && addresses.length === 0) throw failed.reason;
+  const found = answers.flatMap(({ data }) => data.map(({ address }) => address));
+  if (failed !== undefined && found.length === 0) throw failed.reason;
+  const kept = failed === undefined ? [] : known.filter((each) => each.includes(":") === (failed === asked[1]));
   // What one family lacks says nothing about how long the other holds.
-  const telling = answers.filter(({ data }) => addresses.length === 0 || data.length > 0);
-  return { addresses, ttlS: Math.min(...telling.map(({ ttlS }) => ttlS)), why: answers[0]?.why ?? "" };
+  const telling = answers.filter(({ data }) => found.length === 0 || data.length > 0);
+  return {
+    addresses: ordered([...found, ...kept]),
+    ttlS: Math.min(...telling.map(({ ttlS }) => ttlS)),
+    why: answers[0]?.why ?? "",
+  };
 }
 
 /** Addresses that came along with the SRV records. */
@@ -150,7 +155,7 @@ export async function resolve(
   known: (host: string) => readonly string[] | undefined,
 ): Promise<Found> {
   if (entry.port !== undefined) {
-    const { addresses, ttlS, why } = await addressesOf(servers, entry.name);
+    const { addresses, ttlS, why } = await addressesOf(servers, entry.name, known(entry.text) ?? []);
     if (addresses.length === 0) return { kind: "nothing", text: why, ttlMs: ttlS * 1000 };
     const place: Place = { host: entry.text, port: entry.port, addresses, priority: 0, weight: 0 };
     return { kind: "places", places: [place], faults: [], ttlMs: ttlS * 1000 };
@@ -168,7 +173,7 @@ export async function resolve(
     const came = alongWith(message, target);
     if (came !== undefined) return came;
     try {
-      const found = await addressesOf(servers, target);
+      const found = await addressesOf(servers, target, known(hostOf(target)) ?? []);
       if (found.addresses.length === 0) faults.push(`its target ${found.why}`);
       return found;
     } catch (error) {
