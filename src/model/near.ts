@@ -7,8 +7,12 @@ const ZONE_LABEL = "zone";
 
 /** Where an instance is: by its own label `zone`, Consul's Locality, or its node's label; undefined = nobody says. */
 function zoneOf({ instance, node }: Resident): string | undefined {
-  const locality = instance.foreign?.["Locality"] as { readonly Zone?: unknown } | null | undefined;
-  const told = typeof locality?.Zone === "string" && locality.Zone !== "" ? locality.Zone : undefined;
+  const locality = instance.foreign?.["Locality"] as
+    | { readonly Zone?: unknown; readonly zone?: unknown }
+    | null
+    | undefined;
+  const zone = locality?.Zone ?? locality?.zone;
+  const told = typeof zone === "string" && zone !== "" ? zone : undefined;
   return instance.labels[ZONE_LABEL] ?? told ?? node.labels[ZONE_LABEL];
 }
 

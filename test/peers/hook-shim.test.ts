@@ -13,7 +13,8 @@ import { eventually, freePort, havePrograms, ownFolder, startProgram } from "../
 import { type Done, program, runToEnd } from "../support/program.ts";
 
 const root = resolve(import.meta.dirname, "../..");
-const able = (await havePrograms("cc", "curl", "python3", "ip", "unshare")) && process.getuid?.() === 0;
+const able =
+  (await havePrograms("cc", "musl-gcc", "curl", "dig", "python3", "ip", "unshare")) && process.getuid?.() === 0;
 
 /** Something that answers every request with its name. */
 interface Instance {
@@ -85,14 +86,19 @@ class Agent {
   readonly table: string;
   readonly #flags: readonly string[];
   readonly #inside: readonly string[];
+  readonly #config: object;
   #port = 0;
   #running: Awaited<ReturnType<typeof startProgram>> | undefined;
 
-  constructor(folder: string, options: { table?: string; flags?: readonly string[]; inside?: readonly string[] } = {}) {
+  constructor(
+    folder: string,
+    options: { table?: string; flags?: readonly string[]; inside?: readonly string[]; config?: object } = {},
+  ) {
     this.folder = folder;
     this.table = options.table ?? join(folder, "run", "table");
     this.#flags = options.flags ?? ["--data-dir", join(folder, "data")];
     this.#inside = options.inside ?? [];
+    this.#config = options.config ?? {};
   }
 
   get address(): string {
@@ -109,6 +115,7 @@ class Agent {
     await writeFile(
       config,
       JSON.stringify({
+        ...this.#config,
         telemetry: { prometheus_retention_time: "1h" },
         ...(this.#flags.includes("--dev") ? {} : { hook: { table: this.table } }),
       }),
@@ -388,6 +395,73 @@ describe.runIf(able)("trilith hook", () => {
     const script = join(folder.path, "script");
     await writeFile(script, `#!/usr/bin/env ${file}\n`, { mode: 0o755 });
     expect((await agent.run("hook", "--", script)).err).toContain("is statically linked");
+  });
+});
+
+describe.runIf(able)("programs of other kinds", () => {
+  let folder: Awaited<ReturnType<typeof ownFolder>>;
+  let agent: Agent;
+  let web: Instance;
+  let dnsPort: number;
+  let port: number;
+
+  beforeAll(async () => {
+    folder = await ownFolder("hook-kinds");
+    [dnsPort, port] = [await freePort(), await freePort()];
+    agent = new Agent(folder.path, {
+      flags: ["--data-dir", join(folder.path, "data"), "--dns-port", `${dnsPort}`],
+      config: { protocols: { proxy: { magic: true, ports: { web: [port] } } } },
+    });
+    await agent.start();
+    web = await instance("a");
+    await agent.register("web", web);
+  });
+  afterAll(async () => {
+    await agent?.stop();
+    await web?.close();
+    await folder?.remove();
+  });
+
+  it("those of musl get a library of their own", async () => {
+    const source = join(folder.path, "get.c");
+    await writeFile(
+      source,
+      `#include <netdb.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+  struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found;
+  if (getaddrinfo(argv[1], "80", &hints, &found) != 0) return 2;
+  int fd = socket(found->ai_family, SOCK_STREAM, 0);
+  if (connect(fd, found->ai_addr, found->ai_addrlen) != 0) return 3;
+  char text[4096];
+  const char *ask = "GET / HTTP/1.0\\r\\n\\r\\n";
+  if (write(fd, ask, strlen(ask)) < 0) return 4;
+  ssize_t n, all = 0;
+  while ((n = read(fd, text + all, sizeof text - 1 - all)) > 0) all += n;
+  text[all] = 0;
+  char *body = strstr(text, "\\r\\n\\r\\n");
+  return body == NULL || fputs(body + 4, stdout) < 0;
+}
+`,
+    );
+    for (const compiler of ["musl-gcc", "cc"]) {
+      const file = join(folder.path, `get-${compiler}`);
+      expect(await runToEnd([compiler, "-o", file, source])).toMatchObject({ exitCode: 0 });
+      const got = await agent.run("hook", "--", file, "web.service.consul");
+      expect([got.exitCode, got.out, got.err], compiler).toEqual([0, "a\n", ""]);
+    }
+  }, 60_000);
+
+  it("those without the hook reach a service by its connect name", async () => {
+    const { out } = await runToEnd(["dig", "+short", "@127.0.0.1", "-p", `${dnsPort}`, "web.connect.consul"]);
+    expect(out).toMatch(/^127\.(1[3-9]\d|12[89]|2\d\d)\.\d+\.\d+\n$/);
+    const got = await runToEnd(["curl", "-s", `http://${out.trim()}:${port}/`]);
+    expect(got.out).toBe("a\n");
+    // It is the address that hooked programs get.
+    expect((await agent.run("why", "web")).out).toContain(out.trim());
   });
 });
 
