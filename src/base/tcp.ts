@@ -21,13 +21,10 @@ export interface Intake {
   read(bytes: number, buffer: Uint8Array): boolean;
 }
 
-/** A connection that was accepted and not touched: what its client sends waits in the kernel. */
+/** A connection that was accepted; what its client sends waits in the kernel. One of the two is called, once. */
 export interface Accepted {
-  readonly from: { readonly address: string; readonly port: number };
-  /** The address and port that the client connected to. */
-  readonly to: { readonly address: string; readonly port: number };
-  /** The socket, from now on the caller's; nothing is read until it is resumed. Undefined where it was closed meanwhile. */
-  take(intake: Intake): Socket | undefined;
+  /** The socket, from now on the caller's; nothing is read until it is resumed. */
+  take(intake: Intake): Socket;
   /** Ends it with a reset. */
   reset(): void;
 }
@@ -70,36 +67,36 @@ const onread = (intake: Intake): OnReadOpts => ({
   callback: (bytes, buffer) => intake.read(bytes, buffer),
 });
 
-/** What node:net's documentation leaves out: the handle inside a socket, and how another socket is made around it. */
-interface Inside {
-  _handle: object | null;
+/** What node:net's documentation leaves out: the handle inside sockets and servers, and how a socket is made around one. */
+interface Handle {
+  setNoDelay(on: boolean): number;
+  setKeepAlive(on: boolean, seconds: number): number;
+}
+interface ServerInside {
+  _handle: { onconnection: (error: number, handle?: Handle) => void };
+}
+interface SocketInside {
+  _handle: Handle | null;
 }
 type RawSocket = SocketConstructorOpts & {
-  readonly writableHighWaterMark: number;
-  readonly onread: OnReadOpts;
-  readonly handle?: object;
+  readonly writableHighWaterMark?: number;
+  readonly onread?: OnReadOpts;
+  readonly handle?: Handle;
   /** Reading does not begin with the socket. */
   readonly manualStart?: true;
 };
 
-function accept(socket: Socket): Accepted {
-  const { remoteAddress = "", remotePort = 0, localAddress = "", localPort = 0 } = socket;
+/** A server's own sockets cannot read into a buffer that is used again; one made around the handle can. */
+function around(handle: Handle): Accepted {
+  handle.setNoDelay(true);
+  handle.setKeepAlive(true, KEEP_ALIVE_MS / 1000);
+  const make = (options: RawSocket): Socket => new Socket({ ...options, handle, manualStart: true } as RawSocket);
   return {
-    from: { address: remoteAddress, port: remotePort },
-    to: { address: localAddress, port: localPort },
-    take(intake) {
-      // A server's own sockets cannot read into a buffer that is used again; one around the same handle can.
-      const inside = socket as unknown as Inside;
-      const handle = inside._handle;
-      if (handle === null) return undefined;
-      inside._handle = null;
-      socket.destroy();
-      const options: RawSocket = { ...EAGER, handle, manualStart: true, onread: onread(intake) };
-      return new Socket(options);
-    },
+    take: (intake) => make({ ...EAGER, onread: onread(intake) }),
     reset() {
+      const socket = make({});
       socket.on("error", () => {});
-      if (!socket.destroyed) socket.resetAndDestroy();
+      socket.resetAndDestroy();
     },
   };
 }
@@ -120,19 +117,25 @@ export const systemTcp: Tcp = {
     return new Promise((resolve, reject) => {
       const server = "host" in on ? createServer() : on;
       const where = "host" in on ? hostPort(on.host, on.port) : "a socket that was handed over";
-      // As properties, since a server that came from another process was made without.
-      Object.assign(server, {
-        allowHalfOpen: true,
-        pauseOnConnect: true,
-        noDelay: true,
-        keepAlive: true,
-        keepAliveInitialDelay: KEEP_ALIVE_MS / 1000,
-      });
       const onError = (error: Error): void => reject(wrap(error, `listening on TCP ${where}`));
       const ready = (): void => {
         server.off("error", onError);
         // Errors of a server that listens are those of one accept; that client is told by the kernel.
         server.on("error", () => {});
+        // Connections that were accepted before this began to listen (a socket that was handed over) come as events.
+        server.on("connection", (early) => {
+          const inside = early as unknown as SocketInside;
+          const handle = inside._handle;
+          if (handle === null) return;
+          inside._handle = null;
+          early.destroy();
+          accepted(around(handle));
+        });
+        // All others come as handles, before a socket that nobody needs is made around them.
+        (server as unknown as ServerInside)._handle.onconnection = (error, handle) => {
+          // Too many open files, or the client is gone already: the kernel tells it.
+          if (error === 0 && handle !== undefined) accepted(around(handle));
+        };
         const { address, port } = server.address() as AddressInfo;
         let closed: Promise<void> | undefined;
         resolve({
@@ -145,7 +148,6 @@ export const systemTcp: Tcp = {
         });
       };
       server.once("error", onError);
-      server.on("connection", (socket) => accepted(accept(socket)));
       if (!("host" in on)) ready();
       else server.listen({ host: on.host, port: on.port, backlog: BACKLOG }, ready);
     });

@@ -29,19 +29,6 @@ const FLUSH_MS = 5_000;
 
 const NOTHING = Buffer.alloc(0);
 
-/**
- * One side ended what it says. Where data and a reset come in together, libuv tells them as data and an ordinary end; writing nothing brings
- * the reset to light.
- */
-function passEnd(from: Socket, to: Socket | undefined): void {
-  if (from.writableEnded || from.writableLength > 0) to?.end();
-  else
-    from.write(NOTHING, (error) => {
-      // An error has its own event.
-      if (error === null || error === undefined) to?.end();
-    });
-}
-
 /** One direction. */
 class Way implements Intake {
   readonly #pool: BufferPool;
@@ -109,31 +96,51 @@ export class Relay {
     this.down = this.#down;
   }
 
+  /** Takes the client's side, which waits until a backend is met. */
+  begin(client: Socket): void {
+    this.#client = client;
+    this.#up.from = client;
+    this.#down.to = client;
+    this.#open++;
+    client.on("error", () => this.#reset(this.#backend));
+    client.on("end", () => this.#passEnd(client, this.#backend));
+    client.on("drain", () => this.#down.drained());
+    client.on("close", () => this.#closed());
+  }
+
   /** Joins both and begins to read. `first` goes to the backend in front of everything. Called again with another backend after `lost`. */
-  meet(client: Socket, backend: Socket, first?: Uint8Array): void {
+  meet(backend: Socket, first?: Uint8Array): void {
     this.#backend = backend;
     this.#up.to = backend;
     this.#down.from = backend;
-    this.#down.to = client;
     this.#open++;
     backend.on("error", (error) => this.#backendFailed(backend, error));
     backend.on("end", () => {
-      if (!this.#isLost(backend, "ended")) passEnd(backend, client);
+      if (!this.#isLost(backend, "ended")) this.#passEnd(backend, this.#client);
     });
     backend.on("drain", () => this.#up.drained());
     backend.on("close", () => this.#closed());
-    if (client !== this.#client) {
-      this.#client = client;
-      this.#up.from = client;
-      this.#open++;
-      client.on("error", () => this.#reset(this.#backend));
-      client.on("end", () => passEnd(client, this.#backend));
-      client.on("drain", () => this.#down.drained());
-      client.on("close", () => this.#closed());
-    }
     if (first !== undefined) backend.write(first);
     backend.resume();
-    client.resume();
+    this.#client?.resume();
+  }
+
+  /**
+   * One side ended what it says: so does the other. Where data and a reset come in together, libuv tells them as data and an ordinary end; writing
+   * nothing brings the reset to light.
+   */
+  #passEnd(from: Socket, to: Socket | undefined): void {
+    if (to === undefined || to.destroyed) return;
+    if (to.readableEnded && to.writableLength === 0) {
+      // Both have said everything: closing says so, too.
+      to.destroy();
+      from.end();
+    } else if (from.writableEnded || from.writableLength > 0) to.end();
+    else
+      from.write(NOTHING, (error) => {
+        // An error has its own event.
+        if (error === null || error === undefined) to.end();
+      });
   }
 
   /** Cuts both connections by resets. */

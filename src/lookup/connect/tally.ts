@@ -8,6 +8,13 @@ type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
 /** One backend's figures; a connection writes into it as it goes. */
 export type BackendTally = Mutable<BackendStatus>;
 
+/** A backend's figures with its counters in the agent's metrics. */
+interface Kept {
+  readonly row: BackendTally;
+  readonly connections: Counter;
+  readonly failures: Counter;
+}
+
 const BACKENDS = 1_024;
 /** Metrics are never taken back: further backends share one row. */
 const METRIC_BACKENDS = 256;
@@ -23,7 +30,7 @@ export class Tally {
   toBackend = 0;
   toClient = 0;
   lastFailure: string | undefined;
-  readonly #backends = new Map<string, BackendTally>();
+  readonly #backends = new Map<string, Kept>();
   readonly #metrics: Metrics;
   readonly #proxy: string;
   readonly #counters: Readonly<Record<"total" | "failed" | "retries" | "refused" | "toBackend" | "toClient", Counter>>;
@@ -68,16 +75,17 @@ export class Tally {
   missed(backend: Backend): void {
     this.retries++;
     this.#counters.retries.add();
-    this.of(backend).failures++;
-    this.#backendCounter("failures", "Tries to connect to a backend in vain", backend).add();
+    const { row, failures } = this.#of(backend);
+    row.failures++;
+    failures.add();
   }
 
   /** A backend that took a connection. */
   reached(backend: Backend): BackendTally {
-    const row = this.of(backend);
+    const { row, connections } = this.#of(backend);
     row.open++;
     row.total++;
-    this.#backendCounter("connections", "Connections to a backend", backend).add();
+    connections.add();
     return row;
   }
 
@@ -87,36 +95,39 @@ export class Tally {
     this.#counters[to].add(bytes);
   }
 
-  of({ address, port }: Backend): BackendTally {
+  #of({ address, port }: Backend): Kept {
     const key = hostPort(address, port);
-    let row = this.#backends.get(key);
-    if (row === undefined) {
-      row = { address, port, open: 0, total: 0, failures: 0, toBackend: 0, toClient: 0 };
+    let kept = this.#backends.get(key);
+    if (kept === undefined) {
+      kept = {
+        row: { address, port, open: 0, total: 0, failures: 0, toBackend: 0, toClient: 0 },
+        connections: this.#backendCounter("connections", "Connections to a backend", key),
+        failures: this.#backendCounter("failures", "Tries to connect to a backend in vain", key),
+      };
       if (this.#backends.size >= BACKENDS) this.#forgetOne();
-      this.#backends.set(key, row);
+      this.#backends.set(key, kept);
     }
-    return row;
+    return kept;
   }
 
   rows(): readonly BackendStatus[] {
-    return [...this.#backends.values()].map((row) => ({ ...row }));
+    return [...this.#backends.values()].map(({ row }) => ({ ...row }));
   }
 
   #forgetOne(): void {
-    for (const [key, { open }] of this.#backends)
-      if (open === 0) {
+    for (const [key, { row }] of this.#backends)
+      if (row.open === 0) {
         this.#backends.delete(key);
         return;
       }
   }
 
-  #backendCounter(name: string, help: string, { address, port }: Backend): Counter {
+  #backendCounter(name: string, help: string, text: string): Counter {
     let names = named.get(this.#metrics);
     if (names === undefined) {
       names = new Set();
       named.set(this.#metrics, names);
     }
-    const text = hostPort(address, port);
     const key = `${this.#proxy} ${text}`;
     const room = names.has(key) || names.size < METRIC_BACKENDS;
     if (room) names.add(key);

@@ -76,7 +76,7 @@ class TcpProxy implements ProxyListener {
       return;
     }
     tally.opened();
-    const link = new Link(accepted, this.#parts, () => {
+    const link = new Link(accepted, this.port, this.#parts, () => {
       this.#links.delete(link);
       tally.closed();
       left();
@@ -132,21 +132,20 @@ class TcpProxy implements ProxyListener {
 
 /** One connection of a client. */
 class Link {
-  readonly #accepted: Accepted;
+  readonly #client: Socket;
   readonly #parts: ProxyParts;
-  readonly #over: () => void;
+  /** Where the client connected to. */
+  readonly #port: number;
   readonly #relay: Relay;
   readonly #stop = new AbortController();
-  #client: Socket | undefined;
   #target: Reached["target"] | undefined;
   #row: BackendTally | undefined;
   #others = 0;
   #losses = 0;
 
-  constructor(accepted: Accepted, parts: ProxyParts, over: () => void) {
-    this.#accepted = accepted;
+  constructor(accepted: Accepted, port: number, parts: ProxyParts, over: () => void) {
     this.#parts = parts;
-    this.#over = over;
+    this.#port = port;
     const { tally } = parts;
     this.#relay = new Relay({
       clock: parts.reach.clock,
@@ -155,34 +154,41 @@ class Link {
         toBackend: (bytes) => this.#row !== undefined && tally.passedOn(this.#row, "toBackend", bytes),
         toClient: (bytes) => this.#row !== undefined && tally.passedOn(this.#row, "toClient", bytes),
       },
-      lost: (error) => this.#lost(error),
+      lost: (how) => this.#lost(how),
       over,
     });
+    this.#client = accepted.take(this.#relay.up);
+    this.#relay.begin(this.#client);
   }
 
   /** Never rejects. */
   async run(): Promise<void> {
     const { query, options, tally, reach, log, name, short } = this.#parts;
+    const { signal } = this.#stop;
     let reached: Reached;
     try {
       reached = await reachService(reach, query, {
         ...options,
-        port: options.port ?? this.#accepted.to.port,
-        caller: options.caller ?? this.#accepted.from.address,
+        port: options.port ?? this.#port,
+        caller: options.caller ?? (() => this.#client.remoteAddress ?? ""),
         intake: this.#relay.down,
-        signal: this.#stop.signal,
+        signal,
         failed: (backend) => tally.missed(backend),
       });
     } catch (error) {
       if (/^E[MN]FILE$/.test(errnoOf(error))) short();
-      if (!this.#stop.signal.aborted) {
+      if (!signal.aborted) {
         tally.fail(messageOf(error));
         log.debug(`proxy ${name}: ${messageOf(error)}`);
       }
-      this.#giveUp();
+      this.#relay.cut();
       return;
     }
-    this.#meet(reached);
+    if (signal.aborted || this.#client.destroyed) {
+      reach.balancer.closed(reached.target);
+      reached.socket.on("error", () => {}).destroy();
+      this.#relay.cut();
+    } else this.#meet(reached);
   }
 
   #meet({ socket, target, others }: Reached): void {
@@ -192,19 +198,19 @@ class Link {
       row.open--;
       reach.balancer.closed(target);
     });
-    const client = this.#client ?? this.#accepted.take(this.#relay.up);
-    if (client === undefined || this.#stop.signal.aborted) {
-      socket.on("error", () => {}).destroy();
-      this.#giveUp();
-      return;
-    }
     this.#row = row;
     this.#target = target;
     this.#others = others;
-    this.#client = client;
-    const { from, to } = this.#accepted;
-    const header = options.proxyProtocol === undefined ? undefined : proxyHeader(options.proxyProtocol, from, to);
-    this.#relay.meet(client, socket, header);
+    this.#relay.meet(socket, options.proxyProtocol === undefined ? undefined : this.#header(options.proxyProtocol));
+  }
+
+  #header(version: 1 | 2): Uint8Array {
+    const { remoteAddress = "", remotePort = 0, localAddress = "", localPort = 0 } = this.#client;
+    return proxyHeader(
+      version,
+      { address: remoteAddress, port: remotePort },
+      { address: localAddress, port: localPort },
+    );
   }
 
   /** The backend took the connection and left it before a byte went through: another one may do better. */
@@ -224,15 +230,5 @@ class Link {
   cut(): void {
     this.#stop.abort(new Error("the proxy stops"));
     this.#relay.cut();
-  }
-
-  #giveUp(): void {
-    if (this.#client !== undefined) {
-      this.#relay.cut();
-      return;
-    }
-    this.#accepted.reset();
-    this.#relay.end();
-    this.#over();
   }
 }

@@ -21,7 +21,9 @@ export interface Reach {
   readonly isOwn?: (address: string, port: number, transport: "tcp" | "udp") => boolean;
 }
 
-export interface TryOptions extends ConnectOptions {
+export interface TryOptions extends Omit<ConnectOptions, "caller"> {
+  /** Asked for only where it matters. */
+  readonly caller?: string | (() => string);
   readonly signal?: AbortSignal;
   /** Takes what the connection brings; absent: an ordinary socket. */
   readonly intake?: Intake;
@@ -99,7 +101,9 @@ export async function reachService(reach: Reach, query: Query, options: TryOptio
     const policy = options.policy ?? wishes.policy;
     const order = balancer.order(name, usable, {
       ...(policy === undefined ? {} : { policy }),
-      ...(caller === undefined ? {} : { caller }),
+      ...(policy !== "sticky" || caller === undefined
+        ? {}
+        : { caller: typeof caller === "string" ? caller : caller() }),
     });
     const tryMs = options.tryMs ?? wishes.tryMs ?? TRY_MS;
     for (const target of order) {

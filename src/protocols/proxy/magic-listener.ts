@@ -87,6 +87,7 @@ export function createMagicListener(parts: MagicParts): MagicListener {
       const again = new AbortController();
       const onStop = (): void => again.abort();
       stop.signal.addEventListener("abort", onStop, { once: true });
+      if (stop.signal.aborted) onStop();
       await Promise.race([
         directory.changed("services", after, again.signal),
         clock.sleep(LOOK_AGAIN_MS, again.signal),
