@@ -4,7 +4,16 @@ import dgram from "node:dgram";
 import dns, { lookup as importedLookup } from "node:dns";
 import { lookup as importedPromise } from "node:dns/promises";
 import { once } from "node:events";
-import { type AddressInfo, BlockList, connect, createServer, type NetConnectOpts, type Server, Socket } from "node:net";
+import {
+  type AddressInfo,
+  BlockList,
+  connect,
+  createServer,
+  type LookupFunction,
+  type NetConnectOpts,
+  type Server,
+  Socket,
+} from "node:net";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { hookNode, type OwnAddresses, type Rewrite, type Try, type TryOutcome } from "./node-hook.ts";
@@ -186,6 +195,22 @@ describe("a hooked Node", () => {
     expect(String((await once(socket, "data"))[0])).toBe("still here");
     expect([outcomes, accepted.length]).toEqual([["ok"], 1]);
     socket.destroy();
+  });
+
+  it("asks the program's own lookup, which may find a magic address, also at once", async () => {
+    tries = [{ address: "127.0.0.1", port }];
+    const asked: string[] = [];
+    const lookup: LookupFunction = (host, { all }, callback) => {
+      asked.push(host);
+      if (all) callback(null, [{ address: MAGIC, family: 4 }], 4);
+      else callback(null, MAGIC, 4);
+    };
+    for (const autoSelectFamily of [true, false])
+      expect(await talk({ host: "web.service.consul", port: 80, lookup, autoSelectFamily })).toBe("hello");
+    expect([asked, outcomes]).toEqual([
+      ["web.service.consul", "web.service.consul"],
+      ["ok", "ok"],
+    ]);
   });
 
   it("calls back in the caller's asynchronous context, whichever backend it became", async () => {

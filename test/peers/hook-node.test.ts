@@ -349,23 +349,44 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
     expect(await node(file, [])).toEqual(Array(4).fill("one web.service.consul"));
   }, 120_000);
 
-  it("asks the agent where the table is, goes on without it, and finds the next one", async () => {
-    const port = await portOf(web("one"));
-    const http = await freePort();
-    const url = `127.0.0.1:${http}`;
-    const begin = async (webPort: number): Promise<() => Promise<void>> => {
-      const dns = await freePort();
-      const flags = ["-dev", `-http-port=${http}`, `-dns-port=${dns}`, "-docker-host=off"];
-      const agent = await startProgram([process.execPath, program, "agent", ...flags], join(folder.path, "agent.log"));
-      cleanUp.push(() => agent.stop());
-      const registration = { ID: "web-1", Name: "web", Address: "127.0.0.1", Port: webPort };
-      const body = JSON.stringify(registration);
+  /** Starts an agent at this address that knows `web` at these ports; what ends it. */
+  const startAgent = async (url: string, ...webPorts: readonly number[]): Promise<() => Promise<void>> => {
+    const dns = await freePort();
+    const flags = ["-dev", `-http-port=${url.split(":")[1]}`, `-dns-port=${dns}`, "-docker-host=off"];
+    const agent = await startProgram([process.execPath, program, "agent", ...flags], join(folder.path, "agent.log"));
+    cleanUp.push(() => agent.stop());
+    for (const port of webPorts) {
+      const body = JSON.stringify({ ID: `web-${port}`, Name: "web", Address: "127.0.0.1", Port: port });
       await eventually(
         "the agent registers",
         async () => (await fetch(`http://${url}/v1/agent/service/register`, { method: "PUT", body })).ok,
       );
-      return () => agent.stop("SIGKILL");
-    };
+    }
+    return () => agent.stop("SIGKILL");
+  };
+
+  it("is not needed with trilith/undici, for Node's own fetch in every version, and connect", async () => {
+    const url = `127.0.0.1:${await freePort()}`;
+    await startAgent(url, await deadPort(), await portOf(web("one")));
+    const doors = ["undici.js", "index.js"].map((file) => join(dirname(hook), file));
+    const options = { flags: [], env: { TRILITH_HTTP_ADDR: url } };
+    const said = "one web.service.consul";
+    for (const version of nodes)
+      expect(await node(join(programs, "install.mjs"), doors, { ...options, node: version })).toEqual([
+        said,
+        `${said} text`,
+        `${said} ab`,
+        "one web",
+        'there is no service "nobody"',
+        "one socket",
+      ]);
+  }, 120_000);
+
+  it("asks the agent where the table is, goes on without it, and finds the next one", async () => {
+    const port = await portOf(web("one"));
+    const http = await freePort();
+    const url = `127.0.0.1:${http}`;
+    const begin = (webPort: number): Promise<() => Promise<void>> => startAgent(url, webPort);
     const lines = start(main, ["lines", "web.service.consul"], {
       env: { TRILITH_HOOK_TABLE: "", TRILITH_HTTP_ADDR: url },
     });

@@ -1,0 +1,20 @@
+// A program that lets Node's own fetch know services by trilith/undici, whose file is the first argument, and has a socket by the library's connect (the second one).
+import { Readable } from "node:stream";
+
+const [door, library] = process.argv.slice(2);
+const { install } = await import(door);
+const { connect } = await import(library);
+
+const agent = install();
+const url = "http://web.service.consul/";
+const seen = [await (await fetch(url)).text(), await (await fetch(url, { method: "POST", body: "text" })).text()];
+const body = Readable.toWeb(Readable.from([Buffer.from("a"), Buffer.from("b")]));
+seen.push(await (await fetch(url, { method: "POST", body, duplex: "half" })).text());
+const answer = await agent.request({ origin: "trilith://web", path: "/", method: "GET" });
+seen.push(await answer.body.text());
+const failed = await fetch("http://nobody.service.consul/").catch((error) => error.cause.message);
+const socket = await connect("web");
+socket.end("GET / HTTP/1.0\r\nHost: socket\r\n\r\n");
+const text = (await socket.setEncoding("utf8").toArray()).join("");
+seen.push(failed, text.split("\r\n\r\n")[1]);
+process.stdout.write(`${JSON.stringify(seen)}\n`);
