@@ -104,6 +104,9 @@ describe("folders", () => {
     const path = join(folder, "a", "b");
     await makeTrustedFolder(path);
     expect((await stat(path)).mode & 0o777).toBe(0o755);
+    await writeFile(join(folder, "file"), "");
+    for (const no of ["file", "file/below"])
+      await expect(makeTrustedFolder(join(folder, no))).rejects.toThrow(/no folder is in the place of .*file/);
     await chmod(path, 0o777);
     await expect(makeTrustedFolder(path)).rejects.toThrow(/can be written to by others/);
     await chmod(path, 0o1777);

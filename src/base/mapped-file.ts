@@ -160,7 +160,12 @@ export function ownUid(): number {
  * @throws TrilithError `conflict` for a folder that others own or may write to; Node's errno errors
  */
 export async function makeTrustedFolder(path: string): Promise<void> {
-  await makeFolders(path, 0o755);
+  try {
+    await makeFolders(path, 0o755);
+  } catch (error) {
+    if (errnoOf(error) !== "EEXIST" && errnoOf(error) !== "ENOTDIR") throw error;
+    throw new TrilithError("conflict", `something that is no folder is in the place of ${path}, or above it`, error);
+  }
   const found = await stat(path);
   const own = ownUid();
   if (found.uid !== own && found.uid !== 0)
