@@ -2,7 +2,7 @@
 import { InputError } from "../base/error.ts";
 import { ipBytes, ipText } from "./dns/address.ts";
 
-export const OBSERVED_VERSION = 1;
+const OBSERVED_VERSION = 1;
 export const OBSERVED_BLOCKS = 64;
 export const OBSERVED_ENTRIES = 256;
 const HEADER_BYTES = 64;
@@ -46,8 +46,8 @@ export interface SeenBlock {
   readonly entries: ReadonlyMap<number, Seen>;
 }
 
-/** The header of an empty file, for whoever makes one. */
-export function observedHeader(): Uint8Array {
+/** The header of every file. */
+function observedHeader(): Uint8Array {
   const bytes = Buffer.alloc(HEADER_BYTES);
   MAGIC.copy(bytes);
   for (const [i, value] of [OBSERVED_VERSION, OBSERVED_BLOCKS, OBSERVED_ENTRIES, BLOCK_BYTES].entries())

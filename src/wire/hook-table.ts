@@ -63,7 +63,7 @@ export interface HookTable {
   readonly services: readonly TableService[];
 }
 
-export const HOOK_TABLE_VERSION = 1;
+const HOOK_TABLE_VERSION = 1;
 /** Where the one field stands that changes in a table's life: u32, 1 = superseded. */
 export const SUPERSEDED_AT = 48;
 
