@@ -29,6 +29,11 @@ const FLUSH_MS = 5_000;
 
 const NOTHING = Buffer.alloc(0);
 
+/** Ending what has ended costs an error that nobody sees. */
+function end(socket: Socket): void {
+  if (!socket.writableEnded && !socket.destroyed) socket.end();
+}
+
 /** One direction. */
 class Way implements Intake {
   readonly #pool: BufferPool;
@@ -134,12 +139,12 @@ export class Relay {
     if (to.readableEnded && to.writableLength === 0) {
       // Both have said everything: closing says so, too.
       to.destroy();
-      from.end();
-    } else if (from.writableEnded || from.writableLength > 0) to.end();
+      end(from);
+    } else if (from.writableEnded || from.writableLength > 0) end(to);
     else
       from.write(NOTHING, (error) => {
         // An error has its own event.
-        if (error === null || error === undefined) to.end();
+        if (error === null || error === undefined) end(to);
       });
   }
 
