@@ -1,16 +1,20 @@
 // connect for any program: a socket to one instance of a service, which is followed through this host's agent, else on the tailnet.
 import { systemClock } from "./base/clock.ts";
-import { createHttp } from "./base/http.ts";
+import { createHttp, type Http } from "./base/http.ts";
 import { systemNet } from "./base/net.ts";
 import { systemRandom } from "./base/random.ts";
+import { openShared } from "./base/shared-file.ts";
 import { type Socket, systemTcp } from "./base/tcp.ts";
+import { environment } from "./base/terminal.ts";
 import type { ConnectOptions } from "./contracts/connect.ts";
 import type { Balancer } from "./lookup/balance/balancer.ts";
 import { createBalancer } from "./lookup/balance/create.ts";
 import { reachService } from "./lookup/connect/tries.ts";
-import { preferring } from "./lookup/grpc/names.ts";
+import { type NameSource, preferring } from "./lookup/grpc/names.ts";
 import { backendsOf } from "./lookup/node/backends.ts";
 import { createFollowed, type Followed } from "./lookup/node/followed.ts";
+import { createCurrentTable, DEFAULT_TABLE } from "./lookup/node/table.ts";
+import { tableSource } from "./lookup/node/table-source.ts";
 import type { Labels } from "./model/node.ts";
 import { agentSource, type SourceOptions, tailnetSource } from "./name-sources.ts";
 
@@ -29,7 +33,14 @@ export interface ConnectServiceOptions extends Omit<ConnectOptions, "port"> {
 let balancer: Balancer | undefined;
 const followed = new Map<string, Followed>();
 
-/** Services as this program follows them, by the agent that was named, else this host's agent or the tailnet. */
+/** Who stands in for an agent that has never answered: the table that it left, then the tailnet. */
+function elsewhere(http: Http): NameSource {
+  const path = environment("TRILITH_HOOK_TABLE") ?? DEFAULT_TABLE;
+  const table = createCurrentTable({ open: openShared, clock: systemClock, path });
+  return preferring(tableSource(table, path, systemClock), tailnetSource({}, http), systemClock);
+}
+
+/** Services as this program follows them, by the agent that was named, else this host's agent, its table or the tailnet. */
 export function followedServices({ agent, token }: Pick<SourceOptions, "agent" | "token"> = {}): Followed {
   const key = JSON.stringify([agent, token]);
   let found = followed.get(key);
@@ -37,7 +48,8 @@ export function followedServices({ agent, token }: Pick<SourceOptions, "agent" |
     const http = createHttp({ background: true });
     const to = { ...(agent === undefined ? {} : { agent }), ...(token === undefined ? {} : { token }) };
     const byAgent = agentSource(to, http);
-    const source = agent === undefined ? preferring(byAgent, tailnetSource({}, http), systemClock) : byAgent;
+    // An agent that is named is the only one who is asked.
+    const source = agent === undefined ? preferring(byAgent, elsewhere(http), systemClock) : byAgent;
     found = createFollowed({ source, clock: systemClock, random: systemRandom });
     followed.set(key, found);
   }
@@ -51,7 +63,7 @@ export function ownBalancer(): Balancer {
 
 /**
  * A connection (an ordinary node:net socket) to one instance of a service that can be used now: the best one by what this program has seen, or the
- * next one where that refuses or is silent. Where they are comes from the agent of this host, without one (and unless `agent` names one) from the
+ * next one where that refuses or is silent. Where they are comes from the agent of this host, without one (and unless `agent` names one) from the hook's table or the
  * tailnet, and is followed, so that the next connection asks nobody; where nobody answers any more the last answer stays. Policy and time of a try are those that
  * the instances ask for (`trilith.balance`, `trilith.try`) unless told.
  * @throws TrilithError `not-found` (no such service or instance), `unavailable`, `timeout` (each was tried), or the signal's reason

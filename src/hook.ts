@@ -7,9 +7,8 @@ import { openShared } from "./base/shared-file.ts";
 import { environment } from "./base/terminal.ts";
 import { createBalancer } from "./lookup/balance/create.ts";
 import { createRewrite } from "./lookup/node/rewrite.ts";
-import { createCurrentTable } from "./lookup/node/table.ts";
+import { createCurrentTable, DEFAULT_TABLE } from "./lookup/node/table.ts";
 
-const DEFAULT_TABLE = "/run/trilith/table";
 /** How long a program's first question for a service waits for an agent that does not answer. */
 const ASK_MS = 5_000;
 

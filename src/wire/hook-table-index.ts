@@ -8,6 +8,8 @@ export type IndexedService = Omit<TableService, "names">;
 /** A table that can be asked. The same service is the same object. */
 export interface TableIndex {
   readonly generation: number;
+  /** Without dots at its ends. */
+  readonly domain: string;
   /** Whether a host name may be one of the table's: it ends in its domain. */
   isInDomain(host: string): boolean;
   /** By host name, ignoring case and a final dot. */
@@ -47,6 +49,7 @@ export function openTableIndex(bytes: Uint8Array): TableIndex {
 
   return {
     generation: table.generation,
+    domain: table.domain,
     isInDomain: (host) => host.endsWith(suffix) || normal(host).endsWith(suffix),
     named(host) {
       let found = asked.get(host);

@@ -382,6 +382,16 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
       ]);
   }, 120_000);
 
+  it("is not needed for connect and trilith/undici either: they read the table where no agent answers", async () => {
+    newTable({
+      web: { policy: "first", backends: at(await deadPort(), await portOf(web("one"))) },
+      nobody: { backends: [] },
+    });
+    const doors = ["undici.js", "index.js"].map((file) => join(dirname(hook), file));
+    const env = { TRILITH_HTTP_ADDR: `127.0.0.1:${await deadPort()}` };
+    expect(await node(join(programs, "install.mjs"), doors, { flags: [], env })).toContain("one socket");
+  });
+
   it("asks the agent where the table is, goes on without it, and finds the next one", async () => {
     const port = await portOf(web("one"));
     const http = await freePort();

@@ -50,7 +50,16 @@ export function preferring(first: NameSource, second: NameSource, clock: Pick<Cl
   let answered = false;
   return {
     name: `${first.name}, else ${second.name}`,
-    reach: (signal) => first.reach(signal),
+    async reach(signal) {
+      try {
+        await first.reach(signal);
+      } catch (error) {
+        signal.throwIfAborted();
+        await second.reach(signal).catch((other: unknown) => {
+          throw new TrilithError("unavailable", `${messageOf(error)}; ${messageOf(other)}`, other);
+        });
+      }
+    },
     async *follow(sought, signal) {
       let why: unknown;
       if (!answered) {

@@ -18,12 +18,19 @@ export interface TableParts {
 export interface CurrentTable {
   /** The service that a host name stands for. A promise while it is found out where the table is. */
   named(host: string): IndexedService | undefined | Promise<IndexedService | undefined>;
+  /** A service by its own name, or its instances with one tag. */
+  service(name: string, tag?: string): IndexedService | undefined;
+  /** True where there is a table. */
+  isThere(): boolean;
   /** The service whose magic address this is. */
   at(address: string): IndexedService | undefined;
   /** The two magic addresses of a service of this table. */
   addressesOf(service: IndexedService): { readonly v4: string; readonly v6: string };
   close(): void;
 }
+
+/** Where an agent for everybody on a host has its table. */
+export const DEFAULT_TABLE = "/run/trilith/table";
 
 /** Where no table is, it is looked for at most so often; a known one is looked at by its name so often. */
 const LOOK_MS = 1_000;
@@ -111,6 +118,12 @@ export function createCurrentTable({ open, clock, path: first, locate }: TablePa
       if (index !== undefined) return safely(() => index.named(host));
       return mayAsk()?.then(() => safely(() => loaded?.index.named(host)));
     },
+    service(name, tag) {
+      const index = now();
+      const text = tag === undefined ? name : `${tag}.${name}`;
+      return index === undefined ? undefined : safely(() => index.named(`${text}.service.${index.domain}`));
+    },
+    isThere: () => now() !== undefined,
     at(address) {
       const known = loaded?.index;
       if (known === undefined ? !MAYBE_MAGIC.test(address) : !known.mayHold(address)) return undefined;
