@@ -105,14 +105,16 @@ static inline double balance_ln(double x)
 	return exponent * 0.6931471805599453 + 2 * s * series;
 }
 
-/* `lately` as it has faded after so many milliseconds. */
+/* `lately` as it has faded after so many milliseconds; what is left of one try after seven half-lives is nothing. */
 static inline float balance_fade(float lately, uint64_t elapsed_ms)
 {
 	uint64_t halves = elapsed_ms / BALANCE_HALF_LIFE_MS;
-	if (halves > 40) return 0;
+	if (halves > 40)
+		return 0;
 	double f = (double)(elapsed_ms % BALANCE_HALF_LIFE_MS) * (0.6931471805599453 / BALANCE_HALF_LIFE_MS);
 	double share = 1 - f * (1 - f / 2 * (1 - f / 3 * (1 - f / 4 * (1 - f / 5))));
-	return (float)(lately * share / (double)(1ull << halves));
+	double faded = lately * share / (double)(1ull << halves);
+	return faded < 1.0 / 128 ? 0 : (float)faded;
 }
 
 /* Milliseconds of ejection after so many failures in a row; `fraction` in [0, 1) shortens it by up to a fifth. */

@@ -136,6 +136,14 @@ describe.each([
       expect(countsOf(later[3] as number[], 2)).toEqual([10, 10]);
     });
 
+    it("least chooses by weight among those that nobody tried of late", () => {
+      const story = Array.from({ length: 400 }, (_, i): Step[] => [{ at: START + i * 100_000 }, { pick: 1 }]);
+      const picks = play([{ list: weighing([1, 3, 0]) }, { policy: "least" }, ...story.flat()]).flat();
+      const counts = countsOf(picks, 3);
+      expectShare(counts[0], 400, 1 / 4);
+      expect(counts[2]).toBe(0);
+    });
+
     it("first takes the first, whatever it weighs", () => {
       checked(
         fc.property(weights, (some) => {

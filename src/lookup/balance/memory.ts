@@ -86,9 +86,11 @@ export function failed(memory: Memory, code: string, nowMs: number, random: Pick
   memory.changedAtMs = nowMs;
 }
 
-/** The tries of late, faded to now. */
+/** The tries of late, faded to now; what is left of one try after seven half-lives is nothing. */
 export function latelyOf(memory: Memory, nowMs: number): number {
-  return memory.lately === 0 ? 0 : memory.lately * 2 ** (-Math.max(0, nowMs - memory.latelyAtMs) / HALF_LIFE_MS);
+  if (memory.lately === 0) return 0;
+  const faded = memory.lately * 2 ** (-Math.max(0, nowMs - memory.latelyAtMs) / HALF_LIFE_MS);
+  return faded < 1 / 128 ? 0 : faded;
 }
 
 export function tried(memory: Memory, nowMs: number): void {
