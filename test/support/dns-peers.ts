@@ -93,7 +93,7 @@ export interface ToldRecursor {
   readonly port: number;
   readonly place: string;
   /** What it was asked, "udp name TYPE-number", in order. */
-  readonly asked: readonly string[];
+  readonly asked: string[];
   stop(): Promise<void>;
 }
 

@@ -12,7 +12,7 @@ import { type Net, systemNet } from "../../base/net.ts";
 import { systemRandom } from "../../base/random.ts";
 import { decodeMessage, encodeMessage, type Nameserver, Nameservers } from "../../wire/dns/index.ts";
 import { configureDnsUpstream, type Entry, refuseOwnDomain } from "./config.ts";
-import { type Found, resolve } from "./resolve.ts";
+import { type Found, type Place, resolve } from "./resolve.ts";
 
 const running: ToldRecursor[] = [];
 afterEach(async () => {
@@ -37,9 +37,10 @@ function entry(name: string, port?: number): Entry {
   });
   return config?.entries[0] as Entry;
 }
+const place = (host: string, ...addresses: string[]): Place => ({ host, port: 80, addresses, priority: 0, weight: 0 });
 const SRV = entry("_http._tcp.example.com");
 async function ask(tell: Told | readonly string[], of = SRV): Promise<Found> {
-  return await resolve(of, serversOver(at(await server(tell))), () => undefined);
+  return await resolve(of, serversOver(at(await server(tell))), undefined);
 }
 const SOA = "example.com. 900 SOA ns.example.com. host.example.com. 1 2 3 4 60";
 
@@ -77,9 +78,9 @@ describe("SRV records", () => {
       ),
       additionals: ["a.example.com. 20 A 192.0.2.1", "b.example.com. 1 A 203.0.113.9"].map(recordOf),
     }));
-    const found = await resolve(SRV, serversOver(at(told)), () => undefined);
+    const found = await resolve(SRV, serversOver(at(told)), undefined);
     expect(found).toMatchObject({ places: [{ addresses: ["192.0.2.1"] }], ttlMs: 20_000 });
-    expect(told.asked).toEqual(["udp _http._tcp.example.com 33"]);
+    expect(told.asked).toEqual(["udp _http._tcp.example.com 33", "tcp _http._tcp.example.com 33"]);
   });
   it("are found behind aliases, also where a server tells only the first of them", async () => {
     const lines = [
@@ -123,9 +124,7 @@ describe("SRV records", () => {
         ? { answers: ["_http._tcp.example.com. 60 SRV 0 0 80 a.example.com."].map(recordOf) }
         : { rcode: 2 },
     );
-    const found = await resolve(SRV, serversOver(at(told)), (host) =>
-      host === "a.example.com" ? ["192.0.2.7"] : undefined,
-    );
+    const found = await resolve(SRV, serversOver(at(told)), [place("a.example.com", "192.0.2.7")]);
     expect(found).toMatchObject({ kind: "places", places: [{ addresses: ["192.0.2.7"] }], ttlMs: 0 });
     expect(found.kind === "places" ? found.faults[0] : "").toContain(
       'the addresses of its target "a.example.com" are not to be had',
@@ -163,7 +162,11 @@ describe("an answer", () => {
       const told = await server((query) =>
         query.questions[0]?.type === dark ? { rcode: 2 } : answersFrom(() => lines)(query),
       );
-      const found = await resolve(of, serversOver(at(told)), () => known);
+      const found = await resolve(
+        of,
+        serversOver(at(told)),
+        known.length === 0 ? [] : [place("www.example.com", ...known)],
+      );
       expect(found).toMatchObject({ places: [{ addresses: left }], ttlMs: 9_000 });
     }
   });
@@ -180,10 +183,30 @@ describe("an answer", () => {
     const failing = await server(() => ({ rcode: 2 }));
     const silent = await server(() => undefined);
     const servers = serversOver(at(failing, silent, good));
-    expect(await resolve(SRV, servers, () => undefined)).toMatchObject({ kind: "places" });
+    expect(await resolve(SRV, servers, undefined)).toMatchObject({ kind: "places" });
     expect(good.asked.filter((each) => each.startsWith("tcp")).length).toBeGreaterThan(0);
     const referring = await server(() => ({ authorities: ["example.com. 60 NS ns.example.com."].map(recordOf) }));
-    await expect(resolve(SRV, serversOver(at(referring)), () => undefined)).rejects.toThrow("it does not recurse");
+    await expect(resolve(SRV, serversOver(at(referring)), undefined)).rejects.toThrow("it does not recurse");
+  });
+  it("that is the first, or lacks what was known, is asked for once more over TCP", async () => {
+    const lines = ["a", "b", "c"].flatMap((name, i) => [
+      `_http._tcp.example.com. 60 SRV 0 0 80 ${name}.example.com.`,
+      `${name}.example.com. 60 A 192.0.2.${i + 1}`,
+    ]);
+    // As Consul does it: over UDP some of them, and no word of it.
+    const told = await server((query, transport) => {
+      const whole = answersFrom(() => lines)(query);
+      return transport === "udp" ? { ...whole, answers: whole.answers?.slice(0, 1) ?? [] } : whole;
+    });
+    const hosts = (found: Found): string[] => (found.kind === "places" ? found.places.map(({ host }) => host) : []);
+    const all = ["a.example.com", "b.example.com", "c.example.com"];
+    const first = await resolve(SRV, serversOver(at(told)), undefined);
+    expect(hosts(first)).toEqual(all);
+    const places = first.kind === "places" ? first.places : [];
+    expect(hosts(await resolve(SRV, serversOver(at(told)), places))).toEqual(all);
+    told.asked.splice(0);
+    expect(hosts(await resolve(SRV, serversOver(at(told)), places.slice(0, 1)))).toEqual(["a.example.com"]);
+    expect(told.asked.filter((each) => each.startsWith("tcp"))).toEqual([]);
   });
   it("that is forged or garbage is not heard", async () => {
     const told = await server((query) => ({
@@ -199,7 +222,7 @@ describe("an answer", () => {
         encodeMessage({ ...query, response: true, questions: [{ name: ["evil"], type: 33, class: 1 }] }),
       ],
     }));
-    expect(await resolve(SRV, serversOver(at(told)), () => undefined)).toMatchObject({ kind: "unavailable" });
+    expect(await resolve(SRV, serversOver(at(told)), undefined)).toMatchObject({ kind: "unavailable" });
   });
   it("of any bytes at all is taken or refused, and never more than that", async () => {
     const net = (reply: (query: Uint8Array) => Uint8Array): Pick<Net, "exchange" | "connect"> => ({
@@ -236,7 +259,7 @@ describe("an answer", () => {
             return packet;
           });
           const servers = serversOver([{ host: "192.0.2.1", port: 53 }], over);
-          const found = await resolve(SRV, servers, () => undefined).catch((error: unknown) => error);
+          const found = await resolve(SRV, servers, undefined).catch((error: unknown) => error);
           if (found instanceof Error) expect(found).toMatchObject({ code: "unavailable" });
           else expect((found as Found).ttlMs).toBeGreaterThanOrEqual(0);
         },

@@ -66,12 +66,13 @@ async function records<K extends "SRV" | "A" | "AAAA">(
   servers: Nameservers,
   asked: Name,
   kind: K,
+  over: "udp" | "tcp" = "udp",
 ): Promise<Records<K>> {
   let at = asked;
   let ttlS = Number.POSITIVE_INFINITY;
   const seen = new Set<string>();
   for (;;) {
-    const { message } = await servers.ask({ name: at, type: TYPE[kind], class: CLASS.IN }, FLAGS);
+    const { message } = await servers.ask({ name: at, type: TYPE[kind], class: CLASS.IN }, FLAGS, over);
     for (let again = true; again; ) {
       again = false;
       const here = message.answers.filter((each) => each.class === CLASS.IN && sameName(each.name, at));
@@ -117,8 +118,13 @@ interface Addresses {
 }
 
 /** Both families. Of one that cannot be had what was known counts. @throws TrilithError `unavailable` where neither can */
-async function addressesOf(servers: Nameservers, name: Name, known: readonly string[]): Promise<Addresses> {
-  const asked = await Promise.allSettled([records(servers, name, "A"), records(servers, name, "AAAA")]);
+async function addressesOf(
+  servers: Nameservers,
+  name: Name,
+  known: readonly string[],
+  over: "udp" | "tcp" = "udp",
+): Promise<Addresses> {
+  const asked = await Promise.allSettled([records(servers, name, "A", over), records(servers, name, "AAAA", over)]);
   const answers = asked.flatMap((each) => (each.status === "fulfilled" ? [each.value] : []));
   const failed = asked.find((each) => each.status === "rejected");
   const found = answers.flatMap(({ data }) => data.map(({ address }) => address));
@@ -145,22 +151,48 @@ function alongWith({ additionals, answers }: Message, name: Name): Addresses | u
 }
 
 /**
+ * An answer that is whole as far as one can know. Over UDP some servers (Consul's) leave out what does not fit without a word: the first answer of all, and one
+ * that lacks what was known, is asked for once more over TCP.
+ */
+async function wholeOf<T>(ask: (over: "udp" | "tcp") => Promise<T>, lacks: (answer: T) => boolean): Promise<T> {
+  const answer = await ask("udp");
+  if (!lacks(answer)) return answer;
+  try {
+    return await ask("tcp");
+  } catch (error) {
+    if (error instanceof TrilithError && error.code === "stopped") throw error;
+    return answer;
+  }
+}
+
+/**
  * What DNS says about an entry now.
- * @param known the addresses a target had before, for the time in which it cannot be asked for them
+ * @param before what it said last, undefined where nothing was heard yet: for targets that cannot be asked for now, and to see what is missing
  * @throws TrilithError `unavailable` where no resolver gives an answer, `stopped`
  */
 export async function resolve(
   entry: Entry,
   servers: Nameservers,
-  known: (host: string) => readonly string[] | undefined,
+  before: readonly Place[] | undefined,
 ): Promise<Found> {
+  const known = (host: string): readonly string[] => before?.find((each) => each.host === host)?.addresses ?? [];
   if (entry.port !== undefined) {
-    const { addresses, ttlS, why } = await addressesOf(servers, entry.name, known(entry.text) ?? []);
+    const had = known(entry.text);
+    const { addresses, ttlS, why } = await wholeOf(
+      (over) => addressesOf(servers, entry.name, had, over),
+      (answer) => before === undefined || had.some((each) => !answer.addresses.includes(each)),
+    );
     if (addresses.length === 0) return { kind: "nothing", text: why, ttlMs: ttlS * 1000 };
     const place: Place = { host: entry.text, port: entry.port, addresses, priority: 0, weight: 0 };
     return { kind: "places", places: [place], faults: [], ttlMs: ttlS * 1000 };
   }
-  const { data, ttlS, why, message } = await records(servers, entry.name, "SRV");
+  const { data, ttlS, why, message } = await wholeOf(
+    (over) => records(servers, entry.name, "SRV", over),
+    (answer) => {
+      const now = new Set(answer.data.map(({ target, port }) => `${hostOf(target)} ${port}`));
+      return before === undefined || before.some(({ host, port }) => !now.has(`${host} ${port}`));
+    },
+  );
   if (data.length === 0) return { kind: "nothing", text: why, ttlMs: ttlS * 1000 };
   const targets = data.filter(({ target }) => target.length > 0).slice(0, MOST_PLACES);
   if (targets.length === 0) {
@@ -173,13 +205,13 @@ export async function resolve(
     const came = alongWith(message, target);
     if (came !== undefined) return came;
     try {
-      const found = await addressesOf(servers, target, known(hostOf(target)) ?? []);
+      const found = await addressesOf(servers, target, known(hostOf(target)));
       if (found.addresses.length === 0) faults.push(`its target ${found.why}`);
       return found;
     } catch (error) {
       if (error instanceof TrilithError && error.code === "stopped") throw error;
       faults.push(`the addresses of its target "${hostOf(target)}" are not to be had: ${messageOf(error)}`);
-      return { addresses: known(hostOf(target)) ?? [], ttlS: NO_TTL_S, why: "" };
+      return { addresses: known(hostOf(target)), ttlS: NO_TTL_S, why: "" };
     }
   };
   const wanted = [...new Map(targets.map(({ target }) => [hostOf(target), target]))];

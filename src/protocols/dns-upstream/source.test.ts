@@ -32,8 +32,8 @@ async function begin(config: object, ...lines: string[]) {
   const asked: number[] = [];
   const lists: SourceList[] = [];
   const servers = {
-    async ask(question: Message["questions"][number]) {
-      if (question.type === 33) asked.push((clock.monotonic() - beganMs) / 1000);
+    async ask(question: Message["questions"][number], _flags: object, over: "udp" | "tcp") {
+      if (question.type === 33 && over === "udp") asked.push((clock.monotonic() - beganMs) / 1000);
       if (state.fails) throw new TrilithError("unavailable", "all is dark");
       const query = { id: 1, response: false, opcode: OPCODE.QUERY, questions: [question] } as unknown as Message;
       const blank = { answers: [], authorities: [], additionals: [], rcode: 0, authoritative: true };

@@ -171,11 +171,7 @@ export class DnsUpstreamSource implements Source {
   async #round(one: Standing, servers: Nameservers): Promise<number> {
     const { clock, random } = this.#machine;
     const { floorMs, capMs, holdMs } = this.#config;
-    const found = await resolve(
-      one.entry,
-      servers,
-      (host) => one.places?.find((each) => each.host === host)?.addresses,
-    );
+    const found = await resolve(one.entry, servers, one.places);
     const nextMs = Math.min(capMs, Math.max(floorMs, found.ttlMs)) * (1 + random.fraction() * LATER_SHARE);
     if (one.trouble !== "") this.#log.info(`${one.entry.text} is answered again`);
     one.trouble = "";

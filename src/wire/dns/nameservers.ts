@@ -88,23 +88,25 @@ export class Nameservers {
 
   /**
    * The first answer that is one: NOERROR or NXDOMAIN. Waits for every server's time in turn at most.
+   * @param over "udp": over TCP where an answer is cut; "tcp": over nothing else
    * @throws TrilithError `unavailable` where no server gave an answer (the text says what each said); the reason of `stop`
    */
-  async ask(question: Question, flags: AskFlags): Promise<Reply> {
+  async ask(question: Question, flags: AskFlags, over: "udp" | "tcp" = "udp"): Promise<Reply> {
     const said: string[] = [];
     const life = this.#stops;
     for (const server of await this.#servers()) {
       this.#goOn(life);
       const place = hostPort(server.host, server.port);
       try {
-        const answer = await this.#askOne(server, question, flags);
+        const answer = await this.#askOne(server, question, flags, over);
         this.#benched.delete(place);
         const { rcode } = answer.message;
         if (rcode === RCODE.NOERROR || rcode === RCODE.NXDOMAIN) return answer;
         said.push(`${place} said ${rcodeText(rcode)}`);
       } catch (error) {
         this.#goOn(life);
-        this.#benched.set(place, this.#parts.clock.monotonic() + BENCH_MS);
+        // Who does not speak TCP may answer otherwise.
+        if (over === "udp") this.#benched.set(place, this.#parts.clock.monotonic() + BENCH_MS);
         said.push(`${place}: ${messageOf(error)}`);
       }
     }
@@ -156,15 +158,16 @@ export class Nameservers {
     return this.#system.servers;
   }
 
-  /** Asks over UDP twice within the server's time (packets get lost), over TCP where the answer is cut. */
+  /** Asks over UDP twice within the server's time (packets get lost), over TCP where the answer is cut or that is wanted. */
   async #askOne(
     server: { readonly host: string; readonly port: number },
     question: Question,
     flags: AskFlags,
+    over: "udp" | "tcp",
   ): Promise<Reply> {
     const { timeoutMs } = this.#parts;
     let edns = true;
-    for (let tries = 1; ; tries++) {
+    for (let tries = 1; over === "udp"; tries++) {
       const query = this.#query(question, flags, edns);
       try {
         const answer = await this.#within(tries === 1 ? timeoutMs / 2 : timeoutMs - timeoutMs / 2, (signal) =>
@@ -176,15 +179,17 @@ export class Nameservers {
           continue;
         }
         if (!answer.message.truncated) return answer;
+        break;
       } catch (error) {
         if (tries === 1 && error === TIME_IS_UP) continue;
         throw error === TIME_IS_UP ? new TrilithError("timeout", `no answer within ${timeoutMs} ms`) : error;
       }
-      try {
-        return await this.#within(timeoutMs, (signal) => this.#overTcp(server, query, question, signal));
-      } catch (error) {
-        throw error === TIME_IS_UP ? new TrilithError("timeout", `no answer over TCP within ${timeoutMs} ms`) : error;
-      }
+    }
+    const query = this.#query(question, flags, edns);
+    try {
+      return await this.#within(timeoutMs, (signal) => this.#overTcp(server, query, question, signal));
+    } catch (error) {
+      throw error === TIME_IS_UP ? new TrilithError("timeout", `no answer over TCP within ${timeoutMs} ms`) : error;
     }
   }
 
