@@ -137,16 +137,18 @@ describe("folders", () => {
 });
 
 describe("files of others", () => {
-  test("are read only where they are files of the size expected", async () => {
+  test("are read only where they are files of the user and size expected", async () => {
     const path = join(folder, "1000");
-    expect(await readForeignFile(path, 64)).toBeUndefined();
+    const uid = process.getuid?.() ?? -1;
+    expect(await readForeignFile(path, uid, 64)).toBeUndefined();
     await writeFile(path, bytes(3));
-    expect(await readForeignFile(path, 64)).toEqual({ uid: process.getuid?.(), bytes: bytes(3) });
-    expect(await readForeignFile(path, 63)).toBeUndefined();
+    expect(await readForeignFile(path, uid, 64)).toEqual(bytes(3));
+    expect(await readForeignFile(path, uid, 63)).toBeUndefined();
+    expect(await readForeignFile(path, uid + 1, 64)).toBeUndefined();
     await symlink(path, join(folder, "link"));
-    expect(await readForeignFile(join(folder, "link"), 64)).toBeUndefined();
+    expect(await readForeignFile(join(folder, "link"), uid, 64)).toBeUndefined();
     execFileSync("mkfifo", [join(folder, "pipe")]);
-    expect(await readForeignFile(join(folder, "pipe"), 64)).toBeUndefined();
-    expect(await readForeignFile(folder, 64)).toBeUndefined();
+    expect(await readForeignFile(join(folder, "pipe"), uid, 64)).toBeUndefined();
+    expect(await readForeignFile(folder, uid, 64)).toBeUndefined();
   });
 });

@@ -230,17 +230,11 @@ export async function whyNotUsed(path: string): Promise<string | undefined> {
   return undefined;
 }
 
-/** A file that another user made, read without trusting anything about it. */
-export interface ForeignFile {
-  readonly uid: number;
-  readonly bytes: Uint8Array;
-}
-
 /**
- * Reads a regular file of exactly `size` bytes; undefined for what is gone, something else, or of another size. Never waits for a pipe and follows
+ * Reads a regular file of exactly `size` bytes that belongs to the user; undefined for what is gone, something else, somebody else's or of another size. Never waits for a pipe and follows
  * no link. @throws errno errors, `EACCES` where it may not be read
  */
-export async function readForeignFile(path: string, size: number): Promise<ForeignFile | undefined> {
+export async function readForeignFile(path: string, uid: number, size: number): Promise<Uint8Array | undefined> {
   let handle: FileHandle;
   try {
     handle = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
@@ -250,7 +244,7 @@ export async function readForeignFile(path: string, size: number): Promise<Forei
   }
   try {
     const found: Stats = await handle.stat();
-    if (!found.isFile() || found.size !== size) return undefined;
+    if (!found.isFile() || found.uid !== uid || found.size !== size) return undefined;
     const bytes = Buffer.alloc(size);
     let at = 0;
     while (at < size) {
@@ -259,7 +253,7 @@ export async function readForeignFile(path: string, size: number): Promise<Forei
       if (bytesRead === 0) return undefined;
       at += bytesRead;
     }
-    return { uid: found.uid, bytes };
+    return bytes;
   } finally {
     await handle.close();
   }

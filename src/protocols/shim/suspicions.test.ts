@@ -53,10 +53,10 @@ beforeEach(() => {
         return [...files.keys()];
       },
     },
-    async read(path, size) {
+    async read(path, uid, size) {
       const file = files.get(path.slice("/observed/".length));
       if (file instanceof Error) throw file;
-      return file?.bytes.length === size ? file : undefined;
+      return file?.uid === uid && file.bytes.length === size ? file.bytes : undefined;
     },
     net: { connect },
     metrics,
@@ -226,6 +226,8 @@ describe("files that anybody may write", () => {
     await run(1_500);
     saw([seen("10.0.0.1", 9)], UID + 1, String(UID));
     saw([seen("10.0.0.1", 9)], UID, "notes.txt");
+    // Others' names are taken by somebody in the hope that there is no place left.
+    for (let i = 0; i < 600; i++) saw([seen("10.0.0.1", 9)], 12, String(100 + i));
     files.set("77", { uid: 77, bytes: new Uint8Array(100) });
     files.set("78", { uid: 78, bytes: new Uint8Array(OBSERVED_BYTES) });
     files.set("79", Object.assign(new Error("not yours"), { code: "EACCES" }));

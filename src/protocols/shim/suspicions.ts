@@ -2,7 +2,6 @@
 import type { Clock, Timer } from "../../base/clock.ts";
 import type { Disk } from "../../base/disk.ts";
 import { codeOf, messageOf, TrilithError } from "../../base/error.ts";
-import type { ForeignFile } from "../../base/mapped-file.ts";
 import type { Metrics } from "../../base/metrics.ts";
 import type { Net } from "../../base/net.ts";
 import { jitter, type Random } from "../../base/random.ts";
@@ -34,8 +33,8 @@ export interface SuspicionsParts {
   readonly clock: Clock;
   readonly random: Random;
   readonly disk: Pick<Disk, "list">;
-  /** Reads a file that anybody may have made (base/mapped-file.ts). */
-  readonly read: (path: string, bytes: number) => Promise<ForeignFile | undefined>;
+  /** Reads a file that anybody may have made, where it is the user's and has that size (base/mapped-file.ts). */
+  readonly read: (path: string, uid: number, bytes: number) => Promise<Uint8Array | undefined>;
   readonly net: Pick<Net, "connect">;
   readonly metrics: Metrics;
   /** The TCP backends that stand in the table, by `backendKey`; nothing else is ever connected to. */
@@ -197,14 +196,18 @@ export function createSuspicions(parts: SuspicionsParts): Suspicions {
   };
 
   const look = async (folder: string): Promise<void> => {
-    const names = (await disk.list(folder)).filter((name) => /^\d{1,10}$/.test(name)).slice(0, MOST_USERS);
-    for (const user of users.keys()) if (!names.includes(user)) users.delete(user);
+    const names = (await disk.list(folder)).filter((name) => /^(0|[1-9]\d{0,9})$/.test(name));
+    const present = new Set(names);
+    for (const user of users.keys()) if (!present.has(user)) users.delete(user);
     let denied = 0;
+    let taken = 0;
     for (const name of names) {
       try {
-        const file = await parts.read(`${folder}/${name}`, OBSERVED_BYTES);
-        // Somebody else's file under that name is nobody's word.
-        if (file !== undefined && String(file.uid) === name) take(name, decodeObserved(file.bytes));
+        // Somebody else's file under that name is nobody's word, and keeps nobody's out.
+        const bytes = await parts.read(`${folder}/${name}`, Number(name), OBSERVED_BYTES);
+        if (bytes === undefined) continue;
+        if (++taken > MOST_USERS) break;
+        take(name, decodeObserved(bytes));
       } catch (error) {
         if (codeOf(error) === "not-allowed") denied++;
         else if (codeOf(error) !== "invalid") throw error;
