@@ -236,7 +236,7 @@ describe.each([
             expect(play(story, seed).flat()).not.toContain(bad);
           },
         ),
-        20,
+        12,
       );
     });
 
@@ -414,7 +414,7 @@ describe.each([
             expect(order.map((i) => groups[i])).toEqual(groups.toSorted((a, b) => a - b));
             for (const index of picks) expect(groups[index]).toBe(Math.min(...groups));
           }),
-          40,
+          20,
         );
       },
     );
@@ -516,7 +516,7 @@ describe("both", () => {
         story.push({ order: 0 });
         expect(c.play(story, 1)).toEqual(typescriptPlayer.play(story, 1));
       }),
-      100,
+      60,
     );
   });
 });
