@@ -121,11 +121,7 @@ describe("a TCP proxy", () => {
         ...systemTcp,
         // A host that is silent.
         connect: (to, options) =>
-          to.port === 9
-            ? new Promise((_, reject) =>
-                options?.signal?.addEventListener("abort", () => reject(options.signal?.reason), { once: true }),
-              )
-            : systemTcp.connect(to, options),
+          to.port === 9 ? new Promise((_, reject) => options?.started?.(reject)) : systemTcp.connect(to, options),
       },
     });
     const { port } = await proxy(made, { policy: "first", tryMs: 150 });
@@ -309,6 +305,23 @@ describe("a TCP proxy", () => {
     await Promise.all([stopped, again]);
     expect(made.connector.proxies()).toEqual([]);
     expect(listener.status().open).toBe(0);
+  });
+
+  it("stop: who still waits for a backend is cut, too, and nothing is left", async () => {
+    const dead = await closedPort();
+    const made = over([at(dead)]);
+    const listener = await proxy(made, { limitMs: 60_000 });
+    const waiting = ask(listener.port, "hello");
+    await vi.waitFor(() => expect(made.refused.length).toBeGreaterThan(2));
+    const cut = expect(waiting).rejects.toThrow(/ECONNRESET/);
+    const beganMs = performance.now();
+    await listener.stop(0);
+    await cut;
+    const tries = made.refused.length;
+    expect(performance.now() - beganMs).toBeLessThan(500);
+    await new Promise((resolve) => setTimeout(resolve, 900));
+    expect(made.refused).toHaveLength(tries);
+    expect(listener.status()).toMatchObject({ open: 0, failed: 0 });
   });
 
   it("takes no more connections than files allow, and says so once", async () => {

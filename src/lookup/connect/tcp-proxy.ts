@@ -10,7 +10,7 @@ import { proxyHeader } from "../../wire/proxy-protocol.ts";
 import type { BufferPool } from "./buffers.ts";
 import { Relay } from "./relay.ts";
 import type { BackendTally, Tally } from "./tally.ts";
-import { errnoOf, type Reach, type Reached, reachService } from "./tries.ts";
+import { Cancel, errnoOf, type Reach, type Reached, reachService } from "./tries.ts";
 
 /** What all proxies of one connector share. */
 export interface ProxyShare {
@@ -51,6 +51,7 @@ class TcpProxy implements ProxyListener {
   listening!: TcpListening;
   readonly #parts: ProxyParts;
   readonly #links = new Set<Link>();
+  readonly #over = new AbortController();
   #stopping: Promise<void> | undefined;
   #allGone: (() => void) | undefined;
   #cut: { readonly timer: Timer; readonly atMs: number } | undefined;
@@ -76,7 +77,7 @@ class TcpProxy implements ProxyListener {
       return;
     }
     tally.opened();
-    const link = new Link(accepted, this.port, this.#parts, () => {
+    const link = new Link(accepted, this.port, this.#over.signal, this.#parts, () => {
       this.#links.delete(link);
       tally.closed();
       left();
@@ -127,6 +128,7 @@ class TcpProxy implements ProxyListener {
     const { log, name } = this.#parts;
     log.info(`proxy ${name}: ${this.#links.size} connections are cut, their time to end is over`);
     for (const link of [...this.#links]) link.cut();
+    this.#over.abort(new Error("the proxy stops"));
   }
 }
 
@@ -137,14 +139,17 @@ class Link {
   /** Where the client connected to. */
   readonly #port: number;
   readonly #relay: Relay;
-  readonly #stop = new AbortController();
+  readonly #cancel = new Cancel();
+  readonly #signal: AbortSignal;
   #target: Reached["target"] | undefined;
   #row: BackendTally | undefined;
   #others = 0;
   #losses = 0;
 
-  constructor(accepted: Accepted, port: number, parts: ProxyParts, over: () => void) {
+  /** `signal`: of all connections together. */
+  constructor(accepted: Accepted, port: number, signal: AbortSignal, parts: ProxyParts, over: () => void) {
     this.#parts = parts;
+    this.#signal = signal;
     this.#port = port;
     const { tally } = parts;
     this.#relay = new Relay({
@@ -164,7 +169,7 @@ class Link {
   /** Never rejects. */
   async run(): Promise<void> {
     const { query, options, tally, reach, log, name, short } = this.#parts;
-    const { signal } = this.#stop;
+    const cancel = this.#cancel;
     let reached: Reached;
     try {
       reached = await reachService(reach, query, {
@@ -172,19 +177,20 @@ class Link {
         port: options.port ?? this.#port,
         caller: options.caller ?? (() => this.#client.remoteAddress ?? ""),
         intake: this.#relay.down,
-        signal,
+        signal: this.#signal,
+        cancel,
         failed: (backend) => tally.missed(backend),
       });
     } catch (error) {
       if (/^E[MN]FILE$/.test(errnoOf(error))) short();
-      if (!signal.aborted) {
+      if (cancel.reason === undefined) {
         tally.fail(messageOf(error));
         log.debug(`proxy ${name}: ${messageOf(error)}`);
       }
       this.#relay.cut();
       return;
     }
-    if (signal.aborted || this.#client.destroyed) {
+    if (cancel.reason !== undefined || this.#client.destroyed) {
       reach.balancer.closed(reached.target);
       reached.socket.on("error", () => {}).destroy();
       this.#relay.cut();
@@ -217,7 +223,7 @@ class Link {
   #lost(how: Error | "ended"): boolean {
     const { tally, reach } = this.#parts;
     const target = this.#target;
-    if (this.#stop.signal.aborted || target === undefined || this.#losses >= LOSSES) return false;
+    if (this.#cancel.reason !== undefined || target === undefined || this.#losses >= LOSSES) return false;
     // Who ends politely may mean it, unless somebody else says more.
     if (how === "ended" && this.#others === 0) return false;
     this.#losses++;
@@ -228,7 +234,7 @@ class Link {
   }
 
   cut(): void {
-    this.#stop.abort(new Error("the proxy stops"));
+    this.#cancel.cancel(new Error("the proxy stops"));
     this.#relay.cut();
   }
 }

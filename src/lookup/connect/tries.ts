@@ -1,5 +1,5 @@
 // One connection to a service: backend after backend in the balancer's order, until one takes it or the time is over.
-import type { Clock } from "../../base/clock.ts";
+import type { Clock, Timer } from "../../base/clock.ts";
 import { codeOf, messageOf, TrilithError } from "../../base/error.ts";
 import { hostPort } from "../../base/net.ts";
 import type { Intake, Socket, Tcp } from "../../base/tcp.ts";
@@ -27,8 +27,22 @@ export interface TryOptions extends Omit<ConnectOptions, "caller"> {
   readonly signal?: AbortSignal;
   /** Takes what the connection brings; absent: an ordinary socket. */
   readonly intake?: Intake;
+  /** Ends it at any time, without a signal of its own for each connection; `signal` then only ends finding backends. */
+  readonly cancel?: Cancel;
   /** Told of every try in vain. */
   readonly failed?: (backend: Backend, error: unknown) => void;
+}
+
+/** Ends one attempt to connect. A signal can do the same; thousands of them a second cost more than what they end. */
+export class Cancel {
+  reason: Error | undefined;
+  /** What is under way: set by whoever waits. */
+  now: ((reason: Error) => void) | undefined;
+
+  cancel(reason: Error): void {
+    this.reason ??= reason;
+    this.now?.(this.reason);
+  }
 }
 
 /** An open connection, nothing read from it yet; `opened` was told to the balancer. */
@@ -91,7 +105,11 @@ export async function usableBackends(
 /** See the first line. @throws TrilithError `not-found`, `unavailable`, `timeout`, or the signal's reason */
 export async function reachService(reach: Reach, query: Query, options: TryOptions): Promise<Reached> {
   const { clock, balancer } = reach;
-  const { limitMs = LIMIT_MS, signal, caller } = options;
+  const { limitMs = LIMIT_MS, signal, cancel, caller } = options;
+  const mustGoOn = (): void => {
+    signal?.throwIfAborted();
+    if (cancel?.reason !== undefined) throw cancel.reason;
+  };
   const name = subjectOfQuery(query);
   const untilMs = clock.monotonic() + limitMs;
   const inVain: { backend: Backend; error: unknown }[] = [];
@@ -107,7 +125,7 @@ export async function reachService(reach: Reach, query: Query, options: TryOptio
     });
     const tryMs = options.tryMs ?? wishes.tryMs ?? TRY_MS;
     for (const target of order) {
-      signal?.throwIfAborted();
+      mustGoOn();
       const leftMs = untilMs - clock.monotonic();
       if (leftMs <= 0) break;
       const beganMs = clock.monotonic();
@@ -117,7 +135,7 @@ export async function reachService(reach: Reach, query: Query, options: TryOptio
         balancer.opened(target);
         return { socket, target, retries, others: order.length - 1 };
       } catch (error) {
-        if (signal?.aborted) throw error;
+        if (signal?.aborted || cancel?.reason !== undefined) throw error;
         const code = errnoOf(error);
         balancer.report(target, { ok: false, code });
         if (OWN_TROUBLE.has(code)) {
@@ -132,30 +150,48 @@ export async function reachService(reach: Reach, query: Query, options: TryOptio
     }
     const leftMs = untilMs - clock.monotonic();
     if (leftMs <= pauseMs) throw nobody(name, inVain);
-    await clock.sleep(pauseMs, signal);
+    await pause(clock, pauseMs, options);
+    mustGoOn();
   }
 }
 
+/** Ends early where nobody waits any more. */
+async function pause(clock: Clock, ms: number, { signal, cancel }: TryOptions): Promise<void> {
+  if (cancel === undefined) return await clock.sleep(ms, signal);
+  await new Promise<void>((resolve) => {
+    const timer = clock.after(ms, resolve, true);
+    cancel.now = () => {
+      timer.cancel();
+      resolve();
+    };
+  });
+  cancel.now = undefined;
+}
+
 /** One try. */
-async function once(
-  { tcp, clock }: Reach,
-  { address, port }: Backend,
-  ms: number,
-  { intake, signal }: TryOptions,
-): Promise<Socket> {
+async function once({ tcp, clock }: Reach, backend: Backend, ms: number, options: TryOptions): Promise<Socket> {
+  const { intake, signal, cancel } = options;
+  const to = { host: backend.address, port: backend.port };
+  const late = (): TrilithError =>
+    new TrilithError("timeout", `connecting to ${hostPort(to.host, to.port)}: no answer within ${Math.ceil(ms)} ms`);
+  let timer: Timer | undefined;
+  if (cancel !== undefined && intake !== undefined)
+    try {
+      const started = (abandon: (reason: unknown) => void): void => {
+        timer = clock.after(ms, () => abandon(late()));
+        cancel.now = abandon;
+      };
+      return await tcp.connect(to, { intake, started });
+    } finally {
+      timer?.cancel();
+      cancel.now = undefined;
+    }
   const limit = new AbortController();
-  const timer = clock.after(ms, () =>
-    limit.abort(
-      new TrilithError("timeout", `connecting to ${hostPort(address, port)}: no answer within ${Math.ceil(ms)} ms`),
-    ),
-  );
+  timer = clock.after(ms, () => limit.abort(late()));
   const onAbort = (): void => limit.abort(signal?.reason);
   signal?.addEventListener("abort", onAbort, { once: true });
   try {
-    return await tcp.connect(
-      { host: address, port },
-      { signal: limit.signal, ...(intake === undefined ? {} : { intake }) },
-    );
+    return await tcp.connect(to, { signal: limit.signal, ...(intake === undefined ? {} : { intake }) });
   } finally {
     timer.cancel();
     signal?.removeEventListener("abort", onAbort);
