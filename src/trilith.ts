@@ -543,15 +543,24 @@ class Joined implements Trilith {
       const { consulPaths } = (this.settings.protocols["file"] ?? {}) as { readonly consulPaths?: readonly string[] };
       return consulPaths === undefined ? raw : { watchPaths: consulPaths, ...(raw ?? {}) };
     }
-    if (name === "shim" && raw !== false && this.settings.dataDir !== undefined && !this.settings.dev) {
-      // Every agent that keeps data keeps a table for hooked programs beside it.
-      const table = resolve(this.settings.dataDir, "hook", "table");
-      return raw === undefined || raw === true ? { table } : typeof raw === "object" ? { table, ...raw } : raw;
-    }
+    if (name === "shim" && raw !== false) return this.#hookConfig(raw);
     if (name !== "file" || raw === false || this.settings.dataDir === undefined || this.settings.dev) return raw;
     // A folder to drop service files into is there without being asked for.
     const given = (raw ?? {}) as { readonly paths?: readonly string[] };
     return { ...given, paths: [join(this.settings.dataDir, "services.d"), ...(given.paths ?? [])] };
+  }
+
+  /** Every agent that keeps data keeps a table for hooked programs beside it; names lie in both domains that DNS answers for. */
+  #hookConfig(raw: unknown): unknown {
+    const { dataDir, dev, protocols: given } = this.settings;
+    if (raw !== undefined && raw !== true && (typeof raw !== "object" || raw === null || Array.isArray(raw)))
+      return raw;
+    const { altDomain } = (given["dns"] || {}) as { readonly altDomain?: unknown };
+    return {
+      ...(dataDir === undefined || dev ? {} : { table: resolve(dataDir, "hook", "table") }),
+      ...(altDomain === undefined ? {} : { altDomain }),
+      ...(raw === undefined || raw === true ? {} : raw),
+    };
   }
 
   async #listen(http: Http, front: (own: Handler) => Handler): Promise<void> {

@@ -19,6 +19,10 @@ test("what is not told has its usual value", () => {
   });
 });
 
+test("a second domain is taken as DNS takes it", () => {
+  expect(configure({ altDomain: "Alt.Example." })).toMatchObject({ altDomain: "alt.example" });
+});
+
 test.each([
   ["yes", /hook: expected false or an object/],
   [{ tabel: "/x" }, /hook.tabel: unknown key; known are "table"/],
@@ -28,6 +32,7 @@ test.each([
   [{ prefetch: -1 }, /hook.prefetch: expected a whole number from 0 to 999/],
   [{ prefetchIdleMs: 1 }, /hook.prefetchIdleMs: expected a whole number from 100 to 3600000/],
   [{ tryMs: "1s" }, /hook.tryMs: expected a whole number/],
+  [{ altDomain: "" }, /hook.altDomain: expected a DNS name/],
   [{ locality: "on" }, /hook.locality: expected true or false/],
 ])("%j is refused", (raw, told) => {
   expect(() => configure(raw)).toThrow(told);

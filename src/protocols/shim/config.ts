@@ -8,6 +8,8 @@ export interface ShimConfig extends Defaults {
   readonly off: boolean;
   /** The table's path; absent = in a temporary folder, from the first time that somebody asks. */
   readonly table?: string;
+  /** A second domain that names lie in, in lower case. */
+  readonly altDomain?: string;
 }
 
 const DEFAULTS: Defaults = { policy: "p2c", prefetch: 0, prefetchIdleMs: 10_000, tryMs: 1_000, locality: true };
@@ -21,18 +23,23 @@ export function configure(raw: unknown): ShimConfig {
       "hook",
       `expected false or an object such as {"table": "/run/trilith/table"}, but got ${JSON.stringify(raw)}`,
     );
-  const { table, balance, prefetch, prefetchIdleMs, tryMs, locality, ...unknown } = raw as Record<string, unknown>;
+  const { table, altDomain, balance, prefetch, prefetchIdleMs, tryMs, locality, ...unknown } = raw as Record<
+    string,
+    unknown
+  >;
   const [strange] = Object.keys(unknown);
   if (strange !== undefined)
     throw new InputError(
       `hook.${strange}`,
-      'unknown key; known are "table", "balance", "prefetch", "prefetchIdleMs", "tryMs" and "locality"',
+      'unknown key; known are "table", "balance", "prefetch", "prefetchIdleMs", "tryMs", "locality" and "altDomain"',
     );
   const wrong = (key: string, expected: string, got: unknown): never => {
     throw new InputError(`hook.${key}`, `expected ${expected}, but got ${JSON.stringify(got)}`);
   };
   if (table !== undefined && (typeof table !== "string" || !table.startsWith("/") || table.endsWith("/")))
     wrong("table", 'the path of a file from "/" on, such as "/run/trilith/table"', table);
+  if (altDomain !== undefined && (typeof altDomain !== "string" || altDomain === ""))
+    wrong("altDomain", 'a DNS name such as "example"', altDomain);
   const policy = balance === undefined ? DEFAULTS.policy : POLICIES.find((each) => each === balance);
   const whole = (key: string, value: unknown, otherwise: number, least: number, most: number): number => {
     if (value === undefined) return otherwise;
@@ -44,6 +51,7 @@ export function configure(raw: unknown): ShimConfig {
   return {
     off: false,
     ...(table === undefined ? {} : { table: table as string }),
+    ...(altDomain === undefined ? {} : { altDomain: (altDomain as string).toLowerCase().replace(/^\.|\.$/g, "") }),
     policy: policy ?? wrong("balance", `one of ${POLICIES.join(", ")}`, balance),
     prefetch: whole("prefetch", prefetch, DEFAULTS.prefetch, 0, 999),
     prefetchIdleMs: whole("prefetchIdleMs", prefetchIdleMs, DEFAULTS.prefetchIdleMs, 100, 3_600_000),

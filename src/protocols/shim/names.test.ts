@@ -23,6 +23,13 @@ test("a service and a tag have the names that DNS answers", () => {
   ]);
 });
 
+test("a second domain has the same names", () => {
+  expect(namesOf({ service: "db", tag: "a" }, { ...ZONE, altDomain: "alt.example" })).toEqual(
+    ["consul", "alt.example"].flatMap((domain) => namesOf({ service: "db", tag: "a" }, { ...ZONE, domain })),
+  );
+  expect(namesOf({ service: "db" }, { ...ZONE, altDomain: "consul" })).toHaveLength(5);
+});
+
 test("a transport as a tag does not take the whole service's names", () => {
   expect(namesOf({ service: "dns", tag: "udp" }, ZONE)).toEqual([
     "udp.dns.service.consul",

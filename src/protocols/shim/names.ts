@@ -11,6 +11,8 @@ const LONGEST_NAME = 253;
 /** Where names lie: lower case, without dots at their ends. */
 export interface Zone {
   readonly domain: string;
+  /** A second one that means the same. */
+  readonly altDomain?: string;
   readonly datacenter: string;
 }
 
@@ -23,7 +25,15 @@ export function isNameable(service: string): boolean {
  * A subject's names: `web.service.consul` with and without the datacenter, `web.connect.consul`, `_web._tcp.service.consul`; with a tag
  * `primary.db.service.consul` and `_db._primary.service.consul`. Empty where the subject has no name that programs could look up.
  */
-export function namesOf({ service, tag }: Subject, { domain, datacenter }: Zone): readonly string[] {
+export function namesOf(subject: Subject, zone: Zone): readonly string[] {
+  const { domain, altDomain } = zone;
+  const names = namesIn(subject, zone);
+  return altDomain === undefined || altDomain === domain
+    ? names
+    : [...names, ...namesIn(subject, { ...zone, domain: altDomain })];
+}
+
+function namesIn({ service, tag }: Subject, { domain, datacenter }: Zone): readonly string[] {
   if (!LABEL.test(service)) return [];
   const zones = [`service.${domain}`, ...(LABEL.test(datacenter) ? [`service.${datacenter}.${domain}`] : [])];
   const names =

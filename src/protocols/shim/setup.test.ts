@@ -82,6 +82,14 @@ describe("the route", () => {
   });
 });
 
+test("names lie in the second domain of DNS, too", async () => {
+  agent = await startAgent({ protocols: { shim: { table: table() }, dns: { port: -1, altDomain: "alt.example" } } });
+  await agent.trilith.agent.register("api", registration("w1", 8080));
+  await ask();
+  const web = decodeHookTable(await readFile(table())).services.find(({ subject }) => subject === "web");
+  expect(web?.names).toEqual(expect.arrayContaining(["web.service.consul", "web.service.alt.example"]));
+});
+
 describe("people", () => {
   test("read in doctor and why how the table stands, and what is wrong in labels", async () => {
     await start();

@@ -74,7 +74,11 @@ export const shim: Protocol<ShimConfig, (typeof NEEDS)[number]> = defineProtocol
       lookup,
       magic,
       own: () => agent.node,
-      zone: { domain: self.domain, datacenter: self.datacenter.toLowerCase() },
+      zone: {
+        domain: self.domain,
+        datacenter: self.datacenter.toLowerCase(),
+        ...(config.altDomain === undefined ? {} : { altDomain: config.altDomain }),
+      },
       defaults: config,
       isSuspect: suspicions.isSuspect,
       addressesOf: hostnames.addressesOf,
