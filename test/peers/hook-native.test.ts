@@ -1,6 +1,7 @@
 // The hook's library in C: its cases under the sanitizers, on glibc and musl, on arm64 by emulation; what a program notices of it that has no table.
 import { execFile } from "node:child_process";
 import { chmod, copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
@@ -86,6 +87,30 @@ describe.runIf(here)("the hook in C", () => {
       expect(shown.sort()).toEqual(expect.arrayContaining(HOOKS.split(" ").sort()));
       expect(shown.filter((name) => !HOOKS.split(" ").includes(name) && !/^(dup|fcntl|_)/.test(name))).toEqual([]);
     }
+  });
+
+  it("is loaded by programs of glibc, of musl and of arm64", async () => {
+    const table = hookTable(join(folder, "loaded/table"));
+    const server = createServer((socket) => socket.end());
+    await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+    const { port } = server.address() as AddressInfo;
+    await table.put([{ name: "web", ports: [port] }]);
+    for (const [compiler, runner] of [
+      ["cc", ["env"]],
+      ["musl-gcc", ["env"]],
+      ["aarch64-linux-gnu-gcc", ["qemu-aarch64", "-L", "/usr/aarch64-linux-gnu"]],
+    ] as const) {
+      const program = join(folder, `client-${compiler}`);
+      await run(compiler, ["-o", program, join(native, "test/client.c")]);
+      // The variable is for the program alone: what starts it may be of another C library.
+      const preload = `LD_PRELOAD=${join(folder, `lib-${compiler}.so`)}`;
+      const words = runner[0] === "env" ? ["env", preload] : [...runner, "-E", preload];
+      const output = await outputOf([...words, program, "web.service.consul", "80"], {
+        TRILITH_HOOK_TABLE: table.path,
+      });
+      expect(output, compiler).toBe(`connected to ${port}\n`);
+    }
+    server.close();
   });
 
   it("leaves programs alone where the table is missing, short, of another version, or somebody else's", async () => {
