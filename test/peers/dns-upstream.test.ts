@@ -221,4 +221,29 @@ describe.runIf(able)("services of a real name server", () => {
     await listening(port);
     await expect.poll(() => found(agent), SLOW).toEqual([`127.0.0.1:${port} 1`]);
   });
+
+  it("come whole from a directory that answers as Consul does, which leaves out over UDP what does not fit", async () => {
+    const port = await freePort();
+    const far = await startAgent({ node: "far", compat: "consul", protocols: { dns: { port } } });
+    ending.push(() => far.stop());
+    const register = (n: number): Promise<void> =>
+      far.trilith.agent.register("api", {
+        ...{ id: `web-${n}`, name: "web", tags: [], labels: {}, address: `10.1.0.${n}`, port: 8000 + n, checks: [] },
+      });
+    for (let n = 1; n <= 60; n++) await register(n);
+    const near = await agentOn([port], {
+      services: { service: "web", name: "web.service.consul", resolvers: `127.0.0.1:${port}` },
+    });
+    await expect.poll(() => recorded(near).length, SLOW).toBe(60);
+    expect(recorded(near)).toContain("0a010007.addr.dc1.consul 10.1.0.7:8007");
+    await far.trilith.agent.deregister("api", "web-7");
+    await expect.poll(() => recorded(near).length, SLOW).toBe(59);
+    // Asked again and again, each time with other ones left out: none of them goes.
+    const seen = new Set<number>();
+    for (let i = 0; i < 10; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 250));
+      seen.add(recorded(near).length);
+    }
+    expect([...seen]).toEqual([59]);
+  });
 });
