@@ -28,12 +28,12 @@ static int connect_to(int fd, const struct table_backend *backend, const struct 
 }
 
 /*
- * Nobody has this address, or a backend that this socket cannot reach: the program's address goes to the kernel as it is, since the agent's proxy
- * answers on the IPv4 ones. An IPv6 one leads nowhere, and would be sent off the host.
+ * Nobody has this address, or only backends that this socket cannot reach: an IPv4 address goes to the kernel as the program said it, since the
+ * agent's proxy answers on those. An IPv6 one is in the host's own prefix and would only be sent off the host.
  */
 static bool connect_is_left(const struct wish *wish, enum choice choice)
 {
-	return choice == CHOICE_NOT_OURS || (choice == CHOICE_UNFITTING && !wish->target->v6);
+	return (choice == CHOICE_NOT_OURS || choice == CHOICE_UNFITTING) && (!wish->target->v6 || wish->target->mapped);
 }
 
 /* Errors that another backend may not have, although they say nothing about this one: an own address, port or rule that does not go with it. */

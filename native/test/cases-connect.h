@@ -382,6 +382,10 @@ static void case_families(void)
 	CHECK_IS(errno, ENETUNREACH);
 	CHECK_IS(connect(fd, ADDRESS(mapped)), -1);
 	CHECK_IS(errno, ENETUNREACH);
+	/* Nobody has this one, and nothing is sent off the host for it. */
+	struct sockaddr_in6 nobodys = magic6(77, 80);
+	CHECK_IS(connect(fd, ADDRESS(nobodys)), -1);
+	CHECK_IS(errno, ECONNREFUSED);
 	ONE[0].backends[1] = (struct spec_backend){"::1", six, 1, 0, 0};
 	table_put(ONE);
 	CHECK_IS(connect(fd, ADDRESS(a)), 0);

@@ -143,6 +143,21 @@ static void case_replaced(void)
 	table_put(services);
 	CHECK(slot_is_known(2));
 	CHECK(!slot_is_known(1));
+	/* The mark alone tells; where nobody could set it, a look at the file does, but not at once. */
+	services[0].slot = 6;
+	atomic_store(&own_page()->compare_at, UINT64_MAX);
+	table_put_quietly(services);
+	CHECK(slot_is_known_now(6));
+	services[0].slot = 7;
+	unlink(table_path);
+	atomic_store(&own_page()->compare_at, UINT64_MAX);
+	table_put_quietly(services);
+	CHECK(!slot_is_known_now(7));
+	CHECK(slot_is_known_now(6));
+	CHECK(slot_is_known(7));
+	services[0].slot = 2;
+	table_put(services);
+	CHECK(slot_is_known(2));
 	/* A spoilt one does not take a good one's place; the next good one does. */
 	services[0].slot = 3;
 	struct bytes b = table_encode(services, 9);

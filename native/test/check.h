@@ -185,9 +185,8 @@ static void table_look_now(void)
 	atomic_store(&own_page()->compare_at, 0);
 }
 
-static bool slot_is_known(uint32_t slot)
+static bool slot_is_known_now(uint32_t slot)
 {
-	table_look_now();
 	struct table *t = table_hold();
 	if (t == NULL)
 		return false;
@@ -196,12 +195,23 @@ static bool slot_is_known(uint32_t slot)
 	return known;
 }
 
-static void table_put(const struct spec_service *services)
+static bool slot_is_known(uint32_t slot)
+{
+	table_look_now();
+	return slot_is_known_now(slot);
+}
+
+static void table_put_quietly(const struct spec_service *services)
 {
 	static uint64_t generation = 1;
 	struct bytes b = table_encode(services, generation++);
 	table_put_bytes(b.at, b.size, 0644);
 	free(b.at);
+}
+
+static void table_put(const struct spec_service *services)
+{
+	table_put_quietly(services);
 	table_look_now();
 }
 
