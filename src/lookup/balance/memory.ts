@@ -55,7 +55,7 @@ export function newMemory(address: string, port: number): Memory {
   };
 }
 
-export function isEjected(memory: Memory, nowMs: number): boolean {
+function isEjected(memory: Memory, nowMs: number): boolean {
   return memory.ejectedUntilMs > nowMs && memory.ejectedUntilMs - nowMs <= LONGEST_EJECTION_MS;
 }
 
