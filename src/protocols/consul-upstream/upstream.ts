@@ -40,7 +40,7 @@ const OWN_SERVICE = "consul";
 export class Upstream {
   readonly config: UpstreamConfig;
   /** What was heard in this life, by the service's name there. */
-  readonly services = new Map<string, readonly Told[]>();
+  readonly services: Map<string, readonly Told[]> = new Map();
   readonly #machine: UpstreamMachine;
   /** What is not answered, by what was asked. */
   readonly #troubles = new Map<string, string>();
