@@ -390,6 +390,7 @@ static void case_families(void)
 	table_put(ONE);
 	CHECK_IS(connect(fd, ADDRESS(a)), 0);
 	CHECK_IS(peer_port(fd), six);
+	CHECK_IS(seen_of(four).failures, 0); /* it was not even tried */
 	close(fd);
 	/* IPv4 sockets get IPv4 backends, though the other one is the first choice. */
 	ONE[0].backends[0] = (struct spec_backend){"::1", six, 1, 0, 0};

@@ -184,6 +184,15 @@ static void case_chroot(void)
 	char jail[4200];
 	snprintf(jail, sizeof jail, "%s.jail", table_path);
 	mkdir(jail, 0755);
+	/* A folder with a table that says something else. */
+	char decoy[4200], decoy_table[4300];
+	snprintf(decoy, sizeof decoy, "%s.decoy", table_path);
+	snprintf(decoy_table, sizeof decoy_table, "%s%s", decoy, table_file - 1);
+	mkdir(decoy, 0755);
+	struct bytes other = table_encode(ONE, 99);
+	file_write(decoy_table, other.at, other.size, 0644);
+	free(other.at);
+	int decoy_folder = open(decoy, O_RDONLY | O_DIRECTORY);
 	pid_t child = fork();
 	if (child == 0) {
 		char c;
@@ -201,7 +210,7 @@ static void case_chroot(void)
 			_exit(6);
 		/* The descriptor is closed, and its number is somebody else's: the last table stays. */
 		kernel_close(folder);
-		if (dup2(open("/", O_RDONLY | O_DIRECTORY), folder) != folder)
+		if (dup2(decoy_folder, folder) != folder)
 			_exit(5);
 		if (write(up[1], "x", 1) != 1 || read(down[0], &c, 1) != 1)
 			_exit(4);
@@ -220,6 +229,9 @@ static void case_chroot(void)
 	int status = -1;
 	waitpid(child, &status, 0);
 	CHECK_IS(WEXITSTATUS(status), 0);
+	close(decoy_folder);
+	unlink(decoy_table);
+	rmdir(decoy);
 	rmdir(jail);
 	close(up[0]);
 	close(down[0]);

@@ -22,7 +22,10 @@ const here = await havePrograms(
   "redis-server",
   "redis-cli",
   "javac",
+  "/usr/lib/python3/dist-packages/requests",
 );
+/** Debian's, whose modules Debian's packages are. */
+const PYTHON = "/usr/bin/python3";
 
 /** An HTTP server on a port of its own that says its number and ends the connection. */
 interface Instance {
@@ -140,7 +143,7 @@ describe.runIf(here)("programs under the hook", () => {
 import requests, sys
 for i in range(int(sys.argv[1])):
     print(requests.get("http://${NAME}/", timeout=20).text)`;
-    await reachesSpreadsSurvives((requests) => hooked("python3", "-c", script, String(requests)));
+    await reachesSpreadsSurvives((requests) => hooked(PYTHON, "-c", script, String(requests)));
   });
 
   it("python3: asyncio", async () => {
@@ -159,7 +162,7 @@ async def get():
 async def main():
     for i in range(int(sys.argv[1])): await get()
 asyncio.run(main())`;
-    await reachesSpreadsSurvives((requests) => hooked("python3", "-c", script, String(requests)));
+    await reachesSpreadsSurvives((requests) => hooked(PYTHON, "-c", script, String(requests)));
   });
 
   it("node: http and fetch", async () => {
@@ -347,7 +350,7 @@ time.sleep(600)`,
         ],
       },
     ]);
-    const took = [...(await hooked("python3", "-c", script)).matchAll(/took ([\d.]+) (\d+)/g)].map(([, s, p]) => ({
+    const took = [...(await hooked(PYTHON, "-c", script)).matchAll(/took ([\d.]+) (\d+)/g)].map(([, s, p]) => ({
       ms: Number(s) * 1000,
       port: Number(p),
     }));

@@ -51,6 +51,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   setpriv: ["util-linux"],
   pg_ctlcluster: ["postgresql"],
   "/usr/lib/python3/dist-packages/kazoo": ["python3-kazoo"],
+  "/usr/lib/python3/dist-packages/requests": ["python3-requests"],
 };
 
 const exists = (path: string): Promise<boolean> =>
