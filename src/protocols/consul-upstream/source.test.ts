@@ -38,9 +38,12 @@ interface Reader {
 }
 
 /** A source of its own beside an empty directory. */
-async function read(upstreams: object, more: object = {}): Promise<Reader> {
+async function read(
+  upstreams: object,
+  more: object = {},
+  directory: TestDirectory = testDirectory(systemClock),
+): Promise<Reader> {
   const config = configureConsulUpstream({ upstreams, hold: "300ms", ...more });
-  const directory = testDirectory(systemClock);
   const http = createHttp();
   const source = new ConsulUpstreamSource(config as NonNullable<typeof config>, {
     ...{ clock: systemClock, random: systemRandom, log: silentLog, directory, node: "alpha" },
@@ -199,6 +202,78 @@ describe("a Consul elsewhere", () => {
       '"web-1" on the node "host-1" is told by two upstreams: web-1 on host-1, from the Consul "b" is left out; give one of them a prefix',
     ]);
     expect(found(here)).toEqual(["192.0.2.1:80", "198.51.100.1:80"]);
+  });
+
+  it("is remembered from an earlier life, health and all, and held where it comes back with nothing", async () => {
+    const consul = await imitated();
+    const directory = testDirectory(systemClock);
+    const witnessed = [{ service: "web-1", source: "consul-upstream", by: ["alpha"] }];
+    const node = {
+      id: "",
+      name: "host-1",
+      address: "192.0.2.1",
+      datacenter: "dc1",
+      taggedAddresses: {},
+      external: true,
+    };
+    const origin = {
+      source: "consul-upstream",
+      authority: "second-hand",
+      foreignId: "consul web host-1/web-1",
+    } as const;
+    const facts = {
+      id: "web-1",
+      name: "web",
+      tags: [],
+      labels: {},
+      address: "192.0.2.1",
+      port: 80,
+      node: "host-1",
+      origin,
+    };
+    const check = { id: "c1", node: "host-1", name: "c", status: "critical", notes: "", output: "ill" } as const;
+    await directory.write([
+      { op: "put", table: "node", key: keyOf.node("host-1"), value: { ...node, labels: {}, witnessed } },
+      { op: "put", table: "service", key: keyOf.service("host-1", "web-1"), value: facts },
+      {
+        ...{ op: "put", table: "check", key: keyOf.check("host-1", "c1") },
+        value: { ...check, serviceId: "web-1", type: "", origin },
+      },
+    ]);
+    await consul.stop();
+    const here = await read({ url: consul.url }, {}, directory);
+    await soon(() => here.source.state().ok).toBe(false);
+    expect(of(here, "web")).toMatchObject([{ id: "web-1", checks: [{ id: "c1", initial: "critical", notes: "ill" }] }]);
+    await consul.start();
+    await soon(() => here.source.state().text).toContain("1 held");
+    expect(recorded(here)).toEqual(["host-1/web-1"]);
+    await soon(() => recorded(here)).toEqual([]);
+  });
+
+  it("is let go of at once when told to end before it was asked", async () => {
+    const config = configureConsulUpstream({ upstreams: { url: "http://127.0.0.1:1", services: "web" } });
+    const stop = new AbortController();
+    let give: ((servers: Servers) => void) | undefined;
+    const source = new ConsulUpstreamSource(config as NonNullable<typeof config>, {
+      ...{
+        clock: systemClock,
+        random: systemRandom,
+        log: silentLog,
+        directory: testDirectory(systemClock),
+        node: "alpha",
+      },
+      serversOf: () =>
+        new Promise((resolve) => {
+          give = resolve;
+        }),
+    });
+    const reading = (async () => {
+      for await (const { list } of source.watch(stop.signal)) expect(list).toEqual([]);
+    })();
+    await soon(() => give !== undefined).toBe(true);
+    stop.abort(new Error("never mind"));
+    give?.(new Servers({ urls: ["http://127.0.0.1:1"], http: createHttp(), clock: systemClock, log: silentLog }));
+    await reading;
   });
 });
 

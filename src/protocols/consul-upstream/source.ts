@@ -94,6 +94,7 @@ export class ConsulUpstreamSource implements Source {
         this.#faults.delete(config.name);
         const upstream = new Upstream(config, {
           ...{ clock, random, log: this.#log, servers, changed },
+          known: () => [...this.#last.values()].flatMap((each) => originOf(config.name, each)?.service ?? []),
           told: (service, settling) => {
             this.#take(upstream, service, settling, changed);
             changed();

@@ -19,6 +19,8 @@ export interface UpstreamMachine {
    * is missing was not necessarily removed.
    */
   readonly told: (service: string, settling: boolean) => void;
+  /** Services that it told earlier, also in an earlier life. */
+  readonly known: () => Iterable<string>;
   /** Something else about it has changed. */
   readonly changed: () => void;
 }
@@ -82,7 +84,7 @@ export class Upstream {
         );
       else {
         this.#arrange(this.config.services, signal);
-        await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
+        if (!signal.aborted) await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
       }
     } finally {
       for (const stop of [...this.#streams.values(), this.#sweep]) stop?.abort();
@@ -95,7 +97,7 @@ export class Upstream {
 
   #tookNames(value: unknown, settling: boolean, signal: AbortSignal): void {
     const names = new Set(Object.keys(object(value)).filter((name) => name !== OWN_SERVICE));
-    const before = new Set([...(this.#names ?? []), ...this.services.keys()]);
+    const before = new Set([...this.#machine.known(), ...this.services.keys()]);
     this.#names = names;
     for (const name of before)
       if (!names.has(name)) {
