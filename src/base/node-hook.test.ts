@@ -15,7 +15,7 @@ import {
   Socket,
 } from "node:net";
 import { promisify } from "node:util";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { hookNode, type OwnAddresses, type Rewrite, type Try, type TryOutcome } from "./node-hook.ts";
 
 const MAGIC = "127.128.0.1";
@@ -72,6 +72,7 @@ describe("a hooked Node", () => {
   });
 
   afterEach(async () => {
+    vi.useRealTimers();
     hook.undo();
     for (const socket of accepted) socket.destroy();
     server.close();
@@ -185,12 +186,14 @@ describe("a hooked Node", () => {
       socket.pipe(socket);
     });
     tries = [
-      { address: "127.0.0.1", port, limitMs: 30 },
+      { address: "127.0.0.1", port, limitMs: 1_000 },
       { address: "127.0.0.1", port },
     ];
+    vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
     const socket = connect({ host: MAGIC, port: 80 });
     await once(socket, "connect");
-    await new Promise((resolve) => setTimeout(resolve, 60));
+    vi.advanceTimersByTime(60_000);
+    vi.useRealTimers();
     socket.write("still here");
     expect(String((await once(socket, "data"))[0])).toBe("still here");
     expect([outcomes, accepted.length]).toEqual([["ok"], 1]);
