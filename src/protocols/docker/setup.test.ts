@@ -11,7 +11,12 @@ import { docker, endpointOfEnvironment } from "./setup.ts";
 
 describe("configuration", () => {
   it("by default looks for the usual sockets", () => {
-    expect(docker.configure(undefined)).toMatchObject({ enabled: "auto", host: "", compat: false });
+    expect(docker.configure(undefined)).toMatchObject({ enabled: "auto", host: "", compat: false, connect: true });
+    expect(docker.configure({ connect: "images" })).toMatchObject({ connect: "images" });
+    expect(docker.configure({ connect: false })).toMatchObject({ connect: false });
+    expect(() => docker.configure({ connect: "yes" })).toThrow(
+      'docker.connect: "yes": expected "images", true or false',
+    );
     expect(docker.configure(true)).toMatchObject({ enabled: true });
     expect(docker.configure(false)).toMatchObject({ enabled: false });
   });
