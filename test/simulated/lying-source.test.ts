@@ -54,16 +54,16 @@ const ports = ({ endpoints }: Found): number[] => endpoints.map(({ port }) => po
 it("six, one, none: held, told, released", async () => {
   const agent = await started();
   try {
-    await agent.agent.adopt("zookeeper", whole(SIX, "second-hand"));
+    await agent.agent.adopt("elsewhere", whole(SIX, "second-hand"));
     await agent.agent.synced();
     expect(ports(await find(agent))).toEqual([5001, 5002, 5003, 5004, 5005, 5006]);
-    await agent.agent.adopt("zookeeper", whole([1], "second-hand"));
+    await agent.agent.adopt("elsewhere", whole([1], "second-hand"));
     await agent.agent.synced();
     const held = await find(agent);
     expect(ports(held)).toHaveLength(6);
     expect(held.endpoints.filter((endpoint) => endpoint.held)).toHaveLength(5);
-    expect(held.held?.text).toContain('source "zookeeper" no longer lists them');
-    await agent.agent.adopt("zookeeper", whole([], "second-hand"));
+    expect(held.held?.text).toContain('source "elsewhere" no longer lists them');
+    await agent.agent.adopt("elsewhere", whole([], "second-hand"));
     await agent.agent.synced();
     expect(ports(await find(agent))).toHaveLength(6);
     expect(agent.directory.view().residents("db")).toEqual([]);
@@ -95,13 +95,13 @@ it("a source that lies right after a restart meets what the earlier life knew", 
   const dataDir = await mkdtemp(join(tmpdir(), "trilith-lying-"));
   let agent = await started(dataDir);
   try {
-    await agent.agent.adopt("zookeeper", whole(SIX, "second-hand"));
+    await agent.agent.adopt("elsewhere", whole(SIX, "second-hand"));
     await agent.agent.synced();
     await agent.stop();
     agent = await started(dataDir);
     // Not a word from the source yet: the last list stands.
     expect(ports(await find(agent))).toHaveLength(6);
-    await agent.agent.adopt("zookeeper", whole([2], "second-hand"));
+    await agent.agent.adopt("elsewhere", whole([2], "second-hand"));
     await agent.agent.synced();
     const held = await find(agent);
     expect(ports(held)).toHaveLength(6);
