@@ -7,6 +7,7 @@ import { ipBytes, ipText } from "./dns/address.ts";
 import {
   decodeHookTable,
   encodeHookTable,
+  encodeHookTableInTurns,
   type HookTable,
   hookTableHead,
   POLICIES,
@@ -120,6 +121,20 @@ describe("the table", () => {
         expect(find(bytes, "no.such.name.anywhere")).toBeUndefined();
       }),
     );
+  });
+
+  test("with pauses the same comes out", async () => {
+    const services = Array.from({ length: 3_500 }, (_, i) => ({
+      ...(small.services[0] as TableService),
+      slot: i + 1,
+      subject: `s${i}`,
+      names: [`s${i}.service.consul`],
+    }));
+    let pauses = 0;
+    const paused = await encodeHookTableInTurns({ ...small, services }, async () => void pauses++);
+    expect(pauses).toBeGreaterThan(3);
+    expect(Buffer.compare(paused, encodeHookTable({ ...small, services }))).toBe(0);
+    expect(decodeHookTable(paused).services).toHaveLength(3_500);
   });
 
   test("each field stands where the library reads it", () => {

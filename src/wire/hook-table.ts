@@ -143,17 +143,36 @@ function pack(service: TableService): Packed {
   return made;
 }
 
+/** So many services are packed in one step: about a millisecond. */
+const SERVICES_A_STEP = 1_000;
+
 /**
  * The table's bytes. Quick where most services are the same objects as in the table before; they must not be changed.
  * @throws InputError where something does not fit, or a name stands for two subjects
  */
 export function encodeHookTable(table: HookTable): Uint8Array {
+  const steps = encoding(table);
+  for (let step = steps.next(); ; step = steps.next()) if (step.done === true) return step.value;
+}
+
+/** The same with pauses, so that many thousands of services keep nobody waiting. @throws as `encodeHookTable`, and what `pause` throws */
+export async function encodeHookTableInTurns(table: HookTable, pause: () => Promise<void>): Promise<Uint8Array> {
+  const steps = encoding(table);
+  for (let step = steps.next(); ; step = steps.next()) {
+    if (step.done === true) return step.value;
+    await pause();
+  }
+}
+
+function* encoding(table: HookTable): Generator<void, Uint8Array> {
   const { services } = table;
   const domain = Buffer.from(table.domain, "utf8");
   let nameCount = 0;
   let backendCount = 0;
   let stringBytes = domain.length;
+  let packedNow = 0;
   for (const service of services) {
+    if (!packed.has(service) && ++packedNow % SERVICES_A_STEP === 0) yield;
     const { text, lengths, backends } = pack(service);
     nameCount += lengths.length;
     backendCount += backends.length / BACKEND_BYTES;
@@ -178,6 +197,7 @@ export function encodeHookTable(table: HookTable): Uint8Array {
   let backend = 0;
   let lastSlot = 0;
   for (let i = 0; i < services.length; i++) {
+    if (i % SERVICES_A_STEP === SERVICES_A_STEP - 1) yield;
     const service = services[i] as TableService;
     if (service.slot <= lastSlot)
       throw new InputError(

@@ -2,7 +2,7 @@
 import type { Clock } from "../../base/clock.ts";
 import { codeOf, messageOf, TrilithError } from "../../base/error.ts";
 import type { Magic } from "../../contracts/magic.ts";
-import { encodeHookTable, type HookTable, type TableService } from "../../wire/hook-table.ts";
+import { encodeHookTable, encodeHookTableInTurns, type HookTable, type TableService } from "../../wire/hook-table.ts";
 import type { Composer } from "./composer.ts";
 import type { Place } from "./place.ts";
 
@@ -21,7 +21,7 @@ export class TableWriter {
   readonly #magic: Magic;
   readonly #composer: Composer;
   readonly #domain: string;
-  readonly #clock: Pick<Clock, "now">;
+  readonly #clock: Pick<Clock, "now" | "yield">;
   /** The table of an earlier life, until it is taken over or replaced. */
   #earlier: HookTable | undefined;
   #identity = "";
@@ -35,7 +35,7 @@ export class TableWriter {
       readonly magic: Magic;
       readonly composer: Composer;
       readonly domain: string;
-      readonly clock: Pick<Clock, "now">;
+      readonly clock: Pick<Clock, "now" | "yield">;
     },
   ) {
     this.#place = place;
@@ -111,7 +111,7 @@ export class TableWriter {
       this.#identity = await this.#place.identity();
       return;
     }
-    const bytes = encodeHookTable(table);
+    const bytes = await encodeHookTableInTurns(table, () => this.#clock.yield());
     await this.#place.file.replace(bytes);
     this.#earlier = undefined;
     this.#identity = await this.#place.identity();
