@@ -11,9 +11,12 @@ export function backendsOf({ endpoints, known, fresh }: Names): Backends {
   if (found === undefined) {
     const { policy, tryMs } = connectWishes(endpoints.map(({ labels }) => labels));
     found = {
-      endpoints: endpoints.flatMap(({ addresses: [first], weight }): Backend[] =>
-        first === undefined ? [] : [{ address: first.host, port: first.port, weight }],
-      ),
+      // Whoever is asked shuffles; "first" and "round-robin" want one order everywhere.
+      endpoints: endpoints
+        .flatMap(({ addresses: [first], weight }): Backend[] =>
+          first === undefined ? [] : [{ address: first.host, port: first.port, weight }],
+        )
+        .sort((a, b) => (a.address === b.address ? a.port - b.port : a.address < b.address ? -1 : 1)),
       ...(policy === undefined ? {} : { policy }),
       ...(tryMs === undefined ? {} : { tryMs }),
     };
