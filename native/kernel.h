@@ -61,7 +61,8 @@ struct own_page {
 	_Atomic int32_t held[TABLE_PLACES]; /* readers of each place */
 };
 
-enum { LOCK_STALE_MS = 10000 };
+/* PATIENCE: how often to let others run before going without what one of them is just making. */
+enum { LOCK_STALE_MS = 10000, PATIENCE = 2000 };
 
 static struct own_page own_page_fallback;
 static _Atomic(struct own_page *) own_page_at;

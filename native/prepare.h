@@ -40,12 +40,14 @@ static void prepare(void)
 	atomic_store_explicit(&prepared_state, 2, memory_order_release);
 }
 
-/* False only while another thread is at it (or this one, in something that preparing calls): such a call falls through. */
+/* False where this thread is at it itself, in something that preparing calls or under a signal handler: such a call falls through. */
 static inline bool prepared(void)
 {
 	if (__builtin_expect(atomic_load_explicit(&prepared_state, memory_order_acquire) == 2, 1))
 		return true;
 	prepare();
+	for (int i = 0; i < PATIENCE && atomic_load_explicit(&prepared_state, memory_order_acquire) != 2; i++)
+		sched_yield();
 	return atomic_load_explicit(&prepared_state, memory_order_acquire) == 2;
 }
 

@@ -2,6 +2,7 @@
 #ifndef TRILITH_TABLE_H
 #define TRILITH_TABLE_H
 
+#include <sched.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -275,8 +276,12 @@ static void table_reopen(uint64_t now_ms)
 	uint64_t since = 0;
 	if (!atomic_compare_exchange_strong(&own->reopening, &since, now_ms | 1)) {
 		/* A holder that is gone (killed in a vfork, jumped out of a handler) must not hold it for ever. */
-		if (now_ms < since + LOCK_STALE_MS || !atomic_compare_exchange_strong(&own->reopening, &since, now_ms | 1))
+		if (now_ms < since + LOCK_STALE_MS || !atomic_compare_exchange_strong(&own->reopening, &since, now_ms | 1)) {
+			/* Who has no table at all gives the other one the time that it takes; the other one may be under this very handler. */
+			for (int i = 0; i < PATIENCE && atomic_load(&table_now) < 0 && atomic_load(&own->reopening) == since; i++)
+				sched_yield();
 			return;
+		}
 	}
 	int errno_before = errno;
 	int present = atomic_load(&table_now);

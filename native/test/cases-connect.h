@@ -304,17 +304,20 @@ static void case_non_blocking(void)
 	close(fd);
 	CHECK_IS(seen_of(dead).failures, 1);
 	/* One that was connected and broke later is no failed connect. */
-	backends(1, alive);
+	uint16_t breaking;
+	int breaker = server(AF_INET, SOCK_STREAM, &breaking);
+	backends(1, breaking);
 	fd = non_blocking(1);
 	wait_for(fd);
-	int accepted = accept(listener, NULL, NULL);
+	int accepted = accept(breaker, NULL, NULL);
 	struct linger now = {1, 0};
 	setsockopt(accepted, SOL_SOCKET, SO_LINGER, &now, sizeof now);
 	close(accepted);
 	struct pollfd p = {fd, POLLIN, 0};
-	poll(&p, 1, 5000);
+	CHECK_IS(poll(&p, 1, 5000), 1);
 	close(fd);
-	CHECK_IS(seen_of(alive).failures, 0);
+	close(breaker);
+	CHECK_IS(seen_of(breaking).failures, 0);
 	/* Given up before there was an answer: not ejected, but the next one goes elsewhere; after `try` it has failed. */
 	struct silent s = silent();
 	backends(2, s.port, alive);
@@ -332,17 +335,18 @@ static void case_non_blocking(void)
 	poll(NULL, 0, 120);
 	close(fd);
 	CHECK_IS(seen_of(s.port).failures, 1);
-	/* A descriptor that was closed behind our back and is another socket now. */
+	/* A descriptor that was closed behind our back and is another socket now, going to another service. */
+	ONE[1].backends[0] = (struct spec_backend){"127.0.0.1", alive, 1, 0, 0};
 	backends(1, s.port);
 	fd = non_blocking(1);
 	kernel_close(fd);
-	backends(1, alive);
-	int again = non_blocking(1);
+	int again = non_blocking(2);
 	CHECK_IS(again, fd);
 	wait_for(again);
 	CHECK_IS(so_error(again), 0);
 	CHECK_IS(peer_port(again), alive);
 	close(again);
+	memset(ONE[1].backends, 0, sizeof ONE[1].backends);
 	/* AF_UNSPEC ends what was under way. */
 	backends(1, s.port);
 	fd = non_blocking(1);

@@ -18,6 +18,33 @@ static void case_early(void)
 	CHECK_IS(early_errno, ECONNREFUSED);
 }
 
+static void *thread_looks(void *unused)
+{
+	(void)unused;
+	return (void *)(intptr_t)slot_is_known_now(1);
+}
+
+/* The first table of a program that began without one: of many threads that want it at once none goes without. */
+static void case_first(void)
+{
+	uint16_t alive;
+	int listener = server(AF_INET, SOCK_STREAM, &alive);
+	backends(1, alive);
+	for (int round = 0; round < 200; round++) {
+		pthread_t threads[4];
+		atomic_store(&table_now, -1);
+		atomic_store(&own_page()->retry_at, 0);
+		for (int i = 0; i < 4; i++)
+			pthread_create(&threads[i], NULL, thread_looks, NULL);
+		for (int i = 0; i < 4; i++) {
+			void *known;
+			pthread_join(threads[i], &known);
+			CHECK(known != NULL);
+		}
+	}
+	close(listener);
+}
+
 static _Atomic int threads_stop;
 static _Atomic long threads_connected;
 

@@ -67,12 +67,29 @@ static void case_addresses(void)
 		   COPIES("127.128.0.1:1", " 127.128.0.1:1 127.128.0.1:1") " is four.service.consul");
 	/* As libc has it. */
 	char expected[32];
+	table_without_v6 = true;
+	table_put(NAMED);
+	CHECK(strncmp(resolved("four.service.consul", "1", AF_INET6, 0), "error", 5) == 0);
+	CHECK_TEXT(resolved("both.service.consul", "1", AF_UNSPEC, 0), "127.129.17.112:1");
+	table_without_v6 = false;
+	table_put(NAMED);
 	snprintf(expected, sizeof expected, "error %d", EAI_NONAME);
 	CHECK_TEXT(resolved("four.service.consul", "1", AF_INET, AI_NUMERICHOST), expected);
 	CHECK_TEXT(resolved("127.0.0.7", "1", AF_INET, 0), "127.0.0.7:1");
 	CHECK_TEXT(resolved(NULL, "1", AF_INET, 0), "127.0.0.1:1");
 	snprintf(expected, sizeof expected, "error %d", EAI_SERVICE);
 	CHECK_TEXT(resolved("four.service.consul", "no-such-service", AF_INET, 0), expected);
+	if (geteuid() == 0) {
+		/* A host without any address of its own has its instances all the same. */
+		pid_t child = fork();
+		if (child == 0) {
+			bool apart = unshare(CLONE_NEWNET) != 0 || strncmp(resolved("four.service.consul", "1", AF_INET, AI_ADDRCONFIG), "127.", 4) == 0;
+			_exit(apart ? 0 : 1);
+		}
+		int status = -1;
+		waitpid(child, &status, 0);
+		CHECK_IS(status, 0);
+	}
 	struct addrinfo *list = NULL;
 	CHECK_IS(getaddrinfo("four.service.consul", "443", NULL, &list), 0);
 	CHECK(list != NULL && ((struct sockaddr_in *)list->ai_addr)->sin_port == htons(443));

@@ -62,6 +62,9 @@ static uint32_t align8(uint32_t n)
 	return (n + 7) & ~7u;
 }
 
+/* Of the next tables: without an IPv6 range. */
+static bool table_without_v6;
+
 /* The bytes of a table as src/wire/hook-table.ts would write it; the caller frees them. */
 static struct bytes table_encode(const struct spec_service *services, uint64_t generation)
 {
@@ -83,7 +86,7 @@ static struct bytes table_encode(const struct spec_service *services, uint64_t g
 	h.v4_base = 0x7f800000;
 	h.v4_bits = 9;
 	memcpy(h.v6_prefix, "\xfd\x01\x02\x03\x04\x05", 6);
-	h.v6_bits = 96;
+	h.v6_bits = table_without_v6 ? 0 : 96;
 	h.buckets_at = sizeof h;
 	h.buckets = buckets;
 	h.names_at = align8(h.buckets_at + buckets * 4);

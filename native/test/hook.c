@@ -20,7 +20,7 @@ static const struct {
 	void (*run)(void);
 } cases[] = {CASE(early),    CASE(missing),	 CASE(spoilt),	 CASE(garbage),	  CASE(trust), CASE(replaced), CASE(addresses), CASE(hosts),
 	     CASE(blocking), CASE(spread),	 CASE(silent),	 CASE(signals),	  CASE(non_blocking), CASE(families), CASE(foreign), CASE(datagrams),
-	     CASE(threads),  CASE(fork),	 CASE(chroot),	 CASE(jump),	  CASE(handler), CASE(many)};
+	     CASE(first), CASE(threads),  CASE(fork),	 CASE(chroot),	 CASE(jump),	  CASE(handler), CASE(many)};
 
 /* Runs the named cases, or all but those named with a minus before them. */
 int main(int count, char **names)
