@@ -142,14 +142,20 @@ describe("a TCP proxy", () => {
   });
 
   it("tries the next backend where one ends the connection before anything was said, as one that is killed does", async () => {
-    const ending = await backend((socket) => socket.end());
+    let taken = 0;
+    const ending = await backend((socket) => {
+      taken++;
+      socket.end();
+    });
     const made = over([at(ending), at(await saying("alive"))]);
     const { port } = await proxy(made, { policy: "first" });
     expect((await all(connect({ port, host: "127.0.0.1" }))).toString()).toBe("alive");
     expect(made.connector.proxies()[0]?.status()).toMatchObject({ total: 1, failed: 0, retries: 1 });
     // Who is alone means it, and where all do, the client is told.
     made.backends = [at(ending)];
+    taken = 0;
     expect((await all(connect({ port, host: "127.0.0.1" }))).toString()).toBe("");
+    expect(taken).toBe(1);
     made.backends = [at(ending), at(await backend((socket) => socket.end()))];
     expect((await all(connect({ port, host: "127.0.0.1" }))).toString()).toBe("");
     expect(made.connector.proxies()[0]?.status()).toMatchObject({ total: 3, failed: 0 });
