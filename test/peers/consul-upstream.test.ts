@@ -122,14 +122,15 @@ describe("an upstream in a process of its own", () => {
     const far = await agent("far", undefined, { dev: true });
     await far.put("agent/service/register", web("w1", 80));
     await far.put("agent/service/register", web("w2", 81));
+    await far.put("agent/service/register", web("w3", 83));
     const near = await agent("near", far.port);
-    await until(near, ["far/w1", "far/w2"]);
+    await until(near, ["far/w1", "far/w2", "far/w3"]);
     await far.kill();
     await far.start();
     await far.put("agent/service/register", web("w2", 82));
     await eventually("the new port", async () => {
       const found = (await near.get("health/service/web")) as { Service: { ID: string; Port: number } }[];
-      return found.some(({ Service }) => Service.ID === "w2" && Service.Port === 82) && found.length === 2;
+      return found.some(({ Service }) => Service.ID === "w2" && Service.Port === 82) && found.length === 3;
     });
     await until(near, ["far/w2"]);
   });

@@ -172,13 +172,33 @@ describe.runIf(able)("the source etcd", () => {
     await expect.poll(() => found(agent), SLOW).toHaveLength(2);
     await etcd.wipe();
     await etcd.start();
-    await expect
-      .poll(() => stateOf(agent).text, SLOW)
-      .toContain("2 held although etcd, set back or replaced, does not have them");
+    await expect.poll(() => stateOf(agent).text, SLOW).toContain("2 held although etcd does not have them");
     expect(found(agent)).toEqual(["10.0.0.1:80", "10.0.0.2:80"]);
     await etcd.ctl("put", "/services/web/two", "10.0.0.2:81");
     await expect.poll(() => found(agent), SLOW).toEqual(["10.0.0.1:80", "10.0.0.2:81"]);
     await expect.poll(() => found(agent), SLOW).toEqual(["10.0.0.2:81"]);
+  });
+
+  it("holds as well what was known before a restart, where etcd was emptied meanwhile", async () => {
+    const folder = await ownFolder("etcd-source");
+    ending.push(() => folder.remove());
+    for (const n of [1, 2, 3]) await etcd.ctl("put", `/services/web/w${n}`, `10.0.0.${n}:80`);
+    const first = await agentOn(etcd.endpoint, {}, folder.path);
+    await expect.poll(() => recorded(first), SLOW).toHaveLength(3);
+    await first.stop();
+    await etcd.ctl("del", "/services/web/w1");
+    const second = await agentOn(etcd.endpoint, {}, folder.path);
+    // One of three has gone.
+    await expect.poll(() => recorded(second), SLOW).toEqual(["w2", "w3"]);
+    await second.stop();
+    await etcd.wipe();
+    await etcd.start();
+    const third = await agentOn(etcd.endpoint, { hold: "4s" }, folder.path);
+    await expect.poll(() => stateOf(third).text, SLOW).toContain("2 held although etcd does not have them");
+    expect(recorded(third)).toEqual(["w2", "w3"]);
+    await etcd.ctl("put", "/services/web/w2", "10.0.0.2:99");
+    await expect.poll(() => found(third), SLOW).toContain("10.0.0.2:99");
+    await expect.poll(() => recorded(third), SLOW).toEqual(["w2"]);
   });
 
   it("does not take back what this directory has at first hand, nor its key once it is gone", async () => {

@@ -169,25 +169,38 @@ describe("a Consul elsewhere", () => {
     const consul = await imitated();
     consul.register("host-1", "192.0.2.1", web("web-1"), [check("c1", "web-1", "passing")]);
     consul.register("host-1", "192.0.2.1", web("web-2", 81));
+    consul.register("host-1", "192.0.2.1", web("web-3", 83));
     const here = await read({ url: consul.url });
-    await soon(() => found(here)).toEqual(["192.0.2.1:80", "192.0.2.1:81"]);
+    await soon(() => found(here)).toEqual(["192.0.2.1:80", "192.0.2.1:81", "192.0.2.1:83"]);
     await consul.stop();
     await soon(() => here.source.state()).toMatchObject({
       ok: false,
       text: expect.stringContaining("what is known stays"),
     });
-    expect(found(here)).toEqual(["192.0.2.1:80", "192.0.2.1:81"]);
+    expect(found(here)).toEqual(["192.0.2.1:80", "192.0.2.1:81", "192.0.2.1:83"]);
     consul.restoreEmpty();
     consul.register("host-1", "192.0.2.1", web("web-2", 82));
     await consul.start();
-    await soon(() => found(here)).toEqual(["192.0.2.1:80", "192.0.2.1:82"]);
-    expect(here.source.state().text).toContain("1 held that an upstream does not tell any more since it was away");
+    await soon(() => found(here)).toEqual(["192.0.2.1:80", "192.0.2.1:82", "192.0.2.1:83"]);
+    expect(here.source.state().text).toContain("2 held that an upstream does not tell any more since it was away");
     await soon(() => found(here)).toEqual(["192.0.2.1:82"]);
     expect(here.source.state().ok).toBe(true);
     consul.restoreEmpty();
     await soon(() => here.source.state().text).toContain("1 held");
     expect(found(here)).toEqual(["192.0.2.1:82"]);
     await soon(() => found(here)).toEqual([]);
+  });
+
+  it("that comes back with most of it has lost the rest", async () => {
+    const consul = await imitated();
+    for (const n of [1, 2, 3]) consul.register("host-1", "192.0.2.1", web(`web-${n}`, n));
+    const here = await read({ url: consul.url }, { hold: "1h" });
+    await soon(() => found(here)).toHaveLength(3);
+    await consul.stop();
+    consul.deregister("host-1", "web-2");
+    await soon(() => here.source.state().ok).toBe(false);
+    await consul.start();
+    await soon(() => found(here)).toEqual(["192.0.2.1:1", "192.0.2.1:3"]);
   });
 
   it("beside another one with nodes of the same names is not taken for it", async () => {

@@ -110,7 +110,7 @@ export class ConsulUpstreamSource implements Source {
       }
   }
 
-  /** What of a service is missing now is held where it was not necessarily removed. */
+  /** Where most of a service is missing it is held, if it was not necessarily removed. */
   #take(upstream: Upstream, service: string, settling: boolean, changed: () => void): void {
     const { name } = upstream.config;
     const told = new Set((upstream.services.get(service) ?? []).map(placeOfTold));
@@ -120,7 +120,8 @@ export class ConsulUpstreamSource implements Source {
     this.#restored = this.#restored.filter((each) => !isOfIt(each));
     for (const [id, each] of this.#held) if (isOfIt(each) && isTold(each)) this.#held.delete(id);
     const missing = settling ? known.filter((each) => !isTold(each)) : [];
-    if (missing.length === 0) return;
+    // Where most are there the others have gone meanwhile.
+    if (missing.length * 2 <= known.length) return;
     this.#log.warn(`"${service}" of "${name}" has fewer instances since it was away: they are held`, {
       missing: missing.length,
     });

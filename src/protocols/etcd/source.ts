@@ -46,6 +46,7 @@ interface Reading {
   keys: Map<string, Standing> | undefined;
   /** Of an etcd that was set back or replaced: not in it, and known for a while yet. */
   readonly held: Map<string, Standing>;
+  /** Of an earlier life: until it is read, or held for a while because most of it is missing then. */
   restored: readonly Registration[];
   /** "" = it is followed. */
   trouble: string;
@@ -77,11 +78,14 @@ export class EtcdSource implements Source {
     const where = this.#config.access.endpoints.join(", ");
     if (this.#running === 0) return { ok: true, text: `${where}: not started` };
     const troubled = this.#readings.filter(({ trouble }) => trouble !== "");
-    const held = this.#readings.reduce((sum, { held }) => sum + held.size, 0);
+    const held = this.#readings.reduce(
+      (sum, { held, keys, restored }) => sum + held.size + (keys === undefined ? 0 : restored.length),
+      0,
+    );
     const words = [
       `${this.#last.size} found${troubled.length > 0 ? " (last known)" : ""}`,
       ...(this.#own.size === 0 ? [] : [`${this.#own.size} of this directory's own left out`]),
-      ...(held === 0 ? [] : [`${held} held although etcd, set back or replaced, does not have them`]),
+      ...(held === 0 ? [] : [`${held} held although etcd does not have them`]),
       ...troubled.map(({ layout, trouble }) => `${layout.prefix}: ${trouble}`),
     ];
     return { ok: troubled.length === 0, text: `${where}: ${words.join(", ")}` };
@@ -114,10 +118,10 @@ export class EtcdSource implements Source {
       const services = new Map<string, Prioritised[]>();
       const add = (service: string, more: readonly Prioritised[]): void =>
         void services.set(service, [...(services.get(service) ?? []), ...more]);
-      if (keys === undefined)
-        for (const registration of restored)
+      for (const registration of restored)
+        if (keys?.has(registration.foreignId ?? "") !== true)
           add(registration.name, [{ registration, priority: priorityOf(registration) }]);
-      else {
+      if (keys !== undefined) {
         const entries = new Map<string, Entry[]>();
         for (const [key, { entry, createRevision }] of [...held, ...keys]) {
           standing.add(key);
@@ -220,8 +224,8 @@ export class EtcdSource implements Source {
         for (const kv of batch.kvs) put(whole, kv);
         if (!batch.complete) return;
         if (batch.replaced === true) this.#hold(one, whole, holding, changed);
+        if (one.keys === undefined) this.#settle(one, whole, holding, changed);
         one.keys = whole;
-        one.restored = [];
         one.trouble = "";
         whole = new Map();
       } else
@@ -262,6 +266,21 @@ export class EtcdSource implements Source {
     } finally {
       for (const timer of holding) timer.cancel();
     }
+  }
+
+  /** What an earlier life knew and is not there now is gone; where that is most of it, this may be another etcd, or one that was emptied. */
+  #settle(one: Reading, now: ReadonlyMap<string, Standing>, holding: Set<Timer>, changed: () => void): void {
+    const missing = one.restored.filter(({ foreignId = "" }) => !now.has(foreignId));
+    const most = missing.length * 2 > one.restored.length;
+    one.restored = most ? missing : [];
+    if (!most) return;
+    this.#log.warn("etcd has little of what was known before: the rest is held", { keys: missing.length });
+    const timer = this.#machine.clock.after(this.#config.holdMs, () => {
+      holding.delete(timer);
+      one.restored = [];
+      changed();
+    });
+    holding.add(timer);
   }
 
   /** What another etcd in the place of the old one does not have may come again: its writers find out only after a while. */
