@@ -349,14 +349,18 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
     expect(await node(file, [])).toEqual(Array(4).fill("one web.service.consul"));
   }, 120_000);
 
-  /** Starts an agent at this address that knows `web` at these ports; what ends it. */
-  const startAgent = async (url: string, ...webPorts: readonly number[]): Promise<() => Promise<void>> => {
+  /** Starts an agent at this address that knows these services at these ports; what ends it. */
+  const startAgent = async (
+    url: string,
+    services: Readonly<Record<string, readonly number[]>>,
+  ): Promise<() => Promise<void>> => {
     const dns = await freePort();
     const flags = ["-dev", `-http-port=${url.split(":")[1]}`, `-dns-port=${dns}`, "-docker-host=off"];
     const agent = await startProgram([process.execPath, program, "agent", ...flags], join(folder.path, "agent.log"));
     cleanUp.push(() => agent.stop());
-    for (const port of webPorts) {
-      const body = JSON.stringify({ ID: `web-${port}`, Name: "web", Address: "127.0.0.1", Port: port });
+    const all = Object.entries(services).flatMap(([name, ports]) => ports.map((port) => [name, port] as const));
+    for (const [name, port] of all) {
+      const body = JSON.stringify({ ID: `${name}-${port}`, Name: name, Address: "127.0.0.1", Port: port });
       await eventually(
         "the agent registers",
         async () => (await fetch(`http://${url}/v1/agent/service/register`, { method: "PUT", body })).ok,
@@ -367,8 +371,14 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
 
   it("is not needed with trilith/undici, for Node's own fetch in every version, and connect", async () => {
     const url = `127.0.0.1:${await freePort()}`;
-    await startAgent(url, await deadPort(), await portOf(web("one")));
-    const doors = ["undici.js", "index.js"].map((file) => join(dirname(hook), file));
+    const secure = createSecureServer({ key, cert, allowHTTP1: true }, (request, response) => {
+      response.end(`${(request.socket as TLSSocket & { servername: string }).servername} ${request.headers.host}`);
+    });
+    await startAgent(url, {
+      web: [await deadPort(), await portOf(web("one"))],
+      secure: [await deadPort(), await portOf(secure)],
+    });
+    const doors = [...["undici.js", "index.js"].map((file) => join(dirname(hook), file)), ca];
     const options = { flags: [], env: { TRILITH_HTTP_ADDR: url } };
     const said = "one web.service.consul";
     for (const version of nodes)
@@ -379,6 +389,7 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
         "one web",
         'there is no service "nobody"',
         "one socket",
+        "secure.service.consul secure.service.consul",
       ]);
   }, 120_000);
 
@@ -396,7 +407,7 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
     const port = await portOf(web("one"));
     const http = await freePort();
     const url = `127.0.0.1:${http}`;
-    const begin = (webPort: number): Promise<() => Promise<void>> => startAgent(url, webPort);
+    const begin = (webPort: number): Promise<() => Promise<void>> => startAgent(url, { web: [webPort] });
     const lines = start(main, ["lines", "web.service.consul"], {
       env: { TRILITH_HOOK_TABLE: "", TRILITH_HTTP_ADDR: url },
     });

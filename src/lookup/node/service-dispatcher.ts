@@ -123,6 +123,7 @@ export class ServiceDispatcher extends Dispatcher {
     const inside = {
       ...(typeof connect === "object" ? connect : {}),
       ...(options.allowH2 === undefined ? {} : { allowH2: options.allowH2 }),
+      ...(options.maxCachedSessions === undefined ? {} : { maxCachedSessions: options.maxCachedSessions }),
     };
     const { connectTimeout: timeout } = options;
     const patient = own ?? buildConnector({ ...(timeout === undefined ? {} : { timeout }), ...inside });

@@ -1,11 +1,12 @@
-// A program that lets Node's own fetch know services by trilith/undici, whose file is the first argument, and has a socket by the library's connect (the second one).
+// A program that lets Node's own fetch know services by trilith/undici, whose file is the first argument, and has a socket by the library's connect (the second one); the third is a certificate.
+import { readFileSync } from "node:fs";
 import { Readable } from "node:stream";
 
-const [door, library] = process.argv.slice(2);
+const [door, library, ca] = process.argv.slice(2);
 const { install } = await import(door);
 const { connect } = await import(library);
 
-const agent = install();
+const agent = install(ca === undefined ? {} : { connect: { ca: readFileSync(ca) } });
 const url = "http://web.service.consul/";
 const seen = [await (await fetch(url)).text(), await (await fetch(url, { method: "POST", body: "text" })).text()];
 const body = Readable.toWeb(Readable.from([Buffer.from("a"), Buffer.from("b")]));
@@ -17,4 +18,5 @@ const socket = await connect("web");
 socket.end("GET / HTTP/1.0\r\nHost: socket\r\n\r\n");
 const text = (await socket.setEncoding("utf8").toArray()).join("");
 seen.push(failed, text.split("\r\n\r\n")[1]);
+if (ca !== undefined) seen.push(await (await fetch("https://secure.service.consul/")).text());
 process.stdout.write(`${JSON.stringify(seen)}\n`);
