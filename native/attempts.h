@@ -128,10 +128,13 @@ static void attempt_look(int fd, int error, bool closing)
 		return;
 	}
 	/* The first round trip is the handshake: exact, however late the program looks. A socket that failed had none. */
-	if (info.tcpi_state == TCP_CLOSE && info.tcpi_rtt == 0) {
-		int pending = closing ? socket_number(fd, SOL_SOCKET, SO_ERROR) : 0;
-		attempt_ended(fd, &a, pending > 0 ? pending : ECONNREFUSED, waited_us);
-		return;
+	if (info.tcpi_state == TCP_CLOSE) {
+		bool told = bytes >= offsetof(struct tcp_info, tcpi_rtt) + sizeof info.tcpi_rtt;
+		/* Asking for the error takes it away, also from a duplicate of the descriptor: only where the kernel tells no times. */
+		if (told ? info.tcpi_rtt == 0 : !closing || socket_number(fd, SOL_SOCKET, SO_ERROR) != ECONNRESET) {
+			attempt_ended(fd, &a, ECONNREFUSED, waited_us);
+			return;
+		}
 	}
 	attempt_ended(fd, &a, 0, info.tcpi_rtt != 0 ? info.tcpi_rtt : waited_us);
 }

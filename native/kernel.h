@@ -61,8 +61,14 @@ struct own_page {
 	_Atomic int32_t held[TABLE_PLACES]; /* readers of each place */
 };
 
-/* PATIENCE: how often to let others run before going without what one of them is just making. */
-enum { LOCK_STALE_MS = 10000, PATIENCE = 2000 };
+/* PATIENCE: so many rests, each of a tenth of a millisecond, before going without what another thread is just making. */
+enum { LOCK_STALE_MS = 10000, PATIENCE = 1000 };
+
+static inline void rest(void)
+{
+	const struct timespec t = {0, 100000};
+	syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &t, NULL);
+}
 
 static struct own_page own_page_fallback;
 static _Atomic(struct own_page *) own_page_at;

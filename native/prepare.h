@@ -47,7 +47,7 @@ static inline bool prepared(void)
 		return true;
 	prepare();
 	for (int i = 0; i < PATIENCE && atomic_load_explicit(&prepared_state, memory_order_acquire) != 2; i++)
-		sched_yield();
+		rest();
 	return atomic_load_explicit(&prepared_state, memory_order_acquire) == 2;
 }
 

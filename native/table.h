@@ -2,7 +2,6 @@
 #ifndef TRILITH_TABLE_H
 #define TRILITH_TABLE_H
 
-#include <sched.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -279,7 +278,7 @@ static void table_reopen(uint64_t now_ms)
 		if (now_ms < since + LOCK_STALE_MS || !atomic_compare_exchange_strong(&own->reopening, &since, now_ms | 1)) {
 			/* Who has no table at all gives the other one the time that it takes; the other one may be under this very handler. */
 			for (int i = 0; i < PATIENCE && atomic_load(&table_now) < 0 && atomic_load(&own->reopening) == since; i++)
-				sched_yield();
+				rest();
 			return;
 		}
 	}

@@ -245,6 +245,14 @@ static void wait_for(int fd)
 	CHECK_IS(poll(&p, 1, 5000), 1);
 }
 
+/* False on qemu's kernel. */
+static bool socket_tells_times(int fd)
+{
+	struct tcp_info info;
+	socklen_t bytes = sizeof info;
+	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 && bytes > 72;
+}
+
 static void case_non_blocking(void)
 {
 	uint16_t dead, alive;
@@ -294,6 +302,18 @@ static void case_non_blocking(void)
 	wait_for(fd);
 	close(fd);
 	CHECK_IS(seen_of(dead).failures, 1);
+	close(refuser);
+	/* Who closes a duplicate: the other one has the error still. */
+	refuser = refusing(&dead);
+	backends(2, dead, alive);
+	fd = non_blocking(1);
+	wait_for(fd);
+	int duplicate = dup(fd);
+	close(fd);
+	CHECK_IS(seen_of(dead).failures, 1);
+	if (socket_tells_times(duplicate))
+		CHECK_IS(so_error(duplicate), ECONNREFUSED);
+	close(duplicate);
 	close(refuser);
 	/* Who finds out by writing. */
 	refuser = refusing(&dead);
