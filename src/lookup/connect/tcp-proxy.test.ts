@@ -288,6 +288,23 @@ describe("a TCP proxy", () => {
     expect([number(from), number(to)]).toEqual([localPort, own]);
   });
 
+  it("serves IPv6 clients with IPv4 backends", async () => {
+    const heard: string[] = [];
+    const backendPort = await backend(async (socket) => {
+      heard.push(String(await all(socket)));
+      socket.end("hello");
+    });
+    const made = over([at(backendPort)]);
+    for (const [host, asked, line] of [
+      ["::1", "::1", /^PROXY TCP6 ::1 ::1 \d+ \d+\r\n$/],
+      ["::", "127.0.0.1", /^PROXY TCP4 127\.0\.0\.1 127\.0\.0\.1 \d+ \d+\r\n$/],
+    ] as const) {
+      const { port } = await made.connector.proxy({ host, port: 0 }, { service: "web" }, { proxyProtocol: 1 });
+      expect(await ask(port, "", asked)).toBe("hello");
+      expect(heard.at(-1)).toMatch(line);
+    }
+  });
+
   it("stop: listens no more, lets what is open end, then cuts it; twice is once", async () => {
     const made = over([at(await echo())]);
     const listener = await proxy(made);
