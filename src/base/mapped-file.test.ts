@@ -1,9 +1,10 @@
 // Files that are mapped: replaced as a whole, the earlier one marked for those who hold it, also after a crash half-way; folders that can be trusted.
 import { execFileSync } from "node:child_process";
+import { watch } from "node:fs";
 import { chmod, link, mkdir, mkdtemp, open, readdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import {
   keptFromOthers,
   makeOpenFolder,
@@ -40,6 +41,21 @@ describe("a mapped file", () => {
     expect(Buffer.from((await file.read(100))!)).toEqual(bytes(2));
     expect(await readdir(folder)).toEqual(["table"]);
     expect((await stat(file.path)).mode & 0o777).toBe(0o644);
+  });
+
+  test("the earlier one has a second name while the new one takes its place, so that a crash leaves it to be found", async () => {
+    const file = make();
+    await file.replace(bytes(1));
+    const names: string[] = [];
+    const watcher = watch(folder, (_event, name) => void names.push(name ?? ""));
+    try {
+      await file.replace(bytes(2));
+      await vi.waitFor(() => expect(names.filter((name) => name === "table")).not.toEqual([]));
+      expect(names.indexOf("table.old")).toBeGreaterThanOrEqual(0);
+      expect(names.indexOf("table.old")).toBeLessThan(names.lastIndexOf("table"));
+    } finally {
+      watcher.close();
+    }
   });
 
   test("what a crash left is marked and taken away", async () => {

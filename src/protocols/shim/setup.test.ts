@@ -1,6 +1,6 @@
 // The protocol in a whole agent: what it tells over HTTP, in doctor and why; a refused connection that programs saw ends the guard's hold.
-import { mkdir, readFile, rm, stat, writeFile } from "node:fs/promises";
-import { createServer } from "node:net";
+import { open, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { createServer, type Server } from "node:net";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type RunningAgent, startAgent } from "../../../test/support/ground.ts";
@@ -125,13 +125,78 @@ describe("people", () => {
   });
 });
 
+test("what a crash left half-done is ended, also where the table itself is still right", async () => {
+  const kept = async (): Promise<void> => {
+    agent = await startAgent({ dev: false, dataDir: folder.path, protocols: { shim: { table: table() } } });
+  };
+  await kept();
+  await agent.trilith.agent.register("api", registration("w1", 8080));
+  await ask();
+  await agent.stop();
+  const before = decodeHookTable(await readFile(table()));
+  // The table of before, which some program still has, and whose successor had just been put in its place.
+  await writeFile(`${table()}.old`, await readFile(table()));
+  const held = await open(`${table()}.old`, "r");
+  try {
+    await kept();
+    const answer = (await (await ask()).json()) as { readonly generation: number };
+    expect(answer.generation).toBe(before.generation);
+    expect((await held.readFile()).readUInt32LE(48)).toBe(1);
+    expect(await stat(`${table()}.old`).catch(() => "gone")).toBe("gone");
+  } finally {
+    await held.close();
+  }
+});
+
 describe("what programs saw", () => {
+  /** This user's programs failed so often to connect to these ports. */
+  async function saw(ports: readonly number[], failures: number): Promise<void> {
+    const uid = process.getuid?.() ?? 0;
+    const entries = ports.map((port, i) => {
+      const seen = {
+        ...{ address: "127.0.0.1", port, consecutiveFailures: 1, connects: 0, failures },
+        connectMicros: 0,
+      };
+      return [i, { ...seen, lastErrno: 111, ejectedUntilMs: 0, changedMs: 1 }] as const;
+    });
+    const block = {
+      ...{ place: 0, pid: 1, uid, startTicks: 1, namespace: 1, lastUsedMs: 1 },
+      entries: new Map(entries),
+    };
+    await writeFile(join(dirname(table()), "observed", String(uid)), encodeObserved([block]));
+  }
+  async function listening(port = 0): Promise<Server> {
+    const server = createServer().listen(port, "127.0.0.1");
+    await new Promise((done) => server.once("listening", done));
+    return server;
+  }
+  const portOf = (server: Server): number => (server.address() as { port: number }).port;
+
+  test("of a backend that refuses the agent, too, makes it suspect in the table until it answers", async () => {
+    await start();
+    const port = await freePort();
+    await agent.trilith.agent.register("api", registration("w1", port));
+    expect((await backends()).map(({ suspect }) => suspect)).toEqual([false]);
+    let failures = 0;
+    // Read from the file alone: nobody asks for a round.
+    const suspect = async (): Promise<boolean | undefined> =>
+      decodeHookTable(await readFile(table())).services.find(({ subject }) => subject === "web")?.backends[0]?.suspect;
+    await eventually("it is suspect", async () => {
+      await saw([port], ++failures);
+      return await suspect();
+    });
+    const server = await listening(port);
+    try {
+      await eventually("it is taken back", async () => (await suspect()) === false);
+    } finally {
+      server.close();
+    }
+  });
+
   test("of a held backend that refuses the agent, too, ends its hold; those that answer stay held", async () => {
     await start();
-    const server = createServer().listen(0, "127.0.0.1");
-    await new Promise((listening) => server.once("listening", listening));
-    const open = (server.address() as { port: number }).port;
-    const ports = [open, await freePort(), await freePort(), await freePort()];
+    const server = await listening();
+    const ports = [portOf(server), await freePort(), await freePort(), await freePort()];
     const list = ports.map((port, i) => registration(`m${i}`, port));
     const { agent: own } = agent.trilith;
     try {
@@ -140,33 +205,12 @@ describe("what programs saw", () => {
       // All at once: that is held.
       await own.adopt("zk", { list: [], authority: "second-hand" });
       expect(await backends()).toHaveLength(4);
-      const observed = join(dirname(table()), "observed");
-      await mkdir(observed, { recursive: true });
-      const uid = process.getuid?.() ?? 0;
-      const saw = (failures: number): Promise<void> =>
-        writeFile(
-          join(observed, String(uid)),
-          encodeObserved([
-            {
-              ...{ place: 0, pid: 1, uid, startTicks: 1, namespace: 1, lastUsedMs: 1 },
-              entries: new Map(
-                ports.slice(0, 2).map((port, i) => [
-                  i,
-                  {
-                    ...{ address: "127.0.0.1", port, consecutiveFailures: 1, connects: 0, failures },
-                    ...{ connectMicros: 0, lastErrno: 111, ejectedUntilMs: 0, changedMs: 1 },
-                  },
-                ]),
-              ),
-            },
-          ]),
-        );
       let failures = 0;
       await eventually("the one that refuses is gone", async () => {
-        await saw(++failures);
+        await saw(ports.slice(0, 2), ++failures);
         return (await backends()).length === 3;
       });
-      expect((await backends()).map(({ port }) => port)).toEqual(expect.arrayContaining([open]));
+      expect((await backends()).map(({ port }) => port)).toEqual(expect.arrayContaining([ports[0]]));
       expect((await backends()).map(({ port }) => port)).not.toContain(ports[1]);
     } finally {
       server.close();
