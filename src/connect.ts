@@ -1,5 +1,6 @@
 // connect for any program: a socket to one instance of a service, which is followed through this host's agent, else on the tailnet.
 import { systemClock } from "./base/clock.ts";
+import { InputError } from "./base/error.ts";
 import { createHttp, type Http } from "./base/http.ts";
 import { systemNet } from "./base/net.ts";
 import { systemRandom } from "./base/random.ts";
@@ -66,10 +67,11 @@ export function ownBalancer(): Balancer {
  * next one where that refuses or is silent. Where they are comes from the agent of this host, without one (and unless `agent` names one) from the hook's table or the
  * tailnet, and is followed, so that the next connection asks nobody; where nobody answers any more the last answer stays. Policy and time of a try are those that
  * the instances ask for (`trilith.balance`, `trilith.try`) unless told.
- * @throws TrilithError `not-found` (no such service or instance), `unavailable`, `timeout` (each was tried), or the signal's reason
+ * @throws InputError without a name or for a policy that there is not; TrilithError `not-found` (no such service or instance), `unavailable`, `timeout` (each was tried), or the signal's reason
  */
 export async function connect(service: string, options: ConnectServiceOptions = {}): Promise<Socket> {
   const { labels = {}, tags = [], agent, token, ...how } = options;
+  if (service === "") throw new InputError("", 'the service\'s name is missing: connect("web")');
   const names = followedServices({
     ...(agent === undefined ? {} : { agent }),
     ...(token === undefined ? {} : { token }),

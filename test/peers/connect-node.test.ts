@@ -1,7 +1,7 @@
 // connect("web") and trilith/undici in programs of their own, beside a real agent that is killed and comes back, and instances that come, move and die under load.
 import { once } from "node:events";
 import { createServer, type Server } from "node:http";
-import { type AddressInfo, createServer as createTcp } from "node:net";
+import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
@@ -38,15 +38,6 @@ async function instance(
     isAlone: () => new Promise((resolve) => server.getConnections((_, count) => resolve(count === 0))),
     stop,
   };
-}
-
-async function deadPort(): Promise<number> {
-  const server = createTcp().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
 }
 
 describe("programs that use the library", () => {
@@ -94,7 +85,7 @@ describe("programs that use the library", () => {
     const [one, two] = [await instance("one"), await instance("two")];
     await register("by-label", one.port, { env: "prod", zone: "a" }, ["blue"]);
     await register("by-label", two.port, { env: "dev" }, ["green"]);
-    for (let i = 0; i < 3; i++) await register("by-label", await deadPort(), { env: "prod" }, ["blue"]);
+    for (let i = 0; i < 3; i++) await register("by-label", await freePort(), { env: "prod" }, ["blue"]);
     for (let i = 0; i < 10; i++) expect(await hear("by-label", { labels: { env: "prod" } })).toBe("one x");
     expect(await hear("by-label", { labels: { env: "dev" } })).toBe("two x");
     expect(await hear("by-label", { tags: ["green"] })).toBe("two x");
@@ -106,12 +97,16 @@ describe("programs that use the library", () => {
     await expect(connect("nothing-of-that-name", { agent })).rejects.toThrow(
       'there is no service "nothing-of-that-name"',
     );
+    await expect(connect("by-label", { agent, policy: "frist" as "first" })).rejects.toThrow(
+      'policy: "frist": expected one of p2c, round-robin',
+    );
+    await expect(connect("", { agent })).rejects.toThrow("the service's name is missing");
     const over = AbortSignal.abort(new Error("enough"));
     await expect(connect("by-label", { agent, signal: over })).rejects.toThrow("enough");
   });
 
   it("knows changes at once, and says of instances that all refuse what they said", async () => {
-    const dead = await deadPort();
+    const dead = await freePort();
     await register("changes", dead);
     await expect(connect("changes", { agent, limitMs: 300 })).rejects.toThrow(`127.0.0.1:${dead}`);
     const one = await instance("one");
@@ -125,7 +120,7 @@ describe("programs that use the library", () => {
     cleanUp.push(() => dispatcher.destroy());
     const alive = [await instance("a"), await instance("b"), await instance("c")];
     for (const { port } of alive) await register("loaded", port);
-    await register("loaded", await deadPort());
+    await register("loaded", await freePort());
     const failures: string[] = [];
     const seen = new Map<string, number>();
     let over = false;

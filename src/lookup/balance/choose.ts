@@ -1,4 +1,5 @@
 // Chooses among backends by docs/balancing.md; pure but for the randomness it is given.
+import { InputError } from "../../base/error.ts";
 import type { Random } from "../../base/random.ts";
 import type { Policy } from "./balancer.ts";
 import { fractionOf } from "./hash.ts";
@@ -76,6 +77,12 @@ function chooser(members: readonly Candidate[], choice: Choice): () => number {
       return () => 0;
     case "sticky":
       return byScore(members, rendezvous(choice.caller));
+    default:
+      // Programs without types say what they like.
+      throw new InputError(
+        "policy",
+        `${JSON.stringify(choice.policy)}: expected one of p2c, round-robin, random, least, first, sticky`,
+      );
   }
 }
 

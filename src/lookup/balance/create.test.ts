@@ -54,6 +54,11 @@ describe("createBalancer", () => {
     expect(new Set(Array.from({ length: 30 }, () => one.order("web", list, { port: 81 })[0]?.port))).toContain(81);
   });
 
+  it("names the policies where one is asked for that there is not", () => {
+    const strange = (): unknown => balancer().order("web", [at(1), at(2)], { policy: "frist" as "first" });
+    expect(strange).toThrow('policy: "frist": expected one of p2c, round-robin, random, least, first, sticky');
+  });
+
   it("least counts what is open, once for each opened and closed", () => {
     const one = balancer();
     const list = [at(1), at(2)];
