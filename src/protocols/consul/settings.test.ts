@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import { InputError } from "../../base/error.ts";
 import { pathText } from "../../wire/hcl/config.ts";
 import { readConfig } from "../dns/config.ts";
+import { protocols } from "../index.ts";
 import { configure } from "./config.ts";
 import { type ConsulFile, settingsFrom } from "./settings.ts";
 
@@ -204,6 +205,14 @@ describe("files", () => {
     });
   });
 
+  it("tells of every protocol without keys of its own where it stands", () => {
+    for (const { name } of protocols) {
+      if (["file", "process", "peers", "shim", "api", "consul", "dns"].includes(name)) continue;
+      expect(() => from({ [name]: {} })).toThrow(`{"protocols": {"${name}": …}}`);
+      expect(from({ protocols: { [name]: { a: 1 } } })).toMatchObject({ protocols: { [name]: { a: 1 } } });
+    }
+  });
+
   it("takes blocks as HCL gives them, and keys in any case", () => {
     expect(
       from({ Ports: [{ HTTP: 7 }], node_meta: [{ a: "b" }], dns_config: [{ soa: [{ min_ttl: 3 }] }] }),
@@ -231,6 +240,10 @@ describe("files", () => {
       'unknown key "dns_config.onlypassing": did you mean "dns_config.only_passing"?',
     ],
     [{ zzzzzzzz: 1 }, 'agent.json: zzzzzzzz: unknown key "zzzzzzzz"'],
+    [{ flat: { files: "/a" } }, 'unknown key "flat": protocols stand below "protocols": {"protocols": {"flat": …}}'],
+    [{ protocols: { shim: {} } }, 'expected protocols without keys of their own; "shim" has "hook"'],
+    [{ hook: { try: 5 } }, 'agent.json: hook.try: 5: expected a time from 10ms to 1m, such as "1s"'],
+    [{ hook: { prefetch_idle: "2h" } }, 'hook.prefetch_idle: "2h": expected a time from 100ms to 1h, such as "10s"'],
     [{ ports: { http: "many" } }, 'agent.json: ports.http: "many": expected a whole number from -1 to 65535'],
     [{ ports: 3 }, "agent.json: ports: 3: expected an object"],
     [{ node_name: 7 }, "agent.json: node_name: 7: expected a text"],

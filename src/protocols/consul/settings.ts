@@ -105,6 +105,11 @@ class Value {
     const ms = parseDurationValue(this.raw, this.#at);
     return ms >= 0 ? ms : this.fail('a duration that is not negative, such as "10s"');
   }
+  /** Whole milliseconds, from `least` to `most`. */
+  durationWithin(least: number, most: number, expected: string): number {
+    const ms = Math.round(this.durationMs());
+    return ms >= least && ms <= most ? ms : this.fail(expected);
+  }
   texts(): readonly string[] {
     if (typeof this.raw === "string") return [this.raw];
     if (Array.isArray(this.raw) && this.raw.every((item) => typeof item === "string")) return this.raw as string[];
@@ -414,10 +419,10 @@ const TAKEN: Readonly<Record<string, Setter>> = {
     d.hook.keys["prefetch"] = v.integer(0, 999);
   },
   "hook.prefetch_idle": (d, v) => {
-    d.hook.keys["prefetchIdleMs"] = Math.round(v.durationMs());
+    d.hook.keys["prefetchIdleMs"] = v.durationWithin(100, 3_600_000, 'a time from 100ms to 1h, such as "10s"');
   },
   "hook.try": (d, v) => {
-    d.hook.keys["tryMs"] = Math.round(v.durationMs());
+    d.hook.keys["tryMs"] = v.durationWithin(10, 60_000, 'a time from 10ms to 1m, such as "1s"');
   },
   "hook.locality": (d, v) => {
     d.hook.keys["locality"] = v.bool();
@@ -425,7 +430,8 @@ const TAKEN: Readonly<Record<string, Setter>> = {
   // Ours: raw configuration by protocol, as each protocol's README has it.
   protocols: (d, v) => {
     for (const [name, raw] of Object.entries(inner(v.raw) ?? v.fail('an object such as {"mdns": true}')))
-      if (BY_THEIR_OWN_KEYS.includes(name)) v.fail(`protocols without keys of their own; "${name}" has some`);
+      if (BY_THEIR_OWN_KEYS.includes(name))
+        v.fail(`protocols without keys of their own; ${name === "shim" ? '"shim" has "hook"' : `"${name}" has some`}`);
       else d.told[name] = inner(raw) ?? raw;
   },
   "process.environ": (d, v) => {
@@ -491,6 +497,22 @@ const TAKEN: Readonly<Record<string, Setter>> = {
 
 /** Protocols that are configured by keys of Consul's or Trilith's instead. */
 const BY_THEIR_OWN_KEYS: readonly string[] = ["file", "process", "peers", "shim", "api", "consul", "dns"];
+
+/** All others: who writes one of these beside Consul's keys is told where it belongs. */
+const BELOW_PROTOCOLS: readonly string[] = [
+  "docker",
+  "eureka",
+  "backends",
+  "mdns",
+  "etcd",
+  "consul-upstream",
+  "dns-upstream",
+  "minidisc",
+  "flat",
+  "zookeeper",
+  "proxy",
+  "hosts",
+];
 
 /** An object; in HCL a block is one in a list. */
 function inner(raw: unknown): object | undefined {
@@ -709,6 +731,8 @@ function readLevel(
 }
 
 function unknownKey(key: string, prefix: string): string {
+  if (prefix === "" && BELOW_PROTOCOLS.includes(key))
+    return `unknown key "${key}": protocols stand below "protocols": {"protocols": {"${key}": …}}`;
   const names = new Set<string>(prefix === "" ? [...DEFINITIONS, ...OWN_DEFINITIONS, "watches"] : []);
   for (const known of [...EXACT.keys(), ...PARENTS])
     if (known.startsWith(prefix)) names.add(known.slice(prefix.length).split(".")[0] as string);

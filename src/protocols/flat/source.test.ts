@@ -222,7 +222,7 @@ describe("flat files", () => {
   it("configured as the README says", () => {
     const readme = readFileSync(new URL("README.md", import.meta.url), "utf8");
     const [, example = ""] = /<!-- example -->\n```json\n(.*?)```/s.exec(readme) ?? [];
-    expect(configureFlat(JSON.parse(example).flat)?.files.map(({ path }) => path)).toEqual([
+    expect(configureFlat(JSON.parse(example).protocols.flat)?.files.map(({ path }) => path)).toEqual([
       "/etc/trilith/lists",
       "/run/cache.txt",
     ]);

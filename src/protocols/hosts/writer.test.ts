@@ -267,7 +267,7 @@ describe("the configuration", () => {
   it("is the README's example", () => {
     const readme = readFileSync(new URL("README.md", import.meta.url), "utf8");
     const [, example = ""] = /<!-- example -->\n```json\n(.*?)```/s.exec(readme) ?? [];
-    expect(configureHosts(JSON.parse(example).hosts)).toMatchObject([
+    expect(configureHosts(JSON.parse(example).protocols.hosts)).toMatchObject([
       { path: "/etc/hosts", block: "trilith", services: undefined, names: ["{name}", "{name}.service.{domain}"] },
       { path: "/run/trilith/hosts", block: undefined, names: ["{name}.{domain}", "{container}.docker"], domain: "lan" },
     ]);

@@ -7,7 +7,7 @@ describe("the configuration", () => {
   it("is the README's example", () => {
     const readme = readFileSync(new URL("README.md", import.meta.url), "utf8");
     const [, example = ""] = /<!-- example -->\n```json\n(.*?)```/s.exec(readme) ?? [];
-    expect(configureZooKeeper(JSON.parse(example).zookeeper)).toEqual({
+    expect(configureZooKeeper(JSON.parse(example).protocols.zookeeper)).toEqual({
       servers: "zk1.example.com:2181,zk2.example.com:2181",
       sessionMs: 10_000,
       sets: [
