@@ -10,7 +10,7 @@ import { createHttp } from "../../src/base/http.ts";
 import type { Entry } from "../../src/protocols/docker/backends/backend.ts";
 import { openBackend } from "../../src/protocols/docker/backends/open.ts";
 import { parseRegistryUri } from "../../src/protocols/docker/backends/uri.ts";
-import { type Cuttable, cuttable, type EtcdNode, startEtcd } from "../support/etcd.ts";
+import { type Cuttable, cuttable, type EtcdNode, ownPrefix, startEtcd } from "../support/etcd.ts";
 import { type RunningAgent, startAgent } from "../support/ground.ts";
 import { havePrograms, ownFolder } from "../support/peers.ts";
 
@@ -199,6 +199,51 @@ describe.runIf(able)("the source etcd", () => {
     await etcd.ctl("put", "/services/web/w2", "10.0.0.2:99");
     await expect.poll(() => found(third), SLOW).toContain("10.0.0.2:99");
     await expect.poll(() => recorded(third), SLOW).toEqual(["w2"]);
+  });
+
+  it("seen by two agents of one directory is one instance, which neither writes over the other's", async () => {
+    const prefix = ownPrefix();
+    const store = { endpoints: [etcd.endpoint], prefix, livenessMs: 15_000 };
+    ending.push(() => etcd.ctl("del", "--prefix", prefix));
+    const agents: RunningAgent[] = [];
+    for (const node of ["alpha", "beta"]) {
+      const agent = await startAgent({
+        ...{ node, storage: "etcd", etcd: store },
+        protocols: {
+          etcd: { endpoints: [etcd.endpoint], registrator: "/services", skydns: "skydns.local", check_interval: "1s" },
+        },
+      });
+      agents.push(agent);
+      ending.push(() => agent.stop());
+    }
+    const [alpha, beta] = agents as [RunningAgent, RunningAgent];
+    await etcd.ctl("put", "/services/web/one", "10.0.0.1:80");
+    // Refused by both: the second one is used, once an agent has asked.
+    await etcd.ctl("put", "/skydns/local/skydns/web/a", '{"host": "127.0.0.1", "port": 1, "priority": 5}');
+    await etcd.ctl(
+      "put",
+      "/skydns/local/skydns/web/b",
+      `{"host": "127.0.0.1", "port": ${etcd.endpoint.split(":").at(-1)}, "priority": 9}`,
+    );
+    const routable = ["10.0.0.1:80", etcd.endpoint.slice("http://".length)];
+    for (const agent of agents) await expect.poll(() => found(agent), SLOW).toEqual(routable);
+    const witnesses = ({ trilith }: RunningAgent): readonly (readonly string[])[] =>
+      [...trilith.directory.view().list("node")].flatMap(({ witnessed = [] }) => witnessed.map(({ by }) => by));
+    for (const agent of agents)
+      await expect.poll(() => witnesses(agent), SLOW).toEqual([1, 2, 3].map(() => ["alpha", "beta"]));
+    const indexes = (): number[] =>
+      alpha.trilith.directory
+        .view()
+        .residents("web")
+        .map(({ instance }) => instance.modifyIndex);
+    const standing = indexes();
+    await alpha.trilith.agent.synced();
+    await beta.trilith.agent.synced();
+    await new Promise((resolve) => setTimeout(resolve, 3_000));
+    expect(indexes()).toEqual(standing);
+    await etcd.ctl("del", "/services/web/one");
+    for (const agent of agents) await expect.poll(() => recorded(agent), SLOW).toEqual(["a.web", "b.web"]);
+    for (const agent of agents) expect(agent.errors).toEqual([]);
   });
 
   it("does not take back what this directory has at first hand, nor its key once it is gone", async () => {
