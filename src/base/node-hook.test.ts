@@ -16,6 +16,7 @@ import {
 } from "node:net";
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { freePort } from "../../test/support/peers.ts";
 import { hookNode, type OwnAddresses, type Rewrite, type Try, type TryOutcome } from "./node-hook.ts";
 
 const MAGIC = "127.128.0.1";
@@ -26,15 +27,6 @@ const listen = async (server: Server, host = "127.0.0.1"): Promise<number> => {
   server.listen(0, host);
   await once(server, "listening");
   return (server.address() as AddressInfo).port;
-};
-
-/** A port at which nobody listens. */
-const deadPort = async (): Promise<number> => {
-  const server = createServer();
-  const port = await listen(server);
-  server.close();
-  await once(server, "close");
-  return port;
 };
 
 describe("a hooked Node", () => {
@@ -102,7 +94,7 @@ describe("a hooked Node", () => {
   });
 
   it("tries the next one where one refuses, keeping what was asked of the socket", async () => {
-    const dead = await deadPort();
+    const dead = await freePort();
     tries = [
       { address: "127.0.0.1", port: dead },
       { address: "127.0.0.1", port: dead },
@@ -125,7 +117,7 @@ describe("a hooked Node", () => {
   });
 
   it("fails as Node does, naming what was tried last, or at once where nobody is", async () => {
-    const dead = await deadPort();
+    const dead = await freePort();
     tries = [{ address: "127.0.0.1", port: dead }];
     const [error] = (await once(
       connect({ host: MAGIC, port: 80 }).on("connect", () => {}),
@@ -141,7 +133,7 @@ describe("a hooked Node", () => {
   });
 
   it("hands out nothing that was given up: destroyed, aborted, blocked", async () => {
-    const dead = await deadPort();
+    const dead = await freePort();
     tries = [
       { address: "127.0.0.1", port: dead },
       { address: "127.0.0.1", port },
@@ -218,7 +210,7 @@ describe("a hooked Node", () => {
 
   it("calls back in the caller's asynchronous context, whichever backend it became", async () => {
     const storage = new AsyncLocalStorage<string>();
-    const dead = await deadPort();
+    const dead = await freePort();
     const seen = (target: NetConnectOpts): Promise<unknown> =>
       storage.run("mine", () => {
         const socket = connect(target);
@@ -237,7 +229,7 @@ describe("a hooked Node", () => {
   it("works with Node's own choice between IPv4 and IPv6, also where one of them has nobody", async () => {
     const six = createServer((socket) => socket.end("six"));
     const port6 = await listen(six, "::1");
-    const dead = await deadPort();
+    const dead = await freePort();
     rewrite.connection = (address) => {
       const mine =
         address === MAGIC
@@ -303,7 +295,7 @@ describe("a hooked Node", () => {
   });
 
   it("leaves everything else as Node has it: results, errors and their stacks, what functions look like; and all of it after the end", async () => {
-    const dead = await deadPort();
+    const dead = await freePort();
     const seen = async (): Promise<unknown[]> => {
       const failed = (target: NetConnectOpts): Promise<unknown> =>
         once(connect(target), "connect").then(

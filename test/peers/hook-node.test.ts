@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import { createSecureServer } from "node:http2";
-import { type AddressInfo, connect, createServer as createTcp } from "node:net";
+import { type AddressInfo, connect } from "node:net";
 import { dirname, join, resolve } from "node:path";
 import type { TLSSocket } from "node:tls";
 import { promisify } from "node:util";
@@ -24,7 +24,7 @@ const able = await havePrograms("openssl", "redis-server", "redis-cli", "setpriv
 /** Besides the one that runs this. */
 const VERSIONS = ["22", "24", "latest"];
 
-type Listening = Server | ReturnType<typeof createSecureServer> | ReturnType<typeof createTcp>;
+type Listening = Server | ReturnType<typeof createSecureServer>;
 const cleanUp: (() => unknown)[] = [];
 afterEach(async () => {
   for (const step of cleanUp.splice(0).reverse()) await step();
@@ -47,15 +47,6 @@ function web(name: string): Server {
     for await (const chunk of request) text += chunk;
     response.end(`${name} ${request.headers.host}${text === "" ? "" : ` ${text}`}`);
   });
-}
-
-async function deadPort(): Promise<number> {
-  const server = createTcp().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
 }
 
 const at = (...ports: readonly number[]): SomeService["backends"] =>
@@ -167,7 +158,7 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
       const { servername } = request.socket as TLSSocket & { servername: string };
       response.end(`${servername} ${request.headers.host ?? request.headers[":authority"]}`);
     });
-    const dead = [await deadPort(), await deadPort()];
+    const dead = [await freePort(), await freePort()];
     newTable({
       web: { policy: "first", backends: at(...dead, await portOf(web("one"))) },
       secure: { policy: "first", backends: at(...dead, await portOf(secure)) },
@@ -193,7 +184,7 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
 
   it("shares a program with the C library by LD_PRELOAD", async () => {
     const secure = createSecureServer({ key, cert, allowHTTP1: true }, (_, response) => response.end("secure"));
-    const dead = [await deadPort(), await deadPort()];
+    const dead = [await freePort(), await freePort()];
     newTable({
       web: { policy: "first", backends: at(...dead, await portOf(web("one"))) },
       secure: { policy: "first", backends: at(...dead, await portOf(secure)) },
@@ -255,7 +246,7 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
     const over6 = [{ address: "::1", port: (six.address() as AddressInfo).port }];
     newTable({
       web: { policy: "first", tryMs: 1_500, backends: at(silent, await portOf(web("two"))) },
-      both: { policy: "first", tryMs: 30_000, backends: [...over6, ...at(await deadPort(), silent)] },
+      both: { policy: "first", tryMs: 30_000, backends: [...over6, ...at(await freePort(), silent)] },
     });
     // Node itself goes on to IPv6 while the second try with IPv4 waits.
     for (const version of nodes)
@@ -267,7 +258,7 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
   });
 
   it("loses no connection while backends move from port to port under load", async () => {
-    const dead = await deadPort();
+    const dead = await freePort();
     const open: { server: Server; port: number }[] = [];
     let leaving: Server | undefined;
     const move = async (): Promise<void> => {
@@ -333,7 +324,7 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
     cleanUp.push(home.remove);
     const [server] = await Promise.all([startPostgres(home.path), npmWith(home.path, "pg@8")]);
     cleanUp.push(() => server.stop());
-    newTable({ db: { policy: "first", backends: at(await deadPort(), server.port) } });
+    newTable({ db: { policy: "first", backends: at(await freePort(), server.port) } });
     const file = join(home.path, "pg.mjs");
     await run("cp", [join(programs, "pg.mjs"), file]);
     expect(await node(file, [])).toEqual(Array(4).fill(server.port));
@@ -343,7 +334,7 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
     const home = await ownFolder("hook-node-undici");
     cleanUp.push(home.remove);
     await npmWith(home.path, "undici@6");
-    newTable({ web: { policy: "first", backends: at(await deadPort(), await portOf(web("one"))) } });
+    newTable({ web: { policy: "first", backends: at(await freePort(), await portOf(web("one"))) } });
     const file = join(home.path, "undici.mjs");
     await run("cp", [join(programs, "undici.mjs"), file]);
     expect(await node(file, [])).toEqual(Array(4).fill("one web.service.consul"));
@@ -375,8 +366,8 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
       response.end(`${(request.socket as TLSSocket & { servername: string }).servername} ${request.headers.host}`);
     });
     await startAgent(url, {
-      web: [await deadPort(), await portOf(web("one"))],
-      secure: [await deadPort(), await portOf(secure)],
+      web: [await freePort(), await portOf(web("one"))],
+      secure: [await freePort(), await portOf(secure)],
     });
     const doors = [...["undici.js", "index.js"].map((file) => join(dirname(hook), file)), ca];
     const options = { flags: [], env: { TRILITH_HTTP_ADDR: url } };
@@ -395,11 +386,11 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
 
   it("is not needed for connect and trilith/undici either: they read the table where no agent answers", async () => {
     newTable({
-      web: { policy: "first", backends: at(await deadPort(), await portOf(web("one"))) },
+      web: { policy: "first", backends: at(await freePort(), await portOf(web("one"))) },
       nobody: { backends: [] },
     });
     const doors = ["undici.js", "index.js"].map((file) => join(dirname(hook), file));
-    const env = { TRILITH_HTTP_ADDR: `127.0.0.1:${await deadPort()}` };
+    const env = { TRILITH_HTTP_ADDR: `127.0.0.1:${await freePort()}` };
     expect(await node(join(programs, "install.mjs"), doors, { flags: [], env })).toContain("one socket");
   });
 
