@@ -1,6 +1,6 @@
 // `trilith proxy` and magic addresses between real programs: redis, nginx, HAProxy, dnsmasq, curl, socat; backends and agents that are killed under load.
 import { mkdir, readFile, stat, truncate, writeFile } from "node:fs/promises";
-import { connect } from "node:net";
+import { connect, createServer, type Socket } from "node:net";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { eventually, freePort, havePrograms, ownFolder, startProgram } from "../support/peers.ts";
@@ -144,12 +144,15 @@ describe.skipIf(!here)("trilith proxy beside real programs", () => {
     await register("redis", second);
     await redis.stop("SIGKILL");
     for (let i = 0; i < 5; i++) expect((await cli("ping")).out).toBe("PONG\n");
-    const before = agent;
-    await before.stop();
-    await eventually("the proxy noticed", async () => /last known good/.test(await log()));
-    expect((await cli("ping")).out).toBe("PONG\n");
-    expect(await figures()).toMatchObject({ failed: 0, open: 0 });
-    agent = await startAgent(["-dev"]);
+    await agent.stop();
+    try {
+      await eventually("the proxy noticed", async () => /last known good/.test(await log()));
+      expect((await cli("ping")).out).toBe("PONG\n");
+      expect((await figures()).failed).toBe(0);
+      await eventually("nobody is left", async () => (await figures()).open === 0);
+    } finally {
+      agent = await startAgent(["-dev"]);
+    }
   });
 
   it("no connection fails while backends that speak first are killed and come back, as long as one is there", async () => {
@@ -364,6 +367,46 @@ frontend f
       expect((await transfer).exitCode).not.toBe(0);
       expect(await proxied.ended).toBe(0);
     });
+  });
+
+  it("two thousand connections at once, each with its own words", async () => {
+    const backend = await freePort();
+    const sockets = new Set<Socket>();
+    const echo = createServer((socket) => {
+      sockets.add(socket);
+      socket.on("error", () => {});
+      socket.pipe(socket);
+    });
+    await new Promise<void>((done) => void echo.listen({ port: backend, host: "127.0.0.1", backlog: 4_096 }, done));
+    await register("echo", backend);
+    const { port, figures } = await proxy("PORT=echo");
+    const clients: Socket[] = [];
+    const say = (i: number): Promise<boolean> =>
+      new Promise((resolve, reject) => {
+        const socket = connect(port, "127.0.0.1");
+        clients.push(socket);
+        socket.once("error", reject);
+        socket.once("data", (data) => resolve(String(data) === `I am ${i}`));
+        socket.write(`I am ${i}`);
+      });
+    try {
+      for (let i = 0; i < 2_000; i += 100)
+        expect(await Promise.all(Array.from({ length: 100 }, (_, j) => say(i + j)))).not.toContain(false);
+      expect(await figures()).toMatchObject({ open: 2_000, failed: 0, refused: 0, retries: 0 });
+      // All are still there, and none has another one's words.
+      const again = clients.map(
+        (socket, i) =>
+          new Promise<boolean>((resolve) => {
+            socket.once("data", (data) => resolve(String(data) === `still ${i}`));
+            socket.write(`still ${i}`);
+          }),
+      );
+      expect(await Promise.all(again)).not.toContain(false);
+    } finally {
+      for (const socket of [...clients, ...sockets]) socket.destroy();
+      await new Promise((done) => echo.close(done));
+    }
+    await eventually("all are gone", async () => (await figures()).open === 0);
   });
 
   it("few open files: who is too many is reset at once and told of, and it goes on when there is room", async () => {
