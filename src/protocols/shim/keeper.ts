@@ -61,7 +61,7 @@ const SHARE = 20;
 /** Whoever waits for the table may have the next round so soon. */
 const URGENT_MS = 20;
 const AGAIN_FIRST_MS = 1_000;
-const AGAIN_LATEST_MS = 60_000;
+const AGAIN_LATEST_MS = 15_000;
 /** So often the file, this host's addresses and what was answered from the last known good are looked at without a reason. */
 const TICK_MS = 5_000;
 /** For so long the table of an earlier life is believed more than sources that have told nothing yet. */
