@@ -96,10 +96,14 @@ struct limit {
 	uint64_t set_us;   /* what the socket has now */
 };
 
-/* One try that may block. 0 or an errno; *under_way = the connect goes on although this call ends (with that errno). */
+/*
+ * One try that may block. 0 or an errno; *under_way = the connect goes on although this call ends (with that errno); *was_cut = it took longer than a
+ * try may while there are others.
+ */
 static int connect_try(int fd, const struct wish *wish, const struct chosen *chosen, struct limit *limit, uint64_t begun_us, uint64_t try_began_us,
-		       bool *under_way)
+		       bool *under_way, bool *was_cut)
 {
+	*was_cut = false;
 	uint64_t try_us = (uint64_t)chosen->try_ms * 1000u;
 	for (bool resumed = false;; resumed = true) {
 		bool whole = true; /* the program's own limit ends this wait, or nothing does */
@@ -134,8 +138,10 @@ static int connect_try(int fd, const struct wish *wish, const struct chosen *cho
 			error = EINPROGRESS;
 		if (error == EINTR && limit->known && limit->users_us == 0 && limit->set_us != 0 && connect_would_restart())
 			continue;
-		if (error == EINPROGRESS && !whole)
+		if (error == EINPROGRESS && !whole) {
+			*was_cut = true;
 			return connect_abort(fd) ? ETIMEDOUT : EALREADY;
+		}
 		*under_way = error == EINTR || error == EINPROGRESS;
 		return error;
 	}
@@ -146,9 +152,11 @@ static int connect_blocking(int fd, struct wish *wish)
 	struct tries tries;
 	struct chosen chosen;
 	struct limit limit = {false, 0, 0};
+	/* The first backend that had no time left: when no other one is there it may have been slow only. */
+	struct chosen slow;
 	uint64_t begun_us = monotonic_us();
 	int errno_before = errno, error = ECONNREFUSED;
-	bool under_way = false;
+	bool under_way = false, was_cut = false, may_return = false;
 	tries.count = 0;
 	wish->fd = fd;
 	for (uint64_t try_began_us = begun_us;; try_began_us = monotonic_us()) {
@@ -162,9 +170,12 @@ static int connect_blocking(int fd, struct wish *wish)
 				return connect_plainly(fd, wish->address, wish->bytes);
 			if (tries.count == 0 && choice == CHOICE_UNFITTING)
 				error = ENETUNREACH;
-			break;
+			if (!may_return)
+				break;
+			chosen = slow;
+			chosen.others = may_return = false;
 		}
-		error = connect_try(fd, wish, &chosen, &limit, begun_us, try_began_us, &under_way);
+		error = connect_try(fd, wish, &chosen, &limit, begun_us, try_began_us, &under_way, &was_cut);
 		if (error == 0) {
 			observed_report(&chosen.backend, wish->target->port, 0, monotonic_us() - try_began_us);
 			break;
@@ -175,6 +186,10 @@ static int connect_blocking(int fd, struct wish *wish)
 			observed_report(&chosen.backend, wish->target->port, error, monotonic_us() - try_began_us);
 		else if (!connect_is_local_failure(error))
 			break;
+		if (was_cut && !may_return)
+			slow = chosen;
+		/* Who waited as long as the kernel does waits no second time. */
+		may_return = was_cut || (may_return && error != ETIMEDOUT);
 		tries_add(&tries, &chosen.backend);
 	}
 	if (limit.known && limit.set_us != limit.users_us)

@@ -117,6 +117,55 @@ static int so_error(int fd)
 	return error;
 }
 
+static _Atomic int emptying;
+
+static void *empty_later(void *silent_one)
+{
+	struct silent *s = silent_one;
+	poll(NULL, 0, 300);
+	while (atomic_load(&emptying) != 0) {
+		struct pollfd p = {s->listener, POLLIN, 0};
+		if (poll(&p, 1, 10) == 1)
+			kernel_close(accept(s->listener, NULL, NULL));
+	}
+	return NULL;
+}
+
+static void case_slow(void)
+{
+	/* Slower than a try, and the only one that lives: it is gone back to. */
+	uint16_t dead;
+	int refuser = refusing(&dead);
+	struct silent s = silent();
+	pthread_t emptier;
+	backends(2, s.port, dead);
+	atomic_store(&emptying, 1);
+	pthread_create(&emptier, NULL, empty_later, &s);
+	int fd = connected(1, 80);
+	CHECK(fd >= 0);
+	CHECK_IS(sndtimeo(fd), 0);
+	atomic_store(&emptying, 0);
+	pthread_join(emptier, NULL);
+	close(fd);
+	silent_end(&s);
+	/* The program's own limit holds there, too, and its error is the kernel's. */
+	s = silent();
+	backends(2, s.port, dead);
+	fd = socket(AF_INET, SOCK_STREAM, 0);
+	struct timeval limit = {0, 260000};
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+	struct sockaddr_in a = magic4(1, 80);
+	uint64_t began = now_ms();
+	CHECK_IS(connect(fd, ADDRESS(a)), -1);
+	CHECK_IS(errno, EINPROGRESS);
+	uint64_t took = now_ms() - began;
+	CHECK(took >= 250 && took < 5000);
+	CHECK(attempt_maybe(fd));
+	close(fd);
+	silent_end(&s);
+	close(refuser);
+}
+
 static void case_silent(void)
 {
 	struct silent s = silent();
