@@ -113,6 +113,33 @@ describe.runIf(here)("the hook in C", () => {
     server.close();
   });
 
+  it("reads every name of a large table as the agent wrote it", async () => {
+    const table = hookTable(join(folder, "large/table"));
+    const services = Array.from({ length: 5000 }, (_, i) => ({ name: `s${i}-${"x".repeat(i % 40)}`, ports: [1 + i] }));
+    await table.put(services);
+    const script = `
+import socket
+for i in range(5000):
+    name = "s%d-%s.service.consul" % (i, "x" * (i % 40))
+    slot = i + 1
+    expected = "127.128.%d.%d" % (slot >> 8, slot & 255)
+    assert socket.gethostbyname(name) == expected, (name, socket.gethostbyname(name), expected)
+    if i % 100 == 0:
+        try: socket.create_connection((name, 80))
+        except ConnectionRefusedError: pass
+for name in ("s.service.consul", "s5000-.service.consul", "s1-x.service.consul.x"):
+    try: socket.gethostbyname(name)
+    except OSError: continue
+    raise SystemExit(name + " is somebody")
+print("all there")`;
+    expect(
+      await outputOf(["python3", "-c", script], {
+        LD_PRELOAD: join(folder, "lib-cc.so"),
+        TRILITH_HOOK_TABLE: table.path,
+      }),
+    ).toBe("all there\n");
+  });
+
   it("leaves programs alone where the table is missing, short, of another version, or somebody else's", async () => {
     const preload = join(folder, "lib-cc.so");
     const path = join(folder, "spoilt/table");
