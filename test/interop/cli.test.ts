@@ -17,6 +17,9 @@ interface Outcome {
   readonly err: string;
 }
 
+/** Longer than what a cell of a table holds. */
+const SERVICES = `services-${"x".repeat(110)}`;
+
 describe("the program", () => {
   let folder: Awaited<ReturnType<typeof ownFolder>>;
   let http: number;
@@ -50,13 +53,13 @@ describe("the program", () => {
     `-dns-port=${dns}`,
     "-docker-host=off",
     `-data-dir=${join(folder.path, data)}`,
-    `-services=${join(folder.path, "services")}`,
+    `-services=${join(folder.path, SERVICES)}`,
   ];
 
   beforeAll(async () => {
     await stat(main);
     folder = await ownFolder("cli");
-    await mkdir(join(folder.path, "services"));
+    await mkdir(join(folder.path, SERVICES));
     [http, dns] = [await freePort(), await freePort()];
     const { child, text } = start(agentWords("data"));
     agent = child;
@@ -225,7 +228,7 @@ describe("the program", () => {
   });
 
   it("takes in dropped files and reads them again on SIGHUP and on reload", async () => {
-    const file = join(folder.path, "services", "a.json");
+    const file = join(folder.path, SERVICES, "a.json");
     await writeFile(file, '{"service":{"name":"dropped","port":1}}');
     await eventually("dropped", async () => (await trilith(["find", "-1", "dropped"])).out === "127.0.0.1:1\n");
     await writeFile(file, '{"service":{"name":"dropped","port":2}}');
@@ -243,7 +246,11 @@ describe("the program", () => {
     await writeFile(file, '{"service":{"name":"dropped","port":3}}');
     await eventually("well again", async () => (await trilith(["doctor"])).code === 0);
     expect((await trilith(["doctor"])).out).toMatch(/^All is well\.$/m);
-    expect(JSON.parse((await trilith(["doctor", "--json"])).out)).toMatchObject({ warnings: [] });
+    const { sources, warnings } = JSON.parse((await trilith(["doctor", "--json"])).out);
+    expect(warnings).toEqual([]);
+    expect(sources[0].text).toContain(SERVICES);
+    // Nothing is cut off, however long.
+    expect((await trilith(["doctor"])).out).toMatch(new RegExp(`^  · file +\\d+ services? in .*${SERVICES}$`, "m"));
   });
 
   it("puts, gets and deletes keys", async () => {

@@ -3,6 +3,9 @@ import type { DoctorJson } from "../../index.ts";
 import { type ClientOptions, clientFlags, clientFor, jsonFlag } from "../client.ts";
 import { ago, type Command, table } from "../io.ts";
 
+/** What is wrong stands at the end of its line more often than not. */
+const WHOLE = { whole: true };
+
 function doctorText({ self, listening, sources, store, held, overrides, warnings }: DoctorJson): string {
   const counts = Object.entries(store.counts).map(
     ([name, number]) => `${number} ${number === 1 ? name.replace(/s$/, "") : name}`,
@@ -18,7 +21,17 @@ ${table([
   ["  holds", counts.join(", ")],
 ])}
 Sources
-${table(sources.map(({ name, ok, text }) => [`  ${ok ? "·" : "!"} ${name}`, text]))}${held.length === 0 ? "" : `\nHeld by the sharp-drop guard\n${table(held.map((one) => [`  ${one.service}`, one.text]))}`}${overrides.length === 0 ? "" : `\nOverridden\n${table(overrides.map((one) => [`  ${one.for}`, one.set.join(" "), `by ${one.by}`]))}`}
+${table(
+  sources.map(({ name, ok, text }) => [`  ${ok ? "·" : "!"} ${name}`, text]),
+  WHOLE,
+)}${
+  held.length === 0
+    ? ""
+    : `\nHeld by the sharp-drop guard\n${table(
+        held.map((one) => [`  ${one.service}`, one.text]),
+        WHOLE,
+      )}`
+}${overrides.length === 0 ? "" : `\nOverridden\n${table(overrides.map((one) => [`  ${one.for}`, one.set.join(" "), `by ${one.by}`]))}`}
 ${warnings.length === 0 ? "All is well.\n" : `To look at\n${warnings.map((text) => `  ! ${text}\n`).join("")}`}`;
 }
 
