@@ -119,6 +119,43 @@ static void case_after_another(void)
 	CHECK(observed_pick(&service, list, 2, &asked) == 1); /* 81 was ejected by processes that are gone */
 }
 
+static int first_of_two(void)
+{
+	struct balance_asked asked = {.families = BALANCE_V4};
+	struct table_backend list[2] = {backend(81), backend(80)};
+	struct table_service service = {.slot = 1, .policy = BALANCE_FIRST};
+	return observed_pick(&service, list, 2, &asked);
+}
+
+/* What this process has not tried of late, another one of its user knows that is at work. */
+static void case_beside_another(void)
+{
+	clean();
+	int ready[2], release[2];
+	CHECK(pipe(ready) == 0 && pipe(release) == 0);
+	report(80, 0);
+	CHECK(first_of_two() == 0);
+	fflush(stdout);
+	pid_t child = fork();
+	if (child == 0) {
+		close(release[1]);
+		char byte = 0;
+		report(81, ECONNREFUSED);
+		_exit(write(ready[1], &byte, 1) == 1 && read(release[0], &byte, 1) == 0 ? 0 : 1);
+	}
+	char byte;
+	CHECK(read(ready[0], &byte, 1) == 1);
+	CHECK(first_of_two() == 1);
+	/* Its own experience counts for more, as long as it is fresh. */
+	report(81, 0);
+	CHECK(first_of_two() == 0);
+	close(release[1]);
+	CHECK(waitpid(child, NULL, 0) == child);
+	close(ready[0]);
+	close(ready[1]);
+	close(release[0]);
+}
+
 static int hold(int ready, int release, bool kill_self)
 {
 	char byte = (char)index_of(observed_block(observed_now_ms()));
@@ -539,7 +576,7 @@ static void case_forked_chance(void)
 static const struct {
 	const char *name;
 	void (*run)(void);
-} cases[] = {CASE(after_another), CASE(each_its_own), CASE(killed), CASE(owner), CASE(take_over), CASE(full), CASE(trust), CASE(full_disk),
+} cases[] = {CASE(after_another), CASE(beside_another), CASE(each_its_own), CASE(killed), CASE(owner), CASE(take_over), CASE(full), CASE(trust), CASE(full_disk),
 	     CASE(another_user), CASE(pid_namespace), CASE(threads), CASE(turns), CASE(forked_chance)};
 
 int main(int count, char **arguments)
