@@ -1,7 +1,7 @@
 // The hook's library for programs of this machine: a prebuilt one if it was shipped, else compiled once into the user's cache.
 import { createHash } from "node:crypto";
 import { constants } from "node:fs";
-import { access, mkdir, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { access, chmod, mkdir, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -46,6 +46,7 @@ export async function hookLibrary(libc: Libc, parts: BuildParts = { processes: s
   const temporary = join(folder, `.${name}.${systemRandom.uuid()}`);
   try {
     await compile([...compiler, ...FLAGS, "-o", temporary, join(native, SOURCE), ...LIBRARIES], parts.processes);
+    await chmod(temporary, 0o755);
     await rename(temporary, path);
   } finally {
     await rm(temporary, { force: true });
@@ -95,18 +96,20 @@ async function hashOf(native: string, more: readonly string[]): Promise<string> 
 /** LD_PRELOAD parts its files by blanks and colons, so that a folder with one of them is of no use. */
 const usable = (folder: string): boolean => folder.startsWith("/") && !/[\s:$]/.test(folder);
 
-/** A folder that this user alone writes to. */
+/** A folder that this user alone writes to. Root's is the system's, since programs that it starts go on as other users. */
 async function cacheFolder(processes: Pick<Processes, "env">): Promise<string> {
   const home = processes.env("HOME");
+  const root = ownUid() === 0;
   const caches = [
-    processes.env("XDG_CACHE_HOME") ?? (home === undefined || home === "" ? "" : join(home, ".cache")),
+    processes.env("XDG_CACHE_HOME") ?? (root ? "/var/cache" : ""),
+    home === undefined || home === "" ? "" : join(home, ".cache"),
     join(tmpdir(), `trilith-cache-${ownUid()}`),
   ].filter(usable);
   let last: unknown;
   for (const cache of caches) {
     const folder = join(cache, "trilith");
     try {
-      await mkdir(folder, { recursive: true, mode: 0o700 });
+      await mkdir(folder, { recursive: true, mode: root ? 0o755 : 0o700 });
       const found = await stat(folder);
       const above = await stat(cache);
       // The temporary folder is everybody's: only what this user made there counts.

@@ -220,6 +220,16 @@ describe.runIf(able)("trilith hook", () => {
     const printed = await agent.run("hook", "--print");
     const [, library = ""] = /^LD_PRELOAD=(.*)$/m.exec(printed.out) ?? [];
     expect(printed.out).toContain(`TRILITH_HOOK_TABLE=${agent.table}`);
+    // Programs go on as other users: what is printed serves them, too.
+    const nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
+    const variables = Object.fromEntries(
+      printed.out
+        .trim()
+        .split("\n")
+        .map((line) => line.split("=") as [string, string]),
+    );
+    const got = await runToEnd([...nobody, "curl", "-s", "http://web.service.consul/"], variables);
+    expect([got.out.trim(), got.err]).toEqual([expect.stringMatching(/^[abc]$/), ""]);
     const before = await runToEnd([process.execPath, program, "hook", "--", "sh", "-c", 'echo "$LD_PRELOAD"'], {
       ...agent.env,
       LD_PRELOAD: library,
