@@ -18,6 +18,7 @@ const connector = createConnector({
   log: silentLog,
   metrics: createMetrics(),
   filesLimit: openFilesLimit(),
+  interfaces: () => [],
 });
 const { port } = await connector.proxy({ host: "127.0.0.1", port: 0 }, { service: "web" });
 console.log(port);

@@ -79,6 +79,7 @@ export async function proxy(ports: readonly string[], options: ProxyServiceOptio
     log,
     metrics,
     filesLimit: openFilesLimit(),
+    interfaces: () => systemNet.interfaces(),
   });
   const listeners: ProxyListener[] = [];
   const over = new AbortController();

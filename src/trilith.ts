@@ -403,6 +403,7 @@ class Joined implements Trilith {
       log,
       metrics,
       filesLimit: openFilesLimit(),
+      interfaces: () => net.interfaces(),
     });
     this.#undo.push("proxies", () => connector.stop());
     this.#built = { self, directory, agent, lookup, kv, sessions, events, prepared, magic, connector };

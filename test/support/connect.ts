@@ -45,6 +45,7 @@ export function testConnector(backends: readonly Backend[], parts: Partial<Conne
       log: { ...log, part: () => log },
       metrics,
       filesLimit: 65_536,
+      interfaces: () => [],
       ...parts,
     }),
   };

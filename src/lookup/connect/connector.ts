@@ -1,7 +1,6 @@
 // Reaches services for this agent or program: one balancer, all proxies, and what they share.
 import type { Log } from "../../base/log.ts";
 import type { Metrics } from "../../base/metrics.ts";
-import { hostPort } from "../../base/net.ts";
 import type { Udp } from "../../base/udp.ts";
 import type { Connector, ProxyListener, ProxyOn } from "../../contracts/connect.ts";
 import type { Query } from "../../model/query.ts";
@@ -18,6 +17,8 @@ export interface ConnectorParts extends Omit<Reach, "isOwn"> {
   readonly metrics: Metrics;
   /** How many files this process may have open. */
   readonly filesLimit: number;
+  /** This host's addresses, for what listens on all of them. */
+  readonly interfaces: () => readonly { readonly address: string }[];
 }
 
 /** A connector with its end. */
@@ -35,7 +36,8 @@ export function createConnector(parts: ConnectorParts): RunningConnector {
   const { metrics, clock } = parts;
   const log = parts.log.part("connect");
   const running = new Set<ProxyListener>();
-  const listening = new Set<string>();
+  /** Where it listens itself: addresses by port. */
+  const own = { tcp: new Map<number, Set<string>>(), udp: new Map<number, Set<string>>() };
   const pool = new BufferPool();
   // A connection that is passed on takes two.
   const places = Math.max(16, Math.floor((parts.filesLimit - FILES_LEFT) / 2));
@@ -43,10 +45,12 @@ export function createConnector(parts: ConnectorParts): RunningConnector {
   let shortMs = Number.NEGATIVE_INFINITY;
   const reach: Reach = {
     ...parts,
-    isOwn: (address, port, transport) =>
-      listening.size > 0 &&
-      (listening.has(ownKey(transport, address, port)) ||
-        (isHere(address) && ANY.some((host) => listening.has(ownKey(transport, host, port))))),
+    isOwn(address, port, transport) {
+      const hosts = own[transport].get(port);
+      if (hosts === undefined || hosts.has(address)) return hosts !== undefined;
+      if (!ANY.some((host) => hosts.has(host))) return false;
+      return LOOPBACK.test(address) || parts.interfaces().some((each) => each.address === address);
+    },
   };
   const share: ProxyShare = {
     reach,
@@ -79,7 +83,7 @@ export function createConnector(parts: ConnectorParts): RunningConnector {
     },
     async proxy(on, query, options = {}) {
       let made: ProxyListener | undefined;
-      let own: string | undefined;
+      let here = false;
       const name = options.name ?? nameOf(on, query);
       const all: ProxyParts = {
         ...share,
@@ -88,16 +92,18 @@ export function createConnector(parts: ConnectorParts): RunningConnector {
         options,
         tally: new Tally(metrics, name),
         ended() {
-          if (made !== undefined) running.delete(made);
-          if (own !== undefined) listening.delete(own);
+          if (made === undefined) return;
+          running.delete(made);
+          if (here) own[made.status().protocol].get(made.port)?.delete(made.host);
         },
       };
       if ("server" in on) made = await listenTcp(on.server, all);
       else if ("datagrams" in on) made = await listenUdp(on.datagrams, { ...all, udp: parts.udp });
       else made = on.protocol === "udp" ? await listenUdp(on, { ...all, udp: parts.udp }) : await listenTcp(on, all);
-      if ("host" in on || on.here === true) {
-        own = ownKey(made.status().protocol, made.host, made.port);
-        listening.add(own);
+      here = "host" in on || on.here === true;
+      if (here) {
+        const ports = own[made.status().protocol];
+        ports.set(made.port, (ports.get(made.port) ?? new Set()).add(made.host));
       }
       running.add(made);
       return made;
@@ -110,9 +116,7 @@ export function createConnector(parts: ConnectorParts): RunningConnector {
 }
 
 const ANY = ["0.0.0.0", "::"] as const;
-const ownKey = (transport: "tcp" | "udp", address: string, port: number): string =>
-  `${transport} ${hostPort(address, port)}`;
-const isHere = (address: string): boolean => address.startsWith("127.") || address === "::1";
+const LOOPBACK = /^(127\.|::1$)/;
 
 function nameOf(on: ProxyOn, query: Query): string {
   if (!("host" in on)) return subjectOfQuery(query);

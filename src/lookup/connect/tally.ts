@@ -16,9 +16,9 @@ interface Kept {
 }
 
 const BACKENDS = 1_024;
-/** Metrics are never taken back: further backends share one row. */
-const METRIC_BACKENDS = 256;
-const named = new WeakMap<object, Set<string>>();
+/** Metrics are never taken back: further proxies and backends share one row. */
+const METRIC_ROWS = 256;
+const named = new WeakMap<Metrics, { readonly proxies: Set<string>; readonly backends: Set<string> }>();
 
 /** The figures of one proxy. */
 export class Tally {
@@ -33,13 +33,17 @@ export class Tally {
   readonly #backends = new Map<string, Kept>();
   readonly #metrics: Metrics;
   readonly #proxy: string;
+  readonly #rows: Set<string>;
   readonly #counters: Readonly<Record<"total" | "failed" | "retries" | "refused" | "toBackend" | "toClient", Counter>>;
 
   constructor(metrics: Metrics, proxy: string) {
     this.#metrics = metrics;
-    this.#proxy = proxy;
+    const rows = named.get(metrics) ?? { proxies: new Set(), backends: new Set() };
+    named.set(metrics, rows);
+    this.#rows = rows.backends;
+    this.#proxy = rowOf(rows.proxies, proxy);
     const counter = (name: string, help: string, more: Readonly<Record<string, string>> = {}): Counter =>
-      metrics.counter(`proxy_${name}_total`, help, { proxy, ...more });
+      metrics.counter(`proxy_${name}_total`, help, { proxy: this.#proxy, ...more });
     this.#counters = {
       total: counter("connections", "Connections (UDP: clients) that were taken"),
       failed: counter("failed_connections", "Connections for which no backend could be reached"),
@@ -122,18 +126,21 @@ export class Tally {
       }
   }
 
-  #backendCounter(name: string, help: string, text: string): Counter {
-    let names = named.get(this.#metrics);
-    if (names === undefined) {
-      names = new Set();
-      named.set(this.#metrics, names);
-    }
-    const key = `${this.#proxy} ${text}`;
-    const room = names.has(key) || names.size < METRIC_BACKENDS;
-    if (room) names.add(key);
+  #backendCounter(name: string, help: string, backend: string): Counter {
+    const row = rowOf(this.#rows, `${this.#proxy} ${backend}`);
     return this.#metrics.counter(`proxy_backend_${name}_total`, help, {
       proxy: this.#proxy,
-      backend: room ? text : "others",
+      backend: row === OTHERS ? OTHERS : backend,
     });
   }
+}
+
+const OTHERS = "others";
+
+/** The name itself as long as there is room for another row. */
+function rowOf(rows: Set<string>, name: string): string {
+  if (rows.has(name)) return name;
+  if (rows.size >= METRIC_ROWS) return OTHERS;
+  rows.add(name);
+  return name;
 }

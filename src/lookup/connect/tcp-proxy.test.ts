@@ -265,6 +265,17 @@ describe("a TCP proxy", () => {
     expect(await ask(listener.port)).toBe("same port");
   });
 
+  it("that listens on all addresses is not its own backend at any of them", async () => {
+    const made = over([], { interfaces: () => [{ address: "192.0.2.7" }] });
+    const { port } = await made.connector.proxy({ host: "0.0.0.0", port: 0 }, { service: "web" });
+    for (const address of ["127.0.0.1", "192.0.2.7"]) {
+      made.backends = [at(port, { address })];
+      await expect(made.connector.dial({ service: "web" })).rejects.toThrow(/no instance that is reached over TCP/);
+    }
+    made.backends = [at(port, { address: "192.0.2.8" })];
+    await expect(made.connector.dial({ service: "web" }, { limitMs: 50 })).rejects.toThrow(/could be reached/);
+  });
+
   it.each([
     [1, /^PROXY TCP4 127\.0\.0\.1 127\.0\.0\.1 (\d+) (\d+)\r\nhello$/],
     [2, /^\r\n\r\n\0\r\nQUIT\n!\x11\0\x0c\x7f\0\0\x01\x7f\0\0\x01(..)(..)hello$/s],
@@ -337,11 +348,9 @@ describe("a TCP proxy", () => {
     const waiting = ask(listener.port, "hello");
     await vi.waitFor(() => expect(made.refused.length).toBeGreaterThan(2));
     const cut = expect(waiting).rejects.toThrow(/ECONNRESET/);
-    const beganMs = performance.now();
     await listener.stop(0);
     await cut;
     const tries = made.refused.length;
-    expect(performance.now() - beganMs).toBeLessThan(500);
     await new Promise((resolve) => setTimeout(resolve, 900));
     expect(made.refused).toHaveLength(tries);
     expect(listener.status()).toMatchObject({ open: 0, failed: 0 });
