@@ -4,7 +4,7 @@
 
 #include <netinet/tcp.h>
 
-#include "connect.h"
+#include "replies.h"
 
 /* Which backend a socket's datagrams for a service go to. */
 struct flow {
@@ -68,7 +68,7 @@ static enum choice flow_choose(const struct wish *wish, uint64_t cookie, struct 
  * Where a datagram for `target` goes: the number of bytes in *out; 0 = as the program said; -1 = nowhere (errno says why). errno stays as it
  * was otherwise.
  */
-static int datagram_to(int fd, const struct target *target, int flags, struct sockaddr_storage *out)
+static int datagram_to(int fd, const struct target *target, const struct sockaddr *said, int flags, struct sockaddr_storage *out)
 {
 	int errno_before = errno;
 	int protocol = socket_number(fd, SOL_SOCKET, SO_PROTOCOL);
@@ -85,8 +85,11 @@ static int datagram_to(int fd, const struct target *target, int flags, struct so
 		wish.caller = balance_mix(cookie);
 	struct table_backend backend;
 	enum choice choice = flow_choose(&wish, cookie, &backend);
-	if (choice == CHOICE_MADE)
+	if (choice == CHOICE_MADE) {
+		if (cookie != 0)
+			reply_note(fd, cookie, &backend, target, said);
 		return (int)backend_sockaddr(&backend, target, out);
+	}
 	if (connect_is_left(&wish, choice))
 		return 0;
 	errno = choice == CHOICE_UNFITTING ? ENETUNREACH : ECONNREFUSED;
@@ -99,7 +102,7 @@ HOOK(ssize_t, sendto, int fd, const void *data, size_t bytes, int flags, const s
 	struct target target;
 	struct sockaddr_storage out;
 	if (address != NULL && prepared() && target_of(address, address_bytes, &target)) {
-		int n = datagram_to(fd, &target, flags, &out);
+		int n = datagram_to(fd, &target, address, flags, &out);
 		if (n < 0)
 			return -1;
 		if (n > 0) {
@@ -120,7 +123,7 @@ HOOK(ssize_t, sendmsg, int fd, const struct msghdr *message, int flags)
 	uintptr_t p = (uintptr_t)message;
 	if (p >= 4096 && p <= (uintptr_t)INTPTR_MAX && message->msg_name != NULL && prepared() &&
 	    target_of(message->msg_name, message->msg_namelen, &target)) {
-		int n = datagram_to(fd, &target, flags, &out);
+		int n = datagram_to(fd, &target, message->msg_name, flags, &out);
 		if (n < 0)
 			return -1;
 		if (n > 0) {
@@ -139,7 +142,7 @@ static int sendmmsg_plainly(int fd, struct mmsghdr *messages, unsigned count, in
 	return real != NULL ? real(fd, messages, count, flags) : (int)syscall(SYS_sendmmsg, fd, messages, count, flags);
 }
 
-enum { SENDMMSG_AT_ONCE = 16, SENDMMSG_MOST = 1024 };
+enum { SENDMMSG_AT_ONCE = 16 };
 
 HOOK(int, sendmmsg, int fd, struct mmsghdr *messages, unsigned count, int flags)
 {
@@ -165,7 +168,7 @@ HOOK(int, sendmmsg, int fd, struct mmsghdr *messages, unsigned count, int flags)
 			struct msghdr *h = &own[n].msg_hdr;
 			if (h->msg_name == NULL || !target_of(h->msg_name, h->msg_namelen, &target))
 				continue;
-			int bytes = datagram_to(fd, &target, flags, &out[n]);
+			int bytes = datagram_to(fd, &target, h->msg_name, flags, &out[n]);
 			if (bytes < 0) {
 				error = errno;
 				break;

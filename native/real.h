@@ -33,6 +33,12 @@ REAL(getsockopt, int, int, int, int, void *, socklen_t *)
 REAL(sendto, ssize_t, int, const void *, size_t, int, const struct sockaddr *, socklen_t)
 REAL(sendmsg, ssize_t, int, const struct msghdr *, int)
 REAL(sendmmsg, int, int, struct mmsghdr *, unsigned, int)
+REAL(recvfrom, ssize_t, int, void *, size_t, int, struct sockaddr *, socklen_t *)
+REAL(recvmsg, ssize_t, int, struct msghdr *, int)
+REAL(recvmmsg, int, int, struct mmsghdr *, unsigned, int, struct timespec *)
+#ifdef __GLIBC__
+REAL(__recvfrom_chk, ssize_t, int, void *, size_t, size_t, int, struct sockaddr *, socklen_t *)
+#endif
 REAL(epoll_ctl, int, int, int, int, struct epoll_event *)
 REAL(chroot, int, const char *)
 REAL(getaddrinfo, int, const char *, const char *, const struct addrinfo *, struct addrinfo **)
@@ -49,6 +55,12 @@ static void real_prepare(void)
 	real_sendto();
 	real_sendmsg();
 	real_sendmmsg();
+	real_recvfrom();
+	real_recvmsg();
+	real_recvmmsg();
+#ifdef __GLIBC__
+	real___recvfrom_chk();
+#endif
 	real_epoll_ctl();
 	real_chroot();
 	real_getaddrinfo();

@@ -101,3 +101,103 @@ static void case_datagrams(void)
 	close(servers[1]);
 	ONE[0].policy = BALANCE_FIRST;
 }
+
+/* Sends to `said`; the server answers; the socket that got it through. */
+static void answered(int fd, int server_fd, const void *said, socklen_t said_bytes)
+{
+	char data[16];
+	struct sockaddr_in6 from;
+	socklen_t bytes = sizeof from;
+	CHECK_IS(sendto(fd, "ask", 3, 0, said, said_bytes), 3);
+	CHECK_IS(recvfrom(server_fd, data, sizeof data, 0, (struct sockaddr *)&from, &bytes), 3);
+	for (int i = 0; i < 6; i++)
+		CHECK_IS(sendto(server_fd, "reply", 5, 0, (struct sockaddr *)&from, bytes), 5);
+}
+
+/* Each way to receive shows the address that was sent to. */
+static void replies_are_from(int fd, const void *said, socklen_t said_bytes)
+{
+	char data[16];
+	struct sockaddr_in6 from;
+	socklen_t bytes = sizeof from;
+	struct pollfd p = {fd, POLLIN, 0};
+	CHECK_IS(poll(&p, 1, 5000), 1);
+	errno = 77;
+	CHECK_IS(recvfrom(fd, data, sizeof data, 0, (struct sockaddr *)&from, &bytes), 5);
+	CHECK_IS(errno, 77);
+	CHECK_IS(bytes, said_bytes);
+	CHECK(memcmp(&from, said, 8) == 0 && memcmp(&from, said, said_bytes) == 0);
+#ifdef __GLIBC__
+	extern ssize_t __recvfrom_chk(int, void *, size_t, size_t, int, struct sockaddr *, socklen_t *);
+	bytes = sizeof from;
+	CHECK_IS(__recvfrom_chk(fd, data, sizeof data, sizeof data, 0, (struct sockaddr *)&from, &bytes), 5);
+	CHECK(memcmp(&from, said, said_bytes) == 0);
+#else
+	recv(fd, data, sizeof data, 0);
+#endif
+	struct iovec part = {data, sizeof data};
+	struct msghdr message = {.msg_name = &from, .msg_namelen = sizeof from, .msg_iov = &part, .msg_iovlen = 1};
+	memset(&from, 0, sizeof from);
+	CHECK_IS(recvmsg(fd, &message, 0), 5);
+	CHECK_IS(message.msg_namelen, said_bytes);
+	CHECK(memcmp(&from, said, said_bytes) == 0);
+	struct mmsghdr many[2] = {{.msg_hdr = message}, {.msg_hdr = message}};
+	struct sockaddr_in6 names[2];
+	for (int i = 0; i < 2; i++) {
+		many[i].msg_hdr.msg_name = &names[i];
+		many[i].msg_hdr.msg_namelen = sizeof names[i];
+	}
+	CHECK_IS(recvmmsg(fd, many, 2, MSG_DONTWAIT, NULL), 2);
+	CHECK(memcmp(&names[0], said, said_bytes) == 0 && memcmp(&names[1], said, said_bytes) == 0);
+	/* Less room than an address, and none. */
+	char little[4] = {1, 2, 3, 4};
+	bytes = 2;
+	CHECK_IS(recvfrom(fd, data, sizeof data, 0, (struct sockaddr *)little, &bytes), 5);
+	CHECK(little[2] == 3 && little[3] == 4);
+}
+
+static void case_replies(void)
+{
+	uint16_t port, other;
+	int one = server(AF_INET, SOCK_DGRAM, &port), two = server(AF_INET, SOCK_DGRAM, &other);
+	backends(1, port);
+	struct sockaddr_in a = magic4(1, 53);
+	struct sockaddr_in6 a6 = magic6(1, 53), mapped = v6_address("::ffff:127.128.0.1", 53);
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+	answered(fd, one, &a, sizeof a);
+	replies_are_from(fd, &a, sizeof a);
+	/* What comes from elsewhere says so. */
+	struct sockaddr_in own, from;
+	socklen_t bytes = sizeof own;
+	char data[16];
+	getsockname(fd, (struct sockaddr *)&own, &bytes);
+	own.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	CHECK_IS(sendto(two, "x", 1, 0, ADDRESS(own)), 1);
+	bytes = sizeof from;
+	CHECK_IS(recvfrom(fd, data, sizeof data, 0, (struct sockaddr *)&from, &bytes), 1);
+	CHECK_IS(ntohs(from.sin_port), other);
+	CHECK_IS(recvfrom(fd, data, sizeof data, MSG_DONTWAIT, NULL, NULL), -1);
+	CHECK_IS(errno, EAGAIN);
+	CHECK_IS(recvfrom(fd, data, sizeof data, MSG_DONTWAIT, (struct sockaddr *)&from, &bytes), -1);
+	CHECK_IS(errno, EAGAIN);
+	/* The number is another socket's now, which talks to the same server by its own address. */
+	kernel_close(fd);
+	fd = socket(AF_INET, SOCK_DGRAM, 0);
+	struct sockaddr_in plain = v4_address("127.0.0.1", port);
+	answered(fd, one, &plain, sizeof plain);
+	bytes = sizeof from;
+	CHECK_IS(recvfrom(fd, data, sizeof data, 0, (struct sockaddr *)&from, &bytes), 5);
+	CHECK_IS(ntohs(from.sin_port), port);
+	CHECK_IS(from.sin_addr.s_addr, htonl(INADDR_LOOPBACK));
+	close(fd);
+	fd = socket(AF_INET6, SOCK_DGRAM, 0);
+	answered(fd, one, &a6, sizeof a6);
+	replies_are_from(fd, &a6, sizeof a6);
+	close(fd);
+	fd = socket(AF_INET6, SOCK_DGRAM, 0);
+	answered(fd, one, &mapped, sizeof mapped);
+	replies_are_from(fd, &mapped, sizeof mapped);
+	close(fd);
+	close(one);
+	close(two);
+}

@@ -19,7 +19,7 @@ static const struct {
 	const char *name;
 	void (*run)(void);
 } cases[] = {CASE(early),    CASE(missing),	 CASE(spoilt),	 CASE(garbage),	  CASE(trust), CASE(replaced), CASE(addresses), CASE(hosts),
-	     CASE(blocking), CASE(spread),	 CASE(silent), CASE(slow),	 CASE(signals),	  CASE(non_blocking), CASE(families), CASE(foreign), CASE(datagrams),
+	     CASE(blocking), CASE(spread),	 CASE(silent), CASE(slow),	 CASE(signals),	  CASE(non_blocking), CASE(families), CASE(foreign), CASE(datagrams), CASE(replies),
 	     CASE(first), CASE(threads),  CASE(fork),	 CASE(chroot),	 CASE(jump),	  CASE(handler), CASE(many)};
 
 /* Runs the named cases, or all but those named with a minus before them. */
