@@ -318,6 +318,15 @@ describe("what answers badly", () => {
     Object.assign(bad, { status: 200, text: '{"no": "list"}' });
     await soon(() => here.source.state().text).toContain("expected a list");
   });
+  it("one service has a name that cannot be asked for: the others are", async () => {
+    const { url } = await odd((path, query, response) => {
+      if (query.has("index")) return;
+      response.setHeader("x-consul-index", "7").end(path.endsWith("/services") ? '{"\\ud800": [], "web": []}' : body);
+    });
+    const here = await read({ url });
+    await soon(() => found(here)).toEqual(["192.0.2.1:80"]);
+    expect(here.source.state().ok).toBe(true);
+  });
   it("is no Consul at all: says so; the next of its agents is asked", async () => {
     const { url } = await odd((_path, _query, response) => response.end("<html>"));
     const consul = await imitated();

@@ -74,9 +74,15 @@ function specOf(id: string, { name, status, notes, output, foreign }: CatalogChe
   };
 }
 
-/** What an upstream's instance is called here and there: "<upstream> <service, in percent encoding> <node>/<id>". */
+/** A text without blanks, and back: unlike percent encoding it takes whatever somebody calls a service. */
+const coded = (plain: string): string =>
+  plain.replace(/[%\s]/g, (sign) => `%${sign.charCodeAt(0).toString(16).padStart(4, "0")}`);
+const decoded = (text: string): string =>
+  text.replace(/%([0-9a-f]{4})/g, (_, code: string) => String.fromCharCode(Number.parseInt(code, 16)));
+
+/** What an upstream's instance is called here and there: "<upstream> <service, coded> <node>/<id>". */
 function foreignIdOf(upstream: string, { node, service }: Told): string {
-  return `${upstream} ${encodeURIComponent(service.name)} ${placeOn(node.name, service.id)}`;
+  return `${upstream} ${coded(service.name)} ${placeOn(node.name, service.id)}`;
 }
 
 const placeOn = (node: string, id: string): string => `${node}/${id}`;
@@ -87,7 +93,7 @@ export function originOf(
   { foreignId = "" }: Pick<Registration, "foreignId">,
 ): { readonly service: string; readonly place: string } | undefined {
   const [, name, service = "", place = ""] = /^(\S+) (\S+) (.*)$/s.exec(foreignId) ?? [];
-  return name === upstream ? { service: decodeURIComponent(service), place } : undefined;
+  return name === upstream ? { service: decoded(service), place } : undefined;
 }
 
 /** Node and ID of what is told, as `originOf` gives them. */

@@ -96,7 +96,10 @@ export class Upstream {
   }
 
   #tookNames(value: unknown, settling: boolean, signal: AbortSignal): void {
-    const names = new Set(Object.keys(object(value)).filter((name) => name !== OWN_SERVICE));
+    // What is no text cannot be asked for.
+    const names = new Set(
+      Object.keys(object(value)).filter((name) => name !== OWN_SERVICE && !/\p{Surrogate}/u.test(name)),
+    );
     const before = new Set([...this.#machine.known(), ...this.services.keys()]);
     this.#names = names;
     for (const name of before)
