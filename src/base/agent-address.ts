@@ -11,9 +11,12 @@ export interface AgentAddress {
   readonly socketPath?: string;
 }
 
+/** Where this host's agent is unless it is told. */
+export const DEFAULT_ADDRESS = "127.0.0.1:8500";
+
 /** Reads an agent's address. @throws TrilithError `invalid` */
 export function agentAddress(given: string | undefined): AgentAddress {
-  const text = given ?? environment("TRILITH_HTTP_ADDR") ?? environment("CONSUL_HTTP_ADDR") ?? "127.0.0.1:8500";
+  const text = given ?? environment("TRILITH_HTTP_ADDR") ?? environment("CONSUL_HTTP_ADDR") ?? DEFAULT_ADDRESS;
   if (text.startsWith("unix://")) return { text, base: "http://localhost", socketPath: text.slice("unix://".length) };
   const base = /^https?:\/\//.test(text) ? text.replace(/\/+$/, "") : `http://${text}`;
   if (!URL.canParse(base))

@@ -236,6 +236,7 @@ describe.runIf(able)("trilith hook", () => {
     });
     expect(before.out.trim()).toBe(library);
     expect((await agent.run("hook", "sh")).err).toContain("put -- before the command: trilith hook -- sh");
+    expect((await agent.run("hook", "curl", "-s", "x")).err).toContain("the command: trilith hook -- curl -s x");
   });
 
   it("knows whatever was acknowledged before", async () => {
@@ -297,6 +298,28 @@ describe.runIf(able)("trilith hook", () => {
       await caller.end();
     }
   }, 60_000);
+
+  it("finds the table that the agent of this host left in its data folder", async () => {
+    const alone = new Agent(join(folder.path, "left"), { table: join(folder.path, "left", "data", "hook", "table") });
+    await alone.start();
+    await alone.register("web", instances[0]!);
+    await alone.told();
+    await alone.stop("SIGKILL");
+    // Where nobody is at the default port.
+    const run = (env: Record<string, string>): Promise<Done> =>
+      runToEnd(["unshare", "-n", process.execPath, program, "hook", "--", "getent", "ahostsv4", "web.service.consul"], {
+        TRILITH_DATA_DIR: join(alone.folder, "data"),
+        ...env,
+      });
+    const found = await run({});
+    expect(found.err).toContain(`no agent answers at 127.0.0.1:8500; going on with the table ${alone.table}`);
+    expect([found.exitCode, found.out]).toEqual([0, expect.stringMatching(/^127\./)]);
+    // The data folder of an agent that was named is nobody's to guess.
+    expect(await run({ TRILITH_HTTP_ADDR: "127.0.0.1:9" })).toMatchObject({
+      exitCode: 1,
+      err: expect.stringContaining("no agent answers at 127.0.0.1:9, and there is no table at"),
+    });
+  });
 
   it("has a table that was moved away or overwritten written again", async () => {
     await agent.told();

@@ -2,9 +2,9 @@
 
 import { codeOf, messageOf, TrilithError } from "../../base/error.ts";
 import { programLog } from "../../base/log.ts";
-import { systemProcesses } from "../../base/process.ts";
 import { onHangup } from "../../base/terminal.ts";
-import { type Command, collect, type Io } from "../io.ts";
+import { dataFolder } from "../data-folder.ts";
+import { type Command, collect } from "../io.ts";
 
 interface Options {
   readonly configFile?: readonly string[];
@@ -15,13 +15,6 @@ interface Options {
 
 /** The start screen waits so long for what the sources find. */
 const SOURCES_MS = 500;
-
-/** Where data go unless told: the system's place for root, else the user's. */
-function dataFolder(io: Io): string {
-  if (systemProcesses.userName() === "root") return "/var/lib/trilith";
-  const home = io.env("XDG_DATA_HOME") ?? `${io.env("HOME") ?? "."}/.local/share`;
-  return `${home}/trilith`;
-}
 
 function aborted(signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve();

@@ -1,6 +1,7 @@
 // `trilith hook`: runs a program that finds services by name, address and port, without knowing of it; the work is done in protocols/shim/cli.ts.
-import { agentAddress } from "../../base/agent-address.ts";
+import { agentAddress, DEFAULT_ADDRESS } from "../../base/agent-address.ts";
 import { InputError } from "../../base/error.ts";
+import { dataFolder } from "../data-folder.ts";
 import type { Command } from "../io.ts";
 
 interface Options {
@@ -15,6 +16,7 @@ export const command: Command = {
   name: "hook",
   summary:
     "run a program that reaches services by name, port included: trilith hook -- curl http://web.service.consul/",
+  passThrough: true,
   define(parser, io, done) {
     parser
       .usage("[flags] -- <command> [arguments...]")
@@ -41,6 +43,10 @@ export const command: Command = {
             {
               command: words,
               ...(options.table === undefined ? {} : { table: options.table }),
+              // An agent that is named keeps its data nobody knows where.
+              ...(text === DEFAULT_ADDRESS
+                ? { lastTable: `${io.env("TRILITH_DATA_DIR") ?? dataFolder(io)}/hook/table` }
+                : {}),
               ...(options.print === undefined ? {} : { print: options.print }),
               ...(options.libc === undefined ? {} : { libc: options.libc }),
               agent: {

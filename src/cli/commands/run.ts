@@ -19,6 +19,7 @@ interface Options {
 export const command: Command = {
   name: "run",
   summary: "run a program and register what it listens on: trilith run --name web -- cmd…",
+  passThrough: true,
   define(parser, io, done) {
     parser
       .usage("[flags] -- <command> [arguments...]")

@@ -15,6 +15,8 @@ export interface HookFlags {
   readonly command: readonly string[];
   /** The table, where the agent is not to be asked. */
   readonly table?: string;
+  /** Where this host's agent writes its table unless told, for when that agent is away. */
+  readonly lastTable?: string;
   /** Only print the variables. */
   readonly print?: boolean;
   /** For which C library the variables are printed; this system's unless told. */
@@ -125,7 +127,7 @@ async function tableOf(flags: HookFlags, io: HookIo, note: (text: string) => voi
   } catch (error) {
     // The agent said no: another table would be another agent's.
     if (codeOf(error) !== "unavailable" && codeOf(error) !== "timeout") throw error;
-    for (const path of [io.env(TABLE_VARIABLE), DEFAULT_TABLE]) {
+    for (const path of [io.env(TABLE_VARIABLE), DEFAULT_TABLE, flags.lastTable]) {
       if (path === undefined || (await whyNotUsed(path)) !== undefined) continue;
       note(`${messageOf(error)}; going on with the table ${path} as it was last written`);
       return path;
