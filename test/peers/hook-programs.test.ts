@@ -1,5 +1,6 @@
 // Real programs under the hook: each reaches instances on random ports by name, spreads its connections and survives a dead one.
 import { execFile } from "node:child_process";
+import { createSocket } from "node:dgram";
 import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
@@ -306,6 +307,46 @@ listen web
     expect(spread(await ask(40), 40)).toBe(3);
     await servers[0]?.server.stop("SIGKILL");
     expect(spread(await ask(30), 30)).toBe(2);
+  });
+
+  it("datagrams: python3 and node, connected and not", async () => {
+    const sockets = await Promise.all(
+      [1, 2].map(async (number) => {
+        const socket = createSocket("udp4");
+        socket.on("message", (_data, from) => socket.send(`instance ${number}\n`, from.port, from.address));
+        await new Promise<void>((done) => socket.bind(0, "127.0.0.1", done));
+        stops.push(() => new Promise<void>((done) => socket.close(done)));
+        return socket;
+      }),
+    );
+    await table.put([{ name: "web", ports: sockets.map((socket) => socket.address().port), policy: "round-robin" }]);
+    const python = `
+import socket
+said = socket.getaddrinfo("${NAME}", 53, socket.AF_INET, socket.SOCK_DGRAM)[0][4]
+for i in range(20):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.settimeout(20)
+    if i % 2 == 0:
+        s.connect(said); s.send(b"x"); print(s.recv(100).decode())
+    else:
+        s.sendto(b"x", said); data, source = s.recvfrom(100)
+        assert source == said, (source, said)
+        print(data.decode())
+    s.close()`;
+    expect(spread(await hooked(PYTHON, "-c", python), 20)).toBe(2);
+    const node = `
+const { createSocket } = require("node:dgram");
+let left = 20;
+for (let i = 0; i < left; i++) {
+  const socket = createSocket("udp4");
+  socket.on("message", (data, from) => {
+    if (i % 2 === 1 && !from.address.startsWith("127.128.")) throw new Error(from.address);
+    console.log(String(data)); socket.close();
+  });
+  if (i % 2 === 0) socket.connect(53, "${NAME}", () => socket.send("x"));
+  else socket.send("x", 53, "${NAME}");
+}`;
+    expect(spread(await hooked(process.execPath, "-e", node), 20)).toBe(2);
   });
 
   it("a backend where no answer comes costs a program that waits one try, and the next goes elsewhere", async () => {
