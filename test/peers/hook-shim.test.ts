@@ -584,11 +584,16 @@ describe.runIf(able)("the README of the protocol", () => {
     try {
       await writeFile(join(folder.path, "index.html"), "it works\n");
       expect((await runToEnd(["ip", "netns", "add", namespace])).exitCode).toBe(0);
-      const script = `ip link set lo up; cd ${folder.path}; trilith() { ${process.execPath} ${program} "$@"; }
+      // A program of its own, so that what runs in the background is what gets the signal.
+      await mkdir(join(folder.path, "bin"));
+      const file = join(folder.path, "bin", "trilith");
+      await writeFile(file, `#!/bin/sh\nexec ${process.execPath} ${program} "$@"\n`, { mode: 0o755 });
+      const script = `ip link set lo up; cd ${folder.path}; export PATH=${dirname(file)}:$PATH
         ${example?.replaceAll(/ &$/gm, " >/dev/null 2>&1 &")}
         kill $(jobs -p); wait`;
       const done = await runToEnd(["ip", "netns", "exec", namespace, "bash", "-c", script]);
       expect(done.out).toContain("it works");
+      expect((await runToEnd(["ip", "netns", "pids", namespace])).out).toBe("");
     } finally {
       await runToEnd(["ip", "netns", "delete", namespace]);
       await folder.remove();
