@@ -35,7 +35,7 @@ const saying = async (word: string): Promise<number> => {
   return server.port;
 };
 const agent = async (proxy: unknown): Promise<{ trilith: Trilith; url: string; errors: readonly string[] }> => {
-  const made = await startAgent({ protocols: { proxy } });
+  const made = await startAgent({ protocols: { proxy, consul: { prometheus: true } } });
   ends.push(() => made.stop());
   return made;
 };
@@ -79,6 +79,9 @@ describe("ports of an agent that stand for services", () => {
     const { proxies } = (await (await fetch(`${url}/v1/trilith/proxies`)).json()) as { proxies: unknown[] };
     expect(proxies).toMatchObject([{ name: `${port}=web`, total: 2, failed: 1 }]);
     expect((await fetch(`${url}/v1/trilith/proxies`, { method: "POST" })).status).toBe(405);
+    expect(await (await fetch(`${url}/v1/agent/metrics?format=prometheus`)).text()).toMatch(
+      `trilith_proxy_connections_total{proxy="${port}=web"} 2`,
+    );
     await trilith.stop();
     await expect(ask(port)).rejects.toThrow(/ECONNREFUSED/);
   });
