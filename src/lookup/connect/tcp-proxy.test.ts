@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { all, ask, at, closedPort, serve, type TestConnector, testConnector } from "../../../test/support/connect.ts";
+import { TrilithError } from "../../base/error.ts";
 import { systemTcp } from "../../base/tcp.ts";
 import type { ProxyListener, ProxyOptions } from "../../contracts/connect.ts";
 
@@ -207,6 +208,25 @@ describe("a TCP proxy", () => {
     const again = await serve((socket) => socket.end("back"), server.port);
     ends.push(() => again.close());
     expect(await answer).toBe("back");
+  });
+
+  it("waits for who knows the service, within the limit", async () => {
+    const port = await saying("known");
+    let asked = 0;
+    const made = over([], {
+      find: async () => {
+        if (++asked < 4) throw new TrilithError("unavailable", "no agent answers");
+        return { endpoints: [at(port)], known: true, fresh: true };
+      },
+    });
+    const listener = await proxy(made);
+    expect(await ask(listener.port)).toBe("known");
+    asked = Number.NEGATIVE_INFINITY;
+    const hasty = await proxy(made, { limitMs: 100 });
+    await expect(ask(hasty.port, "hello")).rejects.toThrow(/ECONNRESET|EPIPE/);
+    expect(hasty.status().lastFailure).toBe("no agent answers");
+    // Whoever dials by itself is told at once.
+    await expect(made.connector.dial({ service: "web" })).rejects.toThrow("no agent answers");
   });
 
   it("mirrors resets, in both directions, after what was sent before", async () => {

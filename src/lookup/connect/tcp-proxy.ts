@@ -179,6 +179,7 @@ class Link {
         intake: this.#relay.down,
         signal: this.#signal,
         cancel,
+        patient: true,
         failed: (backend) => tally.missed(backend),
       });
     } catch (error) {

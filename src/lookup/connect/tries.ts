@@ -29,6 +29,8 @@ export interface TryOptions extends Omit<ConnectOptions, "caller"> {
   readonly intake?: Intake;
   /** Ends it at any time, without a signal of its own for each connection; `signal` then only ends finding backends. */
   readonly cancel?: Cancel;
+  /** True: who cannot be asked where the service is may be there in a moment, and is asked again until the time is over. */
+  readonly patient?: boolean;
   /** Told of every try in vain. */
   readonly failed?: (backend: Backend, error: unknown) => void;
 }
@@ -102,6 +104,8 @@ export async function usableBackends(
   );
 }
 
+const NOBODY_YET: Awaited<ReturnType<typeof usableBackends>> = { usable: [] };
+
 /** See the first line. @throws TrilithError `not-found`, `unavailable`, `timeout`, or the signal's reason */
 export async function reachService(reach: Reach, query: Query, options: TryOptions): Promise<Reached> {
   const { clock, balancer } = reach;
@@ -115,7 +119,11 @@ export async function reachService(reach: Reach, query: Query, options: TryOptio
   const inVain: { backend: Backend; error: unknown }[] = [];
   let retries = 0;
   for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
-    const { usable, ...wishes } = await usableBackends(reach, query, "tcp", options);
+    const { usable, ...wishes } = await usableBackends(reach, query, "tcp", options).catch((error: unknown) => {
+      if (options.patient !== true || codeOf(error) !== "unavailable" || untilMs - clock.monotonic() <= pauseMs)
+        throw error;
+      return NOBODY_YET;
+    });
     const policy = options.policy ?? wishes.policy;
     const order = balancer.order(name, usable, {
       ...(policy === undefined ? {} : { policy }),
