@@ -38,7 +38,7 @@ describe("trilith up", () => {
     }
     const { out } = await up(...SERVER, "-bootstrap-expect=3", "-data-dir", ODD);
     expect(out).toContain(
-      ` agent -server -bootstrap-expect 3 -node "n 1" -advertise 10.0.0.5 -etcd http://e1:2379,http://e2:2379 -data-dir "/srv/a b'c\\"d$$e%%f" -docker-host unix:///var/run/docker.sock\n`,
+      ` agent -server -bootstrap-expect 3 -node "n 1" -advertise 10.0.0.5 -etcd http://e1:2379,http://e2:2379 -data-dir "/srv/a b'c\\"d$$e%%f" -hook-table /run/trilith/table -docker-host unix:///var/run/docker.sock\n`,
     );
   });
 
@@ -50,9 +50,11 @@ describe("trilith up", () => {
     expect(words).toEqual([
       ...["run", "--detach", "--name", "trilith", "--restart", "unless-stopped", "--network", "host"],
       ...["--cap-add", "NET_BIND_SERVICE", "--volume", `${ODD}:${ODD}`],
+      ...["--volume", "/run/trilith:/run/trilith"],
       ...["--volume", "/var/run/docker.sock:/var/run/docker.sock:ro", "me/trilith:1"],
       ...["agent", "-server", "-node", "n 1", "-advertise", "10.0.0.5", "-etcd", "http://e1:2379,http://e2:2379"],
-      ...["-dns-bridge", "-data-dir", ODD, "-docker-host", "unix:///var/run/docker.sock"],
+      ...["-dns-bridge", "-data-dir", ODD, "-hook-table", "/run/trilith/table"],
+      ...["-docker-host", "unix:///var/run/docker.sock"],
     ]);
   });
 
