@@ -15,9 +15,10 @@ export type Libc = "glibc" | "musl";
 
 const SOURCE = "libtrilith.c";
 const NAME = "libtrilith.so";
-const FLAGS = ["-shared", "-fPIC", "-O2", "-pthread"] as const;
-/** Only where the C library has no such functions of its own. */
-const LIBRARIES = ["-ldl"] as const;
+/** How every C compiler makes the library; releases are made the same way (scripts/release.mjs). @public */
+export const FLAGS: readonly string[] = ["-shared", "-fPIC", "-O2", "-pthread"];
+/** Only where the C library has no such functions of its own. @public */
+export const LIBRARIES: readonly string[] = ["-ldl"];
 /** A compiler on a machine under load. */
 const COMPILE_MS = 120_000;
 

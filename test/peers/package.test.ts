@@ -1,6 +1,6 @@
 // The package as its users get it: a fresh clone by `npm start`, an installed tarball by `npx trilith`, and the newest Node.js.
 import { execFile, spawn } from "node:child_process";
-import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { mkdir, readdir, symlink, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -60,7 +60,10 @@ describe("the package", () => {
   }, 600_000);
 
   it("runs as an installed package by `npx trilith agent`, and is imported by its name", async () => {
-    const { stdout } = await run("npm", ["pack", "--silent", "--pack-destination", folder.path], { ...npm, cwd: root });
+    const { stdout } = await run(process.execPath, [join(root, "scripts/release.mjs"), folder.path], {
+      ...npm,
+      cwd: root,
+    });
     const home = join(folder.path, "home");
     await mkdir(home);
     await writeFile(join(home, "package.json"), '{"name":"home","private":true,"type":"module"}');
@@ -83,6 +86,23 @@ describe("the package", () => {
       env: { ...npm.env, TRILITH_HOOK_TABLE: "/nowhere" },
     });
     expect([seen.stdout, seen.stderr]).toEqual(["function,function,function,function\n", ""]);
+    // The hook's library comes with it: nobody needs a compiler.
+    const path = join(folder.path, "path");
+    await mkdir(path);
+    await symlink(process.execPath, join(path, "node"));
+    const library = join("node_modules/trilith/native/prebuilt", `linux-${process.arch}-glibc`, "libtrilith.so");
+    const printed = await run(
+      join(home, "node_modules/.bin/trilith"),
+      ["hook", "--print", "--table", "/run/none/table"],
+      {
+        cwd: home,
+        env: { PATH: path, HOME: home },
+      },
+    );
+    expect(printed.stdout).toContain(`LD_PRELOAD=${join(home, library)}`);
+    expect((await run("cat", ["package.json"], { cwd: home, env: { LD_PRELOAD: join(home, library) } })).stderr).toBe(
+      "",
+    );
     const listing = await readdir(join(home, "node_modules/trilith"));
     expect(listing).not.toContain("src");
     expect(listing).not.toContain("test");
