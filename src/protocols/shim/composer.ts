@@ -308,6 +308,11 @@ export class Composer {
     return (this.#services.get(service.toLowerCase())?.subjects ?? []).map(({ table }) => table);
   }
 
+  /** What is wrong with what a service's instances say of themselves. */
+  complaintsAbout(service: string): readonly string[] {
+    return this.#services.get(service.toLowerCase())?.complaints ?? [];
+  }
+
   /** What people should look at, with the service in front. */
   complaints(): readonly string[] {
     const all: string[] = [];

@@ -115,6 +115,9 @@ describe("people", () => {
       expect.objectContaining({
         text: expect.stringMatching(/^v1\.web\.service\.consul .*: 127\.0\.0\.1:8080 \(this host\)$/),
       }),
+      expect.objectContaining({
+        text: expect.stringMatching(/^not followed: label trilith\.balance=fair: expected one of p2c/),
+      }),
     ]);
     // Asking about what is not there makes nothing.
     const count = decodeHookTable(await readFile(table())).services.length;

@@ -112,7 +112,7 @@ export const shim: Protocol<ShimConfig, (typeof NEEDS)[number]> = defineProtocol
       routes: [{ prefix: PREFIX, handle: createHookHandler({ clock, log, keeper }) }],
       states: () => hookStates({ clock, keeper, composer, suspicions }),
       async answers(service): Promise<readonly Told[]> {
-        return answersAbout(composer.subjectsOf(service), magic);
+        return answersAbout(composer.subjectsOf(service), composer.complaintsAbout(service), magic);
       },
       background: {
         start: () => keeper.start(),

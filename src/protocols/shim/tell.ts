@@ -52,14 +52,19 @@ function agoText(ms: number): string {
   return seconds < 120 ? `${seconds} s ago` : `${Math.round(seconds / 60)} min ago`;
 }
 
-/** What hooked programs are given: the service first, then its tags. */
-export function answersAbout(subjects: readonly TableService[], magic: Pick<Magic, "of">): readonly Told[] {
-  return subjects.slice(0, MOST_SUBJECTS).map((each) => {
+/** What hooked programs are given: the service first, then its tags, then what its instances said that is not followed. */
+export function answersAbout(
+  subjects: readonly TableService[],
+  complaints: readonly string[],
+  magic: Pick<Magic, "of">,
+): readonly Told[] {
+  const given = subjects.slice(0, MOST_SUBJECTS).map((each) => {
     const { v4, v6 } = magic.of(subjectOf(each.subject));
     const name = each.names[0] ?? each.subject;
     const where = each.backends.length === 0 ? "nothing: connections are refused" : backendsText(each.backends);
     return { to: "programs with the hook", text: `${name} (${v4}, ${v6}), ${each.policy}: ${where}` };
   });
+  return [...given, ...complaints.map((text) => ({ to: "programs with the hook", text: `not followed: ${text}` }))];
 }
 
 const PLACE = ["this host", "this zone", undefined] as const;

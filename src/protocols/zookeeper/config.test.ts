@@ -72,6 +72,7 @@ describe("the configuration", () => {
     [{ sets: "/a", session_timeout: "10" }, /session_timeout: time: missing unit/],
     [{ sets: "/a", session_timeout: "10ms" }, /session_timeout: expected at least 1000 ms/],
     [{ announce: { service: "*", path: "/a" } }, /\{service\} in it/],
+    [{ announce: { service: "a", path: "/b/{nmae}" } }, /announce\.path: .*\{nmae\} is nothing/],
     [{ announce: { service: "a" } }, /zookeeper\.announce: expected both/],
     [{ announce: { service: "a", path: "/b", from: "lan" } }, /announce\.from: expected "host" or "directory"/],
   ])("refuses %j", (raw, text) => {

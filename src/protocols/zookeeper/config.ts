@@ -136,6 +136,9 @@ function announceRule(value: unknown, where: string): AnnounceRule {
   const path = rule.text("path", 'the path of a server set, such as "/discovery/{service}"', PATH);
   if (service === undefined || path === undefined) throw new InputError(where, `expected both as in ${example}`);
   if (path.includes("*")) throw rule.wrong("path", 'a path without "*"; {service} is the service\'s name');
+  const [strange] = /\{(?!service\})[^}/]*\}/.exec(path) ?? [];
+  if (strange !== undefined)
+    throw rule.wrong("path", `a path in which {service} is the service's name; ${strange} is nothing`);
   if (service === "*" && !path.includes("{service}"))
     throw rule.wrong("path", "{service} in it: otherwise every service would be a member of the same set");
   const from = rule.text("from", '"host" or "directory"', /^(host|directory)$/) ?? "host";
