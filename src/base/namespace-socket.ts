@@ -100,8 +100,8 @@ function keepUntilHeard(emitter: Server | DatagramSocket, event: "connection" | 
     if (name !== event || listener === keep) return;
     emitter.off("newListener", onListener);
     emitter.off(event, keep);
-    // The listener is added after this.
-    queueMicrotask(() => {
+    // The listener is added after this, and whoever adds it finishes first.
+    setImmediate(() => {
       for (const args of early.splice(0)) (emitter as Server).emit(event, ...args);
     });
   };

@@ -1,11 +1,12 @@
 // Sockets opened in another network namespace: they are reached there and only there, nobody who was let in is turned away, and the namespace is let go of.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { connect } from "node:net";
+import { connect, type Server } from "node:net";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { codeOf, TrilithError } from "../../src/base/error.ts";
 import { type NamespaceSocket, type OpenedSocket, systemNamespaceSockets } from "../../src/base/namespace-socket.ts";
 import { systemTcp } from "../../src/base/tcp.ts";
+import { at, serve, testConnector } from "../support/connect.ts";
 import { haveLan, type Namespace, namespace } from "../support/lan.ts";
 import { eventually, freePort } from "../support/peers.ts";
 import { runToEnd } from "../support/program.ts";
@@ -59,6 +60,11 @@ const socket = require("node:dgram").createSocket("udp4");
 const again = setInterval(() => socket.send("who", 53, "127.0.0.1"), 100);
 socket.send("who", 53, "127.0.0.1");
 socket.on("message", (text) => { clearInterval(again); socket.close(); console.log(String(text)); });`;
+
+const connections = (server: Server): Promise<boolean> =>
+  new Promise((resolve, reject) =>
+    server.getConnections((error, count) => (error === null ? resolve(count > 0) : reject(error))),
+  );
 
 describe.runIf(present)("sockets in another network namespace", () => {
   const opened: OpenedSocket[] = [];
@@ -123,6 +129,24 @@ describe.runIf(present)("sockets in another network namespace", () => {
     await new Promise((resolve) => setTimeout(resolve, 20));
     greet(answer);
     expect(await Promise.all(knocking)).toEqual(["0", "0", "0"]);
+  });
+
+  it("keep who was let in for the proxy that listens later", async () => {
+    const there = await make();
+    const web = await serve((socket) => void socket.once("data", (text) => socket.end(`hello ${text}`)));
+    const { connector } = testConnector([at(web.port)]);
+    const [answer] = await open(there, V4);
+    if (answer === undefined || answer instanceof TrilithError || answer.protocol !== "tcp")
+      throw new Error("not opened");
+    const knocking = inside(there, KNOCK, "127.0.0.1", `${PORT}`, "3");
+    await eventually(
+      "somebody was let in",
+      () => answer.server.listenerCount("connection") === 1 && connections(answer.server),
+    );
+    await connector.proxy({ server: answer.server }, { service: "web" });
+    expect(await knocking).toBe("0");
+    await connector.stop(0);
+    await web.close();
   });
 
   it("say which one is taken, and which address is missing, beside those that work", async () => {
