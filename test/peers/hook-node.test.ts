@@ -49,6 +49,9 @@ function web(name: string): Server {
   });
 }
 
+/** In the place of others: chosen only after all that have a weight. */
+const after = (...ports: readonly number[]): SomeService["backends"] =>
+  ports.map((port) => ({ address: "127.0.0.1", port, weight: 0 }));
 const at = (...ports: readonly number[]): SomeService["backends"] =>
   ports.map((port) => ({ address: "127.0.0.1", port }));
 
@@ -160,8 +163,8 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
     });
     const dead = [await freePort(), await freePort()];
     newTable({
-      web: { policy: "first", backends: at(...dead, await portOf(web("one"))) },
-      secure: { policy: "first", backends: at(...dead, await portOf(secure)) },
+      web: { policy: "first", backends: [...at(...dead), ...after(await portOf(web("one")))] },
+      secure: { policy: "first", backends: [...at(...dead), ...after(await portOf(secure))] },
     });
     const answer = "one web.service.consul";
     for (const version of nodes)
@@ -186,8 +189,8 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
     const secure = createSecureServer({ key, cert, allowHTTP1: true }, (_, response) => response.end("secure"));
     const dead = [await freePort(), await freePort()];
     newTable({
-      web: { policy: "first", backends: at(...dead, await portOf(web("one"))) },
-      secure: { policy: "first", backends: at(...dead, await portOf(secure)) },
+      web: { policy: "first", backends: [...at(...dead), ...after(await portOf(web("one")))] },
+      secure: { policy: "first", backends: [...at(...dead), ...after(await portOf(secure))] },
     });
     const env = { LD_PRELOAD: await hookLibrary("glibc") };
     for (const version of nodes) {
@@ -245,8 +248,12 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
     cleanUp.push(() => six.close());
     const over6 = [{ address: "::1", port: (six.address() as AddressInfo).port }];
     newTable({
-      web: { policy: "first", tryMs: 1_500, backends: at(silent, await portOf(web("two"))) },
-      both: { policy: "first", tryMs: 30_000, backends: [...over6, ...at(await freePort(), silent)] },
+      web: { policy: "first", tryMs: 1_500, backends: [...at(silent), ...after(await portOf(web("two")))] },
+      both: {
+        policy: "first",
+        tryMs: 30_000,
+        backends: [...over6, ...at(await freePort(), silent).map((each) => ({ ...each, tier: 1 as const }))],
+      },
     });
     // Node itself goes on to IPv6 while the second try with IPv4 waits.
     for (const version of nodes)
@@ -324,7 +331,7 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
     cleanUp.push(home.remove);
     const [server] = await Promise.all([startPostgres(home.path), npmWith(home.path, "pg@8")]);
     cleanUp.push(() => server.stop());
-    newTable({ db: { policy: "first", backends: at(await freePort(), server.port) } });
+    newTable({ db: { policy: "first", backends: [...at(await freePort()), ...after(server.port)] } });
     const file = join(home.path, "pg.mjs");
     await run("cp", [join(programs, "pg.mjs"), file]);
     expect(await node(file, [])).toEqual(Array(4).fill(server.port));
@@ -334,7 +341,7 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
     const home = await ownFolder("hook-node-undici");
     cleanUp.push(home.remove);
     await npmWith(home.path, "undici@6");
-    newTable({ web: { policy: "first", backends: at(await freePort(), await portOf(web("one"))) } });
+    newTable({ web: { policy: "first", backends: [...at(await freePort()), ...after(await portOf(web("one")))] } });
     const file = join(home.path, "undici.mjs");
     await run("cp", [join(programs, "undici.mjs"), file]);
     expect(await node(file, [])).toEqual(Array(4).fill("one web.service.consul"));
@@ -386,7 +393,7 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
 
   it("is not needed for connect and trilith/undici either: they read the table where no agent answers", async () => {
     newTable({
-      web: { policy: "first", backends: at(await freePort(), await portOf(web("one"))) },
+      web: { policy: "first", backends: [...at(await freePort()), ...after(await portOf(web("one")))] },
       nobody: { backends: [] },
     });
     const doors = ["undici.js", "index.js"].map((file) => join(dirname(hook), file));
