@@ -202,6 +202,29 @@ describe.runIf(present)("localhost in containers", () => {
     await eventually("nobody listens", async () => (await get("owner", "http://localhost:80/")) === "", WAIT_MS);
   });
 
+  it("serve programs that connect from their first moment on", async () => {
+    const knocking = "n=0; until wget -q -O - http://127.0.0.1:80/ 2>/dev/null || [ $n = 20000 ]; do n=$((n+1)); done";
+    const words = [
+      "run",
+      "--rm",
+      "--network",
+      "none",
+      "-l",
+      "connect.79=nosuch",
+      "-l",
+      "connect.80=web",
+      "bb",
+      "/bin/sh",
+      "-c",
+    ];
+    for (let round = 0; round < 3; round++)
+      expect(await Promise.all([1, 2, 3].map(() => docker.docker(...words, knocking)))).toEqual([
+        "web 1",
+        "web 1",
+        "web 1",
+      ]);
+  });
+
   it("leave the container's own service alone, and take its place when it ends", async () => {
     await docker.docker(
       ...["run", "-d", "--name", "app", "-l", "connect.80=web", "bb"],
