@@ -86,7 +86,10 @@ export function whyText(answer: WhyJson, nowMs: number): string {
       ? `${service}: ${instances.length} instance${instances.length === 1 ? "" : "s"}, ${included} in the answer\n`
       : `There is no service "${service}".${similar.length === 0 ? "" : ` Similar: ${similar.join(", ")}.`}\n`,
   ];
-  if (!fresh) parts.push(`The store behind the directory is away: this is the last known good, ${ago(ageMs)} old.\n`);
+  if (!fresh)
+    parts.push(
+      `The store, or the source that told of it, is away (trilith doctor): this is the last known good, ${ago(ageMs)} old.\n`,
+    );
   if (held !== undefined)
     parts.push(`Held by the sharp-drop guard for ${ago(nowMs - Date.parse(held.since))}: ${held.text}\n`);
   if (answer.panic === true) parts.push("Too few instances are healthy: all are answered (panic threshold).\n");

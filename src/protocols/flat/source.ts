@@ -58,7 +58,8 @@ export class FlatSource implements Source {
     const where = this.#config.files.map(({ path }) => path).join(", ");
     const count = `${this.#last.size} ${this.#last.size === 1 ? "endpoint" : "endpoints"} in ${read} ${read === 1 ? "file" : "files"} of ${where}`;
     return {
-      ok: faults.length === 0,
+      // An entry that is left out takes nothing from the others: what stands in the list is as fresh as it can be.
+      ok: troubles.length === 0 && files.every(({ fault }) => fault === undefined),
       text: `${this.#looked ? count : `not started: ${where}`}${faults.length === 0 ? "" : `; ${faults.join("; ")}`}`,
     };
   }
