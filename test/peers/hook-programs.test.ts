@@ -244,7 +244,7 @@ http {
 }`,
     );
     const nginx = await startProgram(["nginx", "-c", join(own, "nginx.conf")], join(own, "log"), env);
-    stops.push(() => nginx.stop("SIGQUIT"));
+    stops.push(() => nginx.stop());
     await listens(port);
     await reachesSpreadsSurvives(through(port));
   });
