@@ -46,7 +46,8 @@ describe.runIf(able)("the README", () => {
 
   beforeAll(async () => {
     folder = await ownFolder("readme");
-    env = { ...process.env, TRILITH_DATA_DIR: join(folder.path, "data"), npm_config_update_notifier: "false" };
+    const own = { TRILITH_DATA_DIR: join(folder.path, "data"), XDG_CACHE_HOME: join(folder.path, "cache") };
+    env = { ...process.env, ...own, npm_config_update_notifier: "false" };
     await exec("ip", ["netns", "add", namespace]);
     await exec("ip", ["-n", namespace, "link", "set", "lo", "up"]);
   });
