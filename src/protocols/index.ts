@@ -1,10 +1,13 @@
 // The list of protocols, one line each, in start order; each is loaded only when it is on.
+import { codeOf, messageOf } from "../base/error.ts";
 import type { Ground } from "../contracts/ground.ts";
 import type { Part, Protocol } from "../contracts/protocol.ts";
 
 /** One protocol of the list. `install` loads it, checks its configuration and hands it what it names in `needs`, and no more. */
 export interface Listed {
   readonly name: string;
+  /** Only checks its configuration. @throws TrilithError `invalid` with the key and what would be right */
+  check(raw: unknown): Promise<void>;
   install(raw: unknown, ground: Ground): Promise<Part | undefined>;
 }
 
@@ -14,6 +17,9 @@ function listed<Config, Needs extends keyof Ground>(
 ): Listed {
   return {
     name,
+    async check(raw) {
+      (await load()).configure(raw);
+    },
     async install(raw, ground) {
       const protocol = await load();
       const handed = Object.fromEntries(protocol.needs.map((need) => [need, ground[need]])) as unknown as Pick<
@@ -46,3 +52,22 @@ export const protocols: readonly Listed[] = [
   listed("consul", async () => (await import("./consul/setup.ts")).consul),
   listed("dns", async () => (await import("./dns/setup.ts")).dns),
 ];
+
+/** What is wrong with protocols' configuration, as an agent's start would say it; of each protocol the first fault. */
+export async function protocolFaults(told: Readonly<Record<string, unknown>>): Promise<readonly string[]> {
+  const faults: string[] = [];
+  for (const [name, raw] of Object.entries(told)) {
+    const protocol = protocols.find((each) => each.name === name);
+    if (protocol === undefined) {
+      faults.push(`protocol "${name}": there are ${protocols.map((each) => each.name).join(", ")}`);
+      continue;
+    }
+    try {
+      await protocol.check(raw);
+    } catch (error) {
+      if (codeOf(error) !== "invalid") throw error;
+      faults.push(messageOf(error));
+    }
+  }
+  return faults;
+}

@@ -225,6 +225,17 @@ describe("the program", () => {
       expect(outcome.err).toContain(`${bad}:4:1`);
     }
     expect(JSON.parse((await trilith(["validate", "--json", bad])).out)).toMatchObject({ valid: false, warnings: [] });
+    const typos = join(folder.path, "typos.json");
+    await writeFile(
+      typos,
+      JSON.stringify({ protocols: { flat: { filez: "/a" }, proxy: { magic: "yes" }, flot: true } }),
+    );
+    expect((await trilith(["validate", typos])).err.split("\n").map((line) => line.slice(0, 200))).toEqual([
+      expect.stringContaining(`${typos}: flat.filez: unknown key; known are files`),
+      expect.stringContaining(`${typos}: proxy.magic: expected true or false, but got "yes"`),
+      expect.stringContaining(`${typos}: protocol "flot": there are file, docker`),
+      "",
+    ]);
   });
 
   it("takes in dropped files and reads them again on SIGHUP and on reload", async () => {

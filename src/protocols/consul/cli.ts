@@ -109,8 +109,15 @@ export interface Findings {
   readonly warnings: readonly string[];
 }
 
-/** Looks through configuration and service files; every file is looked at, whatever is wrong with others. */
-export async function validateFiles(paths: readonly string[], disk: Reading = systemDisk): Promise<Findings> {
+/**
+ * Looks through configuration and service files; every file is looked at, whatever is wrong with others.
+ * @param protocolFaults what is wrong with the configuration of other protocols
+ */
+export async function validateFiles(
+  paths: readonly string[],
+  disk: Reading = systemDisk,
+  protocolFaults: (told: Readonly<Record<string, unknown>>) => Promise<readonly string[]> = async () => [],
+): Promise<Findings> {
   const errors: string[] = [];
   const warnings: string[] = [];
   const attempt = async (work: () => Promise<void> | void): Promise<void> => {
@@ -127,9 +134,10 @@ export async function validateFiles(paths: readonly string[], disk: Reading = sy
           const config = await read(file, disk);
           for (const key of config.duplicates)
             warnings.push(`${config.at(key)}: given more than once, the last one counts`);
-          await attempt(() => {
-            const { ignored = [] } = settingsFrom([{ value: config.value, at: config.at, path: file }]);
+          await attempt(async () => {
+            const { ignored = [], protocols = {} } = settingsFrom([{ value: config.value, at: config.at, path: file }]);
             for (const key of ignored) warnings.push(`${file}: ${key} is accepted and has no effect here`);
+            for (const fault of await protocolFaults(protocols)) errors.push(`${file}: ${fault}`);
           });
           for (const [key, read] of [
             ["service", readService],
