@@ -188,6 +188,9 @@ describe("a hosts file", () => {
     expect(writer.state()).toMatchObject({ ok: false, text: expect.stringContaining("ENOSPC") });
     await at.clock.advance(40_000);
     expect(said).toHaveLength(1);
+    disk.fault = (what) => (what === "replace" ? errno("ENOENT") : undefined);
+    await at.clock.advance(16_000);
+    expect(writer.state()).toMatchObject({ ok: false, text: expect.stringContaining("there is no folder /etc: make") });
     disk.fault = () => undefined;
     await at.clock.advance(16_000);
     expect(lines()).toEqual(["10.0.0.1 web"]);

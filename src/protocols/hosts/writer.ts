@@ -192,7 +192,10 @@ export class HostsWriter {
         log.debug(`${path}: ${this.#names.names.size} names are written`);
       this.#trouble = undefined;
     } catch (error) {
-      this.#trouble = messageOf(error);
+      const isNowhere = (error as { readonly code?: unknown }).code === "ENOENT";
+      this.#trouble = isNowhere
+        ? `there is no folder ${folderOf(path)}: make it, or name another path`
+        : messageOf(error);
     }
     if (this.#trouble !== this.#told && this.#trouble !== undefined) log.warn(`${path}: ${this.#trouble}`);
     this.#told = this.#trouble;
