@@ -119,7 +119,7 @@ describe.skipIf(!here)("trilith proxy beside real programs", () => {
       .join(" ");
     await writeFile(
       join(own, "conf"),
-      `daemon off; pid ${own}/pid; error_log ${own}/error.log; events {} http { access_log off; ${temporary} ${body} }`,
+      `daemon off; master_process off; pid ${own}/pid; error_log ${own}/error.log; events {} http { access_log off; ${temporary} ${body} }`,
     );
     return start("nginx", "-c", join(own, "conf"), "-p", own, "-e", join(own, "error.log"));
   };
