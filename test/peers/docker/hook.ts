@@ -27,8 +27,10 @@ describe.runIf(await havePrograms("dockerd", "docker", "iptables", "curl", "cc")
   });
 
   it("reaches services by name from curl", { timeout: 120_000 }, async () => {
-    // What every container reaches of this host: its end of the bridge.
-    const address = await docker.docker("network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", "bridge");
+    // What every container reaches of this host: its end of the bridge. A network that was just made does not tell it, a container does.
+    const first = await docker.docker("run", "-d", "bbweb");
+    const address = await docker.docker("inspect", "-f", "{{.NetworkSettings.Gateway}}", first);
+    await docker.docker("rm", "-f", first);
     expect(address).toMatch(/^\d+\.\d+\.\d+\.\d+$/);
     const hook = join(folder.path, "hook");
     agent = await startAgent({
