@@ -204,6 +204,15 @@ static int connect_blocking(int fd, struct wish *wish)
 	return 0;
 }
 
+/* A backend on this host refuses before connect returns. */
+static bool connect_is_refused(int fd)
+{
+	struct tcp_info info;
+	socklen_t bytes = sizeof info;
+	memset(&info, 0, sizeof info);
+	return syscall(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 && bytes > 0 && info.tcpi_state == TCP_CLOSE;
+}
+
 static int connect_without_waiting(int fd, const struct wish *wish)
 {
 	struct tries tries;
@@ -226,6 +235,10 @@ static int connect_without_waiting(int fd, const struct wish *wish)
 			return 0;
 		}
 		error = errno;
+		if (error == EINPROGRESS && chosen.others && connect_is_refused(fd)) {
+			/* Asked again the kernel tells the error, and the socket is where it was before. */
+			error = connect_to(fd, &chosen.backend, wish->target) == 0 ? EINPROGRESS : errno;
+		}
 		if (error == EINPROGRESS) {
 			attempt_remember(fd, wish->target, &chosen, began_us);
 			break;

@@ -440,7 +440,7 @@ static void observed_look_around(struct observed_view *view)
 
 /*
  * A short-lived program has seen next to nothing, and one without blocking sockets learns late: where this process has not tried a backend of
- * late, an ejection by another process of its user counts as its own.
+ * late, a failure that another process of its user saw counts as its own. To find out whether such a backend is back is for those who saw it go.
  */
 static void observed_ask_others(struct observed_view *view, const uint8_t address[16], uint16_t port, struct balance_seen *seen)
 {
@@ -448,16 +448,26 @@ static void observed_ask_others(struct observed_view *view, const uint8_t addres
 		return;
 	if (view->others_count < 0)
 		observed_look_around(view);
+	struct observed_entry *last = NULL; /* who saw it last */
+	uint64_t last_ms = seen->changed_ms;
 	for (int i = 0; i < view->others_count; i++) {
 		struct observed_entry *e = observed_find(view->others[i], address, port);
-		if (e == NULL)
+		uint64_t changed = e == NULL ? 0 : atomic_load_explicit(&e->changed_ms, memory_order_relaxed);
+		if (changed <= last_ms || changed > view->now_ms)
 			continue;
-		uint64_t changed = atomic_load_explicit(&e->changed_ms, memory_order_relaxed), until = atomic_load_explicit(&e->ejected_until_ms, memory_order_relaxed);
-		if (changed <= seen->changed_ms || until <= view->now_ms || until <= seen->ejected_until_ms)
-			continue;
-		seen->ejected_until_ms = until;
-		seen->failures = atomic_load_explicit(&e->failures_in_row, memory_order_relaxed);
+		last = e;
+		last_ms = changed;
 	}
+	uint32_t failures = last == NULL ? 0 : atomic_load_explicit(&last->failures_in_row, memory_order_relaxed);
+	uint64_t until = last == NULL ? 0 : atomic_load_explicit(&last->ejected_until_ms, memory_order_relaxed);
+	if (failures == 0 || until + BALANCE_RETURN_MS <= view->now_ms)
+		return;
+	if (until <= view->now_ms)
+		until = view->now_ms + 1;
+	if (until <= seen->ejected_until_ms)
+		return;
+	seen->ejected_until_ms = until;
+	seen->failures = failures;
 }
 
 static void observed_look(void *context, const struct table_backend *backend, uint16_t port, struct balance_seen *seen)

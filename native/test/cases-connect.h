@@ -302,12 +302,56 @@ static bool socket_tells_times(int fd)
 	return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 && bytes > 72;
 }
 
+/* A backend on this host has refused by the time that connect returns: nobody needs to hear of it while there is another. */
+static void case_refused_at_once(void)
+{
+	uint16_t dead[3], alive;
+	int refusers[3], listener = server(AF_INET, SOCK_STREAM, &alive);
+	for (int i = 0; i < 3; i++)
+		refusers[i] = refusing(&dead[i]);
+	backends(4, dead[0], dead[1], dead[2], alive);
+	/* The weights are equal: whoever is chosen first, in the end it is the one that lives. */
+	for (int i = 0; i < 20; i++) {
+		int fd = non_blocking(1);
+		CHECK(attempt_maybe(fd));
+		wait_for(fd);
+		CHECK_IS(so_error(fd), 0);
+		CHECK_IS(peer_port(fd), alive);
+		CHECK_IS(send(fd, "x", 1, MSG_NOSIGNAL), 1);
+		close(fd);
+	}
+	/* epoll tells nothing of those that refused. */
+	int epoll = epoll_create1(EPOLL_CLOEXEC), fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	backends(4, dead[2], dead[1], dead[0], alive);
+	struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET};
+	struct sockaddr_in a = magic4(1, 80);
+	CHECK_IS(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event), 0);
+	CHECK_IS(connect(fd, ADDRESS(a)), -1);
+	CHECK_IS(errno, EINPROGRESS);
+	CHECK_IS(epoll_wait(epoll, &event, 1, 5000), 1);
+	CHECK_IS(event.events & (EPOLLOUT | EPOLLERR | EPOLLHUP), EPOLLOUT);
+	CHECK_IS(so_error(fd), 0);
+	close(fd);
+	close(epoll);
+	close(listener);
+	/* With none left the last one's refusal is the program's to find. */
+	backends(3, dead[0], dead[1], dead[2]);
+	fd = non_blocking(1);
+	wait_for(fd);
+	CHECK_IS(so_error(fd), ECONNREFUSED);
+	close(fd);
+	for (int i = 0; i < 3; i++) {
+		CHECK(seen_of(dead[i]).failures > 0);
+		close(refusers[i]);
+	}
+}
+
 static void case_non_blocking(void)
 {
 	uint16_t dead, alive;
 	int refuser = refusing(&dead), listener = server(AF_INET, SOCK_STREAM, &alive);
 	/* curl, node, nginx: SO_ERROR. The next one goes elsewhere. */
-	backends(2, dead, alive);
+	backends(1, dead);
 	int fd = non_blocking(1);
 	wait_for(fd);
 	CHECK_IS(seen_of(dead).failures, 0);
@@ -315,6 +359,7 @@ static void case_non_blocking(void)
 	CHECK_IS(seen_of(dead).failures, 1);
 	CHECK_IS(so_error(fd), 0);
 	close(fd);
+	backends(2, dead, alive);
 	fd = non_blocking(1);
 	wait_for(fd);
 	CHECK_IS(so_error(fd), 0);
@@ -325,13 +370,14 @@ static void case_non_blocking(void)
 	close(refuser);
 	/* HAProxy, hiredis: connect again. */
 	refuser = refusing(&dead);
-	backends(2, dead, alive);
+	backends(1, dead);
 	struct sockaddr_in a = magic4(1, 80);
 	fd = non_blocking(1);
 	wait_for(fd);
 	CHECK_IS(connect(fd, ADDRESS(a)), -1);
 	CHECK_IS(errno, ECONNREFUSED);
 	CHECK_IS(seen_of(dead).failures, 1);
+	backends(2, dead, alive);
 	/* The same descriptor once more: another backend. */
 	CHECK_IS(connect(fd, ADDRESS(a)), -1);
 	CHECK_IS(errno, EINPROGRESS);
@@ -346,7 +392,7 @@ static void case_non_blocking(void)
 	close(refuser);
 	/* Who just closes it. */
 	refuser = refusing(&dead);
-	backends(2, dead, alive);
+	backends(1, dead);
 	fd = non_blocking(1);
 	wait_for(fd);
 	close(fd);
@@ -354,7 +400,7 @@ static void case_non_blocking(void)
 	close(refuser);
 	/* Who closes a duplicate: the other one has the error still. */
 	refuser = refusing(&dead);
-	backends(2, dead, alive);
+	backends(1, dead);
 	fd = non_blocking(1);
 	wait_for(fd);
 	int duplicate = dup(fd);
@@ -366,7 +412,7 @@ static void case_non_blocking(void)
 	close(refuser);
 	/* Who finds out by writing. */
 	refuser = refusing(&dead);
-	backends(2, dead, alive);
+	backends(1, dead);
 	fd = non_blocking(1);
 	wait_for(fd);
 	CHECK_IS(send(fd, "x", 1, MSG_NOSIGNAL), -1);

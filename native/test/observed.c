@@ -146,6 +146,19 @@ static void case_beside_another(void)
 	char byte;
 	CHECK(read(ready[0], &byte, 1) == 1);
 	CHECK(first_of_two() == 1);
+	/* Whether it is back is for the other one to find out, within the time of return. */
+	struct table_backend failed = backend(81);
+	struct observed_entry *others = NULL;
+	for (int i = 0; i < OBSERVED_BLOCKS && others == NULL; i++)
+		others = observed_find(&atomic_load(&observed_mapped)->block[i], failed.address, 81);
+	CHECK(others != NULL);
+	atomic_store(&others->ejected_until_ms, observed_now_ms() - BALANCE_RETURN_MS / 2);
+	for (int i = 0; i < 50; i++)
+		CHECK(first_of_two() == 1);
+	atomic_store(&others->ejected_until_ms, observed_now_ms() - BALANCE_RETURN_MS);
+	CHECK(first_of_two() == 0);
+	atomic_store(&others->ejected_until_ms, observed_now_ms() + 1000);
+	CHECK(first_of_two() == 1);
 	/* Its own experience counts for more, as long as it is fresh. */
 	report(81, 0);
 	CHECK(first_of_two() == 0);
