@@ -2,7 +2,7 @@
 import { readForeignFile } from "../../base/mapped-file.ts";
 import { hostPort } from "../../base/net.ts";
 import { defineProtocol, type Protocol, type Told } from "../../contracts/protocol.ts";
-import type { TableService } from "../../wire/hook-table.ts";
+import type { TableBackend, TableService } from "../../wire/hook-table.ts";
 import { Composer } from "./composer.ts";
 import { configure, type ShimConfig } from "./config.ts";
 import { createHostnames } from "./hostnames.ts";
@@ -51,6 +51,7 @@ export const shim: Protocol<ShimConfig, (typeof NEEDS)[number]> = defineProtocol
         of = now;
         return backends;
       },
+      beside: (address, port) => beside(composer.table(), address, port),
       changed(address, port, { suspect, refused }) {
         const services = composer.servicesAt(address, port);
         log.info(
@@ -126,11 +127,23 @@ export const shim: Protocol<ShimConfig, (typeof NEEDS)[number]> = defineProtocol
   },
 });
 
-/** What a TCP connection can be tried to. */
+/** True of what a TCP connection can be tried to. */
+const isTriable = ({ port, only }: TableBackend): boolean => port !== 0 && only !== "udp";
+
 function triable(services: readonly TableService[]): ReadonlySet<string> {
   const keys = new Set<string>();
   for (const { backends } of services)
-    for (const { address, port, only } of backends)
-      if (port !== 0 && only !== "udp") keys.add(backendKey(address, port));
+    for (const each of backends) if (isTriable(each)) keys.add(backendKey(each.address, each.port));
   return keys;
+}
+
+/** The others of all services that have this backend, each once. */
+function beside(services: readonly TableService[], address: string, port: number): readonly TableBackend[] {
+  const own = backendKey(address, port);
+  const found = new Map<string, TableBackend>();
+  for (const { backends } of services)
+    if (backends.some((each) => each.port === port && each.address === address))
+      for (const each of backends) if (isTriable(each)) found.set(backendKey(each.address, each.port), each);
+  found.delete(own);
+  return [...found.values()];
 }

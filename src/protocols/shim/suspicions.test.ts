@@ -22,6 +22,7 @@ let broken: string | undefined;
 let tried: string[];
 let changes: string[];
 let backends: Set<string>;
+let others: { readonly address: string; readonly port: number }[];
 
 beforeEach(() => {
   files = new Map();
@@ -33,6 +34,7 @@ beforeEach(() => {
   broken = undefined;
   tried = [];
   changes = [];
+  others = [];
   backends = new Set([backendKey("10.0.0.1", 80), backendKey("10.0.0.2", 80)]);
   const connect: Net["connect"] = async (to, signal) => {
     const key = "host" in to ? backendKey(to.host, to.port) : "";
@@ -61,6 +63,7 @@ beforeEach(() => {
     net: { connect },
     metrics,
     backends: () => backends,
+    beside: (address) => others.filter((each) => each.address !== address),
     changed: (address, port, { suspect, refused }) =>
       void changes.push(`${address}:${port} ${suspect ? "suspect" : "well"}${refused ? " refused" : ""}`),
   });
@@ -109,6 +112,33 @@ describe("failures that programs saw", () => {
     const tries = tried.length;
     await run(30_000);
     expect(tried.length).toBe(tries);
+  });
+
+  test("have the others of the service tried as well, once it is found that one is gone", async () => {
+    others = Array.from({ length: 20 }, (_, i) => ({ address: `10.0.0.${i + 1}`, port: 80 }));
+    backends = new Set(others.map(({ address, port }) => backendKey(address, port)));
+    for (const { address } of others.slice(0, 19)) refuses.add(backendKey(address, 80));
+    suspicions.watch("/observed");
+    await run(1_500);
+    saw([seen("10.0.0.1", 1)]);
+    await run(1_500);
+    expect(suspicions.count()).toBe(19);
+    expect(suspicions.isSuspect("10.0.0.20", 80)).toBe(false);
+    // Each once: that another one failed, too, is no reason to try again.
+    expect(tried.length).toBeLessThanOrEqual(40);
+    expect(tried.filter((each) => each === backendKey("10.0.0.20", 80))).toHaveLength(1);
+  });
+
+  test("of a backend that answers have no others tried", async () => {
+    others = [
+      { address: "10.0.0.1", port: 80 },
+      { address: "10.0.0.2", port: 80 },
+    ];
+    suspicions.watch("/observed");
+    await run(1_500);
+    saw([seen("10.0.0.1", 1)]);
+    await run(1_500);
+    expect(tried).toEqual([backendKey("10.0.0.1", 80)]);
   });
 
   test("of a backend that answers the agent change nothing, and it is tried at most once a second", async () => {

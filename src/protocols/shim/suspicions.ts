@@ -18,6 +18,8 @@ const LOOK_MS = 1_000;
 const LOOK_SHARE = 50;
 const CONNECT_MS = 2_000;
 const AT_ONCE = 16;
+/** So many backends of a service are tried because one of them has failed. */
+const MOST_BESIDE = 64;
 /** One backend is tried at most so often, and one that refuses more and more rarely. */
 const TRY_AGAIN_MS = 1_000;
 const TRY_RAREST_MS = 10_000;
@@ -39,6 +41,8 @@ export interface SuspicionsParts {
   readonly metrics: Metrics;
   /** The TCP backends that stand in the table, by `backendKey`; nothing else is ever connected to. */
   readonly backends: () => ReadonlySet<string>;
+  /** The other TCP backends of the services that have this one. */
+  readonly beside: (address: string, port: number) => readonly { readonly address: string; readonly port: number }[];
   /** A backend refuses, or does no longer. `refused`: it said so itself, which confirms that what is held is lost. */
   readonly changed: (
     address: string,
@@ -78,7 +82,7 @@ interface Trial {
 
 /** See `SuspicionsParts`. */
 export function createSuspicions(parts: SuspicionsParts): Suspicions {
-  const { clock, random, disk, net, backends, changed } = parts;
+  const { clock, random, disk, net, backends, beside, changed } = parts;
   const connects = parts.metrics.counter("hook_connects_total", "Connections that hooked programs made to services");
   const failures = parts.metrics.counter("hook_failures_total", "Tries to connect of hooked programs that failed");
   const over = new AbortController();
@@ -130,6 +134,8 @@ export function createSuspicions(parts: SuspicionsParts): Suspicions {
     trial.failed = how === "answers" ? 0 : trial.failed + 1;
     if (how === "refuses" || before !== trial.failed > 0)
       changed(trial.address, trial.port, { suspect: trial.failed > 0, refused: how === "refuses" });
+    // What ended one may have ended others, which programs would find out one by one.
+    if (trial.failed === 1) for (const each of beside(trial.address, trial.port).slice(0, MOST_BESIDE)) soon(each);
     if (trial.failed > 0) later(trial, Math.min(TRY_RAREST_MS, TRY_AGAIN_MS * 2 ** Math.min(trial.failed - 1, 10)));
   };
   const pump = (): void => {
@@ -161,6 +167,15 @@ export function createSuspicions(parts: SuspicionsParts): Suspicions {
     trial.timer = clock.after(jitter(ms, 0.1, random), () => tryNow(trial));
   };
 
+  /** Tries a backend, but none more often than it may be. */
+  const soon = ({ address, port }: { readonly address: string; readonly port: number }): void => {
+    const trial = trialOf(address, port);
+    if (trial.running || trial.timer !== undefined) return;
+    const sinceMs = clock.monotonic() - trial.lastMs;
+    if (sinceMs >= TRY_AGAIN_MS) tryNow(trial);
+    else later(trial, TRY_AGAIN_MS - sinceMs);
+  };
+
   const grown = (now: number, before: number): number => {
     // Another entry took the place, or the program that counts began anew.
     const by = now < before ? now : now - before;
@@ -187,11 +202,7 @@ export function createSuspicions(parts: SuspicionsParts): Suspicions {
         if (more > 0) connects.add(more);
         if (failed === 0) continue;
         failures.add(failed);
-        const trial = trialOf(seen.address, seen.port);
-        if (trial.running || trial.timer !== undefined) continue;
-        const sinceMs = clock.monotonic() - trial.lastMs;
-        if (sinceMs >= TRY_AGAIN_MS) tryNow(trial);
-        else later(trial, TRY_AGAIN_MS - sinceMs);
+        soon(seen);
       }
   };
 
