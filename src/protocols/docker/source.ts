@@ -1,4 +1,5 @@
 // The source "docker": the containers of all its engines as one list, and what Docker's HEALTHCHECK says of them.
+import { Bell } from "../../base/bells.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Disk } from "../../base/disk.ts";
 import { messageOf } from "../../base/error.ts";
@@ -32,25 +33,6 @@ export interface DockerMachine {
 }
 
 const NAME = "docker";
-
-/** A bell: however often it rang, the waiter comes once. */
-class Bell {
-  #rung = false;
-  #wake: (() => void) | undefined;
-  ring(): void {
-    this.#rung = true;
-    this.#wake?.();
-  }
-  /** Resolves when it has rung since the last time. */
-  async heard(): Promise<void> {
-    if (!this.#rung)
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
-    this.#wake = undefined;
-    this.#rung = false;
-  }
-}
 
 /** What one `watch` knows. */
 class Watch {
