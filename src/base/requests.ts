@@ -1,7 +1,7 @@
 // What HTTP dialects read of a request before they answer it: who sent it, its body, the names in its path.
 import type { Clock } from "./clock.ts";
 import { type Code, InputError, TrilithError } from "./error.ts";
-import type { IncomingMessage } from "./http.ts";
+import type { IncomingMessage, ServerResponse } from "./http.ts";
 
 /** A body that pauses for longer is given up with its connection. */
 const BODY_IDLE_MS = 30_000;
@@ -85,3 +85,16 @@ export const STATUS_OF: Readonly<Record<Code, number>> = {
   "address-in-use": 500,
   internal: 500,
 };
+
+/** Answers with JSON and a line's end; `pretty`: for people. */
+export function sendJson(response: ServerResponse, status: number, json: unknown, pretty = false): void {
+  const body = Buffer.from(`${JSON.stringify(json, undefined, pretty ? 2 : undefined)}\n`);
+  response
+    .writeHead(status, {
+      "content-type": "application/json; charset=utf-8",
+      "content-length": body.length,
+      "cache-control": "no-store",
+      "x-content-type-options": "nosniff",
+    })
+    .end(body);
+}

@@ -3,7 +3,7 @@
 import { drained } from "../../base/drained.ts";
 import { InputError, messageOf, TrilithError } from "../../base/error.ts";
 import type { Handler, IncomingMessage, ServerResponse } from "../../base/http.ts";
-import { callerOf, decodeName } from "../../base/requests.ts";
+import { callerOf, decodeName, sendJson } from "../../base/requests.ts";
 import type { Ground } from "../../contracts/ground.ts";
 import { NODE_MAINTENANCE_CHECK, SERVICE_MAINTENANCE_CHECK, type Status, worst } from "../../model/check.ts";
 import type { Query } from "../../model/query.ts";
@@ -87,7 +87,7 @@ export function createHandler(prefix: string, token: string | undefined, ground:
       // Of bodies that nobody reads what comes is let through, so that the connection can be used again.
       if (verb.method !== "PUT") request.resume();
       const json = await verb.run(call);
-      if (json !== undefined) send(response, 200, json, pretty);
+      if (json !== undefined) sendJson(response, 200, json, pretty);
     } catch (error) {
       request.resume();
       if (gone.signal.aborted) return;
@@ -98,7 +98,7 @@ export function createHandler(prefix: string, token: string | undefined, ground:
         return;
       }
       if (error instanceof MethodError) response.setHeader("allow", error.allow);
-      send(response, status, body, pretty);
+      sendJson(response, status, body, pretty);
     }
   };
 }
@@ -131,18 +131,6 @@ function route(
   if (verb.names === undefined && name !== "") throw new InputError(path, `expected nothing behind ${prefix}${word}`);
   const parameters = new URLSearchParams(mark === -1 ? "" : url.slice(mark + 1));
   return { verb, call: { ground, request, response, name, parameters, signal } };
-}
-
-function send(response: ServerResponse, status: number, json: unknown, pretty: boolean): void {
-  const body = Buffer.from(`${JSON.stringify(json, undefined, pretty ? 2 : undefined)}\n`);
-  response
-    .writeHead(status, {
-      "content-type": "application/json; charset=utf-8",
-      "content-length": body.length,
-      "cache-control": "no-store",
-      "x-content-type-options": "nosniff",
-    })
-    .end(body);
 }
 
 /** The query of a call; who does not say who asks is the caller. */

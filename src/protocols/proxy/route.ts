@@ -1,5 +1,6 @@
 // GET /v1/trilith/proxies: the figures of everything in this agent that stands for a service, containers' ports included.
 import type { Handler } from "../../base/http.ts";
+import { sendJson } from "../../base/requests.ts";
 import type { Connector, ProxyStatus } from "../../contracts/connect.ts";
 
 export const PREFIX = "/v1/trilith/proxies";
@@ -14,25 +15,15 @@ export function createStatusHandler(connector: Pick<Connector, "proxies">): Hand
   return (request, response) => {
     request.resume();
     const path = (request.url ?? "").replace(/\?.*$/, "");
-    const send = (status: number, json: unknown): void => {
-      const body = Buffer.from(`${JSON.stringify(json)}\n`);
-      response
-        .writeHead(status, {
-          "content-type": "application/json; charset=utf-8",
-          "content-length": body.length,
-          "cache-control": "no-store",
-          "x-content-type-options": "nosniff",
-        })
-        .end(body);
-    };
-    const error = (status: number, code: string, message: string): void => send(status, { error: { code, message } });
+    const error = (status: number, code: string, message: string): void =>
+      sendJson(response, status, { error: { code, message } });
     if (path !== PREFIX && path !== `${PREFIX}/`) error(404, "not-found", `nothing is at ${path}: there is ${PREFIX}`);
     else if (request.method !== "GET") {
       response.setHeader("allow", "GET");
       error(405, "invalid", `${request.method} is not for ${path}: use GET`);
     } else {
       const json: ProxiesJson = { proxies: connector.proxies().map((each) => each.status()) };
-      send(200, json);
+      sendJson(response, 200, json);
     }
   };
 }

@@ -1,9 +1,9 @@
 // GET /v1/trilith/hook: where the table is; the answer comes when the table holds everything that was acknowledged before the question.
 import type { Clock } from "../../base/clock.ts";
 import { type Code, codeOf, messageOf, TrilithError } from "../../base/error.ts";
-import type { Handler, ServerResponse } from "../../base/http.ts";
+import type { Handler } from "../../base/http.ts";
 import type { Log } from "../../base/log.ts";
-import { isFromHere, STATUS_OF } from "../../base/requests.ts";
+import { isFromHere, STATUS_OF, sendJson } from "../../base/requests.ts";
 import type { Keeper } from "./keeper.ts";
 
 /** Longer than the API's own, so that the agent hands it here. */
@@ -50,7 +50,7 @@ export function createHookHandler(parts: {
         throw new TrilithError("not-found", `nothing is at ${path}: there is ${PREFIX}`);
       if (request.method !== "GET") {
         response.setHeader("allow", "GET");
-        return send(response, 405, errorJson("invalid", `${request.method} is not for ${path}: use GET`));
+        return sendJson(response, 405, errorJson("invalid", `${request.method} is not for ${path}: use GET`));
       }
       // The path is of use on this host alone, and the first question makes files.
       if (!isFromHere(request))
@@ -71,11 +71,11 @@ export function createHookHandler(parts: {
         ...(place.limits === undefined ? {} : { limits: place.limits }),
         ...(waiting === undefined ? {} : { waiting }),
       };
-      send(response, 200, json);
+      sendJson(response, 200, json);
     } catch (error) {
       if (response.destroyed) return;
       log.debug(`the table was asked for: ${messageOf(error)}`);
-      send(response, STATUS_OF[codeOf(error)], errorJson(codeOf(error), messageOf(error)));
+      sendJson(response, STATUS_OF[codeOf(error)], errorJson(codeOf(error), messageOf(error)));
     } finally {
       alarm.cancel();
     }
@@ -85,16 +85,4 @@ export function createHookHandler(parts: {
 /** As the rest of the API says it. */
 function errorJson(code: Code, message: string): unknown {
   return { error: { code, message } };
-}
-
-function send(response: ServerResponse, status: number, json: unknown): void {
-  const body = Buffer.from(`${JSON.stringify(json)}\n`);
-  response
-    .writeHead(status, {
-      "content-type": "application/json; charset=utf-8",
-      "content-length": body.length,
-      "cache-control": "no-store",
-      "x-content-type-options": "nosniff",
-    })
-    .end(body);
 }
