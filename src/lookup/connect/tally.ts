@@ -1,7 +1,7 @@
 // What a proxy counts: for its status, and for the agent's metrics.
 import type { Counter, Metrics } from "../../base/metrics.ts";
 import { hostPort } from "../../base/net.ts";
-import type { Backend, BackendStatus } from "../../contracts/connect.ts";
+import type { Backend, BackendStatus, ProxyStatus } from "../../contracts/connect.ts";
 
 type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
 
@@ -51,6 +51,19 @@ export class Tally {
       refused: counter("refused_connections", "Connections closed at once because too many files were open"),
       toBackend: counter("bytes", "Bytes passed on", { to: "backend" }),
       toClient: counter("bytes", "Bytes passed on", { to: "client" }),
+    };
+  }
+
+  /** The proxy's status, with what it is itself. */
+  status(own: Pick<ProxyStatus, "name" | "protocol" | "listening" | "query" | "draining">): ProxyStatus {
+    const { open, total, failed, retries, refused, toBackend, toClient, lastFailure } = this;
+    const { draining, ...what } = own;
+    return {
+      ...what,
+      ...{ open, total, failed, retries, refused, toBackend, toClient },
+      draining,
+      backends: this.rows(),
+      ...(lastFailure === undefined ? {} : { lastFailure }),
     };
   }
 

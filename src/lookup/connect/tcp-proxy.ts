@@ -89,17 +89,8 @@ class TcpProxy implements ProxyListener {
 
   status(): ProxyStatus {
     const { name, query, tally } = this.#parts;
-    const { open, total, failed, retries, refused, toBackend, toClient, lastFailure } = tally;
-    return {
-      name,
-      protocol: "tcp",
-      listening: hostPort(this.host, this.port),
-      query,
-      ...{ open, total, failed, retries, refused, toBackend, toClient },
-      draining: this.#stopping !== undefined,
-      backends: tally.rows(),
-      ...(lastFailure === undefined ? {} : { lastFailure }),
-    };
+    const listening = hostPort(this.host, this.port);
+    return tally.status({ name, protocol: "tcp", listening, query, draining: this.#stopping !== undefined });
   }
 
   stop(drainMs: number = this.#parts.options.drainMs ?? DRAIN_MS): Promise<void> {

@@ -116,17 +116,8 @@ class UdpProxy implements ProxyListener {
 
   status(): ProxyStatus {
     const { name, query, tally } = this.#parts;
-    const { open, total, failed, retries, refused, toBackend, toClient, lastFailure } = tally;
-    return {
-      name,
-      protocol: "udp",
-      listening: hostPort(this.host, this.port),
-      query,
-      ...{ open, total, failed, retries, refused, toBackend, toClient },
-      draining: this.#stopping !== undefined,
-      backends: tally.rows(),
-      ...(lastFailure === undefined ? {} : { lastFailure }),
-    };
+    const listening = hostPort(this.host, this.port);
+    return tally.status({ name, protocol: "udp", listening, query, draining: this.#stopping !== undefined });
   }
 
   /** Datagrams of new clients are dropped at once; others may wait for the answer to what they asked. */
