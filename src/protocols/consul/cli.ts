@@ -15,7 +15,8 @@ import {
   type UnknownField,
 } from "../../wire/consul-definition.ts";
 import { type ConfigText, parseConfigText } from "../../wire/hcl/config.ts";
-import { type ConsulFile, type Flags, settingsFrom } from "./settings.ts";
+import type { ConsulFile } from "./settings/file.ts";
+import { type Flags, settingsFrom } from "./settings.ts";
 
 export { formatGoDuration, parseGoDuration } from "../../wire/duration.ts";
 export { distanceS } from "./coordinates.ts";

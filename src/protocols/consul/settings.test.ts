@@ -6,7 +6,8 @@ import { pathText } from "../../wire/hcl/config.ts";
 import { readConfig } from "../dns/config.ts";
 import { protocols } from "../index.ts";
 import { configure } from "./config.ts";
-import { type ConsulFile, settingsFrom } from "./settings.ts";
+import type { ConsulFile } from "./settings/file.ts";
+import { settingsFrom } from "./settings.ts";
 
 const file = (value: unknown, path = "agent.json"): ConsulFile => ({
   value: value as Record<string, unknown>,

@@ -2,7 +2,7 @@
 import { InputError } from "../../base/error.ts";
 import { nearestName } from "../../wire/consul-definition.ts";
 import { parseDurationValue } from "../../wire/duration.ts";
-import type { KeyPath } from "./settings.ts";
+import type { KeyPath } from "./settings/value.ts";
 import { planOf, type WatchParams } from "./watch-plan.ts";
 
 /** Who is told. */
