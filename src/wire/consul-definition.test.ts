@@ -2,6 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { InputError } from "../base/error.ts";
+import { nearestName } from "../base/nearest-name.ts";
 import type { CheckSpec } from "../model/check.ts";
 import type { Registration } from "../model/instance.ts";
 import {
@@ -10,7 +11,6 @@ import {
   decodeCheck,
   decodeService,
   metaFault,
-  nearestName,
   registrationOf,
   serviceFault,
   unknownFieldText,

@@ -5,6 +5,7 @@
 // → fits model Registration, checkSpecOf(check, parseDetail) → fits model CheckSpec (wire may not import model, so the types are structural).
 // `parseDetail(kind, detail)` is `ground.probes.get(kind)!.parse(detail)`; it is not called for "ttl" and "alias".
 import { InputError } from "../base/error.ts";
+import { nearestName, plainName } from "../base/nearest-name.ts";
 import { formatGoDuration, parseDurationValue } from "./duration.ts";
 import { kindFaults, multiError } from "./service-kind.ts";
 
@@ -214,8 +215,6 @@ const OWN_CHECK_FIELDS: readonly Field[] = [
   ...CHECK_FIELDS,
 ];
 
-const plain = (key: string): string => key.replaceAll("_", "").toLowerCase();
-
 interface Index {
   readonly api: ReadonlyMap<string, Field>;
   readonly file: ReadonlyMap<string, Field>;
@@ -228,46 +227,12 @@ function indexOf(fields: readonly Field[]): Index {
     const file = new Map<string, Field>();
     for (const one of fields) {
       for (const name of [one.name, ...(one.api ?? [])]) api.set(name.toLowerCase(), one);
-      for (const name of [plain(one.snake), plain(one.name), ...(one.file ?? [])]) file.set(name, one);
+      for (const name of [plainName(one.snake), plainName(one.name), ...(one.file ?? [])]) file.set(name, one);
     }
     index = { api, file };
     indexes.set(fields, index);
   }
   return index;
-}
-
-/** Edit distance with neighbours swapped counting once (optimal string alignment) up to `limit`; more than `limit` for anything farther. */
-function distance(a: string, b: string, limit: number): number {
-  if (Math.abs(a.length - b.length) > limit) return limit + 1;
-  let before: number[] = [];
-  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const same = a[i - 1] === b[j - 1];
-      let best = Math.min(row[j]! + 1, next[j - 1]! + 1, row[j - 1]! + (same ? 0 : 1));
-      if (i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1]) best = Math.min(best, before[j - 2]! + 1);
-      next.push(best);
-    }
-    before = row;
-    row = next;
-  }
-  return row[b.length]!;
-}
-
-/** The name out of `known` that `key` was most likely meant to be; undefined where none is near. Case and underscores do not count. */
-export function nearestName(key: string, known: Iterable<string>): string | undefined {
-  const wanted = plain(key.slice(0, 64));
-  let best: string | undefined;
-  let bestDistance = Math.min(3, Math.floor(wanted.length / 3)) + 1;
-  for (const name of known) {
-    const d = distance(wanted, plain(name), bestDistance - 1);
-    if (d < bestDistance) {
-      best = name;
-      bestDistance = d;
-    }
-  }
-  return best;
 }
 
 /** Go's text for a field that the decoder does not know. */
@@ -314,7 +279,7 @@ class Reader {
     const found = new Map<string, { readonly value: unknown; readonly path: Path }>();
     for (const key of Object.keys(value)) {
       const here = [...path, key];
-      const known = this.options.spelling === "api" ? index.api.get(key.toLowerCase()) : index.file.get(plain(key));
+      const known = this.options.spelling === "api" ? index.api.get(key.toLowerCase()) : index.file.get(plainName(key));
       if (known === undefined) {
         const names = fields.map((one) => (this.options.spelling === "api" ? one.name : one.snake));
         this.unknown.push({ key, path: here, nearest: nearestName(key, names) });

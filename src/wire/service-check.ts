@@ -1,7 +1,7 @@
 // SERVICE_CHECK_* attributes → the one check Registrator would have registered.
 import { messageOf } from "../base/error.ts";
+import { nearestName } from "../base/nearest-name.ts";
 import { hostPort } from "../base/net.ts";
-import { nearestName } from "./consul-definition.ts";
 import { parseGoDuration } from "./duration.ts";
 
 /** What a check is about. */

@@ -1,9 +1,10 @@
 // Why a service is found, or not: everything that this agent knows about a name.
+
+import { nearestName } from "../../base/nearest-name.ts";
 import type { HeldCheck } from "../../contracts/agent.ts";
 import type { Resident } from "../../model/instance.ts";
 import type { Query } from "../../model/query.ts";
 import { keyOf, scope } from "../../model/record.ts";
-import { nearestName } from "../../wire/consul-definition.ts";
 import type { ApiGround } from "./server.ts";
 import { type GoneJson, heldJson, instanceJson, type KnownHere, overrideJson, time, type WhyJson } from "./shapes.ts";
 

@@ -1,6 +1,6 @@
 // Watches in configuration files: what is watched, and the script or URL that is told.
 import { InputError } from "../../base/error.ts";
-import { nearestName } from "../../wire/consul-definition.ts";
+import { nearestName } from "../../base/nearest-name.ts";
 import { parseDurationValue } from "../../wire/duration.ts";
 import type { KeyPath } from "./settings/value.ts";
 import { planOf, type WatchParams } from "./watch-plan.ts";

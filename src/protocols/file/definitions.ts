@@ -1,5 +1,7 @@
 // Configuration text → services and checks of this host, or the place and kind of its mistake. Pure.
+
 import { InputError } from "../../base/error.ts";
+import { nearestName } from "../../base/nearest-name.ts";
 import type { CheckRegistration } from "../../contracts/agent.ts";
 import type { Registration } from "../../model/instance.ts";
 import type { Override } from "../../model/override.ts";
@@ -12,7 +14,6 @@ import {
   decodeCheck,
   decodeService,
   nameFault,
-  nearestName,
   type Path,
   registrationOf,
   type ServiceDefinition,

@@ -1,6 +1,6 @@
 // One configuration file, read key by key: what is known does its part, what is not is refused with the nearest name.
 import { InputError } from "../../../base/error.ts";
-import { nearestName } from "../../../wire/consul-definition.ts";
+import { nearestName } from "../../../base/nearest-name.ts";
 import { readWatches } from "../watch-config.ts";
 import { CONSUL_KEYS } from "./consul-keys.ts";
 import type { Draft, Known } from "./draft.ts";
