@@ -20,6 +20,7 @@ import type { Prepared } from "./prepared.ts";
 import type { Probe } from "./probe.ts";
 import type { Told } from "./protocol.ts";
 import type { Sessions } from "./session.ts";
+import type { SourceHealth } from "./source.ts";
 
 /** Facts about this agent that every dialect tells. */
 export interface Self {
@@ -49,10 +50,8 @@ export interface Self {
 }
 
 /** The state of a source as `doctor` shows it. */
-export interface SourceState {
+export interface SourceState extends SourceHealth {
   readonly name: string;
-  readonly ok: boolean;
-  readonly text: string;
 }
 
 export interface Ground {

@@ -26,6 +26,29 @@ export interface SourceList {
   readonly overrides?: readonly Override[];
 }
 
+/** One of several things that a source reads, each well or not by itself: a name, a file, a path, a server. */
+export interface SourceEntry {
+  /** For people; unique in its source, and the same over restarts: "web (_http._tcp.example.com)". */
+  readonly name: string;
+  readonly ok: boolean;
+  /** Why what it told may no longer be so; "" where it is well. */
+  readonly text: string;
+  /** What of the source's last list it told, by `goneKeyOf`. */
+  tells(): Iterable<string>;
+}
+
+/** How a source is. */
+export interface SourceHealth {
+  readonly ok: boolean;
+  /** One line for people: what was found, or why nothing: "Docker 20.10 at unix:///var/run/docker.sock, 3 containers". */
+  readonly text: string;
+  /**
+   * Where it reads several things: how each of them is. Of a source that is not well only what the entries that are not well told is the last
+   * known good; all of it where there are no such entries.
+   */
+  readonly entries?: readonly SourceEntry[];
+}
+
 /**
  * Something that brings registrations in. Level-triggered: an event, a reconnect or a timer only rings a bell; the list is then read again.
  * `watch` yields the whole list at once and after every change, never ends by itself, and throws only for what no retry can mend.
@@ -34,6 +57,5 @@ export interface SourceList {
 export interface Source {
   readonly name: string;
   watch(signal: AbortSignal): AsyncIterable<SourceList>;
-  /** One line for people: what was found, or why nothing: "Docker 20.10 at unix:///var/run/docker.sock, 3 containers". */
-  state(): { readonly ok: boolean; readonly text: string };
+  state(): SourceHealth;
 }

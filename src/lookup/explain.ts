@@ -1,9 +1,11 @@
 // Why an instance is, or is not, in an answer: one sentence for people.
 import { NODE_ALIVE_CHECK, NODE_MAINTENANCE_CHECK } from "../model/check.ts";
+import type { Resident } from "../model/instance.ts";
 import type { Query, Verdict } from "../model/query.ts";
 import { type Asker, chooseAddress, type Here } from "./address.ts";
 import { admits, type Facts, isMeant, lackingLabel, lackingTag } from "./filter.ts";
 import type { Hold } from "./guard.ts";
+import type { Stale } from "./hearsay.ts";
 
 /** The word by which the agent's history tells a drain. */
 const DRAINING = "draining";
@@ -17,8 +19,8 @@ export interface Standing {
   readonly panic: boolean;
   /** The agent's history of the service, newest first. */
   readonly history: readonly { readonly atMs: number; readonly id: string; readonly text: string }[];
-  /** Age in milliseconds where what is known is not fresh. */
-  readonly stale: number | undefined;
+  /** Where an instance is only the last known good: how old, and who does not answer. */
+  readonly staleAs: (resident: Resident) => Stale | undefined;
 }
 
 const OUTPUT_CHARACTERS = 200;
@@ -30,7 +32,8 @@ export function explainOne(facts: Facts, standing: Standing, gone: boolean): Ver
   const out = (text: string): Verdict => ({ resident, included: false, text });
   const left = leftOut(facts, standing);
   if (left !== undefined) return out(left);
-  const age = standing.stale === undefined ? "" : ` (last known ${seconds(standing.stale)} ago)`;
+  const stale = standing.staleAs(resident);
+  const age = stale === undefined ? "" : ` (last known ${seconds(stale.ageMs)} ago: ${stale.text})`;
   const held = standing.hold?.members.get(facts.key);
   if (query.health !== "any" && held !== undefined) {
     const what = gone ? "no longer in the directory" : deciding(facts);

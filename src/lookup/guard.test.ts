@@ -35,7 +35,7 @@ describe("a second-hand source that lies", () => {
     expect(ids(held.endpoints)).toEqual(SIX);
     expect(heldIds(held.endpoints)).toEqual(["m2", "m3", "m4", "m5", "m6"]);
     expect(held.held?.text).toContain("5 of 6 instances");
-    expect(held.held?.text).toContain('source "zookeeper" no longer lists them');
+    expect(held.held?.text).toContain('source "zookeeper" no longer lists them: not listed by zookeeper');
     expect(held.held?.sinceMs).toBe(w.clock.now());
 
     await w.list("db", []);

@@ -54,6 +54,8 @@ interface Loss {
   readonly facts: Facts;
   /** Monotonic milliseconds. */
   readonly atMs: number;
+  /** Why it went, as its source says; undefined where nobody said. */
+  readonly text: string | undefined;
 }
 
 interface State {
@@ -134,8 +136,8 @@ export function createGuard(parts: {
   };
 
   const why = (state: State): string => {
-    const missing = new Map<string, number>();
-    for (const { facts } of state.lost.values()) {
+    const missing = new Map<string, { count: number; readonly said: Set<string> }>();
+    for (const { facts, text } of state.lost.values()) {
       const { instance } = facts.resident;
       const silent = state.picture.byKey().has(facts.key);
       const reason = silent
@@ -143,9 +145,25 @@ export function createGuard(parts: {
         : instance.origin.authority === "second-hand"
           ? `source "${instance.origin.source}" no longer lists them`
           : `node "${instance.node}" vanished`;
-      missing.set(reason, (missing.get(reason) ?? 0) + 1);
+      const known = missing.get(reason) ?? { count: 0, said: new Set() };
+      known.count++;
+      if (text !== undefined && !silent) known.said.add(text);
+      missing.set(reason, known);
     }
-    return [...missing].map(([reason, count]) => `${count}: ${reason}`).join("; ");
+    return [...missing]
+      .map(
+        ([
+          reason,
+          {
+            count,
+            said: [first, ...more],
+          },
+        ]) => {
+          const says = first === undefined ? "" : `: ${first}${more.length === 0 ? "" : ` (and ${more.length} more)`}`;
+          return `${count}: ${reason}${says}`;
+        },
+      )
+      .join("; ");
   };
 
   const endHold = (state: State, text: string, level: "info" | "warn" = "info"): void => {
@@ -250,7 +268,8 @@ export function createGuard(parts: {
         break;
       }
       overflowing = false;
-      state.lost.set(lostKey, { facts, atMs });
+      const text = whyGone(view, clock.now(), facts)?.why?.text;
+      state.lost.set(lostKey, { facts, atMs, text });
       losses++;
     }
     if (state.lost.size > 0 || state.hold !== undefined) weigh(key, state);

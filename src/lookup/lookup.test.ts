@@ -3,8 +3,10 @@ import { afterEach, describe, expect, it } from "vitest";
 import { fakeClock } from "../../test/simulated/clock.ts";
 import { aliveChange, checkChange, nodeChange, serviceChange, testDirectory } from "../../test/support/directory.ts";
 import { ids, type World, world } from "../../test/support/lookup.ts";
+import { memoryDurable } from "../base/durable.ts";
 import { TrilithError } from "../base/error.ts";
 import type { SourceState } from "../contracts/ground.ts";
+import type { SourceEntry } from "../contracts/source.ts";
 import type { Answer, Query } from "../model/query.ts";
 
 const running: World[] = [];
@@ -157,7 +159,7 @@ describe("how true an answer is", () => {
     await w.clock.advance(7_000);
     expect(w.lookup.resolveNow({ service: "web" })).toMatchObject({ fresh: false, ageMs: 7_000, known: true });
     expect(find(w)).toEqual(["pass", "remote", "warn"]);
-    expect(why(w, "pass")?.text).toContain("(last known 7 s ago)");
+    expect(why(w, "pass")?.text).toContain("(last known 7 s ago: the store behind the directory is away)");
     w.directory.reachable(true);
     expect(w.lookup.resolveNow({ service: "web" })).toMatchObject({ fresh: true, ageMs: 0 });
   });
@@ -180,6 +182,53 @@ describe("how true an answer is", () => {
     zookeeper = { ...zookeeper, ok: true };
     await w.clock.advance(1_000);
     expect(w.lookup.resolveNow({ service: "db" })).toMatchObject({ fresh: true, ageMs: 0 });
+  });
+
+  it("turns stale by entry: a failing one does not age its siblings, and why names it", async () => {
+    const entry = (name: string, ids: readonly string[]): SourceEntry => ({
+      ...{ name, ok: !failing.has(name), text: failing.get(name) ?? "" },
+      tells: () => ids.map((id) => `home/${id}`),
+    });
+    const failing = new Map<string, string>();
+    const sources = (): readonly SourceState[] => [
+      {
+        name: "zookeeper",
+        ok: failing.size === 0,
+        text: "2 sets",
+        entries: [entry("/db", ["m1"]), entry("/web", ["m2"])],
+      },
+    ];
+    const durable = memoryDurable();
+    const w = await started({ sources, durable });
+    await w.list("db", ["m1"]);
+    await w.list("web", ["m2"]);
+    await w.list("both", ["m3"]);
+    expect(w.lookup.resolveNow({ service: "db" })).toMatchObject({ fresh: true, ageMs: 0 });
+    await w.clock.advance(20_000);
+    failing.set("/db", "no authority");
+    await w.clock.advance(30_000);
+    const db = w.lookup.resolveNow({ service: "db" });
+    expect(db.fresh).toBe(false);
+    expect(db.ageMs).toBeGreaterThanOrEqual(30_000);
+    expect(db.ageMs).toBeLessThanOrEqual(46_000);
+    for (const service of ["web", "both"])
+      expect(w.lookup.resolveNow({ service })).toMatchObject({ fresh: true, ageMs: 0 });
+    expect(why(w, "m1", { service: "db" })?.text).toMatch(/\(last known \d+ s ago: zookeeper: \/db: no authority\)/);
+    expect(why(w, "m2", { service: "web" })?.text).not.toContain("last known");
+    // After a restart each is as old as it was itself.
+    await w.lookup.stop();
+    running.length = 0;
+    const next = await started({ sources, durable, clock: w.clock, directory: w.directory });
+    failing.set("/web", "no authority either");
+    await next.clock.advance(1_000);
+    const [old, young] = ["db", "web"].map((service) => next.lookup.resolveNow({ service }));
+    expect(old).toMatchObject({ fresh: false });
+    expect(young).toMatchObject({ fresh: false });
+    expect(old?.ageMs).toBeGreaterThanOrEqual(31_000);
+    expect(young?.ageMs).toBeLessThanOrEqual(1_000);
+    failing.clear();
+    await next.clock.advance(1_000);
+    expect(next.lookup.resolveNow({ service: "db" })).toMatchObject({ fresh: true, ageMs: 0 });
   });
 });
 

@@ -18,6 +18,7 @@ import { type Asker, askerOf, createHere, type Here } from "./address.ts";
 import { explainOne, type Standing } from "./explain.ts";
 import { admits, cached, createPicture, endpointOf, isMeant, kindOf, type ListCache, type Picture } from "./filter.ts";
 import { createGuard, type Hold } from "./guard.ts";
+import { createHearsay } from "./hearsay.ts";
 import { pickers } from "./pickers/index.ts";
 import { createRemember, type Remember } from "./remember.ts";
 import { createSecondOpinion } from "./second-opinion.ts";
@@ -66,7 +67,6 @@ const LOOK_THROUGH_MS = 1_000;
 const LOOK_THROUGH_SHARE = 20;
 const WATCH_AGAIN_MS = 5_000;
 const INSTANCES_PER_TURN = 2_000;
-const SOURCE_STATES_MS = 1_000;
 const SOURCES_TICK_MS = 15_000;
 const CACHED_ASKERS = 1_024;
 
@@ -87,7 +87,6 @@ export function createLookup(parts: LookupParts): RunningLookup {
   const selfNode = parts.node.toLowerCase();
   const datacenter = parts.datacenter.toLowerCase();
   const here: Here = createHere(parts.node, parts.interfaces, () => clock.monotonic());
-  const startedAtMs = clock.now();
   const bells = new Map<string, Set<() => void>>();
   const ring = (service: string): void => {
     for (const bell of bells.get(service) ?? []) bell();
@@ -119,7 +118,10 @@ export function createLookup(parts: LookupParts): RunningLookup {
   const stale = metrics.counter("lookup_stale_answers_total", "Lookups answered from the last known good");
 
   const pictures = new WeakMap<readonly Resident[], Picture>();
-  const hearsaySources = new Set<string>();
+  const hearsay =
+    parts.sources === undefined
+      ? undefined
+      : createHearsay({ sources: parts.sources, clock, remember, startedAtMs: clock.now() });
   const askers = new Map<string, { readonly asker: Asker | undefined }>();
   let ready = !parts.shared;
   const others = parts.shared || parts.peers === true;
@@ -131,38 +133,9 @@ export function createLookup(parts: LookupParts): RunningLookup {
     if (picture === undefined) {
       picture = createPicture(residents, selfNode, others);
       pictures.set(residents, picture);
-      for (const source of picture.hearsay) hearsaySources.add(source);
+      hearsay?.know(picture.hearsay);
     }
     return picture;
-  };
-
-  // How the sources are, read at most once a second.
-  const away = new Set<string>();
-  const lastWell = new Map<string, number>();
-  let statesReadMs = Number.NEGATIVE_INFINITY;
-  const readSources = (): void => {
-    if (parts.sources === undefined) return;
-    statesReadMs = clock.monotonic();
-    away.clear();
-    for (const { name, ok } of parts.sources()) {
-      if (!hearsaySources.has(name)) continue;
-      if (ok) {
-        lastWell.set(name, clock.now());
-        remember?.noteSource(name, clock.now());
-      } else away.add(name);
-    }
-  };
-  /** How long the worst of the sources has been away; 0 = all are well. */
-  const sourcesAgeMs = (names: readonly string[]): number => {
-    if (parts.sources === undefined) return 0;
-    if (clock.monotonic() - statesReadMs >= SOURCE_STATES_MS) readSources();
-    let ageMs = 0;
-    for (const name of names) {
-      if (!away.has(name)) continue;
-      const wellMs = lastWell.get(name) ?? remember?.sourceSeen(name) ?? startedAtMs;
-      ageMs = Math.max(ageMs, 1, clock.now() - wellMs);
-    }
-    return ageMs;
   };
 
   const knownOf = (service: string): Known => {
@@ -184,7 +157,7 @@ export function createLookup(parts: LookupParts): RunningLookup {
     const hold = guard.look(service, picture, view);
     if (view.fresh && picture.hearsay.length === 0) return { view, residents, picture, hold, fresh: ready, ageMs: 0 };
     const viewAgeMs = view.fresh ? 0 : Math.max(0, clock.now() - view.asOfMs);
-    const sourceAgeMs = picture.hearsay.length === 0 ? 0 : sourcesAgeMs(picture.hearsay);
+    const sourceAgeMs = hearsay?.oldest(picture)?.ageMs ?? 0;
     return {
       view,
       residents,
@@ -417,7 +390,7 @@ export function createLookup(parts: LookupParts): RunningLookup {
 
   const tick = (): void => {
     ticker = clock.after(SOURCES_TICK_MS, () => {
-      readSources();
+      hearsay?.read();
       // This host's own addresses may have changed.
       askers.clear();
       if (ready && directory.view().fresh) remember?.stillTrue(clock.now());
@@ -462,7 +435,12 @@ export function createLookup(parts: LookupParts): RunningLookup {
         hold: known.hold,
         panic: query.health !== "any" && inPanic(query.service, known),
         history: parts.agent?.history(query.service) ?? [],
-        stale: known.fresh ? undefined : known.ageMs,
+        staleAs: ({ instance }) =>
+          !ready || !known.view.fresh
+            ? { ageMs: known.ageMs, text: "the store behind the directory is away" }
+            : known.picture.hearsay.includes(instance.origin.source)
+              ? hearsay?.of(instance)
+              : undefined,
       };
       const all = known.picture.facts.map((facts) => explainOne(facts, standing, false));
       // Listings show what is recorded, and those are not.
@@ -496,7 +474,7 @@ export function createLookup(parts: LookupParts): RunningLookup {
       await opinion?.stop();
       ticker?.cancel();
       await done;
-      readSources();
+      hearsay?.read();
       if (ready && directory.view().fresh) remember?.stillTrue(clock.now());
       guard.stop();
       await remember?.stop();

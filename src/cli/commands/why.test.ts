@@ -140,6 +140,6 @@ test("a name that is not there: what hides it, what was, when it went and why, a
 
 test("an answer that is not fresh: the store is not blamed alone, since a source may be what is away", () => {
   expect(whyText(answer({ service: "web", known: true, fresh: false, ageMs: 4000 }), NOW)).toContain(
-    "The store, or the source that told of it, is away (trilith doctor): this is the last known good, 4s old.\n",
+    `What is marked "last known" is the last known good, 4s old: what told of it does not answer (trilith doctor).\n`,
   );
 });

@@ -88,7 +88,7 @@ export function whyText(answer: WhyJson, nowMs: number): string {
   ];
   if (!fresh)
     parts.push(
-      `The store, or the source that told of it, is away (trilith doctor): this is the last known good, ${ago(ageMs)} old.\n`,
+      `What is marked "last known" is the last known good, ${ago(ageMs)} old: what told of it does not answer (trilith doctor).\n`,
     );
   if (held !== undefined)
     parts.push(`Held by the sharp-drop guard for ${ago(nowMs - Date.parse(held.since))}: ${held.text}\n`);

@@ -6,6 +6,7 @@ import type { Random } from "../../base/random.ts";
 import {
   type Magic,
   type MagicAddress,
+  type MagicDoors,
   type MagicRange,
   type Subject,
   subjectOf,
@@ -13,6 +14,7 @@ import {
 } from "../../contracts/magic.ts";
 import type { Settings } from "../../contracts/settings.ts";
 import { ipBytes, ipText, ipv4Bytes, ipv6Bytes } from "../../wire/dns/address.ts";
+import { readAsked } from "./asked.ts";
 
 const TABLE = "magic";
 const PREFIX = { table: "self", key: "magic-v6" } as const;
@@ -45,6 +47,8 @@ export async function createMagic({ durable, random, settings, interfaces }: Mag
     slots.set(text, Math.min(slot, slots.get(text) ?? slot));
     subjects.set(slot, text);
   }
+  const asked = await readAsked(durable);
+  let doors: MagicDoors | undefined;
   let unkept: DurableWrite[] = [];
   let keeping: Promise<void> = Promise.resolve();
   let underWay = 0;
@@ -115,6 +119,13 @@ export async function createMagic({ durable, random, settings, interfaces }: Mag
       return underWay === 0 && unkept.length === 0;
     },
     range,
+    asked,
+    get doors() {
+      return doors;
+    },
+    openBy(opener) {
+      doors = opener;
+    },
   };
 }
 

@@ -1,5 +1,6 @@
 // The hook's table as a program sees it: read when it is needed, again when another has taken its place, and kept where there is none any more.
 import type { Clock } from "../../base/clock.ts";
+import type { NetworkNamespace } from "../../base/network-namespace.ts";
 import type { SharedFile } from "../../base/shared-file.ts";
 import { ipBytes } from "../../wire/dns/address.ts";
 import { SUPERSEDED_AT } from "../../wire/hook-table.ts";
@@ -10,6 +11,8 @@ export interface TableParts {
   readonly clock: Pick<Clock, "monotonic">;
   /** Where the table is. */
   readonly path: string;
+  /** The network that this program is in: in another one than the agent's, the agent's 127.0.0.1 is reached by its host's address. Absent = in the same. */
+  readonly network?: () => NetworkNamespace | undefined;
   /** Asks somebody where it is instead; undefined where nobody knows. Asked only while there is no table, and for a service only. */
   readonly locate?: () => Promise<string | undefined>;
 }
@@ -49,7 +52,7 @@ interface Loaded {
 }
 
 /** See `CurrentTable`. Opens nothing yet. */
-export function createCurrentTable({ open, clock, path: first, locate }: TableParts): CurrentTable {
+export function createCurrentTable({ open, clock, path: first, network, locate }: TableParts): CurrentTable {
   let path = first;
   let loaded: Loaded | undefined;
   let looked = Number.NEGATIVE_INFINITY;
@@ -65,7 +68,7 @@ export function createCurrentTable({ open, clock, path: first, locate }: TablePa
     const file = open(path);
     if (file === undefined) return false;
     try {
-      const index = openTableIndex(file.bytes);
+      const index = openTableIndex(file.bytes, network?.());
       loaded?.file.close();
       loaded = { file, index };
       return true;

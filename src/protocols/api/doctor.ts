@@ -23,6 +23,11 @@ export async function diagnose(ground: ApiGround, signal: AbortSignal): Promise<
   const held = lookup.held();
   const states = sources();
   const complaints = agent.complaints();
+  // What is wrong with a whole entry is told with its source.
+  const rest = complaints.filter(
+    ({ from, about }) =>
+      !states.some(({ name, entries }) => name === from && entries?.some((one) => !one.ok && one.name === about)),
+  );
   const overrides = agent.overrides().map(overrideJson);
   const warnings: string[] = [];
   if (trip.error !== undefined) warnings.push(`the store cannot be reached: ${trip.error}`);
@@ -31,12 +36,17 @@ export async function diagnose(ground: ApiGround, signal: AbortSignal): Promise<
     warnings.push(
       `answers are the last ones known good, as of ${time(view.asOfMs)}: the store behind the directory is away`,
     );
-  for (const { name, ok, text } of states) if (!ok) warnings.push(`source ${name}: ${text}`);
+  const unwell = states.flatMap(({ name: source, entries = [] }) =>
+    entries.filter(({ ok }) => !ok).map(({ name, text }) => ({ source, name, text })),
+  );
+  for (const { name, ok, text } of states)
+    if (!ok && !unwell.some(({ source }) => source === name)) warnings.push(`source ${name}: ${text}`);
+  for (const { source, name, text } of unwell) warnings.push(`source ${source}: ${name}: ${text}`);
   for (const { service, text } of held)
     warnings.push(`service "${service}" is held by the sharp-drop guard: ${text}; trilith release ${service} ends it`);
-  for (const { from, about, text } of complaints.slice(0, COMPLAINTS))
+  for (const { from, about, text } of rest.slice(0, COMPLAINTS))
     warnings.push(text.startsWith(about) ? `${from}: ${text}` : `${from}: ${about}: ${text}`);
-  if (complaints.length > COMPLAINTS) warnings.push(`${complaints.length - COMPLAINTS} more complaints of sources`);
+  if (rest.length > COMPLAINTS) warnings.push(`${rest.length - COMPLAINTS} more complaints of sources`);
   for (const { for: target, set, by, note } of overrides)
     if (note !== undefined)
       warnings.push(`the override for "${target}" (${set.join(" ")}; by ${by}) changes nothing: ${note}`);
@@ -60,7 +70,13 @@ export async function diagnose(ground: ApiGround, signal: AbortSignal): Promise<
       scripts: self.scripts,
     },
     listening: Object.fromEntries(self.listening),
-    sources: states,
+    sources: states.map(({ name, ok, text }) => {
+      const entries = unwell.filter(({ source }) => source === name);
+      return {
+        ...{ name, ok, text },
+        ...(entries.length === 0 ? {} : { unwell: entries.map((one) => ({ name: one.name, text: one.text })) }),
+      };
+    }),
     store: {
       reachable: trip.error === undefined,
       ...trip,

@@ -1,6 +1,5 @@
 // The JSON that this API answers, and how it is made from the lookup's, the agent's and the directory's answers.
 import type { HeldCheck, HeldOverride } from "../../contracts/agent.ts";
-import type { SourceState } from "../../contracts/ground.ts";
 import { type Status, worst } from "../../model/check.ts";
 import type { Address, Resident } from "../../model/instance.ts";
 import type { Labels } from "../../model/node.ts";
@@ -179,7 +178,13 @@ export interface DoctorJson {
     readonly scripts: { readonly fromApi: boolean; readonly fromFiles: boolean };
   };
   readonly listening: Readonly<Record<string, string>>;
-  readonly sources: readonly SourceState[];
+  readonly sources: readonly {
+    readonly name: string;
+    readonly ok: boolean;
+    readonly text: string;
+    /** Of what it reads (names, files, paths …) what is not well, so that only the last known good of it is answered. */
+    readonly unwell?: readonly { readonly name: string; readonly text: string }[];
+  }[];
   readonly store: {
     readonly reachable: boolean;
     /** How long a linearizable read took. */
