@@ -3,6 +3,18 @@ import { systemClock } from "./base/clock.ts";
 import { InputError } from "./base/error.ts";
 import { createHttp, type Http } from "./base/http.ts";
 import { systemNet } from "./base/net.ts";
+import { ownNetworkNamespace } from "./base/network-namespace.ts";
+import {
+  labels as areLabels,
+  milliseconds,
+  mustBe,
+  mustFit,
+  oneOf,
+  type Rules,
+  signal,
+  text,
+  texts,
+} from "./base/options.ts";
 import { systemRandom } from "./base/random.ts";
 import { openShared } from "./base/shared-file.ts";
 import { type Socket, systemTcp } from "./base/tcp.ts";
@@ -18,6 +30,7 @@ import { createCurrentTable, DEFAULT_TABLE } from "./lookup/node/table.ts";
 import { tableSource } from "./lookup/node/table-source.ts";
 import type { Labels } from "./model/node.ts";
 import { agentSource, type SourceOptions, tailnetSource } from "./name-sources.ts";
+import { POLICIES } from "./wire/hook-table.ts";
 
 /** What `connect` is told besides the service's name. */
 export interface ConnectServiceOptions extends Omit<ConnectOptions, "port"> {
@@ -30,6 +43,18 @@ export interface ConnectServiceOptions extends Omit<ConnectOptions, "port"> {
   readonly signal?: AbortSignal;
 }
 
+const OPTIONS: Rules<ConnectServiceOptions> = {
+  labels: areLabels,
+  tags: texts,
+  policy: oneOf(...POLICIES),
+  caller: text,
+  tryMs: milliseconds,
+  limitMs: milliseconds,
+  signal,
+  agent: text,
+  token: text,
+};
+
 /** One balancer for all connections of this program, so that each learns from the others. */
 let balancer: Balancer | undefined;
 const followed = new Map<string, Followed>();
@@ -37,7 +62,7 @@ const followed = new Map<string, Followed>();
 /** Who stands in for an agent that has never answered: the table that it left, then the tailnet. */
 function elsewhere(http: Http): NameSource {
   const path = environment("TRILITH_HOOK_TABLE") ?? DEFAULT_TABLE;
-  const table = createCurrentTable({ open: openShared, clock: systemClock, path });
+  const table = createCurrentTable({ open: openShared, clock: systemClock, path, network: ownNetworkNamespace });
   return preferring(tableSource(table, path, systemClock), tailnetSource({}, http), systemClock);
 }
 
@@ -67,9 +92,11 @@ export function ownBalancer(): Balancer {
  * next one where that refuses or is silent. Where they are comes from the agent of this host, without one (and unless `agent` names one) from the hook's table or the
  * tailnet, and is followed, so that the next connection asks nobody; where nobody answers any more the last answer stays. Policy and time of a try are those that
  * the instances ask for (`trilith.balance`, `trilith.try`) unless told.
- * @throws InputError without a name or for a policy that there is not; TrilithError `not-found` (no such service or instance), `unavailable`, `timeout` (each was tried), or the signal's reason
+ * @throws InputError without a name, for an option that there is not, and for a wrong value; TrilithError `not-found` (no such service or instance), `unavailable`, `timeout` (each was tried), or the signal's reason
  */
 export async function connect(service: string, options: ConnectServiceOptions = {}): Promise<Socket> {
+  mustBe("connect: the service's name", service, text);
+  mustFit("connect", options, OPTIONS);
   const { labels = {}, tags = [], agent, token, ...how } = options;
   if (service === "") throw new InputError("", 'the service\'s name is missing: connect("web")');
   const names = followedServices({

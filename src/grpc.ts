@@ -2,6 +2,7 @@
 import { systemClock } from "./base/clock.ts";
 import { TrilithError } from "./base/error.ts";
 import { createHttp } from "./base/http.ts";
+import { mustFit, type Rules, text } from "./base/options.ts";
 import { systemRandom } from "./base/random.ts";
 import { preferring } from "./lookup/grpc/names.ts";
 import { type GrpcModule, resolverClass } from "./lookup/grpc/resolver.ts";
@@ -11,15 +12,28 @@ export type { GrpcModule } from "./lookup/grpc/resolver.ts";
 
 export type GrpcOptions = SourceOptions;
 
+const OPTIONS: Rules<GrpcOptions> = {
+  agent: text,
+  token: text,
+  tailscaled: text,
+  proxy: [
+    'an object such as { host: "127.0.0.1", port: 1055 }',
+    (value) =>
+      typeof (value as GrpcOptions["proxy"])?.host === "string" &&
+      Number.isInteger((value as GrpcOptions["proxy"])?.port),
+  ],
+};
+
 /**
  * Registers both schemes with the caller's own @grpc/grpc-js (1.14 or newer): `registerResolvers(grpc)`, once, before channels are made.
  * `trilith://web?env=prod` asks this host's agent, and where none has ever answered the tailnet itself; `minidisc://…` asks the tailnet, and the agent
  * where there is no tailscaled. All endpoints are used in turn (round_robin) unless the channel has a service config, and changes are pushed.
  * Nothing found: calls fail with UNAVAILABLE and the reason, or wait where they are ready to. An agent or tailnet that is away leaves the last endpoints.
- * @throws TrilithError `unsupported` for a module that cannot take resolvers
+ * @throws TrilithError `unsupported` for a module that cannot take resolvers; InputError for an option that there is not
  */
 export function registerResolvers(grpc: GrpcModule, options: GrpcOptions = {}): void {
-  const { registerResolver, statusOrFromError } = (grpc.experimental ?? {}) as Partial<GrpcModule["experimental"]>;
+  mustFit("registerResolvers", options, OPTIONS);
+  const { registerResolver, statusOrFromError } = (grpc?.experimental ?? {}) as Partial<GrpcModule["experimental"]>;
   if (registerResolver === undefined || statusOrFromError === undefined)
     throw new TrilithError(
       "unsupported",

@@ -3,6 +3,19 @@ import { systemClock } from "./base/clock.ts";
 import { TrilithError } from "./base/error.ts";
 import { createHttp } from "./base/http.ts";
 import { hostPort, systemNet } from "./base/net.ts";
+import {
+  labels as areLabels,
+  callback,
+  mustBe,
+  mustFit,
+  objectWith,
+  oneOf,
+  type Rules,
+  signal,
+  text,
+  texts,
+  wholeNumber,
+} from "./base/options.ts";
 import { shuffle, systemRandom } from "./base/random.ts";
 import { DEFAULT_SOCKET } from "./base/tailnet.ts";
 import { environment } from "./base/terminal.ts";
@@ -16,6 +29,25 @@ import {
   type AdvertiseOptions,
   advertise as advertiseByAgent,
 } from "./protocols/process/advertise.ts";
+
+const ASK: Rules<ClientOptions> = { agent: text, token: text, signal, http: objectWith("request") };
+const FIND: Rules<FindOptions> = { ...ASK, tags: texts };
+const ADVERTISE: Rules<AdvertiseOptions> = {
+  name: text,
+  port: wholeNumber(1, 65_535),
+  address: text,
+  protocol: oneOf("tcp", "udp"),
+  tags: texts,
+  labels: areLabels,
+  checks: texts,
+  intervalMs: wholeNumber(1, 2 ** 31 - 1),
+  agent: text,
+  token: text,
+  onState: callback,
+};
+
+/** What `find` is told besides service and labels. */
+type FindOptions = ClientOptions & { readonly tags?: readonly string[] };
 
 /** After so long without a question the tailnet is watched no more. */
 const IDLE_MS = 60_000;
@@ -125,16 +157,15 @@ async function either<T>(
 /**
  * The endpoints of a service that can be used now, in random order; those with all of `labels`. Asks the agent of this host; where none answers
  * (and `agent` names none), the hosts of the tailnet, as Minidisc does. An unknown service has no endpoints (`known: false`).
- * @throws TrilithError `unavailable` or `not-found` where there is neither
+ * @throws TrilithError `unavailable` or `not-found` where there is neither; InputError for an option that there is not, and a wrong value
  */
-export function find(
-  service: string,
-  labels: Labels = {},
-  options: ClientOptions & { readonly tags?: readonly string[] } = {},
-): Promise<FindJson> {
+export async function find(service: string, labels: Labels = {}, options: FindOptions = {}): Promise<FindJson> {
+  mustBe("find: the service's name", service, text);
+  mustBe("find: the labels", labels, areLabels);
+  mustFit("find", options, FIND);
   const { tags = [] } = options;
   const isWanted = (found: Found): boolean => isSought(found, { service, labels, tags });
-  return either(
+  return await either(
     options,
     isWanted,
     () => findByAgent(service, labels, options),
@@ -158,8 +189,9 @@ function endpointOf({ name, address, port, node, health, tags, labels }: Found):
 }
 
 /** All services with counts of their instances by health; from whom as with `find`. @throws as `find` */
-export function list(options: ClientOptions = {}): Promise<readonly ListedJson[]> {
-  return either(
+export async function list(options: ClientOptions = {}): Promise<readonly ListedJson[]> {
+  mustFit("list", options, ASK);
+  return await either(
     options,
     () => true,
     () => listByAgent(options),
@@ -194,6 +226,8 @@ function grouped(services: readonly Found[]): Map<string, Found[]> {
  * @throws TrilithError `invalid` (name, port), and what the agent refuses
  */
 export async function advertise(options: AdvertiseOptions): Promise<Advertised> {
+  mustFit("advertise", options, ADVERTISE);
+  mustBe("advertise: name", options?.name, text);
   if (options.agent !== undefined || options.protocol === "udp" || isLoopback(options.address ?? ""))
     return await advertiseByAgent(options);
   const own = new OnTailnet(options);
