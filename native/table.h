@@ -32,9 +32,14 @@ struct table_header {
 	uint32_t backends_at, backends;
 	uint32_t strings_at, strings_bytes;
 	uint32_t domain_at, domain_bytes;
-	uint8_t rest[48];
+	uint64_t network_inode, network_device; /* of the agent's network namespace; 0 = unknown */
+	uint8_t host_v4[4];			/* where other network namespaces reach the agent's host; zeros = unknown */
+	uint32_t zero_3;
+	uint8_t host_v6[16];
+	uint8_t rest[8];
 };
 _Static_assert(sizeof(struct table_header) == 192, "the header is 192 bytes");
+_Static_assert(offsetof(struct table_header, network_inode) == 144, "the network follows the domain");
 
 struct table_name {
 	uint32_t text; /* from the strings' start */
@@ -66,6 +71,9 @@ struct table {
 	const struct table_backend *backends;
 	const unsigned char *strings;
 	uint32_t bucket_count, name_count, service_count, backend_count, strings_bytes;
+	uint64_t network_inode, network_device;
+	uint8_t host_v4[4], host_v6[16];
+	struct table_backend *translated; /* the backends as this process reaches them; NULL = as they stand in the file */
 };
 
 static struct table table_places[TABLE_PLACES];
@@ -168,7 +176,71 @@ static bool table_fits(struct table *t, const unsigned char *bytes, size_t size)
 	t->service_count = h.services;
 	t->backend_count = h.backends;
 	t->strings_bytes = h.strings_bytes;
+	t->network_inode = h.network_inode;
+	t->network_device = h.network_device;
+	memcpy(t->host_v4, h.host_v4, sizeof t->host_v4);
+	memcpy(t->host_v6, h.host_v6, sizeof t->host_v6);
 	return true;
+}
+
+/* — Loopback of another network namespace: in a container 127.0.0.1 is the container — */
+
+/* True where the agent is known to be in another network namespace. Without /proc what was known before counts, and nothing known is the same one. */
+static bool table_is_from_elsewhere(const struct table *t)
+{
+	static _Atomic uint64_t own_inode, own_device;
+	struct stat s;
+	if (t->network_inode == 0)
+		return false;
+	if (stat("/proc/self/ns/net", &s) == 0) {
+		atomic_store(&own_device, (uint64_t)s.st_dev);
+		atomic_store(&own_inode, (uint64_t)s.st_ino);
+	}
+	uint64_t inode = atomic_load(&own_inode);
+	return inode != 0 && (inode != t->network_inode || atomic_load(&own_device) != t->network_device);
+}
+
+/* Where else a loopback address of the agent's host is reached; NULL = it is none, or nobody knows. */
+static const uint8_t *table_host_instead(const struct table *t, const uint8_t address[16], size_t *at)
+{
+	static const uint8_t mapped_127[13] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127}, own[16] = {[15] = 1}, unknown[16];
+	bool v4 = memcmp(address, mapped_127, sizeof mapped_127) == 0;
+	if (!v4 && memcmp(address, own, sizeof own) != 0)
+		return NULL;
+	*at = v4 ? 12 : 0;
+	const uint8_t *host = v4 ? t->host_v4 : t->host_v6;
+	return memcmp(host, unknown, 16 - *at) == 0 ? NULL : host;
+}
+
+/* From here on every reader sees the backends as this process reaches them: what is tried, observed and answered is told apart from the agent's loopback. */
+static void table_translate(struct table *t)
+{
+	struct table_backend *own = NULL;
+	size_t bytes = (size_t)t->backend_count * sizeof *own, at;
+	for (uint32_t i = 0; i < t->backend_count; i++) {
+		const uint8_t *host = table_host_instead(t, t->backends[i].address, &at);
+		if (host == NULL)
+			continue;
+		if (own == NULL) {
+			void *copy = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+			if (copy == MAP_FAILED)
+				return;
+			own = copy;
+			memcpy(own, t->backends, bytes);
+		}
+		memcpy(own[i].address + at, host, 16 - at);
+	}
+	if (own != NULL)
+		t->backends = t->translated = own;
+}
+
+static void table_unmap(struct table *t)
+{
+	if (t->translated != NULL)
+		munmap(t->translated, (size_t)t->backend_count * sizeof *t->translated);
+	munmap((void *)(uintptr_t)t->bytes, t->size);
+	t->translated = NULL;
+	t->bytes = NULL;
 }
 
 static bool table_is_sound(struct table *t)
@@ -246,6 +318,8 @@ static bool table_map(struct table *t)
 	if (table_fits(t, bytes, (size_t)s.st_size)) {
 		t->device = s.st_dev;
 		t->inode = s.st_ino;
+		if (table_is_from_elsewhere(t))
+			table_translate(t);
 		return true;
 	}
 	munmap(bytes, (size_t)s.st_size);
@@ -288,10 +362,8 @@ static void table_reopen(uint64_t now_ms)
 	for (int i = 0; i < TABLE_PLACES; i++) {
 		if (i == present || atomic_load(&own->held[i]) != 0)
 			continue;
-		if (table_places[i].bytes != NULL) {
-			munmap((void *)(uintptr_t)table_places[i].bytes, table_places[i].size);
-			table_places[i].bytes = NULL;
-		}
+		if (table_places[i].bytes != NULL)
+			table_unmap(&table_places[i]);
 		place = i;
 	}
 	bool taken = false;

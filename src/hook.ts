@@ -1,5 +1,6 @@
 // The public door `trilith/hook`: `node --import trilith/hook app.js` lets a program that knows nothing of Trilith connect to services by name.
 import { systemClock } from "./base/clock.ts";
+import { ownNetworkNamespace } from "./base/network-namespace.ts";
 import { hookNode } from "./base/node-hook.ts";
 import { programIdentity } from "./base/program.ts";
 import { systemRandom } from "./base/random.ts";
@@ -35,6 +36,7 @@ if (!(HOOKED in globalThis)) {
     open: openShared,
     clock: systemClock,
     path: told ?? DEFAULT_TABLE,
+    network: ownNetworkNamespace,
     ...(told === undefined ? { locate: askAgent } : {}),
   });
   const balancer = createBalancer({ clock: systemClock, random: systemRandom });

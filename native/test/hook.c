@@ -15,6 +15,8 @@
 
 #include "cases-datagrams.h"
 
+#include "cases-network.h"
+
 #include "cases-odd.h"
 
 #define CASE(name) {#name, case_##name}
@@ -23,7 +25,7 @@ static const struct {
 	void (*run)(void);
 } cases[] = {CASE(early),    CASE(missing),	 CASE(spoilt),	 CASE(garbage),	  CASE(trust), CASE(replaced), CASE(addresses), CASE(hosts),
 	     CASE(blocking), CASE(spread),	 CASE(silent), CASE(slow),	 CASE(signals),	  CASE(refused_at_once), CASE(non_blocking), CASE(families), CASE(foreign), CASE(datagrams), CASE(replies),
-	     CASE(first), CASE(threads),  CASE(fork),	 CASE(chroot),	 CASE(jump),	  CASE(handler), CASE(many)};
+	     CASE(network), CASE(first), CASE(threads),  CASE(fork),	 CASE(chroot),	 CASE(jump),	  CASE(handler), CASE(many)};
 
 /* Thousands of connections a second fill the host's connection tracking, and others' tests with it: a network of our own, where that may be had. */
 static void own_network(void)

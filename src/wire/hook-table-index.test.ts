@@ -48,6 +48,21 @@ describe("a table that is looked into", () => {
     );
   });
 
+  it("has the addresses by which the asking program reaches the backends", () => {
+    const host = { network: { device: 4n, inode: 1n }, v4: "192.0.2.7" };
+    const bytes = tableBytes(
+      { web: { backends: ["127.0.0.1", "::1", "10.0.0.1"].map((address) => ({ address, port: 1 })) } },
+      1,
+      host,
+    );
+    const seen = (here?: typeof host.network): unknown =>
+      openTableIndex(bytes, here)
+        .named("web.service.consul")
+        ?.backends.map(({ address }) => address);
+    expect(seen({ device: 4n, inode: 2n })).toEqual(["192.0.2.7", "::1", "10.0.0.1"]);
+    for (const here of [undefined, host.network]) expect(seen(here)).toEqual(["127.0.0.1", "::1", "10.0.0.1"]);
+  });
+
   it("sees from the text alone what is none of its names and addresses", () => {
     const index = openTableIndex(tableBytes({ web: { backends: [] } }));
     expect(["web.service.consul", "WEB.SERVICE.CONSUL.", "x.consul"].map(index.isInDomain)).toEqual([true, true, true]);

@@ -1,6 +1,14 @@
 // Looking things up in the hook's table without reading all of it: services by name and by magic address.
+import type { NetworkNamespace } from "../base/network-namespace.ts";
 import { ipText } from "./dns/address.ts";
-import { hookServiceAt, hookServiceNamed, openHookTable, readHookService, type TableService } from "./hook-table.ts";
+import {
+  backendFrom,
+  hookServiceAt,
+  hookServiceNamed,
+  openHookTable,
+  readHookService,
+  type TableService,
+} from "./hook-table.ts";
 
 /** A service of a table, but for its names. */
 export type IndexedService = Omit<TableService, "names">;
@@ -25,8 +33,8 @@ export interface TableIndex {
 
 const MOST_ASKED = 4_096;
 
-/** Opens a table. @throws InputError where it is none, is cut off or changed */
-export function openTableIndex(bytes: Uint8Array): TableIndex {
+/** Opens a table, as a program in that network namespace reaches what stands in it (undefined = in the agent's). @throws InputError where it is none, is cut off or changed */
+export function openTableIndex(bytes: Uint8Array, here?: NetworkNamespace): TableIndex {
   const table = openHookTable(bytes);
   const suffix = `.${table.domain}`;
   const { base, bits } = table.v4;
@@ -40,7 +48,8 @@ export function openTableIndex(bytes: Uint8Array): TableIndex {
     if (i === undefined) return undefined;
     let found = services.get(i);
     if (found === undefined) {
-      found = readHookService(table, i);
+      const read = readHookService(table, i);
+      found = { ...read, backends: read.backends.map((each) => backendFrom(each, table.host, here)) };
       services.set(i, found);
     }
     return found;

@@ -5,6 +5,7 @@ import { describe, expect, test } from "vitest";
 import { InputError } from "../base/error.ts";
 import { ipBytes, ipText } from "./dns/address.ts";
 import {
+  backendFrom,
   decodeHookTable,
   encodeHookTable,
   encodeHookTableInTurns,
@@ -13,6 +14,7 @@ import {
   POLICIES,
   SUPERSEDED_AT,
   type TableBackend,
+  type TableHost,
   type TableService,
 } from "./hook-table.ts";
 
@@ -33,8 +35,24 @@ const backend: fc.Arbitrary<TableBackend> = fc.record(
   { requiredKeys: ["address", "port", "weight", "tier", "suspect"] },
 );
 const name = fc.stringMatching(/^[a-z0-9_-]{1,20}(\.[a-z0-9_-]{1,20}){0,3}$/);
+const u64 = fc.bigInt({ min: 0n, max: 0xffff_ffff_ffff_ffffn });
+/** Zeros stand for what is not known. */
+const known = (length: number): fc.Arbitrary<string> =>
+  fc
+    .uint8Array({ minLength: length, maxLength: length })
+    .filter((bytes) => bytes.some((byte) => byte !== 0))
+    .map((bytes) => ipText(bytes));
+const host: fc.Arbitrary<TableHost> = fc.record(
+  {
+    network: fc.record({ device: u64, inode: u64.filter((inode) => inode !== 0n) }),
+    v4: known(4),
+    v6: known(16).filter((text) => ipBytes(text)?.length === 16),
+  },
+  { requiredKeys: ["network"] },
+);
 const table: fc.Arbitrary<HookTable> = fc
   .record({
+    host: fc.option(host, { nil: undefined }),
     generation: fc.maxSafeNat(),
     writtenAtMs: fc.maxSafeNat(),
     superseded: fc.boolean(),
@@ -59,8 +77,9 @@ const table: fc.Arbitrary<HookTable> = fc
       { minLength: 12, maxLength: 12 },
     ),
   })
-  .map(({ slots, names, services, ...rest }) => ({
+  .map(({ slots, names, services, host: own, ...rest }) => ({
     ...rest,
+    ...(own === undefined ? {} : { host: own }),
     services: slots
       .toSorted((a, b) => a - b)
       .map((slot, i) => ({
@@ -96,6 +115,7 @@ const small: HookTable = {
   v4: { base: 0x7f800000, bits: 9 },
   v6: { prefix: Uint8Array.from([0xfd, 1, 2, 3, 4, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), bits: 96 },
   domain: "consul",
+  host: { network: { device: 4n, inode: 0xf000_0018n }, v4: "192.0.2.7", v6: "2001:db8::7" },
   services: [
     {
       slot: 300,
@@ -147,6 +167,9 @@ describe("the table", () => {
     expect(bytes.readUInt32LE(24)).toBe(crc32(bytes.subarray(64)));
     expect([...bytes.subarray(72, 88)]).toEqual([...small.v6.prefix]);
     const at = (field: number): number => bytes.readUInt32LE(field);
+    expect([144, 152].map((field) => Number(bytes.readBigUInt64LE(field)))).toEqual([0xf000_0018, 4]);
+    expect([...bytes.subarray(160, 168)]).toEqual([192, 0, 2, 7, 0, 0, 0, 0]);
+    expect(bytes.toString("hex", 168, 192)).toBe("20010db800000000000000000000000700000000".padEnd(48, "0"));
     for (const field of [96, 104, 112, 120, 128]) expect(at(field) % 8).toBe(0);
     expect([100, 108, 116, 124].map(at)).toEqual([8, 1, 1, 1]);
     const text = (offset: number, length: number): string =>
@@ -190,6 +213,7 @@ describe("the table", () => {
       [as({ backends: [{ ...web.backends[0]!, address: "web" }] }), /"web": expected an IP address/],
       [as({ backends: [{ ...web.backends[0]!, port: 65_536 }] }), /port 65536/],
       [as({ tryMs: -1 }), /-1/],
+      [{ ...small, host: { network: small.host!.network, v4: "::7" } }, /the host's address "::7"/],
       [{ ...small, services: [web, { ...web, names: [] }] }, /slot 300 of "web" comes after slot 300/],
       [
         { ...small, services: [web, { ...web, slot: 301, subject: "api" }] },
@@ -197,6 +221,33 @@ describe("the table", () => {
       ],
     ];
     for (const [wrong, told] of cases) expect(() => encodeHookTable(wrong)).toThrow(told);
+  });
+});
+
+describe("a backend on the agent's loopback", () => {
+  const here = { device: 4n, inode: 1n };
+  const from = (text: string, own: TableHost | undefined, network = here as typeof here | undefined): string =>
+    backendFrom({ address: text, port: 1, weight: 1, tier: 0, suspect: false }, own, network).address;
+  const other = { ...here, inode: 2n };
+  const all = { network: here, v4: "192.0.2.7", v6: "2001:db8::7" };
+
+  test("is reached by the host's address from another network, and only from there", () => {
+    for (const loopback of ["127.0.0.1", "127.0.1.1", "127.255.0.9"]) {
+      expect(from(loopback, all, other)).toBe("192.0.2.7");
+      for (const [own, network] of [
+        [all, here],
+        [all, undefined],
+        [undefined, other],
+        [{ network: here, v6: "2001:db8::7" }, other],
+      ] as const)
+        expect(from(loopback, own, network)).toBe(loopback);
+    }
+    expect([from("::1", all, other), from("::1", all), from("::1", { network: here, v4: "192.0.2.7" }, other)]).toEqual(
+      ["2001:db8::7", "::1", "::1"],
+    );
+    expect(from("127.0.0.1", all, { ...here, device: 5n })).toBe("192.0.2.7");
+    for (const elsewhere of ["10.0.0.1", "128.0.0.1", "::2", "::7f00:1"])
+      expect(from(elsewhere, all, other)).toBe(elsewhere);
   });
 });
 

@@ -1,6 +1,7 @@
 // The hook's table: services with their names, magic slots and backends as one file that programs map into memory (read in C by native/table.h).
 import { crc32 } from "node:zlib";
 import { InputError } from "../base/error.ts";
+import type { NetworkNamespace } from "../base/network-namespace.ts";
 import { ipBytes, ipText } from "./dns/address.ts";
 
 /** How backends are chosen, in the order of their numbers in the table. */
@@ -45,6 +46,15 @@ export interface TableService {
   readonly backends: readonly TableBackend[];
 }
 
+/** The agent's host as programs in other network namespaces need to know it: to them 127.0.0.1 is something else. */
+export interface TableHost {
+  /** The agent's own. */
+  readonly network: NetworkNamespace;
+  /** Where others reach this host; absent = unknown. */
+  readonly v4?: string;
+  readonly v6?: string;
+}
+
 /** A table. */
 export interface HookTable {
   /** Grows with every table of an agent. */
@@ -59,6 +69,8 @@ export interface HookTable {
   readonly v6: { readonly prefix: Uint8Array; readonly bits: number };
   /** The DNS domain without dots at its ends. */
   readonly domain: string;
+  /** Absent = unknown. */
+  readonly host?: TableHost;
   /** In the order of their slots. */
   readonly services: readonly TableService[];
 }
@@ -254,8 +266,55 @@ function* encoding(table: HookTable): Generator<void, Uint8Array> {
     bytes.writeUInt32LE(offset, at);
     bytes.writeUInt32LE(count, at + 4);
   }
+  if (table.host !== undefined) writeHost(bytes, table.host);
   bytes.writeUInt32LE(crc32(bytes.subarray(CHECKED_FROM)), 24);
   return bytes;
+}
+
+/** Where the agent's host stands in the header; who reads tables of older agents finds zeros. */
+const HOST_AT = { inode: 144, device: 152, v4: 160, v6: 168 } as const;
+
+function writeHost(bytes: Buffer, { network, v4, v6 }: TableHost): void {
+  bytes.writeBigUInt64LE(network.inode, HOST_AT.inode);
+  bytes.writeBigUInt64LE(network.device, HOST_AT.device);
+  for (const [text, at, length] of [
+    [v4, HOST_AT.v4, 4],
+    [v6, HOST_AT.v6, 16],
+  ] as const) {
+    if (text === undefined) continue;
+    const address = ipBytes(text);
+    if (address?.length !== length)
+      throw new InputError("", `the host's address "${text}": expected one of ${length} bytes`);
+    bytes.set(address, at);
+  }
+}
+
+function readHost(bytes: Buffer): TableHost | undefined {
+  const inode = bytes.readBigUInt64LE(HOST_AT.inode);
+  if (inode === 0n) return undefined;
+  const textAt = (at: number, length: number): string | undefined => {
+    const address = bytes.subarray(at, at + length);
+    return address.every((byte) => byte === 0) ? undefined : ipText(address);
+  };
+  const v4 = textAt(HOST_AT.v4, 4);
+  const v6 = textAt(HOST_AT.v6, 16);
+  return {
+    network: { device: bytes.readBigUInt64LE(HOST_AT.device), inode },
+    ...(v4 === undefined ? {} : { v4 }),
+    ...(v6 === undefined ? {} : { v6 }),
+  };
+}
+
+/** The backend as a program in that network namespace reaches it: the agent's loopback is not its own. */
+export function backendFrom(
+  backend: TableBackend,
+  host: TableHost | undefined,
+  here: NetworkNamespace | undefined,
+): TableBackend {
+  if (host === undefined || here === undefined) return backend;
+  if (host.network.inode === here.inode && host.network.device === here.device) return backend;
+  const instead = backend.address.startsWith("127.") ? host.v4 : backend.address === "::1" ? host.v6 : undefined;
+  return instead === undefined ? backend : { ...backend, address: instead };
 }
 
 function writeBackend(bytes: Buffer, at: number, backend: TableBackend): void {
@@ -335,6 +394,7 @@ export interface OpenHookTable extends HookTableHead {
   readonly v4: HookTable["v4"];
   readonly v6: HookTable["v6"];
   readonly domain: string;
+  readonly host: TableHost | undefined;
   readonly buckets: Section;
   readonly names: Section;
   readonly services: Section;
@@ -360,6 +420,7 @@ export function openHookTable(given: Uint8Array): OpenHookTable {
     v4: { base: bytes.readUInt32LE(64), bits: bytes.readUInt32LE(68) },
     v6: { prefix: Uint8Array.from(bytes.subarray(72, 88)), bits: bytes.readUInt32LE(88) },
     domain: textIn(bytes, strings, bytes.readUInt32LE(136), bytes.readUInt32LE(140), "utf8"),
+    host: readHost(bytes),
     buckets,
     names,
     services: section(bytes, 112, SERVICE_BYTES, "services"),
@@ -441,7 +502,7 @@ export function readHookService(
 /** Reads a table, whole. @throws InputError where it is none, is cut off or changed */
 export function decodeHookTable(given: Uint8Array): HookTable {
   const table = openHookTable(given);
-  const { bytes, buckets, names, services, generation, writtenAtMs, superseded, v4, v6, domain } = table;
+  const { bytes, buckets, names, services, generation, writtenAtMs, superseded, v4, v6, domain, host } = table;
   for (let i = 0; i < buckets.count; i++)
     if (bytes.readUInt32LE(buckets.at + i * 4) > names.count) throw wrong(`bucket ${i} leads to no name`);
   const namesOf: string[][] = Array.from({ length: services.count }, () => []);
@@ -457,6 +518,7 @@ export function decodeHookTable(given: Uint8Array): HookTable {
     v4,
     v6,
     domain,
+    ...(host === undefined ? {} : { host }),
     services: namesOf.map((list, i) => {
       const service = readHookService(table, i);
       if (service.slot <= lastSlot) throw wrong(`slot ${service.slot} comes after slot ${lastSlot}`);

@@ -1,6 +1,12 @@
 // Tables of the hook for tests: services by name, each with its backends, written to a file as the agent does.
 import { closeSync, linkSync, openSync, renameSync, rmSync, writeFileSync, writeSync } from "node:fs";
-import { encodeHookTable, SUPERSEDED_AT, type TableBackend, type TableService } from "../../src/wire/hook-table.ts";
+import {
+  encodeHookTable,
+  SUPERSEDED_AT,
+  type TableBackend,
+  type TableHost,
+  type TableService,
+} from "../../src/wire/hook-table.ts";
 
 /** A backend; what is left out is ordinary. */
 export type SomeBackend = Pick<TableBackend, "address" | "port"> & Partial<TableBackend>;
@@ -10,7 +16,11 @@ export interface SomeService extends Partial<Omit<TableService, "backends">> {
 }
 
 /** The bytes of a table in which `web` is called web.service.consul and web.connect.consul; its magic addresses are 127.128.0.0 and fd12:3456:789a:: plus the slot. */
-export function tableBytes(services: Readonly<Record<string, SomeService>>, generation = 1): Uint8Array {
+export function tableBytes(
+  services: Readonly<Record<string, SomeService>>,
+  generation = 1,
+  host?: TableHost,
+): Uint8Array {
   return encodeHookTable({
     generation,
     writtenAtMs: Date.UTC(2026, 0, 1),
@@ -18,6 +28,7 @@ export function tableBytes(services: Readonly<Record<string, SomeService>>, gene
     v4: { base: 0x7f80_0000, bits: 9 },
     v6: { prefix: Uint8Array.from([0xfd, 0x12, 0x34, 0x56, 0x78, 0x9a, ...Array<number>(10).fill(0)]), bits: 96 },
     domain: "consul",
+    ...(host === undefined ? {} : { host }),
     services: Object.entries(services).map(([subject, service], i) => ({
       slot: i + 1,
       subject,

@@ -197,6 +197,27 @@ describe("the table of this moment", () => {
     expect([port(), asked]).toEqual([3, 3]);
   });
 
+  it("says for each table from where this program reaches it", () => {
+    const network = { device: 4n, inode: 1n };
+    let here = { ...network };
+    const { clock, files, table } = setUp({ network: () => here });
+    const address = (): string | undefined => {
+      const found = table.named("web.service.consul");
+      return found instanceof Promise ? undefined : found?.backends[0]?.address;
+    };
+    const put = (): void =>
+      files.put(
+        "/table",
+        tableBytes({ web: { backends: [{ address: "127.0.0.1", port: 1 }] } }, 1, { network, v4: "192.0.2.7" }),
+      );
+    put();
+    expect(address()).toBe("127.0.0.1");
+    here = { ...network, inode: 2n };
+    put();
+    clock.advanceNow(1);
+    expect(address()).toBe("192.0.2.7");
+  });
+
   it("lacks a service that is written in a way of later", () => {
     const { files, table, port } = setUp();
     const bytes = Buffer.from(tableBytes(web(1)));

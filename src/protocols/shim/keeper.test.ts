@@ -14,6 +14,7 @@ import { callbackLog } from "../../base/log.ts";
 import type { Magic } from "../../contracts/magic.ts";
 import { decodeHookTable, encodeHookTable, type HookTable } from "../../wire/hook-table.ts";
 import { Composer } from "./composer.ts";
+import { createHostView } from "./host.ts";
 import { createKeeper, type Keeper } from "./keeper.ts";
 import type { Place } from "./place.ts";
 import { TableWriter } from "./writer.ts";
@@ -32,6 +33,8 @@ let locked: Error | undefined;
 let told: (() => void) | undefined;
 let lines: string[];
 let surroundings: string;
+/** This host's address to others. */
+let outward: string;
 
 const disk = (code: string): Error => Object.assign(new Error(code), { code });
 const never = new AbortController().signal;
@@ -67,6 +70,7 @@ async function make(
   told = undefined;
   lines = [];
   surroundings = "";
+  outward = "192.0.2.7";
   identity = options.adopted === undefined ? "gone" : "earlier";
   const place: Place = {
     file: {
@@ -99,7 +103,14 @@ async function make(
       if (locked !== undefined) throw locked;
       return place;
     },
-    writerFor: (at) => new TableWriter(at, { magic, composer, domain: "consul", clock }),
+    writerFor: (at) =>
+      new TableWriter(at, {
+        ...{ magic, composer, domain: "consul", clock },
+        host: createHostView({
+          ...{ clock, network: () => ({ device: 4n, inode: 7n }), interfaces: () => [], advertised: () => "" },
+          outward: async (family) => (family === 4 ? outward : undefined),
+        }),
+      }),
     atOnce: options.atOnce ?? true,
     firstLists: () =>
       new Promise<void>((resolve) => {
@@ -154,6 +165,17 @@ describe("while the agent runs", () => {
     expect(written.length - 1).toBeLessThanOrEqual(6);
     await run(200);
     expect(ports(written.at(-1))).toHaveLength(100);
+    await keeper.stop();
+  });
+
+  test("this host's address stands in the table, and another one soon after it changed", async () => {
+    await directory.write([web("w1", 1)]);
+    keeper.start();
+    await run(1_000);
+    expect(written.at(-1)?.host).toEqual({ network: { device: 4n, inode: 7n }, v4: "192.0.2.7" });
+    outward = "192.0.2.9";
+    await run(40_000);
+    expect(written.map(({ host }) => host?.v4)).toEqual(["192.0.2.7", "192.0.2.9"]);
     await keeper.stop();
   });
 

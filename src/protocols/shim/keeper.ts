@@ -227,7 +227,7 @@ class Keeping implements Keeper {
           this.ring(this.#parts.composer.names());
         }
         this.ring(this.#parts.composer.stale());
-        if (await writer.isGone()) this.#again = true;
+        if (await writer.isOutdated()) this.#again = true;
       }
     } finally {
       patience.cancel();

@@ -1,10 +1,12 @@
 // The protocol "shim": writes the table by which hooked programs on this host find services without asking anybody, and learns from what they see.
 import { readForeignFile } from "../../base/mapped-file.ts";
 import { hostPort } from "../../base/net.ts";
+import { outwardAddress, ownNetworkNamespace } from "../../base/network-namespace.ts";
 import { defineProtocol, type Protocol, type Told } from "../../contracts/protocol.ts";
-import type { TableBackend, TableService } from "../../wire/hook-table.ts";
+import type { TableBackend, TableHost, TableService } from "../../wire/hook-table.ts";
 import { Composer } from "./composer.ts";
 import { configure, type ShimConfig } from "./config.ts";
+import { createHostView } from "./host.ts";
 import { createHostnames } from "./hostnames.ts";
 import { createKeeper } from "./keeper.ts";
 import { openPlace } from "./place.ts";
@@ -52,6 +54,7 @@ export const shim: Protocol<ShimConfig, (typeof NEEDS)[number]> = defineProtocol
         return backends;
       },
       beside: (address, port) => beside(composer.table(), address, port),
+      meant: (address, port) => meant(composer.table(), host.now, address, port),
       changed(address, port, { suspect, refused }) {
         const services = composer.servicesAt(address, port);
         log.info(
@@ -84,6 +87,13 @@ export const shim: Protocol<ShimConfig, (typeof NEEDS)[number]> = defineProtocol
       isSuspect: suspicions.isSuspect,
       addressesOf: hostnames.addressesOf,
     });
+    const host = createHostView({
+      clock,
+      network: ownNetworkNamespace,
+      interfaces: () => net.interfaces(),
+      outward: outwardAddress,
+      advertised: () => self.advertiseAddress,
+    });
     const keeper = createKeeper({
       clock,
       log,
@@ -91,7 +101,7 @@ export const shim: Protocol<ShimConfig, (typeof NEEDS)[number]> = defineProtocol
       lookup,
       composer,
       open: () => openPlace(config.table, disk),
-      writerFor: (place) => new TableWriter(place, { magic, composer, domain: self.domain, clock }),
+      writerFor: (place) => new TableWriter(place, { magic, composer, domain: self.domain, host, clock }),
       atOnce: config.table !== undefined,
       firstLists: ground.firstLists ?? (() => Promise.resolve()),
       surroundings: () => JSON.stringify([net.interfaces(), agent.node.labels]),
@@ -135,6 +145,22 @@ function triable(services: readonly TableService[]): ReadonlySet<string> {
   for (const { backends } of services)
     for (const each of backends) if (isTriable(each)) keys.add(backendKey(each.address, each.port));
   return keys;
+}
+
+/** The backends that programs speak of: in other network namespaces they reach this host's loopback by another address. */
+function meant(
+  services: readonly TableService[],
+  host: TableHost | undefined,
+  address: string,
+  port: number,
+): readonly { readonly address: string; readonly port: number }[] {
+  if (host === undefined || (address !== host.v4 && address !== host.v6)) return [{ address, port }];
+  const loopback = address === host.v4 ? /^127\./ : /^::1$/;
+  const found = new Map<string, TableBackend>();
+  for (const { backends } of services)
+    for (const each of backends)
+      if (each.port === port && loopback.test(each.address) && isTriable(each)) found.set(each.address, each);
+  return [{ address, port }, ...found.values()];
 }
 
 /** The others of all services that have this backend, each once. */

@@ -64,6 +64,7 @@ beforeEach(() => {
     metrics,
     backends: () => backends,
     beside: (address) => others.filter((each) => each.address !== address),
+    meant: (address, port) => [{ address, port }, ...(address === "192.0.2.7" ? [{ address: "127.0.0.1", port }] : [])],
     changed: (address, port, { suspect, refused }) =>
       void changes.push(`${address}:${port} ${suspect ? "suspect" : "well"}${refused ? " refused" : ""}`),
   });
@@ -91,6 +92,18 @@ const run = (ms: number): Promise<void> => clock.advance(ms);
 const metric = (name: string): number | undefined => metrics.read().find((each) => each.name === name)?.value;
 
 describe("failures that programs saw", () => {
+  test("what a container saw of this host's address is tried at the loopback address that it stands for", async () => {
+    backends = new Set([backendKey("127.0.0.1", 80)]);
+    refuses.add(backendKey("127.0.0.1", 80));
+    saw([seen("192.0.2.7", 1)]);
+    suspicions.watch("/observed");
+    await run(1_000);
+    saw([seen("192.0.2.7", 2)]);
+    await run(1_000);
+    expect(tried).toEqual([backendKey("127.0.0.1", 80)]);
+    expect(suspicions.isSuspect("127.0.0.1", 80)).toBe(true);
+  });
+
   test("have the backend tried, and it is suspect until it answers again", async () => {
     suspicions.watch("/observed");
     await run(1_500);

@@ -43,6 +43,8 @@ export interface SuspicionsParts {
   readonly backends: () => ReadonlySet<string>;
   /** The other TCP backends of the services that have this one. */
   readonly beside: (address: string, port: number) => readonly { readonly address: string; readonly port: number }[];
+  /** The backends that a program's address may stand for: itself, and what it is another address of. */
+  readonly meant: (address: string, port: number) => readonly { readonly address: string; readonly port: number }[];
   /** A backend refuses, or does no longer. `refused`: it said so itself, which confirms that what is held is lost. */
   readonly changed: (
     address: string,
@@ -82,7 +84,7 @@ interface Trial {
 
 /** See `SuspicionsParts`. */
 export function createSuspicions(parts: SuspicionsParts): Suspicions {
-  const { clock, random, disk, net, backends, beside, changed } = parts;
+  const { clock, random, disk, net, backends, beside, meant, changed } = parts;
   const connects = parts.metrics.counter("hook_connects_total", "Connections that hooked programs made to services");
   const failures = parts.metrics.counter("hook_failures_total", "Tries to connect of hooked programs that failed");
   const over = new AbortController();
@@ -202,7 +204,7 @@ export function createSuspicions(parts: SuspicionsParts): Suspicions {
         if (more > 0) connects.add(more);
         if (failed === 0) continue;
         failures.add(failed);
-        soon(seen);
+        for (const each of meant(seen.address, seen.port)) soon(each);
       }
   };
 

@@ -4,6 +4,7 @@ import { codeOf, messageOf, TrilithError } from "../../base/error.ts";
 import type { Magic } from "../../contracts/magic.ts";
 import { encodeHookTable, encodeHookTableInTurns, type HookTable, type TableService } from "../../wire/hook-table.ts";
 import type { Composer } from "./composer.ts";
+import type { HostView } from "./host.ts";
 import type { Place } from "./place.ts";
 
 /** What stands in the file. */
@@ -21,6 +22,7 @@ export class TableWriter {
   readonly #magic: Magic;
   readonly #composer: Composer;
   readonly #domain: string;
+  readonly #host: HostView;
   readonly #clock: Pick<Clock, "now" | "yield">;
   /** The table of an earlier life, until it is taken over or replaced. */
   #earlier: HookTable | undefined;
@@ -35,6 +37,7 @@ export class TableWriter {
       readonly magic: Magic;
       readonly composer: Composer;
       readonly domain: string;
+      readonly host: HostView;
       readonly clock: Pick<Clock, "now" | "yield">;
     },
   ) {
@@ -42,6 +45,7 @@ export class TableWriter {
     this.#magic = parts.magic;
     this.#composer = parts.composer;
     this.#domain = parts.domain;
+    this.#host = parts.host;
     this.#clock = parts.clock;
     this.#earlier = place.adopted;
     this.#written = {
@@ -61,9 +65,10 @@ export class TableWriter {
     return this.#identity === "";
   }
 
-  /** True where somebody took the file away or put another one there. */
-  async isGone(): Promise<boolean> {
-    return !this.unwritten && (await this.#place.identity()) !== this.#identity;
+  /** True where somebody took the file away or put another one there, or this host has another address. */
+  async isOutdated(): Promise<boolean> {
+    const moved = await this.#host.refresh();
+    return !this.unwritten && (moved || (await this.#place.identity()) !== this.#identity);
   }
 
   /**
@@ -89,6 +94,8 @@ export class TableWriter {
   }
 
   async #write(services: readonly TableService[], listed: boolean): Promise<void> {
+    await this.#host.refresh();
+    const { now: host } = this.#host;
     const { v4, v6 } = this.#magic.range;
     const earlier = this.#earlier;
     this.waiting = undefined;
@@ -103,6 +110,7 @@ export class TableWriter {
       v4: { base: v4.base, bits: v4.bits },
       v6: { prefix: v6.prefix, bits: v6.bits },
       domain: this.#domain,
+      ...(host === undefined ? {} : { host }),
       services,
     };
     if (earlier !== undefined && sameTable(earlier, table)) {

@@ -1,0 +1,37 @@
+// Which network this process is in, and the address that it speaks from to others: what a program in another network needs to know of this one.
+import { createSocket } from "node:dgram";
+import { statSync } from "node:fs";
+
+/** A network namespace, the same for everybody on one kernel until the machine starts anew. */
+export interface NetworkNamespace {
+  readonly device: bigint;
+  readonly inode: bigint;
+}
+
+/** This process's own; undefined where the system does not tell (no Linux, no /proc). */
+export function ownNetworkNamespace(): NetworkNamespace | undefined {
+  try {
+    const { dev, ino } = statSync("/proc/self/ns/net", { bigint: true });
+    return { device: dev, inode: ino };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Documentation's addresses [RFC5737] [RFC3849], which nobody has: routed as the rest of the world is. */
+const FAR = { 4: "198.51.100.1", 6: "2001:db8::1" } as const;
+
+/** The address by which this host speaks to the rest of the world, asked of the kernel without sending anything; undefined where there is no way there. */
+export function outwardAddress(family: 4 | 6): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    const socket = createSocket(family === 4 ? "udp4" : "udp6");
+    const end = (found: string | undefined): void => {
+      socket.removeAllListeners();
+      socket.on("error", () => {});
+      socket.close();
+      resolve(found);
+    };
+    socket.once("error", () => end(undefined));
+    socket.connect(9, FAR[family], () => end(socket.address().address));
+  });
+}
