@@ -54,7 +54,8 @@ struct wish {
 	uint8_t families;
 	bool datagrams;
 	uint64_t caller;
-	int fd; /* of a blocking stream socket, that may be handed a connection opened ahead; else -1 */
+	bool waits; /* a stream socket that blocks */
+	int fd;	    /* of such a one, that may be handed a connection opened ahead; else -1 */
 };
 
 /*
