@@ -1,0 +1,54 @@
+// What listens: the parts' own listeners, and one HTTP server for the routes of all of them.
+import type { Handler, Http } from "../base/http.ts";
+import { hostPort } from "../base/net.ts";
+import type { Part, Route } from "../contracts/protocol.ts";
+import type { Settings } from "../contracts/settings.ts";
+import type { Undo } from "./undo.ts";
+
+export interface ListenOptions {
+  readonly parts: readonly Part[];
+  readonly settings: Pick<Settings, "httpPort" | "clientAddress">;
+  readonly http: Http;
+  /** Put before the routes. */
+  readonly front: (own: Handler) => Handler;
+  /** Filled in: "http" → "127.0.0.1:8500". */
+  readonly listening: Map<string, string>;
+  readonly undo: Undo;
+}
+
+/** Opens every port, one after the other. @throws TrilithError `address-in-use`, `not-allowed` */
+export async function listen({ parts, settings, http, front, listening, undo }: ListenOptions): Promise<void> {
+  for (const listener of parts.flatMap(({ listeners }) => listeners ?? [])) {
+    undo.push(listener.name, () => listener.stop());
+    listening.set(listener.name, await listener.start());
+  }
+  const routes = parts.flatMap((part) => part.routes ?? []);
+  if (settings.httpPort < 0 || routes.length === 0) return;
+  const handle = front(mount(routes));
+  for (const host of settings.clientAddress.split(/[\s,]+/)) {
+    const at = host.startsWith("unix://") ? { path: host.slice("unix://".length) } : { host, port: settings.httpPort };
+    const server = await http.serve(at, handle);
+    undo.push("HTTP", () => server.close());
+    if (!listening.has("http")) listening.set("http", "path" in at ? host : hostPort(server.host, server.port));
+  }
+}
+
+/** One handler for all routes; the longest prefix wins. */
+function mount(routes: readonly Route[]): Handler {
+  const ordered = routes.toSorted((a, b) => b.prefix.length - a.prefix.length);
+  return (request, response) => {
+    const path = pathOf(request.url ?? "/");
+    request.url = path;
+    const route = ordered.find(({ prefix }) => path.startsWith(prefix));
+    if (route !== undefined) return route.handle(request, response);
+    response.writeHead(404, { "content-type": "text/plain" }).end(`there is nothing at ${path}\n`);
+  };
+}
+
+/** The path of a request target, which may be a whole URL [RFC9112-3.2.2]. */
+function pathOf(target: string): string {
+  const authority = /^https?:\/\/[^/?]*/i.exec(target)?.[0];
+  if (authority === undefined) return target;
+  const path = target.slice(authority.length);
+  return path.startsWith("/") ? path : `/${path}`;
+}
