@@ -121,7 +121,7 @@ export const shim: Protocol<ShimConfig, (typeof NEEDS)[number]> = defineProtocol
     metrics.gauge("hook_suspects", "Backends that the agent itself found refusing", () => suspicions.count());
     return {
       routes: [{ prefix: PREFIX, handle: createHookHandler({ clock, log, keeper }) }],
-      states: () => hookStates({ clock, keeper, composer, suspicions }),
+      states: () => hookStates({ clock, keeper, composer, suspicions, host }),
       async answers(service): Promise<readonly Told[]> {
         return answersAbout(composer.subjectsOf(service), composer.complaintsAbout(service), magic);
       },

@@ -6,6 +6,7 @@ import { type Magic, subjectOf } from "../../contracts/magic.ts";
 import type { Told } from "../../contracts/protocol.ts";
 import type { TableBackend, TableService } from "../../wire/hook-table.ts";
 import type { Composer } from "./composer.ts";
+import type { HostView } from "./host.ts";
 import type { Keeper } from "./keeper.ts";
 import type { Suspicions } from "./suspicions.ts";
 
@@ -19,8 +20,10 @@ export function hookStates(parts: {
   readonly keeper: Keeper;
   readonly composer: Composer;
   readonly suspicions: Suspicions;
+  /** Where programs in other network namespaces reach this host. */
+  readonly host: Pick<HostView, "now">;
 }): readonly SourceState[] {
-  const { clock, keeper, composer, suspicions } = parts;
+  const { clock, keeper, composer, suspicions, host } = parts;
   const { place, written, trouble, waiting } = keeper.standing();
   const states: SourceState[] = [];
   const say = (ok: boolean, text: string): void => void states.push({ name: "hook", ok, text });
@@ -32,6 +35,8 @@ export function hookStates(parts: {
         ? `table ${place.file.path}: not written yet`
         : `table ${place.file.path}: ${written.services} names of services and tags, written ${agoText(clock.now() - written.atMs)}`,
     ];
+    const reached = [host.now?.v4, host.now?.v6].filter((each) => each !== undefined);
+    if (reached.length > 0) parts.push(`containers reach this host at ${reached.join(" and ")}`);
     const suspects = suspicions.count();
     if (suspects > 0) parts.push(`${suspects} backends refuse connections`);
     const unread = suspicions.unread();
