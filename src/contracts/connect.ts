@@ -111,7 +111,7 @@ export interface ProxyListener {
   readonly host: string;
   readonly port: number;
   status(): ProxyStatus;
-  /** Listens no more at once; open connections go on until they end or for `drainMs` (0 = cut now). Resolves when all are gone; twice = once, the shorter time counts. */
+  /** Listens no more at once; open connections go on until they end or for `drainMs` (0 = cut now, Infinity = never; UDP's clients get their last answers). Resolves when all are gone; twice = once, the shorter time counts. */
   stop(drainMs?: number): Promise<void>;
 }
 

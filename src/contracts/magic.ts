@@ -1,11 +1,5 @@
 // Magic addresses: each service name has an IPv4 and an IPv6 address of its own on this host, for good; who connects to one means the service.
 
-/**
- * The name under which the proxy at magic addresses listens (`Listener.name`, so `Self.listening`): while it does, `NAME.connect.DOMAIN` is answered with
- * a magic address to programs on this host that have no hook.
- */
-export const MAGIC_LISTENER = "magic";
-
 /** What a magic address stands for: a service, or its instances with one tag. Compared ignoring case, kept in lower case. */
 export interface Subject {
   readonly service: string;
@@ -42,6 +36,35 @@ export interface MagicRange {
   readonly capacity: number;
 }
 
+/** What is kept of a service whose address a program without a hook asked for. */
+export interface AskedMagic {
+  /** In lower case. */
+  readonly service: string;
+  /** The ports that were open for it, "80/tcp": after a restart these are opened again, and no others before somebody asks anew. */
+  readonly ports: readonly string[];
+  /** Since when nobody knows the service, Unix ms; absent while somebody does. */
+  readonly unknownSinceMs?: number;
+}
+
+/** Services whose address programs without a hook asked for, kept in the data folder: such programs keep addresses for ever. */
+export interface AskedMagics {
+  all(): readonly AskedMagic[];
+  /** In the place of what was kept of that service. @throws as `Durable.write` */
+  keep(asked: AskedMagic): Promise<void>;
+  /** @throws as `Durable.write` */
+  forget(service: string): Promise<void>;
+}
+
+/** Opens listeners at magic addresses, for programs of this host that have no hook; DNS rings before it gives an address away. */
+export interface MagicDoors {
+  /** False: only the services that somebody asked for are listened for. */
+  readonly all: boolean;
+  /** True where there is nothing to wait for: what can be opened for the service is open. */
+  isOpen(service: string): boolean;
+  /** Resolves when what can be opened for the service is open; a service that is not known opens nothing. Never rejects. */
+  open(service: string): Promise<void>;
+}
+
 /**
  * Gives out magic addresses. A subject keeps its slot for good, also over restarts, and no slot is given to a second one, since programs keep
  * addresses for ever. One per agent; owned by `trilith.ts`.
@@ -59,6 +82,11 @@ export interface Magic {
   /** True while nothing is waiting to be kept. */
   readonly settled: boolean;
   readonly range: MagicRange;
+  readonly asked: AskedMagics;
+  /** Who listens at the addresses now; undefined = nobody: only hooked programs can use them. */
+  readonly doors: MagicDoors | undefined;
+  /** Tells who listens from now on. */
+  openBy(doors: MagicDoors | undefined): void;
 }
 
 /** A subject as text, one to one: "web", "web/primary"; "%", "/" and control characters inside of names are percent-encoded. */

@@ -1,5 +1,6 @@
 // A DNS responder over a small world for tests, and questions for it: the answer comes back decoded by the project's own codec.
 import { silentLog } from "../../src/base/log.ts";
+import type { MagicDoors } from "../../src/contracts/magic.ts";
 import { createResponder, type Responder } from "../../src/protocols/dns/answer.ts";
 import { policyOf, readConfig } from "../../src/protocols/dns/config.ts";
 import {
@@ -94,11 +95,12 @@ export async function dnsWorld(
     readonly compat?: boolean;
     readonly config?: object;
     readonly domain?: string;
-    /** True: a proxy listens at magic addresses. */
-    readonly magic?: boolean;
+    /** Who listens at magic addresses; nobody unless told. */
+    readonly doors?: MagicDoors;
   } = {},
 ): Promise<DnsWorld> {
   const base = await world();
+  if (options.doors !== undefined) base.magic.openBy(options.doors);
   const responder = createResponder({
     policy: policyOf(readConfig(options.config), options.compat ?? false, options.domain ?? "consul"),
     directory: base.directory,
@@ -108,7 +110,7 @@ export async function dnsWorld(
     random: seededRandom(11),
     log: silentLog,
     metrics: base.metrics,
-    ...(options.magic === true ? { magic: Object.assign(base.magic, { listens: () => true }) } : {}),
+    magic: base.magic,
     self: { node: "home", datacenter: "dc1", advertiseAddress: "10.1.0.1" },
   });
   const once = (name: string, asked: AskOptions): Message => {

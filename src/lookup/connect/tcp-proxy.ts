@@ -97,7 +97,11 @@ class TcpProxy implements ProxyListener {
     this.#stopping ??= this.#stop();
     const { clock } = this.#parts.reach;
     const atMs = clock.monotonic() + drainMs;
-    if (this.#links.size > 0 && (this.#cut === undefined || atMs < this.#cut.atMs)) {
+    if (
+      this.#links.size > 0 &&
+      drainMs < Number.POSITIVE_INFINITY &&
+      (this.#cut === undefined || atMs < this.#cut.atMs)
+    ) {
       this.#cut?.timer.cancel();
       this.#cut = { atMs, timer: clock.after(drainMs, () => this.#cutAll(), true) };
     }

@@ -1,9 +1,19 @@
 // Our own DNS rules: what exists is not denied, what does not fit is told, what is configured is obeyed; and packets of every sort.
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import { checkChange, goneChange, nodeChange, serviceChange } from "../../../test/support/directory.ts";
 import { dnsWorld, messageText, queryPacket } from "../../../test/support/dns.ts";
+import type { MagicDoors } from "../../contracts/magic.ts";
 import { type Change, keyOf } from "../../model/record.ts";
-import { decodeMessage, nameFromText, nameToWire, RCODE, TYPE, textOfName } from "../../wire/dns/index.ts";
+import {
+  decodeMessage,
+  type Message,
+  nameFromText,
+  nameToWire,
+  RCODE,
+  TYPE,
+  textOfName,
+} from "../../wire/dns/index.ts";
+import type { Responder } from "./answer.ts";
 
 const SOA = "consul. 1 SOA ns.consul. hostmaster.consul. 1";
 const NX = `NXDOMAIN aa |  | ${SOA}`;
@@ -552,9 +562,40 @@ describe("DNS-SD [RFC 6763]", () => {
 
 describe("magic addresses", () => {
   const given = [node("n1", "192.0.2.1"), serviceChange("n1", "w1", "web", { port: 81 })];
+  const OPEN: MagicDoors = { all: true, isOpen: () => true, open: async () => {} };
+  const from = { address: "127.0.0.1", tcp: false };
+  const answered = (responder: Responder, packet = queryPacket("web.connect.consul")): Promise<Message> =>
+    new Promise((resolve) => {
+      const now = responder.respond(packet, from, (late) => resolve(decodeMessage(late)));
+      if (now !== "later") resolve(decodeMessage(now as Uint8Array));
+    });
+  /** Doors that are opened by hand. */
+  const doorsOf = (): { doors: MagicDoors; asked: string[]; open(): void } => {
+    const asked: string[] = [];
+    let opened = false;
+    let done = (): void => {};
+    const doors: MagicDoors = {
+      all: false,
+      isOpen: () => opened,
+      open(service) {
+        asked.push(service);
+        return new Promise((resolve) => {
+          done = resolve;
+        });
+      },
+    };
+    return {
+      doors,
+      asked,
+      open() {
+        opened = true;
+        done();
+      },
+    };
+  };
 
   it("are what a service's connect name means to programs on this host, while somebody listens there", async () => {
-    const here = await dnsWorld({ magic: true });
+    const here = await dnsWorld({ doors: OPEN });
     await here.directory.write(given);
     const { v4 } = here.magic.of({ service: "web" });
     await here.magic.kept();
@@ -571,7 +612,7 @@ describe("magic addresses", () => {
   });
 
   it("are nobody's where nobody listens, and where Consul's meaning is asked for", async () => {
-    for (const options of [{}, { magic: true, compat: true }]) {
+    for (const options of [{}, { doors: OPEN, compat: true }]) {
       const { directory, line } = await dnsWorld(options);
       await directory.write(given);
       expect(line("web.connect.consul")).toMatch(/^NXDOMAIN/);
@@ -579,16 +620,61 @@ describe("magic addresses", () => {
   });
 
   it("are told when they are written down for good, not before", async () => {
-    const { directory, magic, responder } = await dnsWorld({ magic: true });
+    const { directory, magic, responder } = await dnsWorld({ doors: OPEN });
     await directory.write(given);
     const packet = queryPacket("web.connect.consul");
-    const from = { address: "127.0.0.1", tcp: false };
     expect(decodeMessage(responder.respond(packet, from) as Uint8Array).rcode).toBe(RCODE.SERVFAIL);
     expect(magic.settled).toBe(false);
-    const answer = await new Promise<Uint8Array>((later) => {
-      expect(responder.respond(packet, from, later)).toBe("later");
-    });
+    const answer = await answered(responder, packet);
     expect(magic.settled).toBe(true);
-    expect(decodeMessage(answer).answers).toHaveLength(1);
+    expect(answer.answers).toHaveLength(1);
+  });
+
+  it("are told when their listeners are open, to who asks for an address from this host; for others nothing is opened", async () => {
+    const { doors, asked, open } = doorsOf();
+    const { directory, responder, line } = await dnsWorld({ doors });
+    await directory.write(given);
+    for (const name of ["web.service.consul", "none.connect.consul", "web.connect.dc1.consul"]) line(name);
+    line("web.connect.consul", { from: "192.0.2.7" });
+    await answered(responder, queryPacket("web.connect.consul", { type: "AAAA" }));
+    expect(asked).toEqual([]);
+    let told: Message | undefined;
+    const answer = answered(responder).then((message) => {
+      told = message;
+    });
+    await vi.waitFor(() => expect(asked).toEqual(["web"]));
+    expect(told).toBeUndefined();
+    open();
+    await answer;
+    expect(told?.answers).toHaveLength(1);
+    await answered(responder);
+    expect(asked).toEqual(["web"]);
+  });
+
+  it("are told after a fifth of a second although a listener is not open yet", async () => {
+    const { doors, asked } = doorsOf();
+    const { directory, responder, clock } = await dnsWorld({ doors });
+    await directory.write(given);
+    const answer = answered(responder);
+    await vi.waitFor(() => expect(asked).toEqual(["web"]));
+    await clock.advance(200);
+    expect((await answer).answers).toHaveLength(1);
+  });
+
+  it("leave the name of a member of the mesh to its proxies, unless all services are listened for", async () => {
+    const mesh = serviceChange("n1", "p1", "web-proxy", {
+      port: 20_000,
+      foreign: { Kind: "connect-proxy", Proxy: { DestinationServiceName: "web" } },
+    });
+    for (const [all, address] of [
+      [true, "127."],
+      [false, "192.0.2.1"],
+    ] as const) {
+      const { directory, responder } = await dnsWorld({ doors: { ...OPEN, all } });
+      await directory.write([...given, mesh]);
+      expect((await answered(responder)).answers).toMatchObject([
+        { data: { kind: "A", address: expect.stringMatching(`^${address}`) } },
+      ]);
+    }
   });
 });

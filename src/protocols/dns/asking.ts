@@ -26,8 +26,8 @@ export interface AnswerParts {
   readonly random: Random;
   readonly log: Log;
   readonly metrics: Metrics;
-  /** Magic addresses, and whether somebody listens at them now; absent = nobody ever does. */
-  readonly magic?: Pick<Magic, "of" | "kept" | "settled"> & { listens(): boolean };
+  /** Absent = nobody listens at magic addresses. */
+  readonly magic?: Pick<Magic, "of" | "kept" | "settled" | "doors">;
   readonly self: Pick<Self, "node" | "datacenter" | "datacenters" | "advertiseAddress">;
 }
 

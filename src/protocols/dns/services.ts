@@ -2,6 +2,7 @@
 import { TrilithError } from "../../base/error.ts";
 import { shuffle } from "../../base/random.ts";
 import type { View } from "../../contracts/directory.ts";
+import type { MagicDoors } from "../../contracts/magic.ts";
 import { meshNameOf } from "../../model/mesh.ts";
 import type { Answer, Endpoint, Query } from "../../model/query.ts";
 import { ipBytes, type Name, RCODE, TYPE } from "../../wire/dns/index.ts";
@@ -16,6 +17,8 @@ import { hasLabels, hasTag, isSeveralWords, wordsOf } from "./words.ts";
 /** What nobody knew is not asked of others again for so long: as long as askers keep our "no". */
 const UNKNOWN_MS = 1_000;
 const MOST_UNKNOWN = 4_096;
+/** Listeners at a magic address are waited for so long before the address is told. */
+const MOST_OPENING_MS = 200;
 
 /** What an answer of the lookup is to a name. */
 type Found = Pick<Answer, "endpoints" | "known">;
@@ -66,15 +69,19 @@ export class Services {
   }
 
   /**
-   * `name.connect.D`, for programs on this host while the proxy at magic addresses listens: the service's magic address, which it keeps for good. IPv4
-   * alone, since this host's own IPv6 has no range to listen on. Undefined where that is not so, and for what is not known.
+   * `name.connect.D`, for programs on this host while somebody opens listeners at magic addresses: the service's own one, which it keeps for good. IPv4
+   * alone, since this host's own IPv6 has no range to listen on. Undefined where that is not so, for what is not known, and for members
+   * of the mesh, unless all services are listened for.
    */
   #magical(asking: Asking, asked: InZone): Reply | undefined {
-    const { zone, policy } = this.#all;
+    const { zone, policy, existence } = this.#all;
     const { magic } = this.#all.parts;
+    const doors = magic?.doors;
     const [service, more] = asked.parts;
-    if (policy.compat || service === undefined || more !== undefined || asked.suffix.length > 0) return undefined;
-    if (magic?.listens() !== true || !isLoopback(asking.from.address)) return undefined;
+    if (magic === undefined || doors === undefined || policy.compat || service === undefined || more !== undefined)
+      return undefined;
+    if (asked.suffix.length > 0 || !isLoopback(asking.from.address)) return undefined;
+    if (!doors.all && [...existence(asking.view).meshed(service)].length > 0) return undefined;
     if (!this.resolve({ service }, asking).known || asking.errands?.waiting === true) return undefined;
     if (asking.type !== TYPE.A && asking.type !== TYPE.ANY) return zone.no(asking, RCODE.NOERROR);
     const address = ipBytes(magic.of({ service }).v4) as Uint8Array;
@@ -83,8 +90,21 @@ export class Services {
       if (asking.errands === undefined) throw new TrilithError("unavailable", "the address is not yet written down");
       asking.errands.get("magic", () => magic.kept());
     }
+    if (!doors.isOpen(service)) asking.errands?.get("doors", () => this.#open(doors, service));
     const ttlS = Math.floor(serviceTtlMs(policy.serviceTtlMs, service) / 1000);
     return reply([addressRecord(asking.owner, ttlS, address)]);
+  }
+
+  /** Who asked may connect at once; a listener that takes long is not waited for. */
+  async #open(doors: MagicDoors, service: string): Promise<void> {
+    const { clock } = this.#all.parts;
+    await new Promise<void>((done) => {
+      const timer = clock.after(MOST_OPENING_MS, done);
+      void doors.open(service).then(() => {
+        timer.cancel();
+        done();
+      });
+    });
   }
 
   /** `name.connect[.dc].D`: who speaks for a service in the mesh, its proxies or itself; known here only. */

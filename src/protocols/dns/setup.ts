@@ -1,6 +1,5 @@
 // The protocol "dns": names of services and nodes answered over UDP and TCP.
 import { hostPort } from "../../base/net.ts";
-import { MAGIC_LISTENER } from "../../contracts/magic.ts";
 import { defineProtocol, type Listener, type Protocol } from "../../contracts/protocol.ts";
 import { createResponder } from "./answer.ts";
 import { type DnsConfig, policyOf, readConfig } from "./config.ts";
@@ -57,15 +56,7 @@ export const dns: Protocol<DnsConfig, Needs> = defineProtocol({
             }),
           };
     const responder = createResponder({
-      ...{ policy, directory, lookup, prepared, clock, random, log, metrics, self },
-      magic: {
-        of: (subject) => magic.of(subject),
-        kept: () => magic.kept(),
-        get settled() {
-          return magic.settled;
-        },
-        listens: () => self.listening.has(MAGIC_LISTENER),
-      },
+      ...{ policy, directory, lookup, prepared, magic, clock, random, log, metrics, self },
       ...(recursion === undefined ? {} : { recursion }),
     });
     const listeners: Listener[] = [];

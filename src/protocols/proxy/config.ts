@@ -13,6 +13,8 @@ export interface ListenRule extends ProxyRule {
 }
 
 export interface MagicConfig {
+  /** False: only services that somebody asked for are listened for. */
+  readonly all: boolean;
   /** Further ports by the service's name in lower case, "*" for all. */
   readonly ports: ReadonlyMap<string, readonly number[]>;
   /** At most so many listeners. */
@@ -31,9 +33,8 @@ const POLICIES: readonly ConnectPolicy[] = ["p2c", "round-robin", "random", "lea
 const EXAMPLE = '{"listen": {"6379": "redis"}}';
 const MOST = 1_024;
 
-/** Undefined = off, which is the default. @throws InputError that names the key */
-export function configureProxy(raw: unknown): ProxyConfig | undefined {
-  if (raw === undefined || raw === false) return undefined;
+/** Without anything: no ports, and magic addresses for what is asked for. @throws InputError that names the key */
+export function configureProxy(raw: unknown = {}): ProxyConfig {
   const own = given(raw, "proxy", KEYS, EXAMPLE);
   const bindText = own.text("bind", 'an IP address such as "127.0.0.1"') ?? "127.0.0.1";
   const bind = hostFromText(ipFamily(bindText) === 6 ? `[${bindText}]` : bindText);
@@ -49,12 +50,19 @@ export function configureProxy(raw: unknown): ProxyConfig | undefined {
     mustDiffer(all, bind, "proxy.listen");
     return all;
   };
-  const magic = own.flag("magic") ?? false;
-  if (!magic && (own.raw("ports") !== undefined || own.raw("most") !== undefined))
-    throw new InputError("proxy.ports", 'is about magic addresses: expected "magic": true beside it');
+  const magic = own.flag("magic");
+  if (magic === false && (own.raw("ports") !== undefined || own.raw("most") !== undefined))
+    throw new InputError("proxy.ports", 'is about magic addresses: leave "magic": false out');
   return {
     listen: rules,
-    magic: magic ? { ports: portsOf(own.raw("ports")), most: own.number("most", 1, 65_535) ?? MOST } : undefined,
+    magic:
+      magic === false
+        ? undefined
+        : {
+            all: magic === true,
+            ports: portsOf(own.raw("ports")),
+            most: own.number("most", 1, 65_535) ?? MOST,
+          },
   };
 }
 

@@ -38,7 +38,7 @@ export class Ports {
   readonly #open = new Map<string, { readonly wanted: WantedPort; readonly listener: ProxyListener }>();
   readonly #missing = new Map<string, MissingPort>();
   /** Listeners whose last connections are still open. */
-  readonly #ending = new Set<Promise<void>>();
+  readonly #ending = new Map<ProxyListener, Promise<void>>();
 
   constructor(parts: { connector: Pick<Connector, "proxy">; clock: Pick<Clock, "monotonic">; log: Log }) {
     this.#connector = parts.connector;
@@ -52,7 +52,8 @@ export class Ports {
     for (const [key, { wanted, listener }] of this.#open)
       if (byKey.get(key)?.query.service !== wanted.query.service) {
         this.#open.delete(key);
-        this.#end(listener);
+        // Who is connected stays so: a port that new clients should not use says nothing about those there are.
+        this.#end(listener, Number.POSITIVE_INFINITY);
       }
     for (const [key, { query }] of this.#missing)
       if (byKey.get(key)?.query.service !== query.service) this.#missing.delete(key);
@@ -82,8 +83,10 @@ export class Ports {
   }
 
   #end(listener: ProxyListener, drainMs?: number): void {
-    const ending = listener.stop(drainMs).finally(() => this.#ending.delete(ending));
-    this.#ending.add(ending);
+    this.#ending.set(
+      listener,
+      listener.stop(drainMs).finally(() => this.#ending.delete(listener)),
+    );
   }
 
   /** When something should be tried again; undefined = never. */
@@ -108,8 +111,9 @@ export class Ports {
   /** Closes all; open connections may end first. */
   async stop(): Promise<void> {
     for (const { listener } of this.#open.values()) this.#end(listener);
+    for (const listener of [...this.#ending.keys()]) void listener.stop();
     this.#open.clear();
     this.#missing.clear();
-    await Promise.all(this.#ending);
+    await Promise.all(this.#ending.values());
   }
 }

@@ -4,15 +4,10 @@ import { afterEach, describe, expect, it, vi } from "vitest";
 import { ask, serve } from "../../../test/support/connect.ts";
 import { startAgent } from "../../../test/support/ground.ts";
 import { freePort } from "../../../test/support/peers.ts";
-import { systemClock } from "../../base/clock.ts";
-import { silentLog } from "../../base/log.ts";
-import { MAGIC_LISTENER } from "../../contracts/magic.ts";
 import type { Registration } from "../../model/instance.ts";
 import type { Trilith } from "../../trilith.ts";
 import { configureProxy } from "./config.ts";
-import { createMagicListener } from "./magic-listener.ts";
 import { magicPorts } from "./magic-ports.ts";
-import { Ports } from "./ports.ts";
 
 const ends: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
@@ -56,7 +51,7 @@ const states = (trilith: Trilith): readonly string[] =>
 describe("ports of an agent that stand for services", () => {
   it("reach them, tell how they do, and are closed with the agent", async () => {
     const [port, backend] = [await freePort(), await saying("hello")];
-    const { trilith, url } = await agent({ listen: { [port]: "web.service.consul" } });
+    const { trilith, url } = await agent({ listen: { [port]: "web.service.consul" }, magic: false });
     await vi.waitFor(() =>
       expect(states(trilith)).toEqual([expect.stringMatching(/^true 127\.0\.0\.1:\d+ stands for web: 0/)]),
     );
@@ -90,7 +85,7 @@ describe("ports of an agent that stand for services", () => {
     const port = await freePort();
     const other = createServer().listen(port, "127.0.0.1");
     await new Promise((done) => other.once("listening", done));
-    const { trilith, errors } = await agent({ listen: { [port]: "web" } });
+    const { trilith, errors } = await agent({ listen: { [port]: "web" }, magic: false });
     await vi.waitFor(() =>
       expect(states(trilith)).toEqual([expect.stringMatching(/^false 127\.0\.0\.1:\d+ cannot be had: .*EADDRINUSE/)]),
     );
@@ -106,7 +101,6 @@ describe("magic addresses", () => {
   it("answer while their service exists, at its instances' ports and at configured ones", async () => {
     const [backend, further] = [await saying("hello"), await freePort()];
     const { trilith } = await agent({ magic: true, ports: { web: [further] } });
-    expect(trilith.self.listening.get(MAGIC_LISTENER)).toBe("127.128.0.0/9");
     await elsewhere(trilith, "web", backend);
     const { v4 } = trilith.magic.of({ service: "web" });
     await vi.waitFor(async () => expect(await ask(backend, "", v4)).toBe("hello"));
@@ -121,46 +115,6 @@ describe("magic addresses", () => {
     await vi.waitFor(async () => expect(await ask(further, "", v4)).toBe("hello"));
     await trilith.stop();
     await expect(ask(further, "", v4)).rejects.toThrow(/ECONNREFUSED/);
-  });
-
-  it("stopped before the start they never listen, started twice they listen once", async () => {
-    const calls: string[] = [];
-    const ports = new Ports({
-      connector: {
-        proxy: async ({ host, port }: { host: string; port: number }) => {
-          calls.push(`${host}:${port}`);
-          return { host, port, status: () => ({}) as never, stop: async () => void calls.push("stop") };
-        },
-      } as never,
-      clock: systemClock,
-      log: silentLog,
-    });
-    const listener = (): ReturnType<typeof createMagicListener> =>
-      createMagicListener({
-        config: { ports: new Map([["web", [80]]]), most: 10 },
-        directory: {
-          view: () => ({ residentsOn: () => [], serviceNames: () => ["web"], residents: () => [], index: 1 }) as never,
-          changed: (_, __, signal) => new Promise((___, reject) => signal.addEventListener("abort", reject)),
-          ready: async () => {},
-        },
-        lookup: { resolveNow: () => ({ known: false }) as never },
-        magic: {
-          of: () => ({ v4: "127.128.0.9" }) as never,
-          kept: async () => {},
-          range: { v4: { text: "x" } } as never,
-        },
-        ...{ ports, node: () => "alpha", clock: systemClock, log: silentLog },
-      });
-    const never = listener();
-    await never.stop();
-    await never.start();
-    expect(calls).toEqual([]);
-    const twice = listener();
-    await Promise.all([twice.start(), twice.start()]);
-    await vi.waitFor(() => expect(calls).toEqual(["127.128.0.9:80"]));
-    await twice.stop();
-    await ports.stop();
-    expect(calls).toEqual(["127.128.0.9:80", "stop"]);
   });
 
   it("leave the ports of this host's own instances to them", async () => {
@@ -182,29 +136,63 @@ describe("magic addresses", () => {
     const resident = (port: number, tags: readonly string[], labels = {}): Parameters<typeof magicPorts>[1][number] =>
       ({ instance: { port, tags, labels } }) as never;
     const of = (...args: Parameters<typeof magicPorts>): readonly string[] =>
-      magicPorts(...args).map(({ port, protocol, why }) => `${port}/${protocol} ${why}`);
+      magicPorts(...args).wanted.map(({ port, protocol, why }) => `${port}/${protocol} ${why}`);
     const none = new Set<number>();
-    expect(
-      of("web", [resident(8080, ["HTTP"]), resident(8080, []), resident(8081, [])], { ports: new Map() }, none),
-    ).toEqual(['80/tcp "HTTP" is at 80', "8080/tcp its instances' port", "8081/tcp its instances' port"]);
-    expect(of("db", [resident(0, [], { protocol: "postgres" })], { ports: new Map([["*", [99]]]) }, none)).toEqual([
-      "99/tcp configured",
-      '5432/tcp "postgres" is at 5432',
+    const all = { ports: new Map<string, readonly number[]>(), all: true };
+    expect(of("web", [resident(8080, ["HTTP"]), resident(8080, []), resident(8081, [])], all, none)).toEqual([
+      '80/tcp "HTTP" is at 80',
+      "8080/tcp its instances' port",
+      "8081/tcp its instances' port",
     ]);
-    expect(of("DNS", [resident(53, ["udp"])], { ports: new Map([["dns", [5353]]]) }, none)).toEqual([
+    expect(
+      of("db", [resident(0, [], { protocol: "postgres" })], { ...all, ports: new Map([["*", [99]]]) }, none),
+    ).toEqual(["99/tcp configured", '5432/tcp "postgres" is at 5432']);
+    expect(of("DNS", [resident(53, ["udp"])], { ...all, ports: new Map([["dns", [5353]]]) }, none)).toEqual([
       "5353/udp configured",
       "53/udp its instances' port",
     ]);
-    expect(of("web", [resident(80, ["http"])], { ports: new Map([["web", [80]]]) }, new Set([80]))).toEqual([
+    const local = [resident(80, ["http"]), resident(81, [])];
+    expect(of("web", local, { ...all, ports: new Map([["web", [80]]]) }, new Set([80]))).toEqual([
       "80/tcp configured",
+      "81/tcp its instances' port",
     ]);
-    expect(of("web", [resident(80, ["http"])], { ports: new Map() }, new Set([80]))).toEqual([]);
+    expect(magicPorts("web", local, all, new Set([80, 81]))).toEqual({
+      wanted: [],
+      left: [
+        { port: 80, protocol: "tcp", why: '"http" is at 80' },
+        { port: 81, protocol: "tcp", why: "its instances' port" },
+      ],
+    });
+  });
+
+  it.each<[string, readonly [number, string?][], readonly string[]]>([
+    ["web", [[31_000], [31_001]], ["31000/tcp", "31001/tcp", "80/tcp"]],
+    ["web", [[8443]], ["8443/tcp", "443/tcp"]],
+    ["web", [[31_000, "https"]], ["443/tcp", "31000/tcp"]],
+    ["web", [[31_000, "http"], [443]], ["80/tcp", "31000/tcp", "443/tcp"]],
+    ["redis", [[31_000]], ["31000/tcp", "6379/tcp"]],
+    ["Postgres", [[5432]], ["5432/tcp"]],
+    ["cache", [[11_211]], ["11211/tcp"]],
+    ["cache", [[31_000, "memcached"]], ["11211/tcp", "31000/tcp"]],
+    ["dns", [[53, "udp"]], ["53/udp"]],
+    ["syslog", [[514, "udp"], [601]], ["514/udp", "601/tcp", "80/tcp"]],
+    ["port-less", [[0]], ["80/tcp"]],
+    ["nobody", [], []],
+  ])("asked for by name, %s with instances at %j is looked for at %j", (name, instances, ports) => {
+    const residents = instances.map(([port, tag]) => ({
+      instance: { port, tags: tag === undefined ? [] : [tag], labels: {} },
+    }));
+    const { wanted } = magicPorts(name, residents as never, { ports: new Map(), all: false }, new Set());
+    expect(wanted.map(({ port, protocol }) => `${port}/${protocol}`)).toEqual(ports);
   });
 });
 
 describe("the configuration", () => {
-  it("is off unless it says something", () => {
-    expect([configureProxy(undefined), configureProxy(false)]).toEqual([undefined, undefined]);
+  it("says nothing: no ports, and magic addresses for those that are asked for", () => {
+    const { listen, magic } = configureProxy(undefined);
+    expect(listen("consul")).toEqual([]);
+    expect(magic).toEqual({ all: false, ports: new Map(), most: 1_024 });
+    expect(configureProxy({ magic: false }).magic).toBeUndefined();
   });
 
   it("gives each port its service and options", () => {
@@ -218,7 +206,7 @@ describe("the configuration", () => {
       magic: true,
       ports: { Web: 80 },
     });
-    expect(JSON.parse(JSON.stringify(config?.listen("consul")))).toEqual([
+    expect(JSON.parse(JSON.stringify(config.listen("consul")))).toEqual([
       { host: "0.0.0.0", port: 6379, protocol: "tcp", query: { service: "redis" }, options: { drainMs: 0 } },
       {
         host: "::1",
@@ -228,7 +216,7 @@ describe("the configuration", () => {
         options: { drainMs: 0, tryMs: 200, policy: "sticky", proxyProtocol: 1 },
       },
     ]);
-    expect(config?.magic).toEqual({ ports: new Map([["web", [80]]]), most: 1_024 });
+    expect(config.magic).toEqual({ all: true, ports: new Map([["web", [80]]]), most: 1_024 });
   });
 
   it.each<[unknown, RegExp]>([
@@ -243,11 +231,12 @@ describe("the configuration", () => {
     [{ listen: { "80": "a", "127.0.0.1:80": "b" } }, /127\.0\.0\.1:80\/tcp is given twice/],
     [{ listen: { "80": "web.service.example" } }, /it ends in "example", and this agent's domain is "consul"/],
     [{ bind: "everywhere" }, /^proxy\.bind: expected an IP address/],
-    [{ ports: { web: [80] } }, /"magic": true beside it/],
+    [{ magic: false, ports: { web: [80] } }, /leave "magic": false out/],
+    [false, /^proxy: expected an object such as/],
     [{ magic: true, ports: { web: [0] } }, /^proxy\.ports\.web: expected ports from 1 to 65535, but got 0/],
     [{ magic: true, most: 0 }, /^proxy\.most: expected a whole number from 1/],
     [{ magic: "yes" }, /^proxy\.magic: expected true or false/],
   ])("refuses %j and says what would be right", (raw, message) => {
-    expect(() => configureProxy(raw)?.listen("consul")).toThrow(message);
+    expect(() => configureProxy(raw).listen("consul")).toThrow(message);
   });
 });

@@ -1,58 +1,76 @@
 // The protocol "proxy": ports of this host that stand for services, and magic addresses that answer, for programs that have no hook.
+import type { Clock } from "../../base/clock.ts";
 import { hostPort } from "../../base/net.ts";
 import type { SourceState } from "../../contracts/ground.ts";
-import { defineProtocol, type Listener, type Protocol, type Told } from "../../contracts/protocol.ts";
+import { defineProtocol, type Protocol, type Told } from "../../contracts/protocol.ts";
 import { textOfQuery } from "../../model/service-name.ts";
 import { configureProxy, type ListenRule, type ProxyConfig } from "./config.ts";
-import { createMagicListener } from "./magic-listener.ts";
-import { type MissingPort, Ports, portKey } from "./ports.ts";
+import { Doors } from "./magic-doors.ts";
+import { createMagicHandler, MAGIC_PREFIX } from "./magic-route.ts";
+import { type MissingPort, Ports, portKey, type WantedPort } from "./ports.ts";
 import { createStatusHandler, PREFIX } from "./route.ts";
 
 const NEEDS = ["clock", "log", "directory", "lookup", "connector", "magic", "self", "agent"] as const;
 const MOST_TOLD = 5;
 
-export const proxy: Protocol<ProxyConfig | undefined, (typeof NEEDS)[number]> = defineProtocol({
+export const proxy: Protocol<ProxyConfig, (typeof NEEDS)[number]> = defineProtocol({
   name: "proxy",
   needs: NEEDS,
   configure: configureProxy,
   setup(config, { clock, directory, lookup, connector, magic, self, agent, ...ground }) {
-    const routes = [{ prefix: PREFIX, handle: createStatusHandler(connector) }];
-    if (config === undefined) return { routes };
     const log = ground.log.part("proxy");
     const rules = config.listen(self.domain);
     const fixed = new Ports({ connector, clock, log });
     const magical = new Ports({ connector, clock, log });
-    const magicListener =
+    const doors =
       config.magic === undefined
         ? undefined
-        : createMagicListener({
+        : new Doors({
             ...{ config: config.magic, directory, lookup, magic, ports: magical, clock, log },
             node: () => agent.node.name,
           });
-    const background = keepOpen(rules, fixed, clock);
+    const ports = keepOpen(rules, fixed, clock);
     return {
-      routes,
-      listeners: magicListener === undefined ? [] : [withPorts(magicListener, magical)],
-      background,
+      routes: [
+        { prefix: PREFIX, handle: createStatusHandler(connector) },
+        { prefix: MAGIC_PREFIX, handle: createMagicHandler({ magic, lookup, ports: magical, doors }) },
+      ],
+      background: {
+        start() {
+          ports.start();
+          doors?.start();
+        },
+        async stop() {
+          await Promise.all([ports.stop(), doors?.stop()]);
+        },
+      },
       states: () => [
         ...rules.map((rule) => stateOf(rule, fixed, self.domain)),
-        ...(magicListener === undefined ? [] : magicStates(magical, magicListener.beyond(), magic.range.v4.text)),
+        ...(doors === undefined ? [] : magicStates(magical, doors, magic.range.v4.text)),
       ],
       async answers(service): Promise<readonly Told[]> {
-        return [...fixed.listeners(), ...magical.listeners()]
-          .filter(({ wanted }) => wanted.query.service.toLowerCase() === service.toLowerCase())
-          .map(({ wanted, listener }) => {
-            const { open, backends } = listener.status();
-            const to = wanted.host.startsWith("127.") || wanted.host === "::1" ? "this host" : "who reaches this host";
-            const last = backends.map((each) => `${hostPort(each.address, each.port)} (${each.total})`).join(", ");
-            const text = `${portKey(wanted)} stands for ${textOfQuery(wanted.query, self.domain)}: ${open} connections open`;
-            return { to, text: last === "" ? text : `${text}; so far to ${last}` };
-          });
+        const isAbout = ({ query }: Pick<WantedPort, "query">): boolean =>
+          query.service.toLowerCase() === service.toLowerCase();
+        const told = [...fixed.listeners(), ...magical.listeners()].map(({ wanted, listener }): readonly Told[] => {
+          if (!isAbout(wanted)) return [];
+          const { open, backends } = listener.status();
+          const to = wanted.host.startsWith("127.") || wanted.host === "::1" ? "this host" : "who reaches this host";
+          const last = backends.map((each) => `${hostPort(each.address, each.port)} (${each.total})`).join(", ");
+          const text = `${portKey(wanted)} stands for ${textOfQuery(wanted.query, self.domain)}: ${open} connections open`;
+          return [{ to, text: last === "" ? text : `${text}; so far to ${last}` }];
+        });
+        const missing = [...fixed.missing(), ...magical.missing()].filter(isAbout);
+        return [
+          ...told.flat(),
+          ...missing.map((each) => ({
+            to: "nobody",
+            text: `${portKey(each)} cannot be had: ${each.text}${hint(each)}`,
+          })),
+        ];
       },
       async reload() {
         fixed.retry();
-        magical.retry();
-        await background.look();
+        await Promise.all([ports.look(), doors?.retry()]);
       },
     };
   },
@@ -62,7 +80,7 @@ export const proxy: Protocol<ProxyConfig | undefined, (typeof NEEDS)[number]> = 
 function keepOpen(
   rules: readonly ListenRule[],
   ports: Ports,
-  clock: Parameters<typeof createMagicListener>[0]["clock"],
+  clock: Clock,
 ): { start(): void; stop(): Promise<void>; look(): Promise<void> } {
   const wanted = rules.map((rule) => ({ ...rule, insist: true }));
   let timer: { cancel(): void } | undefined;
@@ -95,18 +113,6 @@ function keepOpen(
   };
 }
 
-/** The listener whose stop closes the ports, too. */
-function withPorts(listener: Listener, ports: Ports): Listener {
-  return {
-    name: listener.name,
-    start: () => listener.start(),
-    async stop() {
-      await listener.stop();
-      await ports.stop();
-    },
-  };
-}
-
 function stateOf(rule: ListenRule, ports: Ports, domain: string): SourceState {
   const key = portKey(rule);
   const name = "proxy";
@@ -120,19 +126,33 @@ function stateOf(rule: ListenRule, ports: Ports, domain: string): SourceState {
   return { name, ok: true, text: `${key} stands for ${service}: ${now} connections open, ${total} so far${failures}` };
 }
 
-function magicStates(ports: Ports, beyond: number, range: string): readonly SourceState[] {
+function magicStates(ports: Ports, doors: Doors, range: string): readonly SourceState[] {
   const name = "proxy";
   const listeners = ports.listeners();
   const services = new Set(listeners.map(({ wanted }) => wanted.query.service)).size;
   const missing = ports.missing();
   // Ports below 1024 without rights, and ports that others have: part of life unless somebody asked for them.
   const wanted = missing.filter(({ insist }) => insist);
-  const rest = missing.length - wanted.length;
+  const rest = missing.filter(({ insist }) => !insist);
+  const left = doors.left().flatMap(({ service, ports: own }) => own.map(({ port }) => `${service}:${port}`));
+  const { beyond } = doors;
+  const notes = [
+    `${listeners.length} ports of ${services} services answer`,
+    ...(left.length === 0 ? [] : [`${shortly(left)} left to this host's own instances`]),
+    ...(rest.length === 0
+      ? []
+      : [
+          `${rest.length} not to be had (${shortly(rest.map(({ query, port, code }) => `${query.service}:${port} ${code}`))})`,
+        ]),
+  ];
+  const idle = !doors.all && listeners.length + missing.length + left.length === 0;
   const states: SourceState[] = [
     {
       name,
       ok: true,
-      text: `magic addresses in ${range}: ${listeners.length} ports of ${services} services answer${rest === 0 ? "" : `, ${rest} are not to be had (${shortly(missing.filter(({ insist }) => !insist))})`}`,
+      text: idle
+        ? `magic addresses in ${range} answer as soon as somebody here asks for NAME.connect`
+        : `magic addresses in ${range}: ${notes.join("; ")}`,
     },
   ];
   for (const each of wanted.slice(0, MOST_TOLD))
@@ -148,9 +168,8 @@ function magicStates(ports: Ports, beyond: number, range: string): readonly Sour
   return states;
 }
 
-function shortly(missing: readonly MissingPort[]): string {
-  const told = missing.slice(0, 3).map(({ query, port, code }) => `${query.service}:${port} ${code}`);
-  return missing.length > told.length ? `${told.join(", ")} …` : told.join(", ");
+function shortly(all: readonly string[]): string {
+  return all.length > 3 ? `${all.slice(0, 3).join(", ")} …` : all.join(", ");
 }
 
 function hint({ code, port }: MissingPort): string {
