@@ -10,7 +10,7 @@ import type { Labels } from "../model/node.ts";
 import type { PreparedQuery, PreparedRequest, PreparedService } from "../model/prepared.ts";
 import type { Answer, Endpoint, Query } from "../model/query.ts";
 import { type Change, type Entry, type Expect, keyOf, scope } from "../model/record.ts";
-import { metaFault } from "../wire/consul-definition.ts";
+import { metaFault } from "../wire/consul-definition/faults.ts";
 import { parseGoDuration } from "../wire/duration.ts";
 import { compileTemplate, type Template } from "./query-template.ts";
 

@@ -2,6 +2,7 @@
 import { messageOf } from "../base/error.ts";
 import { nearestName } from "../base/nearest-name.ts";
 import { hostPort } from "../base/net.ts";
+import type { CheckSpecFields } from "./consul-definition/registration.ts";
 import { parseGoDuration } from "./duration.ts";
 
 /** What a check is about. */
@@ -26,18 +27,7 @@ export interface CheckOptions {
 }
 
 /** A check that was asked for, `detail` as the probe reads it: a CheckSpec of the model. */
-export interface AskedCheck {
-  readonly id: string;
-  readonly name: string;
-  readonly notes: string;
-  readonly kind: string;
-  readonly detail: unknown;
-  readonly intervalMs: number;
-  readonly timeoutMs: number;
-  readonly ttlMs?: number;
-  readonly initial?: "passing" | "warning" | "critical";
-  readonly deregisterAfterMs?: number;
-}
+export type AskedCheck = Omit<CheckSpecFields, "thresholds" | "outputMaxBytes" | "foreign">;
 
 const DEFAULT_INTERVAL_MS = 10_000;
 

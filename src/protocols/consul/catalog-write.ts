@@ -6,8 +6,8 @@ import { type Check, NODE_ALIVE_CHECK, type Status } from "../../model/check.ts"
 import type { Instance, Origin } from "../../model/instance.ts";
 import type { Node } from "../../model/node.ts";
 import { type Change, type Entry, type Expect, keyOf } from "../../model/record.ts";
+import { kindFaults, multiError } from "../../wire/consul-definition/kind-faults.ts";
 import { formatGoDuration } from "../../wire/duration.ts";
-import { kindFaults, multiError } from "../../wire/service-kind.ts";
 import type { CheckDefinitionBody, DeregisterBody, HealthCheckBody, NodeServiceBody, RegisterBody } from "./bodies.ts";
 import type { Call } from "./call.ts";
 import { CATALOG_SOURCE } from "./encode.ts";

@@ -1,6 +1,6 @@
 // What definitions of checks need from this agent: the probes' parsers, and whether scripts may run.
 import { TrilithError } from "../../base/error.ts";
-import type { CheckDefinition, CheckKind } from "../../wire/consul-definition.ts";
+import type { CheckDefinition, CheckKind } from "../../wire/consul-definition/decode.ts";
 import type { Call, ConsulGround } from "./call.ts";
 import { Refusal } from "./errors.ts";
 

@@ -4,16 +4,9 @@ import { type Disk, systemDisk } from "../../base/disk.ts";
 import { InputError, messageOf, wrap } from "../../base/error.ts";
 import type { Settings } from "../../contracts/settings.ts";
 import { readOverride } from "../../model/override-words.ts";
-import {
-  checkFault,
-  decodeCheck,
-  decodeService,
-  type Path,
-  STATUS_FAULT,
-  serviceFault,
-  statusKnown,
-  type UnknownField,
-} from "../../wire/consul-definition.ts";
+import { decodeCheck, decodeService } from "../../wire/consul-definition/decode.ts";
+import { checkFault, STATUS_FAULT, serviceFault, statusKnown } from "../../wire/consul-definition/faults.ts";
+import type { Path, UnknownField } from "../../wire/consul-definition/reader.ts";
 import { type ConfigText, parseConfigText } from "../../wire/hcl/config.ts";
 import type { ConsulFile } from "./settings/file.ts";
 import { type Flags, settingsFrom } from "./settings.ts";

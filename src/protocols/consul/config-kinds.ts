@@ -1,6 +1,6 @@
 // Configuration entries as Consul reads them: which kinds there are, which fields they have, what is refused, and what a reader is shown. Pure.
 import { TrilithError } from "../../base/error.ts";
-import { multiError } from "../../wire/service-kind.ts";
+import { multiError } from "../../wire/consul-definition/kind-faults.ts";
 
 /** An entry as it is kept and shown: Consul's names, what was not told left out. */
 export type ConfigEntry = Readonly<Record<string, unknown>>;

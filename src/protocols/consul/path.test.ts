@@ -1,7 +1,7 @@
 // Paths: cleaning on the escaped form, decoding, what may be printed.
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { isPrintable } from "../../wire/consul-definition.ts";
+import { isPrintable } from "../../wire/consul-definition/faults.ts";
 import { cleanPath, decodePath, splitTarget } from "./path.ts";
 
 describe("cleanPath", () => {

@@ -6,7 +6,7 @@ import { gzip } from "node:zlib";
 import { codeOf, messageOf } from "../../base/error.ts";
 import type { Handler, IncomingMessage, ServerResponse } from "../../base/http.ts";
 import { withinNetworks } from "../../base/networks.ts";
-import { isPrintable } from "../../wire/consul-definition.ts";
+import { isPrintable } from "../../wire/consul-definition/faults.ts";
 import { AskedBefore } from "./cache.ts";
 import type { Call, ConsulGround, Reply, Row } from "./call.ts";
 import type { ConsulConfig } from "./config.ts";

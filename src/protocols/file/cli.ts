@@ -1,7 +1,9 @@
 // Service files for the command line: `trilith register web.hcl` sends what they define to an agent.
 import { type Disk, systemDisk } from "../../base/disk.ts";
 import { InputError, type TrilithError, wrap } from "../../base/error.ts";
-import { decodeService, type Path, serviceFault } from "../../wire/consul-definition.ts";
+import { decodeService } from "../../wire/consul-definition/decode.ts";
+import { serviceFault } from "../../wire/consul-definition/faults.ts";
+import type { Path } from "../../wire/consul-definition/reader.ts";
 import { parseConfigText } from "../../wire/hcl/config.ts";
 import { unknownKeyText } from "./definitions.ts";
 

@@ -9,19 +9,13 @@ import { readOverride } from "../../model/override-words.ts";
 import {
   type CheckDefinition,
   type CheckKind,
-  checkFault,
-  checkSpecOf,
   decodeCheck,
   decodeService,
-  nameFault,
-  type Path,
-  registrationOf,
   type ServiceDefinition,
-  STATUS_FAULT,
-  serviceFault,
-  statusKnown,
-  type UnknownField,
-} from "../../wire/consul-definition.ts";
+} from "../../wire/consul-definition/decode.ts";
+import { checkFault, nameFault, STATUS_FAULT, serviceFault, statusKnown } from "../../wire/consul-definition/faults.ts";
+import type { Path, UnknownField } from "../../wire/consul-definition/reader.ts";
+import { checkSpecOf, registrationOf } from "../../wire/consul-definition/registration.ts";
 import { type ConfigText, pathText } from "../../wire/hcl/config.ts";
 
 /** What can be asked on this host. */

@@ -1,7 +1,7 @@
 // What `trilith announce` says to the agent, from its flags.
 import { InputError, messageOf } from "../../base/error.ts";
 import type { Processes } from "../../base/process.ts";
-import { isPrintable } from "../../wire/consul-definition.ts";
+import { isPrintable } from "../../wire/consul-definition/faults.ts";
 import { parseGoDuration } from "../../wire/duration.ts";
 import type { Announcement } from "./announcements.ts";
 import { parseCheckWord } from "./statement.ts";

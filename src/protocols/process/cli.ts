@@ -7,7 +7,7 @@ import { type Random, systemRandom } from "../../base/random.ts";
 import { onSignals } from "../../base/signals.ts";
 import { type Exit, exitCodeOf, exitOf, isInForeground, STAND_IN_SIGNALS, startFault } from "../../base/stand-in.ts";
 import type { Status } from "../../model/check.ts";
-import { isPrintable } from "../../wire/consul-definition.ts";
+import { isPrintable } from "../../wire/consul-definition/faults.ts";
 import { goDuration } from "./announce.ts";
 import { type AgentAddress, Link, type LinkEvent } from "./link.ts";
 import { type ListeningPort, liveStat, PortFinder } from "./ports.ts";

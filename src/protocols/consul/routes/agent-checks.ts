@@ -2,14 +2,10 @@
 import { TrilithError } from "../../../base/error.ts";
 import type { HeldCheck } from "../../../contracts/agent.ts";
 import { NODE_ALIVE_CHECK, type Status } from "../../../model/check.ts";
-import {
-  checkFault,
-  checkSpecOf,
-  decodeCheck,
-  nameFault,
-  statusKnown,
-  unknownFieldText,
-} from "../../../wire/consul-definition.ts";
+import { decodeCheck } from "../../../wire/consul-definition/decode.ts";
+import { checkFault, nameFault, statusKnown } from "../../../wire/consul-definition/faults.ts";
+import { unknownFieldText } from "../../../wire/consul-definition/reader.ts";
+import { checkSpecOf } from "../../../wire/consul-definition/registration.ts";
 import { checkUpdateBody } from "../bodies.ts";
 import type { Call, Reply, Row } from "../call.ts";
 import { allowsMore, detailParser, limitOutput, refuseScripts } from "../checks.ts";

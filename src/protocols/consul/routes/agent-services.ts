@@ -4,13 +4,10 @@ import { InputError, messageOf, TrilithError } from "../../../base/error.ts";
 import { callerOf } from "../../../base/requests.ts";
 import { SERVICE_MAINTENANCE_CHECK } from "../../../model/check.ts";
 import type { Registration } from "../../../model/instance.ts";
-import {
-  type CheckDefinition,
-  decodeService,
-  registrationOf,
-  serviceFault,
-  unknownFieldText,
-} from "../../../wire/consul-definition.ts";
+import { type CheckDefinition, decodeService } from "../../../wire/consul-definition/decode.ts";
+import { serviceFault } from "../../../wire/consul-definition/faults.ts";
+import { unknownFieldText } from "../../../wire/consul-definition/reader.ts";
+import { registrationOf } from "../../../wire/consul-definition/registration.ts";
 import { Waiting } from "../blocking.ts";
 import type { Call, Reply, Row } from "../call.ts";
 import { detailParser, limitOutput, refuseScripts } from "../checks.ts";

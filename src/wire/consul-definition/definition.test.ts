@@ -1,20 +1,14 @@
 // Consul definitions: both spellings, Consul's own words of refusal, and the way into the model.
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { InputError } from "../base/error.ts";
-import { nearestName } from "../base/nearest-name.ts";
-import type { CheckSpec } from "../model/check.ts";
-import type { Registration } from "../model/instance.ts";
-import {
-  checkFault,
-  checkSpecOf,
-  decodeCheck,
-  decodeService,
-  metaFault,
-  registrationOf,
-  serviceFault,
-  unknownFieldText,
-} from "./consul-definition.ts";
+import { InputError } from "../../base/error.ts";
+import { nearestName } from "../../base/nearest-name.ts";
+import type { CheckSpec } from "../../model/check.ts";
+import type { Registration } from "../../model/instance.ts";
+import { decodeCheck, decodeService } from "./decode.ts";
+import { checkFault, metaFault, serviceFault } from "./faults.ts";
+import { unknownFieldText } from "./reader.ts";
+import { checkSpecOf, registrationOf } from "./registration.ts";
 
 const keep = (_kind: string, detail: unknown): unknown => detail;
 

@@ -1,6 +1,6 @@
 // Kinds of services: what Consul 1.19 refuses of proxies, gateways and localities, in its words.
 import { describe, expect, it } from "vitest";
-import { type KindFacts, kindFaults, multiError } from "./service-kind.ts";
+import { type KindFacts, kindFaults, multiError } from "./kind-faults.ts";
 
 const facts = (some: Partial<KindFacts>): KindFacts => ({
   kind: "",
