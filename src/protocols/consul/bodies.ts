@@ -1,4 +1,4 @@
-// The JSON bodies that requests bring, field by field. Services and checks of the agent are in wire/consul-definition.ts, which files share.
+// The JSON bodies that requests bring, field by field. Services and checks of the agent are in wire/consul-definition/, which files share.
 import { TrilithError } from "../../base/error.ts";
 import {
   anything,

@@ -75,8 +75,9 @@ export function distanceS(a: Coordinate | undefined, b: Coordinate | undefined):
   if (a === undefined || b === undefined || a.Vec.length !== b.Vec.length) return Number.POSITIVE_INFINITY;
   let squares = 0;
   for (const [i, x] of a.Vec.entries()) squares += (x - (b.Vec[i] as number)) ** 2;
-  const raw = Math.sqrt(squares) + a.Height + b.Height;
-  const adjusted = raw + a.Adjustment + b.Adjustment;
+  // What both bring is added up first, so that the last bit does not depend on who asks: where the adjusted distance is about zero it decides.
+  const raw = Math.sqrt(squares) + (a.Height + b.Height);
+  const adjusted = raw + (a.Adjustment + b.Adjustment);
   return adjusted > 0 ? adjusted : raw;
 }
 
