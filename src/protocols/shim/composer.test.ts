@@ -99,6 +99,18 @@ describe("a service", () => {
     expect(of("web/primary")?.names).toContain("primary.web.service.consul");
   });
 
+  test("of Consul's servers has the caller's port, one of anybody else's its own", async () => {
+    const server = { raft_version: "3", version: "1.21.0" };
+    await host.directory.write([
+      serviceChange("home", "consul", "consul", { address: "10.9.0.1", port: 8300, labels: server }),
+      serviceChange("away", "consul", "consul", { address: "10.9.0.2", port: 8500 }),
+      serviceChange("home", "raft", "raft", { address: "10.9.0.1", port: 8300, labels: server }),
+    ]);
+    await look();
+    expect(places("consul")?.sort()).toEqual(["10.9.0.1:0", "10.9.0.2:8500"]);
+    expect(places("raft")).toEqual(["10.9.0.1:8300"]);
+  });
+
   test("is not looked at again unless it changed, and what changed nothing is not written", async () => {
     await host.directory.write([
       serviceChange("home", "w1", "web", { port: 1 }),

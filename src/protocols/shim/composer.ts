@@ -4,6 +4,7 @@ import { messageOf } from "../../base/error.ts";
 import type { View } from "../../contracts/directory.ts";
 import type { Lookup } from "../../contracts/lookup.ts";
 import { type Magic, type Subject, subjectText } from "../../contracts/magic.ts";
+import type { Instance } from "../../model/instance.ts";
 import { tierOf, transportOf } from "../../model/near.ts";
 import type { Node } from "../../model/node.ts";
 import type { Answer, Endpoint } from "../../model/query.ts";
@@ -214,7 +215,8 @@ export class Composer {
     const near = wishes.locality ?? defaults.locality;
     const most = wishes.prefetch ?? defaults.prefetch;
     const backends: TableBackend[] = [];
-    for (const { address, port, weight, resident } of endpoints) {
+    for (const { address, port: told, weight, resident } of endpoints) {
+      const port = isConsulServer(resident.instance) ? 0 : told;
       const only = transportOf(resident);
       let addresses: readonly string[] = [address];
       if (ipBytes(address) === undefined) {
@@ -319,6 +321,11 @@ export class Composer {
     for (const [name, { complaints }] of this.#services) for (const text of complaints) all.push(`${name}: ${text}`);
     return all;
   }
+}
+
+/** Servers of Consul stand in the catalog with the port of their own protocol, which no program means by consul.service.consul: it says the port that it means. */
+function isConsulServer({ name, labels }: Pick<Instance, "name" | "labels">): boolean {
+  return name === "consul" && labels["raft_version"] !== undefined;
 }
 
 /** True where nothing would be written differently. */

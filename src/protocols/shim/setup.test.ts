@@ -99,7 +99,7 @@ describe("people", () => {
     );
     await ask();
     expect(told()).toEqual([
-      expect.stringMatching(/^true table .*: 3 names of services and tags, written \d s ago/),
+      expect.stringMatching(/^true table .*: 3 services and tags, written \d s ago/),
       expect.stringMatching(/^false web: label trilith.balance=fair: expected one of/),
     ]);
     const why = (await (await fetch(`${agent.url}/v1/trilith/why/web`)).json()) as {

@@ -55,14 +55,15 @@ export const shim: Protocol<ShimConfig, (typeof NEEDS)[number]> = defineProtocol
       },
       beside: (address, port) => beside(composer.table(), address, port),
       meant: (address, port) => meant(composer.table(), host.now, address, port),
-      changed(address, port, { suspect, refused }) {
+      changed(address, port, { suspect, news, refused }) {
         const services = composer.servicesAt(address, port);
+        if (refused) for (const service of services) lookup.confirmLost(service, address, port);
+        if (!news) return;
         log.info(
           suspect
             ? `${hostPort(address, port)} (${services.join(", ")}) is out of the hook's choice: it ${refused ? "refuses connections" : "does not answer"}`
             : `${hostPort(address, port)} (${services.join(", ")}) takes connections again`,
         );
-        if (refused) for (const service of services) lookup.confirmLost(service, address, port);
         keeper.ring(services);
       },
     });

@@ -65,8 +65,10 @@ beforeEach(() => {
     backends: () => backends,
     beside: (address) => others.filter((each) => each.address !== address),
     meant: (address, port) => [{ address, port }, ...(address === "192.0.2.7" ? [{ address: "127.0.0.1", port }] : [])],
-    changed: (address, port, { suspect, refused }) =>
-      void changes.push(`${address}:${port} ${suspect ? "suspect" : "well"}${refused ? " refused" : ""}`),
+    changed: (address, port, { suspect, news, refused }) =>
+      void changes.push(
+        `${address}:${port} ${suspect ? "suspect" : "well"}${refused ? " refused" : ""}${news ? "" : " as before"}`,
+      ),
   });
 });
 afterEach(async () => {
@@ -121,6 +123,8 @@ describe("failures that programs saw", () => {
     refuses.clear();
     await run(12_000);
     expect(changes.at(-1)).toBe("10.0.0.1:80 well");
+    // Each refusal ends a hold; people are told of the first.
+    expect(changes.slice(1, -1).every((each) => each === "10.0.0.1:80 suspect refused as before")).toBe(true);
     expect(suspicions.count()).toBe(0);
     const tries = tried.length;
     await run(30_000);

@@ -45,11 +45,11 @@ export interface SuspicionsParts {
   readonly beside: (address: string, port: number) => readonly { readonly address: string; readonly port: number }[];
   /** The backends that a program's address may stand for: itself, and what it is another address of. */
   readonly meant: (address: string, port: number) => readonly { readonly address: string; readonly port: number }[];
-  /** A backend refuses, or does no longer. `refused`: it said so itself, which confirms that what is held is lost. */
+  /** A backend refuses, or does no longer. `news`: it did not before; `refused`: it said so itself (each time is told), which confirms that what is held is lost. */
   readonly changed: (
     address: string,
     port: number,
-    how: { readonly suspect: boolean; readonly refused: boolean },
+    how: { readonly suspect: boolean; readonly news: boolean; readonly refused: boolean },
   ) => void;
 }
 
@@ -134,8 +134,9 @@ export function createSuspicions(parts: SuspicionsParts): Suspicions {
     if (over.signal.aborted || how === undefined) return;
     const before = trial.failed > 0;
     trial.failed = how === "answers" ? 0 : trial.failed + 1;
-    if (how === "refuses" || before !== trial.failed > 0)
-      changed(trial.address, trial.port, { suspect: trial.failed > 0, refused: how === "refuses" });
+    const suspect = trial.failed > 0;
+    const news = before !== suspect;
+    if (how === "refuses" || news) changed(trial.address, trial.port, { suspect, news, refused: how === "refuses" });
     // What ended one may have ended others, which programs would find out one by one.
     if (trial.failed === 1) for (const each of beside(trial.address, trial.port).slice(0, MOST_BESIDE)) soon(each);
     if (trial.failed > 0) later(trial, Math.min(TRY_RAREST_MS, TRY_AGAIN_MS * 2 ** Math.min(trial.failed - 1, 10)));

@@ -33,14 +33,16 @@ export function hookStates(parts: {
     const parts = [
       written === undefined || written.generation === 0
         ? `table ${place.file.path}: not written yet`
-        : `table ${place.file.path}: ${written.services} names of services and tags, written ${agoText(clock.now() - written.atMs)}`,
+        : `table ${place.file.path}: ${written.services} ${written.services === 1 ? "service or tag" : "services and tags"}, written ${agoText(clock.now() - written.atMs)}`,
     ];
     const reached = [host.now?.v4, host.now?.v6].filter((each) => each !== undefined);
     if (reached.length > 0) parts.push(`containers reach this host at ${reached.join(" and ")}`);
     const suspects = suspicions.count();
-    if (suspects > 0) parts.push(`${suspects} backends refuse connections`);
+    if (suspects > 0)
+      parts.push(suspects === 1 ? "1 backend refuses connections" : `${suspects} backends refuse connections`);
     const unread = suspicions.unread();
-    if (unread > 0) parts.push(`what programs of ${unread} other users see cannot be read`);
+    if (unread > 0)
+      parts.push(`what programs of ${unread} other ${unread === 1 ? "user" : "users"} see cannot be read`);
     for (const each of [waiting, place.limits]) if (each !== undefined) parts.push(each);
     say(true, parts.join("; "));
   }
