@@ -7,6 +7,7 @@ import { FrozenView, Tables } from "../../src/directory/tables.ts";
 import { Waiters } from "../../src/directory/watch.ts";
 import { NODE_ALIVE_CHECK, NODE_DEAD_OUTPUT, type Status } from "../../src/model/check.ts";
 import type { Instance, Origin } from "../../src/model/instance.ts";
+import type { Node } from "../../src/model/node.ts";
 import type { Reason } from "../../src/model/reason.ts";
 import { type Change, keyOf, type Scope } from "../../src/model/record.ts";
 
@@ -99,7 +100,11 @@ export function testDirectory(clock: Clock, ready = true): TestDirectory {
 }
 
 /** A node, as a change. */
-export function nodeChange(name: string, address: string, more: { external?: boolean; id?: string } = {}): Change {
+export function nodeChange(
+  name: string,
+  address: string,
+  more: Partial<Pick<Node, "external" | "id" | "witnessed">> = {},
+): Change {
   return {
     op: "put",
     table: "node",

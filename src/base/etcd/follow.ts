@@ -32,7 +32,8 @@ export type RangeBatch =
     }
   /** Events of whole revisions, in order. */
   | { readonly kind: "events"; readonly events: readonly WatchEvent[] }
-  | { readonly kind: "reachable"; readonly reachable: boolean; readonly atMs: number };
+  /** `why`: what came of the last try, where no member can be watched. */
+  | { readonly kind: "reachable"; readonly reachable: boolean; readonly atMs: number; readonly why?: string };
 
 /** For a reader that has to reach revisions that bring no event in its range. */
 export interface RangeHooks {
@@ -100,6 +101,7 @@ export async function* followRange(
   /** Sessions in a row that came to nothing, and since when. */
   let failures = 0;
   let brokenAt = 0;
+  let why = "";
   const sign = (): void => {
     lastSignMs = clock.now();
     lastSign = clock.monotonic();
@@ -195,7 +197,8 @@ export async function* followRange(
       }
     } catch (error) {
       if (signal.aborted) return;
-      log.debug("the watch on etcd broke", { error: messageOf(error), after });
+      why = messageOf(error);
+      log.debug("the watch on etcd broke", { error: why, after });
       if (stream !== undefined) client.distrust(stream.url);
       const now = clock.monotonic();
       const held = createdAt !== undefined && now - createdAt >= timing.graceMs;
@@ -210,8 +213,8 @@ export async function* followRange(
     const away = failures >= client.size ? lastSign : brokenAt;
     if (up && failures > 0 && clock.monotonic() - away >= timing.graceMs) {
       up = false;
-      log.warn("etcd is away: no member can be watched; answers are the last ones known", { after });
-      yield { kind: "reachable", reachable: false, atMs: lastSignMs };
+      log.warn("etcd is away: no member can be watched; answers are the last ones known", { after, error: why });
+      yield { kind: "reachable", reachable: false, atMs: lastSignMs, why };
     }
     if (failures >= client.size) {
       const pauseMs = jitter(Math.min(50 * 2 ** Math.min(failures - client.size, 5), 1_000), 0.3, random);

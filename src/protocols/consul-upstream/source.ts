@@ -1,11 +1,13 @@
 // The source "consul-upstream": what Consuls elsewhere tell, on external nodes; what is known stays while they are away.
 import type { Clock, Timer } from "../../base/clock.ts";
+import { messageOf } from "../../base/error.ts";
 import type { Log } from "../../base/log.ts";
 import type { Random } from "../../base/random.ts";
 import type { Servers } from "../../base/servers.ts";
 import type { Directory, View } from "../../contracts/directory.ts";
 import { lastKnown } from "../../contracts/second-hand.ts";
-import type { Source, SourceList } from "../../contracts/source.ts";
+import type { Source, SourceEntry, SourceHealth, SourceList } from "../../contracts/source.ts";
+import { healthOf, keysOf } from "../../contracts/source-health.ts";
 import { byPlace, reasonsFor, wholeLists } from "../../contracts/whole-list.ts";
 import { goneKeyOf, type Registration } from "../../model/instance.ts";
 import type { ConsulUpstreamConfig, UpstreamConfig } from "./config.ts";
@@ -47,23 +49,45 @@ export class ConsulUpstreamSource implements Source {
     this.#log = machine.log.part(SOURCE);
   }
 
-  state(): { readonly ok: boolean; readonly text: string } {
+  state(): SourceHealth {
     if (this.#running === 0) return { ok: true, text: "not started" };
-    const states = this.#upstreams.map((each) => each.state());
     const words = [
       `${this.#last.size} instance${this.#last.size === 1 ? "" : "s"}`,
       ...(this.#leftOut === 0
         ? []
         : [`${this.#leftOut} left out that this directory has itself or that came from elsewhere there`]),
-      ...(this.#held.size === 0
-        ? []
-        : [`${this.#held.size} held that an upstream does not tell any more since it was away`]),
     ];
-    const told = [...states.map(({ text }) => text), ...this.#faults.values()];
-    return {
-      ok: this.#faults.size === 0 && states.every(({ ok }) => ok),
-      text: `${words.join(", ")}; ${told.join("; ")}`,
-    };
+    return healthOf(
+      [words.join(", "), ...this.#upstreams.map(({ summary }) => summary)].join("; "),
+      this.#config.upstreams.flatMap((config) => this.#entriesOf(config)),
+    );
+  }
+
+  #entriesOf(config: UpstreamConfig): readonly Omit<SourceEntry, "ok">[] {
+    const { name } = config;
+    const upstream = this.#upstreams.find((each) => each.config === config);
+    const entry = (what: string, text: string, isTold: (service: string, id: string) => boolean) => ({
+      ...{ name: what, text },
+      tells: () =>
+        keysOf(this.#last, (each) => {
+          const { service } = originOf(name, each) ?? {};
+          return service !== undefined && isTold(service, each.foreignId ?? "");
+        }),
+    });
+    const isHeld = (id: string): boolean => this.#held.has(id);
+    const held = [...this.#held.values()].filter((each) => originOf(name, each) !== undefined).length;
+    return [
+      ...(upstream?.entries() ?? [{ text: this.#faults.get(name) ?? "not asked yet" }]).map(({ service, text }) =>
+        service === undefined
+          ? entry(name, text, (of) => upstream?.isFollowed(of) !== true)
+          : entry(`${name}: ${service}`, text, (of) => of === service),
+      ),
+      entry(
+        `${name} as it was before`,
+        held === 0 ? "" : `${held} held that it does not tell any more since it was away`,
+        (_, id) => isHeld(id),
+      ),
+    ];
   }
 
   watch(signal: AbortSignal): AsyncIterable<SourceList> {
@@ -104,7 +128,7 @@ export class ConsulUpstreamSource implements Source {
         return await upstream.run(signal);
       } catch (error) {
         if (signal.aborted) return;
-        this.#faults.set(config.name, `${config.name}: ${error instanceof Error ? error.message : String(error)}`);
+        this.#faults.set(config.name, `cannot be asked, what is known stays: ${messageOf(error)}`);
         changed();
         await clock.sleep(RETRY_MS, signal).catch(() => {});
       }

@@ -66,11 +66,37 @@ export class Upstream {
     return this.#names !== undefined && !this.#names.has(service);
   }
 
-  state(): { readonly ok: boolean; readonly text: string } {
-    const [trouble] = this.#troubles.values();
+  /** What was found where, for people. */
+  get summary(): string {
     const found = [...this.services.values()].filter((told) => told.length > 0).length;
-    const text = `${this.config.name} (${this.#machine.servers.current}): ${found} service${found === 1 ? "" : "s"}`;
-    return trouble === undefined ? { ok: true, text } : { ok: false, text: `${text}, what is known stays: ${trouble}` };
+    return `${this.config.name} (${this.#machine.servers.current}): ${found} service${found === 1 ? "" : "s"}`;
+  }
+
+  /**
+   * How it is: as a whole (`service` undefined), and each service that is followed by itself. Where it does not answer at all that is said once,
+   * of the whole.
+   */
+  entries(): readonly { readonly service?: string; readonly text: string }[] {
+    const followed = [...this.#streams.keys()];
+    const failing = followed.filter((name) => this.#troubles.has(pathOf(name)));
+    const [whole] = [...this.#troubles].filter(([path]) => !followed.some((name) => pathOf(name) === path));
+    const [any] = this.#troubles.values();
+    if (whole !== undefined || (any !== undefined && failing.length === followed.length))
+      return [{ text: `does not answer, what is known stays: ${whole?.[1] ?? any}` }];
+    return [
+      { text: this.#names === undefined ? "has not answered yet since the start: what was known stays" : "" },
+      ...followed.map((service) => {
+        const trouble = this.#troubles.get(pathOf(service));
+        return { service, text: trouble === undefined ? "" : `is not answered, what is known stays: ${trouble}` };
+      }),
+    ];
+  }
+
+  /** True where a service was told in this life, and what it has become since would be known. */
+  isFollowed(service: string): boolean {
+    if (!this.services.has(service)) return false;
+    if (this.#streams.has(service)) return !this.#troubles.has(pathOf(service));
+    return this.#troubles.size === 0;
   }
 
   /** Follows it until the signal. */

@@ -65,8 +65,8 @@ export function registrationsOf(entry: Entry, places: readonly Place[], view: Vi
 const keyOfEntry = ({ service, text }: Entry): string => `${service} ${text}`;
 
 /** True for what an entry brought in, in this life or an earlier one. */
-export function isOf(entry: Entry, { foreignId }: Registration): boolean {
-  return foreignId?.startsWith(`${keyOfEntry(entry)} `) === true;
+export function isOf(entry: Entry, { foreignId, port }: Registration): boolean {
+  return foreignId?.startsWith(`${keyOfEntry(entry)} `) === true && (entry.port === undefined || entry.port === port);
 }
 
 /** The priority that a registration was made with. */

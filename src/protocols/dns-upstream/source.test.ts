@@ -90,7 +90,7 @@ describe("services from DNS elsewhere", () => {
     here.lines = ["_http._tcp.example.com. 10 SRV 0 3 8080 a.example.com.", "a.example.com. 10 A 192.0.2.1"];
     await here.clock.advance(12_000);
     expect(here.lists.at(-1)?.list).toMatchObject([{ id: "web:192.0.2.1:8080", weights: { passing: 3 } }]);
-    expect(here.source.state()).toEqual({ ok: true, text: "1 name, 1 found" });
+    expect(here.source.state()).toMatchObject({ ok: true, text: "1 name, 1 instance" });
   });
   it("are the addresses of a name where a port is given", async () => {
     const service = { service: "db", name: "DB.example.com.", port: 5432 };
@@ -159,7 +159,7 @@ describe("a name is asked for", () => {
     expect(here.source.state()).toMatchObject({ ok: false, text: expect.stringContaining("all is dark") });
     here.fails = false;
     await here.clock.advance(72_100);
-    expect(here.source.state()).toEqual({ ok: true, text: "1 name, 1 found" });
+    expect(here.source.state()).toMatchObject({ ok: true, text: "1 name, 1 instance" });
   });
 });
 

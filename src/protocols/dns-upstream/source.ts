@@ -7,7 +7,8 @@ import type { Directory, View } from "../../contracts/directory.ts";
 import { byPriority, type Prioritised } from "../../contracts/priorities.ts";
 import type { Probe } from "../../contracts/probe.ts";
 import { lastKnown } from "../../contracts/second-hand.ts";
-import type { Source, SourceList } from "../../contracts/source.ts";
+import type { Source, SourceHealth, SourceList } from "../../contracts/source.ts";
+import { healthOf, keysOf } from "../../contracts/source-health.ts";
 import { byPlace, reasonsFor, wholeLists } from "../../contracts/whole-list.ts";
 import type { Registration } from "../../model/instance.ts";
 import type { Reason } from "../../model/reason.ts";
@@ -48,6 +49,16 @@ interface Standing {
   why: Pick<Reason, "code" | "text" | "confirmed"> | undefined;
 }
 
+/** What an entry is called. */
+const nameOf = ({ service, text, port }: Entry): string =>
+  `${service} (${text}${port === undefined ? "" : `:${port}`})`;
+
+/** Why what is known of an entry may no longer be so; "" where it is what DNS says. */
+function troubleOf({ trouble, places, restored }: Standing): string {
+  if (trouble !== "" || places !== undefined || restored.length === 0) return trouble;
+  return "not answered yet since the start: what was known stays";
+}
+
 export class DnsUpstreamSource implements Source {
   readonly name: string = SOURCE;
   readonly #config: DnsUpstreamConfig;
@@ -66,14 +77,19 @@ export class DnsUpstreamSource implements Source {
     }));
   }
 
-  state(): { readonly ok: boolean; readonly text: string } {
-    const counts = `${this.#standing.length} name${this.#standing.length === 1 ? "" : "s"}, ${this.#last.size} found`;
+  state(): SourceHealth {
+    const found = `${this.#last.size} ${this.#last.size === 1 ? "instance" : "instances"}`;
+    const counts = `${this.#standing.length} ${this.#standing.length === 1 ? "name" : "names"}, ${found}`;
     if (this.#running === 0) return { ok: true, text: `not started; ${counts}` };
-    const told = this.#standing.flatMap(({ entry, trouble, faults }) =>
-      [trouble, ...faults].filter((text) => text !== "").map((text) => `${entry.text}: ${text}`),
+    return healthOf(
+      counts,
+      this.#standing.map((one) => ({
+        name: nameOf(one.entry),
+        text: troubleOf(one),
+        tells: () => keysOf(this.#last, (each) => isOf(one.entry, each)),
+      })),
+      this.#standing.flatMap(({ entry, faults }) => faults.map((text) => `${nameOf(entry)}: ${text}`)),
     );
-    const ok = this.#standing.every(({ trouble }) => trouble === "");
-    return { ok, text: told.length === 0 ? counts : `${counts}; ${told.join("; ")}` };
   }
 
   watch(signal: AbortSignal): AsyncIterable<SourceList> {
@@ -130,9 +146,7 @@ export class DnsUpstreamSource implements Source {
     return {
       list: [...now.values()],
       authority: "second-hand",
-      complaints: this.#standing.flatMap(({ entry, faults }) =>
-        faults.map((text) => ({ about: `${entry.service} (${entry.text})`, text })),
-      ),
+      complaints: this.#standing.flatMap(({ entry, faults }) => faults.map((text) => ({ about: nameOf(entry), text }))),
       ...(gone.size > 0 ? { gone } : {}),
     };
   }

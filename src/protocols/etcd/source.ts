@@ -11,7 +11,8 @@ import type { Directory, View } from "../../contracts/directory.ts";
 import { byPriority, type Prioritised } from "../../contracts/priorities.ts";
 import type { Probe } from "../../contracts/probe.ts";
 import { lastKnown } from "../../contracts/second-hand.ts";
-import type { Source, SourceList } from "../../contracts/source.ts";
+import type { Source, SourceHealth, SourceList } from "../../contracts/source.ts";
+import { healthOf, keysOf } from "../../contracts/source-health.ts";
 import { byPlace, reasonsFor, wholeLists } from "../../contracts/whole-list.ts";
 import type { Registration } from "../../model/instance.ts";
 import type { Reason } from "../../model/reason.ts";
@@ -52,6 +53,12 @@ interface Reading {
   trouble: string;
 }
 
+/** Keys that are known although an etcd that was read does not have them. */
+function heldOf({ held, keys, restored }: Reading): ReadonlySet<string> {
+  const earlier = keys === undefined ? [] : restored.map(({ foreignId = "" }) => foreignId);
+  return new Set([...held.keys(), ...earlier.filter((key) => keys?.has(key) !== true)]);
+}
+
 export class EtcdSource implements Source {
   readonly name: string = SOURCE;
   readonly #config: EtcdConfig;
@@ -63,6 +70,8 @@ export class EtcdSource implements Source {
   /** Keys that stood under a lease, for the reason why they are gone. */
   readonly #leased = new Set<string>();
   #last: ReadonlyMap<string, Registration> = new Map();
+  /** Keys that say nothing, in the last list. */
+  #faults: readonly Fault[] = [];
   #running = 0;
 
   constructor(config: EtcdConfig, machine: EtcdMachine) {
@@ -74,21 +83,32 @@ export class EtcdSource implements Source {
     }));
   }
 
-  state(): { readonly ok: boolean; readonly text: string } {
+  state(): SourceHealth {
     const where = this.#config.access.endpoints.join(", ");
     if (this.#running === 0) return { ok: true, text: `${where}: not started` };
-    const troubled = this.#readings.filter(({ trouble }) => trouble !== "");
-    const held = this.#readings.reduce(
-      (sum, { held, keys, restored }) => sum + held.size + (keys === undefined ? 0 : restored.length),
-      0,
-    );
     const words = [
-      `${this.#last.size} found${troubled.length > 0 ? " (last known)" : ""}`,
+      `${this.#last.size} ${this.#last.size === 1 ? "instance" : "instances"}`,
       ...(this.#own.size === 0 ? [] : [`${this.#own.size} of this directory's own left out`]),
-      ...(held === 0 ? [] : [`${held} held although etcd does not have them`]),
-      ...troubled.map(({ layout, trouble }) => `${layout.prefix}: ${trouble}`),
     ];
-    return { ok: troubled.length === 0, text: `${where}: ${words.join(", ")}` };
+    return healthOf(
+      `${where}: ${words.join(", ")}`,
+      this.#readings.flatMap((one) => {
+        const { prefix } = one.layout;
+        const held = heldOf(one);
+        return [
+          {
+            ...{ name: prefix, text: one.trouble },
+            tells: () => keysOf(this.#last, ({ foreignId }) => foreignId?.startsWith(prefix) === true),
+          },
+          {
+            name: `${prefix} as it was before`,
+            text: held.size === 0 ? "" : `${held.size} held although this etcd does not have them`,
+            tells: () => keysOf(this.#last, ({ foreignId = "" }) => held.has(foreignId)),
+          },
+        ];
+      }),
+      this.#faults.map(({ key, fault }) => `${key}: ${fault}`),
+    );
   }
 
   watch(signal: AbortSignal): AsyncIterable<SourceList> {
@@ -160,6 +180,7 @@ export class EtcdSource implements Source {
     });
     for (const key of this.#leased) if (!standing.has(key)) this.#leased.delete(key);
     this.#last = now;
+    this.#faults = faults;
     return {
       list: [...now.values()],
       authority: "second-hand",
@@ -199,7 +220,8 @@ export class EtcdSource implements Source {
         if (signal.aborted) return undefined;
         const text = messageOf(error);
         if (failures === 0) this.#log.warn("etcd cannot be read: what is known stays", { error: text });
-        for (const one of this.#readings) if (about === "" || one.layout.prefix === about) one.trouble = text;
+        for (const one of this.#readings)
+          if (about === "" || one.layout.prefix === about) one.trouble = `cannot be read, what is known stays: ${text}`;
         changed();
         const waitMs = Math.min(RETRY.lastMs, RETRY.firstMs * 2 ** Math.min(failures, 10));
         await clock.sleep(jitter(waitMs, RETRY.share, random), signal).catch(() => {});
@@ -219,7 +241,9 @@ export class EtcdSource implements Source {
     let whole = new Map<string, Standing>();
     const take = (batch: RangeBatch): void => {
       if (batch.kind === "reachable") {
-        one.trouble = batch.reachable ? "" : "no member of etcd can be watched; what is known stays";
+        one.trouble = batch.reachable
+          ? ""
+          : `etcd is away, what is known stays: ${batch.why ?? "no member can be watched"}`;
       } else if (batch.kind === "whole") {
         for (const kv of batch.kvs) put(whole, kv);
         if (!batch.complete) return;

@@ -15,6 +15,12 @@ export interface FlatFile {
   readonly fault: string | undefined;
 }
 
+/** A path of a rule that cannot be looked at, or is not there; what is known of it stands. */
+export interface Trouble {
+  readonly path: string;
+  readonly text: string;
+}
+
 interface Known extends FlatFile {
   readonly identity: string;
   readonly stamp: string;
@@ -36,6 +42,8 @@ const CUT_SETTLE_MS = 3000;
 /** File times are coarse: what was changed less long ago is read again although its time is the same. */
 const COARSE_MS = 2000;
 const LARGEST_BYTES = 16 << 20;
+/** Of a file that is not there: whatever comes is read anew. */
+const UNSEEN = { identity: "", stamp: "", text: undefined } as const;
 const EMPTY: Lists = { services: new Map(), faults: [] };
 
 /** Reads what has changed, each time it is asked. */
@@ -43,7 +51,9 @@ export class FlatFiles {
   readonly #config: FlatConfig;
   readonly #machine: FilesMachine;
   #known = new Map<string, Known>();
-  #troubles: readonly { readonly path: string; readonly text: string }[] = [];
+  #troubles: readonly Trouble[] = [];
+  /** Rules of whose path there is nothing, or that cannot be looked at, since when (monotonic). */
+  readonly #missingSince = new Map<FlatRule, number>();
 
   constructor(config: FlatConfig, machine: FilesMachine) {
     this.#config = config;
@@ -55,25 +65,33 @@ export class FlatFiles {
     return [...this.#known.values()];
   }
 
-  /** Paths that cannot be looked at; what is known of them stands. */
-  get troubles(): readonly { readonly path: string; readonly text: string }[] {
+  get troubles(): readonly Trouble[] {
     return this.#troubles;
   }
 
   /** @returns in how many milliseconds something settles; undefined where nothing waits */
   async look(): Promise<number | undefined> {
     const after = new Map<string, Known>();
-    const troubles: { path: string; text: string }[] = [];
+    const troubles: Trouble[] = [];
+    const waits: number[] = [];
     for (const rule of this.#config.files) {
       const before = [...this.#known.values()].filter((file) => file.rule === rule);
-      let paths: readonly string[];
+      let paths: readonly string[] | undefined;
+      let text = "there is no such file or folder";
       try {
         paths = await this.#pathsOf(rule);
       } catch (error) {
-        troubles.push({ path: rule.path, text: `cannot be looked at: ${messageOf(error)}` });
-        for (const file of before) after.set(file.path, file);
+        text = `cannot be looked at: ${messageOf(error)}`;
+      }
+      if (paths === undefined) {
+        const waitMs = this.#missing(rule, before.length > 0);
+        if (waitMs > 0) waits.push(waitMs);
+        else troubles.push({ path: rule.path, text });
+        // What is taken away by mistake is not what is meant: an empty list would say that there is nothing any more.
+        for (const file of before) after.set(file.path, { ...file, ...UNSEEN, pending: undefined });
         continue;
       }
+      this.#missingSince.delete(rule);
       // What was there and is not now may be about to be replaced.
       for (const path of new Set([...paths, ...before.map((file) => file.path)])) {
         if (after.has(path)) continue;
@@ -84,15 +102,23 @@ export class FlatFiles {
     this.#known = after;
     this.#troubles = troubles;
     const now = this.#machine.clock.monotonic();
-    const waits = [...after.values()].flatMap(({ pending }) => (pending === undefined ? [] : [pending.atMs - now]));
+    for (const { pending } of after.values()) if (pending !== undefined) waits.push(pending.atMs - now);
     return waits.length === 0 ? undefined : Math.max(1, Math.min(...waits));
   }
 
-  /** The file itself, or those of a folder, hidden ones and editors' copies aside. */
-  async #pathsOf({ path }: FlatRule): Promise<readonly string[]> {
+  /** For how long the path of a rule may still come back before it is missed; 0 = it is. */
+  #missing(rule: FlatRule, isKnown: boolean): number {
+    const now = this.#machine.clock.monotonic();
+    const since = this.#missingSince.get(rule) ?? (isKnown ? now : Number.NEGATIVE_INFINITY);
+    this.#missingSince.set(rule, since);
+    return Math.max(0, since + this.#config.settleMs - now);
+  }
+
+  /** The file itself, or those of a folder, hidden ones and editors' copies aside; undefined where there is nothing. */
+  async #pathsOf({ path }: FlatRule): Promise<readonly string[] | undefined> {
     const { disk } = this.#machine;
     const info = await disk.info(path);
-    if (info === undefined) return [];
+    if (info === undefined) return undefined;
     if (!info.isDirectory) return [path];
     const names = await disk.list(path);
     return names
@@ -179,7 +205,7 @@ export class FlatFiles {
     const now = this.#machine.clock.monotonic();
     if (before.text !== undefined || before.pending === undefined)
       return {
-        ...{ ...before, identity: "", stamp: "", text: undefined },
+        ...{ ...before, ...UNSEEN },
         pending: { lists: undefined, fault: undefined, atMs: now + this.#config.settleMs },
       };
     return now < before.pending.atMs ? before : undefined;

@@ -17,11 +17,28 @@ export interface Composed {
   readonly replaced: ReadonlySet<string>;
 }
 
+/** Between an endpoint and the file that lists it, in the text of its registration. */
+const FROM = ", from ";
+
+/** The file that listed a registration, in this life or an earlier one; "" where that is not told. */
+export function fileOf({ text = "" }: Registration): string {
+  const at = text.indexOf(FROM);
+  return at < 0 ? "" : text.slice(at + FROM.length);
+}
+
+/** Whether a file is, or lies in, what a path names. */
+export const isAt = (file: string, path: string): boolean => file === path || file.startsWith(`${path}/`);
+
 /** The service of entries that do not tell one. */
 function serviceOf({ path, rule }: Pick<FlatFile, "path" | "rule">): string {
   if (rule.service !== undefined) return rule.service;
   const name = path.slice(path.lastIndexOf("/") + 1);
   return name.replace(/(.)\.[^.]*$/, "$1");
+}
+
+/** What is wrong with a file, and what follows from it. */
+export function faultText({ fault, lists }: Pick<FlatFile, "fault" | "lists">): string {
+  return `${fault}${lists === undefined ? "" : " (its last good version stays in force)"}`;
 }
 
 /** What all files list together; of one place that is listed twice the first counts. */
@@ -36,7 +53,7 @@ export function registrationsOf(files: readonly FlatFile[], view: View): Compose
     if (fault !== undefined)
       complaints.push({
         about: path,
-        text: `${fault}${lists === undefined ? "" : " (its last good version stays in force)"}`,
+        text: faultText(file),
       });
     for (const text of lists?.faults ?? []) complaints.push({ about: path, text: `an entry is left out: ${text}` });
     for (const [name, entries] of lists?.services ?? []) {
@@ -79,7 +96,7 @@ function registrationOf(
     ...(weight === undefined ? {} : { weights: { passing: weight, warning: 1 } }),
     checks: [],
     foreignId: `${service} ${hostPort(host.toLowerCase(), port)}`,
-    text: `${port === 0 ? host : hostPort(host, port)}, from ${path}`,
+    text: `${port === 0 ? host : hostPort(host, port)}${FROM}${path}`,
     external: { node: nodeAt(host, SOURCE, view) },
   };
 }

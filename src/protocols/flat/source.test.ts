@@ -164,6 +164,81 @@ describe("flat files", () => {
     expect(told()).toEqual([]);
   });
 
+  it("that are not there are missed at once; when they come they are taken, and when they go again what they said stays", async () => {
+    const { disk, clock, told, source, lists } = await run(["/run/db.txt", "/none", "/lists"]);
+    const unwell = (): readonly (readonly string[])[] =>
+      source.state().entries?.flatMap(({ ok, name, text, tells }) => (ok ? [] : [[name, text, ...tells()]])) ?? [];
+    const absent = "there is no such file or folder";
+    expect(unwell()).toEqual([
+      ["/run/db.txt", absent],
+      ["/none", absent],
+    ]);
+    expect(source.state().text).toBe(
+      `0 endpoints in 0 files of /run/db.txt, /none, /lists; /run/db.txt: ${absent}; /none: ${absent}`,
+    );
+    expect(lists.at(-1)?.complaints).toEqual([
+      { about: "/run/db.txt", text: absent },
+      { about: "/none", text: absent },
+    ]);
+    disk.moveIn("/run/db.txt", "10.0.0.1:5432\n");
+    disk.moveIn("/none/web", "10.0.0.2:80\n");
+    disk.moveIn(WEB, "10.0.0.3:80\n");
+    await clock.advance(6000);
+    expect(told()).toEqual(["db 10.0.0.1:5432", "web 10.0.0.2:80", "web 10.0.0.3:80"]);
+    expect(source.state().ok).toBe(true);
+    // As an editor does: away for a moment is not missed.
+    disk.drop("/run/db.txt");
+    await clock.advance(100);
+    expect(source.state().ok).toBe(true);
+    disk.drop("/none/web");
+    disk.drop(WEB);
+    await clock.advance(6000);
+    // Of a folder that is there, what is not in it any more is gone.
+    expect(told()).toEqual(["db 10.0.0.1:5432", "web 10.0.0.2:80"]);
+    expect(unwell()).toEqual([
+      ["/run/db.txt", `${absent} (the endpoint that it listed stays)`, "10-0-0-1/flat:db:5432"],
+      ["/none", `${absent} (the endpoint that it listed stays)`, "10-0-0-2/flat:web:80"],
+    ]);
+    disk.moveIn("/run/db.txt", "10.0.0.1:5432\n");
+    disk.moveIn("/none/web", "");
+    await clock.advance(6000);
+    expect(told()).toEqual(["db 10.0.0.1:5432"]);
+    expect(source.state().ok).toBe(true);
+  });
+
+  it("one that is broken keeps only its own from an earlier life", async () => {
+    const clock = fakeClock();
+    const disk = fakeDisk(clock, ["/lists"]);
+    const directory = testDirectory(clock);
+    await directory.write(
+      ["web 10.0.0.1", "db 10.0.0.2", "old 10.0.0.3"].flatMap((each) => {
+        const [service = "", address = ""] = each.split(" ");
+        const node = address.replaceAll(".", "-");
+        const witnessed = [{ service: `flat:${service}:80`, source: "flat", by: ["home"] }];
+        return [
+          nodeChange(node, address, { external: true, witnessed }),
+          serviceChange(node, `flat:${service}:80`, service, {
+            port: 80,
+            origin: {
+              ...{ source: "flat", authority: "second-hand", foreignId: `${service} ${address}:80` },
+              text: `${address}:80, from /${service === "old" ? "elsewhere" : "lists"}/${service}.txt`,
+            },
+          }),
+        ];
+      }),
+    );
+    disk.put(WEB, "nonsense nonsense\n");
+    disk.put("/lists/db.txt", "10.0.0.9:80\n");
+    disk.fault = (what, path) => (what === "readBytes" && path === WEB ? errno("EIO") : undefined);
+    await clock.advance(10_000);
+    const { told, source } = await run("/lists", { clock, disk, directory });
+    expect(told()).toEqual(["web 10.0.0.1:80", "db 10.0.0.9:80"]);
+    const [db, web] = source.state().entries ?? [];
+    expect([db?.name, db?.ok, [...(db?.tells() ?? [])]]).toEqual(["/lists/db.txt", true, ["10-0-0-9/flat:db:80"]]);
+    expect([web?.name, web?.ok, [...(web?.tells() ?? [])]]).toEqual([WEB, false, ["10-0-0-1/flat:web:80"]]);
+    expect(web?.text).toContain("cannot be read");
+  });
+
   it("each for one service or for many, with ports, tags and weights; the same on every host", async () => {
     const clock = fakeClock();
     const disk = fakeDisk(clock);

@@ -5,12 +5,13 @@ import type { Disk } from "../../base/disk.ts";
 import type { Log } from "../../base/log.ts";
 import type { Directory, View } from "../../contracts/directory.ts";
 import { lastKnown } from "../../contracts/second-hand.ts";
-import type { Source, SourceList } from "../../contracts/source.ts";
+import type { Source, SourceHealth, SourceList } from "../../contracts/source.ts";
+import { healthOf, keysOf } from "../../contracts/source-health.ts";
 import { byPlace, reasonsFor, type WholeListParts, wholeLists } from "../../contracts/whole-list.ts";
 import { goneKeyOf, type Registration } from "../../model/instance.ts";
 import type { FlatConfig } from "./config.ts";
 import { FlatFiles } from "./files.ts";
-import { registrationsOf, SOURCE } from "./registrations.ts";
+import { faultText, fileOf, isAt, registrationsOf, SOURCE } from "./registrations.ts";
 
 export interface FlatMachine {
   readonly clock: Clock;
@@ -42,26 +43,32 @@ export class FlatSource implements Source {
     this.#files = new FlatFiles(config, machine);
   }
 
-  state(): { readonly ok: boolean; readonly text: string } {
+  state(): SourceHealth {
     const { files, troubles } = this.#files;
-    const faults = [
-      ...troubles.map(({ path, text }) => `${path}: ${text}`),
-      ...files.flatMap(({ path, fault, lists }) =>
-        fault !== undefined
-          ? [`${path}: ${fault}`]
-          : (lists?.faults ?? [])
-              .slice(0, 1)
-              .map((text) => `${path}: ${text}${(lists?.faults.length ?? 0) > 1 ? " …" : ""}`),
-      ),
-    ];
     const read = files.filter(({ lists }) => lists !== undefined).length;
     const where = this.#config.files.map(({ path }) => path).join(", ");
-    const count = `${this.#last.size} ${this.#last.size === 1 ? "endpoint" : "endpoints"} in ${read} ${read === 1 ? "file" : "files"} of ${where}`;
-    return {
-      // An entry that is left out takes nothing from the others: what stands in the list is as fresh as it can be.
-      ok: troubles.length === 0 && files.every(({ fault }) => fault === undefined),
-      text: `${this.#looked ? count : `not started: ${where}`}${faults.length === 0 ? "" : `; ${faults.join("; ")}`}`,
-    };
+    if (!this.#looked) return { ok: true, text: `not started: ${where}` };
+    const missing = new Set(troubles.map(({ path }) => path));
+    return healthOf(
+      `${this.#last.size} ${this.#last.size === 1 ? "endpoint" : "endpoints"} in ${read} ${read === 1 ? "file" : "files"} of ${where}`,
+      [
+        ...troubles.map(({ path, text }) => ({ path, text: `${text}${this.#staying(path)}` })),
+        ...files
+          .filter(({ path }) => !missing.has(path))
+          .map((file) => ({ path: file.path, text: file.fault === undefined ? "" : faultText(file) })),
+      ].map(({ path, text }) => ({
+        ...{ name: path, text },
+        tells: () => keysOf(this.#last, (r) => isAt(fileOf(r), path)),
+      })),
+      files.flatMap(({ path, lists }) => (lists?.faults ?? []).map((text) => `${path}: ${text}`)),
+    );
+  }
+
+  /** What is said of what stands although its path is not there. */
+  #staying(path: string): string {
+    const count = [...this.#last.values()].filter((r) => isAt(fileOf(r), path)).length;
+    if (count === 0) return "";
+    return ` (${count === 1 ? "the endpoint that it listed stays" : `the ${count} endpoints that it listed stay`})`;
   }
 
   async *watch(signal: AbortSignal): AsyncIterable<SourceList> {
@@ -113,23 +120,31 @@ export class FlatSource implements Source {
     const { clock } = this.#machine;
     const { files, troubles } = this.#files;
     const { list: told, complaints, replaced } = registrationsOf(files, view);
-    // A file that cannot be read, or is not whole, may be the one that said it.
-    const whole = this.#looked && troubles.length === 0 && files.every(({ lists }) => lists !== undefined);
-    if (whole) this.#last = new Map([...this.#remembered, ...this.#last]);
-    if (whole) this.#remembered = new Map();
+    if (this.#looked) {
+      // What cannot be read, or is not whole, may still say what it said in an earlier life; of all else the files are what counts.
+      const unread = [...troubles, ...files.filter(({ lists }) => lists === undefined)].map(({ path }) => path);
+      const left = [...this.#remembered].filter(([, r]) => unread.some((path) => isAt(fileOf(r), path)));
+      if (left.length < this.#remembered.size) {
+        this.#last = new Map([...this.#remembered, ...this.#last]);
+        this.#remembered = new Map(left);
+      }
+    }
     const list = new Map([...this.#remembered, ...told]);
     for (const key of replaced) list.delete(key);
     const gone = reasonsFor(this.#last, list, (r) => ({
       ...(replaced.has(goneKeyOf(r))
         ? { code: "replaced" as const, text: "it is known at first hand", confirmed: true }
-        : { code: "missing" as const, text: "no file lists it any more", confirmed: false }),
+        : { code: "missing" as const, text: `${fileOf(r)} no longer lists it`, confirmed: false }),
       atMs: clock.now(),
     }));
     this.#last = list;
     return {
       list: [...list.values()],
       authority: "second-hand",
-      complaints: [...troubles.map(({ path, text }) => ({ about: path, text })), ...complaints],
+      complaints: [
+        ...troubles.map(({ path, text }) => ({ about: path, text: `${text}${this.#staying(path)}` })),
+        ...complaints,
+      ],
       ...(gone.size === 0 ? {} : { gone }),
     };
   }

@@ -20,7 +20,7 @@ export interface Member {
   readonly metadata: Labels;
 }
 
-/** The names of members; whatever else stands in a set is somebody else's (Finagle's "vector_…"). */
+/** The names of members; whatever else stands in a set, weights (`vector.ts`) aside, is somebody else's. */
 export const MEMBER_PREFIX = "member_";
 export const isMemberName = (name: string): boolean => name.startsWith(MEMBER_PREFIX);
 

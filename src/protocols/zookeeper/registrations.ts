@@ -9,7 +9,8 @@ import type { Labels } from "../../model/node.ts";
 import type { Reason } from "../../model/reason.ts";
 import type { SetRule } from "./config.ts";
 import type { Member, MemberEndpoint } from "./member.ts";
-import type { Picture, SetPicture } from "./sets.ts";
+import type { Picture, SetPicture, Unread } from "./sets.ts";
+import { weightOf } from "./vector.ts";
 
 export const SOURCE = "zookeeper";
 /** The metadata by which Triliths know their own members: the writing node's ID, and which of its instances it is. */
@@ -97,11 +98,11 @@ export function sourceListOf(
     return places.has(placeOf(host, port));
   };
   const owners = new Map<string, SetRule>();
-  for (const [rule, text] of unread) complaints.push({ about: rule.path, text: `cannot be read: ${text}` });
+  for (const one of unread) complaints.push({ about: nameOf(one), text: unreadText(one) });
+  const weights = new Map<string, number>();
   // Where two rules speak of one set, the one that names it counts before one with "*".
   for (const set of sets.toSorted((a, b) => a.stars.length - b.stars.length)) {
-    for (const { name, text } of set.faults)
-      complaints.push({ about: `${set.path}/${name}`, text: `the member is left out: ${text}` });
+    for (const { name, text } of set.faults) complaints.push({ about: `${set.path}/${name}`, text: faultText(text) });
     const service = serviceOf(set);
     // Of two members with one endpoint, which joined one after the other, the later one counts.
     for (const { name, member } of set.members)
@@ -119,6 +120,7 @@ export function sourceListOf(
         else if (isKnown(r.name, offer.at)) reason(key, "replaced", `${where} is known at first hand`, true);
         else {
           list.set(key, r);
+          weights.set(key, weightOf(set.vectors, { name, member, at: offer.at }));
           owners.set(key, set.rule);
           gone.delete(key);
         }
@@ -126,18 +128,60 @@ export function sourceListOf(
   }
   for (const [key, r] of before) {
     if (list.has(key) || gone.has(key)) continue;
-    const path = r.labels[SET] ?? "";
+    const path = setOf(r);
     const set = sets.find((one) => one.path === path);
     reason(key, "missing", `${r.foreignId ?? r.id} is ${set?.there === false ? "gone with its set" : "gone"}`, false);
   }
-  return { list: [...list.values()], authority: "second-hand", gone, complaints };
+  return { list: weighed(list, weights), authority: "second-hand", gone, complaints };
+}
+
+/** What is wrong with a znode of a set. */
+export const faultText = (text: string): string => `is left out: ${text}`;
+
+/** What an `Unread` is about, and what follows from it. */
+export const nameOf = ({ rule, path }: Unread): string => path ?? rule.path;
+export const unreadText = ({ text }: Unread): string => `cannot be read, what is known stays: ${text}`;
+
+/** Weights are whole numbers here: of a service with others they count a hundredfold. */
+const FRACTIONS = 100;
+const MOST_WEIGHT = 65_535;
+
+/** With the weights that vectors give; of weight 0 nothing is to be called any more. */
+function weighed(
+  list: ReadonlyMap<string, Registration>,
+  weights: ReadonlyMap<string, number>,
+): readonly Registration[] {
+  const weightsOf = new Map<string, number[]>();
+  for (const [key, { name }] of list) {
+    const known = weightsOf.get(name);
+    if (known === undefined) weightsOf.set(name, [weights.get(key) ?? 1]);
+    else known.push(weights.get(key) ?? 1);
+  }
+  return [...list].map(([key, r]) => {
+    const all = weightsOf.get(r.name) ?? [];
+    const weight = weights.get(key) ?? 1;
+    if (all.every((each) => each === 1)) return r;
+    if (weight === 0) return { ...r, draining: true };
+    const factor = all.every(Number.isInteger) ? 1 : FRACTIONS;
+    const whole = Math.min(MOST_WEIGHT, Math.max(1, Math.round(weight * factor)));
+    return { ...r, weights: { passing: whole, warning: whole } };
+  });
 }
 
 /** Whether a rule speaks of a set, so that what was last known of it stands until it is read. */
 export function isRuled(r: Registration, rules: readonly SetRule[]): boolean {
-  const parts = (r.labels[SET] ?? "").split("/");
+  const parts = setOf(r).split("/");
   return rules.some(({ path }) => {
     const wanted = path.split("/");
     return wanted.length === parts.length && wanted.every((part, i) => part === "*" || part === parts[i]);
   });
+}
+
+/** The path of the set that a registration came from. */
+export const setOf = ({ labels }: Registration): string => labels[SET] ?? "";
+
+/** Whether a registration came from what cannot be read now. `sets`: those that are known of the rule. */
+export function isUnread(r: Registration, { rule, path }: Unread, sets: readonly SetPicture[]): boolean {
+  if (path !== undefined) return setOf(r) === path;
+  return isRuled(r, [rule]) && !sets.some((set) => set.rule !== rule && set.path === setOf(r));
 }

@@ -2,6 +2,7 @@
 import { messageOf, TrilithError } from "../../base/error.ts";
 import type { SetRule } from "./config.ts";
 import { decodeMember, isMemberName, type Member } from "./member.ts";
+import { type Descriptor, decodeVector, VECTOR_PREFIX } from "./vector.ts";
 import { inParts, type Znodes } from "./znodes.ts";
 
 /** One set at one moment. */
@@ -14,14 +15,25 @@ export interface SetPicture {
   readonly there: boolean;
   /** In the order of their names, which is that of their joining. */
   readonly members: readonly { readonly name: string; readonly member: Member }[];
+  /** What weighs its members; each of the vectors is a factor. */
+  readonly vectors: readonly (readonly Descriptor[])[];
+  /** Members and vectors that say nothing. */
   readonly faults: readonly { readonly name: string; readonly text: string }[];
+}
+
+/** What could not be read, and why. */
+export interface Unread {
+  readonly rule: SetRule;
+  /** One of its sets; absent where it is not even known which there are, so that some may be missing among those that are known. */
+  readonly path?: string;
+  readonly text: string;
 }
 
 /** What is known of all sets. */
 export interface Picture {
+  /** As they are now, or, where they could not be read, as they last were. */
   readonly sets: readonly SetPicture[];
-  /** Rules of which not everything could be read, and why: of these also sets may exist that are not among `sets`. */
-  readonly unread: ReadonlyMap<SetRule, string>;
+  readonly unread: readonly Unread[];
 }
 
 interface Place {
@@ -36,10 +48,10 @@ export async function readSets(
   before: Picture | undefined,
 ): Promise<Picture> {
   const sets: SetPicture[] = [];
-  const unread = new Map<SetRule, string>();
-  const fail = (rule: SetRule, error: unknown): void => {
+  const unread: Unread[] = [];
+  const textOf = (error: unknown): string => {
     if (error instanceof TrilithError && error.code === "stopped") throw error;
-    if (!unread.has(rule)) unread.set(rule, messageOf(error));
+    return messageOf(error);
   };
   for (const rule of rules) {
     const known = (before?.sets ?? []).filter((set) => set.rule === rule);
@@ -47,7 +59,7 @@ export async function readSets(
     try {
       places = await placesOf(rule.path, znodes);
     } catch (error) {
-      fail(rule, error);
+      unread.push({ rule, text: textOf(error) });
       sets.push(...known);
       continue;
     }
@@ -55,7 +67,7 @@ export async function readSets(
       try {
         sets.push(await readSet(place, rule, znodes));
       } catch (error) {
-        fail(rule, error);
+        unread.push({ rule, path: place.path, text: textOf(error) });
         const last = known.find(({ path }) => path === place.path);
         if (last !== undefined) sets.push(last);
       }
@@ -74,7 +86,9 @@ async function placesOf(path: string, znodes: Znodes): Promise<readonly Place[]>
     const below = await inParts(places, async ({ path: above, stars }) => {
       const names = (await znodes.names(above === "" ? "/" : above)) ?? [];
       return names
-        .filter((name) => !isMemberName(name) && !(above === "" && name === "zookeeper"))
+        .filter(
+          (name) => !isMemberName(name) && !name.startsWith(VECTOR_PREFIX) && !(above === "" && name === "zookeeper"),
+        )
         .sort()
         .map((name) => ({ path: `${above}/${name}`, stars: [...stars, name] }));
     });
@@ -87,18 +101,19 @@ async function readSet({ path, stars }: Place, rule: SetRule, znodes: Znodes): P
   const names = await znodes.names(path);
   const members: { name: string; member: Member }[] = [];
   const faults: { name: string; text: string }[] = [];
-  const found = await inParts((names ?? []).filter(isMemberName).sort(), async (name) => ({
-    name,
-    znode: await znodes.get(`${path}/${name}`),
-  }));
+  const vectors: (readonly Descriptor[])[] = [];
+  const isVector = (name: string): boolean => name.startsWith(VECTOR_PREFIX);
+  const wanted = (names ?? []).filter((name) => isMemberName(name) || isVector(name)).sort();
+  const found = await inParts(wanted, async (name) => ({ name, znode: await znodes.get(`${path}/${name}`) }));
   for (const { name, znode } of found) {
     // It went between the two questions.
     if (znode === undefined) continue;
     try {
-      members.push({ name, member: decodeMember(znode.data) });
+      if (isVector(name)) vectors.push(decodeVector(znode.data));
+      else members.push({ name, member: decodeMember(znode.data) });
     } catch (error) {
       faults.push({ name, text: messageOf(error) });
     }
   }
-  return { path, rule, stars, there: names !== undefined, members, faults };
+  return { path, rule, stars, there: names !== undefined, members, vectors, faults };
 }

@@ -184,4 +184,68 @@ describe("the source", () => {
       "web-http 10.0.0.1:81",
     ]);
   });
+
+  it("marks only the set that cannot be read, or what was known of a path that cannot be listed", async () => {
+    const at = world();
+    at.zk.put("/discovery/db", "");
+    at.zk.put(member(1), json("10.0.0.1"));
+    at.zk.put("/discovery/db/member_0000000001", json("10.0.0.2", 5432));
+    at.zk.put("/other/mail/member_0000000001", json("10.0.0.3", 25));
+    const { source, told, last } = await run(at, ["/discovery/*", "/other/mail"]);
+    const unwell = (): readonly unknown[] =>
+      source.state().entries?.flatMap(({ ok, name, text, tells }) => (ok ? [] : [[name, text, ...tells()]])) ?? [];
+    expect(unwell()).toEqual([]);
+    at.zk.fault = (what, path) =>
+      path.startsWith(SET) ? new TrilithError("not-allowed", `${what} ${path}: no authority`) : undefined;
+    at.zk.put(member(2), json("10.0.0.9"));
+    await at.clock.advance(300);
+    const why = `cannot be read, what is known stays: children ${SET}: no authority`;
+    expect(unwell()).toEqual([[SET, why, `10-0-0-1/${SET}:80`]]);
+    expect(source.state()).toMatchObject({ ok: false, text: expect.stringContaining(`${SET}: ${why}`) });
+    expect(last()?.complaints).toEqual([{ about: SET, text: why }]);
+    expect(told()).toHaveLength(3);
+    at.zk.fault = (_, path) => (path === "/discovery" ? new TrilithError("not-allowed", "no authority") : undefined);
+    at.zk.put("/discovery/more", "");
+    await at.clock.advance(1500);
+    expect(unwell()).toEqual([
+      [
+        "/discovery/*",
+        "cannot be read, what is known stays: no authority",
+        ...["10-0-0-2//discovery/db:5432", `10-0-0-1/${SET}:80`],
+      ],
+    ]);
+    at.zk.fault = () => undefined;
+    await at.clock.advance(1500);
+    expect(unwell()).toEqual([]);
+    expect(told()).toHaveLength(4);
+    // Away as a whole: nothing of it is fresh, and no part is named.
+    at.zk.cut();
+    await at.clock.advance(300);
+    expect(source.state()).toMatchObject({ ok: false });
+    expect(source.state().entries).toBeUndefined();
+  });
+
+  it("weighs members by the vectors beside them: shares of a service, and 0 takes out", async () => {
+    const at = world();
+    for (const n of [1, 2, 3]) at.zk.put(member(n), json(`10.0.0.${n}`, 80, { shard: n }));
+    const { last, source } = await run(at);
+    const weights = (): readonly unknown[] =>
+      last()?.list.map(({ weights: w, draining }) => (draining ? "out" : (w?.passing ?? 1))) ?? [];
+    expect(weights()).toEqual([1, 1, 1]);
+    const vector = (...lines: object[]): string => JSON.stringify({ vector: lines });
+    at.zk.put(`${SET}/vector_0000000007`, vector({ select: "inet=10.0.0.2:80", weight: 3.0, priority: 1 }));
+    await at.clock.advance(300);
+    expect(weights()).toEqual([1, 3, 1]);
+    at.zk.put(`${SET}/vector_0000000008`, vector({ select: "shard=2", weight: 0.5 }, { select: "shard=3", weight: 0 }));
+    await at.clock.advance(300);
+    expect(weights()).toEqual([100, 150, "out"]);
+    at.zk.put(`${SET}/vector_0000000008`, "{");
+    await at.clock.advance(300);
+    expect(weights()).toEqual([1, 3, 1]);
+    expect(source.state()).toMatchObject({ ok: true });
+    expect(source.state().text).toMatch(/vector_0000000008 is left out: it is no JSON$/);
+    at.zk.remove(`${SET}/vector_0000000007`);
+    await at.clock.advance(300);
+    expect(weights()).toEqual([1, 1, 1]);
+  });
 });

@@ -5,11 +5,12 @@ import type { Log } from "../../base/log.ts";
 import type { openZooKeeper, ZooKeeper, ZooKeeperNews } from "../../base/zookeeper.ts";
 import type { Directory, View } from "../../contracts/directory.ts";
 import { lastKnown } from "../../contracts/second-hand.ts";
-import type { Source, SourceList } from "../../contracts/source.ts";
+import type { Source, SourceHealth, SourceList } from "../../contracts/source.ts";
+import { healthOf, keysOf } from "../../contracts/source-health.ts";
 import { type WholeListParts, wholeLists } from "../../contracts/whole-list.ts";
 import { goneKeyOf, type Registration } from "../../model/instance.ts";
 import type { ZooKeeperConfig } from "./config.ts";
-import { isRuled, SOURCE, sourceListOf } from "./registrations.ts";
+import { faultText, isRuled, isUnread, nameOf, SOURCE, setOf, sourceListOf, unreadText } from "./registrations.ts";
 import { type Picture, readSets } from "./sets.ts";
 import { Znodes } from "./znodes.ts";
 
@@ -25,6 +26,8 @@ export interface SourceMachine {
 /** Members that come together are one list. */
 const TOGETHER_MS = 20;
 const AGAIN_MS = 1000;
+/** Before anything was read. */
+const NOTHING: Picture = { sets: [], unread: [] };
 
 export class ServerSetSource implements Source {
   readonly name: string = SOURCE;
@@ -44,21 +47,31 @@ export class ServerSetSource implements Source {
     this.#machine = machine;
   }
 
-  state(): { readonly ok: boolean; readonly text: string } {
+  state(): SourceHealth {
     const { ok, text } = this.#connection;
-    const { sets = [], unread = new Map<never, string>() } = this.#picture ?? {};
-    const [first] = [...unread].map(([rule, why]) => `${(rule as { path: string }).path}: ${why}`);
+    const { sets, unread } = this.#picture ?? NOTHING;
     const missing = sets.filter(({ there }) => !there).map(({ path }) => path);
-    const faults = sets.reduce((sum, set) => sum + set.faults.length, 0);
     const members = this.#last.size;
     const words = [
       `${members} ${members === 1 ? "endpoint" : "endpoints"}${ok ? "" : " last known"} of ${sets.length} server ${sets.length === 1 ? "set" : "sets"}`,
       ...(missing.length === 0 ? [] : [`not there yet: ${missing.join(", ")}`]),
-      ...(faults === 0 ? [] : [`${faults} members are left out`]),
       ...(this.#remembered.size === 0 ? [] : [`${this.#remembered.size} not heard of since the start`]),
-      ...(first === undefined ? [] : [first]),
     ];
-    return { ok: ok && first === undefined, text: `${text}: ${words.join("; ")}` };
+    const faults = sets.flatMap((set) => set.faults.map((each) => `${set.path}/${each.name} ${faultText(each.text)}`));
+    const names = new Set([...this.#config.sets, ...sets].map(({ path }) => path));
+    const health = healthOf(
+      `${text}: ${words.join("; ")}`,
+      [...names].map((name) => {
+        const one = unread.find((each) => nameOf(each) === name);
+        return {
+          ...{ name, text: one === undefined ? "" : unreadText(one) },
+          tells: () => (one === undefined ? [] : keysOf(this.#last, (r) => isUnread(r, one, sets))),
+        };
+      }),
+      faults,
+    );
+    // While nobody answers nothing of it is fresh.
+    return ok ? health : { ok, text: health.text };
   }
 
   readonly #news = (news: ZooKeeperNews): void => {
@@ -118,7 +131,8 @@ export class ServerSetSource implements Source {
           znodes.sweep();
           changed();
         }
-        const again = (this.#picture?.unread.size ?? 0) > 0 ? clock.after(AGAIN_MS, this.#stale.ring) : undefined;
+        const again =
+          (this.#picture ?? NOTHING).unread.length > 0 ? clock.after(AGAIN_MS, this.#stale.ring) : undefined;
         await this.#stale.heard();
         again?.cancel();
         await clock.sleep(TOGETHER_MS, signal);
@@ -141,17 +155,17 @@ export class ServerSetSource implements Source {
     const picture = this.#picture;
     if (picture !== undefined) {
       // Of sets that could be read nothing is to be remembered any more.
-      const unread = [...picture.unread.keys()];
-      const read = new Set(picture.sets.map(({ path }) => path));
+      const { sets, unread } = picture;
+      const read = new Set(sets.map(({ path }) => path));
       const left = [...this.#remembered].filter(
-        ([, r]) => isRuled(r, unread) && !read.has(r.labels["zookeeper-set"] ?? ""),
+        ([, r]) => !read.has(setOf(r)) && unread.some((one) => isUnread(r, one, sets)),
       );
       if (left.length < this.#remembered.size) {
         this.#last = new Map([...this.#remembered, ...this.#last]);
         this.#remembered = new Map(left);
       }
     }
-    const told = sourceListOf(picture ?? { sets: [], unread: new Map() }, view, this.#last, clock.now());
+    const told = sourceListOf(picture ?? NOTHING, view, this.#last, clock.now());
     const list = new Map([...this.#remembered, ...told.list.map((r) => [goneKeyOf(r), r] as const)]);
     const gone = new Map([...(told.gone ?? [])].filter(([key]) => !list.has(key)));
     this.#last = list;

@@ -234,7 +234,7 @@ const HELD: Readonly<Record<string, (given: Case) => Promise<void>>> = {
     const zk = fakeZooKeeper();
     const picture = await pictureFrom(await open(zk), "/nosuch");
     expect(picture.sets).toMatchObject([{ there: false, members: [] }]);
-    expect(picture.unread.size).toBe(0);
+    expect(picture.unread.length).toBe(0);
   },
   async "all left: parents remain"({ tree = [] }) {
     expect(await stated(tree)).toEqual([]);
