@@ -1,5 +1,5 @@
 // HAProxy 2.6 with server-template and resolvers over our DNS (SRV): backends come, serve real requests, turn critical, and go.
-import { writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import { createConnection } from "node:net";
 import { join } from "node:path";
@@ -29,11 +29,19 @@ describe.runIf(there)("HAProxy", () => {
     expect(answer.status, await answer.text()).toBe(200);
   };
 
-  /** HAProxy with a backend of the service's instances; `ask` = who answers a request, or the status; `slots` = the servers it has. */
+  /**
+   * HAProxy with a backend of the service's instances; `ask` = who answers a request, or the status; `slots` = the servers it has;
+   * `answered` = how many DNS answers it took; `log` = what it said.
+   */
   async function haproxy(
     agent: RunningAgent,
     resolver: { readonly nameserver: "udp" | "tcp"; readonly payloadBytes: number },
-  ): Promise<{ ask(): Promise<string>; slots(): Promise<readonly string[]> }> {
+  ): Promise<{
+    ask(): Promise<string>;
+    slots(): Promise<readonly string[]>;
+    answered(): Promise<number>;
+    log(): Promise<string>;
+  }> {
     const folder = await ownFolder("haproxy");
     undo.push(() => folder.remove());
     const port = await freePort();
@@ -93,6 +101,10 @@ backend web
           .map((words) => `${words[4]}:${words[18]}`)
           .sort();
       },
+      async answered() {
+        return Number(/valid:\s*(\d+)/.exec(await told("show resolvers trilith"))?.[1]);
+      },
+      log: () => readFile(join(folder.path, "log"), "utf8"),
     };
   }
 
@@ -126,6 +138,22 @@ backend web
     await put(agent, "/v1/agent/service/deregister/b");
     await eventually("nobody is left", async () => (await proxy.ask()) === "503" && (await proxy.slots()).length === 0);
     expect(agent.errors).toEqual([]);
+  });
+
+  it.each(["none", "consul"] as const)("keeps several instances of one address (compat %s)", async (compat) => {
+    const agent = await agentWithDns({ compat });
+    const wanted: string[] = [];
+    for (const [n, address] of ["192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2"].entries()) {
+      await put(agent, "/v1/agent/service/register", { ID: `w${n}`, Name: "web", Address: address, Port: 8000 + n });
+      wanted.push(`${address}:${8000 + n}`);
+    }
+    const proxy = await haproxy(agent, { nameserver: "udp", payloadBytes: 8192 });
+    await eventually("all are there", async () => (await proxy.slots()).join() === wanted.join());
+    // Each answer has another order: a server whose target's address did not come along would lose its own now and then.
+    const before = await proxy.answered();
+    await eventually("twenty answers later", async () => (await proxy.answered()) >= before + 20);
+    expect(await proxy.slots()).toEqual(wanted);
+    expect(await proxy.log()).not.toContain("No IP for server");
   });
 
   it.each([

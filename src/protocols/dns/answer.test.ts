@@ -50,6 +50,19 @@ describe("services", () => {
     expect(line("_web._v2.consul", { type: "SRV" })).toContain("SRV 1 1 82");
   });
 
+  it("have the address of each port's target, also where several ports have one address", async () => {
+    const { directory, ask } = await dnsWorld();
+    await directory.write([...web, serviceChange("n2", "w3", "web", { port: 83, address: "10.0.0.2" })]);
+    const targets = (): readonly string[] =>
+      ask("web.service.consul", { type: "SRV" })
+        .additionals.filter(({ data }) => data.kind === "A")
+        .map(({ name }) => textOfName(name))
+        .sort();
+    const each = ["0a000002.addr.dc1.consul.", "0a000002.addr.dc1.consul.", "n1.node.dc1.consul."];
+    // The first answer is made the long way, later ones the short way.
+    expect([targets(), targets()]).toEqual([each, each]);
+  });
+
   it("exist while they are known: NODATA where nothing is to be given, NXDOMAIN where nothing is known", async () => {
     const { directory, line } = await dnsWorld();
     await directory.write([...web, serviceChange("n1", "six", "six", { address: "2001:db8::1" })]);

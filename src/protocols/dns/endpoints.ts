@@ -90,7 +90,8 @@ export class Endpoints {
       made.answers.push(
         record(asking.owner, ttlS, { kind: "SRV", priority: 1, weight: endpoint.weight, port: endpoint.port, target }),
       );
-      if (ip !== undefined) add(addressRecord(target, ttlS, ip));
+      // Once for each SRV record, as Consul does, though targets repeat: HAProxy (2.6) gives each address to one server only, and the others flap.
+      if (ip !== undefined) made.additionals.push(addressRecord(target, ttlS, ip));
       else for (const followed of this.followed(asking, target, ttlS)) add(followed);
       if (this.#all.policy.enableAdditionalNodeMetaTxt && this.#all.policy.nodeMetaTxt) {
         const name = nodeName(node.name, datacenter, domain);

@@ -103,8 +103,8 @@ export function packAsConsul(
   }
   if (!tcp) shortened = cut.answers.length < all;
   const header = shortened && options.truncate ? { ...draft.header, truncated: true } : draft.header;
-  // An additional record that several answers need is counted for each, as Consul sends it, but sent once.
-  cut.additionals = onceEach(cut.additionals);
+  // A text that several answers need is counted for each, as Consul sends it, but sent once.
+  cut.additionals = textsOnce(cut.additionals);
   // One record may still be too large for the limit: it is sent all the same.
   return pack(draft, cut, compress, undefined).finish(header);
 }
@@ -150,9 +150,10 @@ function mostThatFit(
   return fits;
 }
 
-function onceEach(records: readonly DnsRecord[]): readonly DnsRecord[] {
+function textsOnce(records: readonly DnsRecord[]): readonly DnsRecord[] {
   const seen = new Set<string>();
   return records.filter((record) => {
+    if (record.data.kind !== "TXT") return true;
     const key = `${keyOf(record.name)} ${JSON.stringify(record.data)}`;
     return !seen.has(key) && seen.add(key);
   });

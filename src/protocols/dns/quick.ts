@@ -48,7 +48,7 @@ interface PackedAnswer {
   readonly bytes: Uint8Array;
   /** Where the target of an SRV record begins in the record, owner included; 0 for addresses. */
   readonly targetAt: number;
-  /** The additional records that go with it, as indexes of `extras`; the first is the address of the target. */
+  /** The additional records that go with it, as indexes of `extras`; the first is the address of the target, which is sent for each answer. */
   readonly extras: readonly number[];
   /** Bytes with all names in full, of the record and of its first additional one. */
   readonly fullBytes: number;
@@ -106,6 +106,8 @@ export class Quick {
   #left = false;
   /** By index of `Packed.extras`: the number of the message that an additional record was chosen for last, negative when it is done with. */
   #chosen: number[] = [];
+  /** By place in `#order`: 1 where the address of the answer's target goes along. */
+  #addressed: number[] = [];
   #message = 0;
 
   constructor(policy: Policy, lookup: Pick<Lookup, "resolveNow">, random: Random, sizes: Sizes) {
@@ -338,9 +340,14 @@ export class Quick {
       const both = order[i] as number;
       const answer = packed.answers[both >> 14] as PackedAnswer;
       const target = (both & 0x3fff) + answer.targetAt;
-      for (const index of answer.extras) {
-        if (this.#chosen[index] !== message) continue;
-        this.#chosen[index] = -message;
+      for (let k = 0; k < answer.extras.length; k++) {
+        const index = answer.extras[k] as number;
+        if (k === 0) {
+          if (this.#addressed[i] !== 1) continue;
+        } else {
+          if (this.#chosen[index] !== message) continue;
+          this.#chosen[index] = -message;
+        }
         const extra = packed.extras[index] as PackedExtra;
         if (extra.pointsToTarget) {
           out[at++] = 0xc0 | (target >> 8);
@@ -374,7 +381,7 @@ export class Quick {
 
   /**
    * Draws the answers of a message of at most `limit` bytes, `start` of which are taken, and the additional records that fit behind them.
-   * Leaves them in `#order`, `#count`, `#left` and `#chosen`; the same choice as `packWhatFits`. Returns the size.
+   * Leaves them in `#order`, `#count`, `#left`, `#addressed` and `#chosen`; the same choice as `packWhatFits`. Returns the size.
    */
   #choose(packed: Packed, most: number, start: number, limit: number): number {
     const { answers, extras } = packed;
@@ -390,15 +397,21 @@ export class Quick {
     }
     this.#count = count;
     this.#left = count < most;
-    for (let i = 0; i < count && !this.#left; i++)
-      for (const index of (answers[this.#order[i] as number] as PackedAnswer).extras) {
-        if (this.#chosen[index] === message || this.#chosen[index] === -message) continue;
+    for (let i = 0; i < count; i++) {
+      this.#addressed[i] = 0;
+      if (this.#left) continue;
+      const mine = (answers[this.#order[i] as number] as PackedAnswer).extras;
+      for (let k = 0; k < mine.length; k++) {
+        const index = mine[k] as number;
+        if (k > 0 && (this.#chosen[index] === message || this.#chosen[index] === -message)) continue;
         const { bytes, pointsToTarget } = extras[index] as PackedExtra;
         const more = bytes.length + (pointsToTarget ? 2 : 0);
         const fits = size + more <= limit;
         if (fits) size += more;
-        this.#chosen[index] = fits ? message : -message;
+        if (k === 0) this.#addressed[i] = fits ? 1 : 0;
+        else this.#chosen[index] = fits ? message : -message;
       }
+    }
     return size;
   }
 
@@ -412,7 +425,7 @@ export class Quick {
     this.#left = cut;
     let size = start;
     let fullSize = start;
-    // What several answers need is sent once, but Consul sends it for each and counts it so.
+    // Texts that several answers need are sent once, but Consul sends them for each and counts them so.
     let repeated = 0;
     for (let i = 0; i < most; i++) {
       const answer = answers[this.#order[i] as number] as PackedAnswer;
@@ -423,7 +436,9 @@ export class Quick {
       for (let k = 0; k < many; k++) {
         const index = answer.extras[k] as number;
         const { bytes, pointsToTarget, ownerBytes } = extras[index] as PackedExtra;
-        if (this.#chosen[index] === message) {
+        const again = this.#chosen[index] === message;
+        if (k === 0) this.#addressed[i] = again && cut ? 0 : 1;
+        if (again && (cut || k > 0)) {
           if (!cut) repeated += pointsToTarget ? bytes.length + 2 : bytes.length - ownerBytes + 2;
           continue;
         }
