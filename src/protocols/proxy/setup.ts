@@ -145,16 +145,9 @@ function magicStates(ports: Ports, doors: Doors, range: string): readonly Source
           `${rest.length} not to be had (${shortly(rest.map(({ query, port, code }) => `${query.service}:${port} ${code}`))})`,
         ]),
   ];
-  const idle = !doors.all && listeners.length + missing.length + left.length === 0;
-  const states: SourceState[] = [
-    {
-      name,
-      ok: true,
-      text: idle
-        ? `magic addresses in ${range} answer as soon as somebody here asks for NAME.connect`
-        : `magic addresses in ${range}: ${notes.join("; ")}`,
-    },
-  ];
+  // Nobody asked: nothing to tell.
+  if (!doors.all && listeners.length + missing.length + left.length + beyond === 0) return [];
+  const states: SourceState[] = [{ name, ok: true, text: `magic addresses in ${range}: ${notes.join("; ")}` }];
   for (const each of wanted.slice(0, MOST_TOLD))
     states.push({
       name,
