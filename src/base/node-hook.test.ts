@@ -17,6 +17,7 @@ import {
 import { promisify } from "node:util";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { freePort } from "../../test/support/peers.ts";
+import { silentPorts } from "../../test/support/silent-ports.ts";
 import { hookNode, type OwnAddresses, type Rewrite, type Try, type TryOutcome } from "./node-hook.ts";
 
 const MAGIC = "127.128.0.1";
@@ -156,19 +157,75 @@ describe("a hooked Node", () => {
     expect(outcomes).toEqual([]);
   });
 
-  it("gives up a silent one after its time, and none where there is no other", async () => {
-    // A connection on loopback is made at once; it is told too late.
+  it("does not wait for silent ones: another is tried beside them, and they have failed", async () => {
+    const silent = await silentPorts(7);
+    try {
+      tries = [
+        ...silent.ports.map((each) => ({ address: "127.0.0.1", port: each, limitMs: 20_000 })),
+        { address: "127.0.0.1", port },
+      ];
+      const began = performance.now();
+      const socket = connect({ host: MAGIC, port: 80, localAddress: "127.0.0.9" });
+      expect(String((await once(socket, "data"))[0])).toBe("hello");
+      expect([socket.localAddress, socket.remotePort, accepted.length]).toEqual(["127.0.0.9", port, 1]);
+      // One, after 250 ms one more, 100 ms later two more, then four. No more than a lower bound: machines may be slow.
+      expect(performance.now() - began).toBeGreaterThan(440);
+      expect(outcomes).toEqual(["ok", ...Array(4).fill("ETIMEDOUT")]);
+      await once(socket, "close");
+      // One that refuses among the silent ones is replaced at once.
+      tries = [
+        { ...tries[0], limitMs: 300 } as Try,
+        { address: "127.0.0.1", port: await freePort(), limitMs: 20_000 },
+        { address: "127.0.0.1", port },
+      ];
+      outcomes = [];
+      expect(await talk({ host: MAGIC, port: 80 })).toBe("hello");
+      expect(outcomes).toEqual(["ECONNREFUSED", "ok", "ETIMEDOUT"]);
+      // Nobody else: it is waited for, and the others are told of its silence.
+      tries = [{ ...tries[0], limitMs: 100 } as Try, { ...tries[0], port: silent.ports[1] } as Try];
+      outcomes = [];
+      const waiting = connect({ host: MAGIC, port: 80 });
+      await vi.waitUntil(() => outcomes.length === 2, { timeout: 5_000 });
+      expect([outcomes, waiting.connecting]).toEqual([["ETIMEDOUT", "ETIMEDOUT"], true]);
+      waiting.destroy();
+      await once(waiting, "close");
+      expect(outcomes).toHaveLength(2);
+    } finally {
+      silent.stop();
+    }
+  });
+
+  it("ends all that is under way when the program gives up, and keeps nothing open", async () => {
+    const silent = await silentPorts(4);
+    try {
+      tries = silent.ports.map((each) => ({ address: "127.0.0.1", port: each, limitMs: 20_000 }));
+      const open = (): number => process.getActiveResourcesInfo().filter((each) => each.startsWith("TCP")).length;
+      const before = open();
+      const socket = connect({ host: MAGIC, port: 80 });
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      expect(open()).toBeGreaterThan(before + 2);
+      socket.destroy();
+      await once(socket, "close");
+      await vi.waitUntil(() => open() <= before, { timeout: 5_000 });
+      expect(outcomes).toEqual([]);
+    } finally {
+      silent.stop();
+    }
+  });
+
+  it("takes no silence of its own for a backend's", async () => {
     tries = [
       { address: "127.0.0.1", port, limitMs: 0 },
       { address: "127.0.0.1", port },
     ];
     const socket = connect({ host: MAGIC, port: 80 });
     await new Promise((resolve) => process.nextTick(resolve));
-    // The event loop stands still for longer than the limit, and after that timers come first.
+    // The event loop stands still for longer than the limit, and after that timers come first. The connection was made long ago.
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20);
     expect(await new Promise((resolve) => socket.once("data", (chunk) => resolve(String(chunk))))).toBe("hello");
-    expect(outcomes).toEqual(["ETIMEDOUT", "ok"]);
+    expect(outcomes).toEqual(["ok"]);
     await once(socket, "close");
+    expect(accepted).toHaveLength(1);
   });
 
   it("leaves alone what is connected, also when the time of a try is over", async () => {

@@ -2,10 +2,8 @@
 import { createSocket } from "node:dgram";
 import dns from "node:dns";
 import { syncBuiltinESMExports } from "node:module";
-import { Socket } from "node:net";
 import { fileURLToPath } from "node:url";
-import { getSystemErrorMap, getSystemErrorName } from "node:util";
-import { systemClock, type Timer } from "./clock.ts";
+import { errorNumber, hookConnections, replaceMethod, symbolIn } from "./node-connecting.ts";
 
 /** How one try went: connected after so many milliseconds, or the system's error code ("ECONNREFUSED"). */
 export type TryOutcome = { readonly ok: true; readonly tookMs: number } | { readonly ok: false; readonly code: string };
@@ -15,9 +13,9 @@ export interface Try {
   /** An IP address as text, of the socket's family (IPv4 on an IPv6 socket: IPv4-mapped). */
   readonly address: string;
   readonly port: number;
-  /** How long it may take before the next one is tried; absent = as long as the system lets it. */
+  /** Without an answer for so long it has failed; absent = there is no other. Others are tried beside it long before. */
   readonly limitMs?: number;
-  /** Told once, unless the program itself gave up. */
+  /** Told once, unless the program itself gave up; a second time where it answers after all. */
   ended(outcome: TryOutcome): void;
 }
 
@@ -48,64 +46,13 @@ export interface Rewrite {
   ): { readonly address: string; readonly port: number } | "nobody" | undefined;
 }
 
-// What Node.js has inside, as far as it is touched here (lib/net.js, lib/dgram.js; the same from 20 to 26).
-interface ConnectRequest {
-  oncomplete:
-    | ((status: number, handle: unknown, request: unknown, readable: boolean, writable: boolean) => void)
-    | undefined;
-  address: string;
-  port: number;
-  localAddress?: string;
-  localPort?: number;
-  readonly constructor: new () => ConnectRequest;
-}
-type NativeConnect = (this: TcpHandle, request: ConnectRequest, address: string, port: number) => number;
-interface TcpHandle {
-  connect: NativeConnect;
-  connect6: NativeConnect;
-  bind(address: string, port: number): number;
-  bind6(address: string, port: number, flags: number): number;
-  hasRef(): boolean;
-  unref(): void;
-  readonly constructor: new (type: number) => TcpHandle;
-}
+// What Node.js has inside, as far as it is touched here (lib/dgram.js; the same from 20 to 26).
 interface UdpHandle {
   send: (this: UdpHandle, ...args: unknown[]) => number;
   send6: (this: UdpHandle, ...args: unknown[]) => number;
   connect: (this: UdpHandle, address: string, port: number) => number;
   connect6: (this: UdpHandle, address: string, port: number) => number;
 }
-type OwningSocket = Socket & {
-  _handle: TcpHandle | null;
-  readonly blockList?: { check(address: string, family: "ipv4" | "ipv6"): boolean };
-};
-
-/** TCPConstants.SOCKET of Node's tcp_wrap. */
-const CLIENT_SOCKET = 0;
-
-function errorNumber(code: string): number {
-  for (const [number, [name]] of getSystemErrorMap()) if (name === code) return number;
-  throw new TypeError(`this system has no error ${code}`);
-}
-
-function symbolIn(object: object, description: string): symbol | undefined {
-  return Object.getOwnPropertySymbols(object).find((each) => each.description === description);
-}
-
-/** Gives an object another method for a while, which looks like the first one. */
-function replaceMethod(object: object, key: string, method: (...args: never[]) => unknown): () => void {
-  const before = Object.getOwnPropertyDescriptor(object, key);
-  if (before === undefined) return () => {};
-  for (const name of Reflect.ownKeys(before.value)) {
-    const own = Object.getOwnPropertyDescriptor(before.value, name);
-    const mine = Object.getOwnPropertyDescriptor(method, name);
-    if (own !== undefined && (mine === undefined || mine.configurable === true))
-      Object.defineProperty(method, name, own);
-  }
-  Object.defineProperty(object, key, { ...before, value: method });
-  return () => Object.defineProperty(object, key, before);
-}
-
 /**
  * Begins to rewrite; `undo` ends it (open connections go on). Per thread, as Node's own modules are. What Node does not let be found (another version
  * of its insides) is left alone. Nothing here keeps the program running.
@@ -122,184 +69,6 @@ export function hookNode(rewrite: Rewrite): { undo(): void } {
       syncBuiltinESMExports();
     },
   };
-}
-
-function hookConnections(rewrite: Rewrite): (() => void)[] {
-  // A handle can only be had from a socket that is about to connect. It is destroyed before it does (which is in the next tick).
-  const probe = new Socket() as OwningSocket;
-  probe.on("error", () => {});
-  probe.connect({ host: "127.0.0.1", port: 1 });
-  const handle = probe._handle;
-  const prototype = handle === null ? undefined : (Object.getPrototypeOf(handle) as TcpHandle | undefined);
-  const inside: Inside = {
-    owner: handle === null ? undefined : symbolIn(handle, "owner_symbol"),
-    reinitialize: symbolIn(Socket.prototype, "kReinitializeHandle"),
-  };
-  probe.destroy();
-  if (prototype === undefined) return [];
-  return (["connect", "connect6"] as const).map((key) => {
-    const native = prototype[key];
-    const family = key === "connect" ? 4 : 6;
-    const hooked: NativeConnect = function (request, address, port) {
-      const dial = rewrite.connection(address, port, family);
-      if (dial === undefined) return native.call(this, request, address, port);
-      return new Connecting(this, request, native, family, dial, inside).begin();
-    };
-    return replaceMethod(prototype, key, hooked);
-  });
-}
-
-interface Inside {
-  /** Leads from a handle to its socket; from a socket to the method that gives it another handle while it connects. */
-  readonly owner: symbol | undefined;
-  readonly reinitialize: symbol | undefined;
-}
-
-/** One connection of the program, on its way from backend to backend. */
-class Connecting {
-  readonly #first: TcpHandle;
-  readonly #request: ConnectRequest;
-  readonly #native: NativeConnect;
-  readonly #family: 4 | 6;
-  readonly #dial: Dial;
-  readonly #inside: Inside;
-  /** What Node waits for. */
-  readonly #complete: ConnectRequest["oncomplete"];
-  /** What Node's request has instead; when Node takes it away, it has given up. */
-  #mine: ConnectRequest["oncomplete"];
-  /** The request under way; the end of any other one means nothing. */
-  #current: ConnectRequest | undefined;
-  #limit: Timer | undefined;
-
-  constructor(
-    handle: TcpHandle,
-    request: ConnectRequest,
-    native: NativeConnect,
-    family: 4 | 6,
-    dial: Dial,
-    inside: Inside,
-  ) {
-    this.#first = handle;
-    this.#request = request;
-    this.#native = native;
-    this.#family = family;
-    this.#dial = dial;
-    this.#inside = inside;
-    this.#complete = request.oncomplete;
-  }
-
-  /** As the native method: 0, or an error number. */
-  begin(): number {
-    const next = this.#next();
-    return next === undefined ? errorNumber("ECONNREFUSED") : this.#try(this.#first, this.#request, next);
-  }
-
-  get #socket(): OwningSocket | undefined {
-    const { owner } = this.#inside;
-    return owner === undefined ? undefined : (this.#first as unknown as Record<symbol, OwningSocket>)[owner];
-  }
-
-  /** The next backend that the program has not forbidden. */
-  #next(): Try | undefined {
-    const blocked = this.#socket?.blockList;
-    for (let next = this.#dial(); next !== undefined; next = this.#dial())
-      if (blocked?.check(next.address, `ipv${this.#family}`) !== true) return next;
-    return undefined;
-  }
-
-  /** Tries from `next` on until one is under way: 0, or the error of the last one, which failed at once. */
-  #try(handle: TcpHandle, request: ConnectRequest, first: Try): number {
-    let next: Try | undefined = first;
-    for (;;) {
-      const trying: Try = next;
-      const began = systemClock.monotonic();
-      // The error that the program sees names what was tried last.
-      this.#request.address = trying.address;
-      this.#request.port = trying.port;
-      request.oncomplete = (status, _handle, _request, readable, writable) =>
-        this.#ended(request, trying, systemClock.monotonic() - began, status, readable, writable);
-      if (request === this.#request) this.#mine = request.oncomplete;
-      this.#current = request;
-      const status = this.#native.call(handle, request, trying.address, trying.port);
-      if (status === 0) {
-        if (trying.limitMs !== undefined && this.#canGoOn)
-          this.#limit = systemClock.after(trying.limitMs, () => this.#tooSlow(trying));
-        return 0;
-      }
-      trying.ended({ ok: false, code: getSystemErrorName(status) });
-      next = this.#next();
-      if (next === undefined) return status;
-    }
-  }
-
-  get #canGoOn(): boolean {
-    return this.#inside.owner !== undefined && this.#inside.reinitialize !== undefined;
-  }
-
-  /** True where the program, or Node's own choice between IPv4 and IPv6, has given up. */
-  get #isOver(): boolean {
-    const socket = this.#socket;
-    return (
-      this.#request.oncomplete !== this.#mine || socket === undefined || socket.destroyed || socket._handle === null
-    );
-  }
-
-  #ended(
-    request: ConnectRequest,
-    trying: Try,
-    tookMs: number,
-    status: number,
-    readable: boolean,
-    writable: boolean,
-  ): void {
-    if (request !== this.#current) return;
-    this.#limit?.cancel();
-    const over = this.#isOver;
-    if (status === 0) trying.ended({ ok: true, tookMs });
-    else if (!over) {
-      trying.ended({ ok: false, code: getSystemErrorName(status) });
-      const next = this.#canGoOn ? this.#next() : undefined;
-      if (next !== undefined) {
-        this.#goOn(next);
-        return;
-      }
-    }
-    if (this.#request.oncomplete === this.#mine) this.#finish(status, readable, writable);
-  }
-
-  #tooSlow(trying: Try): void {
-    if (this.#isOver) return;
-    const next = this.#next();
-    if (next === undefined) return;
-    trying.ended({ ok: false, code: "ETIMEDOUT" });
-    this.#goOn(next);
-  }
-
-  /** Tries the next one on a handle of its own, as Node does between a host's addresses. */
-  #goOn(next: Try): void {
-    const socket = this.#socket as OwningSocket;
-    const keepsRunning = socket._handle?.hasRef() !== false;
-    const handle = new this.#first.constructor(CLIENT_SOCKET);
-    this.#current = undefined;
-    // Closes the handle before.
-    (socket as unknown as Record<symbol, (handle: TcpHandle) => void>)[this.#inside.reinitialize as symbol]?.(handle);
-    if (!keepsRunning) socket._handle?.unref();
-    const { localAddress, localPort } = this.#request;
-    let status = 0;
-    if (localAddress !== undefined || localPort !== undefined)
-      status =
-        this.#family === 4
-          ? handle.bind(localAddress ?? "0.0.0.0", localPort ?? 0)
-          : handle.bind6(localAddress ?? "::", localPort ?? 0, 0);
-    if (status === 0) status = this.#try(handle, new this.#request.constructor(), next);
-    if (status !== 0) this.#finish(status, false, false);
-  }
-
-  #finish(status: number, readable: boolean, writable: boolean): void {
-    if (this.#complete === undefined) return;
-    const handle = this.#socket?._handle ?? this.#first;
-    Reflect.apply(this.#complete, this.#request, [status, handle, this.#request, readable, writable]);
-  }
 }
 
 function hookDatagrams(rewrite: Rewrite): (() => void)[] {

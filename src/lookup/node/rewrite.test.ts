@@ -2,7 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { fakeClock } from "../../../test/simulated/clock.ts";
 import { type SomeService, tableBytes } from "../../../test/support/hook-table-bytes.ts";
-import type { Dial, OwnAddresses, Rewrite } from "../../base/node-hook.ts";
+import type { Dial, OwnAddresses, Rewrite, Try } from "../../base/node-hook.ts";
 import { systemRandom } from "../../base/random.ts";
 import { createBalancer } from "../balance/create.ts";
 import { createRewrite } from "./rewrite.ts";
@@ -59,6 +59,24 @@ describe("what is rewritten", () => {
     expect(all(rewrite.connection("::ffff:127.128.0.1", 80, 6))).toEqual(mapped);
     expect(rewrite.connection("127.0.0.1", 80, 4)).toBeUndefined();
     expect(rewrite.connection("127.128.0.2", 80, 4)).toBeUndefined();
+  });
+
+  it("connections: of many backends each once, the failed ones of late last, and not without end", () => {
+    const many = Array.from({ length: 200 }, (_, i) => ({ address: `10.0.${i}.1`, port: 1 }));
+    const rewrite = setUp({ forty: { policy: "first", backends: many.slice(0, 40) }, all: { backends: many } });
+    const once = all(rewrite.connection("127.128.0.1", 80, 4)) ?? [];
+    expect([once.length, new Set(once).size]).toEqual([40, 40]);
+    const [endless = []] = [all(rewrite.connection("127.128.0.2", 80, 4))];
+    expect([endless.length, new Set(endless).size]).toEqual([128, 128]);
+    const fail = rewrite.connection("127.128.0.1", 80, 4) as Dial;
+    const failing: string[] = [];
+    for (let i = 0; i < 39; i++) {
+      const next = fail() as Try;
+      failing.push(next.address);
+      next.ended({ ok: false, code: "ECONNREFUSED" });
+    }
+    // The next connection begins with the one that did not fail.
+    expect(failing).not.toContain((rewrite.connection("127.128.0.1", 80, 4) as Dial)()?.address);
   });
 
   it("connections: the caller's port where a backend has none, no backend of the other transport, nothing where there is none", () => {

@@ -19,8 +19,9 @@ interface Reachable {
   readonly backends: readonly TableBackend[];
 }
 
-/** Of more backends than these only so many are tried for one connection. */
-const MOST_TRIES = 16;
+/** Of more backends than these only so many are tried for one connection; their order is chosen for so many more at a time. */
+const MOST_TRIES = 128;
+const A_FEW = 16;
 
 const isV6 = ({ address }: TableBackend): boolean => address.includes(":");
 
@@ -55,7 +56,7 @@ export function createRewrite({ table, balancer, caller }: RewriteParts): Rewrit
     protocol: "tcp" | "udp",
     port: number,
     who: string,
-    limit = MOST_TRIES,
+    limit: number,
   ): readonly Target<TableBackend>[] => {
     const { name, backends } = reachable(service, family, protocol);
     return balancer.order(name, backends, { policy: service.policy, caller: who, port, limit });
@@ -92,18 +93,25 @@ export function createRewrite({ table, balancer, caller }: RewriteParts): Rewrit
       const service = table.at(address);
       if (service === undefined) return undefined;
       const { backends } = reachable(service, family, "tcp");
+      const most = Math.min(backends.length, MOST_TRIES);
       // As a rule the first one takes it: the order of the others is chosen when it is needed.
       let order = choose(service, family, "tcp", port, caller, 1);
       const tried = new Set<TableBackend>();
+      const untried = (): Target<TableBackend> | undefined => order.find(({ backend }) => !tried.has(backend));
       return (): Try | undefined => {
-        if (tried.size === 1) order = choose(service, family, "tcp", port, caller);
-        const target = order.find(({ backend }) => !tried.has(backend));
+        if (tried.size >= most) return undefined;
+        let target = untried();
+        if (target === undefined) {
+          // By what was seen meanwhile: those that failed come last.
+          order = choose(service, family, "tcp", port, caller, tried.size + A_FEW);
+          target = untried();
+        }
         if (target === undefined) return undefined;
         tried.add(target.backend);
         return {
           address: addressOf(target, family),
           port: target.port,
-          ...(tried.size < Math.min(backends.length, MOST_TRIES) ? { limitMs: service.tryMs } : {}),
+          ...(tried.size < most ? { limitMs: service.tryMs } : {}),
           ended: (outcome) => balancer.report(target, outcome),
         };
       };

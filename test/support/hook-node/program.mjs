@@ -71,6 +71,19 @@ const deeds = {
   async fetch() {
     return await (await fetch(`http://${host}/`)).text();
   },
+  /** By node:net alone. */
+  async connected() {
+    const socket = net.connect({ host, port: 80, timeout: 5_000 });
+    socket.end(`GET / HTTP/1.0\r\nHost: ${host}\r\n\r\n`);
+    return (await read(socket.setEncoding("utf8"))).split("\r\n\r\n")[1];
+  },
+  async secured() {
+    return await get(https, {
+      host: "secure.service.consul",
+      ca: require("node:fs").readFileSync(more[0]),
+      agent: false,
+    });
+  },
   async hang() {
     const before = performance.now();
     const seen = [await get(http, { host, agent: false }), performance.now() - before];

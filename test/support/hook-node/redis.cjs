@@ -21,7 +21,9 @@ async function main() {
       for (const client of [kept, fresh]) {
         await client.incr("counted");
         counted++;
-        ports.add(/tcp_port:(\d+)/.exec(await client.info("server"))[1]);
+        const [, port] = /tcp_port:(\d+)/.exec(await client.info("server"));
+        if (!ports.has(port)) process.stdout.write(`${port}\n`);
+        ports.add(port);
       }
     } catch (error) {
       failures.push(String(error));
