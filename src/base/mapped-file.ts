@@ -7,16 +7,14 @@ import {
   link,
   lstat,
   mkdir,
-  mkdtemp,
   open,
   readdir,
   rename,
-  rm,
   stat,
   unlink,
 } from "node:fs/promises";
-import { tmpdir, userInfo } from "node:os";
-import { dirname, join } from "node:path";
+import { userInfo } from "node:os";
+import { dirname } from "node:path";
 import { makeFolders } from "./disk.ts";
 import { TrilithError } from "./error.ts";
 
@@ -183,13 +181,6 @@ export async function makeTrustedFolder(path: string): Promise<void> {
     await chmod(path, 0o755);
 }
 
-/** A folder of its own below the system's temporary one, which everybody may enter. */
-export async function makeTemporaryFolder(name: string): Promise<string> {
-  const path = await mkdtemp(join(tmpdir(), `${name}-`));
-  await chmod(path, 0o755);
-  return path;
-}
-
 /** Makes a folder into which every user may put files, of which each keeps its own (mode 1777). @throws TrilithError `conflict`; errno errors */
 export async function makeOpenFolder(path: string): Promise<void> {
   try {
@@ -257,9 +248,4 @@ export async function readForeignFile(path: string, uid: number, size: number): 
   } finally {
     await handle.close();
   }
-}
-
-/** Removes a folder with everything in it. */
-export async function removeFolder(path: string): Promise<void> {
-  await rm(path, { recursive: true, force: true });
 }

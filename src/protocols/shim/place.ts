@@ -7,13 +7,15 @@ import {
   keptFromOthers,
   type MappedFile,
   makeOpenFolder,
-  makeTemporaryFolder,
   makeTrustedFolder,
   mappedFile,
   ownUid,
-  removeFolder,
 } from "../../base/mapped-file.ts";
+import { makeTemporaryFolder, removeTemporaryFolder } from "../../base/temporary-folder.ts";
 import { decodeHookTable, type HookTable, SUPERSEDED_AT } from "../../wire/hook-table.ts";
+
+/** How the folders of tables are called that lie in the system's temporary one. */
+export const TEMPORARY = "trilith-hook";
 
 /** The library maps no more than that. */
 const MOST_BYTES = 1 << 30;
@@ -38,7 +40,7 @@ export interface Place {
  * @throws TrilithError in plain words: `locked` (another agent writes there), `conflict`, `read-only`, `not-allowed`, `disk-full`
  */
 export async function openPlace(path: string | undefined, disk: Pick<Disk, "info">): Promise<Place> {
-  const temporary = path === undefined ? await makeTemporaryFolder("trilith-hook") : undefined;
+  const temporary = path === undefined ? await makeTemporaryFolder(TEMPORARY) : undefined;
   const table = path ?? join(temporary as string, "table");
   const folder = dirname(table);
   let lock: FolderLock | undefined;
@@ -63,12 +65,12 @@ export async function openPlace(path: string | undefined, disk: Pick<Disk, "info
       async close() {
         if (temporary !== undefined) await file.remove();
         await held.release();
-        if (temporary !== undefined) await removeFolder(temporary);
+        if (temporary !== undefined) await removeTemporaryFolder(temporary);
       },
     };
   } catch (error) {
     await lock?.release();
-    if (temporary !== undefined) await removeFolder(temporary);
+    if (temporary !== undefined) await removeTemporaryFolder(temporary);
     throw troubleOf(table, error);
   }
 }

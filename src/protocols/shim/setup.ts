@@ -1,7 +1,9 @@
 // The protocol "shim": writes the table by which hooked programs on this host find services without asking anybody, and learns from what they see.
+import { messageOf } from "../../base/error.ts";
 import { readForeignFile } from "../../base/mapped-file.ts";
 import { hostPort } from "../../base/net.ts";
 import { outwardAddress, ownNetworkNamespace } from "../../base/network-namespace.ts";
+import { sweepTemporaryFolders } from "../../base/temporary-folder.ts";
 import { defineProtocol, type Protocol, type Told } from "../../contracts/protocol.ts";
 import type { TableBackend, TableHost, TableService } from "../../wire/hook-table.ts";
 import { Composer } from "./composer.ts";
@@ -9,7 +11,7 @@ import { configure, type ShimConfig } from "./config.ts";
 import { createHostView } from "./host.ts";
 import { createHostnames } from "./hostnames.ts";
 import { createKeeper } from "./keeper.ts";
-import { openPlace } from "./place.ts";
+import { openPlace, TEMPORARY } from "./place.ts";
 import { createHookHandler, PREFIX } from "./route.ts";
 import { backendKey, createSuspicions } from "./suspicions.ts";
 import { answersAbout, hookStates } from "./tell.ts";
@@ -108,6 +110,16 @@ export const shim: Protocol<ShimConfig, (typeof NEEDS)[number]> = defineProtocol
       surroundings: () => JSON.stringify([net.interfaces(), agent.node.labels]),
       opened: ({ observed }) => suspicions.watch(observed),
     });
+    /** Agents that kept nothing on disk and were killed left their tables behind. */
+    const sweep = async (): Promise<void> => {
+      try {
+        for (const path of await sweepTemporaryFolders(TEMPORARY, clock.now()))
+          log.info(`removed ${path}, which an agent that was killed had left`);
+      } catch (error) {
+        log.warn(`what killed agents left in the temporary folder stays there: ${messageOf(error)}`);
+      }
+    };
+    let sweeping: Promise<void> | undefined;
     metrics.gauge(
       "hook_table_generation",
       "How often the hook's table was written",
@@ -127,8 +139,12 @@ export const shim: Protocol<ShimConfig, (typeof NEEDS)[number]> = defineProtocol
         return answersAbout(composer.subjectsOf(service), composer.complaintsAbout(service), magic);
       },
       background: {
-        start: () => keeper.start(),
+        start() {
+          keeper.start();
+          sweeping = sweep();
+        },
         async stop() {
+          await sweeping;
           hostnames.stop();
           await suspicions.stop();
           await keeper.stop();
