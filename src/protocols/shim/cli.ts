@@ -2,7 +2,7 @@
 import { codeOf, InputError, messageOf, TrilithError } from "../../base/error.ts";
 import { createHttp } from "../../base/http.ts";
 import { whyNotUsed } from "../../base/mapped-file.ts";
-import { hookLibrary, type Libc } from "../../base/native-build.ts";
+import { hookLibrary, type Libc, lastingLibrary } from "../../base/native-build.ts";
 import { type Processes, systemProcesses } from "../../base/process.ts";
 import { findProgram, machineArch, ownProgram, type ProgramFile } from "../../base/program-file.ts";
 import { onSignals } from "../../base/signals.ts";
@@ -56,7 +56,8 @@ export async function hook(flags: HookFlags, io: HookIo, processes: Processes = 
   if (flags.print === true) {
     const libc =
       told ?? (command === undefined ? await systemLibc() : (await lookAt(command, io)).libc) ?? (await systemLibc());
-    const library = await hookLibrary(libc);
+    // What is printed is kept in files: it must not go with the next version.
+    const library = await lastingLibrary(await hookLibrary(libc));
     io.out(`LD_PRELOAD=${library}\n${TABLE_VARIABLE}=${table}\n`);
     return 0;
   }
