@@ -1,4 +1,5 @@
 // The way in: what every source tells is carried to the agent, and what a switched-off one left behind is taken out.
+import { setMaxListeners } from "node:events";
 import type { Clock } from "../base/clock.ts";
 import { messageOf, TrilithError } from "../base/error.ts";
 import type { Log } from "../base/log.ts";
@@ -19,6 +20,8 @@ export interface Carrying {
 /** Carries every source's lists to the agent, until undone. Each promise resolves when its source has told its first list. */
 export function carryAll(sources: readonly Source[], to: Carrying, undo: Undo): Promise<void>[] {
   const stop = new AbortController();
+  // Each source listens to it, and there is no limit to their number.
+  setMaxListeners(0, stop.signal);
   const running: Promise<void>[] = [];
   const first = sources.map(
     (source) => new Promise<void>((told) => running.push(carry(source, to, stop.signal, told))),
