@@ -180,7 +180,7 @@ class Remote implements RemoteStorage {
     } catch (error) {
       if (!(error instanceof NotTrilith)) throw error;
     }
-    const consul = new ConsulFeed({ ...this.#options, url, log: this.#log, after: position.index });
+    const consul = new ConsulFeed({ ...this.#options, url, after: position.index });
     for await (const batch of consul.batches(signal)) {
       this.#live ??= { url, consul };
       position.line = "";
