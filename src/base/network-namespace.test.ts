@@ -19,4 +19,9 @@ describe("a process's network", () => {
       expect(found === undefined || found.includes(":") === (family === 6)).toBe(true);
     }
   });
+
+  it("is left by no address where there is no way", async () => {
+    // Nobody may send there without asking for it first.
+    expect(await outwardAddress(4, "255.255.255.255")).toBeUndefined();
+  });
 });

@@ -22,7 +22,7 @@ export function ownNetworkNamespace(): NetworkNamespace | undefined {
 const FAR = { 4: "198.51.100.1", 6: "2001:db8::1" } as const;
 
 /** The address by which this host speaks to the rest of the world, asked of the kernel without sending anything; undefined where there is no way there. */
-export function outwardAddress(family: 4 | 6): Promise<string | undefined> {
+export function outwardAddress(family: 4 | 6, to: string = FAR[family]): Promise<string | undefined> {
   return new Promise((resolve) => {
     const socket = createSocket(family === 4 ? "udp4" : "udp6");
     const end = (found: string | undefined): void => {
@@ -32,6 +32,7 @@ export function outwardAddress(family: 4 | 6): Promise<string | undefined> {
       resolve(found);
     };
     socket.once("error", () => end(undefined));
-    socket.connect(9, FAR[family], () => end(socket.address().address));
+    // Who gives a function is told of failures by it, whatever the types say.
+    socket.connect(9, to, (error?: unknown) => end(error ? undefined : socket.address().address));
   });
 }

@@ -6,6 +6,9 @@ import { lockFolder } from "./lock.ts";
 import { ownUid } from "./mapped-file.ts";
 import { namedByProcesses } from "./process-names.ts";
 
+/** How the folders of the hook's tables are called where an agent keeps nothing on disk. */
+export const HOOK_FOLDERS = "trilith-hook";
+
 /** A younger one may be about to be locked by whoever makes it. */
 const YOUNG_MS = 60_000;
 

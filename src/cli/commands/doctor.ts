@@ -1,4 +1,6 @@
 // `trilith doctor`: how this agent is, what it found, and what somebody should look at.
+import { systemClock } from "../../base/clock.ts";
+import { HOOK_FOLDERS, sweepTemporaryFolders } from "../../base/temporary-folder.ts";
 import type { DoctorJson } from "../../index.ts";
 import { type ClientOptions, clientFlags, clientFor, jsonFlag } from "../client.ts";
 import { ago, type Command, table } from "../io.ts";
@@ -43,6 +45,9 @@ export const command: Command = {
       .addHelpText("after", "\nExit code 1 when there is something to look at.")
       .action(async (options: ClientOptions) => {
         const client = clientFor(options, io);
+        // Also where no agent answers: perhaps it was that one.
+        for (const path of await sweepTemporaryFolders(HOOK_FOLDERS, systemClock.now()))
+          io.err(`Removed ${path}, which an agent that was killed had left.\n`);
         try {
           const answer = await client.get<DoctorJson>("/v1/trilith/doctor");
           io.out(options.json ? `${JSON.stringify(answer, null, 2)}\n` : doctorText(answer));

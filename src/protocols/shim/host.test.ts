@@ -58,6 +58,11 @@ describe("this host's address", () => {
       },
       [undefined, undefined],
     ],
+    [
+      "none where the system says only that it has none",
+      { interfaces: [on("lo", "127.0.0.1")], outward: { 4: "0.0.0.0", 6: "::" } },
+      [undefined, undefined],
+    ],
   ] as const)("is %s", async (_, given, [v4, v6]) => {
     const { host } = make(given as Parameters<typeof make>[0]);
     expect(host.now).toBeUndefined();

@@ -28,8 +28,7 @@ const LOOK_MS = 30_000;
 /** Docker's and Podman's. */
 const BRIDGE = /^(docker\d+|br-[0-9a-f]{12}|podman\d+|cni-podman\d+)$/;
 
-const isUsable = (address: string): boolean =>
-  !/^(127\.|169\.254\.|fe[89ab][0-9a-f]:)/i.test(address) && address !== "::1";
+const isUsable = (address: string): boolean => !/^(0\.|127\.|169\.254\.|fe[89ab][0-9a-f]:|::1?$)/i.test(address);
 
 /** See `HostView`. Knows nothing before the first `refresh`. */
 export function createHostView(parts: HostParts): HostView {

@@ -11,11 +11,8 @@ import {
   mappedFile,
   ownUid,
 } from "../../base/mapped-file.ts";
-import { makeTemporaryFolder, removeTemporaryFolder } from "../../base/temporary-folder.ts";
+import { HOOK_FOLDERS, makeTemporaryFolder, removeTemporaryFolder } from "../../base/temporary-folder.ts";
 import { decodeHookTable, type HookTable, SUPERSEDED_AT } from "../../wire/hook-table.ts";
-
-/** How the folders of tables are called that lie in the system's temporary one. */
-export const TEMPORARY = "trilith-hook";
 
 /** The library maps no more than that. */
 const MOST_BYTES = 1 << 30;
@@ -40,7 +37,7 @@ export interface Place {
  * @throws TrilithError in plain words: `locked` (another agent writes there), `conflict`, `read-only`, `not-allowed`, `disk-full`
  */
 export async function openPlace(path: string | undefined, disk: Pick<Disk, "info">): Promise<Place> {
-  const temporary = path === undefined ? await makeTemporaryFolder(TEMPORARY) : undefined;
+  const temporary = path === undefined ? await makeTemporaryFolder(HOOK_FOLDERS) : undefined;
   const table = path ?? join(temporary as string, "table");
   const folder = dirname(table);
   let lock: FolderLock | undefined;

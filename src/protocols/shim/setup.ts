@@ -1,9 +1,10 @@
 // The protocol "shim": writes the table by which hooked programs on this host find services without asking anybody, and learns from what they see.
+import type { Timer } from "../../base/clock.ts";
 import { messageOf } from "../../base/error.ts";
 import { readForeignFile } from "../../base/mapped-file.ts";
 import { hostPort } from "../../base/net.ts";
 import { outwardAddress, ownNetworkNamespace } from "../../base/network-namespace.ts";
-import { sweepTemporaryFolders } from "../../base/temporary-folder.ts";
+import { HOOK_FOLDERS, sweepTemporaryFolders } from "../../base/temporary-folder.ts";
 import { defineProtocol, type Protocol, type Told } from "../../contracts/protocol.ts";
 import type { TableBackend, TableHost, TableService } from "../../wire/hook-table.ts";
 import { Composer } from "./composer.ts";
@@ -11,12 +12,13 @@ import { configure, type ShimConfig } from "./config.ts";
 import { createHostView } from "./host.ts";
 import { createHostnames } from "./hostnames.ts";
 import { createKeeper } from "./keeper.ts";
-import { openPlace, TEMPORARY } from "./place.ts";
+import { openPlace } from "./place.ts";
 import { createHookHandler, PREFIX } from "./route.ts";
 import { backendKey, createSuspicions } from "./suspicions.ts";
 import { answersAbout, hookStates } from "./tell.ts";
 import { TableWriter } from "./writer.ts";
 
+const SWEEP_AGAIN_MS = 120_000;
 const NEEDS = [
   "clock",
   "random",
@@ -113,13 +115,14 @@ export const shim: Protocol<ShimConfig, (typeof NEEDS)[number]> = defineProtocol
     /** Agents that kept nothing on disk and were killed left their tables behind. */
     const sweep = async (): Promise<void> => {
       try {
-        for (const path of await sweepTemporaryFolders(TEMPORARY, clock.now()))
+        for (const path of await sweepTemporaryFolders(HOOK_FOLDERS, clock.now()))
           log.info(`removed ${path}, which an agent that was killed had left`);
       } catch (error) {
         log.warn(`what killed agents left in the temporary folder stays there: ${messageOf(error)}`);
       }
     };
     let sweeping: Promise<void> | undefined;
+    let again: Timer | undefined;
     metrics.gauge(
       "hook_table_generation",
       "How often the hook's table was written",
@@ -142,8 +145,13 @@ export const shim: Protocol<ShimConfig, (typeof NEEDS)[number]> = defineProtocol
         start() {
           keeper.start();
           sweeping = sweep();
+          // What was killed a moment ago is too young at first.
+          again = clock.after(SWEEP_AGAIN_MS, () => {
+            sweeping = sweep();
+          });
         },
         async stop() {
+          again?.cancel();
           await sweeping;
           hostnames.stop();
           await suspicions.stop();
