@@ -111,6 +111,9 @@ describe("doors at magic addresses", () => {
     expect(open()).toEqual([]);
     await doors.open("none");
     expect([open(), doors.isOpen("none")]).toEqual([[], false]);
+    // It comes later: nobody was told an address.
+    await have({ web: [8080], db: [5432], none: [99] });
+    expect(open()).toEqual([]);
     expect(doors.isOpen("web")).toBe(false);
     await Promise.all([doors.open("Web"), doors.open("web")]);
     expect([doors.isOpen("WEB"), open()]).toEqual([true, ["web:80/tcp", "web:8080/tcp"]]);
@@ -182,14 +185,23 @@ describe("doors at magic addresses", () => {
     await vi.waitFor(() => expect(magic.asked.all()).toEqual([{ ...kept, unknownSinceMs: expect.any(Number) }]));
     await have({ web: [8080] });
     await vi.waitFor(() => expect(magic.asked.all()).toEqual([kept]));
+  });
+
+  it("forget at last what was away all that time, also over restarts", async () => {
+    const { durable, magic: before, clock: early } = await bench();
+    const kept: AskedMagic = { service: "web", ports: ["80/tcp"] };
+    await before.asked.keep({ ...kept, unknownSinceMs: early.now() - FORGET_MS + 60_000 });
+    const { doors, magic, clock, have } = await bench({ durable });
+    doors.start();
     await have({});
-    await later(61_000);
-    await vi.waitFor(() => expect(magic.asked.all()).toEqual([{ ...kept, unknownSinceMs: expect.any(Number) }]));
-    await later(FORGET_MS / 2);
+    await clock.advance(50_000);
+    await have({});
     expect(magic.asked.all()).toHaveLength(1);
-    await later(FORGET_MS / 2);
+    await clock.advance(20_000);
+    await have({});
     await vi.waitFor(() => expect(magic.asked.all()).toEqual([]));
-    expect((await magicInMemory(await bench().then(({ durable }) => durable))).asked.all()).toEqual([]);
+    await doors.stop();
+    expect((await magicInMemory(durable)).asked.all()).toEqual([]);
   });
 
   it("go on where nothing can be written down, and say so", async () => {
