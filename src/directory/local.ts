@@ -9,7 +9,8 @@ import type { Batch, Commit, Row, Storage } from "../contracts/storage.ts";
 import type { Reason } from "../model/reason.ts";
 import { type Change, type Expect, GRAVE_FLOOR, type Index, keyOf, type Scope } from "../model/record.ts";
 import { evaluate, graveTimeMs } from "./evaluate.ts";
-import { difference, FrozenView, nodeKeyOf, Tables, type Touched } from "./tables.ts";
+import { FrozenView } from "./tables/frozen-view.ts";
+import { difference, nodeKeyOf, Tables, type Touched } from "./tables.ts";
 import { Waiters } from "./watch.ts";
 
 /** What the directory needs of its surroundings. */

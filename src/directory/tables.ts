@@ -1,10 +1,6 @@
-// The tables of the directory in memory: copy-on-write trees with the indexes that make reads cheap, and the frozen views on them.
-import sortedBtree from "sorted-btree";
-import { bulkLoad } from "sorted-btree/extended/bulkLoad.js";
-import type { View } from "../contracts/directory.ts";
+// The tables of the directory in memory: what they hold, which scopes a change moves and since when, and the residents of every service.
 import type { Row } from "../contracts/storage.ts";
 import type { Resident } from "../model/instance.ts";
-import { compareUtf8 } from "../model/order.ts";
 import {
   type Entry,
   GRAVE_FLOOR,
@@ -15,27 +11,8 @@ import {
   type Table,
   type Tables as TableTypes,
 } from "../model/record.ts";
-
-type Tree<V> = InstanceType<typeof sortedBtree.default<string, V>>;
-// Node hands out the CommonJS module as it is, bundlers and test runners already unwrap its default export.
-const BTree = sortedBtree.default ?? (sortedBtree as unknown as typeof sortedBtree.default);
-const NODE_SIZE = 32;
-const emptyTree = <V>(): Tree<V> => new BTree<string, V>(undefined, compareUtf8, NODE_SIZE);
-
-/** A tree of pairs that come in any order, each key once. */
-function treeOf<V>(pairs: readonly (readonly [string, V])[]): Tree<V> {
-  const inOrder = pairs.every(
-    (pair, i) => i === 0 || compareUtf8((pairs[i - 1] as readonly [string, V])[0], pair[0]) < 0,
-  );
-  const sorted = inOrder ? pairs : [...pairs].sort((a, b) => compareUtf8(a[0], b[0]));
-  const keys = sorted.map(([key]) => key);
-  return bulkLoad(
-    keys,
-    sorted.map(([, value]) => value),
-    NODE_SIZE,
-    compareUtf8,
-  ) as Tree<V>;
-}
+import { Indexes } from "./tables/indexes.ts";
+import { emptyTree, type Tree, treeOf } from "./tables/tree.ts";
 
 /** Which scopes moved, and to where. */
 export type Touched = ReadonlyMap<Scope, Index>;
@@ -63,50 +40,6 @@ export function nodeKeyOf(key: string): string {
   return key.slice(0, key.indexOf(NUL));
 }
 
-function ownerKey(check: TableTypes["check"]): string {
-  return keyOf.ofNode(check.node) + check.serviceId + NUL + check.id;
-}
-
-/** One spelling per IP address; undefined for host names. */
-function ipKey(host: string): string | undefined {
-  if (host.includes(":")) {
-    try {
-      return new URL(`http://[${host.split("%", 1)[0]}]/`).hostname;
-    } catch {
-      return undefined;
-    }
-  }
-  return /^\d{1,3}(\.\d{1,3}){3}$/.test(host) ? host : undefined;
-}
-
-function addressKeys(entry: Entry<"service">): Set<string> {
-  const keys = new Set<string>();
-  for (const host of [entry.address, ...(entry.addresses ?? []).map((address) => address.host)]) {
-    const ip = host === "" ? undefined : ipKey(host);
-    if (ip !== undefined) keys.add(ip);
-  }
-  return keys;
-}
-
-/** The values under all keys that begin with a prefix. */
-function below<T>(tree: Tree<T>, prefix: string): T[] {
-  const values: T[] = [];
-  for (const [key, value] of tree.entries(prefix)) {
-    if (!key.startsWith(prefix)) break;
-    values.push(value);
-  }
-  return values;
-}
-
-/** What is bound to a session, by its key in `kept`. */
-function boundKey({ session = "" }: TableTypes["kept"], key: string): string {
-  return session + NUL + key;
-}
-
-function holderKey({ session = "", key }: Entry<"kv">): string {
-  return session + NUL + key;
-}
-
 function sameList(a: readonly string[], b: readonly string[]): boolean {
   return a.length === b.length && a.every((item, i) => item === b[i]);
 }
@@ -117,16 +50,7 @@ export class Tables {
   /** What was removed up to here is not remembered one by one any more. */
   floor: Index = 0;
   #trees: { readonly [T in Table]: Tree<Entry<T>> };
-  /** service name, service key → instance. */
-  #byService: Tree<Entry<"service">>;
-  /** node, service id ("" for the node itself), check id → check. */
-  #byOwner: Tree<Entry<"check">>;
-  /** IP address, "n" or "s", key of the node or service. */
-  #byAddress: Tree<true>;
-  /** session, key → key-value pair that it holds. */
-  #byHolder: Tree<Entry<"kv">>;
-  /** session, key of the record in `kept` that goes with it → that key. */
-  #bySession: Tree<string>;
+  #indexes: Indexes;
   #slots: Tree<Slot>;
   /** The last change per scope. Keys that exist speak for themselves and have no stamp. */
   #stamps: Tree<Index>;
@@ -149,11 +73,7 @@ export class Tables {
         kept: emptyTree(),
         grave: emptyTree(),
       };
-      this.#byService = emptyTree();
-      this.#byOwner = emptyTree();
-      this.#byAddress = emptyTree();
-      this.#byHolder = emptyTree();
-      this.#bySession = emptyTree();
+      this.#indexes = new Indexes();
       this.#slots = emptyTree();
       this.#stamps = emptyTree();
       return;
@@ -171,11 +91,7 @@ export class Tables {
       kept: trees.kept.clone(),
       grave: trees.grave.clone(),
     };
-    this.#byService = from.#byService.clone();
-    this.#byOwner = from.#byOwner.clone();
-    this.#byAddress = from.#byAddress.clone();
-    this.#byHolder = from.#byHolder.clone();
-    this.#bySession = from.#bySession.clone();
+    this.#indexes = from.#indexes.clone();
     this.#slots = from.#slots.clone();
     this.#stamps = from.#stamps.clone();
     this.#treeMemo = from.#treeMemo;
@@ -207,28 +123,9 @@ export class Tables {
       kept: load("kept"),
       grave: load("grave"),
     };
-    const byService: [string, Entry<"service">][] = [];
-    const byAddress: [string, true][] = [];
-    for (const [key, service] of of("service")) {
-      byService.push([service.name.toLowerCase() + NUL + key, service]);
-      for (const ip of addressKeys(service)) byAddress.push([`${ip}${NUL}s${NUL}${key}`, true]);
-    }
-    for (const [key, { address }] of of("node")) {
-      const ip = ipKey(address);
-      if (ip !== undefined) byAddress.push([`${ip}${NUL}n${NUL}${key}`, true]);
-    }
-    tables.#byService = treeOf(byService);
-    tables.#byAddress = treeOf(byAddress);
-    const byHolder: [string, Entry<"kv">][] = [];
-    for (const pair of of("kv").values()) if (pair.session !== undefined) byHolder.push([holderKey(pair), pair]);
-    tables.#byHolder = treeOf(byHolder);
-    const bySession: [string, string][] = [];
-    for (const [key, record] of of("kept"))
-      if (record.session !== undefined) bySession.push([boundKey(record, key), key]);
-    tables.#bySession = treeOf(bySession);
-    tables.#byOwner = treeOf(Array.from(of("check").values(), (check) => [ownerKey(check), check] as const));
+    tables.#indexes = Indexes.of(of);
     const slots = new Map<string, Slot>();
-    for (const service of tables.#byService.values()) {
+    for (const service of tables.#indexes.instances()) {
       const lower = service.name.toLowerCase();
       if (!slots.has(lower)) slots.set(lower, { name: service.name, residents: undefined });
     }
@@ -306,11 +203,15 @@ export class Tables {
       const scopes = new Set<Scope>();
       if (before !== undefined) {
         for (const each of this.scopesOf(row.table, row.key, before)) scopes.add(each);
-        if (row.value === undefined) this.#unlink(row.table, row.key, before);
+        if (row.value === undefined) {
+          this.#trees[row.table].delete(row.key);
+          this.#indexes.unlink(row.table, row.key, before);
+        }
       }
       if (row.value !== undefined) {
         const entry = entryOf(row.value, row.createIndex, row.modifyIndex);
-        this.#link(row.table, row.key, entry, before);
+        (this.#trees[row.table] as Tree<Entry<Table>>).set(row.key, entry);
+        this.#indexes.link(row.table, row.key, entry, before);
         for (const each of this.scopesOf(row.table, row.key, entry)) scopes.add(each);
         if (row.table === "service")
           spareChecks(before as Entry<"service"> | undefined, entry as Entry<"service">, scopes);
@@ -361,7 +262,7 @@ export class Tables {
       case "service": {
         const { name, node, id } = entry as TableTypes["service"];
         const scopes: Scope[] = ["services", scope.node(node), scope.service(name), scope.instances(name)];
-        if (this.#hasChecks(node, id)) scopes.push("checks", scope.checksOf(name));
+        if (this.#indexes.hasChecks(node, id)) scopes.push("checks", scope.checksOf(name));
         return scopes;
       }
       case "check": {
@@ -388,11 +289,6 @@ export class Tables {
       return name === undefined ? [] : [scope.service(name), scope.checksOf(name)];
     }
     return Array.from(this.list("service", keyOf.ofNode(node)), (service) => scope.service(service.name));
-  }
-
-  #hasChecks(node: string, serviceId: string): boolean {
-    const prefix = keyOf.ofNode(node) + serviceId + NUL;
-    return this.#byOwner.getPairOrNextHigher(prefix)?.[0].startsWith(prefix) === true;
   }
 
   #takeGrave(row: Row, before: Entry<"grave"> | undefined, scopes: Set<Scope>): void {
@@ -422,69 +318,10 @@ export class Tables {
     if (at > this.floor && (this.#stamps.get(name) ?? 0) < at) this.#stamps.set(name, at);
   }
 
-  /** Puts an entry into its tree and the indexes; what `before` had there and the entry has no more goes. */
-  #link(table: Table, key: string, entry: Entry<Table>, before: Entry<Table> | undefined): void {
-    (this.#trees[table] as Tree<Entry<Table>>).set(key, entry);
-    if (table === "service") {
-      const service = entry as Entry<"service">;
-      const old = before as Entry<"service"> | undefined;
-      if (old !== undefined && old.name !== service.name) this.#byService.delete(old.name.toLowerCase() + NUL + key);
-      this.#byService.set(service.name.toLowerCase() + NUL + key, service);
-      if (
-        old !== undefined &&
-        old.address === service.address &&
-        old.addresses === undefined &&
-        service.addresses === undefined
-      )
-        return;
-      if (old !== undefined) for (const ip of addressKeys(old)) this.#byAddress.delete(`${ip}${NUL}s${NUL}${key}`);
-      for (const ip of addressKeys(service)) this.#byAddress.set(`${ip}${NUL}s${NUL}${key}`, true);
-    } else if (table === "check") {
-      const check = entry as Entry<"check">;
-      const old = before as Entry<"check"> | undefined;
-      if (old !== undefined && old.serviceId !== check.serviceId) this.#byOwner.delete(ownerKey(old));
-      this.#byOwner.set(ownerKey(check), check);
-    } else if (table === "node") {
-      const { address } = entry as Entry<"node">;
-      const old = (before as Entry<"node"> | undefined)?.address;
-      if (old === address) return;
-      const oldIp = old === undefined ? undefined : ipKey(old);
-      if (oldIp !== undefined) this.#byAddress.delete(`${oldIp}${NUL}n${NUL}${key}`);
-      const ip = ipKey(address);
-      if (ip !== undefined) this.#byAddress.set(`${ip}${NUL}n${NUL}${key}`, true);
-    } else if (table === "kv") {
-      const pair = entry as Entry<"kv">;
-      const old = before as Entry<"kv"> | undefined;
-      if (old?.session !== undefined && old.session !== pair.session) this.#byHolder.delete(holderKey(old));
-      if (pair.session !== undefined) this.#byHolder.set(holderKey(pair), pair);
-    } else if (table === "kept") {
-      const record = entry as Entry<"kept">;
-      const old = before as Entry<"kept"> | undefined;
-      if (old?.session !== undefined && old.session !== record.session) this.#bySession.delete(boundKey(old, key));
-      if (record.session !== undefined) this.#bySession.set(boundKey(record, key), key);
-    }
-  }
-
-  #unlink(table: Table, key: string, entry: Entry<Table>): void {
-    this.#trees[table].delete(key);
-    if (table === "service") {
-      const service = entry as Entry<"service">;
-      this.#byService.delete(service.name.toLowerCase() + NUL + key);
-      for (const ip of addressKeys(service)) this.#byAddress.delete(`${ip}${NUL}s${NUL}${key}`);
-    } else if (table === "check") this.#byOwner.delete(ownerKey(entry as Entry<"check">));
-    else if (table === "node") {
-      const ip = ipKey((entry as Entry<"node">).address);
-      if (ip !== undefined) this.#byAddress.delete(`${ip}${NUL}n${NUL}${key}`);
-    } else if (table === "kv" && (entry as Entry<"kv">).session !== undefined)
-      this.#byHolder.delete(holderKey(entry as Entry<"kv">));
-    else if (table === "kept" && (entry as Entry<"kept">).session !== undefined)
-      this.#bySession.delete(boundKey(entry as Entry<"kept">, key));
-  }
-
   #renewSlot(lower: string): void {
-    const first = this.#byService.getPairOrNextHigher(lower + NUL);
-    if (first?.[0].startsWith(lower + NUL)) this.#slots.set(lower, { name: first[1].name, residents: undefined });
-    else this.#slots.delete(lower);
+    const first = this.#indexes.firstOf(lower);
+    if (first === undefined) this.#slots.delete(lower);
+    else this.#slots.set(lower, { name: first.name, residents: undefined });
   }
 
   /** Keys are taken as `keyOf` makes them. */
@@ -548,8 +385,7 @@ export class Tables {
     if (slot.residents === undefined) {
       const checksOfNode = new Map<string, readonly Entry<"check">[]>();
       const residents: Resident[] = [];
-      for (const [key, instance] of this.#byService.entries(lower + NUL)) {
-        if (!key.startsWith(lower + NUL)) break;
+      for (const instance of this.#indexes.instancesOf(lower)) {
         const resident = this.#residentOf(instance, checksOfNode);
         if (resident !== undefined) residents.push(resident);
       }
@@ -572,19 +408,15 @@ export class Tables {
   atAddress(address: string): { nodes: readonly Entry<"node">[]; residents: readonly Resident[] } {
     const nodes: Entry<"node">[] = [];
     const residents: Resident[] = [];
-    const ip = ipKey(address);
-    if (ip === undefined) return { nodes, residents };
-    for (const [found] of this.#byAddress.entries(ip + NUL)) {
-      if (!found.startsWith(ip + NUL)) break;
-      const key = found.slice(ip.length + 3);
-      if (found[ip.length + 1] === "n") {
-        const node = this.get("node", key);
-        if (node !== undefined) nodes.push(node);
-      } else {
-        const instance = this.get("service", key);
-        const resident = instance && this.#residentOf(instance);
-        if (resident !== undefined) residents.push(resident);
-      }
+    const found = this.#indexes.at(address);
+    for (const key of found.nodes) {
+      const node = this.get("node", key);
+      if (node !== undefined) nodes.push(node);
+    }
+    for (const key of found.services) {
+      const instance = this.get("service", key);
+      const resident = instance && this.#residentOf(instance);
+      if (resident !== undefined) residents.push(resident);
     }
     for (const node of nodes)
       for (const resident of this.residentsOn(node.name))
@@ -612,20 +444,16 @@ export class Tables {
 
   /** The checks about one service of a node; "" = those about the node itself. */
   checksAbout(nodeKey: string, serviceId: string): readonly Entry<"check">[] {
-    return this.#checksOf(nodeKey + NUL + serviceId + NUL);
+    return this.#indexes.checksAbout(nodeKey, serviceId);
   }
 
   heldBy(session: string): readonly Entry<"kv">[] {
-    return below(this.#byHolder, session + NUL);
+    return this.#indexes.heldBy(session);
   }
 
   /** The keys of the records in `kept` that go with a session. */
   boundTo(session: string): readonly string[] {
-    return below(this.#bySession, session + NUL);
-  }
-
-  #checksOf(prefix: string): readonly Entry<"check">[] {
-    return Object.freeze(below(this.#byOwner, prefix));
+    return this.#indexes.boundTo(session);
   }
 }
 
@@ -658,54 +486,4 @@ export function difference(before: Tables, after: Tables): Set<Scope> {
       if (before.get(table, key) === undefined) for (const each of after.scopesOf(table, key, now)) moved.add(each);
   }
   return moved;
-}
-
-function normalKey(table: Table, key: string): string {
-  if (table === "node" || table === "alive") return key.toLowerCase();
-  if (table !== "service" && table !== "check") return key;
-  const end = key.indexOf(NUL);
-  return end < 0 ? key : key.slice(0, end).toLowerCase() + key.slice(end);
-}
-
-/** A frozen picture: tables that nobody changes any more, and how true they are. */
-export class FrozenView implements View {
-  readonly index: Index;
-  readonly asOfMs: number;
-  readonly fresh: boolean;
-  readonly #tables: Tables;
-
-  constructor(tables: Tables, fresh: boolean, asOfMs: number) {
-    this.#tables = tables;
-    this.index = tables.index;
-    this.fresh = fresh;
-    this.asOfMs = asOfMs;
-  }
-
-  at(wanted: Scope): Index {
-    return this.#tables.at(wanted);
-  }
-  get<T extends Table>(table: T, key: string): Entry<T> | undefined {
-    return this.#tables.get(table, normalKey(table, key));
-  }
-  list<T extends Table>(table: T, prefix = ""): Iterable<Entry<T>> {
-    return this.#tables.list(table, normalKey(table, prefix));
-  }
-  count(table: Table): number {
-    return this.#tables.count(table);
-  }
-  serviceNames(): Iterable<string> {
-    return this.#tables.serviceNames();
-  }
-  residents(service: string): readonly Resident[] {
-    return this.#tables.residents(service);
-  }
-  residentsOn(node: string): readonly Resident[] {
-    return this.#tables.residentsOn(node);
-  }
-  atAddress(ip: string): { readonly nodes: readonly Entry<"node">[]; readonly residents: readonly Resident[] } {
-    return this.#tables.atAddress(ip);
-  }
-  heldBy(session: string): readonly Entry<"kv">[] {
-    return this.#tables.heldBy(session);
-  }
 }
