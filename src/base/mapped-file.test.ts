@@ -124,7 +124,12 @@ describe("folders", () => {
     await makeTrustedFolder(path);
     expect((await stat(path)).mode & 0o777).toBe(0o755);
     await chmod(path, 0o700);
-    expect(await keptFromOthers(join(path, "table"))).toBe(path);
+    const { uid, gid } = await stat(path);
+    expect(await keptFromOthers(join(path, "table"))).toEqual({ path, uid, gid: undefined, mode: 0o700 });
+    await chmod(path, 0o750);
+    expect(await keptFromOthers(join(path, "table"))).toEqual({ path, uid, gid, mode: 0o750 });
+    await chmod(path, 0o755);
+    expect((await keptFromOthers(join(path, "table")))?.path).not.toBe(path);
   });
 
   test("a folder for everybody is one, and nothing else is taken for it", async () => {

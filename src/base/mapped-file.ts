@@ -194,11 +194,22 @@ export async function makeOpenFolder(path: string): Promise<void> {
   if ((found.mode & 0o7777) !== 0o1777) await chmod(path, 0o1777);
 }
 
-/** The user of a folder or file and who may enter those above: what keeps others from reading it, or undefined. */
-export async function keptFromOthers(path: string): Promise<string | undefined> {
+/** A folder that not everybody may enter. */
+export interface ClosedFolder {
+  readonly path: string;
+  readonly uid: number;
+  /** The group that may enter it all the same; undefined = none. */
+  readonly gid: number | undefined;
+  /** Its permission bits. */
+  readonly mode: number;
+}
+
+/** The nearest folder above a file that keeps other users from it; undefined where everybody may enter all of them. */
+export async function keptFromOthers(path: string): Promise<ClosedFolder | undefined> {
   for (let folder = dirname(path); ; folder = dirname(folder)) {
-    const found = await stat(folder);
-    if ((found.mode & 0o001) === 0) return folder;
+    const { mode, uid, gid } = await stat(folder);
+    if ((mode & 0o001) === 0)
+      return { path: folder, uid, gid: (mode & 0o010) === 0 ? undefined : gid, mode: mode & 0o7777 };
     if (dirname(folder) === folder) return undefined;
   }
 }

@@ -39,7 +39,7 @@ describe("a temporary folder", () => {
   test("may be entered by everybody, and is removed whole", async () => {
     const path = await make();
     expect((await stat(path)).mode & 0o777).toBe(0o755);
-    expect(await keptFromOthers(join(path, "table"))).not.toBe(path);
+    expect((await keptFromOthers(join(path, "table")))?.path).not.toBe(path);
     expect(await removeTemporaryFolder(path)).toBe(true);
     expect(await readdir(root)).toEqual([]);
     expect(await removeTemporaryFolder(path)).toBe(true);

@@ -24,7 +24,7 @@ function withTable(raw: unknown, settings: Settings): unknown {
   if (raw !== undefined && raw !== true && (typeof raw !== "object" || raw === null || Array.isArray(raw))) return raw;
   const { altDomain } = (given["dns"] || {}) as { readonly altDomain?: unknown };
   return {
-    ...(dataDir === undefined || dev ? {} : { table: resolve(dataDir, "hook", "table") }),
+    ...(dataDir === undefined || dev ? {} : { ownTable: resolve(dataDir, "hook", "table") }),
     ...(altDomain === undefined ? {} : { altDomain }),
     ...(raw === undefined || raw === true ? {} : raw),
   };

@@ -4,7 +4,7 @@ import { configure } from "./config.ts";
 
 test("what is not told has its usual value", () => {
   const usual = { policy: "p2c", prefetch: 0, prefetchIdleMs: 10_000, tryMs: 1_000, locality: true };
-  expect(configure(undefined)).toEqual({ off: false, ...usual });
+  expect(configure(undefined)).toEqual({ off: false, placed: false, ...usual });
   expect(configure(false)).toMatchObject({ off: true });
   expect(
     configure({ table: "/run/trilith/table", balance: "least", prefetch: 4, tryMs: 250, locality: false }),
@@ -12,11 +12,17 @@ test("what is not told has its usual value", () => {
     off: false,
     ...usual,
     table: "/run/trilith/table",
+    placed: true,
     policy: "least",
     prefetch: 4,
     tryMs: 250,
     locality: false,
   });
+});
+
+test("a table has its place where nobody says another", () => {
+  expect(configure({ ownTable: "/data/hook/table" })).toMatchObject({ table: "/data/hook/table", placed: false });
+  expect(configure({ ownTable: "/data/hook/table", table: "/x/t" })).toMatchObject({ table: "/x/t", placed: true });
 });
 
 test("a second domain is taken as DNS takes it", () => {

@@ -8,22 +8,24 @@ export interface ShimConfig extends Defaults {
   readonly off: boolean;
   /** The table's path; absent = in a temporary folder, from the first time that somebody asks. */
   readonly table?: string;
+  /** True where somebody said where the table is to be. */
+  readonly placed: boolean;
   /** A second domain that names lie in, in lower case. */
   readonly altDomain?: string;
 }
 
 const DEFAULTS: Defaults = { policy: "p2c", prefetch: 0, prefetchIdleMs: 10_000, tryMs: 1_000, locality: true };
 
-/** Reads raw configuration. @throws InputError with the key and what would be right */
+/** Reads raw configuration; `ownTable` in it is the table's path where nobody says one. @throws InputError with the key and what would be right */
 export function configure(raw: unknown): ShimConfig {
-  if (raw === undefined || raw === true) return { off: false, ...DEFAULTS };
-  if (raw === false) return { off: true, ...DEFAULTS };
+  if (raw === undefined || raw === true) return { off: false, placed: false, ...DEFAULTS };
+  if (raw === false) return { off: true, placed: false, ...DEFAULTS };
   if (typeof raw !== "object" || raw === null || Array.isArray(raw))
     throw new InputError(
       "hook",
       `expected false or an object such as {"table": "/run/trilith/table"}, but got ${JSON.stringify(raw)}`,
     );
-  const { table, altDomain, balance, prefetch, prefetchIdleMs, tryMs, locality, ...unknown } = raw as Record<
+  const { table, ownTable, altDomain, balance, prefetch, prefetchIdleMs, tryMs, locality, ...unknown } = raw as Record<
     string,
     unknown
   >;
@@ -50,7 +52,8 @@ export function configure(raw: unknown): ShimConfig {
   if (locality !== undefined && typeof locality !== "boolean") wrong("locality", "true or false", locality);
   return {
     off: false,
-    ...(table === undefined ? {} : { table: table as string }),
+    placed: table !== undefined,
+    ...(table === undefined && ownTable === undefined ? {} : { table: (table ?? ownTable) as string }),
     ...(altDomain === undefined ? {} : { altDomain: (altDomain as string).toLowerCase().replace(/^\.|\.$/g, "") }),
     policy: policy ?? wrong("balance", `one of ${POLICIES.join(", ")}`, balance),
     prefetch: whole("prefetch", prefetch, DEFAULTS.prefetch, 0, 999),

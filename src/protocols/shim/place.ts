@@ -17,6 +17,14 @@ import { decodeHookTable, type HookTable, SUPERSEDED_AT } from "../../wire/hook-
 /** The library maps no more than that. */
 const MOST_BYTES = 1 << 30;
 
+/** What keeps some programs from using the table. */
+export interface Limits {
+  /** A sentence: who cannot, and what to do. */
+  readonly text: string;
+  /** True where a folder bars everybody but its owner. */
+  readonly shut: boolean;
+}
+
 /** An open place; one agent has it. */
 export interface Place {
   readonly file: MappedFile;
@@ -24,8 +32,8 @@ export interface Place {
   readonly observed: string;
   /** The table of an earlier life; undefined where there is none that can be read. */
   readonly adopted: HookTable | undefined;
-  /** What keeps some programs from using it, as a sentence; undefined where nothing does. */
-  readonly limits: string | undefined;
+  /** What keeps some programs from using it; undefined where nothing does. As it was when `identity` was last asked. */
+  readonly limits: Limits | undefined;
   /** Which file is there now: another text after somebody replaced it, wrote into it or took it away. */
   identity(): Promise<string>;
   /** Gives the folder back. The table stays: it is right until somebody writes another one. A temporary folder goes. */
@@ -50,12 +58,16 @@ export async function openPlace(path: string | undefined, disk: Pick<Disk, "info
     const observed = join(folder, "observed");
     await makeOpenFolder(observed);
     const held = lock;
+    let limits = await limitsOf(table);
     return {
       file,
       observed,
       adopted,
-      limits: await limitsOf(table),
+      get limits() {
+        return limits;
+      },
       async identity() {
+        limits = await limitsOf(table);
         const found = await disk.info(table);
         return found === undefined ? "gone" : `${found.identity} ${found.size} ${found.modifiedMs}`;
       },
@@ -85,15 +97,19 @@ async function adopt(file: MappedFile): Promise<HookTable | undefined> {
 }
 
 /** The library believes only root and its own user, and must be able to reach the file. */
-async function limitsOf(table: string): Promise<string | undefined> {
+async function limitsOf(table: string): Promise<Limits | undefined> {
   const uid = ownUid();
-  const own = uid === 0 ? "" : `only programs of user ${uid} believe it, since the agent does not run as root`;
-  const closed = await keptFromOthers(table);
-  const shut =
-    closed === undefined
-      ? ""
-      : `programs of other users cannot enter ${closed}: give hook.table a path such as /run/trilith/table`;
-  return own === "" && shut === "" ? undefined : own === "" ? shut : own;
+  if (uid !== 0)
+    return { text: `only programs of user ${uid} believe it, since the agent does not run as root`, shut: false };
+  // A folder that is gone is told elsewhere.
+  const closed = await keptFromOthers(table).catch(() => undefined);
+  if (closed === undefined) return undefined;
+  const owner = closed.uid === 0 ? "root" : `user ${closed.uid}`;
+  const barred = closed.gid === undefined ? `users other than ${owner}` : `users outside of group ${closed.gid}`;
+  return {
+    text: `programs of ${barred} do not have it, for they may not enter ${closed.path} (mode ${closed.mode.toString(8).padStart(4, "0")}): chmod a+x ${closed.path}, or give hook.table a path such as /run/trilith/table`,
+    shut: closed.gid === undefined,
+  };
 }
 
 const SAYING: Readonly<Partial<Record<Code, (folder: string, error: unknown) => string>>> = {

@@ -68,7 +68,7 @@ export function createHookHandler(parts: {
         services: written?.services ?? 0,
         bytes: written?.bytes ?? 0,
         tookMs: Math.round(tookMs * 10) / 10,
-        ...(place.limits === undefined ? {} : { limits: place.limits }),
+        ...(place.limits === undefined ? {} : { limits: place.limits.text }),
         ...(waiting === undefined ? {} : { waiting }),
       };
       sendJson(response, 200, json);

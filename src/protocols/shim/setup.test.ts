@@ -1,5 +1,5 @@
 // The protocol in a whole agent: what it tells over HTTP, in doctor and why; a refused connection that programs saw ends the guard's hold.
-import { open, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { chmod, chown, mkdir, open, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:net";
 import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
@@ -81,6 +81,36 @@ describe("the route", () => {
     await eventually("there is one", async () => (await stat(table()).catch(() => undefined)) !== undefined);
   });
 });
+
+test.runIf(process.getuid?.() === 0)(
+  "a table where nobody but root may enter is told with the folder, the users and what to do, until that is done",
+  async () => {
+    const path = join(folder.path, "private");
+    await mkdir(path, { mode: 0o700 });
+    await chmod(folder.path, 0o755);
+    await start({ table: join(path, "run", "table") });
+    await ask();
+    expect(told()).toEqual([
+      expect.stringMatching(/^true table/),
+      `false the table ${path}/run/table: programs of users other than root do not have it, for they may not enter ${path} (mode 0700): chmod a+x ${path}, or give hook.table a path such as /run/trilith/table`,
+    ]);
+    expect(await (await ask()).json()).toMatchObject({ limits: expect.stringContaining(`may not enter ${path} `) });
+    // A group is somebody's wish, and told without alarm.
+    await chown(path, 0, 4711);
+    await chmod(path, 0o710);
+    // It is looked at every few seconds, and when something is written.
+    await agent.trilith.agent.register("api", registration("w1", 8080));
+    await eventually(
+      "it is seen",
+      async () => /^true table .*users outside of group 4711 do not/.test(told().join()),
+      15_000,
+    );
+    expect(told()).toHaveLength(1);
+    await chmod(path, 0o711);
+    await agent.trilith.agent.register("api", registration("w2", 8081));
+    await eventually("it is mended", async () => !told().join().includes("programs of users"), 15_000);
+  },
+);
 
 test("names lie in the second domain of DNS, too", async () => {
   agent = await startAgent({ protocols: { shim: { table: table() }, dns: { port: -1, altDomain: "alt.example" } } });

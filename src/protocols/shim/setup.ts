@@ -110,7 +110,10 @@ export const shim: Protocol<ShimConfig, (typeof NEEDS)[number]> = defineProtocol
       atOnce: config.table !== undefined,
       firstLists: ground.firstLists ?? (() => Promise.resolve()),
       surroundings: () => JSON.stringify([net.interfaces(), agent.node.labels]),
-      opened: ({ observed }) => suspicions.watch(observed),
+      opened: ({ file, observed, limits }) => {
+        suspicions.watch(observed);
+        if (config.placed && limits?.shut === true) log.warn(`the table ${file.path}: ${limits.text}`);
+      },
     });
     /** Agents that kept nothing on disk and were killed left their tables behind. */
     const sweep = async (): Promise<void> => {
@@ -137,7 +140,7 @@ export const shim: Protocol<ShimConfig, (typeof NEEDS)[number]> = defineProtocol
     metrics.gauge("hook_suspects", "Backends that the agent itself found refusing", () => suspicions.count());
     return {
       routes: [{ prefix: PREFIX, handle: createHookHandler({ clock, log, keeper }) }],
-      states: () => hookStates({ clock, keeper, composer, suspicions, host }),
+      states: () => hookStates({ clock, keeper, composer, suspicions, placed: config.placed, host }),
       async answers(service): Promise<readonly Told[]> {
         return answersAbout(composer.subjectsOf(service), composer.complaintsAbout(service), magic);
       },

@@ -20,10 +20,12 @@ export function hookStates(parts: {
   readonly keeper: Keeper;
   readonly composer: Composer;
   readonly suspicions: Suspicions;
+  /** True where somebody said where the table is to be: that others cannot reach it there is not what was meant. */
+  readonly placed: boolean;
   /** Where programs in other network namespaces reach this host. */
   readonly host: Pick<HostView, "now">;
 }): readonly SourceState[] {
-  const { clock, keeper, composer, suspicions, host } = parts;
+  const { clock, keeper, composer, suspicions, placed, host } = parts;
   const { place, written, trouble, waiting } = keeper.standing();
   const states: SourceState[] = [];
   const say = (ok: boolean, text: string): void => void states.push({ name: "hook", ok, text });
@@ -43,8 +45,10 @@ export function hookStates(parts: {
     const unread = suspicions.unread();
     if (unread > 0)
       parts.push(`what programs of ${unread} other ${unread === 1 ? "user" : "users"} see cannot be read`);
-    for (const each of [waiting, place.limits]) if (each !== undefined) parts.push(each);
+    const barred = placed && place.limits?.shut === true;
+    for (const each of [waiting, barred ? undefined : place.limits?.text]) if (each !== undefined) parts.push(each);
     say(true, parts.join("; "));
+    if (barred) say(false, `the table ${place.file.path}: ${place.limits.text}`);
   }
   const unreadable = suspicions.trouble();
   if (unreadable !== undefined) say(false, unreadable);
