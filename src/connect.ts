@@ -26,6 +26,7 @@ import { reachService } from "./lookup/connect/tries.ts";
 import { type NameSource, preferring } from "./lookup/grpc/names.ts";
 import { backendsOf } from "./lookup/node/backends.ts";
 import { createFollowed, type Followed } from "./lookup/node/followed.ts";
+import { ownNeighbours } from "./lookup/node/own-neighbours.ts";
 import { createCurrentTable, DEFAULT_TABLE } from "./lookup/node/table.ts";
 import { tableSource } from "./lookup/node/table-source.ts";
 import type { Labels } from "./model/node.ts";
@@ -59,9 +60,12 @@ const OPTIONS: Rules<ConnectServiceOptions> = {
 let balancer: Balancer | undefined;
 const followed = new Map<string, Followed>();
 
+/** Where this host's agent has the hook's table, as programs know it. */
+const tablePath = (): string => environment("TRILITH_HOOK_TABLE") ?? DEFAULT_TABLE;
+
 /** Who stands in for an agent that has never answered: the table that it left, then the tailnet. */
 function elsewhere(http: Http): NameSource {
-  const path = environment("TRILITH_HOOK_TABLE") ?? DEFAULT_TABLE;
+  const path = tablePath();
   const table = createCurrentTable({ open: openShared, clock: systemClock, path, network: ownNetworkNamespace });
   return preferring(tableSource(table, path, systemClock), tailnetSource({}, http), systemClock);
 }
@@ -83,7 +87,7 @@ export function followedServices({ agent, token }: Pick<SourceOptions, "agent" |
 }
 
 export function ownBalancer(): Balancer {
-  balancer ??= createBalancer({ clock: systemClock, random: systemRandom });
+  balancer ??= createBalancer({ clock: systemClock, random: systemRandom, neighbours: ownNeighbours(tablePath) });
   return balancer;
 }
 

@@ -7,6 +7,7 @@ import { systemRandom } from "./base/random.ts";
 import { openShared } from "./base/shared-file.ts";
 import { environment } from "./base/terminal.ts";
 import { createBalancer } from "./lookup/balance/create.ts";
+import { ownNeighbours } from "./lookup/node/own-neighbours.ts";
 import { createRewrite } from "./lookup/node/rewrite.ts";
 import { createCurrentTable, DEFAULT_TABLE } from "./lookup/node/table.ts";
 
@@ -39,7 +40,11 @@ if (!(HOOKED in globalThis)) {
     network: ownNetworkNamespace,
     ...(told === undefined ? { locate: askAgent } : {}),
   });
-  const balancer = createBalancer({ clock: systemClock, random: systemRandom });
+  const balancer = createBalancer({
+    clock: systemClock,
+    random: systemRandom,
+    neighbours: ownNeighbours(() => table.path()),
+  });
   const hook = hookNode(createRewrite({ table, balancer, caller: programIdentity() }));
   Object.defineProperty(globalThis, HOOKED, { value: hook });
 }

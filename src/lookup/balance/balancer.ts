@@ -2,6 +2,7 @@
 import type { Clock } from "../../base/clock.ts";
 import type { Random } from "../../base/random.ts";
 import type { ConnectPolicy, Backend as Listed } from "../../contracts/connect.ts";
+import type { Neighbours } from "./neighbours.ts";
 
 /** How a backend is chosen; docs/balancing.md. */
 export type Policy = ConnectPolicy;
@@ -70,4 +71,6 @@ export interface Seen {
 export interface BalancerGround {
   readonly clock: Pick<Clock, "now">;
   readonly random: Pick<Random, "fraction">;
+  /** The user's other programs: what they see counts where this one has not looked of late, and they hear of what it sees. */
+  readonly neighbours?: Neighbours;
 }

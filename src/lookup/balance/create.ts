@@ -2,7 +2,8 @@
 import type { Backend, Balancer, BalancerGround, OrderOptions, Seen, Target } from "./balancer.ts";
 import { type Candidate, chooseOrder } from "./choose.ts";
 import { hashOf } from "./hash.ts";
-import { connected, failed, type Memory, newMemory, shareOf, tried } from "./memory.ts";
+import { connected, failed, type Memory, newMemory, RETURN_MS, shareOf, tried } from "./memory.ts";
+import type { SeenElsewhere } from "./neighbours.ts";
 
 const DEFAULT_LIMIT = 16;
 /** So many services are remembered; of more, the one that was not asked for the longest time is forgotten. */
@@ -22,8 +23,23 @@ interface Remembering<B extends Backend> extends Target<B> {
   readonly memory: Memory;
 }
 
+/** What this program has not tried for so long, others may know better. */
+const STALE_MS = 1_000;
+
+/** A backend as it is chosen: where somebody else saw it fail after this program last tried it, that counts as this program's own. */
+function seenByOthers(candidate: Candidate, elsewhere: ReadonlyMap<string, SeenElsewhere>, nowMs: number): Candidate {
+  const { memory } = candidate;
+  const seen = elsewhere.get(`${memory.address} ${memory.port}`);
+  if (seen === undefined || seen.changedAtMs <= memory.changedAtMs) return candidate;
+  if (memory.changedAtMs <= nowMs && nowMs - memory.changedAtMs < STALE_MS) return candidate;
+  // To find out whether it is back is for those who saw it go: after their ejection, too, it is out.
+  const ejectedUntilMs = Math.max(seen.ejectedUntilMs, nowMs + 1);
+  if (seen.ejectedUntilMs + RETURN_MS <= nowMs || ejectedUntilMs <= memory.ejectedUntilMs) return candidate;
+  return { ...candidate, memory: { ...memory, ejectedUntilMs, consecutiveFailures: seen.failures } };
+}
+
 /** See `Balancer`. */
-export function createBalancer({ clock, random }: BalancerGround): Balancer {
+export function createBalancer({ clock, random, neighbours }: BalancerGround): Balancer {
   const memories = new Map<string, Memory>();
   const services = new Map<string, Shown>();
 
@@ -94,8 +110,11 @@ export function createBalancer({ clock, random }: BalancerGround): Balancer {
     ): readonly Target<B>[] {
       const shown = show(service, backends, options.port ?? 0);
       const nowMs = clock.now();
+      const elsewhere = neighbours?.failing(nowMs);
       const order = chooseOrder(
-        shown.candidates,
+        elsewhere === undefined || elsewhere.size === 0
+          ? shown.candidates
+          : shown.candidates.map((candidate) => seenByOthers(candidate, elsewhere, nowMs)),
         {
           policy: options.policy ?? "p2c",
           caller: hashOf(options.caller ?? ""),
@@ -113,8 +132,11 @@ export function createBalancer({ clock, random }: BalancerGround): Balancer {
       return targets;
     },
     report(target, outcome) {
-      if (outcome.ok) connected(memoryOf(target), outcome.tookMs, clock.now());
-      else failed(memoryOf(target), outcome.code, clock.now(), random);
+      const memory = memoryOf(target);
+      const nowMs = clock.now();
+      if (outcome.ok) connected(memory, outcome.tookMs, nowMs);
+      else failed(memory, outcome.code, nowMs, random);
+      neighbours?.told(memory, outcome.ok ? undefined : outcome.code, nowMs);
     },
     opened(target) {
       memoryOf(target).open++;

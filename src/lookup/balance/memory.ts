@@ -1,13 +1,14 @@
 // What is remembered of one backend, and what an outcome does to it (docs/balancing.md).
 import type { Random } from "../../base/random.ts";
 
-const RETURN_MS = 10_000;
+/** So long a backend takes to come back after an ejection. */
+export const RETURN_MS = 10_000;
 const LONGEST_EJECTION_MS = 30_000;
 const HALF_LIFE_MS = 10_000;
 const LEAST_SHARE = 1 / 16;
 
 /** The errors that speak of the backend; all others speak of this host or of the caller. */
-const FAILURES: ReadonlySet<string> = new Set([
+export const FAILURES: ReadonlySet<string> = new Set([
   "ECONNREFUSED",
   "ECONNRESET",
   "ECONNABORTED",

@@ -33,8 +33,8 @@ const DOUBT_MS = 10_000;
 export function createFollowed(parts: FollowedParts): Followed {
   const topics = new Map<string, Topic>();
   const topic = (sought: Sought): Topic => {
-    const { service, labels, tags = [] } = sought;
-    const key = JSON.stringify([service, Object.entries(labels).sort(), [...tags].sort()]);
+    const { service, labels, tags = [], datacenter } = sought;
+    const key = JSON.stringify([service, Object.entries(labels).sort(), [...tags].sort(), datacenter]);
     let found = topics.get(key);
     if (found === undefined) {
       found = new Topic(sought, parts);

@@ -23,6 +23,8 @@ export interface CurrentTable {
   named(host: string): IndexedService | undefined | Promise<IndexedService | undefined>;
   /** A service by its own name, or its instances with one tag. */
   service(name: string, tag?: string): IndexedService | undefined;
+  /** Where it is, or would be. */
+  path(): string;
   /** True where there is a table. */
   isThere(): boolean;
   /** The service whose magic address this is. */
@@ -126,6 +128,7 @@ export function createCurrentTable({ open, clock, path: first, network, locate }
       const text = tag === undefined ? name : `${tag}.${name}`;
       return index === undefined ? undefined : safely(() => index.named(`${text}.service.${index.domain}`));
     },
+    path: () => path,
     isThere: () => now() !== undefined,
     at(address) {
       const known = loaded?.index;

@@ -1,0 +1,357 @@
+// What other programs of the same user see of backends, and where this one tells what it sees: its user's counter file, which the C library writes, too.
+import type { Clock } from "../../base/clock.ts";
+import type { CounterFile, OwnProcess } from "../../base/counter-file.ts";
+import type { Random } from "../../base/random.ts";
+import {
+  BLOCK_HEADER_BYTES,
+  type BlockOwner,
+  blockAt,
+  CLAIMING,
+  ENTRY_BYTES,
+  entryState,
+  FULL_UNTIL_AT,
+  isObserved,
+  OBSERVED_BLOCKS,
+  OBSERVED_BYTES,
+  OBSERVED_ENTRIES,
+  OBSERVED_PROBES,
+  observedAddress,
+  observedHeader,
+  placeOf,
+  readEntry,
+  readOwner,
+  type Seen,
+  TROUBLE_AT,
+  writeEntry,
+  writeOwner,
+} from "../../wire/hook-observed.ts";
+import { FAILURES, type Memory, RETURN_MS } from "./memory.ts";
+
+/** A failure that another program saw last. */
+export interface SeenElsewhere {
+  readonly failures: number;
+  readonly ejectedUntilMs: number;
+  readonly changedAtMs: number;
+}
+
+/** The user's other programs. Everything is synchronous and quick, and fails in silence: what they say is advice. */
+export interface Neighbours {
+  /** By "address port": the backends that somebody else saw failing last. Looked up anew at most once a second. */
+  failing(nowMs: number): ReadonlyMap<string, SeenElsewhere>;
+  /** Tells how a try went, after `memory` knows it. `code`: the system's error code; undefined = connected. */
+  told(memory: Memory, code: string | undefined, nowMs: number): void;
+}
+
+export interface NeighboursParts {
+  /** The folder of the counter files at this moment; undefined = not known. */
+  readonly folder: () => string | undefined;
+  /** Who this process is at this moment: it may change. */
+  readonly uid: () => number | undefined;
+  readonly open: (folder: string, size: number, head: Uint8Array) => CounterFile | undefined;
+  readonly own: () => OwnProcess | undefined;
+  readonly isAlive: (pid: number) => boolean;
+  readonly startTicks: (name: string, pid: number) => bigint | undefined;
+  readonly errnoOf: (code: string) => number;
+  readonly atEnd: (callback: (thread: "main" | "worker") => void) => void;
+  readonly clock: Pick<Clock, "now" | "after">;
+  readonly random: Pick<Random, "fraction">;
+}
+
+/** How often others are read, and what went well is written. */
+const LOOK_MS = 1_000;
+/** Where there is no file or no block, it is looked for at most so often. */
+const AGAIN_MS = 1_000;
+/** Who was at work so lately, is asked; at most so many. */
+const AT_WORK_MS = 10_000;
+const MOST_ASKED = 8;
+/** An owner whose number means nothing here, or another thread of this process: gone after so long without use. */
+const FOREIGN_DEAD_MS = 60_000;
+/** The C library takes blocks from the first one on; this one begins among so many at the end. */
+const LAST_ONES = 16;
+const NOBODY: ReadonlyMap<string, SeenElsewhere> = new Map();
+
+/**
+ * See `Neighbours`. Node cannot compare and swap in a file, so a block is taken by writing its owner and looking whether that stands: two that take one
+ * at the same moment find out at their next look, and the loser takes another. Nobody writes a block without having looked whose it is.
+ */
+export function createNeighbours(parts: NeighboursParts): Neighbours {
+  const { clock, random } = parts;
+  let folder: string | undefined;
+  let uid: number | undefined;
+  let file: CounterFile | undefined;
+  let openedMs = Number.NEGATIVE_INFINITY;
+  let lookedMs = Number.NEGATIVE_INFINITY;
+  let failing: ReadonlyMap<string, SeenElsewhere> = NOBODY;
+  let own: Block | undefined;
+  let claimedMs = Number.NEGATIVE_INFINITY;
+  let ending = false;
+  const head = Buffer.alloc(BLOCK_HEADER_BYTES);
+  const within = (thenMs: number, ms: number, nowMs: number): boolean => thenMs <= nowMs && nowMs - thenMs < ms;
+
+  const theFile = (nowMs: number): CounterFile | undefined => {
+    const where = parts.folder();
+    if (where === folder && parts.uid() === uid && (file !== undefined || within(openedMs, AGAIN_MS, nowMs)))
+      return file;
+    openedMs = nowMs;
+    own?.stop();
+    own = undefined;
+    file?.close();
+    folder = where;
+    uid = parts.uid();
+    file = where === undefined ? undefined : parts.open(where, OBSERVED_BYTES, observedHeader());
+    if (file !== undefined && !(file.read(0, head) && isObserved(head))) {
+      file.close();
+      file = undefined;
+    }
+    return file;
+  };
+
+  const ownerOf = (from: CounterFile, place: number): BlockOwner | undefined =>
+    from.read(blockAt(place), head) ? readOwner(head) : undefined;
+
+  const isFree = (owner: BlockOwner, self: OwnProcess, nowMs: number): boolean => {
+    if (owner.pid === 0) return true;
+    const lately = within(owner.usedMs, FOREIGN_DEAD_MS, nowMs);
+    const claiming = (owner.pid & CLAIMING) !== 0;
+    const pid = (owner.pid & ~CLAIMING) >>> 0;
+    if (!claiming && (owner.namespace !== self.namespace || (pid === self.pid && owner.startTicks === self.startTicks)))
+      return !lately;
+    if (pid === 0 || !parts.isAlive(pid)) return true;
+    if (claiming || lately) return false;
+    const began = parts.startTicks(String(pid), pid);
+    return began !== undefined && began !== owner.startTicks;
+  };
+
+  const claim = (from: CounterFile, nowMs: number): Block | undefined => {
+    const self = parts.own();
+    const full = Buffer.alloc(8);
+    if (self === undefined || !from.read(FULL_UNTIL_AT, full)) return undefined;
+    const fullUntilMs = Number(full.readBigUInt64LE());
+    if (fullUntilMs > nowMs && fullUntilMs - nowMs <= AGAIN_MS) return undefined;
+    const writer =
+      (BigInt(Math.floor(random.fraction() * 2 ** 32)) << 32n) | BigInt(Math.floor(random.fraction() * 2 ** 32)) | 1n;
+    const first = OBSERVED_BLOCKS - 1 - Math.floor(random.fraction() * LAST_ONES);
+    for (let i = 0; i < OBSERVED_BLOCKS; i++) {
+      const place = (first - i + OBSERVED_BLOCKS) % OBSERVED_BLOCKS;
+      const owner = ownerOf(from, place);
+      if (owner === undefined) return undefined;
+      if (!isFree(owner, self, nowMs)) continue;
+      const block = new Block(from, place, { ...self, usedMs: nowMs, writer });
+      if (block.take()) return block;
+    }
+    return undefined;
+  };
+
+  /** This thread's block, where it can have one. */
+  const theBlock = (nowMs: number): Block | undefined => {
+    const from = theFile(nowMs);
+    if (from === undefined) return undefined;
+    if (own?.isOurs() === true) return own;
+    if (own === undefined && within(claimedMs, AGAIN_MS, nowMs)) return undefined;
+    claimedMs = nowMs;
+    own?.stop();
+    own = claim(from, nowMs);
+    if (own !== undefined && !ending) {
+      ending = true;
+      parts.atEnd((thread) => {
+        if (own?.isOurs() !== true) return;
+        own.flush(clock.now());
+        // A process that ended is seen; a thread is not.
+        if (thread === "worker") own.release();
+      });
+    }
+    return own;
+  };
+
+  const look = (from: CounterFile, nowMs: number): ReadonlyMap<string, SeenElsewhere> => {
+    const last = new Map<string, SeenElsewhere>();
+    const take = ({
+      address,
+      port,
+      consecutiveFailures: failures,
+      ejectedUntilMs,
+      changedMs: changedAtMs,
+    }: Seen): void => {
+      const key = `${address} ${port}`;
+      if (changedAtMs <= nowMs && changedAtMs > (last.get(key)?.changedAtMs ?? 0))
+        last.set(key, { failures, ejectedUntilMs, changedAtMs });
+    };
+    const bytes = Buffer.alloc(OBSERVED_ENTRIES * ENTRY_BYTES);
+    let asked = 0;
+    for (let place = 0; place < OBSERVED_BLOCKS && asked < MOST_ASKED; place++) {
+      if (place === own?.place) continue;
+      const owner = ownerOf(from, place);
+      if (owner === undefined || owner.pid === 0 || !within(owner.usedMs, AT_WORK_MS, nowMs)) continue;
+      if (!from.read(blockAt(place) + BLOCK_HEADER_BYTES, bytes)) continue;
+      asked++;
+      for (let at = 0; at < bytes.length; at += ENTRY_BYTES)
+        if (entryState(bytes, at) === 1) take(readEntry(bytes, at));
+    }
+    for (const seen of own?.inherited ?? []) take(seen);
+    for (const [key, { failures, ejectedUntilMs }] of last)
+      if (failures === 0 || ejectedUntilMs + RETURN_MS <= nowMs) last.delete(key);
+    return last.size === 0 ? NOBODY : last;
+  };
+
+  return {
+    failing(nowMs) {
+      if (within(lookedMs, LOOK_MS, nowMs)) return failing;
+      lookedMs = nowMs;
+      const from = theFile(nowMs);
+      failing = from === undefined ? NOBODY : look(from, nowMs);
+      return failing;
+    },
+    told(memory, code, nowMs) {
+      if (code !== undefined && !FAILURES.has(code)) return;
+      const block = theBlock(nowMs);
+      if (block === undefined) return;
+      const wasFailing = block.put(memory, code === undefined ? 0 : parts.errnoOf(code), code === undefined, nowMs);
+      // Others should know at once who is gone and who is back; how often all went well can wait.
+      if (code !== undefined || wasFailing) block.flush(nowMs);
+      else block.timer ??= clock.after(LOOK_MS, () => (block.isOurs() ? block.flush(clock.now()) : block.stop()));
+    },
+  };
+}
+
+/** The block of this thread, with a copy of its entries: only this thread writes them. */
+class Block {
+  readonly place: number;
+  readonly #file: CounterFile;
+  readonly #owner: BlockOwner;
+  readonly #entries = Buffer.alloc(OBSERVED_ENTRIES * ENTRY_BYTES);
+  /** Where a backend's entry is, by "address port"; what is only inherited is not among them. */
+  readonly #places = new Map<string, number>();
+  readonly #dirty = new Set<number>();
+  readonly #head = Buffer.alloc(BLOCK_HEADER_BYTES);
+  timer: { cancel(): void } | undefined;
+  /** What whoever had the block before left behind. */
+  inherited: readonly Seen[] = [];
+
+  constructor(file: CounterFile, place: number, owner: BlockOwner) {
+    this.#file = file;
+    this.place = place;
+    this.#owner = owner;
+  }
+
+  /** True where it is this thread's now, with what stands in it. */
+  take(): boolean {
+    this.#touch(this.#owner.usedMs);
+    if (!this.isOurs() || !this.#file.read(blockAt(this.place) + BLOCK_HEADER_BYTES, this.#entries)) return false;
+    const found: Seen[] = [];
+    for (let i = 0; i < OBSERVED_ENTRIES; i++) {
+      const state = entryState(this.#entries, i * ENTRY_BYTES);
+      if (state === 1) found.push(readEntry(this.#entries, i * ENTRY_BYTES));
+      else if (state !== 0) {
+        // Its owner died while it wrote this one.
+        this.#entries.fill(0, i * ENTRY_BYTES, (i + 1) * ENTRY_BYTES);
+        this.#dirty.add(i);
+      }
+    }
+    this.inherited = found.filter(({ consecutiveFailures }) => consecutiveFailures > 0);
+    return true;
+  }
+
+  isOurs(): boolean {
+    if (!this.#file.read(blockAt(this.place), this.#head)) return false;
+    const { pid, startTicks, namespace, writer } = readOwner(this.#head);
+    const own = this.#owner;
+    return pid === own.pid && startTicks === own.startTicks && namespace === own.namespace && writer === own.writer;
+  }
+
+  #touch(usedMs: number): void {
+    this.#head.fill(0);
+    writeOwner(this.#head, { ...this.#owner, usedMs });
+    this.#file.write(blockAt(this.place), this.#head);
+  }
+
+  /** Takes an outcome in: true where this backend was failing before. */
+  put(memory: Memory, errno: number, ok: boolean, nowMs: number): boolean {
+    const { address, port } = memory;
+    const place = this.#placeFor(address, port, nowMs);
+    if (place === undefined) return false;
+    const at = place * ENTRY_BYTES;
+    const isNew = entryState(this.#entries, at) !== 1;
+    const before = isNew ? undefined : readEntry(this.#entries, at);
+    writeEntry(this.#entries, at, {
+      address,
+      port,
+      consecutiveFailures: memory.consecutiveFailures,
+      connects: (before?.connects ?? 0) + (ok ? 1 : 0),
+      failures: (before?.failures ?? 0) + (ok ? 0 : 1),
+      connectMicros: Math.min(0xffff_ffff, Math.round(memory.connectMs * 1_000)),
+      lastErrno: ok ? 0 : errno,
+      ejectedUntilMs: memory.ejectedUntilMs,
+      changedMs: memory.changedAtMs,
+    });
+    this.#dirty.add(place);
+    if (this.inherited.length > 0)
+      this.inherited = this.inherited.filter((seen) => seen.address !== address || seen.port !== port);
+    return before !== undefined && before.consecutiveFailures > 0;
+  }
+
+  /** A backend's entry, else a free one, else the one that was not seen for the longest time. */
+  #placeFor(address: string, port: number, nowMs: number): number | undefined {
+    const key = `${address} ${port}`;
+    const known = this.#places.get(key);
+    if (known !== undefined) return known;
+    const bytes = observedAddress(address);
+    if (bytes === undefined) return undefined;
+    const first = placeOf(bytes, port);
+    let oldest: number | undefined;
+    let oldestMs = Number.POSITIVE_INFINITY;
+    for (let i = 0; i < OBSERVED_PROBES; i++) {
+      const place = (first + i) % OBSERVED_ENTRIES;
+      const at = place * ENTRY_BYTES;
+      if (entryState(this.#entries, at) !== 1) {
+        oldest = place;
+        break;
+      }
+      const seen = readEntry(this.#entries, at);
+      if (seen.address === address && seen.port === port) {
+        oldest = place;
+        break;
+      }
+      if (seen.changedMs < oldestMs && seen.changedMs <= nowMs) {
+        oldest = place;
+        oldestMs = seen.changedMs;
+      }
+    }
+    if (oldest === undefined) return undefined;
+    const at = oldest * ENTRY_BYTES;
+    const there = entryState(this.#entries, at) === 1 ? readEntry(this.#entries, at) : undefined;
+    if (there !== undefined && (there.address !== address || there.port !== port)) {
+      this.#places.delete(`${there.address} ${there.port}`);
+      this.#entries.fill(0, at, at + ENTRY_BYTES);
+    }
+    this.#places.set(key, oldest);
+    return oldest;
+  }
+
+  /** Writes what is new. Only for who has just seen that the block is its own. */
+  flush(nowMs: number): void {
+    this.stop();
+    let trouble = false;
+    for (const place of this.#dirty) {
+      const at = place * ENTRY_BYTES;
+      const entry = this.#entries.subarray(at, at + ENTRY_BYTES);
+      trouble ||= entryState(entry, 0) === 1 && readEntry(entry, 0).consecutiveFailures > 0;
+      this.#file.write(blockAt(this.place) + BLOCK_HEADER_BYTES + at, entry);
+    }
+    this.#dirty.clear();
+    this.#touch(nowMs);
+    if (!trouble) return;
+    const word = Buffer.alloc(8);
+    word.writeBigUInt64LE(BigInt(nowMs));
+    this.#file.write(TROUBLE_AT, word);
+  }
+
+  /** Gives the block back, with its content. */
+  release(): void {
+    this.#file.write(blockAt(this.place), Buffer.alloc(4));
+  }
+
+  stop(): void {
+    this.timer?.cancel();
+    this.timer = undefined;
+  }
+}
