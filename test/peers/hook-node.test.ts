@@ -2,7 +2,7 @@
 import { type ChildProcess, execFile, spawn } from "node:child_process";
 import dgram from "node:dgram";
 import { once } from "node:events";
-import { readFile } from "node:fs/promises";
+import { chmod, mkdir, readFile } from "node:fs/promises";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { createSecureServer, type Http2ServerRequest, type Http2ServerResponse } from "node:http2";
 import type { AddressInfo } from "node:net";
@@ -12,6 +12,8 @@ import { promisify } from "node:util";
 import grpc from "@grpc/grpc-js";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { hookLibrary } from "../../src/base/native-build.ts";
+import { decodeObserved } from "../../src/wire/hook-observed.ts";
+import { decodeHookTable } from "../../src/wire/hook-table.ts";
 import { npmWith } from "../support/clients.ts";
 import { type SomeService, writeTable } from "../support/hook-table-bytes.ts";
 import { eventually, freePort, havePrograms, ownFolder, startProgram } from "../support/peers.ts";
@@ -22,7 +24,7 @@ import { silentPorts } from "../support/silent-ports.ts";
 const run = promisify(execFile);
 const programs = resolve(import.meta.dirname, "../support/hook-node");
 const hook = join(dirname(dirname(program)), "hook.js");
-const able = await havePrograms("openssl", "redis-server", "redis-cli", "setpriv", "pg_ctlcluster", "cc");
+const able = await havePrograms("openssl", "redis-server", "redis-cli", "setpriv", "pg_ctlcluster", "cc", "curl");
 /** Besides the one that runs this. */
 const VERSIONS = ["22", "24", "latest"];
 
@@ -320,6 +322,39 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
     }
   }, 240_000);
 
+  it("learns from the C library's programs who is gone, and they from it", async () => {
+    const seen = await ownFolder("hook-node-seen");
+    cleanUp.push(seen.remove);
+    await mkdir(join(seen.path, "observed"));
+    await chmod(join(seen.path, "observed"), 0o1777);
+    const two = await portOf(web("two"));
+    const curl = async (): Promise<string> =>
+      (
+        await run("curl", ["-s", "--ipv4", "http://web.service.consul/"], {
+          env: { ...process.env, LD_PRELOAD: await hookLibrary("glibc"), TRILITH_HOOK_TABLE: table },
+        }).catch((error: { stdout: string }) => error)
+      ).stdout;
+    const fetched = async (version: string): Promise<string> =>
+      String(await node(main, ["fetch", "web.service.consul"], { node: version }));
+    for (const [i, version] of nodes.entries()) {
+      const gone = await freePort();
+      table = join(seen.path, "table");
+      put({ web: { policy: "first", backends: at(gone, two) } });
+      // One of them meets the backend that is away; it is back before the other one comes, who leaves it alone all the same.
+      const [first, second] = i % 2 === 0 ? [fetched, curl] : [curl, fetched];
+      expect(await first(version)).toMatch(/^two /);
+      const back = web("back").listen(gone, "127.0.0.1");
+      await once(back, "listening");
+      expect(await second(version)).toMatch(/^two /);
+      const file = join(seen.path, "observed", String(process.geteuid?.()));
+      const entries = decodeObserved(await readFile(file)).flatMap((block) => [...block.entries.values()]);
+      expect(entries.find(({ port }) => port === gone)).toMatchObject({ consecutiveFailures: 1, failures: 1 });
+      expect(entries.find(({ port }) => port === two)?.connects).toBeGreaterThan(0);
+      back.close();
+      back.closeAllConnections();
+    }
+  }, 60_000);
+
   it("loses no connection while backends move from port to port under load", async () => {
     const dead = await freePort();
     const open: { server: Server; port: number }[] = [];
@@ -459,6 +494,26 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
     const env = { TRILITH_HTTP_ADDR: `127.0.0.1:${await freePort()}` };
     expect(await node(join(programs, "install.mjs"), doors, { flags: [], env })).toContain("one socket");
   });
+
+  it("tells the agent of a backend that is gone, by what it saw", async () => {
+    const url = `127.0.0.1:${await freePort()}`;
+    const gone = await freePort();
+    await startAgent(url, { web: [gone, await portOf(web("one"))] });
+    const options = { env: { TRILITH_HOOK_TABLE: "", TRILITH_HTTP_ADDR: url } };
+    const { table: path } = (await (await fetch(`http://${url}/v1/trilith/hook`)).json()) as { table: string };
+    const suspects = async (): Promise<(number | undefined)[]> =>
+      decodeHookTable(await readFile(path)).services.flatMap(({ backends }) =>
+        backends.filter(({ suspect }) => suspect).map(({ port }) => port),
+      );
+    await eventually("both are in the table", async () =>
+      decodeHookTable(await readFile(path)).services.some(({ backends }) => backends.some(({ port }) => port === gone)),
+    );
+    expect(await suspects()).not.toContain(gone);
+    await eventually("a program meets it, and the agent looks at it", async () => {
+      expect(await node(main, ["fetch", "web.service.consul"], options)).toBe("one web.service.consul");
+      return (await suspects()).includes(gone);
+    });
+  }, 60_000);
 
   it("asks the agent where the table is, goes on without it, and finds the next one", async () => {
     const port = await portOf(web("one"));
