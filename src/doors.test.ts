@@ -4,6 +4,7 @@ import { InputError } from "./base/error.ts";
 import { connect } from "./connect.ts";
 import { registerResolvers } from "./grpc.ts";
 import { advertise, find, list } from "./library.ts";
+import { proxy } from "./proxy.ts";
 import { createAgent, install } from "./undici.ts";
 
 /** What a door without types is handed. */
@@ -17,6 +18,7 @@ const doors: Record<string, (options: unknown) => unknown> = {
   registerResolvers: (options) => registerResolvers(grpc, options as Any),
   find: (options) => find("web", {}, options as Any),
   list: (options) => list(options as Any),
+  proxy: (options) => proxy(["0=web"], options as Any),
   // All of its options are in one object, with some that must be there.
   advertise: (options) =>
     advertise(
@@ -68,6 +70,15 @@ describe("a door of the library", () => {
       [{ policy: "frist" }, 'connect: policy: "frist": expected one of p2c, round-robin, random, least, first, sticky'],
     ] as const)
       expect((await saidBy(() => connect("web", options as Any))).message).toContain(text);
+    for (const [options, text] of [
+      [{ policy: "foo" }, 'proxy: policy: "foo": expected one of p2c, round-robin, random, least, first, sticky'],
+      [{ proxyProtocol: 3 }, "proxy: proxyProtocol: 3: expected one of 1, 2"],
+      [{ drainMs: -1 }, "proxy: drainMs: -1: expected milliseconds, a number from 0"],
+      [{ clients: 0 }, "proxy: clients: 0: expected a whole number from 1"],
+      [{ name: "x" }, "proxy: name: there is no such option"],
+    ] as const)
+      expect((await saidBy(() => proxy(["0=web"], options as Any))).message).toContain(text);
+    expect((await saidBy(() => proxy("0=web" as Any))).message).toContain('proxy: ports: "0=web": expected a list');
     expect((await saidBy(() => connect(undefined as Any))).message).toBe(
       "connect: the service's name: undefined: expected a text",
     );
@@ -78,7 +89,7 @@ describe("a door of the library", () => {
     expect(() => registerResolvers(undefined as Any)).toThrow("expected the module @grpc/grpc-js");
   });
 
-  it("takes every option there is, and undefined for any", () => {
+  it("takes every option there is, and undefined for any", async () => {
     const all = { agent: "127.0.0.1:1", token: "t", domain: "consul", policy: "first", caller: "me" } as const;
     const own = {
       connections: 2,
@@ -89,6 +100,11 @@ describe("a door of the library", () => {
     };
     for (const options of [{ ...all, ...own }, { agent: undefined, connections: undefined } as Any])
       expect(createAgent(options)).toHaveProperty("dispatch");
+    for (const options of [
+      { ...all, bind: "127.0.0.1", tryMs: 1, limitMs: 1, idleMs: 1, clients: 1, drainMs: 0, proxyProtocol: 2 as const },
+      { policy: undefined, bind: undefined, onState: undefined } as Any,
+    ])
+      await (await proxy(["0=web"], options)).stop();
     registerResolvers(grpc, {
       agent: "127.0.0.1:1",
       token: "t",

@@ -34,8 +34,9 @@ export function agentSource({ agent, token }: Pick<SourceOptions, "agent" | "tok
     async reach(signal) {
       await find("consul", {}, { ...to, signal });
     },
-    async *follow({ service, labels, tags = [] }, signal) {
-      for await (const { endpoints, fresh, known } of follow(service, labels, { ...to, tags, signal }))
+    async *follow({ service, labels, tags = [], datacenter }, signal) {
+      const narrowed = { tags, ...(datacenter === undefined ? {} : { datacenter }) };
+      for await (const { endpoints, fresh, known } of follow(service, labels, { ...to, ...narrowed, signal }))
         yield {
           fresh,
           known,

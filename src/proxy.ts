@@ -1,9 +1,23 @@
 // Ports of this host that stand for services, for any program and `trilith proxy`: by the agent of this host, without one by the tailnet.
+import { agentAddress } from "./base/agent-address.ts";
 import { systemClock } from "./base/clock.ts";
 import { InputError, messageOf } from "./base/error.ts";
 import { type Log, silentLog } from "./base/log.ts";
 import { createMetrics, processMetrics } from "./base/metrics.ts";
 import { hostPort, ipFamily, systemNet } from "./base/net.ts";
+import {
+  callback,
+  milliseconds,
+  mustBe,
+  mustFit,
+  objectWith,
+  oneOf,
+  type Rule,
+  type Rules,
+  text,
+  texts,
+  wholeNumber,
+} from "./base/options.ts";
 import { openFilesLimit, systemTcp } from "./base/tcp.ts";
 import { systemUdp } from "./base/udp.ts";
 import { followedServices, ownBalancer } from "./connect.ts";
@@ -12,9 +26,11 @@ import { createConnector } from "./lookup/connect/connector.ts";
 import { subjectOfQuery } from "./lookup/connect/subject.ts";
 import type { Names, Sought } from "./lookup/grpc/names.ts";
 import { backendsOf } from "./lookup/node/backends.ts";
-import { mustDiffer, type ProxyRule, proxyRuleFromText } from "./model/proxy-rule.ts";
+import type { Followed } from "./lookup/node/followed.ts";
+import { mustDiffer, proxyRuleFromText } from "./model/proxy-rule.ts";
 import type { Query } from "./model/query.ts";
 import { prometheusText } from "./protocols/consul/prometheus.ts";
+import { POLICIES } from "./wire/hook-table.ts";
 
 /** What `proxy` is told besides its ports; the rest as a connector takes it. */
 export interface ProxyServiceOptions extends Omit<ProxyOptions, "name" | "port"> {
@@ -29,6 +45,24 @@ export interface ProxyServiceOptions extends Omit<ProxyOptions, "name" | "port">
   /** Told of each service at once and whenever something changes, as a sentence: "redis: 2 instances". */
   readonly onState?: (text: string) => void;
 }
+
+const atLeast0: Rule = ["milliseconds, a number from 0", (value) => typeof value === "number" && value >= 0];
+const OPTIONS: Rules<ProxyServiceOptions> = {
+  bind: text,
+  domain: text,
+  agent: text,
+  token: text,
+  log: objectWith("warn", "error", "part"),
+  onState: callback,
+  policy: oneOf(...POLICIES),
+  caller: text,
+  tryMs: milliseconds,
+  limitMs: milliseconds,
+  proxyProtocol: oneOf(1, 2),
+  idleMs: milliseconds,
+  clients: wholeNumber(1, 1_048_576),
+  drainMs: atLeast0,
+};
 
 /** Ports that stand for services, until `stop`. */
 export interface Proxies {
@@ -49,19 +83,21 @@ const STILL_WANTED_MS = 20_000;
  * @throws InputError for what cannot be understood, TrilithError `address-in-use`, `not-allowed` where a port cannot be had; then none is open
  */
 export async function proxy(ports: readonly string[], options: ProxyServiceOptions = {}): Promise<Proxies> {
+  mustBe("proxy: ports", ports, texts);
+  mustFit("proxy", options, OPTIONS);
   const { bind = "127.0.0.1", domain = "consul", agent, token, log = silentLog, onState = () => {}, ...how } = options;
   if (ipFamily(bind) === 0) throw new InputError("bind", `"${bind}": expected an IP address such as 127.0.0.1`);
   const rules = ports.map((text) => proxyRuleFromText(text, domain));
   mustDiffer(rules, bind);
-  for (const { query } of rules) mustBeHere(query);
   for (const { protocol, port } of rules)
     if (protocol === "udp" && how.proxyProtocol !== undefined)
       throw new InputError(`${port}/udp`, "the PROXY protocol is for TCP only");
 
-  const followed = followedServices({
-    ...(agent === undefined ? {} : { agent }),
-    ...(token === undefined ? {} : { token }),
-  });
+  const credentials = token === undefined ? {} : { token };
+  const near = followedServices({ ...credentials, ...(agent === undefined ? {} : { agent }) });
+  // Other datacenters are known to agents only: nobody stands in for them.
+  const far = followedServices({ ...credentials, agent: agentAddress(agent).text });
+  const followedFor = ({ datacenter }: Sought): Followed => (datacenter === undefined ? near : far);
   const nearby = nearFirst();
   const metrics = createMetrics();
   processMetrics(metrics);
@@ -69,6 +105,7 @@ export async function proxy(ports: readonly string[], options: ProxyServiceOptio
   const connector = createConnector({
     find(query, signal) {
       const sought = soughts.get(query) ?? soughtOf(query);
+      const followed = followedFor(sought);
       const known = followed.peek(sought);
       return known === undefined ? followed.now(sought, signal).then(nearby) : nearby(known);
     },
@@ -98,6 +135,7 @@ export async function proxy(ports: readonly string[], options: ProxyServiceOptio
       last = text;
       onState(`${subjectOfQuery(query)}: ${text}`);
     };
+    const followed = followedFor(sought);
     const watch = followed.changed(sought, (names) => tell(stateOf(names)));
     followed.now(sought, over.signal).then(
       (names) => tell(stateOf(names)),
@@ -107,7 +145,7 @@ export async function proxy(ports: readonly string[], options: ProxyServiceOptio
     return watch;
   });
   const stillWanted = (): void => {
-    for (const sought of soughts.values()) followed.peek(sought);
+    for (const sought of soughts.values()) followedFor(sought).peek(sought);
     timer = systemClock.after(STILL_WANTED_MS, stillWanted);
   };
   let timer = systemClock.after(STILL_WANTED_MS, stillWanted);
@@ -128,16 +166,8 @@ export async function proxy(ports: readonly string[], options: ProxyServiceOptio
   };
 }
 
-function soughtOf({ service, labels = {}, tags = [] }: Query): Sought {
-  return { service, labels, tags };
-}
-
-function mustBeHere({ service, datacenter }: ProxyRule["query"]): void {
-  if (datacenter !== undefined)
-    throw new InputError(
-      `${service}.service.${datacenter}`,
-      "a proxy follows services of its agent's own datacenter; leave the datacenter out, or name an agent over there (--http-addr)",
-    );
+function soughtOf({ service, labels = {}, tags = [], datacenter }: Query): Sought {
+  return { service, labels, tags, ...(datacenter === undefined ? {} : { datacenter }) };
 }
 
 function stateOf({ endpoints, known, fresh }: Names): string {

@@ -232,22 +232,22 @@ describe("how true an answer is", () => {
   });
 });
 
-describe("following", () => {
-  function following(w: World, query: Query): { seen: Answer[]; stop(): Promise<void> } {
-    const controller = new AbortController();
-    const seen: Answer[] = [];
-    const done = (async () => {
-      for await (const answer of w.lookup.follow(query, controller.signal)) seen.push(answer);
-    })();
-    return {
-      seen,
-      async stop() {
-        controller.abort();
-        await done;
-      },
-    };
-  }
+function following(w: World, query: Query): { seen: Answer[]; stop(): Promise<void> } {
+  const controller = new AbortController();
+  const seen: Answer[] = [];
+  const done = (async () => {
+    for await (const answer of w.lookup.follow(query, controller.signal)) seen.push(answer);
+  })();
+  return {
+    seen,
+    async stop() {
+      controller.abort();
+      await done;
+    },
+  };
+}
 
+describe("following", () => {
   it("tells now and on every change of the endpoints, and of nothing else", async () => {
     const w = await mixed();
     const f = following(w, { service: "Web", tags: ["v1"] });
@@ -311,6 +311,39 @@ describe("asking others", () => {
     expect(asked).toEqual(["first outside", "second outside"]);
     expect(await w.lookup.resolve({ service: "nowhere" })).toMatchObject({ known: false });
     expect(await w.lookup.resolve({ service: "web", datacenter: "dc9" })).toMatchObject({ known: false });
+  });
+
+  it("follows a service of another datacenter by asking again and again", async () => {
+    let known = true;
+    let away = false;
+    let asked = 0;
+    const w = await started({
+      upstreams: () => [
+        {
+          async resolve({ datacenter }) {
+            asked++;
+            if (away) throw new TrilithError("unavailable", "away");
+            return { ...theirs, known: known && datacenter === "dc9" };
+          },
+        },
+      ],
+    });
+    const f = following(w, { service: "web", datacenter: "dc9" });
+    await w.clock.settle();
+    expect(f.seen).toMatchObject([{ known: true }]);
+    await w.clock.advance(5_000);
+    expect(asked).toBeGreaterThan(4);
+    expect(f.seen).toHaveLength(1);
+    known = false;
+    await w.clock.advance(1_000);
+    expect(f.seen[1]).toMatchObject({ known: false, fresh: true });
+    away = true;
+    await w.clock.advance(1_000);
+    expect(f.seen[2]).toMatchObject({ known: false, fresh: false });
+    await f.stop();
+    const before = asked;
+    await w.clock.advance(5_000);
+    expect(asked).toBe(before);
   });
 
   it("waits for the first picture of a shared store, no longer than the signal", async () => {

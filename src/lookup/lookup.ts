@@ -66,6 +66,8 @@ const LOOK_THROUGH_MS = 1_000;
 /** …and never takes more than one part in so many of the time. */
 const LOOK_THROUGH_SHARE = 20;
 const WATCH_AGAIN_MS = 5_000;
+/** Who follows a service of another datacenter has it asked for so often. */
+const ELSEWHERE_MS = 1_000;
 const INSTANCES_PER_TURN = 2_000;
 const SOURCES_TICK_MS = 15_000;
 const CACHED_ASKERS = 1_024;
@@ -298,7 +300,43 @@ export function createLookup(parts: LookupParts): RunningLookup {
     }
   };
 
+  async function resolve(query: Query, signal?: AbortSignal): Promise<Answer> {
+    const now = answer(query);
+    if (now.known) return now;
+    if (!ready && signal?.aborted === false && !elsewhere(query)) {
+      await directory.ready(signal).catch(() => undefined);
+      const later = answer(query);
+      if (later.known) return later;
+    }
+    let away = false;
+    for (const upstream of parts.upstreams?.() ?? []) {
+      if (signal?.aborted) break;
+      try {
+        const theirs = await upstream.resolve(query, signal);
+        if (theirs.known) return theirs;
+      } catch (error) {
+        away = true;
+        log.debug(`asking an upstream for "${query.service}": ${messageOf(error)}`);
+      }
+    }
+    // Nobody said that there is no such service.
+    return away ? { ...now, fresh: false } : now;
+  }
+
+  /** Nobody tells when something changes in another datacenter: it is asked again and again. */
+  async function* followElsewhere(query: Query, signal: AbortSignal): AsyncGenerator<Answer, void, undefined> {
+    let last: string | undefined;
+    while (!signal.aborted) {
+      const now = await resolve(query, signal);
+      const signature = `${now.known} ${now.fresh} ${signatureOf(now)}`;
+      if (signature !== last && !signal.aborted) yield now;
+      last = signature;
+      await clock.sleep(ELSEWHERE_MS, signal).catch(() => undefined);
+    }
+  }
+
   async function* follow(query: Query, signal: AbortSignal): AsyncGenerator<Answer, void, undefined> {
+    if (elsewhere(query)) return yield* followElsewhere(query, signal);
     let last: string | undefined;
     while (!signal.aborted) {
       const after = directory.view().at(scope.service(query.service));
@@ -400,28 +438,7 @@ export function createLookup(parts: LookupParts): RunningLookup {
 
   return {
     resolveNow: answer,
-    async resolve(query, signal) {
-      const now = answer(query);
-      if (now.known) return now;
-      if (!ready && signal?.aborted === false && !elsewhere(query)) {
-        await directory.ready(signal).catch(() => undefined);
-        const later = answer(query);
-        if (later.known) return later;
-      }
-      let away = false;
-      for (const upstream of parts.upstreams?.() ?? []) {
-        if (signal?.aborted) break;
-        try {
-          const theirs = await upstream.resolve(query, signal);
-          if (theirs.known) return theirs;
-        } catch (error) {
-          away = true;
-          log.debug(`asking an upstream for "${query.service}": ${messageOf(error)}`);
-        }
-      }
-      // Nobody said that there is no such service.
-      return away ? { ...now, fresh: false } : now;
-    },
+    resolve,
     follow,
     ...(parts.nodeElsewhere === undefined ? {} : { nodeElsewhere: parts.nodeElsewhere }),
     explain(query): readonly Verdict[] {

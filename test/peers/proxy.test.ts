@@ -212,6 +212,46 @@ describe.skipIf(!here)("trilith proxy beside real programs", () => {
     expect(total).toBeGreaterThan(200);
   });
 
+  it("services of other datacenters are reached through an agent that knows them; where it does not, that is said", async () => {
+    const far = await startAgent(["-dev", "--datacenter", "dc2"]);
+    running.push({ stop: () => far.stop() });
+    const config = join(folder.path, "datacenters.json");
+    await writeFile(config, JSON.stringify({ datacenters: { dc2: [far.url] } }));
+    const own = agent;
+    agent = await startAgent(["-dev", "--config-file", config]);
+    try {
+      const [first, second] = [await freePort(), await freePort()];
+      for (const port of [first, second]) {
+        await start("redis-server", "--port", `${port}`, "--save", "");
+        await answers(port);
+      }
+      const registered = (port: number): Promise<unknown> =>
+        far.trilith(["register", "--name", "redis", "--id", "r", "--address", "127.0.0.1", "--port", `${port}`]);
+      await registered(first);
+      // One of the same name here: it is not meant.
+      await register("redis", await freePort());
+      const { port, figures } = await proxy("PORT=redis.service.dc2.consul");
+      const cli = (...words: readonly string[]): ReturnType<typeof runToEnd> =>
+        runToEnd(["redis-cli", "-p", `${port}`, ...words]);
+      expect((await cli("ping")).out).toBe("PONG\n");
+      await registered(second);
+      await eventually("it moved", async () => {
+        expect((await cli("ping")).out).toBe("PONG\n");
+        return (await figures()).backends.some((each) => each.port === second);
+      });
+      await far.stop();
+      expect((await cli("ping")).out).toBe("PONG\n");
+      expect((await figures()).failed).toBe(0);
+      const nowhere = await proxy("PORT=redis.service.dc9.consul");
+      await eventually("it is said", async () =>
+        /datacenter "dc9" is not known here; known are "dc1", "dc2"/.test(await nowhere.log()),
+      );
+    } finally {
+      await agent.stop();
+      agent = own;
+    }
+  });
+
   it("HAProxy and nginx read who connects from the PROXY protocol", async () => {
     const [ha, ng] = [await freePort(), await freePort()];
     const config = join(folder.path, "haproxy.cfg");
@@ -443,7 +483,6 @@ frontend f
     [["proxy", "0=web", "--proxy-protocol", "3"], /--proxy-protocol: "3": expected 1 or 2/],
     [["proxy", "53/udp=dns", "--proxy-protocol"], /53\/udp: the PROXY protocol is for TCP only/],
     [["proxy", "0=web", "--drain", "soon"], /--drain: time: invalid duration "soon"/],
-    [["proxy", "0=web.service.dc2.consul"], /a proxy follows services of its agent's own datacenter/],
     [["proxy", "80=a", "127.0.0.1:80=b"], /127\.0\.0\.1:80\/tcp is given twice/],
     [["proxy", "0=web", "--bind", "here"], /"here": expected an IP address/],
   ])("%j says what is wrong and what would be right", async (words, message) => {

@@ -10,6 +10,8 @@ export interface Sought {
   readonly labels: Labels;
   /** All of these, too. */
   readonly tags?: readonly string[];
+  /** Another datacenter than that of whoever is asked; only agents know any. */
+  readonly datacenter?: string;
 }
 
 /** One endpoint of a service. */

@@ -64,16 +64,19 @@ async function read<T>(response: HttpResponse, options: ClientOptions): Promise<
   return answer as T;
 }
 
+/** Which of a service's instances are meant, besides by their labels. */
+interface Narrowed {
+  readonly tags?: readonly string[];
+  /** Another datacenter than the agent's own. */
+  readonly datacenter?: string;
+}
+
 /**
  * The endpoints of a service that can be used now, in random order by weight; those with all of `labels`.
  * An unknown service has no endpoints (`known: false`). @throws TrilithError `unavailable` where no agent answers
  */
-export function find(
-  service: string,
-  labels: Labels = {},
-  options: ClientOptions & { readonly tags?: readonly string[] } = {},
-): Promise<FindJson> {
-  return ask(`find/${pathOf(service, labels, options.tags)}`, options);
+export function find(service: string, labels: Labels = {}, options: ClientOptions & Narrowed = {}): Promise<FindJson> {
+  return ask(`find/${pathOf(service, labels, options)}`, options);
 }
 
 /**
@@ -83,9 +86,9 @@ export function find(
 export async function* follow(
   service: string,
   labels: Labels = {},
-  options: ClientOptions & { readonly tags?: readonly string[] } = {},
+  options: ClientOptions & Narrowed = {},
 ): AsyncIterable<FindJson> {
-  const response = await send(`follow/${pathOf(service, labels, options.tags)}`, options, { bodyTimeoutMs: 0 });
+  const response = await send(`follow/${pathOf(service, labels, options)}`, options, { bodyTimeoutMs: 0 });
   if (response.status !== 200) {
     await read(response, options);
     return;
@@ -109,10 +112,11 @@ export async function* follow(
 
 const gone = (options: ClientOptions): string => `the agent at ${agentAddress(options.agent).text} went away`;
 
-function pathOf(service: string, labels: Labels, tags: readonly string[] = []): string {
+function pathOf(service: string, labels: Labels, { tags = [], datacenter }: Narrowed): string {
   const query = new URLSearchParams();
   for (const [key, value] of Object.entries(labels)) query.append("label", `${key}=${value}`);
   for (const tag of tags) query.append("tag", tag);
+  if (datacenter !== undefined) query.append("dc", datacenter);
   return `${encodeURIComponent(service)}${query.size === 0 ? "" : `?${query}`}`;
 }
 
