@@ -4,7 +4,7 @@ import { builtInProbes, readCheckTls } from "./agent/checks/index.ts";
 import { type Clock, systemClock } from "./base/clock.ts";
 import { type Disk, systemDisk } from "./base/disk.ts";
 import { type Durable, memoryDurable, openDurable } from "./base/durable.ts";
-import { TrilithError } from "./base/error.ts";
+import { messageOf, TrilithError } from "./base/error.ts";
 import { createHttp, type Http } from "./base/http.ts";
 import { type Log, silentLog, tappedLog } from "./base/log.ts";
 import { createMetrics, type Metrics, processMetrics } from "./base/metrics.ts";
@@ -63,6 +63,8 @@ export interface TrilithOptions {
   readonly net?: Net;
   readonly http?: Http & { close(): Promise<void> };
   readonly processes?: Processes;
+  /** Reads the protocols' raw configuration again, on a reload; absent = it is what the settings said. */
+  readonly reread?: () => Promise<Readonly<Record<string, unknown>>>;
 }
 
 /** An agent in this process. */
@@ -150,7 +152,7 @@ interface Signs {
 class Joined implements Trilith {
   readonly settings: Settings;
   readonly warnings: string[];
-  readonly #machine: Required<TrilithOptions>;
+  readonly #machine: Required<Omit<TrilithOptions, "reread">> & Pick<TrilithOptions, "reread">;
   readonly #undo = new Undo();
   readonly #listening = new Map<string, string>();
   readonly #stop = new AbortController();
@@ -506,12 +508,27 @@ class Joined implements Trilith {
     this.#mustGoOn();
   }
 
+  async #reread(): Promise<Readonly<Record<string, unknown>> | undefined> {
+    try {
+      return await this.#machine.reread?.();
+    } catch (error) {
+      this.#machine.log.error("the configuration cannot be read again: it stays as it was", {
+        error: messageOf(error),
+      });
+      throw error;
+    }
+  }
+
   async reload(): Promise<void> {
     const { log } = this.#machine;
     log.info("reading files again");
-    await this.#parts.reload(log);
+    const failures: unknown[] = [];
+    const failed = (error: unknown): void => void failures.push(error);
+    const configuration = await this.#reread().catch(failed);
+    await this.#parts.reload(log, configuration ?? undefined).catch(failed);
     // What was deregistered by hand and is still stated comes back, as with Consul.
     await this.#whole.agent.restate();
+    if (failures.length > 0) throw failures[0];
   }
 
   stopped(signal?: AbortSignal): Promise<void> {

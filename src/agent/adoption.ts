@@ -59,12 +59,13 @@ export class Adoption {
             if (!this.#listing.services.has(id) || checks.some((spec) => !this.#listing.checks.has(spec.id)))
               source.last.delete(id);
         const { whole } = next;
+        // From now on: who restates meanwhile must not bring the one before back.
+        source.whole = whole;
         const restated = this.#options.overrides.state(from, whole.overrides ?? []);
         // Kept, so that after a restart nothing flaps while the other sources are read sooner.
         if (restated) await this.#options.list.stated(from, whole.overrides);
         const told = this.#options.overrides.over(from, whole);
         await this.#adoptOne(from, source, { ...told, list: told.list.filter((r) => r.external === undefined) });
-        source.whole = whole;
         await this.#options.outside.adopt(from, told, next.again);
         await Promise.all(
           [...this.#listing.hidden]

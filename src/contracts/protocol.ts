@@ -41,8 +41,11 @@ export interface Part {
   answers?(service: string, signal: AbortSignal): Promise<readonly Told[]>;
   /** Work that goes on while the agent runs: begun when everything listens, ended before anything else is. */
   readonly background?: { start(): void; stop(): Promise<void> };
-  /** Called on SIGHUP and `reload`, with the part's newly read raw configuration. */
-  reload?(): Promise<void>;
+  /**
+   * Called on SIGHUP and `reload`. `read`: the protocol's raw configuration as it is now; absent where the agent's is not kept in files.
+   * @throws TrilithError `invalid` with the key and what would be right: the configuration before stays
+   */
+  reload?(read?: { readonly raw: unknown }): Promise<void>;
 }
 
 /** A dialect. `needs` lists what `setup` is handed; anything else does not compile. */

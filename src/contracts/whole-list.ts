@@ -6,6 +6,7 @@ import { goneKeyOf, type Registration } from "../model/instance.ts";
 import type { Reason } from "../model/reason.ts";
 import type { Scope } from "../model/record.ts";
 import type { Directory, View } from "./directory.ts";
+import { lastKnown } from "./second-hand.ts";
 import type { SourceList } from "./source.ts";
 
 export interface WholeListParts {
@@ -20,6 +21,13 @@ export interface WholeListParts {
    * is waited for; what it rejects with before that ends the lists.
    */
   begin?(view: View, ring: () => void, signal: AbortSignal): Promise<unknown>;
+  /** Whose list it is, and of what an earlier life stated what the configuration still speaks of: what it does not goes at once, past the guard. */
+  readonly earlier?: {
+    readonly source: string;
+    /** This host's node. */
+    readonly node: string;
+    isConfigured(registration: Registration): boolean;
+  };
   /** The list as it is now; undefined while nothing can be said. Called when the directory has its first picture. */
   compose(view: View): SourceList | undefined;
 }
@@ -44,6 +52,7 @@ export async function* wholeLists(parts: WholeListParts, signal: AbortSignal): A
   let last: string | undefined;
   try {
     await directory.ready(ended.signal);
+    let dropped = droppedBy(parts, directory.view());
     const begun = parts.begin?.(directory.view(), bell.ring, ended.signal).catch((error: unknown) => {
       broken = { error };
       bell.ring();
@@ -56,7 +65,8 @@ export async function* wholeLists(parts: WholeListParts, signal: AbortSignal): A
       const text = list === undefined ? last : JSON.stringify([list.list, list.complaints]);
       if (list !== undefined && text !== last) {
         last = text;
-        yield list;
+        yield dropped.size === 0 ? list : { ...list, gone: new Map([...dropped, ...(list.gone ?? [])]) };
+        dropped = new Map();
       }
       await bell.heard();
       if (!signal.aborted) await clock.sleep(TOGETHER_MS, ended.signal);
@@ -68,6 +78,19 @@ export async function* wholeLists(parts: WholeListParts, signal: AbortSignal): A
     ended.abort(new TrilithError("stopped", "nobody listens any more"));
     await Promise.all(running);
   }
+}
+
+/** What an earlier life stated and nobody asks for any more. */
+function droppedBy({ clock, earlier }: WholeListParts, view: View): ReadonlyMap<string, Reason> {
+  if (earlier === undefined) return new Map();
+  const { source, node, isConfigured } = earlier;
+  const why = {
+    code: "deregistered",
+    text: `the configuration of ${source} no longer asks for it`,
+    confirmed: true,
+  } as const;
+  const gone = lastKnown(view, source, node).filter((each) => !isConfigured(each));
+  return new Map(gone.map((each) => [goneKeyOf(each), { ...why, atMs: clock.now() }]));
 }
 
 /** Rings after changes of the directory. */

@@ -81,14 +81,21 @@ export class Parts {
     }
   }
 
-  /** Has every part read its files again; a part that cannot is logged. */
-  async reload(log: Log): Promise<void> {
+  /**
+   * Has every part read its files again, and its configuration where that is told anew; a part that cannot is logged.
+   * @throws what the first of them failed with, when all have been asked
+   */
+  async reload(log: Log, configuration?: Readonly<Record<string, unknown>>): Promise<void> {
+    const failures: unknown[] = [];
     for (const part of this.#all) {
+      const protocol = this.#protocols.get(part) ?? "";
       try {
-        await part.reload?.();
+        await part.reload?.(configuration === undefined ? undefined : { raw: configuration[protocol] });
       } catch (error) {
-        log.error("could not read everything again", { error: messageOf(error) });
+        failures.push(error);
+        log.error(`${protocol}: could not read everything again`, { error: messageOf(error) });
       }
     }
+    if (failures.length > 0) throw failures[0];
   }
 }

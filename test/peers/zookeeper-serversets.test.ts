@@ -90,11 +90,25 @@ describe.runIf((await haveZooKeeper()) && (await haveKazoo()))("server sets", { 
       instance: { origin: { source: "zookeeper", authority: "second-hand", foreignId: one.member }, node: "10-0-0-1" },
       node: { external: true, address: "10.0.0.1" },
     });
-    await eventually("what is wrong is told", () => stateOf(agent).includes("2 members are left out"));
+    await eventually("what is wrong is told", () => stateOf(agent).includes("_9999999998 is left out: it has no"));
     await eventually("both are complained about", () => {
       const about = agent.trilith.agent.complaints().map((one) => one.about);
       return about.sort().join() === `${SET}/member_9999999998,${SET}/member_9999999999`;
     });
+    // Finagle's weights stand beside the members.
+    const weights = (): string =>
+      agent.trilith.lookup
+        .resolveNow({ service: "web", order: "stable" })
+        .endpoints.map(({ address, weight }) => `${address}*${weight}`)
+        .join();
+    const vector = (...lines: object[]): string => JSON.stringify({ vector: lines });
+    const halved = { select: "inet=db.example.com:5432", weight: 0.5, priority: 1 };
+    await zk.create(`${SET}/vector_0000000000`, vector({ select: "shard=0", weight: 2.0, priority: 1 }, halved), "persistent");
+    await eventually("they are weighed", () => weights() === "10.0.0.1*200,10.0.0.2*100,db.example.com*50");
+    await zk.set(`${SET}/vector_0000000000`, vector({ select: "shard=0", weight: 0 }));
+    await eventually("one is weighed out", () => weights() === "10.0.0.2*1,db.example.com*1");
+    await zk.remove(`${SET}/vector_0000000000`);
+    await eventually("none is weighed", () => weights() === "10.0.0.1*1,10.0.0.2*1,db.example.com*1");
     await one.stop("SIGKILL");
     await knows(agent, "web", "10.0.0.2:8082", "db.example.com:5432");
     await knows(agent, "web-http");

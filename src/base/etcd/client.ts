@@ -92,11 +92,22 @@ const OUT_OF_RANGE = 11;
 const UNAVAILABLE = 14;
 const UNAUTHENTICATED = 16;
 
+/** gRPC's details without what it says around them. */
+function plain(details: string): string {
+  const [, last = ""] = /Last error: (?:Error: )?(.+?)\.? ?(?:Resolution note: ?)?$/.exec(details) ?? [];
+  return last === "" || last === "null" ? details : last;
+}
+
 /** Sorts a gRPC error; `doing` names the request and the member. */
 export function sortError(error: { readonly code: number; readonly details: string }, doing: string): EtcdError {
   const { code: status, details } = error;
-  const make = (code: Code, done: Done, temporary: boolean, text: string = details, refused = false): EtcdError =>
-    new EtcdError(code, `${doing}: ${text}`, { done, temporary, refused, status, details }, error);
+  const make = (
+    code: Code,
+    done: Done,
+    temporary: boolean,
+    text: string = plain(details),
+    refused = false,
+  ): EtcdError => new EtcdError(code, `${doing}: ${text}`, { done, temporary, refused, status, details }, error);
   switch (status) {
     case UNAVAILABLE:
       // Refused before anything was looked at, because every call asks for a leader.
@@ -104,7 +115,7 @@ export function sortError(error: { readonly code: number; readonly details: stri
       if (
         /No connection established|ECONNREFUSED|EHOSTUNREACH|ENETUNREACH|ENOTFOUND|Name resolution failed/.test(details)
       )
-        return make("unavailable", "no", true, details, true);
+        return make("unavailable", "no", true, plain(details), true);
       return make("unavailable", "maybe", true);
     case CANCELLED:
     case DEADLINE_EXCEEDED:

@@ -82,14 +82,17 @@ export const command: Command = {
       .action(async (options: Options) => {
         const { loadSettings } = await import("../../protocols/consul/cli.ts");
         const { configFile = [], configDir = [], quiet, ...flags } = options;
-        const told = await loadSettings({ paths: [...configFile, ...configDir], flags, env: io.env });
+        const load = () => loadSettings({ paths: [...configFile, ...configDir], flags, env: io.env });
+        const told = await load();
         const settings = told.dev || told.dataDir !== undefined ? told : { ...told, dataDir: dataFolder(io) };
         const { createTrilith } = await import("../../index.ts");
         const { startScreen } = await import("../start-screen.ts");
         const trilith = createTrilith(settings, {
           log: await programLog(settings.log?.level ?? "info", settings.log?.format ?? "text"),
+          reread: async () => (await load()).protocols ?? {},
         });
-        const hangup = onHangup(() => void trilith.reload());
+        // What fails is logged where it does.
+        const hangup = onHangup(() => void trilith.reload().catch(() => {}));
         try {
           const started = trilith.start().catch((error: unknown) => {
             if (codeOf(error) !== "address-in-use") throw error;

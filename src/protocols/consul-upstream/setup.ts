@@ -1,8 +1,10 @@
 // The protocol "consul-upstream": services of another Consul, or of a Trilith, as hearsay.
 import { Servers } from "../../base/servers.ts";
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
-import { type ConsulUpstreamConfig, configureConsulUpstream } from "./config.ts";
+import { reloadable } from "../../contracts/reloaded-source.ts";
+import { type ConsulUpstreamConfig, configureConsulUpstream, type UpstreamConfig } from "./config.ts";
 import { ConsulUpstreamSource } from "./source.ts";
+import { SOURCE } from "./told.ts";
 
 type Needs = "clock" | "random" | "log" | "disk" | "http" | "directory" | "self";
 
@@ -13,14 +15,14 @@ export const consulUpstream: Protocol<ConsulUpstreamConfig | undefined, Needs> =
   setup(config, ground) {
     if (config === undefined) return undefined;
     const { clock, random, log, disk, http, directory, self } = ground;
-    const source = new ConsulUpstreamSource(config, {
-      ...{ clock, random, log, directory, node: self.node },
-      serversOf: async ({ urls, token, caFile }) =>
-        new Servers({
-          ...{ urls, token, http, clock, log },
-          ...(caFile === undefined ? {} : { tls: { ca: await disk.readText(caFile) } }),
-        }),
-    });
-    return { source };
+    const { node } = self;
+    const serversOf = async ({ urls, token, caFile }: UpstreamConfig): Promise<Servers> =>
+      new Servers({
+        ...{ urls, token, http, clock, log },
+        ...(caFile === undefined ? {} : { tls: { ca: await disk.readText(caFile) } }),
+      });
+    const make = (now: ConsulUpstreamConfig): ConsulUpstreamSource =>
+      new ConsulUpstreamSource(now, { clock, random, log, directory, node, serversOf });
+    return reloadable({ name: SOURCE, clock, directory, node, configure: configureConsulUpstream, make }, config);
   },
 });

@@ -107,7 +107,19 @@ export class ConsulUpstreamSource implements Source {
       }
     };
     const compose = (view: View): SourceList => this.#compose(view);
-    return wholeLists({ clock, directory, scopes: ["nodes", "services"], begin, compose }, signal);
+    const earlier = {
+      ...{ source: SOURCE, node: this.#machine.node },
+      isConfigured: (each: Registration) => this.#upstreamOf(each) !== undefined,
+    };
+    return wholeLists({ clock, directory, scopes: ["nodes", "services"], earlier, begin, compose }, signal);
+  }
+
+  /** The upstream that a registration is still asked of. */
+  #upstreamOf(registration: Registration): UpstreamConfig | undefined {
+    return this.#config.upstreams.find(({ name, services }) => {
+      const origin = originOf(name, registration);
+      return origin !== undefined && services?.has(origin.service) !== false;
+    });
   }
 
   async #follow(config: UpstreamConfig, changed: () => void, signal: AbortSignal): Promise<void> {
@@ -171,7 +183,7 @@ export class ConsulUpstreamSource implements Source {
     }
     for (const each of this.#restored) {
       // Of upstreams that are not configured any more nothing stays.
-      const of = this.#config.upstreams.find(({ name }) => originOf(name, each) !== undefined);
+      const of = this.#upstreamOf(each);
       const upstream = this.#upstreams.find(({ config }) => config === of);
       if (of !== undefined && upstream?.isOut(originOf(of.name, each)?.service ?? "") !== true) list.push(each);
     }

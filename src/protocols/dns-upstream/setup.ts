@@ -1,7 +1,9 @@
 // The protocol "dns-upstream": services that DNS elsewhere knows, by SRV records or by the addresses of a name.
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
+import { reloadable } from "../../contracts/reloaded-source.ts";
 import { Nameservers } from "../../wire/dns/index.ts";
 import { configureDnsUpstream, type DnsUpstreamConfig, refuseOwnDomain } from "./config.ts";
+import { SOURCE } from "./registrations.ts";
 import { DnsUpstreamSource } from "./source.ts";
 
 const RESOLV_CONF = "/etc/resolv.conf";
@@ -15,17 +17,20 @@ export const dnsUpstream: Protocol<DnsUpstreamConfig | undefined, Needs> = defin
   setup(config, ground) {
     if (config === undefined) return undefined;
     const { clock, random, log, disk, net, directory, probes, self } = ground;
-    refuseOwnDomain(config, self.domain);
-    const source = new DnsUpstreamSource(config, {
-      ...{ clock, random, log, directory, node: self.node, tcp: probes.get("tcp") },
-      nameservers: (servers) =>
-        new Nameservers({
-          ...{ servers, strategy: "sequential", timeoutMs: config.timeoutMs, resolvConf: RESOLV_CONF },
-          ...{ net, disk, clock, random, log },
-          // Names of this agent's own domain are refused; of others it asks, as everybody, whom it was told.
-          isOwn: () => false,
-        }),
-    });
-    return { source };
+    const { node } = self;
+    const make = (now: DnsUpstreamConfig): DnsUpstreamSource => {
+      refuseOwnDomain(now, self.domain);
+      return new DnsUpstreamSource(now, {
+        ...{ clock, random, log, directory, node, tcp: probes.get("tcp") },
+        nameservers: (servers) =>
+          new Nameservers({
+            ...{ servers, strategy: "sequential", timeoutMs: now.timeoutMs, resolvConf: RESOLV_CONF },
+            ...{ net, disk, clock, random, log },
+            // Names of this agent's own domain are refused; of others it asks, as everybody, whom it was told.
+            isOwn: () => false,
+          }),
+      });
+    };
+    return reloadable({ name: SOURCE, clock, directory, node, configure: configureDnsUpstream, make }, config);
   },
 });

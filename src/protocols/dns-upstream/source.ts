@@ -104,7 +104,11 @@ export class DnsUpstreamSource implements Source {
       }
     };
     const compose = (view: View): SourceList => this.#compose(view);
-    return wholeLists({ clock, directory, scopes: ["nodes", "services", "checks"], begin, compose }, signal);
+    const earlier = {
+      ...{ source: SOURCE, node: this.#machine.node },
+      isConfigured: (each: Registration) => this.#standing.some(({ entry }) => isOf(entry, each)),
+    };
+    return wholeLists({ clock, directory, scopes: ["nodes", "services", "checks"], earlier, begin, compose }, signal);
   }
 
   /** What an earlier life of this agent knew stays until DNS says otherwise. */

@@ -1,6 +1,8 @@
 // The protocol "etcd": services that others wrote into etcd, in Registrator's and in SkyDNS' layout.
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
+import { reloadable } from "../../contracts/reloaded-source.ts";
 import { configureEtcd, type EtcdConfig } from "./config.ts";
+import { SOURCE } from "./registrations.ts";
 import { EtcdSource } from "./source.ts";
 
 type Needs = "clock" | "random" | "log" | "disk" | "directory" | "probes" | "self";
@@ -12,8 +14,9 @@ export const etcd: Protocol<EtcdConfig | undefined, Needs> = defineProtocol({
   setup(config, ground) {
     if (config === undefined) return undefined;
     const { clock, random, log, disk, directory, probes, self } = ground;
-    return {
-      source: new EtcdSource(config, { clock, random, log, disk, directory, node: self.node, tcp: probes.get("tcp") }),
-    };
+    const { node } = self;
+    const machine = { clock, random, log, disk, directory, node, tcp: probes.get("tcp") };
+    const make = (now: EtcdConfig): EtcdSource => new EtcdSource(now, machine);
+    return reloadable({ name: SOURCE, clock, directory, node, configure: configureEtcd, make }, config);
   },
 });

@@ -90,8 +90,13 @@ export class EtcdSource implements Source {
       `${this.#last.size} ${this.#last.size === 1 ? "instance" : "instances"}`,
       ...(this.#own.size === 0 ? [] : [`${this.#own.size} of this directory's own left out`]),
     ];
+    const counts = `${where}: ${words.join(", ")}`;
+    const troubles = new Set(this.#readings.map(({ trouble }) => trouble));
+    const [all = ""] = troubles;
+    // What is wrong with the whole is said once.
+    if (all !== "" && troubles.size === 1 && this.#readings.length > 1) return { ok: false, text: `${counts}; ${all}` };
     return healthOf(
-      `${where}: ${words.join(", ")}`,
+      counts,
       this.#readings.flatMap((one) => {
         const { prefix } = one.layout;
         const held = heldOf(one);
@@ -102,7 +107,7 @@ export class EtcdSource implements Source {
           },
           {
             name: `${prefix} as it was before`,
-            text: held.size === 0 ? "" : `${held.size} held although this etcd does not have them`,
+            text: held.size === 0 ? "" : `${held.size} held although etcd does not have them`,
             tells: () => keysOf(this.#last, ({ foreignId = "" }) => held.has(foreignId)),
           },
         ];
@@ -126,7 +131,12 @@ export class EtcdSource implements Source {
       }
     };
     const compose = (view: View): SourceList => this.#compose(view);
-    return wholeLists({ clock, directory, scopes: ["nodes", "services", "checks"], begin, compose }, signal);
+    const earlier = {
+      ...{ source: SOURCE, node: this.#machine.node },
+      isConfigured: ({ foreignId }: Registration) =>
+        this.#readings.some(({ layout: { prefix } }) => foreignId?.startsWith(prefix) === true),
+    };
+    return wholeLists({ clock, directory, scopes: ["nodes", "services", "checks"], earlier, begin, compose }, signal);
   }
 
   #compose(view: View): SourceList {

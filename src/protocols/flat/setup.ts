@@ -1,6 +1,8 @@
 // The protocol "flat": lists of endpoints in files, in whatever form they are kept.
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
+import { reloadable } from "../../contracts/reloaded-source.ts";
 import { configureFlat, type FlatConfig } from "./config.ts";
+import { SOURCE } from "./registrations.ts";
 import { FlatSource } from "./source.ts";
 
 export const flat: Protocol<FlatConfig | undefined, "clock" | "disk" | "log" | "directory" | "self"> = defineProtocol({
@@ -9,9 +11,10 @@ export const flat: Protocol<FlatConfig | undefined, "clock" | "disk" | "log" | "
   configure: configureFlat,
   setup(config, ground) {
     if (config === undefined) return undefined;
-    const { clock, disk, directory, self } = ground;
-    return {
-      source: new FlatSource(config, { clock, disk, directory, log: ground.log.part("flat"), node: self.node }),
-    };
+    const { clock, disk, directory } = ground;
+    const { node } = ground.self;
+    const machine = { clock, disk, directory, log: ground.log.part(SOURCE), node };
+    const make = (now: FlatConfig): FlatSource => new FlatSource(now, machine);
+    return reloadable({ name: SOURCE, clock, directory, node, configure: configureFlat, make }, config);
   },
 });

@@ -74,14 +74,17 @@ export class FlatSource implements Source {
   async *watch(signal: AbortSignal): AsyncIterable<SourceList> {
     if (signal.aborted) return;
     const { clock, directory, node } = this.#machine;
+    const isConfigured = (r: Registration): boolean => this.#config.files.some(({ path }) => isAt(fileOf(r), path));
     const parts: WholeListParts = {
       ...{ clock, directory, scopes: ["nodes", "services"] },
+      earlier: { source: SOURCE, node, isConfigured },
       begin: (view, ring, over) => {
-        this.#remembered = this.#last.size > 0 ? this.#last : byPlace(lastKnown(view, SOURCE, node));
+        this.#remembered =
+          this.#last.size > 0 ? this.#last : byPlace(lastKnown(view, SOURCE, node).filter(isConfigured));
         this.#looked = false;
         return this.#read(ring, over);
       },
-      compose: (view) => this.#compose(view),
+      compose: (view) => (this.#looked ? this.#compose(view) : undefined),
     };
     yield* wholeLists(parts, signal);
   }

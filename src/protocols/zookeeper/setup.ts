@@ -1,8 +1,10 @@
 // The protocol "zookeeper": server sets as Finagle and Aurora keep them, read into the directory and written from it.
 import { openZooKeeper } from "../../base/zookeeper.ts";
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
+import { reloadable } from "../../contracts/reloaded-source.ts";
 import { Announcer } from "./announce.ts";
 import { configureZooKeeper, type ZooKeeperConfig } from "./config.ts";
+import { SOURCE } from "./registrations.ts";
 import { ServerSetSource } from "./source.ts";
 
 export const zookeeper: Protocol<
@@ -23,10 +25,13 @@ export const zookeeper: Protocol<
             ...{ clock, log, agent, directory, lookup, open: openZooKeeper, nodeId: self.nodeId },
             last: () => self.dev || leaving?.() === true,
           });
+    const { node } = self;
+    const make = (now: ZooKeeperConfig): ServerSetSource | undefined =>
+      now.sets.length === 0
+        ? undefined
+        : new ServerSetSource(now, { clock, log, directory, open: openZooKeeper, node });
     return {
-      ...(config.sets.length === 0
-        ? {}
-        : { source: new ServerSetSource(config, { clock, log, directory, open: openZooKeeper, node: self.node }) }),
+      ...reloadable({ name: SOURCE, clock, directory, node, configure: configureZooKeeper, make }, config),
       ...(announcer === undefined
         ? {}
         : {

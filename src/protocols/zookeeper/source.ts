@@ -103,6 +103,7 @@ export class ServerSetSource implements Source {
     signal.addEventListener("abort", stop, { once: true });
     const parts: WholeListParts = {
       ...{ clock, directory, scopes: ["nodes", "services"] },
+      earlier: { source: SOURCE, node: this.#machine.node, isConfigured: (r) => isRuled(r, this.#config.sets) },
       begin: (view, ring, over) => {
         over.addEventListener("abort", stop, { once: true });
         this.#remember(view);
