@@ -29,6 +29,8 @@ export interface SourceOptions {
 /** The agent, by its stream of changes. */
 export function agentSource({ agent, token }: Pick<SourceOptions, "agent" | "token">, http: Http): NameSource {
   const to = { http, ...(agent === undefined ? {} : { agent }), ...(token === undefined ? {} : { token }) };
+  // What is near to an agent elsewhere is not near to this program.
+  const isHere = isOwnAgent(agent);
   return {
     name: `the agent at ${agentAddress(agent).text}`,
     async reach(signal) {
@@ -40,14 +42,29 @@ export function agentSource({ agent, token }: Pick<SourceOptions, "agent" | "tok
         yield {
           fresh,
           known,
-          endpoints: endpoints.map(({ address, port, weight, labels: own }) => ({
+          endpoints: endpoints.map(({ address, port, weight, labels: own, tier }) => ({
             addresses: [{ host: address, port }],
             weight,
             labels: own,
+            ...(isHere && tier !== undefined ? { tier } : {}),
           })),
         };
     },
   };
+}
+
+/** True where the agent runs on this host, as far as its address says. */
+function isOwnAgent(agent: string | undefined): boolean {
+  const { base, socketPath } = agentAddress(agent);
+  if (socketPath !== undefined) return true;
+  const host = new URL(base).hostname.replace(/^\[|\]$/g, "");
+  return host === "localhost" || isOwnAddress(host);
+}
+
+function isOwnAddress(address: string): boolean {
+  return (
+    address.startsWith("127.") || address === "::1" || systemNet.interfaces().some((each) => each.address === address)
+  );
 }
 
 /** Whether something advertised on the tailnet is what is looked for. */
@@ -118,6 +135,7 @@ function namesIn({ services, hosts }: Listing, sought: Sought): Names {
         addresses: [{ host: address, port }, ...also.map((one) => ({ ...one }))],
         weight: 1,
         labels,
+        tier: isOwnAddress(address) ? 0 : 2,
       })),
   };
 }

@@ -47,7 +47,13 @@ describe("programs that use the library", () => {
 
   const begin = async (): Promise<void> => {
     const dns = await freePort();
-    const flags = [`-http-port=${agent.split(":")[1]}`, `-dns-port=${dns}`, "-docker-host=off", "-environ=off"];
+    const flags = [
+      `-http-port=${agent.split(":")[1]}`,
+      `-dns-port=${dns}`,
+      "-docker-host=off",
+      "-environ=off",
+      "-node-meta=zone:a",
+    ];
     const command = [process.execPath, program, "agent", `-data-dir=${join(folder.path, "data")}`, ...flags];
     running = await startProgram(command, join(folder.path, "log"));
     await eventually("the agent answers", async () => (await fetch(`http://${agent}/v1/trilith/list`)).ok, 30_000);
@@ -104,6 +110,61 @@ describe("programs that use the library", () => {
     const over = AbortSignal.abort(new Error("enough"));
     await expect(connect("by-label", { agent, signal: over })).rejects.toThrow("enough");
   });
+
+  it("keeps to its own host, then to its zone, unless told otherwise: connect and undici", async () => {
+    const [here, zone, far, other] = [
+      await instance("here"),
+      await instance("zone"),
+      await instance("far"),
+      await instance("far2"),
+    ];
+    const entered = async (node: string, meta: Record<string, string>, port: number): Promise<void> => {
+      for (const name of ["near", "anywhere"]) {
+        const wishes = name === "near" ? {} : { "trilith.locality": "off" };
+        const Service = {
+          ID: `${name}-${port}`,
+          Service: name,
+          Address: "127.0.0.1",
+          Port: port,
+          Meta: wishes,
+        };
+        const body = JSON.stringify({ Node: node, Address: "127.0.0.1", NodeMeta: meta, Service });
+        expect((await fetch(`http://${agent}/v1/catalog/register`, { method: "PUT", body })).ok).toBe(true);
+      }
+    };
+    await entered("node-zone", { zone: "a" }, zone.port);
+    await entered("node-far", { zone: "b" }, far.port);
+    await entered("node-far2", {}, other.port);
+    for (const name of ["near", "anywhere"]) await register(name, here.port);
+    const dispatcher = createAgent({ agent });
+    cleanUp.push(() => dispatcher.destroy());
+    const requested = async (): Promise<string> => {
+      const answer = await dispatcher.request({
+        origin: "http://near.service.consul",
+        path: "/",
+        method: "GET",
+        reset: true,
+      });
+      return await answer.body.text();
+    };
+    const told = async (name: string): Promise<Set<string>> => {
+      const said = new Set<string>();
+      for (let i = 0; i < 30; i++) said.add((await hear(name)).split(" ")[0] ?? "");
+      if (name === "near") for (let i = 0; i < 30; i++) said.add((await requested()).split(" ")[0] ?? "");
+      return said;
+    };
+    await eventually("all are known", async () => (await told("anywhere")).size > 2);
+    expect(await told("near")).toEqual(new Set(["here"]));
+    await here.stop();
+    expect(await told("near")).toEqual(new Set(["zone"]));
+    await zone.stop();
+    expect(await told("near")).toEqual(new Set(["far", "far2"]));
+    const { endpoints } = (await (await fetch(`http://${agent}/v1/trilith/find/near`)).json()) as {
+      endpoints: { port: number; tier: number }[];
+    };
+    const tiers = Object.fromEntries(endpoints.map(({ port, tier }) => [port, tier]));
+    expect([here, zone, far, other].map(({ port }) => tiers[port])).toEqual([0, 1, 2, 2]);
+  }, 60_000);
 
   it("knows changes at once, and says of instances that all refuse what they said", async () => {
     const dead = await freePort();

@@ -20,6 +20,8 @@ export interface NameEndpoint {
   readonly addresses: readonly { readonly host: string; readonly port: number }[];
   readonly weight: number;
   readonly labels: Labels;
+  /** How near it is to this host: 0 on it, 1 in its zone, 2 elsewhere; absent = not known. */
+  readonly tier?: 0 | 1 | 2;
 }
 
 /** What a source says at one moment. */

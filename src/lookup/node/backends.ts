@@ -9,12 +9,14 @@ const made = new WeakMap<Names["endpoints"], Omit<Backends, "fresh" | "known">>(
 export function backendsOf({ endpoints, known, fresh }: Names): Backends {
   let found = made.get(endpoints);
   if (found === undefined) {
-    const { policy, tryMs } = connectWishes(endpoints.map(({ labels }) => labels));
+    const { policy, tryMs, locality } = connectWishes(endpoints.map(({ labels }) => labels));
     found = {
       // Whoever is asked shuffles; "first" and "round-robin" want one order everywhere.
       endpoints: endpoints
-        .flatMap(({ addresses: [first], weight }): Backend[] =>
-          first === undefined ? [] : [{ address: first.host, port: first.port, weight }],
+        .flatMap(({ addresses: [first], weight, tier = 2 }): Backend[] =>
+          first === undefined
+            ? []
+            : [{ address: first.host, port: first.port, weight, tier: locality === false ? 2 : tier }],
         )
         .sort((a, b) => (a.address === b.address ? a.port - b.port : a.address < b.address ? -1 : 1)),
       ...(policy === undefined ? {} : { policy }),

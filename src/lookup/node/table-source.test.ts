@@ -43,7 +43,7 @@ describe("the hook's table as a source", () => {
     await clock.advance(5_000);
     expect(seen).toHaveLength(1);
     expect(backendsOf(seen[0] as Names)).toEqual({
-      endpoints: [{ ...A, weight: 1 }],
+      endpoints: [{ ...A, weight: 1, tier: 0 }],
       policy: "first",
       tryMs: 300,
       known: true,

@@ -40,9 +40,10 @@ function namesOf(service: IndexedService | undefined): Names {
   return {
     fresh: false,
     known: service !== undefined,
-    endpoints: (well.length > 0 ? well : backends).map(({ address, port, weight }) => ({
+    endpoints: (well.length > 0 ? well : backends).map(({ address, port, weight, tier }) => ({
       addresses: [{ host: address, port }],
       weight,
+      tier,
       labels: service === undefined ? {} : { "trilith.balance": service.policy, "trilith.try": `${service.tryMs}ms` },
     })),
   };

@@ -146,6 +146,7 @@ describe("find", () => {
           status: "passing",
           tags: ["V1", "eu"],
           labels: { zone: "a" },
+          tier: 2,
         },
       ],
     });

@@ -6,6 +6,7 @@ import type { Handler, IncomingMessage, ServerResponse } from "../../base/http.t
 import { callerOf, decodeName, sendJson } from "../../base/requests.ts";
 import type { Ground } from "../../contracts/ground.ts";
 import { NODE_MAINTENANCE_CHECK, SERVICE_MAINTENANCE_CHECK, type Status, worst } from "../../model/check.ts";
+import type { Node } from "../../model/node.ts";
 import type { Query } from "../../model/query.ts";
 import { authorizeWrite } from "./authorize.ts";
 import { diagnose } from "./doctor.ts";
@@ -138,6 +139,11 @@ function queryFor({ name, parameters, request }: Call): Query {
   return queryOf(name, parameters, callerOf(request));
 }
 
+/** This host's node, where the query is about its own datacenter: another one may have a node of the same name. */
+function ownNode({ ground: { agent, self } }: Call, { datacenter }: Query): Node | undefined {
+  return (datacenter ?? self.datacenter).toLowerCase() === self.datacenter.toLowerCase() ? agent.node : undefined;
+}
+
 async function find(call: Call): Promise<unknown> {
   const query = queryFor(call);
   const limit = new AbortController();
@@ -147,7 +153,7 @@ async function find(call: Call): Promise<unknown> {
   try {
     mustBeKnown(call.ground.self, query.datacenter);
     const answer = await call.ground.lookup.resolve(query, AbortSignal.any([call.signal, limit.signal]));
-    return findJson(query.service, answer);
+    return findJson(query.service, answer, ownNode(call, query));
   } finally {
     timer.cancel();
   }
@@ -177,7 +183,7 @@ async function follow(call: Call): Promise<undefined> {
   });
   response.flushHeaders();
   for await (const answer of call.ground.lookup.follow(query, signal)) {
-    const line = JSON.stringify(findJson(query.service, answer));
+    const line = JSON.stringify(findJson(query.service, answer, ownNode(call, query)));
     // A reader that does not keep up gets the latest state when it is ready again, not every state in between.
     if (!response.write(events ? `data: ${line}\n\n` : `${line}\n`)) await drained(response, signal);
     if (signal.aborted) return undefined;

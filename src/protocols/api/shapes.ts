@@ -2,7 +2,8 @@
 import type { HeldCheck, HeldOverride } from "../../contracts/agent.ts";
 import { type Status, worst } from "../../model/check.ts";
 import type { Address, Resident } from "../../model/instance.ts";
-import type { Labels } from "../../model/node.ts";
+import { tierOf } from "../../model/near.ts";
+import type { Labels, Node } from "../../model/node.ts";
 import type { Override } from "../../model/override.ts";
 import type { Answer, Endpoint, Verdict } from "../../model/query.ts";
 import type { Authority, Reason } from "../../model/reason.ts";
@@ -18,6 +19,8 @@ export interface EndpointJson {
   readonly status: Status;
   readonly tags: readonly string[];
   readonly labels: Labels;
+  /** How near it is to the agent's own host: 0 on it, 1 in its zone, 2 elsewhere. Absent where no agent says. */
+  readonly tier?: 0 | 1 | 2;
   /** Present while the guard keeps it in answers although its source no longer lists it. */
   readonly held?: true;
 }
@@ -219,7 +222,8 @@ export function heldJson(held: Answer["held"]): { held?: { since: string; text: 
   return held === undefined ? {} : { held: { since: time(held.sinceMs), text: held.text } };
 }
 
-export function findJson(service: string, answer: Answer): FindJson {
+/** `own`: the agent's node, where the answer is of its own datacenter. */
+export function findJson(service: string, answer: Answer, own: Node | undefined): FindJson {
   return {
     service,
     known: answer.known,
@@ -228,11 +232,11 @@ export function findJson(service: string, answer: Answer): FindJson {
     index: answer.index,
     ...heldJson(answer.held),
     ...(answer.panic === true ? { panic: true } : {}),
-    endpoints: answer.endpoints.map(endpointJson),
+    endpoints: answer.endpoints.map((each) => endpointJson(each, own)),
   };
 }
 
-function endpointJson({ address, port, weight, resident, held }: Endpoint): EndpointJson {
+function endpointJson({ address, port, weight, resident, held }: Endpoint, own: Node | undefined): EndpointJson {
   const { instance, checks } = resident;
   return {
     address,
@@ -243,6 +247,7 @@ function endpointJson({ address, port, weight, resident, held }: Endpoint): Endp
     status: worst(checks),
     tags: instance.tags,
     labels: instance.labels,
+    tier: own === undefined ? 2 : tierOf(resident, own),
     ...(held === true ? { held } : {}),
   };
 }
