@@ -125,8 +125,10 @@ interface Built {
   readonly connector: Connector;
 }
 
+type Machine = Required<Omit<TrilithOptions, "reread">> & Pick<TrilithOptions, "reread">;
+
 /** What every step of a start builds upon. */
-interface Base extends Required<TrilithOptions> {
+interface Base extends Machine {
   readonly metrics: Metrics;
   readonly durable: Durable;
   readonly self: Self;
@@ -152,7 +154,7 @@ interface Signs {
 class Joined implements Trilith {
   readonly settings: Settings;
   readonly warnings: string[];
-  readonly #machine: Required<Omit<TrilithOptions, "reread">> & Pick<TrilithOptions, "reread">;
+  readonly #machine: Machine;
   readonly #undo = new Undo();
   readonly #listening = new Map<string, string>();
   readonly #stop = new AbortController();

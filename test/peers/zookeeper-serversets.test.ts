@@ -103,7 +103,11 @@ describe.runIf((await haveZooKeeper()) && (await haveKazoo()))("server sets", { 
         .join();
     const vector = (...lines: object[]): string => JSON.stringify({ vector: lines });
     const halved = { select: "inet=db.example.com:5432", weight: 0.5, priority: 1 };
-    await zk.create(`${SET}/vector_0000000000`, vector({ select: "shard=0", weight: 2.0, priority: 1 }, halved), "persistent");
+    await zk.create(
+      `${SET}/vector_0000000000`,
+      vector({ select: "shard=0", weight: 2.0, priority: 1 }, halved),
+      "persistent",
+    );
     await eventually("they are weighed", () => weights() === "10.0.0.1*200,10.0.0.2*100,db.example.com*50");
     await zk.set(`${SET}/vector_0000000000`, vector({ select: "shard=0", weight: 0 }));
     await eventually("one is weighed out", () => weights() === "10.0.0.2*1,db.example.com*1");

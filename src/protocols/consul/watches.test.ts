@@ -343,7 +343,7 @@ describe("the agent's watches", () => {
     for (const key of ["b", "c"]) await eventually(async () => expect(await linesOf(key)).toHaveLength(2));
     expect(await linesOf("a")).toHaveLength(1);
     await writeFile(file, '{"watches": [{"type": "nope"}]}');
-    await agent.trilith.reload();
+    await expect(agent.trilith.reload()).rejects.toThrow("Unsupported watch type: nope");
     expect(agent.errors.join()).toContain("Unsupported watch type: nope");
     await set("b", "2");
     await eventually(async () => expect(await linesOf("b")).toHaveLength(3));
