@@ -25,7 +25,6 @@ export type {
   OverrideJson,
   WhyJson,
 } from "./protocols/api/shapes.ts";
-export { protocolFaults } from "./protocols/index.ts";
 export type { Advertised, AdvertiseOptions } from "./protocols/process/advertise.ts";
 export { type Proxies, type ProxyServiceOptions, proxy } from "./proxy.ts";
-export { createTrilith, type Trilith, type TrilithOptions } from "./trilith.ts";
+export { createTrilith, settingsFaults, type Trilith, type TrilithOptions } from "./trilith.ts";

@@ -4,7 +4,7 @@ import { builtInProbes, readCheckTls } from "./agent/checks/index.ts";
 import { type Clock, systemClock } from "./base/clock.ts";
 import { type Disk, systemDisk } from "./base/disk.ts";
 import { type Durable, memoryDurable, openDurable } from "./base/durable.ts";
-import { messageOf, TrilithError } from "./base/error.ts";
+import { codeOf, messageOf, TrilithError } from "./base/error.ts";
 import { createHttp, type Http } from "./base/http.ts";
 import { type Log, silentLog, tappedLog } from "./base/log.ts";
 import { createMetrics, type Metrics, processMetrics } from "./base/metrics.ts";
@@ -41,13 +41,13 @@ import { createVouching } from "./directory/vouch.ts";
 import { createBalancer } from "./lookup/balance/create.ts";
 import { backendsBy } from "./lookup/connect/backends.ts";
 import { createConnector } from "./lookup/connect/connector.ts";
-import { createMagic } from "./lookup/connect/magic.ts";
+import { checkMagicRanges, createMagic } from "./lookup/connect/magic.ts";
 import { createLookup, type RunningLookup } from "./lookup/lookup.ts";
 import { nearestFirst } from "./protocols/consul/coordinates.ts";
 import { NODE_LABELS, serverService } from "./protocols/consul/server-service.ts";
-import { protocols } from "./protocols/index.ts";
+import { protocolFaults, protocols } from "./protocols/index.ts";
 import { configurationOf } from "./trilith/configuration.ts";
-import { checkSettings } from "./trilith/fault.ts";
+import { checkNames, checkSettings } from "./trilith/fault.ts";
 import { listen } from "./trilith/listen.ts";
 import { Parts } from "./trilith/parts.ts";
 import { selfOf, WILDCARD } from "./trilith/self.ts";
@@ -109,6 +109,22 @@ export function createTrilith(given: Partial<Settings> = {}, options: TrilithOpt
     protocols.map(({ name }) => name),
   );
   return new Joined(settings, options);
+}
+
+/**
+ * What is wrong in each of the settings that a file tells, as an agent's start would say it; what only fits together with flags and other files
+ * is not looked at.
+ */
+export async function settingsFaults(told: Partial<Settings>): Promise<readonly string[]> {
+  const faults: string[] = [];
+  for (const check of [() => checkNames(told), () => checkMagicRanges(told.magic ?? {})])
+    try {
+      check();
+    } catch (error) {
+      if (codeOf(error) !== "invalid") throw error;
+      faults.push(messageOf(error));
+    }
+  return [...faults, ...(await protocolFaults(told.protocols ?? {}))];
 }
 
 /** What exists between start and stop. */

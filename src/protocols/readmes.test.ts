@@ -4,8 +4,8 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, it } from "vitest";
+import { settingsFaults } from "../trilith.ts";
 import { validateFiles } from "./consul/cli.ts";
-import { protocolFaults } from "./index.ts";
 
 const examples = readdirSync(import.meta.dirname, { withFileTypes: true })
   .filter((entry) => entry.isDirectory())
@@ -28,7 +28,7 @@ it.each(examples)("%s", async (_, text) => {
   try {
     const file = join(folder, "agent.json");
     await writeFile(file, text);
-    expect(await validateFiles([file], undefined, protocolFaults)).toEqual({ errors: [], warnings: [] });
+    expect(await validateFiles([file], undefined, settingsFaults)).toEqual({ errors: [], warnings: [] });
   } finally {
     await rm(folder, { recursive: true });
   }

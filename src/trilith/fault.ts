@@ -4,9 +4,6 @@ import type { Settings } from "../contracts/settings.ts";
 
 /** `known`: the names of all protocols. @throws TrilithError `invalid` with what is wrong and what would be right */
 export function checkSettings(settings: Settings, known: readonly string[]): void {
-  const wrong = (what: string): never => {
-    throw new TrilithError("invalid", what);
-  };
   if (!settings.dev && settings.storage !== "memory" && settings.dataDir === undefined)
     wrong("a data folder is needed (dataDir, --data-dir), or dev (--dev) to keep nothing");
   if (settings.storage === "etcd" && (settings.etcd?.endpoints.length ?? 0) === 0)
@@ -19,16 +16,25 @@ export function checkSettings(settings: Settings, known: readonly string[]): voi
     );
   if (settings.join !== undefined && settings.join.servers.length === 0)
     wrong("join needs the URL of at least one agent (join.servers, --join http://host:8500)");
-  for (const [what, text] of [
-    ["node", settings.node ?? "x"],
-    ["datacenter", settings.datacenter],
-  ] as const)
-    if (text === "" || /[\u0000-\u0020/]/.test(text))
-      wrong(`${what} "${text}": expected a name without blanks, slashes and control characters`);
-  if (!/^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$/.test(settings.domain))
-    wrong(`domain "${settings.domain}": expected a DNS name such as "consul"`);
+  checkNames(settings);
   const strange = Object.keys(settings.protocols).find((name) => !known.includes(name));
   if (strange !== undefined) wrong(`protocol "${strange}": there are ${known.join(", ")}`);
   if (!Number.isInteger(settings.httpPort) || settings.httpPort < -1 || settings.httpPort > 65_535)
     wrong(`HTTP port ${settings.httpPort}: expected a port from 0 to 65535, or -1 for none`);
+}
+
+/** @throws TrilithError `invalid` for a name that cannot be one */
+export function checkNames({ node = "x", datacenter = "x", domain = "x" }: Partial<Settings>): void {
+  for (const [what, text] of [
+    ["node", node],
+    ["datacenter", datacenter],
+  ] as const)
+    if (text === "" || /[\u0000-\u0020/]/.test(text))
+      wrong(`${what} "${text}": expected a name without blanks, slashes and control characters`);
+  if (!/^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$/.test(domain))
+    wrong(`domain "${domain}": expected a DNS name such as "consul"`);
+}
+
+function wrong(what: string): never {
+  throw new TrilithError("invalid", what);
 }

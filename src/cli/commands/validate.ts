@@ -11,8 +11,8 @@ export const command: Command = {
       .option("--json", "print JSON")
       .action(async (paths: readonly string[], options: { readonly quiet?: boolean; readonly json?: boolean }) => {
         const { validateFiles } = await import("../../protocols/consul/cli.ts");
-        const { protocolFaults } = await import("../../index.ts");
-        const { errors, warnings } = await validateFiles(paths, undefined, protocolFaults);
+        const { settingsFaults } = await import("../../index.ts");
+        const { errors, warnings } = await validateFiles(paths, undefined, settingsFaults);
         if (options.json) io.out(`${JSON.stringify({ valid: errors.length === 0, errors, warnings }, null, 2)}\n`);
         else {
           if (errors.length > 0) io.err(`Config validation failed: ${errors.join("\n")}\n`);

@@ -144,12 +144,26 @@ describe("ranges", () => {
     [{ v4: "127.200.0.0/30" }, /expected a range from \/8 to \/28/],
     [{ v4: "224.0.0.0/8" }, /no program can connect to/],
     [{ v4: "0.0.0.0/8" }, /no program can connect to/],
+    [{ v4: "8.8.8.0/24" }, /holds addresses of the internet/],
+    [{ v4: "172.0.0.0/8" }, /holds addresses of the internet/],
     [{ v6: "fd00::" }, /magic.v6: expected a range such as/],
     [{ v6: "2001:db8::/48" }, /expected a unique local range/],
     [{ v6: "fd00::1/48" }, /the bits after \/48 must be 0/],
     [{ v6: "fd00::/97" }, /from \/8 to \/96/],
   ])("%j is refused", async (settings, told) => {
     await expect(make(settings)).rejects.toThrow(told);
+  });
+
+  test.each([
+    "127.200.0.0/16",
+    "10.0.0.0/8",
+    "172.31.0.0/16",
+    "192.168.7.0/24",
+    "100.64.0.0/10",
+    "198.19.0.0/16",
+    "240.0.0.0/8",
+  ])("%s is taken", async (v4) => {
+    expect((await make({ v4 })).range.v4.text).toBe(v4);
   });
 
   test("a range that holds this host's own address is refused", async () => {

@@ -22,6 +22,20 @@ const DEFAULT_V4 = "127.128.0.0/9";
 /** Smaller ranges are full too soon, and larger ones are never only ours. */
 const MOST_BITS_V4 = 28;
 const LEAST_BITS_V4 = 8;
+/** Where no address of the internet lies [RFC 6890]: loopback, private, shared, link-local, tests, documentation, reserved. */
+const NOBODYS_V4: readonly (readonly [first: number, prefixBits: number])[] = [
+  [0x7f000000, 8],
+  [0x0a000000, 8],
+  [0xac100000, 12],
+  [0xc0a80000, 16],
+  [0x64400000, 10],
+  [0xa9fe0000, 16],
+  [0xc6120000, 15],
+  [0xc0000200, 24],
+  [0xc6336400, 24],
+  [0xcb007100, 24],
+  [0xf0000000, 4],
+];
 const V6_BITS = 96;
 
 /** What magic addresses are made with. */
@@ -171,6 +185,12 @@ async function prefixOf(
   return made;
 }
 
+/** @throws InputError where a range that is told cannot be one of magic addresses */
+export function checkMagicRanges({ v4, v6 }: MagicParts["settings"]): void {
+  if (v4 !== undefined) checkedV4(v4);
+  if (v6 !== undefined) checkedV6(v6);
+}
+
 function rangeOf(settings: MagicParts["settings"], prefix: Uint8Array): MagicRange {
   const { base, bits } = checkedV4(settings.v4 ?? DEFAULT_V4);
   const first = new Uint8Array(4);
@@ -215,6 +235,11 @@ function checkedV4(text: string): { readonly base: number; readonly bits: number
     throw new InputError(
       where,
       `"${text}" holds addresses that no program can connect to (0.0.0.0/8, multicast, broadcast)`,
+    );
+  if (!NOBODYS_V4.some(([first, prefixBits]) => bits >= prefixBits && (base ^ first) >>> (32 - prefixBits) === 0))
+    throw new InputError(
+      where,
+      `"${text}" holds addresses of the internet, which programs may mean: expected a range of loopback or private addresses, such as ${DEFAULT_V4}`,
     );
   return { base, bits };
 }

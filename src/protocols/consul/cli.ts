@@ -105,12 +105,12 @@ export interface Findings {
 
 /**
  * Looks through configuration and service files; every file is looked at, whatever is wrong with others.
- * @param protocolFaults what is wrong with the configuration of other protocols
+ * @param settingsFaults what is wrong with settings that are not Consul's
  */
 export async function validateFiles(
   paths: readonly string[],
   disk: Reading = systemDisk,
-  protocolFaults: (told: Readonly<Record<string, unknown>>) => Promise<readonly string[]> = async () => [],
+  settingsFaults: (told: Partial<Settings>) => Promise<readonly string[]> = async () => [],
 ): Promise<Findings> {
   const errors: string[] = [];
   const warnings: string[] = [];
@@ -129,9 +129,10 @@ export async function validateFiles(
           for (const key of config.duplicates)
             warnings.push(`${config.at(key)}: given more than once, the last one counts`);
           await attempt(async () => {
-            const { ignored = [], protocols = {} } = settingsFrom([{ value: config.value, at: config.at, path: file }]);
-            for (const key of ignored) warnings.push(`${file}: ${key} is accepted and has no effect here`);
-            for (const fault of await protocolFaults(protocols)) errors.push(`${file}: ${fault}`);
+            const settings = settingsFrom([{ value: config.value, at: config.at, path: file }]);
+            for (const key of settings.ignored ?? [])
+              warnings.push(`${file}: ${key} is accepted and has no effect here`);
+            for (const fault of await settingsFaults(settings)) errors.push(`${file}: ${fault}`);
           });
           for (const [key, read] of [
             ["service", readService],
