@@ -2,25 +2,17 @@
 
 import { Resolver } from "node:dns/promises";
 import { type AddressInfo, createServer } from "node:net";
-import { fileURLToPath } from "node:url";
 import { afterEach, describe, expect, test } from "vitest";
 import type { Settings } from "../../src/contracts/settings.ts";
 import { NODE_ALIVE_CHECK } from "../../src/model/check.ts";
 import type { Registration } from "../../src/model/instance.ts";
 import { keyOf } from "../../src/model/record.ts";
 import { createTrilith, type Trilith } from "../../src/trilith.ts";
+import { QUIET, startAgentProcess } from "../support/agent-process.ts";
 import { ownPrefix, startEtcd } from "../support/etcd.ts";
-import { eventually, freePort, havePrograms, ownFolder, startProgram } from "../support/peers.ts";
+import { eventually, freePort, havePrograms, ownFolder } from "../support/peers.ts";
 
 const LIVENESS_MS = 3_000;
-const TRILITH = fileURLToPath(new URL("../../src/trilith.ts", import.meta.url));
-const PROGRAM = `
-  const { createTrilith } = await import(${JSON.stringify(TRILITH)});
-  const trilith = createTrilith(JSON.parse(process.argv[1]));
-  process.once("SIGTERM", () => trilith.stop().then(() => process.exit(0)));
-  await trilith.start();
-`;
-const QUIET = { docker: false, process: false, file: false, dns: false };
 const hereEtcd = await havePrograms("etcd", "etcdctl");
 
 let ends: (() => Promise<unknown>)[] = [];
@@ -59,38 +51,8 @@ async function inside(
 }
 
 async function outside(node: string, given: Partial<Settings>) {
-  const folder = await ownFolder(`remote-${node}`);
-  const httpPort = await freePort();
-  const url = `http://127.0.0.1:${httpPort}`;
-  const settings: Partial<Settings> = {
-    node,
-    dataDir: `${folder.path}/data`,
-    httpPort,
-    advertiseAddress: "127.0.0.1",
-    antiEntropyMs: 2_000,
-    protocols: QUIET,
-    ...given,
-  };
-  let program: Awaited<ReturnType<typeof startProgram>> | undefined;
-  const agent = {
-    url,
-    async start() {
-      program = await startProgram(
-        [process.execPath, "--import", "tsx", "--input-type=module", "-e", PROGRAM, JSON.stringify(settings)],
-        `${folder.path}/log`,
-      );
-      await eventually(`agent ${node} answers`, async () => (await fetch(`${url}/v1/agent/self`)).ok, 60_000);
-    },
-    async stop(signal: NodeJS.Signals) {
-      await program?.stop(signal);
-      program = undefined;
-    },
-  };
-  ends.push(
-    () => folder.remove(),
-    () => agent.stop("SIGKILL"),
-  );
-  await agent.start();
+  const agent = await startAgentProcess({ node, antiEntropyMs: 2_000, protocols: QUIET, ...given });
+  ends.push(() => agent.remove());
   return agent;
 }
 

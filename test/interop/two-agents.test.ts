@@ -1,30 +1,19 @@
-// Two whole agents on one etcd: what one registers the other finds; one dies, is stopped, is restarted; etcd goes away and comes back.
-import { fileURLToPath } from "node:url";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { createMetrics } from "../../src/base/metrics.ts";
 import { systemRandom } from "../../src/base/random.ts";
-import type { Settings } from "../../src/contracts/settings.ts";
 import { createDirectory, type LocalDirectory } from "../../src/directory/local.ts";
 import { type Check, NODE_ALIVE_CHECK } from "../../src/model/check.ts";
 import type { Registration } from "../../src/model/instance.ts";
 import { keyOf, scope } from "../../src/model/record.ts";
-import { createTrilith, type Trilith } from "../../src/trilith.ts";
-import { type EtcdNode, etcdStorage, Follower, ownPrefix, startEtcd } from "../support/etcd.ts";
-import { eventually, freePort, havePrograms, ownFolder, startProgram } from "../support/peers.ts";
+import type { Trilith } from "../../src/trilith.ts";
+import { etcdStorage } from "../support/etcd.ts";
+import { etcdAgents } from "../support/etcd-agents.ts";
+import { eventually, havePrograms } from "../support/peers.ts";
 
 const here = await havePrograms("etcd", "etcdctl");
 const LIVENESS_MS = 3_000;
-const TRILITH = fileURLToPath(new URL("../../src/trilith.ts", import.meta.url));
-/** An agent as a process of its own, so that it can be killed. */
-const PROGRAM = `
-  const { createTrilith } = await import(${JSON.stringify(TRILITH)});
-  const trilith = createTrilith(JSON.parse(process.argv[1]));
-  process.once("SIGTERM", () => trilith.stop().then(() => process.exit(0)));
-  await trilith.start();
-`;
-
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 const service = (id: string, name: string, port: number): Registration => ({
   id,
@@ -37,120 +26,40 @@ const service = (id: string, name: string, port: number): Registration => ({
 });
 
 describe.skipIf(!here)("two agents on one etcd", () => {
-  let node: EtcdNode;
-  let prefix: string;
-  let ends: (() => Promise<unknown>)[] = [];
-  /** What etcd itself shows, without any agent in between. */
-  let witness: Follower;
-
-  beforeAll(async () => {
-    node = await startEtcd();
-  });
-  beforeEach(async () => {
-    prefix = ownPrefix();
-    const storage = await etcdStorage([node.endpoint], { prefix });
-    witness = await Follower.start(storage);
-    ends.push(
-      () => storage.close(),
-      () => witness.stop(),
-    );
-  });
-  afterEach(async () => {
-    node.resume();
-    await node.start();
-    for (const end of ends.reverse()) await end();
-    ends = [];
-  });
-  afterAll(() => node?.remove());
-
-  const settings = (name: string, dataDir: string, httpPort: number, livenessMs = LIVENESS_MS): Partial<Settings> => ({
-    node: name,
-    dataDir,
-    httpPort,
-    storage: "etcd",
-    etcd: { endpoints: [node.endpoint], prefix, livenessMs },
-    advertiseAddress: "127.0.0.1",
-    antiEntropyMs: 2_000,
-    protocols: { docker: false, process: false, file: false, dns: false },
-  });
-  async function inside(name: string): Promise<Trilith> {
-    const folder = await ownFolder(`agent-${name}`);
-    const trilith = createTrilith(settings(name, folder.path, -1));
-    ends.push(
-      () => folder.remove(),
-      () => trilith.stop(),
-    );
-    await trilith.start();
-    return trilith;
-  }
-  /** An agent of its own process. */
-  async function outside(
-    name: string,
-    livenessMs = LIVENESS_MS,
-  ): Promise<{
-    readonly url: string;
-    start(): Promise<void>;
-    stop(signal: NodeJS.Signals): Promise<void>;
-    signal(signal: NodeJS.Signals): void;
-    register(id: string, service: string, port: number): Promise<void>;
-  }> {
-    const folder = await ownFolder(`agent-${name}`);
-    const port = await freePort();
-    const url = `http://127.0.0.1:${port}`;
-    let program: Awaited<ReturnType<typeof startProgram>> | undefined;
-    const agent = {
-      url,
-      async start() {
-        program = await startProgram(
-          [
-            ...[process.execPath, "--import", "tsx", "--input-type=module", "-e", PROGRAM],
-            JSON.stringify(settings(name, `${folder.path}/data`, port, livenessMs)),
-          ],
-          `${folder.path}/log`,
-        );
-        await eventually(`agent ${name} answers`, async () => (await fetch(`${url}/v1/agent/self`)).ok, 60_000);
-      },
-      async stop(signal: NodeJS.Signals) {
-        if (program === undefined) return;
-        process.kill(program.pid, "SIGCONT");
-        await program.stop(signal);
-        program = undefined;
-      },
-      signal: (signal: NodeJS.Signals) => void (program !== undefined && process.kill(program.pid, signal)),
-      async register(id: string, name: string, at: number) {
-        const body = JSON.stringify({ ID: id, Name: name, Port: at, Address: "127.0.0.1" });
-        const answer = await fetch(`${url}/v1/agent/service/register`, { method: "PUT", body });
+  const etcd = etcdAgents(LIVENESS_MS, { antiEntropyMs: 2_000 });
+  const { inside } = etcd;
+  async function outside(name: string, livenessMs = LIVENESS_MS) {
+    const agent = await etcd.outside(name, livenessMs);
+    return {
+      ...agent,
+      async register(id: string, service: string, at: number) {
+        const body = JSON.stringify({ ID: id, Name: service, Port: at, Address: "127.0.0.1" });
+        const answer = await fetch(`${agent.url}/v1/agent/service/register`, { method: "PUT", body });
         expect([answer.status, await answer.text()]).toEqual([200, ""]);
       },
     };
-    ends.push(
-      () => folder.remove(),
-      () => agent.stop("SIGKILL"),
-    );
-    await agent.start();
-    return agent;
   }
   /** Every status that was ever written to the node's check. */
   const transitions = (name: string): string[] =>
-    witness.changes
+    etcd.witness.changes
       .filter(({ table, key }) => table === "check" && key === keyOf.check(name, NODE_ALIVE_CHECK))
       .map(({ value }) => (value as Check | undefined)?.status ?? "gone");
   const routable = (agent: Trilith, name: string): number =>
     agent.lookup.resolveNow({ service: name }).endpoints.length;
   const status = (name: string): string | undefined =>
-    (witness.value("check", keyOf.check(name, NODE_ALIVE_CHECK)) as Check | undefined)?.status;
+    (etcd.witness.value("check", keyOf.check(name, NODE_ALIVE_CHECK)) as Check | undefined)?.status;
 
   test("two directories see each other's writes, each in order and none missing", async () => {
     const directories: LocalDirectory[] = [];
     for (let i = 0; i < 2; i++) {
-      const directory = createDirectory(await etcdStorage([node.endpoint], { prefix }), {
+      const directory = createDirectory(await etcdStorage([etcd.node.endpoint], { prefix: etcd.prefix }), {
         clock: systemClock,
         random: systemRandom,
         log: silentLog,
         metrics: createMetrics(),
       });
       await directory.start();
-      ends.push(() => directory.stop());
+      etcd.ends.push(() => directory.stop());
       await directory.ready();
       directories.push(directory);
     }
@@ -183,7 +92,7 @@ describe.skipIf(!here)("two agents on one etcd", () => {
       expect(seen).toEqual([...new Set(seen)].sort((x, y) => x - y));
       expect(seen.at(-1)).toBe(COUNT);
     }
-    const values = witness.changes
+    const values = etcd.witness.changes
       .filter(({ key }) => key === "a")
       .map(({ value }) => (value as { value: Uint8Array }).value);
     expect(values.map((value) => Number(Buffer.from(value).toString()))).toEqual(
@@ -219,7 +128,7 @@ describe.skipIf(!here)("two agents on one etcd", () => {
     await b.register("only-b", "only", 8001);
     await eventually("found", () => routable(a, "only") === 1);
     await b.stop("SIGKILL");
-    await witness.until("critical", () => status("b") === "critical");
+    await etcd.witness.until("critical", () => status("b") === "critical");
     await eventually("out of answers", () => routable(a, "only") === 0);
     expect(a.directory.view().get("check", keyOf.check("b", NODE_ALIVE_CHECK))).toMatchObject({
       output: "Agent not live or unreachable",
@@ -227,7 +136,7 @@ describe.skipIf(!here)("two agents on one etcd", () => {
     });
     expect(a.directory.view().residents("only")).toHaveLength(1);
     await b.start();
-    await witness.until("passing", () => status("b") === "passing");
+    await etcd.witness.until("passing", () => status("b") === "passing");
     await eventually("in answers again", () => routable(a, "only") === 1);
     await pause(LIVENESS_MS * 2);
     expect(transitions("b")).toEqual(["passing", "critical", "passing"]);
@@ -240,9 +149,9 @@ describe.skipIf(!here)("two agents on one etcd", () => {
     await b.register("only-b", "only", 8001);
     await eventually("found", () => routable(a, "only") === 1);
     b.signal("SIGSTOP");
-    await witness.until("critical", () => status("b") === "critical");
+    await etcd.witness.until("critical", () => status("b") === "critical");
     b.signal("SIGCONT");
-    await witness.until("passing", () => status("b") === "passing");
+    await etcd.witness.until("passing", () => status("b") === "passing");
     await eventually("in answers again", () => routable(a, "only") === 1);
     await pause(LIVENESS_MS * 2);
     expect(transitions("b")).toEqual(["passing", "critical", "passing"]);
@@ -258,16 +167,16 @@ describe.skipIf(!here)("two agents on one etcd", () => {
     await eventually("found", () => routable(a, "only") === 1);
     // The witness may hear of it later than "a" does.
     await eventually("witnessed", () =>
-      witness.changes.some(({ table, key }) => table === "service" && key.includes("only-b")),
+      etcd.witness.changes.some(({ table, key }) => table === "service" && key.includes("only-b")),
     );
-    const before = witness.changes.length;
+    const before = etcd.witness.changes.length;
     await b.stop("SIGTERM");
     await b.start();
     await pause(livenessMs + LIVENESS_MS);
     expect(transitions("b")).toEqual(["passing"]);
     expect(routable(a, "only")).toBe(1);
     // Nothing but its new sign of life was written, and perhaps how far the two are from each other, which they measure from time to time.
-    const written = witness.changes.slice(before).filter(({ key }) => !key.startsWith("consul.coordinate"));
+    const written = etcd.witness.changes.slice(before).filter(({ key }) => !key.startsWith("consul.coordinate"));
     expect(written.map(({ table }) => table)).toEqual(["alive"]);
   });
 
@@ -278,7 +187,7 @@ describe.skipIf(!here)("two agents on one etcd", () => {
     const b = await outside("b");
     await b.register("before", "before", 8001);
     await eventually("found", () => routable(a, "before") === 1);
-    await node.stop();
+    await etcd.node.stop();
     await eventually("noticed", () => !a.directory.view().fresh);
     await a.agent.register("api", service("during-a", "during", 8002));
     await b.register("during-b", "during", 8003);
@@ -288,7 +197,7 @@ describe.skipIf(!here)("two agents on one etcd", () => {
     await expect(a.kv.set("k", Buffer.from("v"))).rejects.toMatchObject({ code: "unavailable" });
     // Longer than signs of life last.
     await pause(LIVENESS_MS * 2);
-    await node.start();
+    await etcd.node.start();
     await eventually("caught up", () => a.directory.view().fresh && routable(a, "during") === 2);
     expect(await a.kv.set("k", Buffer.from("v"))).toBe(true);
     await pause(LIVENESS_MS * 2);
@@ -303,9 +212,9 @@ describe.skipIf(!here)("two agents on one etcd", () => {
     const b = await outside("b");
     await b.register("only-b", "only", 8001);
     await eventually("found", () => routable(a, "only") === 1);
-    node.pause();
+    etcd.node.pause();
     await pause(LIVENESS_MS * 2.5);
-    node.resume();
+    etcd.node.resume();
     await eventually("followed again", () => a.directory.view().fresh);
     await pause(LIVENESS_MS * 3);
     expect(transitions("a")).toEqual(["passing"]);

@@ -1,22 +1,16 @@
 // External nodes on a real etcd: two agents witness the same, one is killed, restarted, reaped; nothing flaps, and what nobody sees goes.
 import { createServer } from "node:net";
-import { fileURLToPath } from "node:url";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test } from "vitest";
 import type { Node } from "../../src/model/node.ts";
 import { keyOf } from "../../src/model/record.ts";
 import { createTrilith, type Trilith } from "../../src/trilith.ts";
 import { ImitatedConsul } from "../support/consul-imitation.ts";
-import { type EtcdNode, etcdStorage, Follower, ownPrefix, startEtcd } from "../support/etcd.ts";
-import { eventually, freePort, havePrograms, ownFolder, startProgram } from "../support/peers.ts";
+import { etcdAgents } from "../support/etcd-agents.ts";
+import { eventually, freePort, havePrograms, ownFolder } from "../support/peers.ts";
 
 const here = await havePrograms("etcd", "etcdctl");
-const TRILITH = fileURLToPath(new URL("../../src/trilith.ts", import.meta.url));
-/** An agent as a process of its own; each body it is sent is the whole list of a source that sees things on external nodes. */
-const PROGRAM = `
-  const { createTrilith } = await import(${JSON.stringify(TRILITH)});
-  const trilith = createTrilith(JSON.parse(process.argv[1]));
-  process.once("SIGTERM", () => trilith.stop().then(() => process.exit(0)));
-  await trilith.start();
+/** Each body that an agent is sent is the whole list of a source that sees things on external nodes. */
+const TAKES_LISTS = `
   const { createServer } = await import("node:http");
   createServer(async (request, response) => {
     let text = "";
@@ -44,55 +38,12 @@ const printer = {
 };
 
 describe.skipIf(!here)("witnesses on a real etcd", () => {
-  let node: EtcdNode;
-  let prefix: string;
-  let ends: (() => Promise<unknown>)[] = [];
-  let etcd: Follower;
-
-  beforeAll(async () => {
-    node = await startEtcd();
-  });
-  beforeEach(async () => {
-    prefix = ownPrefix();
-    const storage = await etcdStorage([node.endpoint], { prefix });
-    etcd = await Follower.start(storage);
-    ends.push(
-      () => storage.close(),
-      () => etcd.stop(),
-    );
-  });
-  afterEach(async () => {
-    for (const end of ends.reverse()) await end();
-    ends = [];
-  });
-  afterAll(() => node?.remove());
-
+  const agents = etcdAgents(3000, { antiEntropyMs: 2000 });
   async function agent(name: string) {
-    const folder = await ownFolder(`witness-${name}`);
-    const [port, listPort] = [await freePort(), await freePort()];
-    const url = `http://127.0.0.1:${port}`;
-    const settings = {
-      node: name,
-      dataDir: `${folder.path}/data`,
-      httpPort: port,
-      storage: "etcd",
-      etcd: { endpoints: [node.endpoint], prefix, livenessMs: 3000 },
-      advertiseAddress: "127.0.0.1",
-      antiEntropyMs: 2000,
-      protocols: { docker: false, process: false, file: false, dns: false },
-    };
-    let program: Awaited<ReturnType<typeof startProgram>> | undefined;
-    const self = {
-      url,
-      async start() {
-        const command = [process.execPath, "--import", "tsx", "--input-type=module", "-e", PROGRAM];
-        program = await startProgram([...command, JSON.stringify(settings), String(listPort)], `${folder.path}/log`);
-        await eventually(`agent ${name} answers`, async () => (await fetch(`${url}/v1/agent/self`)).ok, 60_000);
-      },
-      async stop(signal: NodeJS.Signals) {
-        await program?.stop(signal);
-        program = undefined;
-      },
+    const listPort = await freePort();
+    const self = await agents.outside(name, 3000, { program: TAKES_LISTS, args: [String(listPort)] });
+    return {
+      ...self,
       async sees(list: readonly unknown[], gone: Readonly<Record<string, unknown>> = {}) {
         await eventually(`${name} takes the list`, async () => {
           const body = JSON.stringify({ list, gone });
@@ -100,24 +51,21 @@ describe.skipIf(!here)("witnesses on a real etcd", () => {
         });
       },
     };
-    ends.push(
-      () => folder.remove(),
-      () => self.stop("SIGKILL"),
-    );
-    await self.start();
-    return self;
   }
   const by = (): readonly string[] | undefined =>
-    (etcd.value("node", "printer") as Node | undefined)?.witnessed?.[0]?.by;
+    (agents.witness.value("node", "printer") as Node | undefined)?.witnessed?.[0]?.by;
   const status = (): unknown =>
-    (etcd.value("check", keyOf.check("printer", "service:ipp")) as { status?: string } | undefined)?.status;
+    (agents.witness.value("check", keyOf.check("printer", "service:ipp")) as { status?: string } | undefined)?.status;
 
   test("one instance, two witnesses: one killed, restarted, taken out; Consul's clients see an ordinary node", async () => {
     const target = await listener();
     const thing = { ...printer, port: target.port };
     const [alpha, beta] = [await agent("alpha"), await agent("beta")];
     await Promise.all([alpha.sees([thing]), beta.sees([thing])]);
-    await etcd.until("both are witnesses, the check passes", () => by()?.length === 2 && status() === "passing");
+    await agents.witness.until(
+      "both are witnesses, the check passes",
+      () => by()?.length === 2 && status() === "passing",
+    );
     expect(by()).toEqual(["alpha", "beta"]);
 
     const nodes = (await (await fetch(`${beta.url}/v1/catalog/nodes`)).json()) as { Node: string; Meta: object }[];
@@ -128,50 +76,58 @@ describe.skipIf(!here)("witnesses on a real etcd", () => {
     expect(health.map(({ Checks }) => Checks.map(({ CheckID }) => CheckID))).toEqual([["service:ipp"]]);
 
     // An unchanged list, again and again, by both: nothing is written about it.
-    const touched = (): number => etcd.changes.filter(({ key }) => key.startsWith("printer")).length;
+    const touched = (): number => agents.witness.changes.filter(({ key }) => key.startsWith("printer")).length;
     const before = touched();
     for (let i = 0; i < 5; i++) await Promise.all([alpha.sees([thing]), beta.sees([thing])]);
     await alpha.stop("SIGKILL");
-    await etcd.until("alpha is missed", () => etcd.value("alive", keyOf.alive("alpha")) === undefined);
+    await agents.witness.until(
+      "alpha is missed",
+      () => agents.witness.value("alive", keyOf.alive("alpha")) === undefined,
+    );
     expect(touched()).toBe(before);
     // Its checks are asked by the other one now.
     await target.close();
-    await etcd.until("the survivor asks", () => status() === "critical");
+    await agents.witness.until("the survivor asks", () => status() === "critical");
     expect(by()).toEqual(["alpha", "beta"]);
     // Back again: adopted as it was.
     await alpha.start();
     await alpha.sees([thing]);
-    expect(etcd.changes.filter(({ key, table }) => table === "service" && key.startsWith("printer"))).toHaveLength(1);
+    expect(
+      agents.witness.changes.filter(({ key, table }) => table === "service" && key.startsWith("printer")),
+    ).toHaveLength(1);
 
     await alpha.stop("SIGKILL");
     await beta.sees([]);
-    await etcd.until("beta is no witness", () => by()?.length === 1);
+    await agents.witness.until("beta is no witness", () => by()?.length === 1);
     expect(by()).toEqual(["alpha"]);
     // Nobody can ask alpha: its record goes as if reaped, and what it alone witnessed with it.
-    await etcd.until("alpha is missed", () => etcd.value("alive", keyOf.alive("alpha")) === undefined);
+    await agents.witness.until(
+      "alpha is missed",
+      () => agents.witness.value("alive", keyOf.alive("alpha")) === undefined,
+    );
     await fetch(`${beta.url}/v1/catalog/deregister`, { method: "PUT", body: JSON.stringify({ Node: "alpha" }) });
-    await etcd.until("the printer is gone", () => etcd.value("node", "printer") === undefined);
-    expect(etcd.value("service", keyOf.service("printer", "ipp"))).toBeUndefined();
-    expect(etcd.value("check", keyOf.check("printer", "service:ipp"))).toBeUndefined();
+    await agents.witness.until("the printer is gone", () => agents.witness.value("node", "printer") === undefined);
+    expect(agents.witness.value("service", keyOf.service("printer", "ipp"))).toBeUndefined();
+    expect(agents.witness.value("check", keyOf.check("printer", "service:ipp"))).toBeUndefined();
   }, 60_000);
 
   test("goodbye takes it away at once, whoever still lists it", async () => {
     const thing = { ...printer, checks: [] };
     const [alpha, beta] = [await agent("alpha"), await agent("beta")];
     await Promise.all([alpha.sees([thing]), beta.sees([thing])]);
-    await etcd.until("both are witnesses", () => by()?.length === 2);
+    await agents.witness.until("both are witnesses", () => by()?.length === 2);
     const why = { code: "goodbye", text: "sent TTL 0", confirmed: true, atMs: Date.now() };
     await beta.sees([], { "printer/ipp": why });
-    await etcd.until("it is gone", () => etcd.value("node", "printer") === undefined);
+    await agents.witness.until("it is gone", () => agents.witness.value("node", "printer") === undefined);
     await alpha.sees([thing]);
     const puts = (): number =>
-      etcd.changes.filter(({ key, value }) => key.startsWith("printer") && value !== undefined).length;
+      agents.witness.changes.filter(({ key, value }) => key.startsWith("printer") && value !== undefined).length;
     const before = puts();
     await beta.sees([{ ...thing, id: "other", foreignId: "other" }]);
-    await etcd.until("something else stands there", () => puts() > before);
-    expect(etcd.value("service", keyOf.service("printer", "ipp"))).toBeUndefined();
+    await agents.witness.until("something else stands there", () => puts() > before);
+    expect(agents.witness.value("service", keyOf.service("printer", "ipp"))).toBeUndefined();
     await beta.sees([thing]);
-    await etcd.until("it is back, for both", () => by()?.length === 2);
+    await agents.witness.until("it is back, for both", () => by()?.length === 2);
   }, 60_000);
 });
 

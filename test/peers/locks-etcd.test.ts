@@ -1,115 +1,39 @@
-// Locks of two agents on one real etcd: never held twice, whatever is killed or paused; sessions renewed here and looked after there.
-import { fileURLToPath } from "node:url";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import type { Settings } from "../../src/contracts/settings.ts";
+import { describe, expect, test } from "vitest";
 import { KINDS, recordKey } from "../../src/directory/locks.ts";
 import type { KvPair } from "../../src/model/kv.ts";
-import { createTrilith, type Trilith } from "../../src/trilith.ts";
-import { type EtcdNode, etcdStorage, Follower, ownPrefix, startEtcd } from "../support/etcd.ts";
-import { eventually, freePort, havePrograms, ownFolder, startProgram } from "../support/peers.ts";
+import type { Trilith } from "../../src/trilith.ts";
+import { etcdStorage } from "../support/etcd.ts";
+import { etcdAgents } from "../support/etcd-agents.ts";
+import { eventually, havePrograms } from "../support/peers.ts";
 
 const here = await havePrograms("etcd", "etcdctl");
 const LIVENESS_MS = 2_000;
 const ROUNDS = 200;
 const FAULTS = 12;
 const KEY = "lock";
-const TRILITH = fileURLToPath(new URL("../../src/trilith.ts", import.meta.url));
-/** An agent as a process of its own, so that it can be killed and paused. */
-const PROGRAM = `
-  const { createTrilith } = await import(${JSON.stringify(TRILITH)});
-  const trilith = createTrilith(JSON.parse(process.argv[1]));
-  process.once("SIGTERM", () => trilith.stop().then(() => process.exit(0)));
-  await trilith.start();
-`;
-
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
 
 describe.skipIf(!here)("locks of two agents on one etcd", () => {
-  let node: EtcdNode;
-  let prefix: string;
-  let ends: (() => Promise<unknown>)[] = [];
-  /** What etcd itself shows, without any agent in between. */
-  let witness: Follower;
-
-  beforeAll(async () => {
-    node = await startEtcd();
-  });
-  beforeEach(async () => {
-    prefix = ownPrefix();
-    const storage = await etcdStorage([node.endpoint], { prefix });
-    witness = await Follower.start(storage);
-    ends.push(
-      () => storage.close(),
-      () => witness.stop(),
-    );
-  });
-  afterEach(async () => {
-    for (const end of ends.reverse()) await end();
-    ends = [];
-  });
-  afterAll(() => node?.remove());
-
-  const settings = (name: string, dataDir: string, httpPort: number): Partial<Settings> => ({
-    node: name,
-    dataDir,
-    httpPort,
-    storage: "etcd",
-    etcd: { endpoints: [node.endpoint], prefix, livenessMs: LIVENESS_MS },
-    advertiseAddress: "127.0.0.1",
-    protocols: { docker: false, process: false, file: false, dns: false },
-  });
-
-  /** An agent of its own process. */
-  async function outside(name: string): Promise<{
-    readonly url: string;
-    start(): Promise<void>;
-    kill(): Promise<void>;
-    signal(signal: NodeJS.Signals): void;
-  }> {
-    const folder = await ownFolder(`agent-${name}`);
-    const port = await freePort();
-    const url = `http://127.0.0.1:${port}`;
-    let program: Awaited<ReturnType<typeof startProgram>> | undefined;
-    const agent = {
-      url,
+  const etcd = etcdAgents(LIVENESS_MS);
+  async function outside(name: string) {
+    const agent = await etcd.outside(name);
+    const live = () =>
+      eventually(`agent ${name} is seen to live`, async () => {
+        const checks = (await (await fetch(`${agent.url}/v1/health/node/${name}`)).json()) as { Status: string }[];
+        return checks.length > 0 && checks.every(({ Status }) => Status === "passing");
+      });
+    await live();
+    return {
+      ...agent,
       async start() {
-        program = await startProgram(
-          [
-            ...[process.execPath, "--import", "tsx", "--input-type=module", "-e", PROGRAM],
-            JSON.stringify(settings(name, `${folder.path}/data`, port)),
-          ],
-          `${folder.path}/log`,
-        );
-        await eventually(`agent ${name} answers`, async () => (await fetch(`${url}/v1/agent/self`)).ok, 60_000);
-        await eventually(`agent ${name} is seen to live`, async () => {
-          const checks = (await (await fetch(`${url}/v1/health/node/${name}`)).json()) as { Status: string }[];
-          return checks.length > 0 && checks.every(({ Status }) => Status === "passing");
-        });
+        await agent.start();
+        await live();
       },
-      async kill() {
-        if (program === undefined) return;
-        process.kill(program.pid, "SIGCONT");
-        await program.stop("SIGKILL");
-        program = undefined;
-      },
-      signal: (signal: NodeJS.Signals) => void (program !== undefined && process.kill(program.pid, signal)),
+      kill: () => agent.stop("SIGKILL"),
     };
-    ends.push(
-      () => folder.remove(),
-      () => agent.kill(),
-    );
-    await agent.start();
-    return agent;
   }
-
   async function inside(name: string): Promise<Trilith> {
-    const folder = await ownFolder(`agent-${name}`);
-    const trilith = createTrilith(settings(name, folder.path, -1));
-    ends.push(
-      () => folder.remove(),
-      () => trilith.stop(),
-    );
-    await trilith.start();
+    const trilith = await etcd.inside(name);
     await trilith.agent.synced(AbortSignal.timeout(20_000));
     return trilith;
   }
@@ -121,12 +45,12 @@ describe.skipIf(!here)("locks of two agents on one etcd", () => {
     let lockIndex = 0;
     let holds = 0;
     // Rows of one revision belong together: a session and its key change in one transaction.
-    for (let i = 0; i < witness.changes.length; ) {
-      const at = witness.changes[i]?.modifyIndex;
+    for (let i = 0; i < etcd.witness.changes.length; ) {
+      const at = etcd.witness.changes[i]?.modifyIndex;
       let last: KvPair | undefined;
       let touched = false;
-      for (; witness.changes[i]?.modifyIndex === at && i < witness.changes.length; i++) {
-        const row = witness.changes[i];
+      for (; etcd.witness.changes[i]?.modifyIndex === at && i < etcd.witness.changes.length; i++) {
+        const row = etcd.witness.changes[i];
         if (row?.table === "session") {
           if (row.value === undefined) sessions.delete(row.key);
           else sessions.add(row.key);
@@ -249,14 +173,14 @@ describe.skipIf(!here)("locks of two agents on one etcd", () => {
     }
     over.abort();
     await clients;
-    const storage = await etcdStorage([node.endpoint], { prefix });
+    const storage = await etcdStorage([etcd.node.endpoint], { prefix: etcd.prefix });
     const index = await storage.latest();
     await storage.close();
-    await witness.until("the history is complete", () => witness.index >= index);
+    await etcd.witness.until("the history is complete", () => etcd.witness.index >= index);
     const { holds } = checkHistory();
     expect(holds).toBeGreaterThanOrEqual(seen.rounds);
     expect(seen.rounds).toBeGreaterThanOrEqual(ROUNDS);
-    const counter = witness.value("kv", "counter") as KvPair;
+    const counter = etcd.witness.value("kv", "counter") as KvPair;
     const counted = Number(Buffer.from(counter.value).toString());
     expect(seen.refused).toBeGreaterThan(0);
     expect(counted).toBeGreaterThanOrEqual(seen.counted);
@@ -281,18 +205,18 @@ describe.skipIf(!here)("locks of two agents on one etcd", () => {
       await pause(ttlMs / 3);
     }
     expect([a, b].map(({ directory }) => directory.view().at("sessions"))).toEqual(before);
-    const told = witness.changes.filter(({ key }) => key === recordKey(KINDS.renewed, id)).length;
+    const told = etcd.witness.changes.filter(({ key }) => key === recordKey(KINDS.renewed, id)).length;
     expect(told).toBeGreaterThan(0);
     const last = Date.now();
     expect(await b.sessions.renew(id)).toMatchObject({ id });
-    await witness.until("the session is over", () => witness.value("session", id) === undefined);
+    await etcd.witness.until("the session is over", () => etcd.witness.value("session", id) === undefined);
     expect(Date.now() - last).toBeGreaterThan(ttlMs);
-    expect((witness.value("kv", KEY) as KvPair).session).toBeUndefined();
+    expect((etcd.witness.value("kv", KEY) as KvPair).session).toBeUndefined();
     await eventually("both know", async () => (await a.sessions.renew(id)) === undefined);
     expect(await b.sessions.renew(id)).toBeUndefined();
     expect(checkHistory().holds).toBe(1);
-    expect(witness.value("kept", recordKey(KINDS.renewed, id))).toBeUndefined();
-    expect(witness.value("kept", recordKey(KINDS.used, id))).toBeUndefined();
+    expect(etcd.witness.value("kept", recordKey(KINDS.renewed, id))).toBeUndefined();
+    expect(etcd.witness.value("kept", recordKey(KINDS.used, id))).toBeUndefined();
   });
 
   test("a lock delay holds at every agent, also at one that starts in between", { timeout: 60_000 }, async () => {
@@ -341,9 +265,9 @@ describe.skipIf(!here)("locks of two agents on one etcd", () => {
     await a.kv.set("gone", Buffer.from("1"), { ttlMs });
     await b.directory.barrier();
     await a.stop();
-    await witness.until(
+    await etcd.witness.until(
       "the key goes",
-      () => witness.value("kv", "gone") === undefined && witness.changes.some(({ key }) => key === "gone"),
+      () => etcd.witness.value("kv", "gone") === undefined && etcd.witness.changes.some(({ key }) => key === "gone"),
     );
     await eventually("b knows", () => b.kv.get("gone") === undefined);
     expect(Date.now() - began).toBeGreaterThan(ttlMs - 100);

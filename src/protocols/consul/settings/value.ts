@@ -80,7 +80,7 @@ export function inner(raw: unknown): object | undefined {
 }
 
 /** The URL of an agent's HTTP API from `host`, `host:port` or a URL; the ports of Consul's gossip and servers mean its host. */
-export function agentUrl(text: string, value: Value): string {
+function agentUrl(text: string, value: Value): string {
   const given = text.trim();
   if (/^provider\s*=/.test(given) || given.includes("{{"))
     return value.fail(`a host or the URL of an agent; cloud auto-join ("${given}") is not understood`);
