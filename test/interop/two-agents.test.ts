@@ -1,3 +1,4 @@
+// Two whole agents on one etcd: what one registers the other finds; one dies, is stopped, is restarted; etcd goes away and comes back.
 import { describe, expect, test } from "vitest";
 import { systemClock } from "../../src/base/clock.ts";
 import { silentLog } from "../../src/base/log.ts";

@@ -1,3 +1,4 @@
+// Locks of two agents on one real etcd: never held twice, whatever is killed or paused; sessions renewed here and looked after there.
 import { describe, expect, test } from "vitest";
 import { KINDS, recordKey } from "../../src/directory/locks.ts";
 import type { KvPair } from "../../src/model/kv.ts";
