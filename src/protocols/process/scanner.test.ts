@@ -11,7 +11,8 @@ import { processes } from "./setup.ts";
 
 const LISTENS =
   "head\n 0: 00000000:0050 00000000:0000 0A x y z 0 0 7 1\n 1: 00000000:0016 00000000:0000 0A x y z 0 0 8 1\n" +
-  " 2: 00000000:0017 00000000:0000 0A x y z 0 0 9 1\n";
+  " 2: 00000000:0017 00000000:0000 0A x y z 0 0 9 1\n" +
+  " 3: 00000000:0018 00000000:0000 0A x y z 0 0 10 1\n";
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
 
 /** A host with these processes; `count` tells how often what was asked. */
@@ -31,7 +32,7 @@ function host(environs: Map<number, Uint8Array | "denied" | Promise<never>>) {
       count.environ++;
       return (await environs.get(pid)) as Uint8Array | "denied" | undefined;
     },
-    sockets: async (pid) => new Set(pid === 10 ? ["7"] : pid === 12 ? ["9"] : []),
+    sockets: async (pid) => new Set(pid === 10 ? ["7"] : pid === 12 ? ["9"] : pid === 14 ? ["10"] : []),
     async table(name) {
       count.table++;
       return name === "tcp" ? LISTENS : "";
@@ -104,6 +105,8 @@ describe("the scanner", () => {
         [12, bytes("\0\0\0")],
         // It listens on nothing here.
         [13, bytes("\0\0\0")],
+        // Its port is its own, and nobody else's.
+        [14, bytes("PATH=/bin\0")],
       ]),
     );
     await eventually("it looked", () => one.names().length > 0);

@@ -38,6 +38,8 @@ const YOUNG_MS = 1500;
 const OWNERS_A_TICK = 200;
 /** Of those that wrote over their environment so many are asked what they listen on: the eldest, whose children are workers. */
 const BLANKS = 64;
+/** So many of those that say nothing are asked what they listen on, where others may not be asked: the youngest, which are behind new ports. */
+const SILENT = 256;
 /** So many processes are looked at in one turn of the event loop. */
 const STATS_A_TURN = 100;
 const ENVIRON_MAX_BYTES = 8 << 20;
@@ -67,6 +69,8 @@ export class Scanner {
   private owned = new Set<string>();
   /** The ports of those that wrote over their environment, by the program's name. */
   private unread: ReadonlyMap<string, ReadonlySet<number>> = new Map();
+  /** Sockets of those that may be looked at and say nothing: nobody hides behind them. */
+  private silent: ReadonlySet<string> = new Set();
   private container = "";
   private range: readonly [low: number, high: number] = [32_768, 60_999];
   private pulse = { pids: "", sockets: "" };
@@ -117,7 +121,7 @@ export class Scanner {
         : `${words}; ${blank.slice(0, 5).join(", ")}${blank.length > 5 ? " …" : ""} wrote over ${blank.length === 1 ? "its" : "their"} ` +
           "environment, so that nobody can read it: use trilith run, or trilith announce --pid";
     const open = [...this.listening]
-      .filter(([inode]) => !this.owned.has(inode))
+      .filter(([inode]) => !this.owned.has(inode) && !this.silent.has(inode))
       .map(([, { port }]) => port)
       .filter((port) => ![...this.unread.values()].some((ports) => ports.has(port)));
     if (this.deniedCount === 0 || open.length === 0) return said;
@@ -191,6 +195,7 @@ export class Scanner {
       if ((fresh.length > 0 || again || !already.has(pid)) && (await this.sockets(pid))) changed = true;
     this.own();
     if (!this.first || again || fresh.length > 0) await this.lookAtBlank();
+    if (this.deniedCount > 0 && (!this.first || fresh.length > 0)) await this.lookAtSilent();
     // Somebody may have executed a program that says more than the one it was.
     this.orphans ||= fresh.some((inode) => !this.owned.has(inode));
     if (this.first && (this.orphans || began - this.at.sweep >= SWEEP_MS) && due("sweep", 0)) {
@@ -243,6 +248,26 @@ export class Scanner {
       }
     }
     this.unread = found;
+  }
+
+  /** Which ports are of those that may be looked at, the agent itself among them? Only what is left may be of others. */
+  private async lookAtSilent(): Promise<void> {
+    const silent = new Set([...this.silent].filter((inode) => this.listening.has(inode)));
+    let left = [...this.listening.keys()].filter((inode) => !this.owned.has(inode) && !silent.has(inode)).length;
+    const asked = [...this.known]
+      .filter(([, { stat, denied, blank }]) => !stat.kernel && !denied && !blank)
+      .sort(([, a], [, b]) => b.stat.startTicks - a.stat.startTicks);
+    for (const [pid] of asked.slice(0, SILENT)) {
+      if (left <= 0) break;
+      const held = await this.machine.table.sockets(pid);
+      if (held === undefined || held === "denied") continue;
+      for (const inode of held)
+        if (this.listening.has(inode) && !this.owned.has(inode) && !silent.has(inode)) {
+          silent.add(inode);
+          left--;
+        }
+    }
+    this.silent = silent;
   }
 
   /** Looks whether carriers still are who they were. */
