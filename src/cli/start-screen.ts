@@ -40,6 +40,10 @@ export function startScreen(trilith: Trilith): string {
             ? `  curl --unix-socket ${http.slice("unix://".length)} 'http://agent${path}'`
             : `  curl 'http://${web}${path}'`,
         ]),
+    // Programs under the hook need the table alone, which is there where its protocol runs.
+    ...(http === "off" || !trilith.sources().some(({ name }) => name === "hook")
+      ? []
+      : [`  npx trilith hook${flag} -- curl http://web.service.${self.domain}/`]),
     ...(dns === "off" ? [] : [`  dig @${host} -p ${port} web.service.${self.domain} SRV`]),
   ];
   const warnings = trilith.warnings.map((text) => `  ! ${text}\n`).join("");

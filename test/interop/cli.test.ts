@@ -81,6 +81,7 @@ describe("the program", () => {
     expect(screen).toContain(`http://127.0.0.1:${http}`);
     expect(screen).toContain(join(folder.path, "data"));
     expect(screen).toContain(`npx trilith find --http-addr 127.0.0.1:${http} web`);
+    expect(screen).toContain(`npx trilith hook --http-addr 127.0.0.1:${http} -- curl http://web.service.consul/`);
     expect(screen).toContain(`dig @127.0.0.1 -p ${dns} web.service.consul SRV`);
   });
 
