@@ -91,7 +91,7 @@ static void attempt_ended(int fd, const struct attempt *a, int error, uint64_t m
 	int had = fd + 1;
 	if (!atomic_compare_exchange_strong(&attempt_fds[(uint32_t)fd % ATTEMPT_PLACES], &had, 0))
 		return;
-	if (error == 0 || observed_is_failure(error))
+	if (error == 0 || error == EINPROGRESS || observed_is_failure(error))
 		observed_report(&a->backend, a->target.port, error, micros);
 }
 
@@ -119,12 +119,7 @@ static void attempt_look(int fd, int error, bool closing)
 	if (info.tcpi_state == TCP_SYN_SENT) {
 		if (!closing)
 			return;
-		if (waited_us >= (uint64_t)a.try_ms * 1000) {
-			attempt_ended(fd, &a, ETIMEDOUT, waited_us);
-		} else {
-			given_up_note(&a.backend);
-			attempt_forget(fd);
-		}
+		attempt_ended(fd, &a, waited_us >= (uint64_t)a.try_ms * 1000 ? ETIMEDOUT : EINPROGRESS, waited_us);
 		return;
 	}
 	/* The first round trip is the handshake: exact, however late the program looks. A socket that failed had none. */

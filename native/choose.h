@@ -45,6 +45,8 @@ struct chosen {
 	uint8_t service_flags;
 	uint32_t try_ms;
 	bool others; /* more could be tried after this one */
+	bool doubtful; /* others are there, and this one may be dead */
+	uint32_t time_us; /* of a doubtful one: what a connect takes; 0 = not known */
 };
 
 struct wish {
@@ -55,37 +57,9 @@ struct wish {
 	bool datagrams;
 	uint64_t caller;
 	bool waits; /* a stream socket that blocks */
+	bool looks; /* asks whether what is chosen is doubtful */
 	int fd;	    /* of such a one, that may be handed a connection opened ahead; else -1 */
 };
-
-/*
- * Backends whose connections programs gave up lately before there was an answer (a client's own time limit, shorter than `try`). Nobody knows
- * whether they are ill, so they are not ejected; the next choices go elsewhere where there is an elsewhere.
- */
-enum { GIVEN_UP_PLACES = 8, GIVEN_UP_MS = 5000 };
-static struct {
-	_Atomic uint64_t backend, until_ms;
-} given_up[GIVEN_UP_PLACES];
-static _Atomic uint64_t given_up_until_ms;
-static _Atomic uint32_t given_up_next;
-
-static void given_up_note(const struct table_backend *backend)
-{
-	uint64_t until = coarse_ms() + GIVEN_UP_MS;
-	uint32_t place = atomic_fetch_add(&given_up_next, 1) % GIVEN_UP_PLACES;
-	atomic_store(&given_up[place].backend, balance_address_hash(backend->address, backend->port));
-	atomic_store(&given_up[place].until_ms, until);
-	atomic_store(&given_up_until_ms, until);
-}
-
-static bool given_up_has(const struct table_backend *backend, uint64_t now_ms)
-{
-	uint64_t hash = balance_address_hash(backend->address, backend->port);
-	for (int i = 0; i < GIVEN_UP_PLACES; i++)
-		if (atomic_load(&given_up[i].until_ms) > now_ms && atomic_load(&given_up[i].backend) == hash)
-			return true;
-	return false;
-}
 
 static void asked_of(const struct wish *wish, struct balance_asked *asked)
 {
@@ -123,6 +97,17 @@ static const struct table_backend *choose_service(struct table *t, const struct 
 	return backends;
 }
 
+static bool choose_is_doubtful(const struct table_backend *backends, uint32_t count, uint32_t chosen, const struct balance_asked *asked,
+			       uint32_t *time_us)
+{
+	uint64_t now_ms = observed_now_ms();
+	struct observed_view view = {.block = observed_block(now_ms), .now_ms = now_ms, .others_count = -1};
+	struct balance_seen seen;
+	observed_look(&view, &backends[chosen], balance_port(&backends[chosen], asked->port), &seen);
+	*time_us = seen.time_us;
+	return observed_is_doubtful(&view, backends, count, chosen, asked, &seen);
+}
+
 /* errno stays as it was. */
 static enum choice choose(const struct wish *wish, const struct tries *tries, struct chosen *chosen)
 {
@@ -143,24 +128,13 @@ static enum choice choose(const struct wish *wish, const struct tries *tries, st
 	int errno_before = errno;
 	struct balance_asked asked;
 	asked_of(wish, &asked);
-	uint32_t tried[TRIES_MAX], avoided = 0, fitting = 0;
-	uint64_t now_ms = 0;
-	bool avoid = false;
-	if (atomic_load_explicit(&given_up_until_ms, memory_order_relaxed) != 0) {
-		now_ms = coarse_ms();
-		avoid = atomic_load(&given_up_until_ms) > now_ms;
-	}
+	uint32_t tried[TRIES_MAX], fitting = 0;
 	asked.tried = tried;
 	asked.again = tries->count != 0;
 	if (tries->count != 0)
 		for (uint32_t i = 0; i < service.count && asked.tried_count < TRIES_MAX; i++)
 			if (tries_have(tries, &backends[i]))
 				tried[asked.tried_count++] = i;
-	avoided = asked.tried_count;
-	if (avoid)
-		for (uint32_t i = 0; i < service.count && avoided < TRIES_MAX; i++)
-			if (given_up_has(&backends[i], now_ms) && !tries_have(tries, &backends[i]))
-				tried[avoided++] = i;
 	for (uint32_t i = 0; i < service.count && fitting < asked.tried_count + 2; i++)
 		fitting += choose_fits(wish, &backends[i]);
 
@@ -168,11 +142,6 @@ static enum choice choose(const struct wish *wish, const struct tries *tries, st
 	if (wish->fd >= 0 && tries->count == 0 && (service.flags & SERVICE_PREFETCH) != 0)
 		index = choose_opened_ahead(wish->fd, &service, backends, &asked);
 	result = index >= 0 ? CHOICE_TAKEN : CHOICE_MADE;
-	if (index < 0 && avoided > asked.tried_count) {
-		struct balance_asked elsewhere = asked;
-		elsewhere.tried_count = avoided;
-		index = observed_pick(&service, backends, service.count, &elsewhere);
-	}
 	if (index < 0)
 		index = observed_pick(&service, backends, service.count, &asked);
 	errno = errno_before;
@@ -184,6 +153,8 @@ static enum choice choose(const struct wish *wish, const struct tries *tries, st
 	chosen->service_flags = service.flags;
 	chosen->try_ms = service.try_ms == 0 ? 1000 : service.try_ms;
 	chosen->others = tries->count < TRIES_MAX - 1 && fitting > asked.tried_count + 1;
+	chosen->time_us = 0;
+	chosen->doubtful = wish->looks && chosen->others && choose_is_doubtful(backends, service.count, (uint32_t)index, &asked, &chosen->time_us);
 done:
 	table_release(t);
 	return result;

@@ -2,6 +2,7 @@
 #ifndef TRILITH_CONNECT_H
 #define TRILITH_CONNECT_H
 
+#include "look.h"
 #include "waiting.h"
 
 #ifndef IPPROTO_UDPLITE
@@ -74,6 +75,11 @@ static int connect_by_tries(int fd, struct wish *wish)
 				break;
 			chosen = slow;
 			chosen.others = may_return = false;
+		}
+		if (wish->looks && chosen.doubtful) {
+			wish->looks = false;
+			look_before(fd, wish, &tries, &chosen);
+			began_us = monotonic_us();
 		}
 		error = wish->waits ? connect_waiting(fd, wish, &chosen, &trying, began_us) : connect_at_once(fd, wish, &chosen, &trying);
 		if (!wish->datagrams) {
@@ -167,6 +173,8 @@ static int connect_ours(int fd, const struct sockaddr *address, socklen_t bytes,
 	} else if ((flags & O_NONBLOCK) == 0) {
 		wish.waits = true;
 		wish.fd = fd;
+	} else {
+		wish.looks = true;
 	}
 	return connect_by_tries(fd, &wish);
 }

@@ -23,6 +23,8 @@ enum {
 	OBSERVED_STALE_MS = 1000,	  /* what this process has not tried for so long, others may know better */
 	OBSERVED_OTHERS = 8,		  /* so many other processes are asked */
 	OBSERVED_OTHERS_MS = 10000,	  /* who was at work so lately */
+	OBSERVED_DOUBT_MS = 5000,	  /* a backend that gave no answer while a program had patience is out for so long */
+	OBSERVED_TROUBLE_MS = 5000,	  /* after a failure the others of its service are not trusted for so long, unless seen well since */
 	OBSERVED_TURNS = 256,
 	OBSERVED_TURN_PROBES = 8
 };
@@ -39,7 +41,7 @@ struct observed_entry {
 	_Atomic uint64_t connects;
 	_Atomic uint64_t failures;
 	_Atomic uint32_t time_us;
-	_Atomic uint32_t last_errno;
+	_Atomic uint32_t last_errno; /* EINPROGRESS: the last try was given up before there was an answer, at `changed_ms` */
 	_Atomic uint64_t ejected_until_ms;
 	_Atomic uint64_t changed_ms;
 };
@@ -58,7 +60,8 @@ struct observed_file {
 	char magic[8]; /* "TRILSEEN" */
 	uint32_t version, blocks, entries, block_bytes;
 	_Atomic uint64_t full_until_ms; /* all blocks had living owners: do not look again before */
-	uint64_t rest[4];
+	_Atomic uint64_t trouble_ms;	/* when one of the user's processes last had a failure */
+	uint64_t rest[3];
 	struct observed_block block[OBSERVED_BLOCKS];
 };
 
@@ -80,6 +83,7 @@ static _Atomic uint32_t observed_own_refused; /* the kernel has no memory that a
 static _Atomic(struct observed_file *) observed_mapped;
 static _Atomic uint32_t observed_mapped_uid;
 static struct observed_block observed_private;
+static _Atomic uint64_t observed_private_trouble_ms;
 
 /* The tries of late, of the entry with the same place: a float and the low 32 bits of the time in ms. Of this process alone. */
 static _Atomic uint64_t observed_lately[OBSERVED_ENTRIES];
@@ -438,6 +442,19 @@ static void observed_look_around(struct observed_view *view)
 	}
 }
 
+static inline bool observed_is_doubt(struct observed_entry *e)
+{
+	return atomic_load_explicit(&e->last_errno, memory_order_relaxed) == EINPROGRESS;
+}
+
+/* Who was given up without an answer may be ill or not: it is out for a while, and nothing else. */
+static void observed_see_doubt(struct observed_entry *e, uint64_t changed_ms, uint64_t now_ms, struct balance_seen *seen)
+{
+	uint64_t until = changed_ms + OBSERVED_DOUBT_MS;
+	if (observed_is_doubt(e) && changed_ms <= now_ms && until > now_ms && until > seen->ejected_until_ms)
+		seen->ejected_until_ms = until;
+}
+
 /*
  * A short-lived program has seen next to nothing, and one without blocking sockets learns late: where this process has not tried a backend of
  * late, a failure that another process of its user saw counts as its own. To find out whether such a backend is back is for those who saw it go.
@@ -458,8 +475,11 @@ static void observed_ask_others(struct observed_view *view, const uint8_t addres
 		last = e;
 		last_ms = changed;
 	}
-	uint32_t failures = last == NULL ? 0 : atomic_load_explicit(&last->failures_in_row, memory_order_relaxed);
-	uint64_t until = last == NULL ? 0 : atomic_load_explicit(&last->ejected_until_ms, memory_order_relaxed);
+	if (last == NULL)
+		return;
+	observed_see_doubt(last, last_ms, view->now_ms, seen);
+	uint32_t failures = atomic_load_explicit(&last->failures_in_row, memory_order_relaxed);
+	uint64_t until = atomic_load_explicit(&last->ejected_until_ms, memory_order_relaxed);
 	if (failures == 0 || until + BALANCE_RETURN_MS <= view->now_ms)
 		return;
 	if (until <= view->now_ms)
@@ -484,7 +504,54 @@ static void observed_look(void *context, const struct table_backend *backend, ui
 	seen->failures = atomic_load_explicit(&e->failures_in_row, memory_order_relaxed);
 	seen->time_us = atomic_load_explicit(&e->time_us, memory_order_relaxed);
 	seen->lately = observed_lately_of(view->block, e, view->now_ms);
+	observed_see_doubt(e, seen->changed_ms, view->now_ms, seen);
 	observed_ask_others(view, backend->address, port, seen);
+}
+
+/* When this process or others of its user last saw the backend well, or last saw it ill or in doubt; 0 = never. */
+static uint64_t observed_last(struct observed_view *view, const uint8_t address[16], uint16_t port, bool well)
+{
+	uint64_t last = 0;
+	if (view->others_count < 0)
+		observed_look_around(view);
+	for (int i = -1; i < view->others_count; i++) {
+		struct observed_entry *e = observed_find(i < 0 ? view->block : view->others[i], address, port);
+		if (e == NULL || (atomic_load_explicit(&e->failures_in_row, memory_order_relaxed) == 0 && !observed_is_doubt(e)) != well)
+			continue;
+		uint64_t changed = atomic_load_explicit(&e->changed_ms, memory_order_relaxed);
+		if (changed > last && changed <= view->now_ms)
+			last = changed;
+	}
+	return last;
+}
+
+static _Atomic uint64_t *observed_trouble(struct observed_block *block)
+{
+	struct observed_file *file = atomic_load(&observed_mapped);
+	return file == NULL || block == &observed_private ? &observed_private_trouble_ms : &file->trouble_ms;
+}
+
+/*
+ * True where the chosen backend may be as dead as others of its service: it is suspect itself, it failed when it was last tried, or another one failed
+ * a moment ago and nobody has seen this one well since. In healthy times that takes no more than a look at it and at the last trouble.
+ */
+static bool observed_is_doubtful(struct observed_view *view, const struct table_backend *backends, uint32_t count, uint32_t chosen,
+				 const struct balance_asked *asked, const struct balance_seen *seen)
+{
+	const struct table_backend *b = &backends[chosen];
+	if ((b->flags & BACKEND_SUSPECT) != 0 || seen->failures != 0 || balance_ejected(seen, view->now_ms))
+		return true;
+	uint64_t trouble = atomic_load_explicit(observed_trouble(view->block), memory_order_relaxed);
+	if (trouble > view->now_ms || view->now_ms - trouble >= OBSERVED_TROUBLE_MS)
+		return false;
+	uint64_t well = observed_last(view, b->address, balance_port(b, asked->port), true);
+	for (uint32_t i = 0; i < count; i++) {
+		uint64_t ill = observed_last(view, backends[i].address, balance_port(&backends[i], asked->port), false);
+		/* The clock's ticks are long: in the same one anything may have come first. */
+		if (ill >= well && ill + OBSERVED_TROUBLE_MS > view->now_ms)
+			return true;
+	}
+	return false;
 }
 
 /* True for an errno that speaks of the backend, so that another one should be tried. */
@@ -508,6 +575,8 @@ static void observed_connected(struct observed_entry *e, uint64_t micros, uint64
 {
 	atomic_fetch_add_explicit(&e->connects, 1, memory_order_relaxed);
 	atomic_store_explicit(&e->failures_in_row, 0, memory_order_relaxed);
+	if (observed_is_doubt(e))
+		atomic_store_explicit(&e->last_errno, 0, memory_order_relaxed);
 	uint64_t before = atomic_load_explicit(&e->time_us, memory_order_relaxed), now = micros < 1 ? 1 : micros > UINT32_MAX ? UINT32_MAX : micros;
 	atomic_store_explicit(&e->time_us, (uint32_t)(before == 0 ? now : (before * 3 + now) / 4), memory_order_relaxed);
 	struct balance_seen seen = {.ejected_until_ms = atomic_load_explicit(&e->ejected_until_ms, memory_order_relaxed)};
@@ -534,19 +603,33 @@ static void observed_failed(struct observed_entry *e, int error, uint64_t now_ms
 	atomic_store_explicit(&e->changed_ms, now_ms, memory_order_relaxed);
 }
 
+/* Nobody knows whether it is ill, so it is not ejected. An ejection says more than a doubt. */
+static void observed_doubted(struct observed_entry *e, uint64_t now_ms)
+{
+	struct balance_seen seen = {.ejected_until_ms = atomic_load_explicit(&e->ejected_until_ms, memory_order_relaxed)};
+	if (balance_ejected(&seen, now_ms))
+		return;
+	atomic_store_explicit(&e->last_errno, EINPROGRESS, memory_order_relaxed);
+	atomic_store_explicit(&e->changed_ms, now_ms, memory_order_relaxed);
+}
+
 /* `observed_report` with everything that it takes from the machine. */
 static void observed_outcome(struct observed_block *block, const struct table_backend *backend, uint16_t port, int error, uint64_t micros,
 			     uint64_t now_ms, uint64_t random)
 {
-	if (error != 0 && !observed_is_failure(error))
+	if (error != 0 && error != EINPROGRESS && !observed_is_failure(error))
 		return;
 	struct observed_entry *e = observed_make(block, backend->address, port);
 	if (e == NULL)
 		return;
 	if (error == 0)
 		observed_connected(e, micros, now_ms);
+	else if (error == EINPROGRESS)
+		observed_doubted(e, now_ms);
 	else
 		observed_failed(e, error, now_ms, random);
+	if (error != 0)
+		atomic_store_explicit(observed_trouble(block), now_ms, memory_order_relaxed);
 }
 
 /* `observed_pick` with everything that it takes from the machine. */
@@ -623,7 +706,10 @@ static int observed_pick(const struct table_service *service, const struct table
 	return observed_choose(block, service->policy, backends, count, asked, turn, now_ms, observed_random());
 }
 
-/* How a try went: error 0 and the microseconds it took, or its errno. `callers_port` is used where the backend has none of its own. */
+/*
+ * How a try went: error 0 and the microseconds it took, its errno, or EINPROGRESS where a program (or the hook) had no patience to wait for an answer.
+ * `callers_port` is used where the backend has none of its own.
+ */
 static void observed_report(const struct table_backend *backend, uint16_t callers_port, int error, uint64_t micros)
 {
 	uint64_t now_ms = observed_now_ms();

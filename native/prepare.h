@@ -25,6 +25,15 @@ static void prepare_caller(void)
 	caller_key = balance_mix(key);
 }
 
+static uint32_t look_limit_ms = 250; /* so long may a look take (look.h); 0 = none is taken */
+
+static void prepare_look(void)
+{
+	const char *ms = getauxval(AT_SECURE) != 0 ? NULL : getenv("TRILITH_HOOK_LOOK");
+	if (ms != NULL && *ms >= '0' && *ms <= '9')
+		look_limit_ms = (uint32_t)(observed_number(ms) > 1000 ? 1000 : observed_number(ms));
+}
+
 static void prepare(void)
 {
 	int nobody = 0;
@@ -34,6 +43,7 @@ static void prepare(void)
 	real_prepare();
 	own_page_prepare();
 	prepare_caller();
+	prepare_look();
 	table_prepare();
 	observed_start(table_path);
 	errno = errno_before;
