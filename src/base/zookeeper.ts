@@ -16,7 +16,7 @@ export interface Znode {
   readonly stat: ZnodeStat;
 }
 
-/** What became of the connection: `session` = a new one began (all ephemeral znodes and watches of the last one are gone), `back` = the same goes on. */
+/** What became of the connection: `away` = there is none, told for each reason; `session` = a new one began (all ephemeral znodes and watches of the last one are gone), `back` = the same goes on. */
 export type ZooKeeperNews =
   | { readonly what: "session"; readonly id: string; readonly timeoutMs: number; readonly server: string }
   | { readonly what: "back"; readonly id: string; readonly timeoutMs: number; readonly server: string }
@@ -98,7 +98,13 @@ interface RawClient {
   /** Not part of the library's promises: it has no way of its own to notice a silent server, or to leave without ending the session. */
   readonly connectionManager: {
     state: number;
-    socket?: { destroy(): void; readonly remoteAddress?: string; readonly remotePort?: number };
+    socket?: {
+      destroy(): void;
+      once(event: "error", listener: (error: Error) => void): void;
+      once(event: "close", listener: (hadError: boolean) => void): void;
+      readonly remoteAddress?: string;
+      readonly remotePort?: number;
+    };
     connectTimeoutHandler?: NodeJS.Timeout | null;
     findNextServer(callback: (server: unknown) => void): void;
   };
@@ -148,6 +154,11 @@ class Client implements ZooKeeper {
   #over = false;
   #watchdog: Timer | undefined;
   #restart: Timer | undefined;
+  /** Since the last connection: how that was lost, why each server could not be had, and what was told of it. */
+  #lost = "";
+  #awaySince = Number.POSITIVE_INFINITY;
+  readonly #failures = new Map<string, string>();
+  #away = "";
   readonly #waiting = new Set<() => void>();
   /** Who has to be told when this session is over, because the server will not. */
   readonly #watchers = new Set<() => void>();
@@ -171,7 +182,9 @@ class Client implements ZooKeeper {
     // A client that was left behind must not connect once more.
     connectionManager.findNextServer = (callback) => {
       next((server) => {
-        if (this.#raw === raw && !this.#over) callback(server);
+        if (this.#raw !== raw || this.#over) return;
+        callback(server);
+        this.#listen(raw, server as { readonly host: string; readonly port: number });
       });
     };
     raw.on("connected", () => this.#onConnected(raw));
@@ -181,8 +194,7 @@ class Client implements ZooKeeper {
     const lost = (text: string): void => {
       if (this.#raw !== raw || this.#over) return;
       this.#onAway(text);
-      this.#drop(raw);
-      this.#restart = this.#options.clock.after(RESTART_MS, () => this.begin(), true);
+      this.#beginAnew(raw);
     };
     raw.on("expired", () => lost("the session is over"));
     raw.on("authenticationFailed", () => lost("the server refused the credentials"));
@@ -198,6 +210,9 @@ class Client implements ZooKeeper {
     const fresh = id !== this.#session;
     this.#session = id;
     this.#connected = true;
+    this.#lost = "";
+    this.#away = "";
+    this.#failures.clear();
     const { socket } = raw.connectionManager;
     const server = hostPort(socket?.remoteAddress ?? "", socket?.remotePort ?? 0);
     this.#options.onNews?.({ what: fresh ? "session" : "back", id, timeoutMs: raw.getSessionTimeout(), server });
@@ -206,9 +221,51 @@ class Client implements ZooKeeper {
     for (const ring of [...this.#watchers]) ring();
   }
 
+  #beginAnew(raw: RawClient): void {
+    this.#drop(raw);
+    this.#restart = this.#options.clock.after(RESTART_MS, () => this.begin(), true);
+  }
+
+  /** The library keeps to itself why a server cannot be had. */
+  #listen(raw: RawClient, { host, port }: { readonly host: string; readonly port: number }): void {
+    const { clock } = this.#options;
+    const { socket } = raw.connectionManager;
+    const failed = (why: string): void => {
+      if (this.#raw !== raw || this.#over || this.#connected) return;
+      this.#failures.set(hostPort(host, port), why);
+      this.#tellAway();
+    };
+    socket?.once("error", (error) => failed(messageOf(error)));
+    socket?.once("close", (hadError) => {
+      // A server that was emptied or restored turns away whoever has seen more than it knows, for ever; by now the session is over anyway.
+      if (
+        !hadError &&
+        this.#raw === raw &&
+        !this.#connected &&
+        clock.monotonic() - this.#awaySince > raw.getSessionTimeout()
+      ) {
+        this.#awaySince = clock.monotonic();
+        this.#beginAnew(raw);
+      }
+      if (!hadError)
+        failed(`${hostPort(host, port)} closes the connection; is that ZooKeeper, and does it take more clients?`);
+    });
+  }
+
   #onAway(text: string): void {
     if (!this.#connected) return;
     this.#connected = false;
+    this.#awaySince = this.#options.clock.monotonic();
+    this.#lost = text;
+    this.#tellAway();
+  }
+
+  /** Once for each reason. */
+  #tellAway(): void {
+    const failures = [...this.#failures].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, why]) => why);
+    const text = [...(this.#lost === "" ? [] : [this.#lost]), ...new Set(failures)].join("; ");
+    if (text === this.#away) return;
+    this.#away = text;
     this.#options.onNews?.({ what: "away", text });
   }
 

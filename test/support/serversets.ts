@@ -3,7 +3,7 @@ import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { eventually, freePort, havePrograms, startProgram } from "./peers.ts";
-import { program } from "./program.ts";
+import { program, runToEnd } from "./program.ts";
 
 const SCRIPT = fileURLToPath(new URL("serverset.py", import.meta.url));
 const PYTHON = "/usr/bin/python3";
@@ -124,4 +124,17 @@ export async function agentProcess(
   };
   await rm(config, { force: true });
   return self;
+}
+
+/** Lets everybody read a znode's children and data, or nobody. */
+export async function mayBeRead(address: string, path: string, yes: boolean): Promise<void> {
+  const script = `
+from kazoo.client import KazooClient
+from kazoo.security import make_acl
+client = KazooClient("${address}")
+client.start(timeout=30)
+client.set_acls("${path}", [make_acl("world", "anyone", create=True, write=True, delete=True, admin=True, read=${yes ? "True" : "False"})])
+client.stop()`;
+  const { exitCode, err } = await runToEnd([PYTHON, "-c", script]);
+  if (exitCode !== 0) throw new Error(`the access list of ${path}: ${err}`);
 }

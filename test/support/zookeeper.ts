@@ -1,6 +1,6 @@
 // A real ZooKeeper for tests: one server on a loopback port, which can be killed, paused and started again on the same data.
 
-import { readdir, readFile, writeFile } from "node:fs/promises";
+import { readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { join } from "node:path";
 import type { LanHost } from "./lan.ts";
@@ -15,6 +15,8 @@ export interface ZooKeeperServer {
   stop(signal?: NodeJS.Signals): Promise<void>;
   pause(): void;
   resume(): void;
+  /** Stops it and removes its data; it can be started again, empty. */
+  wipe(): Promise<void>;
   /** Stops it and removes everything. */
   remove(): Promise<void>;
 }
@@ -87,6 +89,10 @@ export async function startZooKeeper(on?: Pick<LanHost, "address" | "within">): 
     },
     pause: () => void (program !== undefined && process.kill(program.pid, "SIGSTOP")),
     resume: () => void (program !== undefined && process.kill(program.pid, "SIGCONT")),
+    async wipe() {
+      await self.stop("SIGKILL");
+      await rm(join(folder.path, "data"), { recursive: true, force: true });
+    },
     async remove() {
       await self.stop("SIGKILL");
       await folder.remove();

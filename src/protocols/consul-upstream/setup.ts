@@ -1,4 +1,6 @@
 // The protocol "consul-upstream": services of another Consul, or of a Trilith, as hearsay.
+import type { Disk } from "../../base/disk.ts";
+import { InputError, messageOf } from "../../base/error.ts";
 import { Servers } from "../../base/servers.ts";
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
 import { reloadable } from "../../contracts/reloaded-source.ts";
@@ -19,10 +21,19 @@ export const consulUpstream: Protocol<ConsulUpstreamConfig | undefined, Needs> =
     const serversOf = async ({ urls, token, caFile }: UpstreamConfig): Promise<Servers> =>
       new Servers({
         ...{ urls, token, http, clock, log },
-        ...(caFile === undefined ? {} : { tls: { ca: await disk.readText(caFile) } }),
+        ...(caFile === undefined ? {} : { tls: { ca: await authority(caFile, disk) } }),
       });
     const make = (now: ConsulUpstreamConfig): ConsulUpstreamSource =>
       new ConsulUpstreamSource(now, { clock, random, log, directory, node, serversOf });
     return reloadable({ name: SOURCE, clock, directory, node, configure: configureConsulUpstream, make }, config);
   },
 });
+
+/** @throws TrilithError that names the key */
+async function authority(path: string, disk: Pick<Disk, "readText">): Promise<string> {
+  try {
+    return await disk.readText(path);
+  } catch (error) {
+    throw new InputError("ca_file", `cannot be read: ${messageOf(error)}`, error);
+  }
+}

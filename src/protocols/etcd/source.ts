@@ -229,7 +229,8 @@ export class EtcdSource implements Source {
       } catch (error) {
         if (signal.aborted) return undefined;
         const text = messageOf(error);
-        if (failures === 0) this.#log.warn("etcd cannot be read: what is known stays", { error: text });
+        if (failures === 0)
+          this.#log.warn(`${about === "" ? "etcd" : about} cannot be read: what is known stays`, { error: text });
         for (const one of this.#readings)
           if (about === "" || one.layout.prefix === about) one.trouble = `cannot be read, what is known stays: ${text}`;
         changed();

@@ -1,7 +1,7 @@
 // The files behind the rules: what each last said whole; what may be half-written is waited for, what cannot be read keeps its last good version.
 import type { Clock } from "../../base/clock.ts";
 import type { Disk, FileInfo } from "../../base/disk.ts";
-import { messageOf } from "../../base/error.ts";
+import { InputError, messageOf } from "../../base/error.ts";
 import type { FlatConfig, FlatRule } from "./config.ts";
 import { type Format, formatOf, hasEnd, isBlank, type Lists, parseLists } from "./parse.ts";
 
@@ -226,6 +226,13 @@ function parsed(
   try {
     if (isBlank(text, format)) return { lists: EMPTY, fault: undefined };
     const lists = parseLists(text, format, { port: rule.port, oneService: rule.service !== undefined });
+    const [fault, ...more] = lists.faults;
+    // Of a list some entries may be wrong; where nothing is right, it is none.
+    if (fault !== undefined && [...lists.services.values()].every((list) => list.length === 0))
+      throw new InputError(
+        "",
+        `nothing in it is an endpoint: ${fault}${more.length === 0 ? "" : ` (and ${more.length} more)`}`,
+      );
     return { lists, fault: undefined };
   } catch (error) {
     return { lists: undefined, fault: messageOf(error) };

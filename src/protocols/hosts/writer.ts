@@ -192,13 +192,21 @@ export class HostsWriter {
         log.debug(`${path}: ${this.#names.names.size} names are written`);
       this.#trouble = undefined;
     } catch (error) {
-      const isNowhere = (error as { readonly code?: unknown }).code === "ENOENT";
-      this.#trouble = isNowhere
+      this.#trouble = (await this.#isNowhere(error))
         ? `there is no folder ${folderOf(path)}: make it, or name another path`
         : messageOf(error);
     }
     if (this.#trouble !== this.#told && this.#trouble !== undefined) log.warn(`${path}: ${this.#trouble}`);
     this.#told = this.#trouble;
+  }
+
+  async #isNowhere(error: unknown): Promise<boolean> {
+    if ((error as { readonly code?: unknown }).code !== "ENOENT") return false;
+    try {
+      return (await this.#machine.disk.info(folderOf(this.#rule.path))) === undefined;
+    } catch {
+      return false;
+    }
   }
 
   #namesNow(taken: ReadonlySet<string>, standing: readonly string[]): Names {

@@ -30,8 +30,18 @@ export const zookeeper: Protocol<
       now.sets.length === 0
         ? undefined
         : new ServerSetSource(now, { clock, log, directory, open: openZooKeeper, node });
+    const { source, reload } = reloadable(
+      { name: SOURCE, clock, directory, node, configure: configureZooKeeper, make },
+      config,
+    );
+    const written = JSON.stringify(config.announce);
     return {
-      ...reloadable({ name: SOURCE, clock, directory, node, configure: configureZooKeeper, make }, config),
+      ...(source === undefined ? {} : { source }),
+      async reload(read) {
+        await reload(read);
+        if (read !== undefined && JSON.stringify(configureZooKeeper(read.raw)?.announce ?? []) !== written)
+          log.warn("zookeeper.announce is another one now: what is written follows it after a restart");
+      },
       ...(announcer === undefined
         ? {}
         : {
