@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/auxv.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "balance.h"
@@ -145,6 +146,10 @@ static void observed_make_file(int folder, const char *name, uid_t uid)
 {
 	char temporary[64];
 	struct timespec t;
+	struct rlimit limit;
+	/* Beyond it there is no error, but a signal that ends the program. */
+	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < sizeof(struct observed_file))
+		return;
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	snprintf(temporary, sizeof temporary, ".%u.%u.%lx", (unsigned)uid, (unsigned)getpid(), (unsigned long)t.tv_nsec);
 	int fd = (int)syscall(SYS_openat, folder, temporary, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);

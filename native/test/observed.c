@@ -4,6 +4,7 @@
 #include "../real.h"
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -437,6 +438,74 @@ static void case_full_disk(void)
 	CHECK(in_child(on_a_full_disk) == 0);
 }
 
+/* A file that is larger than the process may make would end it by SIGXFSZ. */
+static int of_limited_size(void)
+{
+	struct rlimit small = {100 * 1024, 100 * 1024};
+	if (setrlimit(RLIMIT_FSIZE, &small) != 0)
+		return 7;
+	bool private = is_private();
+	report(80, 0);
+	DIR *folder = opendir(observed_folder);
+	int files = 0;
+	for (struct dirent *each; (each = readdir(folder)) != NULL;)
+		files += each->d_name[0] != '.' || strlen(each->d_name) > 2;
+	closedir(folder);
+	return private && files == 0 && connects_of(80) == 1 ? 0 : 1;
+}
+
+static void case_limited_size(void)
+{
+	clean();
+	CHECK(in_child(of_limited_size) == 0);
+	/* One that is there already is used. */
+	report(80, 0);
+	CHECK(!is_private());
+	fflush(stdout);
+	pid_t child = fork();
+	if (child == 0) {
+		struct rlimit small = {100 * 1024, 100 * 1024};
+		begin_anew();
+		report(81, 0);
+		_exit(setrlimit(RLIMIT_FSIZE, &small) == 0 && !is_private() && connects_of(81) == 1 ? 0 : 1);
+	}
+	int status = -1;
+	waitpid(child, &status, 0);
+	CHECK(status == 0);
+}
+
+static int doubts(void)
+{
+	report(81, EINPROGRESS);
+	return 0;
+}
+
+/* Given up without an answer: out for a while, for other processes as well, and never for long. */
+static void case_doubt(void)
+{
+	clean();
+	struct balance_seen seen;
+	struct table_backend b = backend(81);
+	CHECK(first_of_two() == 0);
+	CHECK(in_child(doubts) == 0);
+	CHECK(first_of_two() == 1);
+	uint64_t now_ms = observed_now_ms();
+	struct observed_view view = {.block = observed_block(now_ms), .now_ms = now_ms, .others_count = -1};
+	observed_look(&view, &b, 81, &seen);
+	CHECK(seen.failures == 0 && balance_ejected(&seen, now_ms));
+	view.now_ms += OBSERVED_DOUBT_MS;
+	observed_look(&view, &b, 81, &seen);
+	CHECK(balance_share(&seen, view.now_ms) == 1);
+	/* Who reaches it ends the doubt; an ejection is not made less by one. */
+	report(81, 0);
+	CHECK(first_of_two() == 0);
+	report(81, ECONNREFUSED);
+	report(81, EINPROGRESS);
+	view.now_ms = observed_now_ms();
+	observed_look(&view, &b, 81, &seen);
+	CHECK(seen.failures == 1 && balance_ejected(&seen, view.now_ms));
+}
+
 static int as_another_user(void)
 {
 	uint64_t now_ms = observed_now_ms();
@@ -589,7 +658,7 @@ static void case_forked_chance(void)
 static const struct {
 	const char *name;
 	void (*run)(void);
-} cases[] = {CASE(after_another), CASE(beside_another), CASE(each_its_own), CASE(killed), CASE(owner), CASE(take_over), CASE(full), CASE(trust), CASE(full_disk),
+} cases[] = {CASE(after_another), CASE(beside_another), CASE(each_its_own), CASE(killed), CASE(owner), CASE(take_over), CASE(full), CASE(trust), CASE(full_disk), CASE(limited_size), CASE(doubt),
 	     CASE(another_user), CASE(pid_namespace), CASE(threads), CASE(turns), CASE(forked_chance)};
 
 int main(int count, char **arguments)
