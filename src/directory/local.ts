@@ -486,6 +486,7 @@ class StoredDirectory implements LocalDirectory {
     const { signal } = this.#life;
     let opened = false;
     let pauseMs = RETRY_FIRST_MS;
+    let complaint = "";
     while (!signal.aborted) {
       const snapshot = new Snapshot();
       try {
@@ -495,6 +496,7 @@ class StoredDirectory implements LocalDirectory {
         for await (const batch of batches) {
           this.#take(batch, snapshot);
           pauseMs = RETRY_FIRST_MS;
+          complaint = "";
         }
         if (opened) throw new TrilithError("unavailable", "the store's line of changes ended");
         if (!this.#isReady) throw new TrilithError("unavailable", "the store's content ended before it was complete");
@@ -508,7 +510,12 @@ class StoredDirectory implements LocalDirectory {
           this.#readiness.reject(error);
           return;
         }
-        this.#log.warn(`the store ${this.storage.name} is away, trying again: ${messageOf(error)}`);
+        const said = messageOf(error);
+        // Each try may fail in the same way, for hours.
+        this.#log[said === complaint ? "debug" : "warn"](
+          `the store ${this.storage.name} is away, trying again: ${said}`,
+        );
+        complaint = said;
       }
       try {
         await this.#base.clock.sleep(jitter(pauseMs, 0.3, this.#base.random), signal);

@@ -1,7 +1,7 @@
 // The store of a client host: another agent's directory, a Trilith's or a real Consul's, followed over HTTP and written to over HTTP.
 import type { Clock } from "../base/clock.ts";
 import type { Durable } from "../base/durable.ts";
-import { messageOf, TrilithError } from "../base/error.ts";
+import { codeOf, messageOf, TrilithError } from "../base/error.ts";
 import type { Log } from "../base/log.ts";
 import { jitter, type Random } from "../base/random.ts";
 import type { Servers } from "../base/servers.ts";
@@ -68,8 +68,10 @@ class Remote implements RemoteStorage {
   readonly #closing = new AbortController();
   /** Ends the connection of this moment, so that everything is read anew. */
   #again = new AbortController();
-  /** Why nobody is connected. */
+  /** Why nobody is connected; "" = nothing has failed yet. */
   #trouble = "";
+  /** True where the trouble is that this host may not join. */
+  #refused = false;
   readonly #position: Position = { line: "", index: 0, resumed: false, via: [] };
   /** A connection that was opened and goes on in `follow`. */
   #opened: AsyncGenerator<Batch> | undefined;
@@ -101,7 +103,7 @@ class Remote implements RemoteStorage {
       if (batch.value.kind === "reachable") {
         if (!batch.value.reachable) {
           await batches.return(undefined);
-          throw new TrilithError("unavailable", `none of ${this.#options.servers.urls.join(", ")} answers`);
+          throw new TrilithError("unavailable", this.#nobody());
         }
         continue;
       }
@@ -139,8 +141,14 @@ class Remote implements RemoteStorage {
           this.#position.line = "";
           continue;
         }
+        const refused = codeOf(error) === "not-allowed";
+        // Told once: it stays as it is until somebody does something about it.
+        if (!refused || messageOf(error) !== this.#trouble)
+          this.#log.warn(refused ? `${url} does not let this host in` : `the directory of ${url} is away`, {
+            error: messageOf(error),
+          });
         this.#trouble = messageOf(error);
-        this.#log.warn(`the directory of ${url} is away`, { error: this.#trouble });
+        this.#refused = refused;
       } finally {
         this.#live = undefined;
         this.#position.via = [];
@@ -197,11 +205,8 @@ class Remote implements RemoteStorage {
   state(): { readonly ok: boolean; readonly text: string } {
     const live = this.#live;
     if (live === undefined) {
-      const why = this.#trouble === "" ? "" : ` (${this.#trouble})`;
-      return {
-        ok: false,
-        text: `none of ${this.#options.servers.urls.join(", ")} answers${why}; what is known is the last known good`,
-      };
+      const why = this.#trouble === "" || this.#refused ? "" : ` (${this.#trouble})`;
+      return { ok: false, text: `${this.#nobody()}${why}; what is known is the last known good` };
     }
     const kept = this.#keeper.kept;
     if (kept !== undefined)
@@ -214,6 +219,10 @@ class Remote implements RemoteStorage {
 
   via(): readonly string[] {
     return this.#position.via;
+  }
+
+  #nobody(): string {
+    return this.#refused ? this.#trouble : `none of ${this.#options.servers.urls.join(", ")} answers`;
   }
 
   #connected(): Live {

@@ -2,8 +2,10 @@
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
+import { type Log, silentLog } from "../../src/base/log.ts";
 import type { Settings } from "../../src/contracts/settings.ts";
 import type { Registration } from "../../src/model/instance.ts";
+import { authorizePeer } from "../../src/protocols/api/authorize.ts";
 import { createTrilith, type Trilith } from "../../src/trilith.ts";
 import { ImitatedConsul } from "../support/consul-imitation.ts";
 import { eventually, freePort, ownFolder } from "../support/peers.ts";
@@ -19,17 +21,11 @@ afterEach(async () => {
 async function host(
   node: string,
   given: Partial<Settings> = {},
+  log: Log = silentLog,
 ): Promise<{ readonly agent: Trilith; readonly url: string; readonly port: number }> {
   const port = given.httpPort ?? (await freePort());
-  const agent = createTrilith({
-    node,
-    dev: given.dataDir === undefined,
-    httpPort: port,
-    advertiseAddress: "127.0.0.1",
-    antiEntropyMs: 1_000,
-    protocols: QUIET,
-    ...given,
-  });
+  const settings = { node, dev: given.dataDir === undefined, httpPort: port, protocols: QUIET, ...given };
+  const agent = createTrilith({ advertiseAddress: "127.0.0.1", antiEntropyMs: 1_000, ...settings }, { log });
   ends.push(() => agent.stop());
   await agent.start();
   return { agent, url: `http://127.0.0.1:${port}`, port };
@@ -183,16 +179,38 @@ describe("a server", () => {
   });
 
   test("that refuses the token says so, and what it is that is refused", async () => {
+    let asked = 0;
     const strict = createServer((request, response) => {
-      const right = request.headers["x-trilith-token"] === "right";
-      response.writeHead(right ? 404 : 403, { "content-type": "application/json" });
-      response.end(JSON.stringify({ error: { code: "not-allowed", message: "client hosts need this agent's token" } }));
+      asked++;
+      // Whoever is on this host needs none.
+      request.headers["x-forwarded-for"] = "10.1.0.7";
+      try {
+        authorizePeer(request, "right");
+      } catch (error) {
+        const { message } = error as Error;
+        response.writeHead(403, { "content-type": "application/json" });
+        response.end(JSON.stringify({ error: { code: "not-allowed", message } }));
+      }
     });
     const url = await listening(strict);
-    const client = await host("client", { join: { servers: [url], livenessMs: 2_000, token: "wrong" } });
-    expect(told(client.agent)).toMatchObject({
-      ok: false,
-      text: expect.stringContaining(`${url}: client hosts need this agent's token`),
+    const how = "(--join-token, or join_token in its configuration); what is known is the last known good";
+    const warnings: string[] = [];
+    const log: Log = { ...silentLog, warn: (text) => void warnings.push(text), part: () => log };
+    const without = await host("without", join(url), log);
+    expect(told(without.agent)).toEqual({
+      ...{ name: "join", ok: false },
+      text: `${url}: a client host needs the token of the agent that it joins ${how}`,
+    });
+    // However often it is tried.
+    expect(asked).toBeGreaterThan(3);
+    expect(warnings.filter((text) => text.includes(url))).toEqual([
+      `${url} does not let this host in`,
+      `the store remote is away, trying again: ${url}: a client host needs the token of the agent that it joins (--join-token, or join_token in its configuration)`,
+    ]);
+    const wrong = await host("wrong", { join: { servers: [url], livenessMs: 2_000, token: "wrong" } });
+    expect(told(wrong.agent)).toEqual({
+      ...{ name: "join", ok: false },
+      text: `${url}: the token that this client host gives is not that of the agent that it joins ${how}`,
     });
   });
 

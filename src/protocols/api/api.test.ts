@@ -566,7 +566,12 @@ describe("who may write", () => {
     expect(() => authorizePeer(from("10.1.0.7"), undefined)).not.toThrow();
     expect(() => authorizePeer(from("127.0.0.1"), "secret")).not.toThrow();
     expect(() => authorizePeer(from("10.1.0.7", { "x-consul-token": "secret" }), "secret")).not.toThrow();
-    expect(() => authorizePeer(from("10.1.0.7"), "secret")).toThrow("need this agent's token");
+    expect(() => authorizePeer(from("10.1.0.7"), "secret")).toThrow(
+      "a client host needs the token of the agent that it joins (--join-token, or join_token in its configuration)",
+    );
+    expect(() => authorizePeer(from("10.1.0.7", { "x-consul-token": "wrong" }), "secret")).toThrow(
+      "the token that this client host gives is not that of the agent that it joins",
+    );
     expect(() => authorizePeer(from("127.0.0.1", { "x-forwarded-for": "10.1.0.7" }), "secret")).toThrow("token");
   });
 

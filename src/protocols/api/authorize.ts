@@ -32,17 +32,23 @@ export function authorizePeer(request: IncomingMessage, token: string | undefine
   if (request.headers.origin !== undefined)
     throw new TrilithError("not-allowed", `a web page of ${request.headers.origin} is no client host`);
   if (token === undefined || hasToken(request, token) || isFromHere(request)) return;
-  throw new TrilithError(
-    "not-allowed",
-    "client hosts need this agent's token (--join-token, or join_token in their configuration)",
-  );
+  const what =
+    tokensOf(request).length === 0
+      ? "a client host needs the token of the agent that it joins"
+      : "the token that this client host gives is not that of the agent that it joins";
+  throw new TrilithError("not-allowed", `${what} (--join-token, or join_token in its configuration)`);
 }
 
 function hasToken(request: IncomingMessage, token: string): boolean {
+  return tokensOf(request).some((text) => timingSafeEqual(digest(text), digest(token)));
+}
+
+/** What was given as one. */
+function tokensOf(request: IncomingMessage): readonly string[] {
   const bearer = /^Bearer\s+(\S+)\s*$/i.exec(request.headers.authorization ?? "")?.[1];
   // The command line sends one token to every dialect, in Consul's header.
   const given = [request.headers["x-trilith-token"], request.headers["x-consul-token"], bearer];
-  return given.some((text) => typeof text === "string" && timingSafeEqual(digest(text), digest(token)));
+  return given.filter((text) => typeof text === "string");
 }
 
 /** Of equal length for any text, as the comparison in constant time wants it. */

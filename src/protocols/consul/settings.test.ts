@@ -135,6 +135,8 @@ describe("files", () => {
     expect(from(block, { mdns: true }).protocols).toMatchObject({ backends: { port: 80 }, mdns: { discover: false } });
     expect(from({}, { mdns: true }).protocols).toMatchObject({ mdns: true });
     expect(from(block, { mdns: false }).protocols).toMatchObject({ mdns: false });
+    expect(from({ protocols: { api: { token: "secret" } } }).protocols).toMatchObject({ api: { token: "secret" } });
+    expect(() => from({ api: { token: "secret" } })).toThrow(/protocols stand below "protocols"/);
     expect(() => from({ protocols: { dns: { port: 53 } } })).toThrow(/"dns" has some/);
     expect(() => from({ protocols: ["mdns"] })).toThrow(/expected an object such as/);
   });

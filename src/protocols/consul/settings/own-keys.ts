@@ -3,10 +3,11 @@ import type { Setter } from "./draft.ts";
 import { inner, urlsOf, Value } from "./value.ts";
 
 /** Protocols that are configured by keys of Consul's or Trilith's instead. */
-const BY_THEIR_OWN_KEYS: readonly string[] = ["file", "process", "peers", "shim", "api", "consul", "dns"];
+const BY_THEIR_OWN_KEYS: readonly string[] = ["file", "process", "peers", "shim", "consul", "dns"];
 
 /** All others: who writes one of these beside Consul's keys is told where it belongs. */
 export const BELOW_PROTOCOLS: readonly string[] = [
+  "api",
   "docker",
   "eureka",
   "backends",
