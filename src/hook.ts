@@ -2,7 +2,7 @@
 import { systemClock } from "./base/clock.ts";
 import { ownNetworkNamespace } from "./base/network-namespace.ts";
 import { hookNode } from "./base/node-hook.ts";
-import { programIdentity } from "./base/program.ts";
+import { programIdentity } from "./base/program-identity.ts";
 import { systemRandom } from "./base/random.ts";
 import { openShared } from "./base/shared-file.ts";
 import { environment } from "./base/terminal.ts";

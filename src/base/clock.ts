@@ -1,5 +1,4 @@
 // Time: the only door to the system's clocks and timers, so that tests can bring their own.
-import { setImmediate as nextTurn } from "node:timers/promises";
 
 /** A running timer. Cancelling twice, or after it fired, does nothing. */
 export interface Timer {
@@ -34,7 +33,7 @@ export const systemClock: Clock = {
   sleep(ms, signal) {
     return sleepOn(this, ms, signal);
   },
-  yield: () => nextTurn(),
+  yield: () => new Promise((resolve) => void setImmediate(resolve)),
 };
 
 /** `Clock.sleep` in terms of `Clock.after`, shared by every clock. */

@@ -1,19 +1,5 @@
 // A file of counters that several programs of one user write at once, each its own part: read and written in place, at once (it lies in memory, or nearly).
-import {
-  closeSync,
-  constants,
-  fstatSync,
-  linkSync,
-  openSync,
-  readFileSync,
-  readSync,
-  statSync,
-  unlinkSync,
-  writeSync,
-} from "node:fs";
-import { constants as numbers } from "node:os";
-import { join } from "node:path";
-import { isMainThread } from "node:worker_threads";
+import { fs } from "./lazy-fs.ts";
 
 /** An open file. */
 export interface CounterFile {
@@ -42,7 +28,8 @@ export function openCounterFile(folder: string, size: number, head: Uint8Array):
   const uid = process.geteuid?.();
   // Who starts a setuid program decides what it connects to: that must not teach its user's other programs.
   if (uid === undefined || uid !== process.getuid?.()) return undefined;
-  const path = join(folder, String(uid));
+  const { closeSync, constants, fstatSync, openSync, readSync, writeSync } = fs();
+  const path = `${folder}/${uid}`;
   const flags = constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCTTY;
   let descriptor: number | undefined;
   try {
@@ -77,7 +64,8 @@ export function openCounterFile(folder: string, size: number, head: Uint8Array):
 
 /** Under another name first, so that nobody ever sees half of one; all of its bytes are taken on the disk. */
 function makeFile(folder: string, path: string, size: number, head: Uint8Array): void {
-  const temporary = join(folder, `.${path.slice(folder.length + 1)}.${process.pid}.${process.hrtime.bigint()}`);
+  const { closeSync, constants, linkSync, openSync, unlinkSync, writeSync } = fs();
+  const temporary = `${folder}/.${path.slice(folder.length + 1)}.${process.pid}.${process.hrtime.bigint()}`;
   const descriptor = openSync(
     temporary,
     constants.O_RDWR | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW,
@@ -105,7 +93,7 @@ export function effectiveUid(): number | undefined {
 export function ownProcess(): OwnProcess | undefined {
   const own = startTicks("self", process.pid);
   try {
-    const namespace = statSync("/proc/self/ns/pid", { bigint: true }).ino;
+    const namespace = fs().statSync("/proc/self/ns/pid", { bigint: true }).ino;
     return own === undefined
       ? undefined
       : { pid: process.pid, uid: process.geteuid?.() ?? 0, startTicks: own, namespace };
@@ -126,7 +114,7 @@ export function isAlive(pid: number): boolean {
 /** When a process began, in clock ticks since boot (/proc/PID/stat, field 22); undefined where that is not told, 0 for one that ended and waits for its parent. */
 export function startTicks(name: string, pid: number): bigint | undefined {
   try {
-    const text = readFileSync(`/proc/${name}/stat`, "latin1");
+    const text = fs().readFileSync(`/proc/${name}/stat`, "latin1");
     // A /proc of another pid namespace tells another number.
     if (Number.parseInt(text, 10) !== pid) return undefined;
     const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
@@ -138,10 +126,11 @@ export function startTicks(name: string, pid: number): bigint | undefined {
 
 /** The system's number of an error code ("ECONNREFUSED"); 0 where it has none. */
 export function errnoOf(code: string): number {
-  return (numbers.errno as Readonly<Record<string, number>>)[code] ?? 0;
+  return (process.getBuiltinModule("node:os").constants.errno as Readonly<Record<string, number>>)[code] ?? 0;
 }
 
 /** Calls back when this thread ends in an orderly way; nothing asynchronous is done any more then. */
 export function atEnd(callback: (thread: "main" | "worker") => void): void {
+  const { isMainThread } = process.getBuiltinModule("node:worker_threads");
   process.once("exit", () => callback(isMainThread ? "main" : "worker"));
 }

@@ -1,6 +1,5 @@
 // Which network this process is in, and the address that it speaks from to others: what a program in another network needs to know of this one.
-import { createSocket } from "node:dgram";
-import { statSync } from "node:fs";
+import { fs } from "./lazy-fs.ts";
 
 /** A network namespace, the same for everybody on one kernel until the machine starts anew. */
 export interface NetworkNamespace {
@@ -11,7 +10,7 @@ export interface NetworkNamespace {
 /** This process's own; undefined where the system does not tell (no Linux, no /proc). */
 export function ownNetworkNamespace(): NetworkNamespace | undefined {
   try {
-    const { dev, ino } = statSync("/proc/self/ns/net", { bigint: true });
+    const { dev, ino } = fs().statSync("/proc/self/ns/net", { bigint: true });
     return { device: dev, inode: ino };
   } catch {
     return undefined;
@@ -24,7 +23,8 @@ const FAR = { 4: "198.51.100.1", 6: "2001:db8::1" } as const;
 /** The address by which this host speaks to the rest of the world, asked of the kernel without sending anything; undefined where there is no way there. */
 export function outwardAddress(family: 4 | 6, to: string = FAR[family]): Promise<string | undefined> {
   return new Promise((resolve) => {
-    const socket = createSocket(family === 4 ? "udp4" : "udp6");
+    // Loaded only now: programs that only look where they are do without.
+    const socket = process.getBuiltinModule("node:dgram").createSocket(family === 4 ? "udp4" : "udp6");
     const end = (found: string | undefined): void => {
       socket.removeAllListeners();
       socket.on("error", () => {});

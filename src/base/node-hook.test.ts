@@ -45,6 +45,7 @@ describe("a hooked Node", () => {
     accepted = [];
     rewrite = {
       name: (host) => (host === "web.service.consul" ? OWN : undefined),
+      isOwn: (address) => address === MAGIC || address === MAGIC6,
       connection(address) {
         if (address !== MAGIC && address !== MAGIC6) return undefined;
         let next = 0;

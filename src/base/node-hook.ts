@@ -1,5 +1,4 @@
 // Rewrites where this program's own connections, names and datagrams go, below node:net, node:dns and node:dgram: what is not ours stays as Node made it.
-import { createSocket } from "node:dgram";
 import dns from "node:dns";
 import { syncBuiltinESMExports } from "node:module";
 import { fileURLToPath } from "node:url";
@@ -35,6 +34,8 @@ export interface OwnAddresses {
 export interface Rewrite {
   /** A host name as it was given. A promise where that is not known yet: this one question then waits for it. */
   name(host: string): OwnAddresses | undefined | Promise<OwnAddresses | undefined>;
+  /** True for an IP address that a service has. */
+  isOwn(address: string): boolean;
   /** A connection to an IP address. */
   connection(address: string, port: number, family: 4 | 6): Dial | undefined;
   /** A datagram (or a connected datagram socket) to an IP address; `socket` is the same object for the same socket. "nobody" = refused. */
@@ -58,9 +59,18 @@ interface UdpHandle {
  * of its insides) is left alone. Nothing here keeps the program running.
  */
 export function hookNode(rewrite: Rewrite): { undo(): void } {
-  const connections = hookConnections(rewrite);
+  const undo = hookConnections(rewrite);
   // A name must not become an address that leads nowhere.
-  const undo = connections.length === 0 ? [] : [...connections, ...hookDatagrams(rewrite), ...hookNames(rewrite)];
+  if (undo.length > 0) {
+    let datagrams = false;
+    // Who sends a datagram asks for its address first, also for one that is an address already. Until one of ours is asked for, node:dgram is not needed.
+    undo.push(
+      ...hookNames(rewrite, () => {
+        if (!datagrams) undo.push(...hookDatagrams(rewrite));
+        datagrams = true;
+      }),
+    );
+  }
   // `import { lookup } from "node:dns"` sees what `require` sees.
   syncBuiltinESMExports();
   return {
@@ -73,7 +83,7 @@ export function hookNode(rewrite: Rewrite): { undo(): void } {
 
 function hookDatagrams(rewrite: Rewrite): (() => void)[] {
   // As above: only a socket has a handle. It is bound to nothing and has no descriptor.
-  const probe = createSocket("udp4");
+  const probe = process.getBuiltinModule("node:dgram").createSocket("udp4");
   const state = symbolIn(probe, "state symbol");
   const inner = state === undefined ? undefined : (probe as unknown as Record<symbol, { handle?: UdpHandle }>)[state];
   const prototype = inner?.handle === undefined ? undefined : (Object.getPrototypeOf(inner.handle) as UdpHandle);
@@ -146,11 +156,18 @@ function asIfDirect<T>(call: () => T): T {
   }
 }
 
-function hookNames(rewrite: Rewrite): (() => void)[] {
+/** `ours` is called before an address of a service is told. */
+function hookNames(rewrite: Rewrite, ours: () => void): (() => void)[] {
+  const asked = (host: unknown): ReturnType<Rewrite["name"]> => {
+    if (typeof host !== "string") return undefined;
+    const own = rewrite.name(host);
+    if (own !== undefined || rewrite.isOwn(host)) ours();
+    return own;
+  };
   const byCallback = dns.lookup as Lookup;
   const lookup: Lookup = function (...args) {
     const [host, options] = args;
-    const own = typeof host === "string" ? rewrite.name(host) : undefined;
+    const own = asked(host);
     if (own === undefined) return asIfDirect(() => Reflect.apply(byCallback, this, args));
     const callback = args.at(-1);
     if (own instanceof Promise) {
@@ -175,7 +192,7 @@ function hookNames(rewrite: Rewrite): (() => void)[] {
   const byPromise = dns.promises.lookup as Lookup;
   const lookupPromise: Lookup = function (...args) {
     const [host, options] = args;
-    const own = typeof host === "string" ? rewrite.name(host) : undefined;
+    const own = asked(host);
     if (own === undefined) return asIfDirect(() => Reflect.apply(byPromise, this, args));
     const answer = async (known: OwnAddresses | undefined): Promise<unknown> => {
       if (known === undefined) return Reflect.apply(byPromise, this, args);

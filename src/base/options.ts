@@ -16,7 +16,6 @@ export const text: Rule = ["a text", isText];
 /** Whoever gets it looks at it himself. */
 export const anything: Rule = ["anything", () => true];
 export const callback: Rule = ["a function", (value) => typeof value === "function"];
-export const flag: Rule = ["true or false", (value) => typeof value === "boolean"];
 export const texts: Rule = [
   'a list of texts such as ["blue"]',
   (value) => Array.isArray(value) && value.every((each) => isText(each)),

@@ -8,11 +8,6 @@ export function invokedAs(): string {
   return basename(process.argv[1] ?? "");
 }
 
-/** Who runs which program, as text: the same after a restart. */
-export function programIdentity(): string {
-  return `${process.geteuid?.() ?? ""}/${invokedAs()}`;
-}
-
 /** Where this program was called from: the folder of its link, and the file behind all links. */
 export async function programPlace(): Promise<{ readonly folder: string; readonly file: string }> {
   const path = resolve(process.argv[1] ?? "");

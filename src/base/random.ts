@@ -1,5 +1,5 @@
 // Randomness: the only door to it, so that tests can repeat a run.
-import { randomBytes, randomUUID } from "node:crypto";
+import type Crypto from "node:crypto";
 
 export interface Random {
   /** A number in [0, 1). */
@@ -10,12 +10,15 @@ export interface Random {
   bytes(count: number): Uint8Array;
 }
 
+/** Loaded when it is needed: programs that only connect do without. */
+const crypto = (): typeof Crypto => process.getBuiltinModule("node:crypto");
+
 /** The system's randomness. `fraction` is fast and not for secrets; `uuid` and `bytes` are fit for them. */
 export const systemRandom: Random = {
   fraction: () => Math.random(),
   below: (below) => Math.floor(Math.random() * below),
-  uuid: () => randomUUID(),
-  bytes: (count) => randomBytes(count),
+  uuid: () => crypto().randomUUID(),
+  bytes: (count) => crypto().randomBytes(count),
 };
 
 /** Shuffles in place (Fisher-Yates) and returns the same array. */

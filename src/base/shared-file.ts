@@ -1,5 +1,5 @@
 // A file that another program replaces while we read it: opened where its owner can be trusted, read whole, and looked at without opening it again.
-import { closeSync, constants, fstatSync, openSync, readSync, statSync } from "node:fs";
+import { fs } from "./lazy-fs.ts";
 
 /** An open file. It stays what it was, also where another one has its name by now. */
 export interface SharedFile {
@@ -19,6 +19,7 @@ const MOST_BYTES = 1 << 30;
  * nor this process's user, can be written by others, or cannot be read.
  */
 export function openShared(path: string): SharedFile | undefined {
+  const { closeSync, constants, fstatSync, openSync, readSync, statSync } = fs();
   let descriptor: number | undefined;
   try {
     // A pipe in its place must not hold us up.

@@ -1,5 +1,5 @@
 // The hook's table: services with their names, magic slots and backends as one file that programs map into memory (read in C by native/table.h).
-import { crc32 } from "node:zlib";
+import { crc32 } from "../base/checksum.ts";
 import { InputError } from "../base/error.ts";
 import type { NetworkNamespace } from "../base/network-namespace.ts";
 import { ipBytes, ipText } from "./dns/address.ts";

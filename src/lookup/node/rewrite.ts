@@ -89,6 +89,7 @@ export function createRewrite({ table, balancer, caller }: RewriteParts): Rewrit
       if (service instanceof Promise) return service.then((found) => (found ? ownAddresses(found) : undefined));
       return ownAddresses(service);
     },
+    isOwn: (address) => table.at(address) !== undefined,
     connection(address, port, family): Dial | undefined {
       const service = table.at(address);
       if (service === undefined) return undefined;
