@@ -1,11 +1,12 @@
 // The source "mdns": what the LAN announces, on external nodes, and what this host's service files say, on this one.
+import { Bell } from "../../base/bells.ts";
 import type { Clock, Timer } from "../../base/clock.ts";
-import { codeOf } from "../../base/error.ts";
 import type { Log } from "../../base/log.ts";
 import type { Net } from "../../base/net.ts";
 import type { Directory, View } from "../../contracts/directory.ts";
 import { lastKnown } from "../../contracts/second-hand.ts";
 import type { Source, SourceList } from "../../contracts/source.ts";
+import { wholeLists } from "../../contracts/whole-list.ts";
 import { addressOf, goneKeyOf, type Registration } from "../../model/instance.ts";
 import type { Reason } from "../../model/reason.ts";
 import { keyOf } from "../../model/record.ts";
@@ -48,10 +49,6 @@ export interface Announced {
   readonly files: readonly FileGroup[];
 }
 
-/** Records of one service come in one packet or in a few, one after another. */
-const TOGETHER_MS = 20;
-/** Changes of the directory, of which most concern nobody here, are looked at so much later. */
-const LOOK_MS = 250;
 /** What was known before the LAN was heard (again) has so long to be heard again. */
 const SETTLE_MS = 10_000;
 const TICK_MS = 1000;
@@ -76,8 +73,9 @@ export class LanSource implements Source {
   /** Not heard in this life, or since the interface it was heard on went. */
   readonly #remembered = new Map<string, Remembered>();
   #places = "";
-  #rung = false;
-  #wake: (() => void) | undefined;
+  readonly #bell = new Bell();
+  /** Looks again at what is remembered. */
+  #tick: Timer | undefined;
   #restored = false;
   #running = false;
 
@@ -89,10 +87,7 @@ export class LanSource implements Source {
   }
 
   /** What the announcing side knows has changed. */
-  readonly ring = (): void => {
-    this.#rung = true;
-    this.#wake?.();
-  };
+  readonly ring = (): void => this.#bell.ring();
 
   state(): { readonly ok: boolean; readonly text: string } {
     const { places, mdns } = this.#lan;
@@ -114,71 +109,35 @@ export class LanSource implements Source {
   async *watch(signal: AbortSignal): AsyncIterable<SourceList> {
     if (signal.aborted) return;
     const { clock, directory } = this.#machine;
-    signal.addEventListener("abort", this.ring, { once: true });
     const use = await this.#lan.acquire(this.ring);
-    const watching = (["nodes", "services"] as const).map((scope) => this.#follow(scope, signal));
-    let last: string | undefined;
     this.#running = true;
-    try {
-      await directory.ready(signal);
+    const begin = async (): Promise<void> => {
       this.#restore();
       if (this.#discover === true) this.#lan.browseAll();
       else if (this.#discover !== false) for (const type of this.#discover) this.#lan.browse(type);
-      while (!signal.aborted) {
-        this.#rung = false;
-        const list = this.#compose();
-        const text = JSON.stringify([list.list, list.complaints]);
-        if (text !== last) {
-          last = text;
-          yield list;
-        }
-        await this.#bell(signal);
-        if (!signal.aborted) await clock.sleep(TOGETHER_MS, signal);
-      }
-    } catch (error) {
-      if (!signal.aborted) throw error;
+    };
+    const compose = (view: View): SourceList => {
+      const list = this.#compose(view);
+      this.#tick?.cancel();
+      this.#tick = this.#remembered.size > 0 ? clock.after(TICK_MS, this.ring) : undefined;
+      return list;
+    };
+    try {
+      const bell = this.#bell;
+      yield* wholeLists({ clock, directory, bell, scopes: ["nodes", "services"], begin, compose }, signal);
     } finally {
       this.#running = false;
+      this.#tick?.cancel();
       // Where it is begun once more, nothing was heard yet.
       for (const [key, registration] of this.#last)
         if (!this.#remembered.has(key))
           this.#remembered.set(key, { registration, sinceMs: clock.monotonic(), why: "listening began anew" });
-      signal.removeEventListener("abort", this.ring);
       await use.release();
-      await Promise.all(watching);
     }
   }
 
-  /** Rings after changes of the directory: a node may be somebody's own now, a service be there by another way. */
-  async #follow(scope: "nodes" | "services", signal: AbortSignal): Promise<void> {
-    const { clock, directory } = this.#machine;
-    try {
-      let at = directory.view().at(scope);
-      while (!signal.aborted) {
-        at = await directory.changed(scope, at, signal);
-        await clock.sleep(LOOK_MS, signal);
-        at = Math.max(at, directory.view().at(scope));
-        this.ring();
-      }
-    } catch (error) {
-      if (!signal.aborted && codeOf(error) !== "stopped") throw error;
-    }
-  }
-
-  async #bell(signal: AbortSignal): Promise<void> {
-    if (this.#rung || signal.aborted) return;
-    let timer: Timer | undefined;
-    await new Promise<void>((resolve) => {
-      this.#wake = resolve;
-      if (this.#remembered.size > 0) timer = this.#machine.clock.after(TICK_MS, resolve);
-    });
-    this.#wake = undefined;
-    timer?.cancel();
-  }
-
-  #compose(): SourceList {
-    const { clock, directory, net } = this.#machine;
-    const view = directory.view();
+  #compose(view: View): SourceList {
+    const { clock, net } = this.#machine;
     const networks = [
       ...new Set(
         net
