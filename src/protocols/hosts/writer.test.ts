@@ -192,12 +192,12 @@ describe("a hosts file", () => {
     await at.clock.advance(16_000);
     // The folder is there: it is something else, as in /proc.
     expect(writer.state()).toMatchObject({ ok: false, text: expect.stringContaining("ENOENT: made by a test") });
-    const other = await run({ path: "/none/hosts" });
-    other.disk.fault = (what) => (what === "replace" ? errno("ENOENT") : undefined);
+    const empty = fakeDisk(at.clock, []);
+    empty.fault = (what) => (what === "replace" ? errno("ENOENT") : undefined);
+    const other = await run({ path: "/none/hosts" }, { disk: empty });
     await other.at.directory.write([nodeChange("box", "10.0.0.1"), serviceChange("box", "w", "web", { port: 80 })]);
     await other.at.clock.advance(200);
     expect(other.writer.state().text).toContain("there is no folder /none: make it, or name another path");
-    other.disk.fault = () => undefined;
     disk.fault = () => undefined;
     await at.clock.advance(16_000);
     expect(lines()).toEqual(["10.0.0.1 web"]);
