@@ -144,7 +144,6 @@ export async function* followRange(
           if (late) throw lateError(stream.url, timing);
           break;
         }
-        sign();
         if (message.canceled) {
           if (message.compactRevision > 0) {
             yield* afresh(
@@ -157,6 +156,8 @@ export async function* followRange(
           client.forgetToken();
           throw new TrilithError("unavailable", `etcd watch at ${stream.url}: cancelled: ${message.cancelReason}`);
         }
+        // Somebody who only refuses is no sign that anything is known.
+        sign();
         if (message.created) {
           const { revision, clusterId } = await newest(reading, signal);
           const setBack = revision < after;

@@ -254,7 +254,7 @@ export class EtcdSource implements Source {
       if (batch.kind === "reachable") {
         one.trouble = batch.reachable
           ? ""
-          : `etcd is away, what is known stays: ${batch.why ?? "no member can be watched"}`;
+          : `cannot be followed, what is known stays: ${batch.why ?? "no member can be watched"}`;
       } else if (batch.kind === "whole") {
         for (const kv of batch.kvs) put(whole, kv);
         if (!batch.complete) return;

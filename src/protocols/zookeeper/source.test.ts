@@ -248,4 +248,24 @@ describe("the source", () => {
     await at.clock.advance(300);
     expect(weights()).toEqual([1, 1, 1]);
   });
+
+  it("notices within half a minute that a set may not be read any more, although no watch rings", async () => {
+    const at = world();
+    at.zk.put(member(1), json("10.0.0.1"));
+    const { source, told } = await run(at);
+    await at.clock.advance(31_000);
+    expect(source.state().ok).toBe(true);
+    at.zk.fault = (what, path) =>
+      what === "children" && path === SET ? new TrilithError("not-allowed", "its access list forbids it") : undefined;
+    await at.clock.advance(31_000);
+    expect(source.state()).toMatchObject({ ok: false, text: expect.stringContaining("its access list forbids it") });
+    expect(told()).toEqual(["web 10.0.0.1:80"]);
+    at.zk.fault = () => undefined;
+    await at.clock.advance(2_000);
+    expect(source.state().ok).toBe(true);
+    // While nothing is wrong, each set once.
+    at.zk.asked.length = 0;
+    await at.clock.advance(60_000);
+    expect(at.zk.asked.filter((each) => each.endsWith(` ${SET}`))).toHaveLength(2);
+  });
 });

@@ -26,6 +26,8 @@ export interface SourceMachine {
 /** Members that come together are one list. */
 const TOGETHER_MS = 20;
 const AGAIN_MS = 1000;
+/** ZooKeeper keeps events from whoever may not read any more: sets are listed so often besides, to see whether they may. */
+const PROBE_MS = 30_000;
 /** Before anything was read. */
 const NOTHING: Picture = { sets: [], unread: [] };
 
@@ -124,6 +126,7 @@ export class ServerSetSource implements Source {
   async #read(zk: ZooKeeper, changed: () => void, signal: AbortSignal): Promise<void> {
     const { clock } = this.#machine;
     const znodes = new Znodes(zk, this.#stale.ring);
+    const probing = this.#probe(zk, znodes, signal);
     try {
       while (!signal.aborted) {
         // Before the first connection nothing can be read, and nobody shall wait for it.
@@ -140,6 +143,16 @@ export class ServerSetSource implements Source {
       }
     } catch (error) {
       if (!signal.aborted) throw error;
+    } finally {
+      await probing;
+    }
+  }
+
+  async #probe(zk: ZooKeeper, znodes: Znodes, signal: AbortSignal): Promise<void> {
+    const { clock } = this.#machine;
+    while (!signal.aborted) {
+      await clock.sleep(PROBE_MS, signal).catch(() => {});
+      if (!signal.aborted && zk.session() !== "") await znodes.probe();
     }
   }
 

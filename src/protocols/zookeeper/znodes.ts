@@ -1,4 +1,5 @@
 // What was read of ZooKeeper and still holds: each znode is asked for once and again only after its watch rang.
+import { codeOf } from "../../base/error.ts";
 import type { Znode, ZooKeeper } from "../../base/zookeeper.ts";
 
 type Reader = Pick<ZooKeeper, "children" | "get">;
@@ -34,6 +35,24 @@ export class Znodes {
   forget(path: string): void {
     this.#names.delete(path);
     this.#data.delete(path);
+  }
+
+  /** Lists again what was listed, and forgets what is not so any more or may not be listed: no watch rings for who may not read. */
+  async probe(): Promise<void> {
+    await inParts([...this.#names], async ([path, { reading }]) => {
+      if (reading === undefined) return;
+      let same = true;
+      try {
+        const [before, now] = [await reading, await this.#zk.children(path)];
+        same = JSON.stringify(before?.toSorted()) === JSON.stringify(now?.toSorted());
+      } catch (error) {
+        // Of a lost connection others hear as well.
+        same = codeOf(error) !== "not-allowed";
+      }
+      if (same || this.#names.get(path)?.reading !== reading) return;
+      this.forget(path);
+      this.#ring();
+    });
   }
 
   /** Forgets what was not asked for since the last call. */
