@@ -6,7 +6,7 @@ import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { hookLibrary } from "../src/base/native-build.ts";
-import { encodeHookTable } from "../src/wire/hook-table.ts";
+import { encodeHookTable } from "../src/wire/hook-table-encode.ts";
 import { havePrograms, ownFolder } from "../test/support/peers.ts";
 
 const run = promisify(execFile);

@@ -7,8 +7,6 @@ import { ipBytes, ipText } from "./dns/address.ts";
 import {
   backendFrom,
   decodeHookTable,
-  encodeHookTable,
-  encodeHookTableInTurns,
   type HookTable,
   hookTableHead,
   POLICIES,
@@ -17,6 +15,7 @@ import {
   type TableHost,
   type TableService,
 } from "./hook-table.ts";
+import { createHookTableEncoder, encodeHookTable } from "./hook-table-encode.ts";
 
 const u16 = fc.nat(0xffff);
 const u32 = fc.nat(0xffff_ffff);
@@ -151,10 +150,67 @@ describe("the table", () => {
       names: [`s${i}.service.consul`],
     }));
     let pauses = 0;
-    const paused = await encodeHookTableInTurns({ ...small, services }, async () => void pauses++);
+    const paused = await createHookTableEncoder().encode({ ...small, services }, async () => void pauses++);
     expect(pauses).toBeGreaterThan(3);
     expect(Buffer.compare(paused, encodeHookTable({ ...small, services }))).toBe(0);
     expect(decodeHookTable(paused).services).toHaveLength(3_500);
+  });
+
+  test("one after the other is each what it would be alone", async () => {
+    const change = fc.record({
+      at: fc.nat(),
+      what: fc.constantFrom("backends", "policy", "names", "gone", "domain", "host", "nothing"),
+      backends: fc.array(backend, { maxLength: 6 }),
+      policy: fc.constantFrom(...POLICIES),
+    });
+    await fc.assert(
+      fc.asyncProperty(table, fc.array(change, { maxLength: 12 }), async (first, changes) => {
+        const encoder = createHookTableEncoder();
+        let now = first;
+        for (const { at, what, backends, policy } of [
+          { at: 0, what: "nothing", backends: [], policy: "p2c" } as const,
+          ...changes,
+        ]) {
+          const i = now.services.length === 0 ? -1 : at % now.services.length;
+          const service = now.services[i];
+          const replaced = (by: readonly TableService[]): HookTable => ({
+            ...now,
+            services: now.services.toSpliced(i, 1, ...by),
+          });
+          if (service !== undefined && what === "backends") now = replaced([{ ...service, backends }]);
+          if (service !== undefined && what === "policy") now = replaced([{ ...service, policy, held: !service.held }]);
+          if (service !== undefined && what === "names")
+            now = replaced([{ ...service, names: service.names.slice(1) }]);
+          if (service !== undefined && what === "gone") now = replaced([]);
+          if (what === "domain") now = { ...now, domain: `${now.domain}x`.slice(-20) };
+          const { host: _, ...without } = now;
+          if (what === "host") now = without;
+          now = { ...now, generation: (now.generation + 1) % Number.MAX_SAFE_INTEGER };
+          const bytes = await encoder.encode(now, async () => {});
+          expect(
+            Buffer.compare(bytes, encodeHookTable({ ...now, services: now.services.map((each) => ({ ...each })) })),
+          ).toBe(0);
+        }
+      }),
+    );
+  });
+
+  test("after one that could not be written the next one is whole", async () => {
+    const encoder = createHookTableEncoder();
+    const services = Array.from({ length: 3_500 }, (_, i) => ({
+      ...(small.services[0] as TableService),
+      slot: i + 1,
+      names: [`s${i}.service.consul`],
+    }));
+    await encoder.encode({ ...small, services }, async () => {});
+    const others = services.map((each) => ({ ...each, tryMs: 2_000 }));
+    let pauses = 0;
+    const ended = encoder.encode({ ...small, services: others }, async () => {
+      if (++pauses === 5) throw new Error("ended");
+    });
+    await expect(ended).rejects.toThrow("ended");
+    const next = await encoder.encode({ ...small, services }, async () => {});
+    expect(Buffer.compare(next, encodeHookTable({ ...small, services }))).toBe(0);
   });
 
   test("each field stands where the library reads it", () => {

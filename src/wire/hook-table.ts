@@ -2,7 +2,7 @@
 import { crc32 } from "../base/checksum.ts";
 import { InputError } from "../base/error.ts";
 import type { NetworkNamespace } from "../base/network-namespace.ts";
-import { ipBytes, ipText } from "./dns/address.ts";
+import { ipText } from "./dns/address.ts";
 
 /** How backends are chosen, in the order of their numbers in the table. */
 export const POLICIES = ["p2c", "round-robin", "random", "least", "first", "sticky"] as const;
@@ -75,219 +75,29 @@ export interface HookTable {
   readonly services: readonly TableService[];
 }
 
-const HOOK_TABLE_VERSION = 1;
+export const HOOK_TABLE_VERSION = 1;
 /** Where the one field stands that changes in a table's life: u32, 1 = superseded. */
 export const SUPERSEDED_AT = 48;
 
-const MAGIC = Buffer.from("TRILHOOK", "latin1");
-const HEADER_BYTES = 192;
-const CHECKED_FROM = 64;
-const NAME_BYTES = 16;
-const SERVICE_BYTES = 48;
-const BACKEND_BYTES = 24;
-const LONGEST_NAME_BYTES = 255;
-const FLAG = { prefetch: 1, panic: 2, held: 4 } as const;
-const BACKEND_FLAG = { suspect: 1, udp: 2, tcp: 4 } as const;
-
-const aligned = (bytes: number): number => (bytes + 7) & ~7;
+export const MAGIC = Buffer.from("TRILHOOK", "latin1");
+export const HEADER_BYTES = 192;
+export const CHECKED_FROM = 64;
+export const NAME_BYTES = 16;
+export const SERVICE_BYTES = 48;
+export const BACKEND_BYTES = 24;
+export const LONGEST_NAME_BYTES = 255;
+export const FLAG = { prefetch: 1, panic: 2, held: 4 } as const;
+export const BACKEND_FLAG = { suspect: 1, udp: 2, tcp: 4 } as const;
 
 /** FNV-1a, 32 bits, of ASCII text. */
-function hashOf(text: string): number {
+export function hashOf(text: string): number {
   let hash = 0x811c9dc5;
   for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x0100_0193);
   return hash >>> 0;
 }
 
-/** A service ready to be copied into a table. Of many services: small buffers out of shared memory, and plain arrays, which cost the least. */
-interface Packed {
-  /** Its names one after the other, then its subject. */
-  readonly text: Buffer;
-  /** By name. */
-  readonly lengths: readonly number[];
-  readonly hashes: readonly number[];
-  /** Its record, without its places in the other sections. */
-  readonly record: Buffer;
-  readonly backends: Buffer;
-}
-
-/** Services are packed once: most tables have most services of the one before. */
-const packed = new WeakMap<TableService, Packed>();
-
-/** A number that fits its field. @throws InputError */
-function within(what: string, value: number, most: number, least = 0): number {
-  if (!Number.isInteger(value) || value < least || value > most)
-    throw new InputError("", `${what} ${value}: expected a whole number from ${least} to ${most}`);
-  return value;
-}
-
-function pack(service: TableService): Packed {
-  const known = packed.get(service);
-  if (known !== undefined) return known;
-  const { names, subject, prefetch, backends } = service;
-  for (const name of names)
-    if (name.length === 0 || name.length > LONGEST_NAME_BYTES || !/^[!-@[-~]+$/.test(name) || name.endsWith("."))
-      throw new InputError(
-        "",
-        `the name "${name}": expected 1 to ${LONGEST_NAME_BYTES} characters of ASCII in lower case, without blanks and final dot`,
-      );
-  const record = Buffer.allocUnsafe(SERVICE_BYTES).fill(0);
-  record.writeUInt32LE(within("the slot", service.slot, 0xffff_ffff, 1), 0);
-  record.writeUInt32LE(backends.length, 8);
-  record[12] = POLICIES.indexOf(service.policy);
-  record[13] =
-    (prefetch === undefined ? 0 : FLAG.prefetch) | (service.panic ? FLAG.panic : 0) | (service.held ? FLAG.held : 0);
-  record.writeUInt16LE(within("connections opened ahead", prefetch?.most ?? 0, 0xffff), 14);
-  record.writeUInt32LE(within("idle milliseconds", prefetch?.idleMs ?? 0, 0xffff_ffff), 16);
-  record.writeUInt32LE(within("milliseconds of a try", service.tryMs, 0xffff_ffff), 20);
-  record.writeUInt32LE(Buffer.byteLength(subject), 28);
-  const backendBytes = Buffer.allocUnsafe(backends.length * BACKEND_BYTES).fill(0);
-  for (const [i, backend] of backends.entries()) writeBackend(backendBytes, i * BACKEND_BYTES, backend);
-  const made = {
-    text: Buffer.from(names.join("") + subject, "utf8"),
-    lengths: names.map((name) => name.length),
-    hashes: names.map(hashOf),
-    record,
-    backends: backendBytes,
-  };
-  packed.set(service, made);
-  return made;
-}
-
-/** So many services are packed in one step: about a millisecond. */
-const SERVICES_A_STEP = 1_000;
-
-/**
- * The table's bytes. Quick where most services are the same objects as in the table before; they must not be changed.
- * @throws InputError where something does not fit, or a name stands for two subjects
- */
-export function encodeHookTable(table: HookTable): Uint8Array {
-  const steps = encoding(table);
-  for (let step = steps.next(); ; step = steps.next()) if (step.done === true) return step.value;
-}
-
-/** The same with pauses, so that many thousands of services keep nobody waiting. @throws as `encodeHookTable`, and what `pause` throws */
-export async function encodeHookTableInTurns(table: HookTable, pause: () => Promise<void>): Promise<Uint8Array> {
-  const steps = encoding(table);
-  for (let step = steps.next(); ; step = steps.next()) {
-    if (step.done === true) return step.value;
-    await pause();
-  }
-}
-
-function* encoding(table: HookTable): Generator<void, Uint8Array> {
-  const { services } = table;
-  const domain = Buffer.from(table.domain, "utf8");
-  let nameCount = 0;
-  let backendCount = 0;
-  let stringBytes = domain.length;
-  let packedNow = 0;
-  for (const service of services) {
-    if (!packed.has(service) && ++packedNow % SERVICES_A_STEP === 0) yield;
-    const { text, lengths, backends } = pack(service);
-    nameCount += lengths.length;
-    backendCount += backends.length / BACKEND_BYTES;
-    stringBytes += text.length;
-  }
-  let bucketCount = 8;
-  while (bucketCount < nameCount * 2) bucketCount *= 2;
-  const bucketsAt = HEADER_BYTES;
-  const namesAt = aligned(bucketsAt + bucketCount * 4);
-  const servicesAt = aligned(namesAt + nameCount * NAME_BYTES);
-  const backendsAt = aligned(servicesAt + services.length * SERVICE_BYTES);
-  const stringsAt = aligned(backendsAt + backendCount * BACKEND_BYTES);
-  const size = aligned(stringsAt + stringBytes);
-  within("the table's size", size, 0xffff_ffff);
-  const bytes = Buffer.alloc(size);
-
-  // Views of their own for what is written most; every section begins at a multiple of eight, and every machine that has the library is little-endian.
-  const buckets = new Uint32Array(bytes.buffer, bytes.byteOffset + bucketsAt, bucketCount);
-  const nameWords = new Uint32Array(bytes.buffer, bytes.byteOffset + namesAt, nameCount * (NAME_BYTES / 4));
-  let string = domain.copy(bytes, stringsAt);
-  let name = 0;
-  let backend = 0;
-  let lastSlot = 0;
-  for (let i = 0; i < services.length; i++) {
-    if (i % SERVICES_A_STEP === SERVICES_A_STEP - 1) yield;
-    const service = services[i] as TableService;
-    if (service.slot <= lastSlot)
-      throw new InputError(
-        "",
-        `slot ${service.slot} of "${service.subject}" comes after slot ${lastSlot}: expected order`,
-      );
-    lastSlot = service.slot;
-    const { text, lengths, hashes, record, backends } = pack(service);
-    bytes.set(text, stringsAt + string);
-    for (let k = 0; k < lengths.length; k++) {
-      const length = lengths[k] as number;
-      const hash = hashes[k] as number;
-      let bucket = hash & (bucketCount - 1);
-      for (let other = buckets[bucket] as number; other !== 0; other = buckets[bucket] as number) {
-        const there = (other - 1) * (NAME_BYTES / 4);
-        if (nameWords[there + 3] === hash) mustDiffer(services, nameWords[there + 2] as number, service, k);
-        bucket = (bucket + 1) & (bucketCount - 1);
-      }
-      const word = name * (NAME_BYTES / 4);
-      nameWords[word] = string;
-      nameWords[word + 1] = length;
-      nameWords[word + 2] = i;
-      nameWords[word + 3] = hash;
-      buckets[bucket] = ++name;
-      string += length;
-    }
-    const at = servicesAt + i * SERVICE_BYTES;
-    bytes.set(record, at);
-    bytes.writeUInt32LE(backend, at + 4);
-    bytes.writeUInt32LE(string, at + 24);
-    bytes.set(backends, backendsAt + backend * BACKEND_BYTES);
-    string += record.readUInt32LE(28);
-    backend += service.backends.length;
-  }
-
-  MAGIC.copy(bytes);
-  bytes.writeUInt32LE(HOOK_TABLE_VERSION, 8);
-  bytes.writeUInt32LE(HEADER_BYTES, 12);
-  bytes.writeBigUInt64LE(BigInt(size), 16);
-  bytes.writeBigUInt64LE(BigInt(within("the generation", table.generation, Number.MAX_SAFE_INTEGER)), 32);
-  bytes.writeBigUInt64LE(BigInt(within("the time", table.writtenAtMs, Number.MAX_SAFE_INTEGER)), 40);
-  bytes.writeUInt32LE(table.superseded ? 1 : 0, SUPERSEDED_AT);
-  bytes.writeUInt32LE(within("the first IPv4 address", table.v4.base, 0xffff_ffff), 64);
-  bytes.writeUInt32LE(within("IPv4 prefix bits", table.v4.bits, 32), 68);
-  if (table.v6.prefix.length !== 16) throw new InputError("", "the first IPv6 address: expected 16 bytes");
-  bytes.set(table.v6.prefix, 72);
-  bytes.writeUInt32LE(within("IPv6 prefix bits", table.v6.bits, 128), 88);
-  for (const [at, offset, count] of [
-    [96, bucketsAt, bucketCount],
-    [104, namesAt, nameCount],
-    [112, servicesAt, services.length],
-    [120, backendsAt, backendCount],
-    [128, stringsAt, stringBytes],
-    [136, 0, domain.length],
-  ] as const) {
-    bytes.writeUInt32LE(offset, at);
-    bytes.writeUInt32LE(count, at + 4);
-  }
-  if (table.host !== undefined) writeHost(bytes, table.host);
-  bytes.writeUInt32LE(crc32(bytes.subarray(CHECKED_FROM)), 24);
-  return bytes;
-}
-
 /** Where the agent's host stands in the header; who reads tables of older agents finds zeros. */
-const HOST_AT = { inode: 144, device: 152, v4: 160, v6: 168 } as const;
-
-function writeHost(bytes: Buffer, { network, v4, v6 }: TableHost): void {
-  bytes.writeBigUInt64LE(network.inode, HOST_AT.inode);
-  bytes.writeBigUInt64LE(network.device, HOST_AT.device);
-  for (const [text, at, length] of [
-    [v4, HOST_AT.v4, 4],
-    [v6, HOST_AT.v6, 16],
-  ] as const) {
-    if (text === undefined) continue;
-    const address = ipBytes(text);
-    if (address?.length !== length)
-      throw new InputError("", `the host's address "${text}": expected one of ${length} bytes`);
-    bytes.set(address, at);
-  }
-}
+export const HOST_AT = { inode: 144, device: 152, v4: 160, v6: 168 } as const;
 
 function readHost(bytes: Buffer): TableHost | undefined {
   const inode = bytes.readBigUInt64LE(HOST_AT.inode);
@@ -315,30 +125,6 @@ export function backendFrom(
   if (host.network.inode === here.inode && host.network.device === here.device) return backend;
   const instead = backend.address.startsWith("127.") ? host.v4 : backend.address === "::1" ? host.v6 : undefined;
   return instead === undefined ? backend : { ...backend, address: instead };
-}
-
-function writeBackend(bytes: Buffer, at: number, backend: TableBackend): void {
-  const address = ipBytes(backend.address);
-  if (address === undefined) throw new InputError("", `the backend "${backend.address}": expected an IP address`);
-  if (address.length === 4) {
-    bytes.writeUInt16LE(0xffff, at + 10);
-    bytes.set(address, at + 12);
-  } else bytes.set(address, at);
-  bytes.writeUInt16LE(within("the port", backend.port, 0xffff), at + 16);
-  bytes.writeUInt16LE(within("the weight", backend.weight, 0xffff), at + 18);
-  bytes[at + 20] = backend.tier;
-  bytes[at + 21] =
-    (backend.suspect ? BACKEND_FLAG.suspect : 0) | (backend.only === undefined ? 0 : BACKEND_FLAG[backend.only]);
-}
-
-/** Two names with one hash may be two names. */
-function mustDiffer(services: readonly TableService[], other: number, service: TableService, k: number): void {
-  const name = service.names[k] as string;
-  if (services[other]?.names.includes(name) === true)
-    throw new InputError(
-      "",
-      `the name "${name}" stands for "${services[other]?.subject}" and for "${service.subject}"`,
-    );
 }
 
 /** What stands in a table's first bytes; the rest may be missing or wrong. */

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { encodeHookTable } from "../../src/wire/hook-table.ts";
+import { encodeHookTable } from "../../src/wire/hook-table-encode.ts";
 import { havePrograms } from "../support/peers.ts";
 
 const run = promisify(execFile);

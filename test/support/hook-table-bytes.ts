@@ -1,12 +1,7 @@
 // Tables of the hook for tests: services by name, each with its backends, written to a file as the agent does.
 import { closeSync, linkSync, openSync, renameSync, rmSync, writeFileSync, writeSync } from "node:fs";
-import {
-  encodeHookTable,
-  SUPERSEDED_AT,
-  type TableBackend,
-  type TableHost,
-  type TableService,
-} from "../../src/wire/hook-table.ts";
+import { SUPERSEDED_AT, type TableBackend, type TableHost, type TableService } from "../../src/wire/hook-table.ts";
+import { encodeHookTable } from "../../src/wire/hook-table-encode.ts";
 
 /** A backend; what is left out is ordinary. */
 export type SomeBackend = Pick<TableBackend, "address" | "port"> & Partial<TableBackend>;

@@ -2,7 +2,8 @@
 import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { mappedFile } from "../../src/base/mapped-file.ts";
-import { encodeHookTable, type Policy, SUPERSEDED_AT, type TableBackend } from "../../src/wire/hook-table.ts";
+import { type Policy, SUPERSEDED_AT, type TableBackend } from "../../src/wire/hook-table.ts";
+import { encodeHookTable } from "../../src/wire/hook-table-encode.ts";
 
 /** What a test says of a service; everything else is as an agent has it by default. */
 export interface Service {

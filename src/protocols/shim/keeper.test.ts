@@ -12,7 +12,8 @@ import { magicInMemory, type World, world } from "../../../test/support/lookup.t
 import { memoryDurable } from "../../base/durable.ts";
 import { callbackLog } from "../../base/log.ts";
 import type { Magic } from "../../contracts/magic.ts";
-import { decodeHookTable, encodeHookTable, type HookTable } from "../../wire/hook-table.ts";
+import { decodeHookTable, type HookTable } from "../../wire/hook-table.ts";
+import { encodeHookTable } from "../../wire/hook-table-encode.ts";
 import { Composer } from "./composer.ts";
 import { createHostView } from "./host.ts";
 import { createKeeper, type Keeper } from "./keeper.ts";

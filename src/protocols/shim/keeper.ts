@@ -55,9 +55,11 @@ export interface Keeper {
   standing(): Standing;
 }
 
-/** Changes are gathered for so long after a round; rounds that take long are followed by longer pauses, so that they take no more than a share of the time. */
-const PAUSE_MS = 100;
-const SHARE = 20;
+/**
+ * Changes are gathered for so long after a round: longer after rounds that take long, so that those take only a share of the time, but no longer than programs may be behind; of tables
+ * that are very large at most half of the time.
+ */
+const pauseMs = (tookMs: number): number => Math.max(100, Math.min(tookMs * 20, Math.max(200, tookMs)));
 /** Whoever waits for the table may have the next round so soon. */
 const URGENT_MS = 20;
 const AGAIN_FIRST_MS = 1_000;
@@ -215,7 +217,7 @@ class Keeping implements Keeper {
         }
         this.#settle(waiters, signal.aborted ? signal.reason : this.#trouble);
         const tookMs = clock.monotonic() - beganMs;
-        await this.#rest(failed ? againMs : Math.max(PAUSE_MS, tookMs * SHARE), URGENT_MS);
+        await this.#rest(failed ? againMs : pauseMs(tookMs), URGENT_MS);
         if (failed) {
           againMs = Math.min(againMs * 2, AGAIN_LATEST_MS);
           continue;

@@ -2,7 +2,8 @@
 import type { Clock } from "../../base/clock.ts";
 import { codeOf, messageOf, TrilithError } from "../../base/error.ts";
 import type { Magic } from "../../contracts/magic.ts";
-import { encodeHookTable, encodeHookTableInTurns, type HookTable, type TableService } from "../../wire/hook-table.ts";
+import type { HookTable, TableService } from "../../wire/hook-table.ts";
+import { createHookTableEncoder, encodeHookTable } from "../../wire/hook-table-encode.ts";
 import type { Composer } from "./composer.ts";
 import type { HostView } from "./host.ts";
 import type { Place } from "./place.ts";
@@ -24,6 +25,7 @@ export class TableWriter {
   readonly #domain: string;
   readonly #host: HostView;
   readonly #clock: Pick<Clock, "now" | "yield">;
+  readonly #encoder = createHookTableEncoder();
   /** The table of an earlier life, until it is taken over or replaced. */
   #earlier: HookTable | undefined;
   #identity = "";
@@ -119,7 +121,7 @@ export class TableWriter {
       this.#identity = await this.#place.identity();
       return;
     }
-    const bytes = await encodeHookTableInTurns(table, () => this.#clock.yield());
+    const bytes = await this.#encoder.encode(table, () => this.#clock.yield());
     await this.#place.file.replace(bytes);
     this.#earlier = undefined;
     this.#identity = await this.#place.identity();
