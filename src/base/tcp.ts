@@ -37,13 +37,18 @@ export interface TcpListening {
 }
 
 export interface Tcp {
-  /** @throws TrilithError `address-in-use`, `not-allowed`, `invalid` */
+  /**
+   * @param dropped told of each connection that could not be accepted, since this process or host has too many files open; its client was told by the kernel
+   * @throws TrilithError `address-in-use`, `not-allowed`, `invalid`
+   */
   listen(
     on: { readonly host: string; readonly port: number } | Server,
     accepted: (connection: Accepted) => void,
+    dropped?: () => void,
   ): Promise<TcpListening>;
   /**
-   * Connects; nothing is read until the socket is resumed. Without an intake it is an ordinary socket.
+   * Connects; nothing is read until the socket is resumed. Without an intake it is an ordinary socket with keep-alive; with one that is left to
+   * the caller (`keepAlive`), as most connections are over before it could say anything, and it costs four calls of the kernel.
    * @throws TrilithError with the system's error as its cause, or the signal's reason
    */
   connect(
@@ -51,8 +56,11 @@ export interface Tcp {
     options?: {
       readonly intake?: Intake;
       readonly signal?: AbortSignal;
-      /** Handed, at once, what makes this call fail with an error: cheaper than a signal where there is one for each call. */
-      readonly started?: (abandon: (reason: unknown) => void) => void;
+      /**
+       * Handed, at once, what makes this call fail with an error; what it gives back is called when the call is over. Cheaper than a signal
+       * where there is one for each call.
+       */
+      readonly started?: (abandon: (reason: unknown) => void) => () => void;
     },
   ): Promise<Socket>;
 }
@@ -67,6 +75,13 @@ const BACKLOG = 4096;
  */
 const EAGER = { allowHalfOpen: true, writableHighWaterMark: 1 } as const;
 
+const ORDINARY: RawSocket = {
+  allowHalfOpen: true,
+  noDelay: true,
+  keepAlive: true,
+  keepAliveInitialDelay: KEEP_ALIVE_MS,
+};
+
 const onread = (intake: Intake): OnReadOpts => ({
   buffer: () => intake.buffer(),
   callback: (bytes, buffer) => intake.read(bytes, buffer),
@@ -78,7 +93,7 @@ interface Handle {
   setKeepAlive(on: boolean, seconds: number): number;
 }
 interface ServerInside {
-  _handle: { onconnection: (error: number, handle?: Handle) => void };
+  _handle: Handle & { onconnection: (error: number, handle?: Handle) => void };
 }
 interface SocketInside {
   _handle: Handle | null;
@@ -87,23 +102,48 @@ type RawSocket = SocketConstructorOpts & {
   readonly writableHighWaterMark?: number;
   readonly onread?: OnReadOpts;
   readonly handle?: Handle;
+  readonly noDelay?: boolean;
+  readonly keepAlive?: boolean;
+  readonly keepAliveInitialDelay?: number;
   /** Reading does not begin with the socket. */
   readonly manualStart?: true;
 };
 
-/** A server's own sockets cannot read into a buffer that is used again; one made around the handle can. */
-function around(handle: Handle): Accepted {
+/** What comes in is passed on at once, and a client that is gone is found out. */
+function dress(handle: Handle): void {
   handle.setNoDelay(true);
   handle.setKeepAlive(true, KEEP_ALIVE_MS / 1000);
-  const make = (options: RawSocket): Socket => new Socket({ ...options, handle, manualStart: true } as RawSocket);
-  return {
-    take: (intake) => make({ ...EAGER, onread: onread(intake) }),
-    reset() {
-      const socket = make({});
-      socket.on("error", () => {});
-      socket.resetAndDestroy();
-    },
-  };
+}
+
+/** A server's own sockets cannot read into a buffer that is used again; one made around the handle can. */
+class Around implements Accepted {
+  readonly #handle: Handle;
+
+  constructor(handle: Handle) {
+    this.#handle = handle;
+  }
+
+  take(intake: Intake): Socket {
+    const options: RawSocket = { ...EAGER, onread: onread(intake), handle: this.#handle, manualStart: true };
+    return new Socket(options as SocketConstructorOpts);
+  }
+
+  reset(): void {
+    const options: RawSocket = { handle: this.#handle, manualStart: true };
+    const socket = new Socket(options as SocketConstructorOpts);
+    socket.on("error", () => {});
+    socket.resetAndDestroy();
+  }
+}
+
+/** Who connected before the listener was dressed is accepted within this time. */
+const UNDRESSED_MS = 1_000;
+/** libuv's numbers: too many open files in this process, or on this host. */
+const TOO_MANY: ReadonlySet<number> = new Set([-24, -23]);
+
+/** From now on it is asked, when nothing was sent for a while, whether the other side is still there. */
+export function keepAlive(socket: Socket): void {
+  socket.setKeepAlive(true, KEEP_ALIVE_MS);
 }
 
 /** How many files and sockets this process may have open at once, as Linux tells it; elsewhere infinite. */
@@ -118,14 +158,14 @@ export function openFilesLimit(): number {
 
 /** The system's TCP. */
 export const systemTcp: Tcp = {
-  listen(on, accepted) {
+  listen(on, accepted, dropped) {
     return new Promise((resolve, reject) => {
       const server = "host" in on ? createServer() : on;
       const where = "host" in on ? hostPort(on.host, on.port) : "a socket that was handed over";
       const onError = (error: Error): void => reject(wrap(error, `listening on TCP ${where}`));
       const ready = (): void => {
         server.off("error", onError);
-        // Errors of a server that listens are those of one accept; that client is told by the kernel.
+        // Errors of a server that listens are those of one accept, and come to the handle.
         server.on("error", () => {});
         // Connections that were accepted before this began to listen (a socket that was handed over) come as events.
         server.on("connection", (early) => {
@@ -134,12 +174,22 @@ export const systemTcp: Tcp = {
           if (handle === null) return;
           inside._handle = null;
           early.destroy();
-          accepted(around(handle));
+          dress(handle);
+          accepted(new Around(handle));
         });
+        // Connections have the listener's options from their beginning; not those that the kernel took before.
+        const listener = (server as unknown as ServerInside)._handle;
+        dress(listener);
+        let undressed = true;
+        setTimeout(() => {
+          undressed = false;
+        }, UNDRESSED_MS).unref();
         // All others come as handles, before a socket that nobody needs is made around them.
-        (server as unknown as ServerInside)._handle.onconnection = (error, handle) => {
-          // Too many open files, or the client is gone already: the kernel tells it.
-          if (error === 0 && handle !== undefined) accepted(around(handle));
+        listener.onconnection = (error, handle) => {
+          if (error === 0 && handle !== undefined) {
+            if (undressed) dress(handle);
+            accepted(new Around(handle));
+          } else if (TOO_MANY.has(error)) dropped?.();
         };
         const { address, port } = server.address() as AddressInfo;
         let closed: Promise<void> | undefined;
@@ -160,26 +210,28 @@ export const systemTcp: Tcp = {
   connect({ host, port }, { intake, signal, started } = {}) {
     return new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(signal.reason);
-      const options: SocketConstructorOpts | RawSocket =
-        intake === undefined ? { allowHalfOpen: true } : { ...EAGER, onread: onread(intake) };
-      const socket = new Socket(options);
+      // Socket.connect passes over these options, whatever its documentation says: they are the constructor's.
+      const socket = new Socket(intake === undefined ? ORDINARY : { ...EAGER, noDelay: true, onread: onread(intake) });
+      const fail = (error: unknown): void => {
+        over?.();
+        signal?.removeEventListener("abort", onAbort);
+        reject(error);
+      };
       const onAbort = (): void => {
         socket.destroy();
-        reject(signal?.reason);
+        fail(signal?.reason);
       };
-      started?.((reason) => {
+      const over = started?.((reason) => {
         socket.destroy();
-        reject(reason);
+        fail(reason);
       });
-      const onError = (error: Error): void => {
-        signal?.removeEventListener("abort", onAbort);
-        reject(wrap(error, `connecting to ${hostPort(host, port)}`));
-      };
+      const onError = (error: Error): void => fail(wrap(error, `connecting to ${hostPort(host, port)}`));
       signal?.addEventListener("abort", onAbort, { once: true });
-      socket.once("error", onError);
+      socket.on("error", onError);
       socket.pause();
-      socket.connect({ host, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: KEEP_ALIVE_MS }, () => {
+      socket.connect({ host, port }, () => {
         socket.off("error", onError);
+        over?.();
         signal?.removeEventListener("abort", onAbort);
         resolve(socket);
       });

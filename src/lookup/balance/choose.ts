@@ -32,12 +32,17 @@ export interface Choice {
 
 /** Indices in the order in which they are to be tried, at most `limit`. */
 export function chooseOrder(candidates: readonly Candidate[], choice: Choice, limit: number): number[] {
-  const groups: number[][] = Array.from({ length: GROUPS }, () => []);
-  for (let i = 0; i < candidates.length; i++) groups[groupOf(candidates[i] as Candidate, choice)]?.push(i);
+  // As a rule all are in one group.
+  const groups: number[][] = [];
+  for (let i = 0; i < candidates.length; i++) {
+    const group = groupOf(candidates[i] as Candidate, choice);
+    groups[group] ??= [];
+    groups[group].push(i);
+  }
   const order: number[] = [];
-  for (const indices of groups) {
-    if (indices.length === 0) continue;
-    if (order.length >= limit) break;
+  for (let group = 0; group < groups.length && order.length < limit; group++) {
+    const indices = groups[group];
+    if (indices === undefined) continue;
     const members = indices.map((i) => candidates[i] as Candidate);
     const next = chooser(members, choice);
     while (members.length > 0 && order.length < limit) {
@@ -49,8 +54,6 @@ export function chooseOrder(candidates: readonly Candidate[], choice: Choice, li
   }
   return order;
 }
-
-const GROUPS = 12;
 
 /** Which group a candidate belongs to in this choice; lower ones come first. */
 function groupOf(candidate: Candidate, { policy, caller, nowMs, random }: Choice): number {

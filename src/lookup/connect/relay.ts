@@ -1,25 +1,21 @@
 // Two connections joined: what comes in at one goes out at the other, as fast as the slower side takes it; ends and resets are passed on as they came.
 import type { Clock, Timer } from "../../base/clock.ts";
-import type { Intake, Socket } from "../../base/tcp.ts";
+import { type Intake, keepAlive, type Socket } from "../../base/tcp.ts";
 import { type BufferPool, ReadBuffer } from "./buffers.ts";
 
-/** What went through, told as it goes. */
-export interface Passing {
-  toBackend(bytes: number): void;
-  toClient(bytes: number): void;
-}
-
-export interface RelayParts {
+/** Whose two connections are joined. */
+export interface RelayOwner {
   readonly clock: Pick<Clock, "after">;
   readonly pool: BufferPool;
-  readonly passing: Passing;
+  /** What went through, told as it goes. */
+  passed(to: "toBackend" | "toClient", bytes: number): void;
   /**
    * The backend cut or ended the connection before anything went through in either direction, as one does that is killed: true takes it over
    * (and calls `meet` again, or `cut`), false has the client told.
    */
-  readonly lost: (error: Error | "ended") => boolean;
+  lost(error: Error | "ended"): boolean;
   /** Both connections are closed. */
-  readonly over: () => void;
+  over(): void;
 }
 
 /** A reset waits so long for what was sent before it: the kernel would throw away what is still on its way. */
@@ -36,22 +32,22 @@ function end(socket: Socket): void {
 
 /** One direction. */
 class Way implements Intake {
-  readonly #pool: BufferPool;
+  readonly #owner: RelayOwner;
+  readonly #way: "toBackend" | "toClient";
   #lent: ReadBuffer | undefined;
-  readonly #tell: (bytes: number) => void;
   to: Socket | undefined;
   from: Socket | undefined;
   /** True while the last bytes are not written: the buffer is theirs and nothing is read. */
   held = false;
   passed = false;
 
-  constructor(pool: BufferPool, tell: (bytes: number) => void) {
-    this.#pool = pool;
-    this.#tell = tell;
+  constructor(owner: RelayOwner, way: "toBackend" | "toClient") {
+    this.#owner = owner;
+    this.#way = way;
   }
 
   buffer(): Uint8Array {
-    this.#lent ??= new ReadBuffer(this.#pool);
+    this.#lent ??= new ReadBuffer(this.#owner.pool);
     return this.#lent.current;
   }
 
@@ -59,7 +55,7 @@ class Way implements Intake {
     const { to } = this;
     if (to === undefined || to.destroyed) return false;
     this.passed = true;
-    this.#tell(bytes);
+    this.#owner.passed(this.#way, bytes);
     to.write(bytes === buffer.length ? buffer : buffer.subarray(0, bytes));
     if (to.writableLength === 0) {
       this.#lent?.adapt(bytes);
@@ -87,16 +83,16 @@ export class Relay {
   readonly down: Intake;
   readonly #up: Way;
   readonly #down: Way;
-  readonly #parts: RelayParts;
+  readonly #owner: RelayOwner;
   #client: Socket | undefined;
   #backend: Socket | undefined;
   #open = 0;
   #timer: Timer | undefined;
 
-  constructor(parts: RelayParts) {
-    this.#parts = parts;
-    this.#up = new Way(parts.pool, (bytes) => parts.passing.toBackend(bytes));
-    this.#down = new Way(parts.pool, (bytes) => parts.passing.toClient(bytes));
+  constructor(owner: RelayOwner) {
+    this.#owner = owner;
+    this.#up = new Way(owner, "toBackend");
+    this.#down = new Way(owner, "toClient");
     this.up = this.#up;
     this.down = this.#down;
   }
@@ -163,7 +159,7 @@ export class Relay {
     const untouched = !this.#up.passed && !this.#down.passed && client?.readableEnded === false && !client.destroyed;
     if (!untouched || backend !== this.#backend) return false;
     client.pause();
-    if (!this.#parts.lost(how)) {
+    if (!this.#owner.lost(how)) {
       client.resume();
       return false;
     }
@@ -184,7 +180,7 @@ export class Relay {
     }
     const later = (ms: number): void => {
       this.#timer?.cancel();
-      this.#timer = this.#parts.clock.after(ms, () => {
+      this.#timer = this.#owner.clock.after(ms, () => {
         if (!socket.destroyed) socket.resetAndDestroy();
       });
     };
@@ -195,7 +191,12 @@ export class Relay {
   #closed(): void {
     if (--this.#open > 0) return;
     this.end();
-    this.#parts.over();
+    this.#owner.over();
+  }
+
+  /** For connections that last: a backend that is gone without a word is found out, as the client is. */
+  lasts(): void {
+    if (this.#backend?.destroyed === false) keepAlive(this.#backend);
   }
 
   /** Gives back what it was lent; for a relay whose sides never met. */

@@ -1,9 +1,11 @@
 // A TCP port that stands for a service: who is tried, what passes through, how it ends; with real sockets on loopback.
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { connect, type Socket } from "node:net";
+import { connect, createServer, type Socket } from "node:net";
 import { afterEach, describe, expect, it, vi } from "vitest";
+import { fakeClock } from "../../../test/simulated/clock.ts";
 import { all, ask, at, closedPort, serve, type TestConnector, testConnector } from "../../../test/support/connect.ts";
+import { systemClock } from "../../base/clock.ts";
 import { TrilithError } from "../../base/error.ts";
 import { systemTcp } from "../../base/tcp.ts";
 import type { ProxyListener, ProxyOptions } from "../../contracts/connect.ts";
@@ -333,6 +335,44 @@ describe("a TCP proxy", () => {
       const { port } = await made.connector.proxy({ host, port: 0 }, { service: "web" }, { proxyProtocol: 1 });
       expect(await ask(port, "", asked)).toBe("hello");
       expect(heard.at(-1)).toMatch(line);
+    }
+  });
+
+  it("passes on at once what comes in small pieces, and finds out who is gone: options are the listener's, or set on lasting connections", async () => {
+    const server = await backend((socket) => socket.pipe(socket));
+    const probe = createServer().listen(0);
+    await once(probe, "listening");
+    const prototype = Object.getPrototypeOf((probe as unknown as { _handle: object })._handle) as {
+      setNoDelay(on: boolean): number;
+      setKeepAlive(on: boolean, seconds: number): number;
+    };
+    probe.close();
+    const clock = fakeClock();
+    const made = over([at(server)], { clock: { ...systemClock, after: clock.after } });
+    const noDelay = vi.spyOn(prototype, "setNoDelay");
+    const keepAlive = vi.spyOn(prototype, "setKeepAlive");
+    try {
+      const { port } = await proxy(made);
+      expect([noDelay.mock.calls, keepAlive.mock.calls]).toEqual([[[true]], [[true, 60]]]);
+      await new Promise((resolve) => setTimeout(resolve, 1_100));
+      const socket = connect({ port, host: "127.0.0.1" });
+      socket.write("hello");
+      await once(socket, "data");
+      // The backend's side; the client's has it from the listener.
+      expect([noDelay.mock.calls.length, keepAlive.mock.calls.length]).toEqual([2, 1]);
+      await clock.advance(59_000);
+      expect(keepAlive.mock.calls).toHaveLength(1);
+      await clock.advance(1_000);
+      expect(keepAlive.mock.calls).toEqual([
+        [true, 60],
+        [true, 60],
+      ]);
+      await clock.advance(60_000);
+      expect(keepAlive.mock.calls).toHaveLength(2);
+      socket.destroy();
+    } finally {
+      noDelay.mockRestore();
+      keepAlive.mockRestore();
     }
   });
 

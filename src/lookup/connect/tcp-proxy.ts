@@ -1,5 +1,5 @@
 // A TCP port that stands for a service: each connection goes to a backend that takes it, and is passed on until it ends.
-import type { Timer } from "../../base/clock.ts";
+import type { Clock, Timer } from "../../base/clock.ts";
 import { messageOf } from "../../base/error.ts";
 import type { Log } from "../../base/log.ts";
 import { hostPort } from "../../base/net.ts";
@@ -8,7 +8,7 @@ import type { ProxyListener, ProxyOptions, ProxyStatus } from "../../contracts/c
 import type { Query } from "../../model/query.ts";
 import { proxyHeader } from "../../wire/proxy-protocol.ts";
 import type { BufferPool } from "./buffers.ts";
-import { Relay } from "./relay.ts";
+import { Relay, type RelayOwner } from "./relay.ts";
 import type { BackendTally, Tally } from "./tally.ts";
 import { Cancel, errnoOf, type Reach, type Reached, reachService } from "./tries.ts";
 
@@ -34,6 +34,8 @@ export interface ProxyParts extends ProxyShare {
 }
 
 const DRAIN_MS = 10_000;
+/** A connection that is older than this, and at most twice as old, lasts. */
+const LASTS_MS = 30_000;
 /** So often a connection that was taken and left without a word is tried again. */
 const LOSSES = 3;
 
@@ -43,7 +45,11 @@ export async function listenTcp(
   parts: ProxyParts,
 ): Promise<ProxyListener> {
   const proxy = new TcpProxy(parts);
-  proxy.listening = await parts.reach.tcp.listen(on, (accepted) => proxy.serve(accepted));
+  proxy.listening = await parts.reach.tcp.listen(
+    on,
+    (accepted) => proxy.serve(accepted),
+    () => proxy.dropped(),
+  );
   return proxy;
 }
 
@@ -54,6 +60,14 @@ class TcpProxy implements ProxyListener {
   readonly #over = new AbortController();
   #stopping: Promise<void> | undefined;
   #allGone: (() => void) | undefined;
+  #watch: Timer | undefined;
+  /** One for all connections. */
+  readonly #gone = (link: Link): void => {
+    this.#links.delete(link);
+    this.#parts.tally.closed();
+    this.#parts.left();
+    if (this.#links.size === 0) this.#allGone?.();
+  };
   #cut: { readonly timer: Timer; readonly atMs: number } | undefined;
 
   constructor(parts: ProxyParts) {
@@ -69,7 +83,7 @@ class TcpProxy implements ProxyListener {
   }
 
   serve(accepted: Accepted): void {
-    const { tally, enter, short, left } = this.#parts;
+    const { tally, enter, short } = this.#parts;
     if (!enter()) {
       tally.refuse();
       short();
@@ -77,14 +91,24 @@ class TcpProxy implements ProxyListener {
       return;
     }
     tally.opened();
-    const link = new Link(accepted, this.port, this.#over.signal, this.#parts, () => {
-      this.#links.delete(link);
-      tally.closed();
-      left();
-      if (this.#links.size === 0) this.#allGone?.();
-    });
+    const link = new Link(accepted, this.port, this.#over.signal, this.#parts, this.#gone);
     this.#links.add(link);
+    this.#watch ??= this.#watchLater();
     void link.run();
+  }
+
+  /** Who was there the last time as well has come to stay. */
+  #watchLater(): Timer {
+    return this.#parts.reach.clock.after(LASTS_MS, () => {
+      for (const link of this.#links) link.look();
+      this.#watch = this.#links.size > 0 ? this.#watchLater() : undefined;
+    });
+  }
+
+  /** The kernel had no file left for a client. */
+  dropped(): void {
+    this.#parts.tally.refuse();
+    this.#parts.short();
   }
 
   status(): ProxyStatus {
@@ -116,6 +140,7 @@ class TcpProxy implements ProxyListener {
     await this.listening.close();
     if (this.#links.size > 0) await gone;
     this.#cut?.timer.cancel();
+    this.#watch?.cancel();
     this.#parts.ended();
   }
 
@@ -128,7 +153,9 @@ class TcpProxy implements ProxyListener {
 }
 
 /** One connection of a client. */
-class Link {
+class Link implements RelayOwner {
+  readonly clock: Clock;
+  readonly pool: BufferPool;
   readonly #client: Socket;
   readonly #parts: ProxyParts;
   /** Where the client connected to. */
@@ -136,29 +163,37 @@ class Link {
   readonly #relay: Relay;
   readonly #cancel = new Cancel();
   readonly #signal: AbortSignal;
+  readonly #gone: (link: Link) => void;
   #target: Reached["target"] | undefined;
   #row: BackendTally | undefined;
   #others = 0;
   #losses = 0;
+  #looks = 0;
 
   /** `signal`: of all connections together. */
-  constructor(accepted: Accepted, port: number, signal: AbortSignal, parts: ProxyParts, over: () => void) {
+  constructor(accepted: Accepted, port: number, signal: AbortSignal, parts: ProxyParts, gone: (link: Link) => void) {
     this.#parts = parts;
     this.#signal = signal;
     this.#port = port;
-    const { tally } = parts;
-    this.#relay = new Relay({
-      clock: parts.reach.clock,
-      pool: parts.pool,
-      passing: {
-        toBackend: (bytes) => this.#row !== undefined && tally.passedOn(this.#row, "toBackend", bytes),
-        toClient: (bytes) => this.#row !== undefined && tally.passedOn(this.#row, "toClient", bytes),
-      },
-      lost: (how) => this.#lost(how),
-      over,
-    });
+    this.#gone = gone;
+    this.clock = parts.reach.clock;
+    this.pool = parts.pool;
+    this.#relay = new Relay(this);
     this.#client = accepted.take(this.#relay.up);
     this.#relay.begin(this.#client);
+  }
+
+  passed(to: "toBackend" | "toClient", bytes: number): void {
+    if (this.#row !== undefined) this.#parts.tally.passedOn(this.#row, to, bytes);
+  }
+
+  over(): void {
+    this.#gone(this);
+  }
+
+  /** Called now and then. */
+  look(): void {
+    if (++this.#looks >= 2) this.#relay.lasts();
   }
 
   /** Never rejects. */
@@ -216,7 +251,7 @@ class Link {
   }
 
   /** The backend took the connection and left it before a byte went through: another one may do better. */
-  #lost(how: Error | "ended"): boolean {
+  lost(how: Error | "ended"): boolean {
     const { tally, reach } = this.#parts;
     const target = this.#target;
     if (this.#cancel.reason !== undefined || target === undefined || this.#losses >= LOSSES) return false;

@@ -1,9 +1,9 @@
 // One connection to a service: backend after backend in the balancer's order, until one takes it or the time is over.
-import type { Clock, Timer } from "../../base/clock.ts";
+import type { Clock } from "../../base/clock.ts";
 import { codeOf, messageOf, TrilithError } from "../../base/error.ts";
 import { hostPort } from "../../base/net.ts";
 import type { Intake, Socket, Tcp } from "../../base/tcp.ts";
-import type { Backend, ConnectOptions } from "../../contracts/connect.ts";
+import type { Backend, Backends, ConnectOptions } from "../../contracts/connect.ts";
 import type { Query } from "../../model/query.ts";
 import type { Balancer, Target } from "../balance/balancer.ts";
 import type { FindBackends } from "./backends.ts";
@@ -73,27 +73,21 @@ export function errnoOf(error: unknown): string {
   return codeOf(error) === "timeout" ? "ETIMEDOUT" : "EIO";
 }
 
-/** The backends that a caller of this transport can use, each with a port. @throws TrilithError `not-found` where there is none */
-export async function usableBackends(
-  { find, isOwn }: Pick<Reach, "find" | "isOwn">,
+/** Of what was found, the backends that a caller of this transport can use, each with a port. @throws TrilithError `not-found` where there is none */
+export function usableOf(
+  { endpoints, known }: Pick<Backends, "endpoints" | "known">,
+  { isOwn }: Pick<Reach, "isOwn">,
   query: Query,
   transport: "tcp" | "udp",
-  { port = 0, signal }: { readonly port?: number | undefined; readonly signal?: AbortSignal | undefined },
-): Promise<{
-  readonly usable: readonly Backend[];
-  readonly policy?: ConnectOptions["policy"];
-  readonly tryMs?: number;
-}> {
-  const found = find(query, signal);
-  const { endpoints, known, policy, tryMs } = found instanceof Promise ? await found : found;
+  port = 0,
+): readonly Backend[] {
   const isUsable = ({ address, port: own, transport: only }: Backend): boolean =>
     own !== 0 && (only === undefined || only === transport) && isOwn?.(address, own, transport) !== true;
   // As a rule all are, and the list stays the same one.
   const usable = endpoints.every(isUsable)
     ? endpoints
     : endpoints.map((each) => (each.port === 0 ? { ...each, port } : each)).filter(isUsable);
-  if (usable.length > 0)
-    return { usable, ...(policy === undefined ? {} : { policy }), ...(tryMs === undefined ? {} : { tryMs }) };
+  if (usable.length > 0) return usable;
   const name = subjectOfQuery(query);
   if (!known) throw new TrilithError("not-found", `there is no service "${name}"`);
   throw new TrilithError(
@@ -104,7 +98,7 @@ export async function usableBackends(
   );
 }
 
-const NOBODY_YET: Awaited<ReturnType<typeof usableBackends>> = { usable: [] };
+const NOBODY_YET: readonly Backend[] = [];
 
 /** See the first line. @throws TrilithError `not-found`, `unavailable`, `timeout`, or the signal's reason */
 export async function reachService(reach: Reach, query: Query, options: TryOptions): Promise<Reached> {
@@ -119,19 +113,25 @@ export async function reachService(reach: Reach, query: Query, options: TryOptio
   const inVain: { backend: Backend; error: unknown }[] = [];
   let retries = 0;
   for (let pauseMs = FIRST_PAUSE_MS; ; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
-    const { usable, ...wishes } = await usableBackends(reach, query, "tcp", options).catch((error: unknown) => {
-      if (options.patient !== true || codeOf(error) !== "unavailable" || untilMs - clock.monotonic() <= pauseMs)
-        throw error;
-      return NOBODY_YET;
-    });
-    const policy = options.policy ?? wishes.policy;
+    const asked = reach.find(query, signal);
+    // What is known already is not waited for.
+    const found =
+      asked instanceof Promise
+        ? await asked.catch((error: unknown) => {
+            if (options.patient !== true || codeOf(error) !== "unavailable" || untilMs - clock.monotonic() <= pauseMs)
+              throw error;
+            return undefined;
+          })
+        : asked;
+    const usable = found === undefined ? NOBODY_YET : usableOf(found, reach, query, "tcp", options.port);
+    const policy = options.policy ?? found?.policy;
     const order = balancer.order(name, usable, {
       ...(policy === undefined ? {} : { policy }),
       ...(policy !== "sticky" || caller === undefined
         ? {}
         : { caller: typeof caller === "string" ? caller : caller() }),
     });
-    const tryMs = options.tryMs ?? wishes.tryMs ?? TRY_MS;
+    const tryMs = options.tryMs ?? found?.tryMs ?? TRY_MS;
     for (const target of order) {
       mustGoOn();
       const leftMs = untilMs - clock.monotonic();
@@ -177,33 +177,31 @@ async function pause(clock: Clock, ms: number, { signal, cancel }: TryOptions): 
 }
 
 /** One try. */
-async function once({ tcp, clock }: Reach, backend: Backend, ms: number, options: TryOptions): Promise<Socket> {
+function once({ tcp, clock }: Reach, backend: Backend, ms: number, options: TryOptions): Promise<Socket> {
   const { intake, signal, cancel } = options;
   const to = { host: backend.address, port: backend.port };
-  const late = (): TrilithError =>
-    new TrilithError("timeout", `connecting to ${hostPort(to.host, to.port)}: no answer within ${Math.ceil(ms)} ms`);
-  let timer: Timer | undefined;
-  if (cancel !== undefined && intake !== undefined)
-    try {
-      const started = (abandon: (reason: unknown) => void): void => {
-        timer = clock.after(ms, () => abandon(late()));
-        cancel.now = abandon;
-      };
-      return await tcp.connect(to, { intake, started });
-    } finally {
-      timer?.cancel();
-      cancel.now = undefined;
-    }
-  const limit = new AbortController();
-  timer = clock.after(ms, () => limit.abort(late()));
-  const onAbort = (): void => limit.abort(signal?.reason);
-  signal?.addEventListener("abort", onAbort, { once: true });
-  try {
-    return await tcp.connect(to, { signal: limit.signal, ...(intake === undefined ? {} : { intake }) });
-  } finally {
-    timer.cancel();
-    signal?.removeEventListener("abort", onAbort);
-  }
+  const started = (abandon: (reason: unknown) => void): (() => void) => {
+    const timer = clock.after(ms, () =>
+      abandon(
+        new TrilithError(
+          "timeout",
+          `connecting to ${hostPort(to.host, to.port)}: no answer within ${Math.ceil(ms)} ms`,
+        ),
+      ),
+    );
+    if (cancel !== undefined) cancel.now = abandon;
+    return () => {
+      timer.cancel();
+      if (cancel !== undefined) cancel.now = undefined;
+    };
+  };
+  // Whoever can cancel has one signal for many connections, which would gather listeners.
+  if (intake !== undefined && cancel !== undefined) return tcp.connect(to, { intake, started });
+  return tcp.connect(to, {
+    started,
+    ...(signal === undefined ? {} : { signal }),
+    ...(intake === undefined ? {} : { intake }),
+  });
 }
 
 function nobody(name: string, inVain: readonly { readonly backend: Backend; readonly error: unknown }[]): TrilithError {

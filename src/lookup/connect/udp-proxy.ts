@@ -8,7 +8,7 @@ import type { Target } from "../balance/balancer.ts";
 import { subjectOfQuery } from "./subject.ts";
 import type { BackendTally } from "./tally.ts";
 import type { ProxyParts } from "./tcp-proxy.ts";
-import { errnoOf, usableBackends } from "./tries.ts";
+import { errnoOf, usableOf } from "./tries.ts";
 
 const IDLE_MS = 60_000;
 const CLIENTS = 4_096;
@@ -207,10 +207,9 @@ class Client {
     const { reach, query, options, tally, udp, short, log, name } = this.#parts;
     this.#finding = true;
     try {
-      const { usable, ...wishes } = await usableBackends(reach, query, "udp", {
-        port: options.port ?? this.#listening.port,
-      });
-      const policy = options.policy ?? wishes.policy;
+      const found = await reach.find(query);
+      const usable = usableOf(found, reach, query, "udp", options.port ?? this.#listening.port);
+      const policy = options.policy ?? found.policy;
       const [target] = reach.balancer.order(`${subjectOfQuery(query)} udp`, usable, {
         ...(policy === undefined ? {} : { policy }),
         caller: options.caller ?? this.#from.address,
@@ -283,7 +282,7 @@ class Client {
     const target = this.#target;
     if (target === undefined) return;
     try {
-      const { usable } = await usableBackends(reach, query, "udp", { port: options.port ?? this.#listening.port });
+      const usable = usableOf(await reach.find(query), reach, query, "udp", options.port ?? this.#listening.port);
       const { address, port } = target.backend;
       if (usable.some((each) => each.address === address && each.port === port)) return;
     } catch {

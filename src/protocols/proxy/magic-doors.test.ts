@@ -17,6 +17,9 @@ afterEach(async () => {
   for (const end of ends.splice(0).reverse()) await end();
 });
 
+/** An instance of this host: its port, and its address where that is not the node's. */
+type Own = readonly [port: number, address?: string];
+
 interface Bench {
   readonly doors: Doors;
   readonly magic: Magic;
@@ -26,7 +29,7 @@ interface Bench {
   readonly calls: string[];
   readonly lines: string[];
   /** Ports by service, of other hosts. */
-  have(services: Readonly<Record<string, readonly number[]>>, own?: readonly number[]): Promise<void>;
+  have(services: Readonly<Record<string, readonly number[]>>, own?: readonly Own[]): Promise<void>;
   readonly taken: Set<number>;
 }
 
@@ -43,7 +46,7 @@ async function bench(
   const log = callbackLog((level, _, text) => void lines.push(`${level} ${text}`));
   const open = new Set<string>();
   let services: Readonly<Record<string, readonly number[]>> = {};
-  let own: readonly number[] = [];
+  let own: readonly Own[] = [];
   let index = 1;
   let ring = (): void => {};
   const ports = new Ports({
@@ -64,7 +67,10 @@ async function bench(
     },
     ...{ clock, log },
   });
-  const residentOf = (port: number): unknown => ({ instance: { port, tags: [], labels: {} } });
+  const residentOf = (port: number, address = ""): unknown => ({
+    instance: { port, address, tags: [], labels: {} },
+    node: { address: "10.0.0.1" },
+  });
   const doors = new Doors({
     config: { all: options.all ?? false, ports: new Map(), most: options.most ?? 100 },
     directory: {
@@ -72,8 +78,8 @@ async function bench(
         ({
           index,
           serviceNames: () => Object.keys(services),
-          residents: (name: string) => (services[name] ?? []).map(residentOf),
-          residentsOn: () => own.map(residentOf),
+          residents: (name: string) => (services[name] ?? []).map((port) => residentOf(port)),
+          residentsOn: () => own.map(([port, address]) => residentOf(port, address)),
         }) as never,
       changed: (_, __, signal) =>
         new Promise((resolve, reject) => {
@@ -83,7 +89,7 @@ async function bench(
       ready: async () => {},
     },
     lookup: { resolveNow: ({ service }) => ({ known: services[service] !== undefined }) as never },
-    ...{ magic, ports, clock, log, node: () => "alpha" },
+    ...{ magic, ports, clock, log, node: () => "alpha", interfaces: () => [{ address: "192.168.1.1" }] },
   });
   ends.push(() => doors.stop());
   return {
@@ -135,15 +141,30 @@ describe("doors at magic addresses", () => {
   it("leave this host's own instances their ports, also those that come later, and tell", async () => {
     const { doors, open, have } = await bench();
     doors.start();
-    await have({ web: [8080, 8081] }, [8080]);
+    await have({ web: [8080, 8081] }, [[8080]]);
     await doors.open("web");
     expect(open()).toEqual(["web:80/tcp", "web:8081/tcp"]);
     expect(doors.left()).toMatchObject([{ service: "web", ports: [{ port: 8080 }] }]);
-    await have({ web: [8080, 8081] }, [8080, 80]);
+    await have({ web: [8080, 8081] }, [[8080], [80]]);
     await vi.waitFor(() => expect(open()).toEqual(["web:8081/tcp"]));
     // It went, and comes back.
     await have({ web: [8080, 8081] });
     expect(open()).toEqual(["web:8081/tcp"]);
+  });
+
+  it("count as this host's own who listens here, not who is registered here with another host's address", async () => {
+    const { doors, open, have } = await bench();
+    doors.start();
+    await have({ db: [1, 2, 3, 4, 5, 6] }, [
+      [1, "127.0.0.1"],
+      [2, "0.0.0.0"],
+      [3, "192.168.1.1"],
+      [4, "10.0.0.1"],
+      [5, "10.0.0.9"],
+      [6, "db.example.com"],
+    ]);
+    await doors.open("db");
+    expect(open()).toEqual(["db:5/tcp", "db:6/tcp", "db:80/tcp"]);
   });
 
   it("open again after a restart what was open before, and no port that was somebody else's", async () => {

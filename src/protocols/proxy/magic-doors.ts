@@ -5,6 +5,7 @@ import type { Log } from "../../base/log.ts";
 import type { Directory, View } from "../../contracts/directory.ts";
 import type { Lookup } from "../../contracts/lookup.ts";
 import type { AskedMagic, Magic, MagicDoors } from "../../contracts/magic.ts";
+import { addressOf } from "../../model/instance.ts";
 import type { MagicConfig } from "./config.ts";
 import { CONFIGURED, type MagicPort, magicPorts } from "./magic-ports.ts";
 import type { Ports, WantedPort } from "./ports.ts";
@@ -17,6 +18,8 @@ export interface MagicParts {
   readonly ports: Ports;
   /** This host's node. */
   readonly node: () => string;
+  /** This host's addresses. */
+  readonly interfaces: () => readonly { readonly address: string }[];
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -29,6 +32,9 @@ const LOOK_AGAIN_MS = 5_000;
 const AWAY_MS = 60_000;
 /** A service that nobody has known for so long is asked for no more. */
 export const FORGET_MS: number = 7 * 24 * 3_600_000;
+
+/** What a program on this host listens at, whatever its interfaces are. */
+const EVERYWHERE = /^(127\.|0\.0\.0\.0$|::1?$|localhost$)/;
 
 /** A service that was asked for. */
 interface Asked {
@@ -154,8 +160,7 @@ export class Doors implements MagicDoors {
   #wanted(): readonly WantedPort[] {
     const { config, directory, lookup } = this.#parts;
     const view = directory.view();
-    for (const { instance } of view.residentsOn(this.#parts.node()))
-      if (instance.port > 0) this.#own.add(instance.port);
+    this.#learnOwn(view);
     const next = new Map<string, Wishes>();
     const names = this.all
       ? new Set([...view.serviceNames(), ...this.#wishes.keys()].map((name) => name.toLowerCase()))
@@ -171,6 +176,18 @@ export class Doors implements MagicDoors {
     const all = [...next.values()].flatMap(({ wanted }) => wanted);
     this.#beyond = Math.max(0, all.length - config.most);
     return all.slice(0, config.most);
+  }
+
+  /** Ports of instances that listen on this host; who is registered here with another host's address does not. */
+  #learnOwn(view: View): void {
+    let here: ReadonlySet<string> | undefined;
+    for (const resident of view.residentsOn(this.#parts.node())) {
+      const { port } = resident.instance;
+      if (port === 0 || this.#own.has(port)) continue;
+      const address = addressOf(resident);
+      here ??= new Set([resident.node.address, ...this.#parts.interfaces().map((each) => each.address)]);
+      if (EVERYWHERE.test(address) || here.has(address)) this.#own.add(port);
+    }
   }
 
   #wishesOf(service: string, view: View): Wishes {

@@ -10,14 +10,14 @@ import { createMagicHandler, MAGIC_PREFIX } from "./magic-route.ts";
 import { type MissingPort, Ports, portKey, type WantedPort } from "./ports.ts";
 import { createStatusHandler, PREFIX } from "./route.ts";
 
-const NEEDS = ["clock", "log", "directory", "lookup", "connector", "magic", "self", "agent"] as const;
+const NEEDS = ["clock", "log", "directory", "lookup", "connector", "magic", "self", "agent", "net"] as const;
 const MOST_TOLD = 5;
 
 export const proxy: Protocol<ProxyConfig, (typeof NEEDS)[number]> = defineProtocol({
   name: "proxy",
   needs: NEEDS,
   configure: configureProxy,
-  setup(config, { clock, directory, lookup, connector, magic, self, agent, ...ground }) {
+  setup(config, { clock, directory, lookup, connector, magic, self, agent, net, ...ground }) {
     const log = ground.log.part("proxy");
     const rules = config.listen(self.domain);
     const fixed = new Ports({ connector, clock, log });
@@ -28,6 +28,7 @@ export const proxy: Protocol<ProxyConfig, (typeof NEEDS)[number]> = defineProtoc
         : new Doors({
             ...{ config: config.magic, directory, lookup, magic, ports: magical, clock, log },
             node: () => agent.node.name,
+            interfaces: () => net.interfaces(),
           });
     const ports = keepOpen(rules, fixed, clock);
     return {
