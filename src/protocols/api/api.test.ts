@@ -278,6 +278,11 @@ describe("override", () => {
     const answer = JSON.parse(await response.text()) as { note: string; by: string };
     expect(answer.by).toBe("somebody on this host");
     expect(answer.note).toContain("there is one on far: what is said holds on its own host");
+    expect(answer.note).not.toContain("registered itself");
+    const own = JSON.parse(await (await ask("override/w1", "PUT", {}, '{"set":["hidden"]}')).text()) as {
+      note: string;
+    };
+    expect(own.note).toMatch(/what is called so on this host registered itself: .*register it anew$/);
   });
 });
 

@@ -16,7 +16,7 @@ export function overridesOf({ agent }: Pick<ApiGround, "agent">): { readonly ove
 
 /** Says something about what is called `name`. @throws TrilithError `invalid`, `too-large` */
 export async function overrideOf(
-  { agent, clock, directory }: Pick<ApiGround, "agent" | "clock" | "directory">,
+  { agent, clock, directory, self }: Pick<ApiGround, "agent" | "clock" | "directory" | "self">,
   request: IncomingMessage,
   name: string,
 ): Promise<OverrideJson> {
@@ -31,9 +31,16 @@ export async function overrideOf(
   if (!Array.isArray(set) || !set.every((word) => typeof word === "string") || typeof by !== "string")
     throw new InputError("body", SHAPE);
   const told = overrideJson(await agent.override(name, set, whoOf(by, request)));
-  const elsewhere = told.note === undefined ? [] : nodesWith(directory.view(), told.for);
-  if (elsewhere.length === 0) return told;
-  return { ...told, note: `${told.note}; there is one on ${elsewhere.join(", ")}: what is said holds on its own host` };
+  if (told.note === undefined) return told;
+  const nodes = nodesWith(directory.view(), told.for);
+  const elsewhere = nodes.filter((node) => node !== self.node).slice(0, MOST_NODES);
+  const more = [
+    ...(nodes.includes(self.node)
+      ? ["what is called so on this host registered itself: no source's word is overridden, register it anew"]
+      : []),
+    ...(elsewhere.length > 0 ? [`there is one on ${elsewhere.join(", ")}: what is said holds on its own host`] : []),
+  ];
+  return { ...told, note: [told.note, ...more].join("; ") };
 }
 
 const MOST_NODES = 5;
@@ -42,7 +49,7 @@ const MOST_NODES = 5;
 function nodesWith(view: View, name: string): readonly string[] {
   const nodes = new Set(view.residents(name).map(({ instance }) => instance.node));
   for (const { id, node } of view.list("service")) if (id === name) nodes.add(node);
-  return [...nodes].slice(0, MOST_NODES);
+  return [...nodes];
 }
 
 /** Undoes what was said about what is called `name`. @throws TrilithError `not-found` where nothing was said */
