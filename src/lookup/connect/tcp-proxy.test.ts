@@ -356,6 +356,7 @@ describe("a TCP proxy", () => {
       expect([noDelay.mock.calls, keepAlive.mock.calls]).toEqual([[[true]], [[true, 60]]]);
       await new Promise((resolve) => setTimeout(resolve, 1_100));
       const socket = connect({ port, host: "127.0.0.1" });
+      ends.push(async () => socket.destroy());
       socket.write("hello");
       await once(socket, "data");
       // The backend's side; the client's has it from the listener.
@@ -369,7 +370,6 @@ describe("a TCP proxy", () => {
       ]);
       await clock.advance(60_000);
       expect(keepAlive.mock.calls).toHaveLength(2);
-      socket.destroy();
     } finally {
       noDelay.mockRestore();
       keepAlive.mockRestore();
