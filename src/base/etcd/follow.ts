@@ -32,7 +32,7 @@ export type RangeBatch =
     }
   /** Events of whole revisions, in order. */
   | { readonly kind: "events"; readonly events: readonly WatchEvent[] }
-  /** `why`: what came of the last try, where no member can be watched. */
+  /** `why`: what came of the last try, where no member can be watched; told anew where that is something else. */
   | { readonly kind: "reachable"; readonly reachable: boolean; readonly atMs: number; readonly why?: string };
 
 /** For a reader that has to reach revisions that bring no event in its range. */
@@ -102,6 +102,7 @@ export async function* followRange(
   let failures = 0;
   let brokenAt = 0;
   let why = "";
+  let told = "";
   const sign = (): void => {
     lastSignMs = clock.now();
     lastSign = clock.monotonic();
@@ -212,9 +213,13 @@ export async function* followRange(
     }
     if (signal.aborted) return;
     const away = failures >= client.size ? lastSign : brokenAt;
-    if (up && failures > 0 && clock.monotonic() - away >= timing.graceMs) {
+    // The same of each member is one reason.
+    const reason = why.replaceAll(/https?:\/\/\S+/g, "");
+    if (failures > 0 && (up ? clock.monotonic() - away >= timing.graceMs : reason !== told)) {
+      if (up)
+        log.warn("etcd is away: no member can be watched; answers are the last ones known", { after, error: why });
       up = false;
-      log.warn("etcd is away: no member can be watched; answers are the last ones known", { after, error: why });
+      told = reason;
       yield { kind: "reachable", reachable: false, atMs: lastSignMs, why };
     }
     if (failures >= client.size) {
