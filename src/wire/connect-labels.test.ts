@@ -12,6 +12,24 @@ describe("labels about connecting", () => {
     expect(wishes).toEqual({ policy: "sticky", tryMs: 250, prefetch: 4, prefetchIdleMs: 10_000, locality: false });
   });
 
+  it("are spelled with dashes where keys have no dots, and with underscores where they have no dashes either", () => {
+    const all = { policy: "first", tryMs: 500, prefetch: 2, prefetchIdleMs: 5_000, locality: false } as const;
+    const dashes = {
+      "trilith-balance": "first",
+      "trilith-try": "500ms",
+      "trilith-prefetch": "2",
+      "trilith-prefetch-idle": "5s",
+      "trilith-locality": "off",
+    };
+    expect(connectWishes([dashes])).toEqual(all);
+    expect(
+      connectWishes([
+        Object.fromEntries(Object.entries(dashes).map(([key, text]) => [key.replaceAll("-", "_"), text])),
+      ]),
+    ).toEqual(all);
+    expect(connectWishes([{ "trilith-id": "first", trilithbalance: "first", "trilith-": "x" }])).toEqual({});
+  });
+
   it("that make no sense are left out and told, and another instance's word counts", () => {
     const told: string[] = [];
     const wishes = connectWishes(

@@ -1,4 +1,5 @@
 // How a service's instances ask to be connected to, in their labels: trilith.balance, trilith.try, trilith.prefetch, trilith.prefetch-idle, trilith.locality.
+// Consul's metadata have no dots and variables of the environment no dashes, so trilith-balance and trilith_balance (SERVICE_TRILITH_BALANCE) are the same.
 import { messageOf } from "../base/error.ts";
 import { parseGoDuration } from "./duration.ts";
 import { POLICIES, type Policy } from "./hook-table.ts";
@@ -25,9 +26,10 @@ export function connectWishes(
 ): ConnectWishes {
   const wishes: ConnectWishes = {};
   for (const labels of instances) {
-    for (const [key, read] of READERS) {
-      const text = labels[key];
-      if (text === undefined) continue;
+    for (const key in labels) {
+      const read = key.startsWith("trilith") ? SPELLINGS.get(key) : undefined;
+      if (read === undefined) continue;
+      const text = labels[key] as string;
       const said = read(text.trim(), wishes);
       if (said !== undefined) complain(`label ${key}=${text}: ${said}`);
     }
@@ -66,6 +68,13 @@ const READERS: readonly (readonly [label: string, read: Reader])[] = [
     },
   ],
 ];
+
+/** By every spelling of a label. */
+const SPELLINGS: ReadonlyMap<string, Reader> = new Map(
+  READERS.flatMap(([label, read]) =>
+    [label, label.replaceAll(".", "-"), label.replaceAll(/[.-]/g, "_")].map((spelling) => [spelling, read] as const),
+  ),
+);
 
 function duration(key: "tryMs" | "prefetchIdleMs", leastMs: number, mostMs: number): Reader {
   return (text, wishes) => {

@@ -209,6 +209,24 @@ describe("the program", () => {
     expect((await trilith(["why", "db"])).out).toContain("Gone:");
   });
 
+  it("takes a service's wish how to be connected to in a key that Consul's metadata may have", async () => {
+    await trilith([
+      "register",
+      "--name",
+      "wishing",
+      "--port",
+      "1",
+      "--address",
+      "192.0.2.1",
+      "--meta",
+      "trilith-balance=sticky",
+    ]);
+    expect((await trilith(["why", "wishing"])).out).toMatch(
+      /programs with the hook: wishing\.service\.consul \(.*\), sticky: /,
+    );
+    expect((await trilith(["deregister", "wishing"])).code).toBe(0);
+  });
+
   it("registers from a file, and names the place of a mistake", async () => {
     const good = join(folder.path, "good.hcl");
     await writeFile(good, 'service {\n  name = "fromfile"\n  port = 81\n}\n');
