@@ -88,6 +88,8 @@ interface Encoded {
   readonly bytes: Buffer;
   readonly services: readonly TableService[];
   readonly domain: string;
+  readonly nameCount: number;
+  readonly stringBytes: number;
   readonly backendsAt: number;
   readonly stringsAt: number;
 }
@@ -129,33 +131,38 @@ export function createHookTableEncoder(): HookTableEncoder {
   };
 }
 
-/** True where names, subjects and slots are the same, so that all stands where it stood but for the backends. */
-function isNamedAs(last: Encoded, { services, domain }: HookTable): boolean {
-  return (
-    last.domain === domain &&
-    last.services.length === services.length &&
-    services.every((service, i) => {
-      const before = last.services[i] as TableService;
-      return (
-        service === before ||
-        (service.slot === before.slot && service.names === before.names && service.subject === before.subject)
-      );
-    })
-  );
+/** How much of a table must be written again: all of it, the backends (and where each service's begin), or single services in their places. */
+function changesSince(last: Encoded | undefined, { services, domain }: HookTable): "all" | "backends" | "services" {
+  if (last === undefined || last.domain !== domain || last.services.length !== services.length) return "all";
+  let moved = false;
+  for (let i = 0; i < services.length; i++) {
+    const before = last.services[i] as TableService;
+    const service = services[i] as TableService;
+    if (service === before) continue;
+    if (service.slot !== before.slot || service.names !== before.names || service.subject !== before.subject)
+      return "all";
+    moved ||= service.backends.length !== before.backends.length;
+  }
+  return moved ? "backends" : "services";
 }
 
 function* encoding(table: HookTable, last: Encoded | undefined): Generator<void, Encoded> {
   const { services } = table;
+  const changes = changesSince(last, table);
+  const kept = changes === "all" ? undefined : last;
   const domain = Buffer.from(table.domain, "utf8");
-  let nameCount = 0;
+  let nameCount = kept?.nameCount ?? 0;
+  let stringBytes = kept?.stringBytes ?? domain.length;
   let backendCount = 0;
-  let stringBytes = domain.length;
   let packedNow = 0;
-  for (const service of services) {
+  for (let i = 0; i < services.length; i++) {
+    const service = services[i] as TableService;
+    backendCount += service.backends.length;
+    if (service === kept?.services[i]) continue;
     if (!packed.has(service) && ++packedNow % SERVICES_A_STEP === 0) yield;
-    const { text, lengths, backends } = pack(service);
+    const { text, lengths } = pack(service);
+    if (kept !== undefined) continue;
     nameCount += lengths.length;
-    backendCount += backends.length / BACKEND_BYTES;
     stringBytes += text.length;
   }
   let bucketCount = 8;
@@ -168,30 +175,44 @@ function* encoding(table: HookTable, last: Encoded | undefined): Generator<void,
   const size = aligned(stringsAt + stringBytes);
   within("the table's size", size, 0xffff_ffff);
 
-  const kept = last !== undefined && isNamedAs(last, table) ? last : undefined;
-  const bytes = kept?.bytes.length === size ? kept.bytes : Buffer.alloc(size);
+  const bytes = kept !== undefined && changes === "services" ? kept.bytes : Buffer.alloc(size);
   if (kept === undefined)
     yield* writeNames(bytes, table, { bucketsAt, bucketCount, namesAt, nameCount, servicesAt, stringsAt });
   else if (kept.bytes !== bytes) {
     kept.bytes.copy(bytes, 0, 0, kept.backendsAt);
     kept.bytes.copy(bytes, stringsAt, kept.stringsAt, kept.stringsAt + stringBytes);
   }
-  const inPlace = kept?.bytes === bytes ? kept : undefined;
+  // The backends of services that stay the same are copied together, as far as they stood together.
   let backend = 0;
+  let earlier = 0;
+  let run = { from: 0, to: 0, count: 0 };
+  const copyRun = (): void => {
+    if (kept === undefined || kept.bytes === bytes || run.count === 0) return;
+    const from = kept.backendsAt + run.from * BACKEND_BYTES;
+    kept.bytes.copy(bytes, backendsAt + run.to * BACKEND_BYTES, from, from + run.count * BACKEND_BYTES);
+  };
   for (let i = 0; i < services.length; i++) {
     if (i % SERVICES_A_STEP === SERVICES_A_STEP - 1) yield;
     const service = services[i] as TableService;
     const at = servicesAt + i * SERVICE_BYTES;
-    if (service !== inPlace?.services[i] || bytes.readUInt32LE(at + 4) !== backend) {
+    const { length } = service.backends;
+    if (service === kept?.services[i]) {
+      if (kept.bytes !== bytes) bytes.writeUInt32LE(backend, at + 4);
+      run.count += length;
+    } else {
+      copyRun();
       const { record, backends } = pack(service);
       const subjectAt = bytes.readUInt32LE(at + 24);
       bytes.set(record, at);
       bytes.writeUInt32LE(backend, at + 4);
       bytes.writeUInt32LE(subjectAt, at + 24);
       bytes.set(backends, backendsAt + backend * BACKEND_BYTES);
+      run = { from: earlier + (kept?.services[i]?.backends.length ?? 0), to: backend + length, count: 0 };
     }
-    backend += service.backends.length;
+    backend += length;
+    earlier += kept?.services[i]?.backends.length ?? 0;
   }
+  copyRun();
 
   MAGIC.copy(bytes);
   bytes.writeUInt32LE(HOOK_TABLE_VERSION, 8);
@@ -219,7 +240,7 @@ function* encoding(table: HookTable, last: Encoded | undefined): Generator<void,
   bytes.fill(0, HOST_AT.inode, HEADER_BYTES);
   if (table.host !== undefined) writeHost(bytes, table.host);
   bytes.writeUInt32LE(crc32(bytes.subarray(CHECKED_FROM)), 24);
-  return { bytes, services, domain: table.domain, backendsAt, stringsAt };
+  return { bytes, services, domain: table.domain, nameCount, stringBytes, backendsAt, stringsAt };
 }
 
 /** Writes names, the buckets that lead to them and all strings; into the services' records where their subjects are. */
