@@ -175,7 +175,7 @@ class Connecting {
       const status = this.#native.call(handle, request, trying.address, trying.port);
       if (status === 0) {
         this.#underWay.add(attempt);
-        if (trying.limitMs !== undefined && this.#canGoOn) this.#watch(attempt, trying.limitMs);
+        if (this.#canGoOn) this.#watch(attempt);
         return 0;
       }
       trying.ended({ ok: false, code: getSystemErrorName(status) });
@@ -202,8 +202,10 @@ class Connecting {
     );
   }
 
-  #watch(attempt: Attempt, limitMs: number): void {
-    this.#wave ??= this.#later(Math.min(SILENT_MS, limitMs), () => this.#tryBeside());
+  #watch(attempt: Attempt): void {
+    const { limitMs } = attempt.trying;
+    this.#wave ??= this.#later(Math.min(SILENT_MS, limitMs ?? SILENT_MS), () => this.#tryBeside());
+    if (limitMs === undefined) return;
     attempt.limit = this.#later(limitMs, () => {
       if (!this.#underWay.has(attempt)) return;
       attempt.failed = true;
@@ -224,13 +226,18 @@ class Connecting {
 
   /** Those under way are silent: more of them. */
   #tryBeside(): void {
+    let paceMs = PACE_MS;
     for (let i = 0; i < this.#waveSize; i++) {
       const next = this.#next();
-      if (next === undefined) return;
+      if (next === undefined) {
+        // Nobody else at present; somebody may come.
+        paceMs = SILENT_MS;
+        break;
+      }
       this.#another(next);
     }
     this.#waveSize *= 2;
-    this.#wave = this.#later(PACE_MS, () => this.#tryBeside());
+    this.#wave = this.#later(paceMs, () => this.#tryBeside());
   }
 
   /** Tries one on a handle of its own: 0, or an error number. */

@@ -50,7 +50,8 @@ describe("a hooked Node", () => {
         if (address !== MAGIC && address !== MAGIC6) return undefined;
         let next = 0;
         return (): Try | undefined => {
-          const each = tries[next++];
+          const each = tries[next];
+          if (each !== undefined) next++;
           return each && { ...each, ended: ({ ...outcome }) => void outcomes.push(outcome.ok ? "ok" : outcome.code) };
         };
       },
@@ -182,8 +183,14 @@ describe("a hooked Node", () => {
       outcomes = [];
       expect(await talk({ host: MAGIC, port: 80 })).toBe("hello");
       expect(outcomes).toEqual(["ECONNREFUSED", "ok", "ETIMEDOUT"]);
+      // Somebody who comes while it is waited for.
+      tries = [{ address: "127.0.0.1", port: silent.ports[0] as number }];
+      outcomes = [];
+      const late = talk({ host: MAGIC, port: 80 });
+      setTimeout(() => tries.push({ address: "127.0.0.1", port }), 300);
+      expect(await late).toBe("hello");
       // Nobody else: it is waited for, and the others are told of its silence.
-      tries = [{ ...tries[0], limitMs: 100 } as Try, { ...tries[0], port: silent.ports[1] } as Try];
+      tries = [{ ...tries[0], limitMs: 100 } as Try, { ...tries[0], port: silent.ports[1], limitMs: 100 } as Try];
       outcomes = [];
       const waiting = connect({ host: MAGIC, port: 80 });
       await vi.waitUntil(() => outcomes.length === 2, { timeout: 5_000 });

@@ -18,7 +18,7 @@ export interface Try {
   ended(outcome: TryOutcome): void;
 }
 
-/** The backends of one connection, in the order in which they are tried; undefined = no more. */
+/** The backends of one connection, in the order in which they are tried; undefined = no more at present. */
 export type Dial = () => Try | undefined;
 
 /** The addresses of a host name: one of each family at most. */

@@ -79,6 +79,28 @@ describe("what is rewritten", () => {
     expect(failing).not.toContain((rewrite.connection("127.128.0.1", 80, 4) as Dial)()?.address);
   });
 
+  it("connections: a backend that comes while others are tried is tried, too", async () => {
+    const clock = fakeClock();
+    let bytes = tableBytes({ web: { backends: [A] } });
+    let superseded = 0;
+    const table = createCurrentTable({
+      clock,
+      open: () => ({ bytes, u32At: () => superseded, isReplaced: () => false, close() {} }),
+      path: "/table",
+    });
+    const rewrite = createRewrite({
+      table,
+      balancer: createBalancer({ clock, random: systemRandom }),
+      caller: "0/test",
+    });
+    const dial = rewrite.connection("127.128.0.1", 80, 4) as Dial;
+    expect([dial()?.port, dial()]).toEqual([A.port, undefined]);
+    bytes = tableBytes({ web: { backends: [A, B] } });
+    superseded = 1;
+    await clock.advance(2_000);
+    expect([dial()?.port, dial()]).toEqual([B.port, undefined]);
+  });
+
   it("connections: the caller's port where a backend has none, no backend of the other transport, nothing where there is none", () => {
     const rewrite = setUp({
       ports: { backends: [{ ...A, port: 0 }] },

@@ -91,28 +91,31 @@ export function createRewrite({ table, balancer, caller }: RewriteParts): Rewrit
     },
     isOwn: (address) => table.at(address) !== undefined,
     connection(address, port, family): Dial | undefined {
-      const service = table.at(address);
+      let service = table.at(address);
       if (service === undefined) return undefined;
-      const { backends } = reachable(service, family, "tcp");
-      const most = Math.min(backends.length, MOST_TRIES);
       // As a rule the first one takes it: the order of the others is chosen when it is needed.
       let order = choose(service, family, "tcp", port, caller, 1);
-      const tried = new Set<TableBackend>();
-      const untried = (): Target<TableBackend> | undefined => order.find(({ backend }) => !tried.has(backend));
+      const tried = new Set<string>();
+      const keyOf = (backend: TableBackend): string => `${backend.address} ${backend.port}`;
+      const untried = (): Target<TableBackend> | undefined => order.find(({ backend }) => !tried.has(keyOf(backend)));
       return (): Try | undefined => {
-        if (tried.size >= most) return undefined;
-        let target = untried();
+        if (tried.size >= MOST_TRIES) return undefined;
+        // A backend that came while others were tried is as good as those that were there.
+        const now = tried.size === 0 ? service : (table.at(address) ?? service);
+        let target = now === service ? untried() : undefined;
         if (target === undefined) {
           // By what was seen meanwhile: those that failed come last.
+          service = now as IndexedService;
           order = choose(service, family, "tcp", port, caller, tried.size + A_FEW);
           target = untried();
         }
         if (target === undefined) return undefined;
-        tried.add(target.backend);
+        const { backends } = reachable(service as IndexedService, family, "tcp");
+        tried.add(keyOf(target.backend));
         return {
           address: addressOf(target, family),
           port: target.port,
-          ...(tried.size < most ? { limitMs: service.tryMs } : {}),
+          ...(tried.size < Math.min(backends.length, MOST_TRIES) ? { limitMs: (service as IndexedService).tryMs } : {}),
           ended: (outcome) => balancer.report(target, outcome),
         };
       };
