@@ -1,5 +1,6 @@
 // A source whose configuration is read again while the agent runs: the old one ends, a new one goes on with what is known, and what is no longer asked for goes.
 import type { Clock } from "../base/clock.ts";
+import type { Log } from "../base/log.ts";
 import type { Directory } from "./directory.ts";
 import type { Part } from "./protocol.ts";
 import type { Source, SourceHealth, SourceList } from "./source.ts";
@@ -36,6 +37,16 @@ export function reloadable<Config>(
       const next = now === undefined ? undefined : parts.make(now);
       last = text;
       source.exchange(next ?? nothing(parts));
+    },
+  };
+}
+
+/** A part of a protocol that is off: one that is switched on by a reload has to be told to wait. */
+export function offUntilRestart(name: string, log: Pick<Log, "warn">, configure: (raw: unknown) => unknown): Part {
+  return {
+    async reload(read) {
+      if (read !== undefined && configure(read.raw) !== undefined)
+        log.warn(`${name} was off when this agent started: a restart switches it on`);
     },
   };
 }

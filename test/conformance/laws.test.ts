@@ -16,7 +16,8 @@ import { systemProcesses } from "../../src/base/process.ts";
 import { systemRandom } from "../../src/base/random.ts";
 import type { Ground } from "../../src/contracts/ground.ts";
 import type { Listener, Part } from "../../src/contracts/protocol.ts";
-import type { Source } from "../../src/contracts/source.ts";
+import type { Source, SourceList } from "../../src/contracts/source.ts";
+import { goneKeyOf } from "../../src/model/instance.ts";
 import { protocols } from "../../src/protocols/index.ts";
 import { type RunningAgent, startAgent } from "../support/ground.ts";
 import { freePort, ownFolder } from "../support/peers.ts";
@@ -224,6 +225,20 @@ describe("the laws of listeners and sources", () => {
       if (from === undefined) return;
       expect(from.name).toBe(name);
       expect(from.state().text).toMatch(/\w+/);
+      const stop = new AbortController();
+      let last: SourceList | undefined;
+      for await (const list of from.watch(stop.signal)) {
+        last = list;
+        stop.abort(new Error("one is enough"));
+        const { ok, text, entries = [] } = from.state();
+        expect(text).toMatch(/\w+/);
+        expect(new Set(entries.map((each) => each.name)).size).toBe(entries.length);
+        for (const each of entries) expect(each.ok).toBe(each.text === "");
+        if (ok) expect(entries.filter((each) => !each.ok)).toEqual([]);
+        const listed = new Set(last.list.map(goneKeyOf));
+        for (const key of entries.flatMap((each) => [...each.tells()])) expect(listed).toContain(key);
+      }
+      expect(last).toBeDefined();
     });
   });
 });

@@ -1,6 +1,6 @@
 // The protocol "dns-upstream": services that DNS elsewhere knows, by SRV records or by the addresses of a name.
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
-import { reloadable } from "../../contracts/reloaded-source.ts";
+import { offUntilRestart, reloadable } from "../../contracts/reloaded-source.ts";
 import { Nameservers } from "../../wire/dns/index.ts";
 import { configureDnsUpstream, type DnsUpstreamConfig, refuseOwnDomain } from "./config.ts";
 import { SOURCE } from "./registrations.ts";
@@ -15,7 +15,7 @@ export const dnsUpstream: Protocol<DnsUpstreamConfig | undefined, Needs> = defin
   needs: ["clock", "random", "log", "disk", "net", "directory", "probes", "self"],
   configure: configureDnsUpstream,
   setup(config, ground) {
-    if (config === undefined) return undefined;
+    if (config === undefined) return offUntilRestart(SOURCE, ground.log, configureDnsUpstream);
     const { clock, random, log, disk, net, directory, probes, self } = ground;
     const { node } = self;
     const make = (now: DnsUpstreamConfig): DnsUpstreamSource => {
@@ -25,7 +25,9 @@ export const dnsUpstream: Protocol<DnsUpstreamConfig | undefined, Needs> = defin
         nameservers: (servers) =>
           new Nameservers({
             ...{ servers, strategy: "sequential", timeoutMs: now.timeoutMs, resolvConf: RESOLV_CONF },
-            ...{ net, disk, clock, random, log },
+            ...{ net, disk, clock, random },
+            // The source says itself which name is not answered, and why.
+            log: { ...log, warn: log.debug },
             // Names of this agent's own domain are refused; of others it asks, as everybody, whom it was told.
             isOwn: () => false,
           }),

@@ -205,6 +205,8 @@ async function* listingsOf(
   directory: Pick<Directory, "view" | "changed">,
   signal: AbortSignal,
 ): AsyncIterable<Listing> {
+  // While the list before was being taken; an event that is over is not told again.
+  if (signal.aborted) return;
   const over = new AbortController();
   const end = (): void => over.abort(signal.reason);
   signal.addEventListener("abort", end, { once: true });

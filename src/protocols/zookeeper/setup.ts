@@ -1,7 +1,7 @@
 // The protocol "zookeeper": server sets as Finagle and Aurora keep them, read into the directory and written from it.
 import { openZooKeeper } from "../../base/zookeeper.ts";
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
-import { reloadable } from "../../contracts/reloaded-source.ts";
+import { offUntilRestart, reloadable } from "../../contracts/reloaded-source.ts";
 import { Announcer } from "./announce.ts";
 import { configureZooKeeper, type ZooKeeperConfig } from "./config.ts";
 import { SOURCE } from "./registrations.ts";
@@ -15,7 +15,7 @@ export const zookeeper: Protocol<
   needs: ["clock", "log", "directory", "lookup", "agent", "self", "leaving"],
   configure: configureZooKeeper,
   setup(config, ground) {
-    if (config === undefined) return undefined;
+    if (config === undefined) return offUntilRestart(SOURCE, ground.log, configureZooKeeper);
     const { clock, directory, lookup, agent, self, leaving } = ground;
     const log = ground.log.part("zookeeper");
     const announcer =
