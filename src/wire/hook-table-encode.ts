@@ -90,6 +90,7 @@ interface Encoded {
   readonly domain: string;
   readonly nameCount: number;
   readonly stringBytes: number;
+  readonly backendCount: number;
   readonly backendsAt: number;
   readonly stringsAt: number;
 }
@@ -131,36 +132,36 @@ export function createHookTableEncoder(): HookTableEncoder {
   };
 }
 
-/** How much of a table must be written again: all of it, the backends (and where each service's begin), or single services in their places. */
-function changesSince(last: Encoded | undefined, { services, domain }: HookTable): "all" | "backends" | "services" {
-  if (last === undefined || last.domain !== domain || last.services.length !== services.length) return "all";
-  let moved = false;
+/** The services that are others than in the last table, by their places; undefined where names or places changed, so that all is to be written. */
+function changedSince(last: Encoded, { services, domain }: HookTable): readonly number[] | undefined {
+  if (last.domain !== domain || last.services.length !== services.length) return undefined;
+  const changed: number[] = [];
   for (let i = 0; i < services.length; i++) {
     const before = last.services[i] as TableService;
     const service = services[i] as TableService;
+    // Nothing else of those that stay is looked at: tens of thousands lie all over the memory.
     if (service === before) continue;
     if (service.slot !== before.slot || service.names !== before.names || service.subject !== before.subject)
-      return "all";
-    moved ||= service.backends.length !== before.backends.length;
+      return undefined;
+    changed.push(i);
   }
-  return moved ? "backends" : "services";
+  return changed;
 }
+
+const lengthOf = (service: TableService | undefined): number => service?.backends.length ?? 0;
 
 function* encoding(table: HookTable, last: Encoded | undefined): Generator<void, Encoded> {
   const { services } = table;
-  const changes = changesSince(last, table);
-  const kept = changes === "all" ? undefined : last;
+  const changed = last === undefined ? undefined : changedSince(last, table);
+  const kept = changed === undefined ? undefined : last;
   const domain = Buffer.from(table.domain, "utf8");
-  let nameCount = kept?.nameCount ?? 0;
-  let stringBytes = kept?.stringBytes ?? domain.length;
-  let backendCount = 0;
+  let { nameCount, stringBytes, backendCount } = kept ?? { nameCount: 0, stringBytes: domain.length, backendCount: 0 };
   let packedNow = 0;
-  for (let i = 0; i < services.length; i++) {
+  for (const i of changed ?? services.keys()) {
     const service = services[i] as TableService;
-    backendCount += service.backends.length;
-    if (service === kept?.services[i]) continue;
     if (!packed.has(service) && ++packedNow % SERVICES_A_STEP === 0) yield;
     const { text, lengths } = pack(service);
+    backendCount += service.backends.length - (kept?.services[i]?.backends.length ?? 0);
     if (kept !== undefined) continue;
     nameCount += lengths.length;
     stringBytes += text.length;
@@ -175,44 +176,55 @@ function* encoding(table: HookTable, last: Encoded | undefined): Generator<void,
   const size = aligned(stringsAt + stringBytes);
   within("the table's size", size, 0xffff_ffff);
 
-  const bytes = kept !== undefined && changes === "services" ? kept.bytes : Buffer.alloc(size);
-  if (kept === undefined)
+  const isInPlace = kept !== undefined && changed?.every((i) => lengthOf(services[i]) === lengthOf(kept.services[i]));
+  const bytes = isInPlace === true ? kept.bytes : Buffer.alloc(size);
+  /** Writes one service's record and its backends, which begin with this one. */
+  const put = (i: number, first: number): void => {
+    const at = servicesAt + i * SERVICE_BYTES;
+    const { record, backends } = pack(services[i] as TableService);
+    const subjectAt = bytes.readUInt32LE(at + 24);
+    bytes.set(record, at);
+    bytes.writeUInt32LE(first, at + 4);
+    bytes.writeUInt32LE(subjectAt, at + 24);
+    bytes.set(backends, backendsAt + first * BACKEND_BYTES);
+  };
+  if (kept === undefined) {
     yield* writeNames(bytes, table, { bucketsAt, bucketCount, namesAt, nameCount, servicesAt, stringsAt });
-  else if (kept.bytes !== bytes) {
+    for (let i = 0, first = 0; i < services.length; i++) {
+      if (i % SERVICES_A_STEP === SERVICES_A_STEP - 1) yield;
+      put(i, first);
+      first += lengthOf(services[i]);
+    }
+  } else if (isInPlace === true) {
+    for (const i of changed ?? []) put(i, bytes.readUInt32LE(servicesAt + i * SERVICE_BYTES + 4));
+  } else {
     kept.bytes.copy(bytes, 0, 0, kept.backendsAt);
     kept.bytes.copy(bytes, stringsAt, kept.stringsAt, kept.stringsAt + stringBytes);
-  }
-  // The backends of services that stay the same are copied together, as far as they stood together.
-  let backend = 0;
-  let earlier = 0;
-  let run = { from: 0, to: 0, count: 0 };
-  const copyRun = (): void => {
-    if (kept === undefined || kept.bytes === bytes || run.count === 0) return;
-    const from = kept.backendsAt + run.from * BACKEND_BYTES;
-    kept.bytes.copy(bytes, backendsAt + run.to * BACKEND_BYTES, from, from + run.count * BACKEND_BYTES);
-  };
-  for (let i = 0; i < services.length; i++) {
-    if (i % SERVICES_A_STEP === SERVICES_A_STEP - 1) yield;
-    const service = services[i] as TableService;
-    const at = servicesAt + i * SERVICE_BYTES;
-    const { length } = service.backends;
-    if (service === kept?.services[i]) {
-      if (kept.bytes !== bytes) bytes.writeUInt32LE(backend, at + 4);
-      run.count += length;
-    } else {
-      copyRun();
-      const { record, backends } = pack(service);
-      const subjectAt = bytes.readUInt32LE(at + 24);
-      bytes.set(record, at);
-      bytes.writeUInt32LE(backend, at + 4);
-      bytes.writeUInt32LE(subjectAt, at + 24);
-      bytes.set(backends, backendsAt + backend * BACKEND_BYTES);
-      run = { from: earlier + (kept?.services[i]?.backends.length ?? 0), to: backend + length, count: 0 };
+    /** Backends up to this one of the last table are written. */
+    let done = 0;
+    let moved = 0;
+    let next = 0;
+    const copyUpTo = (end: number): void => {
+      const from = kept.backendsAt + done * BACKEND_BYTES;
+      const until = kept.backendsAt + end * BACKEND_BYTES;
+      kept.bytes.copy(bytes, backendsAt + (done + moved) * BACKEND_BYTES, from, until);
+    };
+    for (let i = 0; i < services.length; i++) {
+      const at = servicesAt + i * SERVICE_BYTES;
+      const before = bytes.readUInt32LE(at + 4);
+      if (changed?.[next] !== i) {
+        if (moved !== 0) bytes.writeUInt32LE(before + moved, at + 4);
+        continue;
+      }
+      next++;
+      copyUpTo(before);
+      put(i, before + moved);
+      const { length } = (kept.services[i] as TableService).backends;
+      done = before + length;
+      moved += lengthOf(services[i]) - length;
     }
-    backend += length;
-    earlier += kept?.services[i]?.backends.length ?? 0;
+    copyUpTo(kept.backendCount);
   }
-  copyRun();
 
   MAGIC.copy(bytes);
   bytes.writeUInt32LE(HOOK_TABLE_VERSION, 8);
@@ -240,7 +252,7 @@ function* encoding(table: HookTable, last: Encoded | undefined): Generator<void,
   bytes.fill(0, HOST_AT.inode, HEADER_BYTES);
   if (table.host !== undefined) writeHost(bytes, table.host);
   bytes.writeUInt32LE(crc32(bytes.subarray(CHECKED_FROM)), 24);
-  return { bytes, services, domain: table.domain, nameCount, stringBytes, backendsAt, stringsAt };
+  return { bytes, services, domain: table.domain, nameCount, stringBytes, backendCount, backendsAt, stringsAt };
 }
 
 /** Writes names, the buckets that lead to them and all strings; into the services' records where their subjects are. */

@@ -206,7 +206,7 @@ describe("the table", () => {
     const others = services.map((each) => ({ ...each, tryMs: 2_000 }));
     let pauses = 0;
     const ended = encoder.encode({ ...small, services: others }, async () => {
-      if (++pauses === 5) throw new Error("ended");
+      if (++pauses === 2) throw new Error("ended");
     });
     await expect(ended).rejects.toThrow("ended");
     const next = await encoder.encode({ ...small, services }, async () => {});
