@@ -142,25 +142,33 @@ export function createNeighbours(parts: NeighboursParts): Neighbours {
     return undefined;
   };
 
-  /** This thread's block, where it can have one. */
+  /** This thread's block, where it can have one. Whether it still is, is asked before it is written. */
   const theBlock = (nowMs: number): Block | undefined => {
     const from = theFile(nowMs);
-    if (from === undefined) return undefined;
-    if (own?.isOurs() === true) return own;
-    if (own === undefined && within(claimedMs, AGAIN_MS, nowMs)) return undefined;
+    if (from === undefined || own !== undefined) return own;
+    if (within(claimedMs, AGAIN_MS, nowMs)) return undefined;
     claimedMs = nowMs;
-    own?.stop();
     own = claim(from, nowMs);
     if (own !== undefined && !ending) {
       ending = true;
       parts.atEnd((thread) => {
-        if (own?.isOurs() !== true) return;
-        own.flush(clock.now());
+        const last = own;
         // A process that ended is seen; a thread is not.
-        if (thread === "worker") own.release();
+        if (last !== undefined && write(last, clock.now()) && thread === "worker") last.release();
       });
     }
     return own;
+  };
+
+  /** False where somebody else has the block: what it was told is lost, and the next outcome takes another one. */
+  const write = (block: Block, nowMs: number): boolean => {
+    const ours = block.isOurs();
+    if (ours) block.flush(nowMs);
+    else {
+      block.stop();
+      if (own === block) own = undefined;
+    }
+    return ours;
   };
 
   const look = (from: CounterFile, nowMs: number): ReadonlyMap<string, SeenElsewhere> => {
@@ -203,15 +211,41 @@ export function createNeighbours(parts: NeighboursParts): Neighbours {
     },
     told(memory, code, nowMs) {
       if (code !== undefined && !FAILURES.has(code)) return;
+      const errno = code === undefined ? 0 : parts.errnoOf(code);
       const block = theBlock(nowMs);
       if (block === undefined) return;
-      const wasFailing = block.put(memory, code === undefined ? 0 : parts.errnoOf(code), code === undefined, nowMs);
       // Others should know at once who is gone and who is back; how often all went well can wait.
-      if (code !== undefined || wasFailing) block.flush(nowMs);
-      else block.timer ??= clock.after(LOOK_MS, () => (block.isOurs() ? block.flush(clock.now()) : block.stop()));
+      if (!block.put(memory, errno, code === undefined, nowMs) && code === undefined)
+        block.timer ??= clock.after(LOOK_MS, () => write(block, clock.now()));
+      else if (!write(block, nowMs)) {
+        claimedMs = Number.NEGATIVE_INFINITY;
+        const another = theBlock(nowMs);
+        another?.put(memory, errno, code === undefined, nowMs);
+        if (another !== undefined) write(another, nowMs);
+      }
     },
   };
 }
+
+/** A backend's entry: where it is, and what it counts. */
+interface Held {
+  readonly memory: Memory;
+  readonly place: number;
+  connects: number;
+  failures: number;
+  failing: boolean;
+  errno: number;
+}
+
+const countsOf = ({
+  connects,
+  failures,
+  consecutiveFailures,
+}: Seen): Pick<Held, "connects" | "failures" | "failing"> => ({
+  connects,
+  failures,
+  failing: consecutiveFailures > 0,
+});
 
 /** The block of this thread, with a copy of its entries: only this thread writes them. */
 class Block {
@@ -219,8 +253,11 @@ class Block {
   readonly #file: CounterFile;
   readonly #owner: BlockOwner;
   readonly #entries = Buffer.alloc(OBSERVED_ENTRIES * ENTRY_BYTES);
-  /** Where a backend's entry is, by "address port"; what is only inherited is not among them. */
-  readonly #places = new Map<string, number>();
+  readonly #held = new WeakMap<Memory, Held>();
+  /** By their places; what is only inherited is not among them. */
+  readonly #holders: (Held | undefined)[] = [];
+  /** Whose entries are to be written, and the places that are to be written as they stand. */
+  readonly #changed = new Set<Held>();
   readonly #dirty = new Set<number>();
   readonly #head = Buffer.alloc(BLOCK_HEADER_BYTES);
   timer: { cancel(): void } | undefined;
@@ -266,76 +303,75 @@ class Block {
 
   /** Takes an outcome in: true where this backend was failing before. */
   put(memory: Memory, errno: number, ok: boolean, nowMs: number): boolean {
-    const { address, port } = memory;
-    const place = this.#placeFor(address, port, nowMs);
-    if (place === undefined) return false;
-    const at = place * ENTRY_BYTES;
-    const isNew = entryState(this.#entries, at) !== 1;
-    const before = isNew ? undefined : readEntry(this.#entries, at);
-    writeEntry(this.#entries, at, {
-      address,
-      port,
-      consecutiveFailures: memory.consecutiveFailures,
-      connects: (before?.connects ?? 0) + (ok ? 1 : 0),
-      failures: (before?.failures ?? 0) + (ok ? 0 : 1),
-      connectMicros: Math.min(0xffff_ffff, Math.round(memory.connectMs * 1_000)),
-      lastErrno: ok ? 0 : errno,
-      ejectedUntilMs: memory.ejectedUntilMs,
-      changedMs: memory.changedAtMs,
-    });
-    this.#dirty.add(place);
-    if (this.inherited.length > 0)
-      this.inherited = this.inherited.filter((seen) => seen.address !== address || seen.port !== port);
-    return before !== undefined && before.consecutiveFailures > 0;
+    let held = this.#held.get(memory);
+    if (held === undefined || this.#holders[held.place] !== held) {
+      held = this.#place(memory, nowMs);
+      if (held === undefined) return false;
+      this.#held.set(memory, held);
+      this.#holders[held.place] = held;
+    }
+    const wasFailing = held.failing;
+    if (ok) held.connects++;
+    else held.failures++;
+    held.failing = memory.consecutiveFailures > 0;
+    held.errno = errno;
+    this.#changed.add(held);
+    return wasFailing;
   }
 
-  /** A backend's entry, else a free one, else the one that was not seen for the longest time. */
-  #placeFor(address: string, port: number, nowMs: number): number | undefined {
-    const key = `${address} ${port}`;
-    const known = this.#places.get(key);
-    if (known !== undefined) return known;
+  /** Where a backend's entry is, else a free place, else that of the one that was not seen for the longest time. */
+  #place(memory: Memory, nowMs: number): Held | undefined {
+    const { address, port } = memory;
     const bytes = observedAddress(address);
     if (bytes === undefined) return undefined;
     const first = placeOf(bytes, port);
+    const held = { memory, connects: 0, failures: 0, failing: false, errno: 0 };
     let oldest: number | undefined;
     let oldestMs = Number.POSITIVE_INFINITY;
     for (let i = 0; i < OBSERVED_PROBES; i++) {
       const place = (first + i) % OBSERVED_ENTRIES;
-      const at = place * ENTRY_BYTES;
-      if (entryState(this.#entries, at) !== 1) {
-        oldest = place;
-        break;
+      const holder = this.#holders[place];
+      if (holder === undefined && entryState(this.#entries, place * ENTRY_BYTES) !== 1) return { ...held, place };
+      const there = holder?.memory ?? readEntry(this.#entries, place * ENTRY_BYTES);
+      if (there.address === address && there.port === port) {
+        // It was there before this thread was, or this program forgot it meanwhile.
+        this.inherited = this.inherited.filter((seen) => seen.address !== address || seen.port !== port);
+        const { connects, failures, failing } = holder ?? countsOf(readEntry(this.#entries, place * ENTRY_BYTES));
+        return { ...held, place, connects, failures, failing };
       }
-      const seen = readEntry(this.#entries, at);
-      if (seen.address === address && seen.port === port) {
+      const changedMs = holder?.memory.changedAtMs ?? readEntry(this.#entries, place * ENTRY_BYTES).changedMs;
+      if (changedMs < oldestMs && changedMs <= nowMs) {
         oldest = place;
-        break;
-      }
-      if (seen.changedMs < oldestMs && seen.changedMs <= nowMs) {
-        oldest = place;
-        oldestMs = seen.changedMs;
+        oldestMs = changedMs;
       }
     }
-    if (oldest === undefined) return undefined;
-    const at = oldest * ENTRY_BYTES;
-    const there = entryState(this.#entries, at) === 1 ? readEntry(this.#entries, at) : undefined;
-    if (there !== undefined && (there.address !== address || there.port !== port)) {
-      this.#places.delete(`${there.address} ${there.port}`);
-      this.#entries.fill(0, at, at + ENTRY_BYTES);
-    }
-    this.#places.set(key, oldest);
-    return oldest;
+    return oldest === undefined ? undefined : { ...held, place: oldest };
   }
 
   /** Writes what is new. Only for who has just seen that the block is its own. */
   flush(nowMs: number): void {
     this.stop();
     let trouble = false;
+    for (const { memory, place, connects, failures, errno } of this.#changed) {
+      const at = place * ENTRY_BYTES;
+      writeEntry(this.#entries, at, {
+        address: memory.address,
+        port: memory.port,
+        consecutiveFailures: memory.consecutiveFailures,
+        connects,
+        failures,
+        connectMicros: Math.min(0xffff_ffff, Math.round(memory.connectMs * 1_000)),
+        lastErrno: errno,
+        ejectedUntilMs: memory.ejectedUntilMs,
+        changedMs: memory.changedAtMs,
+      });
+      this.#dirty.add(place);
+      trouble ||= memory.consecutiveFailures > 0;
+    }
+    this.#changed.clear();
     for (const place of this.#dirty) {
       const at = place * ENTRY_BYTES;
-      const entry = this.#entries.subarray(at, at + ENTRY_BYTES);
-      trouble ||= entryState(entry, 0) === 1 && readEntry(entry, 0).consecutiveFailures > 0;
-      this.#file.write(blockAt(this.place) + BLOCK_HEADER_BYTES + at, entry);
+      this.#file.write(blockAt(this.place) + BLOCK_HEADER_BYTES + at, this.#entries.subarray(at, at + ENTRY_BYTES));
     }
     this.#dirty.clear();
     this.#touch(nowMs);
