@@ -9,7 +9,8 @@
 /*
  * A connect without blocking ends after the call. Every program then does one of three things with the descriptor, and each is a place to
  * learn the outcome: it asks SO_ERROR (curl, node, nginx, libpq, Java, Python), it calls connect again (HAProxy, hiredis), or it gives up and
- * closes it. So getsockopt(SO_ERROR), connect and close look here first, which costs them one load where nothing is under way.
+ * closes it. So getsockopt(SO_ERROR), connect and close look here first, which costs them one load where nothing is under way. Who closes by a
+ * system call of its own (libuv) is found out at its next connect.
  */
 struct attempt {
 	_Atomic uint32_t lock; /* never waited for: who finds it taken does without */
@@ -23,11 +24,17 @@ struct attempt {
 enum { ATTEMPT_PLACES = 4096 };
 static struct attempt attempts[ATTEMPT_PLACES];
 static _Atomic int attempt_fds[ATTEMPT_PLACES]; /* descriptor + 1; 0 = free */
+static _Atomic uint64_t attempt_begun_us[ATTEMPT_PLACES]; /* as in the attempt, to be read without its lock */
 
 static inline bool attempt_maybe(int fd)
 {
 	return __builtin_expect(fd >= 0 && atomic_load_explicit(&attempt_fds[(uint32_t)fd % ATTEMPT_PLACES], memory_order_relaxed) == fd + 1, 0);
 }
+
+/* The last ones that were left under way: descriptor + 1. */
+enum { ATTEMPT_LATELY = 8, ATTEMPT_OLD_US = 20000, ATTEMPT_SILENT_US = 200000 };
+static _Atomic int attempt_lately[ATTEMPT_LATELY];
+static _Atomic uint32_t attempt_next;
 
 static bool attempt_lock(struct attempt *a)
 {
@@ -49,12 +56,15 @@ static void attempt_remember(int fd, const struct target *target, const struct c
 	a->target = *target;
 	a->cookie = cookie;
 	a->begun_us = begun_us;
+	atomic_store_explicit(&attempt_begun_us[a - attempts], begun_us, memory_order_relaxed);
 	a->try_ms = chosen->try_ms;
 	atomic_store_explicit(&attempt_fds[a - attempts], fd + 1, memory_order_release);
 	attempt_unlock(a);
+	uint32_t place = atomic_fetch_add_explicit(&attempt_next, 1, memory_order_relaxed) % ATTEMPT_LATELY;
+	atomic_store_explicit(&attempt_lately[place], fd + 1, memory_order_relaxed);
 }
 
-/* What is under way on this descriptor; false = nothing. What belongs to a socket that is gone is forgotten. */
+/* What is under way on this descriptor; false = nothing. What belongs to a socket that is gone was given up. */
 static bool attempt_find(int fd, struct attempt *found)
 {
 	if (!attempt_maybe(fd))
@@ -63,11 +73,9 @@ static bool attempt_find(int fd, struct attempt *found)
 	struct attempt *a = &attempts[(uint32_t)fd % ATTEMPT_PLACES];
 	if (!attempt_lock(a))
 		return false;
-	bool there = atomic_load_explicit(&attempt_fds[a - attempts], memory_order_relaxed) == fd + 1;
-	if (there && a->cookie != cookie) {
+	bool there = atomic_load_explicit(&attempt_fds[a - attempts], memory_order_relaxed) == fd + 1, gone = there && a->cookie != cookie;
+	if (gone)
 		atomic_store_explicit(&attempt_fds[a - attempts], 0, memory_order_relaxed);
-		there = false;
-	}
 	if (there) {
 		found->backend = a->backend;
 		found->target = a->target;
@@ -76,7 +84,9 @@ static bool attempt_find(int fd, struct attempt *found)
 		found->try_ms = a->try_ms;
 	}
 	attempt_unlock(a);
-	return there;
+	if (gone)
+		observed_report(&found->backend, found->target.port, EINPROGRESS, 0);
+	return there && !gone;
 }
 
 static void attempt_forget(int fd)
@@ -132,6 +142,34 @@ static void attempt_look(int fd, int error, bool closing)
 		}
 	}
 	attempt_ended(fd, &a, 0, info.tcpi_rtt != 0 ? info.tcpi_rtt : waited_us);
+}
+
+/*
+ * Before a choice: what is under way for long without an answer, or was closed without a word, makes a backend doubtful. In healthy times there is
+ * none; the outcome, should there be one, is learnt as ever. errno may change.
+ */
+static void attempts_look_back(uint64_t now_us)
+{
+	for (int i = 0; i < ATTEMPT_LATELY; i++) {
+		int fd = atomic_load_explicit(&attempt_lately[i], memory_order_relaxed) - 1;
+		struct attempt a;
+		if (fd < 0)
+			continue;
+		if (!attempt_maybe(fd)) {
+			int had = fd + 1;
+			atomic_compare_exchange_strong(&attempt_lately[i], &had, 0);
+			continue;
+		}
+		if (now_us - atomic_load_explicit(&attempt_begun_us[(uint32_t)fd % ATTEMPT_PLACES], memory_order_relaxed) < ATTEMPT_OLD_US ||
+		    !attempt_find(fd, &a))
+			continue;
+		struct tcp_info info;
+		socklen_t bytes = sizeof info;
+		memset(&info, 0, sizeof info);
+		if (now_us - a.begun_us >= ATTEMPT_SILENT_US && syscall(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 &&
+		    info.tcpi_state == TCP_SYN_SENT)
+			observed_report(&a.backend, a.target.port, EINPROGRESS, 0);
+	}
 }
 
 HOOK(int, getsockopt, int fd, int level, int option, void *value, socklen_t *bytes)

@@ -60,6 +60,8 @@ static int connect_by_tries(int fd, struct wish *wish)
 	int errno_before = errno, error = ECONNREFUSED;
 	bool may_return = false;
 	tries.count = 0;
+	if (wish->looks)
+		attempts_look_back(trying.begun_us);
 	for (uint64_t began_us = trying.begun_us;; began_us = monotonic_us()) {
 		enum choice choice = choose(wish, &tries, &chosen);
 		if (choice == CHOICE_TAKEN) {
