@@ -202,11 +202,22 @@ class Connecting {
     );
   }
 
+  /** One timer, as long as all goes well: that of the first silence. */
   #watch(attempt: Attempt): void {
+    if (this.#wave !== undefined) {
+      this.#limit(attempt);
+      return;
+    }
+    this.#wave = this.#later(Math.min(SILENT_MS, attempt.trying.limitMs ?? SILENT_MS), () => {
+      for (const each of this.#underWay) this.#limit(each);
+      this.#tryBeside();
+    });
+  }
+
+  #limit(attempt: Attempt): void {
     const { limitMs } = attempt.trying;
-    this.#wave ??= this.#later(Math.min(SILENT_MS, limitMs ?? SILENT_MS), () => this.#tryBeside());
-    if (limitMs === undefined) return;
-    attempt.limit = this.#later(limitMs, () => {
+    if (limitMs === undefined || attempt.limit !== undefined) return;
+    attempt.limit = this.#later(attempt.beganMs + limitMs - systemClock.monotonic(), () => {
       if (!this.#underWay.has(attempt)) return;
       attempt.failed = true;
       attempt.trying.ended({ ok: false, code: "ETIMEDOUT" });

@@ -78,6 +78,7 @@ export function createNeighbours(parts: NeighboursParts): Neighbours {
   const { clock, random } = parts;
   let folder: string | undefined;
   let uid: number | undefined;
+  let uidMs = Number.NEGATIVE_INFINITY;
   let file: CounterFile | undefined;
   let openedMs = Number.NEGATIVE_INFINITY;
   let lookedMs = Number.NEGATIVE_INFINITY;
@@ -90,8 +91,13 @@ export function createNeighbours(parts: NeighboursParts): Neighbours {
 
   const theFile = (nowMs: number): CounterFile | undefined => {
     const where = parts.folder();
-    if (where === folder && parts.uid() === uid && (file !== undefined || within(openedMs, AGAIN_MS, nowMs)))
-      return file;
+    let isSame = where === folder;
+    // A program may become another user, but not often; asking costs more than all the rest.
+    if (!within(uidMs, LOOK_MS, nowMs)) {
+      uidMs = nowMs;
+      isSame &&= parts.uid() === uid;
+    }
+    if (isSame && (file !== undefined || within(openedMs, AGAIN_MS, nowMs))) return file;
     openedMs = nowMs;
     own?.stop();
     own = undefined;
