@@ -130,6 +130,23 @@ static int connect_again(int fd, const struct attempt *a)
 	return -1;
 }
 
+/*
+ * With TCP_FASTOPEN_CONNECT the kernel says "connected" before it has sent anything, and a refusal comes with the first write, too late for another
+ * backend: so such a socket is connected by a handshake. A connect that failed leaves the option as it was.
+ */
+static bool fast_open_off(int fd)
+{
+	int off = 0;
+	return socket_number(fd, IPPROTO_TCP, OPTION_TCP_FASTOPEN_CONNECT) == 1 &&
+	       syscall(SYS_setsockopt, fd, IPPROTO_TCP, OPTION_TCP_FASTOPEN_CONNECT, &off, (socklen_t)sizeof off) == 0;
+}
+
+static void fast_open_on(int fd)
+{
+	int on = 1;
+	syscall(SYS_setsockopt, fd, IPPROTO_TCP, OPTION_TCP_FASTOPEN_CONNECT, &on, (socklen_t)sizeof on); /* refused once there is a connect */
+}
+
 /* Which families a socket reaches through this target; 0 = leave the address to the kernel. */
 static uint8_t connect_families(int fd, const struct target *target)
 {
@@ -178,7 +195,15 @@ static int connect_ours(int fd, const struct sockaddr *address, socklen_t bytes,
 	} else {
 		wish.looks = true;
 	}
-	return connect_by_tries(fd, &wish);
+	bool was_fast = !wish.datagrams && fast_open_off(fd);
+	errno = errno_before;
+	int result = connect_by_tries(fd, &wish);
+	if (was_fast && result != 0) {
+		int error = errno;
+		fast_open_on(fd);
+		errno = error;
+	}
+	return result;
 }
 
 HOOK(int, connect, int fd, const struct sockaddr *address, socklen_t bytes)

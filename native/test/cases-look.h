@@ -433,3 +433,52 @@ static void case_look_after_another(void)
 	close(listener);
 	gone_end(&g);
 }
+
+/* With TCP_FASTOPEN_CONNECT connect would succeed before anything was sent, where a server gave a cookie before. */
+static void case_fast_open(void)
+{
+	uint16_t alive, dead;
+	int listener = server(AF_INET, SOCK_STREAM, &alive), refuser = refusing(&dead), queue = 16, on = 1;
+	int sysctl = open("/proc/sys/net/ipv4/tcp_fastopen", O_WRONLY | O_CLOEXEC);
+	bool both = sysctl >= 0 && write(sysctl, "3", 1) == 1;
+	close(sysctl);
+	if (!both || setsockopt(listener, IPPROTO_TCP, OPTION_TCP_FASTOPEN, &queue, sizeof queue) != 0)
+		return; /* not root, or by an emulator */
+	struct sockaddr_in plain = v4_address("127.0.0.1", alive), a = magic4(1, 80);
+	/* The kernel has a cookie from here on: without the hook a connect to who refuses is well. */
+	for (int i = 0; i < 2; i++) {
+		int fd = socket(AF_INET, SOCK_STREAM, 0);
+		setsockopt(fd, IPPROTO_TCP, OPTION_TCP_FASTOPEN_CONNECT, &on, sizeof on);
+		CHECK_IS(connect(fd, ADDRESS(plain)), 0);
+		CHECK_IS(send(fd, "x", 1, MSG_NOSIGNAL), 1);
+		close(fd);
+	}
+	plain.sin_port = htons(dead);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	setsockopt(fd, IPPROTO_TCP, OPTION_TCP_FASTOPEN_CONNECT, &on, sizeof on);
+	CHECK_IS(connect(fd, ADDRESS(plain)), 0);
+	close(fd);
+	accepted(listener, NULL);
+	ONE[0].policy = BALANCE_FIRST;
+	backends(2, dead, alive);
+	for (int blocking = 0; blocking < 2; blocking++) {
+		look_forget();
+		fd = socket(AF_INET, SOCK_STREAM | (blocking ? 0 : SOCK_NONBLOCK), 0);
+		setsockopt(fd, IPPROTO_TCP, OPTION_TCP_FASTOPEN_CONNECT, &on, sizeof on);
+		CHECK_IS(connect(fd, ADDRESS(a)), blocking ? 0 : -1);
+		wait_for(fd);
+		CHECK_IS(peer_port(fd), alive);
+		CHECK_IS(send(fd, "x", 1, MSG_NOSIGNAL), 1);
+		close(fd);
+	}
+	/* Who fails has his option back. */
+	backends(1, dead);
+	fd = socket(AF_INET, SOCK_STREAM, 0);
+	setsockopt(fd, IPPROTO_TCP, OPTION_TCP_FASTOPEN_CONNECT, &on, sizeof on);
+	CHECK_IS(connect(fd, ADDRESS(a)), -1);
+	CHECK_IS(errno, ECONNREFUSED);
+	CHECK_IS(socket_number(fd, IPPROTO_TCP, OPTION_TCP_FASTOPEN_CONNECT), 1);
+	close(fd);
+	close(refuser);
+	close(listener);
+}
