@@ -20,3 +20,19 @@ export function routableHere(agent: Pick<Agent, "services" | "checks">): Readonl
       .map((instance) => [instance.id, instance]),
   );
 }
+
+/** Rings after each change of what this host holds, until the signal or the agent's end. */
+export async function followHost(
+  agent: Pick<Agent, "changed" | "version">,
+  ring: () => void,
+  signal: AbortSignal,
+): Promise<void> {
+  for (let at = agent.version(); !signal.aborted; ) {
+    try {
+      at = await agent.changed(at, signal);
+    } catch {
+      return;
+    }
+    ring();
+  }
+}

@@ -1,4 +1,5 @@
 // Announcing: this host's own routable services and its service files on the LAN; what is unhealthy, drained or gone says goodbye.
+import { Bell } from "../../base/bells.ts";
 import type { Clock } from "../../base/clock.ts";
 import type { Disk } from "../../base/disk.ts";
 import { messageOf } from "../../base/error.ts";
@@ -6,7 +7,7 @@ import type { Log } from "../../base/log.ts";
 import type { Net } from "../../base/net.ts";
 import type { Processes } from "../../base/process.ts";
 import type { Agent } from "../../contracts/agent.ts";
-import { routableHere } from "../../contracts/own.ts";
+import { followHost, routableHere } from "../../contracts/own.ts";
 import type { Instance } from "../../model/instance.ts";
 import { avahiRuns } from "./announce-avahi.ts";
 import { keyOfName, type Planned, type PlanRules, planAnnouncements } from "./announce-plan.ts";
@@ -60,8 +61,7 @@ export class Announcer implements Announced {
   #files: readonly FileGroup[] = [];
   #fileComplaints: Announced["complaints"] = [];
   #running: Promise<void> | undefined;
-  #rung = false;
-  #wake: (() => void) | undefined;
+  readonly #bell = new Bell();
 
   constructor(lan: Lan, rules: PlanRules, folder: FilesRule | undefined, machine: AnnouncerMachine) {
     this.#lan = lan;
@@ -127,43 +127,24 @@ export class Announcer implements Announced {
     return [...there, ...not];
   }
 
-  readonly #ring = (): void => {
-    this.#rung = true;
-    this.#wake?.();
-  };
+  readonly #ring = (): void => this.#bell.ring();
 
   async #run(): Promise<void> {
     const { clock, agent } = this.#machine;
     const { signal } = this.#stop;
     const { mdns, release } = await this.#lan.acquire(this.#ring);
-    const others = [this.#followAgent(agent, signal), this.#followFiles(mdns, signal)];
+    const others = [followHost(agent, this.#ring, signal), this.#followFiles(mdns, signal)];
     try {
       while (!signal.aborted) {
-        this.#rung = false;
         this.#announce(mdns);
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-          if (this.#rung || signal.aborted) resolve();
-        });
+        await this.#bell.heard();
         await clock.sleep(TOGETHER_MS, signal).catch(() => {});
       }
     } finally {
-      this.#wake = undefined;
       for (const key of [...this.#standing.keys()]) this.#withdraw(key);
       await Promise.all(this.#leaving);
       await release();
       await Promise.all(others);
-    }
-  }
-
-  async #followAgent(agent: AnnouncerMachine["agent"], signal: AbortSignal): Promise<void> {
-    for (let at = agent.version(); !signal.aborted; ) {
-      try {
-        at = await agent.changed(at, signal);
-      } catch {
-        return;
-      }
-      this.#ring();
     }
   }
 

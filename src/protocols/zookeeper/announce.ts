@@ -1,5 +1,6 @@
 // Server sets out: routable instances as ephemeral members, put back after a lost session, taken over from this host's last life.
-import type { Clock, Timer } from "../../base/clock.ts";
+import { Bell } from "../../base/bells.ts";
+import type { Clock } from "../../base/clock.ts";
 import { codeOf, messageOf } from "../../base/error.ts";
 import type { Log } from "../../base/log.ts";
 import type { openZooKeeper, ZooKeeper, ZooKeeperNews } from "../../base/zookeeper.ts";
@@ -8,7 +9,7 @@ import type { Directory } from "../../contracts/directory.ts";
 import { FollowedServices } from "../../contracts/follow-services.ts";
 import type { SourceState } from "../../contracts/ground.ts";
 import type { Lookup } from "../../contracts/lookup.ts";
-import { routableHere } from "../../contracts/own.ts";
+import { followHost, routableHere } from "../../contracts/own.ts";
 import { areLoopback, type Candidate, planMembers, type WantedMember } from "./announce-plan.ts";
 import type { ZooKeeperConfig } from "./config.ts";
 import { decodeMember, isMemberName, MEMBER_PREFIX, type Member } from "./member.ts";
@@ -56,8 +57,7 @@ export class Announcer {
   #trouble: string | undefined;
   #running: Promise<void> | undefined;
   #connection: { readonly ok: boolean; readonly text: string } = { ok: true, text: "not started" };
-  #rung = false;
-  #wake: (() => void) | undefined;
+  readonly #bell = new Bell();
 
   constructor(config: ZooKeeperConfig, machine: AnnouncerMachine) {
     this.#config = config;
@@ -107,10 +107,7 @@ export class Announcer {
       .map(({ path, text }) => ({ to: `readers of ${path}`, text }));
   }
 
-  readonly #ring = (): void => {
-    this.#rung = true;
-    this.#wake?.();
-  };
+  readonly #ring = (): void => this.#bell.ring();
 
   readonly #news = (news: ZooKeeperNews): void => {
     if (news.what === "away")
@@ -134,37 +131,18 @@ export class Announcer {
     this.#zk = zk;
     if (signal.aborted) return zk.abandon();
     const znodes = new Znodes(zk, this.#ring);
-    const others = [this.#followAgent(agent, signal), this.#followDirectory(signal)];
+    const others = [this.#followDirectory(signal)];
+    if (this.#config.announce.some(({ from }) => from === "host")) others.push(followHost(agent, this.#ring, signal));
     try {
       while (!signal.aborted) {
-        this.#rung = false;
         if (zk.session() !== "") await this.#bring(zk, znodes);
-        await new Promise<void>((resolve) => {
-          let timer: Timer | undefined;
-          this.#wake = () => {
-            timer?.cancel();
-            resolve();
-          };
-          if (this.#rung || signal.aborted) resolve();
-          else if (this.#trouble !== undefined) timer = clock.after(AGAIN_MS, resolve);
-        });
+        const again = this.#trouble === undefined ? undefined : clock.after(AGAIN_MS, this.#ring);
+        await this.#bell.heard();
+        again?.cancel();
         await clock.sleep(TOGETHER_MS, signal).catch(() => {});
       }
     } finally {
-      this.#wake = undefined;
       await Promise.all(others);
-    }
-  }
-
-  async #followAgent(agent: AnnouncerMachine["agent"], signal: AbortSignal): Promise<void> {
-    if (this.#config.announce.every(({ from }) => from !== "host")) return;
-    for (let at = agent.version(); !signal.aborted; ) {
-      try {
-        at = await agent.changed(at, signal);
-      } catch {
-        return;
-      }
-      this.#ring();
     }
   }
 
