@@ -181,7 +181,7 @@ export const systemTcp: Tcp = {
         const listener = (server as unknown as ServerInside)._handle;
         dress(listener);
         let undressed = true;
-        setTimeout(() => {
+        const dressing = setTimeout(() => {
           undressed = false;
         }, UNDRESSED_MS).unref();
         // All others come as handles, before a socket that nobody needs is made around them.
@@ -197,6 +197,7 @@ export const systemTcp: Tcp = {
           host: address,
           port,
           close() {
+            clearTimeout(dressing);
             closed ??= new Promise((done) => server.close(() => done()));
             return closed;
           },
