@@ -9,7 +9,9 @@ import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { hookTable } from "../support/hook-table.ts";
+import { namespace } from "../support/lan.ts";
 import { eventually, freePort, havePrograms, startProgram } from "../support/peers.ts";
+import { startPostgres } from "../support/postgres.ts";
 
 const run = promisify(execFile);
 const NAME = "web.service.consul";
@@ -23,6 +25,7 @@ const here = await havePrograms(
   "redis-server",
   "redis-cli",
   "javac",
+  "pg_ctlcluster",
   "/usr/lib/python3/dist-packages/requests",
 );
 /** Debian's, whose modules Debian's packages are. */
@@ -35,12 +38,12 @@ interface Instance {
   stop(): Promise<void>;
 }
 
-async function instance(number: number): Promise<Instance> {
+async function instance(number: number, address = "127.0.0.1"): Promise<Instance> {
   const server: Server = createServer((_request, response) => {
     it.requests++;
     response.writeHead(200, { connection: "close" }).end(`instance ${number}\n`);
   });
-  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+  await new Promise<void>((done) => server.listen(0, address, done));
   const it: Instance = {
     port: (server.address() as AddressInfo).port,
     requests: 0,
@@ -137,6 +140,58 @@ describe.runIf(here)("programs under the hook", () => {
     );
     // With a limit wget leaves connect by a jump out of a signal handler.
     expect(await hooked("wget", "-q", "-O", "-", "--connect-timeout=5", `http://${NAME}/`)).toContain("instance 3");
+  });
+
+  it("wget and curl, where the back ends have IPv6 addresses", async () => {
+    const sixes = await Promise.all([1, 2, 3].map((number) => instance(number, "::1")));
+    stops.push(...sixes.map((each) => each.stop));
+    const backends = sixes.map(({ port }) => ({ address: "::1", port, weight: 1, tier: 0 as const, suspect: false }));
+    await table.put([{ name: "web", ports: [], backends }]);
+    const ask =
+      (program: string, ...words: string[]) =>
+      (requests: number): Promise<string> =>
+        hooked(program, ...words, ...Array.from({ length: requests }, () => `http://${NAME}/`));
+    expect(spread(await ask("wget", "-6", "-q", "-O", "-")(20), 20)).toBe(3);
+    await sixes[0]?.stop();
+    expect(spread(await ask("wget", "-q", "-O", "-")(20), 20)).toBe(2);
+    expect(spread(await ask("curl", "-6", "-sS")(20), 20)).toBe(2);
+  });
+
+  it("curl --tcp-fastopen: who refuses is passed over, although connect would succeed before anything was sent", async () => {
+    const own = await namespace();
+    stops.push(() => own.stop());
+    await own.run("sh", "-c", "echo 3 > /proc/sys/net/ipv4/tcp_fastopen");
+    const log = join(folder, "fast-open.log");
+    const script = `
+import socket
+l = socket.socket(); l.setsockopt(socket.IPPROTO_TCP, 23, 16); l.bind(("127.0.0.1", 0)); l.listen(16)
+refusing = socket.socket(); refusing.bind(("127.0.0.1", 0))
+print(l.getsockname()[1], refusing.getsockname()[1], flush=True)
+while True:
+    c, _ = l.accept(); c.recv(1000); c.sendall(b"HTTP/1.0 200 OK\\r\\n\\r\\ninstance 1\\n"); c.close()`;
+    const server = await startProgram(own.within(PYTHON, "-c", script), log);
+    stops.push(() => server.stop("SIGKILL"));
+    const [alive, dead] = await eventually("it listens", async () => {
+      const ports = (await readFile(log, "utf8")).match(/\d+/g)?.map(Number) ?? [];
+      return ports.length === 2 && (ports as [number, number]);
+    });
+    const curl = (...words: string[]): Promise<string> => {
+      const [program = "", ...more] = own.within("curl", "-sS", "--tcp-fastopen", "-m", "10", ...words);
+      return hooked(program, ...more);
+    };
+    // The kernel gets its cookie by the first, and uses it for the second.
+    for (let i = 0; i < 2; i++) expect(await curl(`http://127.0.0.1:${alive}/`)).toBe("instance 1\n");
+    await table.put([{ name: "web", ports: [dead, alive], policy: "first" }]);
+    for (let i = 0; i < 5; i++) expect(await curl(`http://${NAME}/`)).toBe("instance 1\n");
+  });
+
+  it("python3: urllib3, pools of connections", async () => {
+    const script = `
+import urllib3, sys
+pool = urllib3.PoolManager(timeout=20, retries=1)
+for i in range(int(sys.argv[1])):
+    print(pool.request("GET", "http://${NAME}/").data.decode())`;
+    await reachesSpreadsSurvives((requests) => hooked(PYTHON, "-c", script, String(requests)));
   });
 
   it("python3: requests", async () => {
@@ -308,6 +363,28 @@ listen web
     await servers[0]?.server.stop("SIGKILL");
     expect(spread(await ask(30), 30)).toBe(2);
   });
+
+  it("psql", async () => {
+    const servers = await Promise.all(
+      [1, 2].map(async (number) => {
+        const own = await mkdtemp(join(folder, `postgres-${number}-`));
+        await chmod(own, 0o755);
+        const server = await startPostgres(own);
+        stops.push(() => server.stop());
+        return server;
+      }),
+    );
+    await table.put([{ name: "db", ports: servers.map(({ port }) => port) }]);
+    const ask = async (): Promise<string> =>
+      (
+        await hooked("psql", "-h", "db.service.consul", "-U", "test", "-Atc", "select inet_server_port()", "postgres")
+      ).trim();
+    const seen = new Set<string>();
+    for (let i = 0; i < 20; i++) seen.add(await ask());
+    expect(seen).toEqual(new Set(servers.map(({ port }) => String(port))));
+    await servers[0]?.stop();
+    for (let i = 0; i < 10; i++) expect(await ask()).toBe(String(servers[1]?.port));
+  }, 120_000);
 
   it("datagrams: python3 and node, connected and not", async () => {
     const sockets = await Promise.all(
