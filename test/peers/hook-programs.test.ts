@@ -81,7 +81,7 @@ describe.runIf(here)("programs under the hook", () => {
   afterAll(() => rm(folder, { recursive: true, force: true }));
 
   beforeEach(async () => {
-    instances = await Promise.all([1, 2, 3].map(instance));
+    instances = await Promise.all([1, 2, 3].map((number) => instance(number)));
     const own = await mkdtemp(join(folder, "test-"));
     await chmod(own, 0o755);
     table = hookTable(join(own, "table"));
@@ -331,7 +331,7 @@ listen web
     await listens(port);
     const ask = through(port);
     await reachesSpreadsSurvives(ask);
-    const [another] = await Promise.all([4].map(instance));
+    const [another] = await Promise.all([4].map((number) => instance(number)));
     instances.push(another as Instance);
     await table.put([{ name: "web", ports: [(another as Instance).port] }]);
     expect(new Set((await ask(10)).trim().split("\n"))).toEqual(new Set(["instance 4"]));
