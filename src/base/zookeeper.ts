@@ -132,6 +132,7 @@ const FAULTS: Readonly<Record<number, readonly [ConstructorParameters<typeof Tri
 /** Between two rounds over all servers, at most. */
 const SPIN_MS = 500;
 const RESTART_MS = 200;
+const LONGEST_RESTART_MS = 60_000;
 
 /** Connects in the background; resolves at once. @throws TrilithError `invalid` for servers that cannot be read */
 export async function openZooKeeper(options: ZooKeeperOptions): Promise<ZooKeeper> {
@@ -156,6 +157,8 @@ class Client implements ZooKeeper {
   #restart: Timer | undefined;
   /** Since the last connection: how that was lost, why each server could not be had, and what was told of it. */
   #lost = "";
+  /** How often in a row the credentials were refused. */
+  #refusals = 0;
   #awaySince = Number.POSITIVE_INFINITY;
   readonly #failures = new Map<string, string>();
   #away = "";
@@ -197,7 +200,10 @@ class Client implements ZooKeeper {
       this.#beginAnew(raw);
     };
     raw.on("expired", () => lost("the session is over"));
-    raw.on("authenticationFailed", () => lost("the server refused the credentials"));
+    raw.on("authenticationFailed", () => {
+      this.#refusals++;
+      lost("the server refused the credentials");
+    });
     const { auth } = this.#options;
     if (auth !== undefined) raw.addAuthInfo(auth.scheme, Buffer.from(auth.credentials));
     raw.connect();
@@ -223,7 +229,9 @@ class Client implements ZooKeeper {
 
   #beginAnew(raw: RawClient): void {
     this.#drop(raw);
-    this.#restart = this.#options.clock.after(RESTART_MS, () => this.begin(), true);
+    // Credentials seldom become right by themselves.
+    const waitMs = Math.min(LONGEST_RESTART_MS, RESTART_MS * 4 ** this.#refusals);
+    this.#restart = this.#options.clock.after(waitMs, () => this.begin(), true);
   }
 
   /** The library keeps to itself why a server cannot be had. */
@@ -351,7 +359,10 @@ class Client implements ZooKeeper {
         if (error) {
           const [code, text] = FAULTS[error.code ?? 0] ?? ["internal", error.message];
           reject(new TrilithError(code, `ZooKeeper at ${servers}: ${doing}: ${text}`, error));
-        } else resolve(value as T);
+        } else {
+          this.#refusals = 0;
+          resolve(value as T);
+        }
       };
       try {
         ask(raw, done);

@@ -189,6 +189,21 @@ describe.runIf((await haveZooKeeper()) && (await haveKazoo()))("server sets", { 
     await eventually("it is taken back", async () => (await seen.seen()).at(-1)?.length === 0);
   });
 
+  it("credentials that are refused are told, and tried again less and less often", async () => {
+    const news: string[] = [];
+    const refused = await openZooKeeper({
+      ...{ servers: server.address, sessionTimeoutMs: 10_000, clock: systemClock },
+      auth: { scheme: "nonesuch", credentials: "x" },
+      onNews: (each) => void news.push(each.what === "away" ? each.text : each.what),
+    });
+    over.push(() => refused.close());
+    const told = "the server refused the credentials";
+    await eventually("it was tried twice", () => news.filter((each) => each === told).length === 2);
+    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    expect(news.filter((each) => each === "session")).toHaveLength(2);
+    expect(news.filter((each) => each === told)).toHaveLength(2);
+  });
+
   it("this host's services are members: by health, with shard and endpoints; others are left alone, nothing goes round", async () => {
     const other = await join(SET, "10.0.0.1", "80", "-");
     const agent = await reader({ announce: [{ service: "*", path: "/discovery/{service}" }] });

@@ -188,6 +188,11 @@ describe("a hosts file", () => {
     expect(writer.state()).toMatchObject({ ok: false, text: expect.stringContaining("ENOSPC") });
     await at.clock.advance(40_000);
     expect(said).toHaveLength(1);
+    let tried = 0;
+    disk.fault = (what) => (what === "replace" ? new Error(`open '${PATH}.12.${++tried}.tmp'`) : undefined);
+    await at.clock.advance(40_000);
+    expect(tried).toBeGreaterThan(1);
+    expect(said.slice(1)).toEqual([`${PATH}: open '${PATH}'`]);
     disk.fault = (what) => (what === "replace" ? errno("ENOENT") : undefined);
     await at.clock.advance(16_000);
     // The folder is there: it is something else, as in /proc.

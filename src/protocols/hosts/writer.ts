@@ -194,7 +194,8 @@ export class HostsWriter {
     } catch (error) {
       this.#trouble = (await this.#isNowhere(error))
         ? `there is no folder ${folderOf(path)}: make it, or name another path`
-        : messageOf(error);
+        : // The file that was to take its place is called otherwise each time.
+          messageOf(error).replaceAll(/\.\d+\.\d+\.tmp\b/g, "");
     }
     if (this.#trouble !== this.#told && this.#trouble !== undefined) log.warn(`${path}: ${this.#trouble}`);
     this.#told = this.#trouble;
