@@ -2,13 +2,14 @@
 import { InputError, messageOf } from "../../base/error.ts";
 import { hostPort } from "../../base/net.ts";
 import { DEFAULT_SOCKET } from "../../base/tailnet.ts";
-import type { Directory, View } from "../../contracts/directory.ts";
+import type { View } from "../../contracts/directory.ts";
 import { defineProtocol, type Protocol, type Told } from "../../contracts/protocol.ts";
 import type { Source } from "../../contracts/source.ts";
 import type { Registration } from "../../model/instance.ts";
 import { keyOf } from "../../model/record.ts";
 import { offersOf, SOURCE } from "./announce.ts";
-import { createPeer, type Listing, type Peer, type SocksProxy } from "./peer.ts";
+import { listingsOf } from "./listings.ts";
+import { createPeer, type Peer, type SocksProxy } from "./peer.ts";
 import { type Known, sourceListOf } from "./registrations.ts";
 
 /** Under `protocols.minidisc` of the settings. */
@@ -198,52 +199,6 @@ export const minidisc: Protocol<MinidiscConfig, Needs> = defineProtocol({
     };
   },
 });
-
-/** The listing after every change of it, and once more where the directory learned of nodes or services that it is compared with. */
-async function* listingsOf(
-  peer: Peer,
-  directory: Pick<Directory, "view" | "changed">,
-  signal: AbortSignal,
-): AsyncIterable<Listing> {
-  // While the list before was being taken; an event that is over is not told again.
-  if (signal.aborted) return;
-  const over = new AbortController();
-  const end = (): void => over.abort(signal.reason);
-  signal.addEventListener("abort", end, { once: true });
-  const listings = peer.follow(over.signal)[Symbol.asyncIterator]();
-  let latest: Listing | undefined;
-  let next: Promise<boolean> | undefined;
-  const known = new Map<"nodes" | "services", Promise<boolean>>();
-  const view = directory.view();
-  const at = { nodes: view.at("nodes"), services: view.at("services") };
-  try {
-    for (;;) {
-      next ??= listings.next().then(({ done, value }) => {
-        next = undefined;
-        if (done !== true) latest = value;
-        return done !== true;
-      });
-      for (const scope of ["nodes", "services"] as const)
-        if (!known.has(scope))
-          known.set(
-            scope,
-            directory.changed(scope, at[scope], over.signal).then((index) => {
-              known.delete(scope);
-              at[scope] = index;
-              return true;
-            }),
-          );
-      if (!(await Promise.race([next, ...known.values()]))) return;
-      if (latest !== undefined) yield latest;
-    }
-  } catch (error) {
-    if (!signal.aborted) throw error;
-  } finally {
-    signal.removeEventListener("abort", end);
-    over.abort();
-    await Promise.allSettled([next, ...known.values()]);
-  }
-}
 
 const hasFound = (view: View): boolean => {
   for (const { origin } of view.list("node")) if (origin?.source === SOURCE) return true;
