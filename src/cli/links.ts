@@ -6,6 +6,7 @@ export const LINKS: Readonly<Record<string, string>> = {
   "avahi-browse": "browse",
   "avahi-browse-domains": "browse",
   "avahi-publish": "publish",
+  "avahi-publish-address": "publish",
   "avahi-publish-service": "publish",
   "avahi-resolve": "resolve",
   "avahi-resolve-address": "resolve",

@@ -78,7 +78,13 @@ beforeAll(async () => {
   for (const [name, xml] of Object.entries(FILES)) await daemon.serviceFile(name, xml);
   links = join(ours.folder, "bin");
   await mkdir(links);
-  for (const name of ["avahi-browse", "avahi-browse-domains", "avahi-publish", "avahi-resolve"])
+  for (const name of [
+    "avahi-browse",
+    "avahi-browse-domains",
+    "avahi-publish",
+    "avahi-publish-address",
+    "avahi-resolve",
+  ])
     await symlink(program, join(links, name));
   await eventually("all are seen", async () => {
     const { out } = await avahi.run("avahi-browse", "-artp");
@@ -232,6 +238,11 @@ describe.runIf(possible)("trilith publish", () => {
       ["-s", "--subtype=_x", "x", "_http._tcp", "80"],
       ["-s", "x", "_http._tcp"],
       ["x", "_http._tcp", "80"],
+      ["-a", "x", "10.1.1.1"],
+      ["-a", "x.local"],
+      ["-a", "x.local", "10.1.1.1", "y"],
+      ["-h"],
+      ["-a", "-h"],
       ["-x"],
       ["--dom"],
       ["-V"],
@@ -239,6 +250,37 @@ describe.runIf(possible)("trilith publish", () => {
     ];
     const done = await Promise.all(lines.map((words) => both("avahi-publish", words)));
     for (const [i, [theirs, own]] of done.entries()) expect(own, JSON.stringify(lines[i])).toEqual(theirs);
+  });
+
+  it("an address under a name (-a) is found by Avahi both ways, and by name alone with -R; it gives way, and is gone afterwards", async () => {
+    const own = start(ours, ...trilith("publish", "-a", "printer.local", "10.77.0.55"));
+    const six = start(ours, join(links, "avahi-publish-address"), "six.local", "fd77::55");
+    const bare = start(ours, ...trilith("publish", "-aR", "mine.local", ours.ipv4));
+    for (const [each, name] of [
+      [own, "printer"],
+      [six, "six"],
+      [bare, "mine"],
+    ] as const)
+      await eventually(`${name} is established`, () => each.err() === `Established under name '${name}.local'\n`);
+    const asked = async (...words: string[]) => (await avahi.run("avahi-resolve", ...words)).out;
+    expect(await asked("-n", "printer.local")).toBe("printer.local\t10.77.0.55\n");
+    expect(await asked("-a", "10.77.0.55")).toBe("10.77.0.55\tprinter.local\n");
+    expect(await asked("-n", "six.local")).toBe("six.local\tfd77::55\n");
+    expect(await asked("-a", "fd77::55")).toBe("fd77::55\tsix.local\n");
+    expect(await asked("-n", "mine.local")).toBe(`mine.local\t${ours.ipv4}\n`);
+    // What Avahi publishes is left alone, and the next name is taken.
+    const theirs = start(avahi, "avahi-publish", "-a", "taken.local", "10.77.0.56");
+    await eventually("established", () => theirs.err() === "Established under name 'taken.local'\n");
+    const late = start(ours, ...trilith("publish", "-a", "taken.local", "10.77.0.57"));
+    const said = "Name collision, picking new name 'taken-2.local'.\nEstablished under name 'taken-2.local'\n";
+    await eventually("it gave way", () => late.err() === said);
+    expect(await asked("-n", "taken.local")).toBe("taken.local\t10.77.0.56\n");
+    expect(await asked("-n", "taken-2.local")).toBe("taken-2.local\t10.77.0.57\n");
+    for (const each of [own, six, bare, late]) each.kill("SIGINT");
+    expect(await Promise.all([own, six, bare, late].map(({ ended }) => ended))).toEqual([0, 0, 0, 0]);
+    await eventually("it is gone", async () => (await asked("-n", "printer.local")) === "");
+    theirs.kill("SIGINT");
+    await theirs.ended;
   });
 
   it("is seen by Avahi as it was written, and says goodbye", async () => {

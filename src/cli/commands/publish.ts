@@ -1,4 +1,4 @@
-// `trilith publish`: avahi-publish -s without a daemon; the work is done in protocols/mdns/cli.ts.
+// `trilith publish`: avahi-publish without a daemon; the work is done in protocols/mdns/cli.ts.
 import { invokedAs } from "../../base/program.ts";
 import { type Command, collect } from "../io.ts";
 import { calledAs } from "../links.ts";
@@ -8,12 +8,14 @@ export const command: Command = {
   summary: "announce a service on the LAN while this runs: trilith publish NAME _http._tcp 8080 [key=value…]",
   define(parser) {
     parser
-      .argument("<name>", "the instance's name")
-      .argument("<type>", "_http._tcp")
-      .argument("<port>", "0 to 65535")
+      .argument("<name>", "the instance's name; with -a the host's: printer.local")
+      .argument("<type>", "_http._tcp; with -a the address")
+      .argument("[port]", "0 to 65535")
       .argument("[txt...]", "key=value")
       .option("-V, --version", "print the version")
       .option("-s, --service", "a service: what it does anyway")
+      .option("-a, --address", "an address under a host's name: trilith publish -a printer.local 192.0.2.7")
+      .option("-R, --no-reverse", "with -a: without the name's being found by the address")
       .option("-v, --verbose", "tell the host's name")
       .option("-d, --domain <domain>", "the domain to publish in")
       .option("-H, --host <host>", "the host that has it, where it is another one")

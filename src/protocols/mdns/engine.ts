@@ -198,6 +198,16 @@ export interface PublishOptions {
   readonly collision?: (name: string) => void;
 }
 
+/** An address under a host's name. */
+export interface HostAddress {
+  /** Absolute ("printer.local", a dot at the end is optional). */
+  readonly name: string;
+  /** IPv4 or IPv6, without a zone. */
+  readonly address: string;
+  /** False leaves the reverse name (address → name) out. */
+  readonly reverse?: boolean;
+}
+
 /** A multicast DNS responder and browser in this process. Shares port 5353 with other stacks on this host. */
 export interface Mdns {
   /** The host's name at present, absolute without the dot at its end: "host-a.local". */
@@ -230,6 +240,11 @@ export interface Mdns {
    * @throws InputError for a name, type, subtype, port, text or domain that DNS-SD does not allow
    */
   publish(group: Group, options?: PublishOptions): Published;
+  /**
+   * Claims a host's name for an address and announces both; after a conflict under another name ("printer-2.local"), or without the reverse name where that is somebody else's.
+   * @throws InputError for a name or an address that is none; TrilithError `conflict` for an address of this host with its reverse name, which is the host's own
+   */
+  publishAddress(what: HostAddress, options?: Pick<PublishOptions, "changed">): Pick<Published, "name" | "withdraw">;
   /** Packets and bytes sent since the start, and the heard packets that could not be read. */
   readonly traffic: {
     readonly packetsSent: number;

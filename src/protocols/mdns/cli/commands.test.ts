@@ -216,6 +216,87 @@ describe("publish", () => {
   });
 });
 
+/** What avahi-resolve says of it. */
+async function resolved(lan: World, ...words: string[]): Promise<string> {
+  const at = await terminal(lan, "avahi-resolve");
+  await within(lan, 7000, resolve(words, at.shell, at.machine));
+  return at.out + at.err;
+}
+
+describe("publish -a", () => {
+  it("a name and its address, found both ways by everybody, until it says goodbye", async () => {
+    const lan = world();
+    const at = await terminal(lan, "trilith publish");
+    const running = publish(["-a", "printer.local", "10.0.0.77"], at.shell, at.machine);
+    await lan.clock.advance(3000);
+    expect(at.err).toBe("Established under name 'printer.local'\n");
+    expect(await resolved(lan, "-n", "Printer.local")).toBe("printer.local\t10.0.0.77\n");
+    expect(await resolved(lan, "-a", "10.0.0.77")).toBe("10.0.0.77\tprinter.local\n");
+    at.stop("SIGTERM");
+    expect((await within(lan, 3000, running))[0]).toBe(0);
+    expect(at.err).toMatch(/Got SIGTERM, quitting\.\n$/);
+    await lan.clock.advance(2000);
+    const gone = "Failed to resolve host name 'printer.local': Timeout reached\n";
+    expect(await resolved(lan, "-n", "printer.local")).toBe(gone);
+    await lan.stopAll();
+  });
+
+  it("gives way where the name is somebody's, and leaves a reverse name to whom it belongs", async () => {
+    const lan = world();
+    await withWeb(lan);
+    const at = await terminal(lan, "trilith publish");
+    const running = publish(["-a", "host-a.local", "10.0.0.88"], at.shell, at.machine);
+    await lan.clock.advance(6000);
+    expect(at.err).toBe(
+      "Name collision, picking new name 'host-a-2.local'.\nEstablished under name 'host-a-2.local'\n",
+    );
+    expect(await resolved(lan, "-n", "host-a-2.local")).toBe("host-a-2.local\t10.0.0.88\n");
+    expect(await resolved(lan, "-n", "host-a.local")).toBe("host-a.local\t10.0.0.1\n");
+    at.stop();
+    await within(lan, 3000, running);
+    const second = await terminal(lan, "trilith publish");
+    const alias = publish(["-a", "alias.local", "10.0.0.1"], second.shell, second.machine);
+    await lan.clock.advance(6000);
+    expect(second.err).toBe("Established under name 'alias.local'\n");
+    expect(await resolved(lan, "-n", "alias.local")).toBe("alias.local\t10.0.0.1\n");
+    expect(await resolved(lan, "-a", "10.0.0.1")).toBe("10.0.0.1\thost-a.local\n");
+    second.stop();
+    await within(lan, 3000, alias);
+    await lan.stopAll();
+  });
+
+  it("the host's own address only without its reverse name, as with Avahi", async () => {
+    const lan = world();
+    const at = await terminal(lan, "avahi-publish");
+    const own = "10.0.0.1";
+    expect(await publish(["-a", "mine.local", own], at.shell, at.machine)).toBe(0);
+    expect(at.err).toBe("Failed to add address: Local name collision\n");
+    await lan.stopAll();
+    const other = world();
+    const again = await terminal(other, "avahi-publish-address");
+    const running = publish(["-R", "mine.local", own], again.shell, again.machine);
+    await other.clock.advance(3000);
+    expect(again.err).toBe("Established under name 'mine.local'\n");
+    again.stop();
+    await within(other, 3000, running);
+    await other.stopAll();
+  });
+
+  it.each([
+    [["-a", "x.local"], 1, "Bad number of arguments"],
+    [["-a", "x.local", "10.0.0.7", "y"], 1, "Bad number of arguments"],
+    [["-a", "x.local", "nope"], 1, "Failed to parse address: nope"],
+    [["-a", "x.local", "fe80::1%eth0"], 1, "Failed to parse address: fe80::1%eth0"],
+    [["-a", "x", "10.0.0.7"], 0, "Failed to add address: Invalid host name"],
+    [["-a", "x..local", "10.0.0.7"], 0, "Failed to add address: Invalid host name"],
+  ])("%j is refused", async (words, code, says) => {
+    const lan = world();
+    const at = await terminal(lan, "avahi-publish");
+    expect([await publish(words as string[], at.shell, at.machine), at.err]).toEqual([code, `${says}\n`]);
+    await lan.stopAll();
+  });
+});
+
 describe("resolve", () => {
   it("names and addresses, there and back; what nobody has after five seconds", async () => {
     const lan = world();

@@ -1,6 +1,7 @@
-// `trilith publish`, a stand-in for avahi-publish -s 0.8: announces one service until it is ended, without a daemon.
-import { messageOf } from "../../../base/error.ts";
-import type { Mdns, Published, Service } from "../engine.ts";
+// `trilith publish`, a stand-in for avahi-publish 0.8: announces one service, or one address under a name, until it is ended, without a daemon.
+import { codeOf, InputError, messageOf } from "../../../base/error.ts";
+import { ipFamily } from "../../../base/net.ts";
+import type { HostAddress, Mdns, PublishEvent, Published, Service } from "../engine.ts";
 import {
   domainName,
   hostName,
@@ -29,15 +30,24 @@ const FLAGS: Readonly<Record<string, Flag>> = {
 const HELP = `    -h --help            Show this help
     -V --version         Show version
     -s --service         Publish service
+    -a --address         Publish address
     -v --verbose         Enable verbose mode
     -d --domain=DOMAIN   Domain to publish service in
     -H --host=DOMAIN     Host where service resides
        --subtype=SUBTYPE An additional subtype to register this service with
+    -R --no-reverse      Do not publish reverse entry with address
     -f --no-fail         Don't fail if the daemon is not available
 `;
 
+/** What the command line says of either. */
+interface Manner {
+  readonly verbose: boolean;
+  readonly noFail: boolean;
+}
+
 /** A service as the command line has it. */
-interface Wanted {
+interface Wanted extends Manner {
+  readonly what: "service";
   readonly name: string;
   readonly type: string;
   readonly port: number;
@@ -45,8 +55,10 @@ interface Wanted {
   readonly subtypes: readonly string[];
   readonly domain: string | undefined;
   readonly host: string | undefined;
-  readonly verbose: boolean;
-  readonly noFail: boolean;
+}
+
+interface WantedAddress extends Manner, Required<HostAddress> {
+  readonly what: "address";
 }
 
 /**
@@ -56,6 +68,7 @@ interface Wanted {
 export async function publish(words: readonly string[], shell: Shell, machine: Machine): Promise<number> {
   const wanted = read(words, shell);
   if (typeof wanted === "number") return wanted;
+  if (wanted.what === "address") return await withEngine(machine, (mdns) => announceAddress(wanted, shell, mdns));
   const service = serviceOf(wanted);
   if (typeof service === "string") {
     shell.err(`${service}\n`);
@@ -64,7 +77,7 @@ export async function publish(words: readonly string[], shell: Shell, machine: M
   return await withEngine(machine, (mdns) => announce(wanted, service, shell, mdns));
 }
 
-function read(words: readonly string[], shell: Shell): Wanted | number {
+function read(words: readonly string[], shell: Shell): Wanted | WantedAddress | number {
   const { program } = shell;
   const parsed = getopt(words, FLAGS);
   if (typeof parsed === "string") {
@@ -82,7 +95,9 @@ function read(words: readonly string[], shell: Shell): Wanted | number {
     values.set(name, value);
   }
   if (what === "help") {
-    shell.out(`${program} [options] ${implied ? "[-s]" : "-s"} <name> <type> <port> [<txt ...>]\n\n${HELP}`);
+    const [s, a] = program.includes("address") ? ["-s", "[-a]"] : implied ? ["[-s]", "-a"] : ["-s", "-a"];
+    const usage = `${program} [options]`;
+    shell.out(`${usage} ${s} <name> <type> <port> [<txt ...>]\n${usage} ${a} <host-name> <address>\n\n${HELP}`);
     return 0;
   }
   if (what === "version") {
@@ -93,9 +108,19 @@ function read(words: readonly string[], shell: Shell): Wanted | number {
     shell.err("No command specified.\n");
     return 1;
   }
+  const manner = { verbose: values.has("verbose"), noFail: values.has("no-fail") };
   if (what === "address") {
-    shell.err(`${program}: publishing an address (-a) is not offered; a service (-s) with -H names another host\n`);
-    return 1;
+    const [name, address, ...rest] = parsed.words;
+    if (name === undefined || address === undefined || rest.length > 0) {
+      shell.err("Bad number of arguments\n");
+      return 1;
+    }
+    if (ipFamily(address) === 0 || address.includes("%")) {
+      // Avahi announces whatever stood in its memory.
+      shell.err(`Failed to parse address: ${address}\n`);
+      return 1;
+    }
+    return { what, name, address, reverse: !values.has("no-reverse"), ...manner };
   }
   const [name, type, portText, ...txt] = parsed.words;
   if (name === undefined || type === undefined || portText === undefined) {
@@ -108,6 +133,7 @@ function read(words: readonly string[], shell: Shell): Wanted | number {
     return 1;
   }
   return {
+    what: "service",
     name,
     type,
     port,
@@ -115,8 +141,7 @@ function read(words: readonly string[], shell: Shell): Wanted | number {
     subtypes,
     domain: values.get("domain"),
     host: values.get("host"),
-    verbose: values.has("verbose"),
-    noFail: values.has("no-fail"),
+    ...manner,
   };
 }
 
@@ -153,32 +178,53 @@ function serviceOf(wanted: Wanted): Service | string {
   };
 }
 
-async function announce(wanted: Wanted, service: Service, shell: Shell, mdns: Mdns): Promise<number> {
-  if (mdns.places.length === 0 && !wanted.noFail) {
+/** Announces until the shell ends it; what cannot be announced is told with `what` in front, as Avahi does, and is no fault. */
+async function announced(
+  { verbose, noFail }: Manner,
+  shell: Shell,
+  mdns: Mdns,
+  what: "service" | "address",
+  begin: (changed: (event: PublishEvent) => void) => Pick<Published, "withdraw">,
+): Promise<number> {
+  if (mdns.places.length === 0 && !noFail) {
     shell.err("No network interface can be used for multicast DNS\n");
     return 1;
   }
-  if (wanted.verbose) shell.err(`Server version: ${shell.program}; Host name: ${mdns.hostName}\n`);
+  if (verbose) shell.err(`Server version: ${shell.program}; Host name: ${mdns.hostName}\n`);
   const ending = new Ending(shell.signal);
-  let published: Published;
+  let published: Pick<Published, "withdraw">;
   try {
-    published = mdns.publish(
-      { name: wanted.name, services: [service] },
-      {
-        changed: (event) =>
-          shell.err(
-            event.kind === "established"
-              ? `Established under name '${event.name}'\n`
-              : `Name collision, picking new name '${event.to}'.\n`,
-          ),
-      },
+    published = begin((event) =>
+      shell.err(
+        event.kind === "established"
+          ? `Established under name '${event.name}'\n`
+          : `Name collision, picking new name '${event.to}'.\n`,
+      ),
     );
   } catch (error) {
-    shell.err(`Failed to add service: ${messageOf(error)}\n`);
+    shell.err(`Failed to add ${what}: ${messageOf(error)}\n`);
     return 0;
   }
   await ending.reached;
   await published.withdraw();
   quitting(shell);
   return 0;
+}
+
+function announce(wanted: Wanted, service: Service, shell: Shell, mdns: Mdns): Promise<number> {
+  return announced(wanted, shell, mdns, "service", (changed) =>
+    mdns.publish({ name: wanted.name, services: [service] }, { changed }),
+  );
+}
+
+function announceAddress(wanted: WantedAddress, shell: Shell, mdns: Mdns): Promise<number> {
+  const { name, address, reverse } = wanted;
+  return announced(wanted, shell, mdns, "address", (changed) => {
+    if (hostName(name) === undefined) throw new InputError("", "Invalid host name");
+    try {
+      return mdns.publishAddress({ name, address, reverse }, { changed });
+    } catch (error) {
+      throw codeOf(error) === "conflict" ? new InputError("", "Local name collision") : error;
+    }
+  });
 }

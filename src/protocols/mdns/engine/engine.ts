@@ -1,4 +1,5 @@
 // The whole: places, the host's claim and those of groups, followers, and the doors to them.
+import { TrilithError } from "../../../base/error.ts";
 import { labelFromText, TYPE } from "../../../wire/dns/index.ts";
 import type {
   BrowseEvent,
@@ -9,6 +10,7 @@ import type {
   FoundType,
   Group,
   Heard,
+  HostAddress,
   Mdns,
   MdnsOptions,
   Place,
@@ -18,6 +20,7 @@ import type {
   ResolveFor,
   Within,
 } from "../engine.ts";
+import { PublishedAddress } from "./address.ts";
 import { list, readDomain, readHeard, readInstance, readType } from "./browse.ts";
 import { Claim } from "./claim.ts";
 import { Followers } from "./follow.ts";
@@ -37,6 +40,7 @@ export class Engine implements Mdns {
   /** True once something was published, which needs the host's name. */
   #hostWanted = false;
   readonly #groups = new Map<PublishedGroup, Claim>();
+  readonly #addresses = new Map<PublishedAddress, Claim>();
 
   constructor(options: MdnsOptions) {
     this.#options = options;
@@ -84,7 +88,7 @@ export class Engine implements Mdns {
   stop(): Promise<void> {
     return this.#places.stop(() => {
       this.#followers.clear();
-      for (const group of [...this.#groups.keys()]) void group.withdraw();
+      for (const published of [...this.#groups.keys(), ...this.#addresses.keys()]) void published.withdraw();
     });
   }
 
@@ -134,13 +138,7 @@ export class Engine implements Mdns {
       isTaken: (key, by) => [...this.#groups.keys()].some((other) => other !== by && other.keys().includes(key)),
       sync: (of) => this.#groups.get(of)?.sync(),
       isSettled: (of) => this.#groups.get(of)?.settled === true,
-      withdraw: async (of) => {
-        const claim = this.#groups.get(of);
-        this.#groups.delete(of);
-        claim?.close();
-        // Sockets send in the order in which they were told; a turn later it is out of our hands.
-        await this.#options.clock.yield();
-      },
+      withdraw: (of) => this.#withdraw(this.#groups, of),
     });
     const claim = new Claim(this.#options.clock, published);
     this.#groups.set(published, claim);
@@ -153,9 +151,37 @@ export class Engine implements Mdns {
     return published;
   }
 
+  publishAddress(
+    what: HostAddress,
+    { changed }: Pick<PublishOptions, "changed"> = {},
+  ): Pick<Published, "name" | "withdraw"> {
+    this.#places.mustRun();
+    const published: PublishedAddress = new PublishedAddress(what, {
+      changed,
+      sync: () => this.#addresses.get(published)?.sync(),
+      isSettled: () => this.#addresses.get(published)?.settled === true,
+      withdraw: () => this.#withdraw(this.#addresses, published),
+    });
+    const links = [...this.#places.links()];
+    if (what.reverse !== false && links.some(({ addresses }) => addresses.some((own) => published.isAt(own.address))))
+      throw new TrilithError("conflict", `${what.address} is this host's own: its reverse name is ${this.hostName}`);
+    const claim = new Claim(this.#options.clock, published);
+    this.#addresses.set(published, claim);
+    for (const link of links) claim.add(link);
+    return published;
+  }
+
+  async #withdraw<T>(from: Map<T, Claim>, published: T): Promise<void> {
+    const claim = from.get(published);
+    from.delete(published);
+    claim?.close();
+    // Sockets send in the order in which they were told; a turn later it is out of our hands.
+    await this.#options.clock.yield();
+  }
+
   *#claims(): Iterable<Claim> {
     if (this.#hostWanted) yield this.#hostClaim;
-    yield* [...this.#groups.values()];
+    yield* [...this.#groups.values(), ...this.#addresses.values()];
   }
 }
 
