@@ -184,15 +184,30 @@ export async function eventually<T>(
   }
 }
 
-/** A TCP port that is free on loopback at this moment (and, as far as one can tell, for UDP too). */
+/** Where the system takes ports from for connections and for listeners that ask for any: one from there that is free now is anybody's in a moment. */
+async function firstEphemeralPort(): Promise<number> {
+  const range = await readFile("/proc/sys/net/ipv4/ip_local_port_range", "utf8").catch(() => "");
+  return Number.parseInt(range, 10) || 0;
+}
+
+const FIRST_OWN_PORT = 10_000;
+
+/** A TCP port that is free on loopback (and, as far as one can tell, for UDP too), and that the system gives to nobody who does not ask for it by its number. */
 export async function freePort(): Promise<number> {
   const { createServer } = await import("node:net");
-  return await new Promise((resolve, reject) => {
-    const server = createServer();
-    server.once("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const { port } = server.address() as { port: number };
-      server.close(() => resolve(port));
+  const own = (await firstEphemeralPort()) - FIRST_OWN_PORT;
+  for (let left = 100; ; left--) {
+    const wanted = own < 1_000 || left === 0 ? 0 : FIRST_OWN_PORT + Math.floor(Math.random() * own);
+    const got = await new Promise<number | undefined>((resolve, reject) => {
+      const server = createServer();
+      server.once("error", (error: NodeJS.ErrnoException) =>
+        error.code === "EADDRINUSE" && wanted !== 0 ? resolve(undefined) : reject(error),
+      );
+      server.listen(wanted, "127.0.0.1", () => {
+        const { port } = server.address() as { port: number };
+        server.close(() => resolve(port));
+      });
     });
-  });
+    if (got !== undefined) return got;
+  }
 }

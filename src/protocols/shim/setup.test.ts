@@ -1,4 +1,5 @@
 // The protocol in a whole agent: what it tells over HTTP, in doctor and why; a refused connection that programs saw ends the guard's hold.
+import { once } from "node:events";
 import { chmod, chown, mkdir, open, readFile, rm, stat, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:net";
 import { dirname, join } from "node:path";
@@ -200,7 +201,7 @@ describe("what programs saw", () => {
   }
   async function listening(port = 0): Promise<Server> {
     const server = createServer().listen(port, "127.0.0.1");
-    await new Promise((done) => server.once("listening", done));
+    await once(server, "listening");
     return server;
   }
   const portOf = (server: Server): number => (server.address() as { port: number }).port;
@@ -243,7 +244,9 @@ describe("what programs saw", () => {
       // Programs met one of the two that are gone.
       await eventually("those that refuse are gone", async () => {
         await saw(ports.slice(0, 2), ++failures);
-        return (await backends()).length === 2;
+        const now = await backends();
+        if (now.length !== 2) throw new Error(JSON.stringify([ports, now, told()]));
+        return true;
       });
       expect(new Set((await backends()).map(({ port }) => port))).toEqual(new Set([first, second]));
     } finally {
