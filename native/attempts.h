@@ -144,6 +144,15 @@ static void attempt_look(int fd, int error, bool closing)
 	attempt_ended(fd, &a, 0, info.tcpi_rtt != 0 ? info.tcpi_rtt : waited_us);
 }
 
+/* So long may a backend be silent before it is in doubt: some times as long as it takes to connect to it, where that is known. */
+static uint64_t attempt_patience_us(const struct attempt *a)
+{
+	uint64_t now_ms = observed_now_ms();
+	struct observed_entry *e = observed_find(observed_block(now_ms), a->backend.address, balance_port(&a->backend, a->target.port));
+	uint64_t usual_us = e == NULL ? 0 : (uint64_t)atomic_load_explicit(&e->time_us, memory_order_relaxed) * 4;
+	return usual_us > ATTEMPT_SILENT_US ? usual_us : ATTEMPT_SILENT_US;
+}
+
 /*
  * Before a choice: what is under way for long without an answer, or was closed without a word, makes a backend doubtful. In healthy times there is
  * none; the outcome, should there be one, is learnt as ever. errno may change.
@@ -166,7 +175,7 @@ static void attempts_look_back(uint64_t now_us)
 		struct tcp_info info;
 		socklen_t bytes = sizeof info;
 		memset(&info, 0, sizeof info);
-		if (now_us - a.begun_us >= ATTEMPT_SILENT_US && syscall(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 &&
+		if (now_us - a.begun_us >= attempt_patience_us(&a) && syscall(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 &&
 		    info.tcpi_state == TCP_SYN_SENT)
 			observed_report(&a.backend, a.target.port, EINPROGRESS, 0);
 	}

@@ -213,7 +213,8 @@ __attribute__((noinline)) static void look_before(int fd, const struct wish *wis
 	struct look look;
 	struct tcp_info info;
 	sigset_t signals;
-	if (limit_us == 0 || look_was_vain(wish->target->slot) || prefetch_state(fd, &info) != TCP_CLOSE)
+	/* Who is so far away cannot have answered by then. */
+	if ((uint64_t)chosen->time_us * 2 > limit_us || limit_us == 0 || look_was_vain(wish->target->slot) || prefetch_state(fd, &info) != TCP_CLOSE)
 		return;
 	look.domain = socket_number(fd, SOL_SOCKET, SO_DOMAIN);
 	look.fd = fd;

@@ -76,6 +76,7 @@ struct observed_own {
 	_Atomic uint32_t claiming;
 	_Atomic uint32_t pid;
 	_Atomic uint64_t salt;
+	_Atomic uint64_t checked_ms; /* when the block was ours for the last time */
 };
 
 static char observed_folder[4096]; /* "" = private memory only */
@@ -326,6 +327,7 @@ static struct observed_block *observed_acquire(struct observed_own *own, uint64_
 		atomic_store(&block->uid, (uint32_t)uid);
 		atomic_store(&block->used_ms, now_ms);
 	}
+	atomic_store(&own->checked_ms, now_ms);
 	atomic_store_explicit(&own->block, block, memory_order_release);
 	atomic_store(&own->claiming, 0);
 	errno = errno_before;
@@ -343,11 +345,13 @@ static struct observed_block *observed_block(uint64_t now_ms)
 	struct observed_block *block = atomic_load_explicit(&own->block, memory_order_acquire);
 	if (block == NULL)
 		return observed_acquire(own, now_ms);
-	uint64_t used = atomic_load_explicit(&block->used_ms, memory_order_relaxed);
-	if (used <= now_ms && now_ms - used < OBSERVED_TOUCH_MS)
+	/* By our own clock: the block's is another one's if that took it for a dead process's. */
+	uint64_t checked = atomic_load_explicit(&own->checked_ms, memory_order_relaxed);
+	if (checked <= now_ms && now_ms - checked < OBSERVED_TOUCH_MS)
 		return block;
 	if (atomic_load(&block->owner) != atomic_load(&own->pid) || atomic_load(&block->uid) != (uint32_t)geteuid() || block == &observed_private)
 		return observed_acquire(own, now_ms);
+	atomic_store_explicit(&own->checked_ms, now_ms, memory_order_relaxed);
 	atomic_store_explicit(&block->used_ms, now_ms, memory_order_relaxed);
 	return block;
 }

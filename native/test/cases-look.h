@@ -231,6 +231,21 @@ static void case_look_not(void)
 		int count = accepted(listener, NULL);
 		CHECK(count == 1 || (i == 0 && count == 2));
 	}
+	/* One that is known to be far away could not answer in time. */
+	look_forget();
+	struct table_backend far = {.address = {[10] = 0xff, 0xff, 127, 0, 0, 1}, .port = alive}, failed = {.address = {[10] = 0xff, 0xff, 127, 0, 0, 1}, .port = dead};
+	observed_report(&far, 80, 0, 200000);
+	observed_report(&failed, 80, ECONNREFUSED, 0);
+	fd = non_blocking(1);
+	wait_for(fd);
+	CHECK_IS(peer_port(fd), alive);
+	close(fd);
+	CHECK_IS(accepted(listener, NULL), 1);
+	/* And its answer is waited for. */
+	struct attempt slow = {.backend = far};
+	CHECK(attempt_patience_us(&slow) >= 500000);
+	slow.backend = failed;
+	CHECK_IS(attempt_patience_us(&slow), ATTEMPT_SILENT_US);
 	memset(ONE[1].backends, 0, sizeof ONE[1].backends);
 	close(refuser);
 	close(listener);

@@ -438,6 +438,20 @@ static void case_full_disk(void)
 	CHECK(in_child(on_a_full_disk) == 0);
 }
 
+/* Another process took the block of one that was idle for long, and is at work in it: the first one takes another. */
+static void case_taken_while_idle(void)
+{
+	clean();
+	report(80, 0);
+	uint64_t now_ms = observed_now_ms();
+	struct observed_block *first = observed_block(now_ms);
+	atomic_store(&first->owner, (uint32_t)getppid());
+	atomic_store(&first->used_ms, now_ms + OBSERVED_FOREIGN_DEAD_MS);
+	struct observed_block *next = observed_block(now_ms + OBSERVED_FOREIGN_DEAD_MS);
+	CHECK(next != first && next != &observed_private);
+	CHECK(atomic_load(&first->owner) == (uint32_t)getppid());
+}
+
 /* A file that is larger than the process may make would end it by SIGXFSZ. */
 static int of_limited_size(void)
 {
@@ -658,7 +672,7 @@ static void case_forked_chance(void)
 static const struct {
 	const char *name;
 	void (*run)(void);
-} cases[] = {CASE(after_another), CASE(beside_another), CASE(each_its_own), CASE(killed), CASE(owner), CASE(take_over), CASE(full), CASE(trust), CASE(full_disk), CASE(limited_size), CASE(doubt),
+} cases[] = {CASE(after_another), CASE(beside_another), CASE(each_its_own), CASE(killed), CASE(owner), CASE(take_over), CASE(full), CASE(trust), CASE(full_disk), CASE(limited_size), CASE(taken_while_idle), CASE(doubt),
 	     CASE(another_user), CASE(pid_namespace), CASE(threads), CASE(turns), CASE(forked_chance)};
 
 int main(int count, char **arguments)
