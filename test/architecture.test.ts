@@ -1,6 +1,6 @@
 // Holds the code to the import table of ARCHITECTURE.md, and the machine's doors (time, network, files, processes) to base/.
-import { readdirSync, readFileSync, statSync } from "node:fs";
-import { dirname, join, relative, resolve } from "node:path";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { basename, dirname, join, relative, resolve } from "node:path";
 import { describe, expect, it } from "vitest";
 
 const root = resolve(import.meta.dirname, "..");
@@ -30,7 +30,7 @@ function importsOf(text: string): Import[] {
 
 /** The table of ARCHITECTURE.md: which room may import which. */
 function readTable(): Map<string, Set<string>> {
-  const text = readFileSync(join(root, "ARCHITECTURE.md"), "utf8");
+  const [text = ""] = readFileSync(join(root, "ARCHITECTURE.md"), "utf8").split("## The rooms");
   const rows = [...text.matchAll(/^\| ([^|]+) \| ([^|]+) \|$/gm)].map(
     (m) => [m[1]?.trim() ?? "", m[2]?.trim() ?? ""] as const,
   );
@@ -41,6 +41,13 @@ function readTable(): Map<string, Set<string>> {
       table.set(room, new Set(may === "—" ? [] : may.split(/[,;] /).map((s) => s.trim())));
   }
   return table;
+}
+
+/** The rooms of ARCHITECTURE.md's map and what it says of each. */
+function readRooms(): Map<string, string> {
+  const text = readFileSync(join(root, "ARCHITECTURE.md"), "utf8");
+  const rows = [...text.slice(text.indexOf("## The rooms")).matchAll(/^\| `([^`]+)` *\| (.*) \|$/gm)];
+  return new Map(rows.map(([, room = "", says = ""]) => [room.replace(/\/$/, ""), says]));
 }
 
 /** The room of a file, and for a protocol its own name. */
@@ -117,16 +124,22 @@ describe("the map and the code", () => {
     expect(wrong).toEqual([]);
   });
 
-  it("names every folder of src", () => {
-    const text = readFileSync(join(root, "ARCHITECTURE.md"), "utf8");
-    const folders = readdirSync(src).filter((name) => statSync(join(src, name)).isDirectory());
-    const protocols = readdirSync(join(src, "protocols")).filter((name) =>
-      statSync(join(src, "protocols", name)).isDirectory(),
+  it("names every folder of src, and none that is gone", () => {
+    const rows = readRooms();
+    const folders = [...new Set(files.map((file) => relative(src, dirname(file))))].flatMap((folder) =>
+      folder.split("/").map((_, i, parts) => parts.slice(0, i + 1).join("/")),
     );
-    const unnamed = [...folders.map((f) => `${f}/`), ...protocols.map((p) => `protocols/${p}`)].filter(
-      (name) => !text.includes(`\`${name}\``),
-    );
-    expect(unnamed).toEqual([]);
+    const named = (folder: string): boolean =>
+      rows.has(folder) || (rows.get(dirname(folder)) ?? "").includes(`\`${basename(folder)}/\``);
+    const unnamed = [...new Set(folders)].filter((folder) => !/^(protocols)?$/.test(folder) && !named(folder));
+    const gone = [...rows].flatMap(([room, text]) => [
+      ...(existsSync(join(src, room)) ? [] : [room]),
+      ...[...text.matchAll(/`([\w-]+)\/`/g)]
+        .map((m) => join(room, m[1] ?? ""))
+        .filter((at) => !existsSync(join(src, at))),
+    ]);
+    const tableGone = [...table.keys()].filter((room) => room !== "protocols/x" && !existsSync(join(src, room)));
+    expect({ unnamed, gone, tableGone }).toEqual({ unnamed: [], gone: [], tableGone: [] });
   });
 
   it("says in every file's first line what the file is", () => {
