@@ -79,7 +79,7 @@ export const HOOK_TABLE_VERSION = 1;
 /** Where the one field stands that changes in a table's life: u32, 1 = superseded. */
 export const SUPERSEDED_AT = 48;
 
-export const MAGIC = Buffer.from("TRILHOOK", "latin1");
+export const MAGIC: Buffer = Buffer.from("TRILHOOK", "latin1");
 export const HEADER_BYTES = 192;
 export const CHECKED_FROM = 64;
 export const NAME_BYTES = 16;
