@@ -1,21 +1,17 @@
-// /v1/agent/check*: this host's checks: list, register, deregister, pushed results.
-import { TrilithError } from "../../../base/error.ts";
 import type { HeldCheck } from "../../../contracts/agent.ts";
 import { NODE_ALIVE_CHECK, type Status } from "../../../model/check.ts";
 import { decodeCheck } from "../../../wire/consul-definition/decode.ts";
 import { checkFault, nameFault, statusKnown } from "../../../wire/consul-definition/faults.ts";
-import { unknownFieldText } from "../../../wire/consul-definition/reader.ts";
 import { checkSpecOf } from "../../../wire/consul-definition/registration.ts";
 import { checkUpdateBody } from "../bodies.ts";
 import type { Call, Reply, Row } from "../call.ts";
 import { allowsMore, detailParser, limitOutput, refuseScripts } from "../checks.ts";
 import { decodeBody } from "../decode.ts";
+import { FROM, readDefinition } from "../definition.ts";
 import { encodeCheck } from "../encode.ts";
 import { Refusal, unknownCheck } from "../errors.ts";
-import { decodeJson } from "../json.ts";
 import { refuseEnterprise } from "../options.ts";
 import { checkShape } from "../shapes.ts";
-import { decoding, FROM } from "./agent-services.ts";
 import { readFilter } from "./choose.ts";
 
 function checks(call: Call): Reply {
@@ -44,14 +40,7 @@ function withoutIndexes({ check }: HeldCheck): HeldCheck["check"] {
 async function register(call: Call): Promise<undefined> {
   refuseEnterprise(call);
   const { agent } = call.ground;
-  const bytes = await call.body();
-  const definition = decoding(() => {
-    const raw = decodeJson(bytes);
-    const decoded = decodeCheck(raw === null ? {} : raw, { spelling: "api" });
-    const [unknown] = decoded.unknown;
-    if (unknown !== undefined) throw new TrilithError("invalid", unknownFieldText(unknown));
-    return decoded;
-  });
+  const definition = await readDefinition(call, decodeCheck);
   if (definition.name === "") throw new Refusal(400, "Missing check name");
   if (!statusKnown(definition)) throw new Refusal(400, "Bad check status");
   const fault = checkFault(definition);

@@ -1,26 +1,21 @@
 // /v1/agent/service*: this host's services: list, one with hash blocking, register, deregister, maintenance.
 import { createHash } from "node:crypto";
-import { InputError, messageOf, TrilithError } from "../../../base/error.ts";
 import { callerOf } from "../../../base/requests.ts";
 import { SERVICE_MAINTENANCE_CHECK } from "../../../model/check.ts";
 import type { Registration } from "../../../model/instance.ts";
 import { type CheckDefinition, decodeService } from "../../../wire/consul-definition/decode.ts";
 import { serviceFault } from "../../../wire/consul-definition/faults.ts";
-import { unknownFieldText } from "../../../wire/consul-definition/reader.ts";
 import { registrationOf } from "../../../wire/consul-definition/registration.ts";
 import { Waiting } from "../blocking.ts";
 import type { Call, Reply, Row } from "../call.ts";
 import { detailParser, limitOutput, refuseScripts } from "../checks.ts";
+import { FROM, readDefinition } from "../definition.ts";
 import { encodeAgentService } from "../encode.ts";
 import { Refusal, unknownService } from "../errors.ts";
-import { decodeJson } from "../json.ts";
 import { readIndex, readWait, refuseEnterprise } from "../options.ts";
 import { parseBool } from "../query.ts";
 import { agentServiceShape } from "../shapes.ts";
 import { readFilter } from "./choose.ts";
-
-/** Everything registered over HTTP belongs to this name. */
-export const FROM = "api";
 
 function services(call: Call): Reply {
   refuseEnterprise(call);
@@ -59,29 +54,10 @@ async function service(call: Call): Promise<Reply> {
   }
 }
 
-/** @throws Refusal 400 with the decoder's words */
-export function decoding<T>(work: () => T): T {
-  try {
-    return work();
-  } catch (error) {
-    if (error instanceof InputError || (error instanceof TrilithError && error.code === "invalid"))
-      throw new Refusal(400, `Request decode failed: ${messageOf(error)}`);
-    throw error;
-  }
-}
-
 async function register(call: Call): Promise<undefined> {
   refuseEnterprise(call);
   const { agent } = call.ground;
-  const bytes = await call.body();
-  const definition = decoding(() => {
-    const raw = decodeJson(bytes);
-    // Go leaves everything at its zero value for `null`.
-    const decoded = decodeService(raw === null ? {} : raw, { spelling: "api" });
-    const [unknown] = decoded.unknown;
-    if (unknown !== undefined) throw new TrilithError("invalid", unknownFieldText(unknown));
-    return decoded;
-  });
+  const definition = await readDefinition(call, decodeService);
   const fault = serviceFault(definition);
   if (fault !== undefined) throw new Refusal(400, fault);
   if (definition.port < 0 || definition.port > 65_535)
