@@ -17,7 +17,7 @@ import {
 } from "./base/options.ts";
 import { systemRandom } from "./base/random.ts";
 import { openShared } from "./base/shared-file.ts";
-import { type Socket, systemTcp } from "./base/tcp.ts";
+import { type Socket, systemTcp, type Tcp } from "./base/tcp.ts";
 import { environment } from "./base/terminal.ts";
 import type { ConnectOptions } from "./contracts/connect.ts";
 import type { Balancer } from "./lookup/balance/balancer.ts";
@@ -54,6 +54,17 @@ const OPTIONS: Rules<ConnectServiceOptions> = {
   signal,
   agent: text,
   token: text,
+};
+
+/** Sockets as programs have them: read as soon as somebody listens. */
+const ordinary: Tcp["connect"] = async (to, { signal, started } = {}) => {
+  const over = new AbortController();
+  const ended = started?.((reason) => over.abort(reason));
+  try {
+    return await systemNet.connect(to, signal === undefined ? over.signal : AbortSignal.any([over.signal, signal]));
+  } finally {
+    ended?.();
+  }
 };
 
 /** One balancer for all connections of this program, so that each learns from the others. */
@@ -112,7 +123,7 @@ export async function connect(service: string, options: ConnectServiceOptions = 
     {
       find: async (query, signal) => backendsOf(await names.now({ service: query.service, labels, tags }, signal)),
       balancer: own,
-      tcp: { ...systemTcp, connect: (to, { signal } = {}) => systemNet.connect(to, signal) },
+      tcp: { ...systemTcp, connect: ordinary },
       clock: systemClock,
     },
     { service, labels, tags },

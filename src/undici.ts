@@ -2,6 +2,7 @@
 import { Agent, type Dispatcher, Pool, setGlobalDispatcher } from "undici";
 import { systemClock } from "./base/clock.ts";
 import { anything, mustFit, oneOf, type Rules, text } from "./base/options.ts";
+import { systemTcp } from "./base/tcp.ts";
 import { followedServices, ownBalancer } from "./connect.ts";
 import type { ConnectPolicy } from "./contracts/connect.ts";
 import { readOrigin } from "./lookup/node/origin.ts";
@@ -88,6 +89,7 @@ export function createAgent(options: TrilithAgentOptions = {}): Agent {
         followed,
         balancer: ownBalancer(),
         clock: systemClock,
+        tcp: systemTcp,
         options: given as Pool.Options,
         ...(policy === undefined ? {} : { policy }),
         ...(caller === undefined ? {} : { caller }),

@@ -9,6 +9,7 @@ import { connect } from "../../src/connect.ts";
 import { createAgent } from "../../src/undici.ts";
 import { eventually, freePort, ownFolder, startProgram } from "../support/peers.ts";
 import { program } from "../support/program.ts";
+import { silentPorts } from "../support/silent-ports.ts";
 
 const cleanUp: (() => unknown)[] = [];
 afterEach(async () => {
@@ -164,6 +165,29 @@ describe("programs that use the library", () => {
     };
     const tiers = Object.fromEntries(endpoints.map(({ port, tier }) => [port, tier]));
     expect([here, zone, far, other].map(({ port }) => tiers[port])).toEqual([0, 1, 2, 2]);
+  }, 60_000);
+
+  it("reaches the one of twelve that lives at the first try, whether the others refuse or are silent", async () => {
+    const one = await instance("one");
+    const silent = await silentPorts(11);
+    cleanUp.push(silent.stop);
+    const refused = await Promise.all(Array.from({ length: 11 }, () => freePort()));
+    for (const [name, dead] of [
+      ["refused", refused],
+      ["silent", silent.ports],
+    ] as const) {
+      for (const port of [...dead, one.port]) await register(name, port);
+      await eventually("all are known", async () => {
+        const answer = await fetch(`http://${agent}/v1/trilith/find/${name}`);
+        return ((await answer.json()) as { endpoints: unknown[] }).endpoints.length === new Set([...dead, one.port]).size;
+      });
+      // Not "first": its order is by port, so that the live one might come first.
+      expect(await hear(name, { policy: "round-robin" })).toBe("one x");
+      const dispatcher = createAgent({ agent, policy: "round-robin" });
+      cleanUp.push(() => dispatcher.destroy());
+      const answer = await dispatcher.request({ origin: `http://${name}.service.consul`, path: "/", method: "GET" });
+      expect(await answer.body.text()).toBe(`one ${name}.service.consul`);
+    }
   }, 60_000);
 
   it("knows changes at once, and says of instances that all refuse what they said", async () => {

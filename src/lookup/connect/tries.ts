@@ -7,6 +7,7 @@ import type { Backend, Backends, ConnectOptions } from "../../contracts/connect.
 import type { Query } from "../../model/query.ts";
 import type { Balancer, Target } from "../balance/balancer.ts";
 import type { FindBackends } from "./backends.ts";
+import { lookAround } from "./look.ts";
 import { subjectOfQuery } from "./subject.ts";
 
 /** What connecting needs of an agent or a program. */
@@ -125,14 +126,15 @@ export async function reachService(reach: Reach, query: Query, options: TryOptio
         : asked;
     const usable = found === undefined ? NOBODY_YET : usableOf(found, reach, query, "tcp", options.port);
     const policy = options.policy ?? found?.policy;
-    const order = balancer.order(name, usable, {
+    let order = balancer.order(name, usable, {
       ...(policy === undefined ? {} : { policy }),
       ...(policy !== "sticky" || caller === undefined
         ? {}
         : { caller: typeof caller === "string" ? caller : caller() }),
     });
     const tryMs = options.tryMs ?? found?.tryMs ?? TRY_MS;
-    for (const target of order) {
+    for (let i = 0; i < order.length; i++) {
+      const target = order[i] as Target<Backend>;
       mustGoOn();
       const leftMs = untilMs - clock.monotonic();
       if (leftMs <= 0) break;
@@ -154,12 +156,38 @@ export async function reachService(reach: Reach, query: Query, options: TryOptio
         inVain.push({ backend: target.backend, error });
         options.failed?.(target.backend, error);
         if (code === "ECONNREFUSED") reach.refused?.(query.service, target.backend.address, target.backend.port);
+        if (code !== "ETIMEDOUT" || order.length - i <= 2) continue;
+        // Where one is silent others may be: nobody waits for them one after the other.
+        const ms = Math.min(tryMs, untilMs - clock.monotonic());
+        order = await around(reach, order.slice(i + 1), ms, options, (backend, why) => {
+          retries++;
+          inVain.push({ backend, error: why });
+        });
+        i = -1;
       }
     }
     const leftMs = untilMs - clock.monotonic();
     if (leftMs <= pauseMs) throw nobody(name, inVain);
     await pause(clock, pauseMs, options);
     mustGoOn();
+  }
+}
+
+/** See `lookAround`. */
+async function around(
+  { tcp, balancer, clock }: Reach,
+  targets: readonly Target<Backend>[],
+  ms: number,
+  { signal, cancel }: TryOptions,
+  failed: (backend: Backend, error: unknown) => void,
+): Promise<readonly Target<Backend>[]> {
+  const over = new AbortController();
+  if (cancel !== undefined) cancel.now = (reason) => over.abort(reason);
+  const both = signal === undefined ? over.signal : AbortSignal.any([over.signal, signal]);
+  try {
+    return await lookAround({ tcp, balancer, clock, errnoOf }, targets, { ms, signal: both, failed });
+  } finally {
+    if (cancel !== undefined) cancel.now = undefined;
   }
 }
 

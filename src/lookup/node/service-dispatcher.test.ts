@@ -5,9 +5,11 @@ import type { AddressInfo, Socket } from "node:net";
 import { Readable } from "node:stream";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { freePort } from "../../../test/support/peers.ts";
+import { silentPorts } from "../../../test/support/silent-ports.ts";
 import { systemClock } from "../../base/clock.ts";
 import { TrilithError } from "../../base/error.ts";
 import { systemRandom } from "../../base/random.ts";
+import { systemTcp } from "../../base/tcp.ts";
 import type { ConnectPolicy } from "../../contracts/connect.ts";
 import { createBalancer } from "../balance/create.ts";
 import type { Names } from "../grpc/names.ts";
@@ -60,6 +62,7 @@ describe("a service's dispatcher", () => {
       followed,
       balancer: createBalancer({ clock: systemClock, random: systemRandom }),
       clock: systemClock,
+      tcp: systemTcp,
       policy,
       options: { keepAliveTimeout: 120_000, keepAliveMaxTimeout: 120_000 },
     });
@@ -190,5 +193,25 @@ describe("a service's dispatcher", () => {
     expect(await slow).toBe("web.service.consul ");
     expect(told).toBeUndefined();
     await expect(get(made)).rejects.toThrow("the dispatcher is closed");
+  });
+
+  it("does not wait for silent instances one after the other", async () => {
+    const silent = await silentPorts(7);
+    try {
+      const live = await start();
+      know(...silent.ports, await freePort(), live);
+      const made = create("first");
+      const began = performance.now();
+      // One second for the first of them, then the others are looked at at once; nobody makes the live one come first.
+      expect(await get(made)).toBe("web.service.consul ");
+      expect(performance.now() - began).toBeGreaterThan(900);
+      expect(performance.now() - began).toBeLessThan(5_000);
+      expect(servers[0]?.requests).toBe(1);
+      expect(await get(made)).toBe("web.service.consul ");
+      know(...silent.ports);
+      await expect(get(create("first"))).rejects.toMatchObject({ code: "UND_ERR_CONNECT_TIMEOUT" });
+    } finally {
+      silent.stop();
+    }
   });
 });

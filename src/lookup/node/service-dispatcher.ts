@@ -2,8 +2,11 @@
 import { buildConnector, Dispatcher, Pool } from "undici";
 import type { Clock } from "../../base/clock.ts";
 import { messageOf, TrilithError } from "../../base/error.ts";
+import type { Tcp } from "../../base/tcp.ts";
 import type { Backend, ConnectPolicy } from "../../contracts/connect.ts";
 import type { Balancer, Target } from "../balance/balancer.ts";
+import { lookAround } from "../connect/look.ts";
+import { errnoOf } from "../connect/tries.ts";
 import type { Names } from "../grpc/names.ts";
 import { backendsOf } from "./backends.ts";
 import type { Followed } from "./followed.ts";
@@ -12,7 +15,8 @@ import type { ServiceOrigin } from "./origin.ts";
 export interface ServiceDispatcherParts extends ServiceOrigin {
   readonly followed: Followed;
   readonly balancer: Balancer;
-  readonly clock: Pick<Clock, "monotonic">;
+  readonly clock: Pick<Clock, "monotonic" | "after">;
+  readonly tcp: Pick<Tcp, "connect">;
   readonly policy?: ConnectPolicy;
   readonly caller?: string;
   /** Of each instance's pool. */
@@ -37,6 +41,7 @@ export class ServiceDispatcher extends Dispatcher {
   readonly #closing = new Set<Promise<unknown>>();
   readonly #waiting = new Set<Promise<unknown>>();
   readonly #changes: { stop(): void };
+  readonly #over = new AbortController();
   #names: Names | undefined;
   /** How many instances there are. */
   #count = 0;
@@ -54,7 +59,12 @@ export class ServiceDispatcher extends Dispatcher {
     const { sought, followed, origin } = this.#parts;
     const tried = new Set<string>();
     const again = (error?: Error): void => {
-      const why = this.#handOver({ ...options, origin }, watched, tried);
+      const left = error === undefined || codeOf(error) !== "ETIMEDOUT" ? [] : this.#untried(tried);
+      if (left.length > 1) this.#lookFirst(left, tried, (answering) => handOver(error, answering));
+      else handOver(error);
+    };
+    const handOver = (error?: Error, answering?: Target<Backend>): void => {
+      const why = this.#handOver({ ...options, origin }, watched, tried, answering);
       if (why !== undefined) tellFailure(handler, error ?? why);
     };
     const watched = untilStarted(handler, again);
@@ -82,21 +92,52 @@ export class ServiceDispatcher extends Dispatcher {
     return true;
   }
 
+  #order(): readonly Target<Backend>[] {
+    const { balancer, caller } = this.#parts;
+    if (this.#names === undefined) return [];
+    const { endpoints, policy: asked } = backendsOf(this.#names);
+    const policy = this.#parts.policy ?? asked;
+    return balancer.order(this.#name, endpoints, {
+      ...(policy === undefined ? {} : { policy }),
+      ...(caller === undefined ? {} : { caller }),
+    });
+  }
+
+  #untried(tried: ReadonlySet<string>): readonly Target<Backend>[] {
+    return this.#order().filter(({ backend }) => !tried.has(keyOf(backend)));
+  }
+
+  /** Where one instance was silent others may be: those that do not answer are passed over at once. */
+  #lookFirst(
+    targets: readonly Target<Backend>[],
+    tried: Set<string>,
+    then: (answering?: Target<Backend>) => void,
+  ): void {
+    const { balancer, tcp, clock } = this.#parts;
+    const looking: Promise<unknown> = lookAround({ tcp, balancer, clock, errnoOf }, targets, {
+      ms: this.#tryMs(),
+      signal: this.#over.signal,
+      failed: (backend) => tried.add(keyOf(backend)),
+    })
+      .then(
+        ([answering]) => then(answering),
+        () => then(),
+      )
+      .finally(() => this.#waiting.delete(looking));
+    this.#waiting.add(looking);
+  }
+
   /** Gives a request to the next instance; otherwise the reason why it cannot. */
   #handOver(
     options: Dispatcher.DispatchOptions,
     handler: Dispatcher.DispatchHandler,
     tried: Set<string>,
+    answering?: Target<Backend>,
   ): Error | undefined {
-    const { balancer, caller, sought } = this.#parts;
+    const { sought } = this.#parts;
     if (this.destroyed || this.#names === undefined) return stopped();
-    const { endpoints, known, policy: asked } = backendsOf(this.#names);
-    const policy = this.#parts.policy ?? asked;
-    const order = balancer.order(this.#name, endpoints, {
-      ...(policy === undefined ? {} : { policy }),
-      ...(caller === undefined ? {} : { caller }),
-    });
-    const target = order.find(({ backend }) => !tried.has(keyOf(backend)));
+    const { known } = this.#names;
+    const [target] = answering === undefined ? this.#untried(tried) : [answering];
     if (target === undefined)
       return new TrilithError(
         "not-found",
@@ -206,6 +247,7 @@ export class ServiceDispatcher extends Dispatcher {
     this.closed = true;
     this.destroyed = true;
     this.#changes.stop();
+    this.#over.abort(stopped());
     const done = Promise.all([...this.#pools.values()].map(({ pool }) => pool.destroy(error))).then(() => {});
     this.#pools.clear();
     if (callback === undefined) return done;
