@@ -34,21 +34,21 @@ function end(socket: Socket): void {
 class Way implements Intake {
   readonly #owner: RelayOwner;
   readonly #way: "toBackend" | "toClient";
-  #lent: ReadBuffer | undefined;
+  readonly #read: ReadBuffer;
   to: Socket | undefined;
   from: Socket | undefined;
-  /** True while the last bytes are not written: the buffer is theirs and nothing is read. */
-  held = false;
+  /** True while the last bytes are not written: nothing is read. */
+  #held = false;
   passed = false;
 
   constructor(owner: RelayOwner, way: "toBackend" | "toClient") {
     this.#owner = owner;
     this.#way = way;
+    this.#read = new ReadBuffer(owner.pool);
   }
 
   buffer(): Uint8Array {
-    this.#lent ??= new ReadBuffer(this.#owner.pool);
-    return this.#lent.current;
+    return this.#read.next;
   }
 
   read(bytes: number, buffer: Uint8Array): boolean {
@@ -56,24 +56,24 @@ class Way implements Intake {
     if (to === undefined || to.destroyed) return false;
     this.passed = true;
     this.#owner.passed(this.#way, bytes);
-    to.write(bytes === buffer.length ? buffer : buffer.subarray(0, bytes));
+    to.write(this.#read.hold(bytes, buffer));
     if (to.writableLength === 0) {
-      this.#lent?.adapt(bytes);
+      this.#read.done(bytes);
       return true;
     }
-    this.held = true;
+    this.#held = true;
     return false;
   }
 
   drained(): void {
-    if (!this.held) return;
-    this.held = false;
+    if (!this.#held) return;
+    this.#held = false;
+    this.#read.settle();
     this.from?.resume();
   }
 
   release(): void {
-    this.#lent?.release(this.held);
-    this.#lent = undefined;
+    this.#read.release();
   }
 }
 
