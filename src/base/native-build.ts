@@ -69,7 +69,7 @@ export async function hookLibrary(libc: Libc, parts: BuildParts = { processes: s
 }
 
 /** The name that outlives versions: libtrilith-glibc.so beside libtrilith-glibc-0123….so; undefined where the path has no version. */
-function lastingName(path: string): string | undefined {
+export function lastingName(path: string): string | undefined {
   const lasting = path.replace(/-[0-9a-f]{20}\.so$/, ".so");
   return lasting === path ? undefined : lasting;
 }

@@ -498,6 +498,69 @@ int main(int argc, char **argv) {
   });
 });
 
+describe.runIf(able)("programs in another network namespace", () => {
+  const name = `tri${process.pid % 100_000}`;
+  const ip = async (...words: readonly string[]): Promise<void> => {
+    const { exitCode, err } = await runToEnd(["ip", ...words]);
+    if (exitCode !== 0) throw new Error(`ip ${words.join(" ")}: ${err}`);
+  };
+  let folder: Awaited<ReturnType<typeof ownFolder>>;
+  let agent: Agent;
+  let servers: readonly Server[] = [];
+
+  beforeAll(async () => {
+    folder = await ownFolder("hook-network");
+    agent = new Agent(join(folder.path, "home"));
+    await agent.start();
+    // As an engine makes a container's network: a cable to the host, which is its router.
+    await ip("netns", "add", name);
+    await ip("link", "add", `${name}h`, "type", "veth", "peer", "name", "eth0", "netns", name);
+    await ip("address", "add", "198.18.77.1/30", "dev", `${name}h`);
+    await ip("link", "set", `${name}h`, "up");
+    await ip("-n", name, "address", "add", "198.18.77.2/30", "dev", "eth0");
+    for (const link of ["lo", "eth0"]) await ip("-n", name, "link", "set", link, "up");
+    await ip("-n", name, "route", "add", "default", "via", "198.18.77.1");
+  });
+  afterAll(async () => {
+    for (const server of servers) server.close();
+    await ip("netns", "delete", name).catch(() => undefined);
+    await agent?.stop();
+    await folder?.remove();
+  });
+
+  it("reach what listens everywhere on the host, in C and in Node, and are refused by what listens on loopback", async () => {
+    const listen = async (text: string, host: string): Promise<number> => {
+      const server = createServer((_request, response) => response.setHeader("connection", "close").end(text));
+      servers = [...servers, server];
+      server.listen(0, host);
+      await once(server, "listening");
+      return (server.address() as AddressInfo).port;
+    };
+    for (const [service, host] of [
+      ["open", "0.0.0.0"],
+      ["private", "127.0.0.1"],
+    ] as const)
+      await agent.register(service, { name: service, port: await listen(service, host) });
+    // Asked here, so that the namespace needs no way to the agent.
+    expect((await agent.run("hook", "--print")).exitCode).toBe(0);
+    const library = /LD_PRELOAD=(.*)/.exec((await agent.run("hook", "--print")).out)?.[1] ?? "";
+    const there = (words: readonly string[], env: Readonly<Record<string, string>>): Promise<Done> =>
+      runToEnd(["ip", "netns", "exec", name, "env", ...Object.entries(env).map((each) => each.join("=")), ...words]);
+    const table = { TRILITH_HOOK_TABLE: agent.table };
+    const script = `fetch("http://" + process.argv[1] + ".service.consul/").then((answer) => answer.text()).then(console.log, (error) => console.log(error.cause.code))`;
+    const node = [process.execPath, "--import", join(dirname(dirname(program)), "hook.js"), "-e", script];
+    const curl = ["curl", "-sS", "-m", "5"];
+    expect((await there([...curl, "http://open.service.consul/"], { ...table, LD_PRELOAD: library })).out).toBe("open");
+    expect((await there([...node, "open"], table)).out).toBe("open\n");
+    expect((await there([...curl, "http://private.service.consul/"], { ...table, LD_PRELOAD: library })).exitCode).toBe(
+      7,
+    );
+    expect((await there([...node, "private"], table)).out).toBe("ECONNREFUSED\n");
+    // On the host all is as ever, also after the others were refused.
+    expect((await agent.run("hook", "--", ...curl, "http://private.service.consul/")).out).toBe("private");
+  });
+});
+
 describe.runIf(able)("the hook's table", () => {
   let folder: Awaited<ReturnType<typeof ownFolder>>;
   beforeAll(async () => {

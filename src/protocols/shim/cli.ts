@@ -70,7 +70,8 @@ export async function hook(flags: HookFlags, io: HookIo, processes: Processes = 
   // What the library cannot be loaded into may start programs that it can: a script, a shell in a static busybox.
   const library = await hookLibrary(told ?? libc ?? (await systemLibc()));
   const before = io.env("LD_PRELOAD");
-  const already = before?.split(/[\s:]+/).includes(library) === true;
+  // As `--print` names it, too: one library twice would do everything twice.
+  const already = before?.split(/[\s:]+/).some((each) => each === library || each === lastingName(library)) === true;
   return await standIn(
     flags.command,
     {
