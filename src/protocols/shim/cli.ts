@@ -2,7 +2,7 @@
 import { codeOf, InputError, messageOf, TrilithError } from "../../base/error.ts";
 import { createHttp } from "../../base/http.ts";
 import { whyNotUsed } from "../../base/mapped-file.ts";
-import { hookLibrary, type Libc, lastingLibrary } from "../../base/native-build.ts";
+import { hookLibrary, type Libc, lastingLibrary, lastingName } from "../../base/native-build.ts";
 import { type Processes, systemProcesses } from "../../base/process.ts";
 import { findProgram, machineArch, ownProgram, type ProgramFile } from "../../base/program-file.ts";
 import { onSignals } from "../../base/signals.ts";
