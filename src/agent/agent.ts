@@ -533,7 +533,7 @@ class ListAgent implements RunningAgent {
     ];
   }
 
-  // ---- the list's own mechanics ----
+  // ---- what may be asked ----
 
   #askFault(from: string, spec: CheckSpec): TrilithError | undefined {
     const { probes, settings } = this.#options;
@@ -544,10 +544,4 @@ class ListAgent implements RunningAgent {
     const fault = this.#askFault(from, spec);
     if (fault !== undefined) throw fault;
   }
-
-  // ---- how checks stand ----
-
-  // ---- what should be in the directory ----
-
-  // ---- other hosts ----
 }
