@@ -24,6 +24,11 @@ afterEach(async () => {
   for (const end of ending.splice(0).toReversed()) await end();
 });
 
+const WHEN = [
+  ["while the agent runs", false],
+  ["while the agent is away", true],
+] as const;
+
 /** Hosts of which the last number is odd accept connections at `open`, those with an even one refuse them at `shut`. */
 async function hosts(): Promise<{ readonly open: number; readonly shut: number }> {
   const server = createServer((socket) => socket.destroy());
@@ -43,22 +48,32 @@ interface Emptied {
 const places = ({ open, shut }: { open: number; shut: number }): readonly (readonly [string, number])[] =>
   [1, 2, 3, 4].map((n) => [`192.0.2.${n}`, n % 2 === 1 ? open : shut]);
 
-async function isNeverEmptyByMistake({ protocol, raw, empty }: Emptied): Promise<void> {
-  const agent = await startAgent(
-    { protocols: { [protocol]: raw }, guard: { ...defaultSettings.guard, holdMs: 15_000 } },
-    {
-      net: {
-        ...systemNet,
-        // Hosts of the documentation's network, which this test answers for.
-        connect: (to, signal) =>
-          systemNet.connect("host" in to && to.host.startsWith("192.0.2.") ? { ...to, host: "127.0.0.1" } : to, signal),
+/** `down`: the agent is not there while it happens. */
+async function isNeverEmptyByMistake({ protocol, raw, empty }: Emptied, down = false): Promise<void> {
+  const folder = await ownFolder("emptied-agent");
+  ending.push(() => folder.remove());
+  const settings = { protocols: { [protocol]: raw }, guard: { ...defaultSettings.guard, holdMs: 9_000 } };
+  const start = async () => {
+    const started = await startAgent(
+      { ...settings, dev: false, dataDir: folder.path },
+      {
+        net: {
+          ...systemNet,
+          // Hosts of the documentation's network, which this test answers for.
+          connect: (to, signal) =>
+            systemNet.connect(
+              "host" in to && to.host.startsWith("192.0.2.") ? { ...to, host: "127.0.0.1" } : to,
+              signal,
+            ),
+        },
       },
-    },
-  );
-  ending.push(() => agent.stop());
-  const { lookup } = agent.trilith;
+    );
+    ending.push(() => started.stop());
+    return started;
+  };
+  let agent = await start();
   const found = (): string =>
-    lookup
+    agent.trilith.lookup
       .resolveNow({ service: "web", order: "stable" })
       .endpoints.map(({ address }) => address.split(".").at(-1))
       .sort()
@@ -66,6 +81,12 @@ async function isNeverEmptyByMistake({ protocol, raw, empty }: Emptied): Promise
   const seen: string[] = [];
   const follow = new AbortController();
   await eventually("all are known", () => found() === "1234", 30_000);
+  if (down) {
+    await agent.stop();
+    await empty();
+    agent = await start();
+  }
+  const { lookup } = agent.trilith;
   const following = (async () => {
     for await (const _ of lookup.follow({ service: "web" }, follow.signal))
       if (seen.at(-1) !== found()) seen.push(found());
@@ -74,11 +95,11 @@ async function isNeverEmptyByMistake({ protocol, raw, empty }: Emptied): Promise
     follow.abort(new Error("enough"));
     await following;
   });
-  await empty();
+  if (!down) await empty();
   await eventually("the guard holds them", () => lookup.held().length === 1, 40_000);
   expect(lookup.held()[0]?.text).toContain(`source "${protocol}" no longer lists them: `);
   // Those that refuse connections are gone for certain, the others may live.
-  await eventually("a second opinion", () => found() === "13", 14_000);
+  await eventually("a second opinion", () => found() === "13", 8_500);
   await eventually("what is gone goes", () => found() === "", 30_000);
   expect(lookup.held()).toEqual([]);
   expect(agent.trilith.directory.view().residents("web")).toEqual([]);
@@ -113,34 +134,41 @@ describe.runIf(able)("a peer that comes back empty", { timeout: 120_000 }, () =>
       );
   };
 
-  it("etcd, its data removed", async () => {
+  it.each(WHEN)("etcd, its data removed, %s", async (_, down) => {
     await etcd.start();
+    await etcd.ctl("del", "--prefix", "/");
     for (const [i, [host, port]] of places(await hosts()).entries())
       await etcd.ctl("put", `/services/web/w${i}`, `${host}:${port}`);
-    await isNeverEmptyByMistake({
-      protocol: "etcd",
-      raw: { endpoints: etcd.endpoint, registrator: "/services", hold: "500ms" },
-      empty: async () => {
-        await etcd.wipe();
-        await etcd.start();
+    await isNeverEmptyByMistake(
+      {
+        protocol: "etcd",
+        raw: { endpoints: etcd.endpoint, registrator: "/services", hold: "500ms" },
+        empty: async () => {
+          await etcd.wipe();
+          await etcd.start();
+        },
       },
-    });
+      down,
+    );
   });
 
-  it("ZooKeeper, its data removed", async () => {
+  it.each(WHEN)("ZooKeeper, its data removed, %s", async (_, down) => {
     await connected();
     await put("/discovery/web", places(await hosts()));
-    await isNeverEmptyByMistake({
-      protocol: "zookeeper",
-      raw: { servers: server.address, sets: "/discovery/*", session_timeout: "2s" },
-      empty: async () => {
-        await server.wipe();
-        await server.start();
+    await isNeverEmptyByMistake(
+      {
+        protocol: "zookeeper",
+        raw: { servers: server.address, sets: "/discovery/*", session_timeout: "2s" },
+        empty: async () => {
+          await server.wipe();
+          await server.start();
+        },
       },
-    });
+      down,
+    );
   });
 
-  it("a name server that knows no name", async () => {
+  it.each(WHEN)("a name server that knows no name, %s", async (_, down) => {
     let zone: readonly string[] = places(await hosts()).flatMap(([host, port]) => {
       const target = `h${host.split(".").at(-1)}.example.com.`;
       return [`_http._tcp.example.com. 1 SRV 0 0 ${port} ${target}`, `${target} 1 A ${host}`];
@@ -148,16 +176,19 @@ describe.runIf(able)("a peer that comes back empty", { timeout: 120_000 }, () =>
     const recursor = await toldRecursor(answersFrom(() => zone));
     ending.push(() => recursor.stop());
     const services = { service: "web", name: "_http._tcp.example.com", resolvers: recursor.place };
-    await isNeverEmptyByMistake({
-      protocol: "dns-upstream",
-      raw: { services, floor: "200ms", hold: "500ms" },
-      empty: async () => {
-        zone = [];
+    await isNeverEmptyByMistake(
+      {
+        protocol: "dns-upstream",
+        raw: { services, floor: "200ms", hold: "500ms" },
+        empty: async () => {
+          zone = [];
+        },
       },
-    });
+      down,
+    );
   });
 
-  it("a file that is truncated", async () => {
+  it.each(WHEN)("a file that is truncated, %s", async (_, down) => {
     const folder = await ownFolder("emptied");
     ending.push(() => folder.remove());
     const file = join(folder.path, "web");
@@ -167,24 +198,27 @@ describe.runIf(able)("a peer that comes back empty", { timeout: 120_000 }, () =>
         .map((at) => `${at.join(":")}\n`)
         .join(""),
     );
-    await isNeverEmptyByMistake({ protocol: "flat", raw: { files: file }, empty: () => writeFile(file, "") });
+    await isNeverEmptyByMistake({ protocol: "flat", raw: { files: file }, empty: () => writeFile(file, "") }, down);
   });
 
-  it("a Consul that was restarted with nothing", async () => {
+  it.each(WHEN)("a Consul that was restarted with nothing, %s", async (_, down) => {
     const consul = new ImitatedConsul(10_000);
     for (const [i, [host, port]] of places(await hosts()).entries())
       consul.register(`host-${i}`, host, { ID: `web-${i}`, Service: "web", Port: port });
     await consul.start();
     ending.push(() => consul.stop());
-    await isNeverEmptyByMistake({
-      protocol: "consul-upstream",
-      raw: { upstreams: { url: consul.url }, hold: "500ms" },
-      empty: async () => {
-        await consul.stop();
-        consul.restoreEmpty();
-        await consul.start();
+    await isNeverEmptyByMistake(
+      {
+        protocol: "consul-upstream",
+        raw: { upstreams: { url: consul.url }, hold: "500ms" },
+        empty: async () => {
+          await consul.stop();
+          consul.restoreEmpty();
+          await consul.start();
+        },
       },
-    });
+      down,
+    );
   });
 
   it("of etcd: a failing prefix does not age its sibling", async () => {
