@@ -65,6 +65,8 @@ export function replaceMethod(object: object, key: string, method: (...args: nev
 
 /** Begins to rewrite connections: what ends it, or nothing where this Node does not let its handles be found. */
 export function hookConnections(rewrite: Pick<Rewrite, "connection">): (() => void)[] {
+  // Bun and Deno show something of the kind, through which their connections do not go.
+  if (process.versions["bun"] !== undefined || process.versions["deno"] !== undefined) return [];
   // A handle can only be had from a socket that is about to connect. It is destroyed before it does (which is in the next tick).
   const probe = new Socket() as OwningSocket;
   probe.on("error", () => {});

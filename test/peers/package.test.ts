@@ -108,6 +108,57 @@ describe("the package", () => {
     expect(listing).not.toContain("test");
   }, 600_000);
 
+  it("has types that hold in a strict program, and refuse what there is not", async () => {
+    const home = join(folder.path, "home");
+    const program = (lines: readonly string[]): string =>
+      [
+        'import { advertise, connect, find, InputError, list, proxy, type ConnectServiceOptions } from "trilith";',
+        'import { registerResolvers } from "trilith/grpc";',
+        'import "trilith/hook";',
+        'import { createAgent, install } from "trilith/undici";',
+        'import * as grpc from "@grpc/grpc-js";',
+        ...lines,
+        "",
+      ].join("\n");
+    const right = [
+      'const options: ConnectServiceOptions = { labels: { env: "prod" }, tags: ["blue"], policy: "sticky", caller: "me", tryMs: 1, limitMs: 2 };',
+      'const socket = await connect("web", { ...options, signal: AbortSignal.timeout(1) });',
+      "const port: number | undefined = socket.remotePort;",
+      'const tier: 0 | 1 | 2 | undefined = (await find("web", { env: "prod" }, { tags: ["a"] })).endpoints[0]?.tier;',
+      "const names: readonly string[] = (await list()).map(({ name }) => name);",
+      'const own = createAgent({ connections: 2, policy: "least", connect: { rejectUnauthorized: false } });',
+      'install({ agent: "127.0.0.1:8500" });',
+      'registerResolvers(grpc, { tailscaled: "/run/tailscaled.sock" });',
+      'await (await advertise({ name: "web", port: 80 })).stop();',
+      'await (await proxy(["0=web"])).stop();',
+      "export { InputError, names, own, port, tier };",
+    ];
+    const wrong = [
+      'await connect("web", { lables: {} });',
+      'createAgent({ polcy: "first" });',
+      "registerResolvers(grpc, { agnet: 1 });",
+    ];
+    await writeFile(join(home, "right.ts"), program(right));
+    await writeFile(join(home, "wrong.ts"), program(wrong));
+    const compilerOptions = { strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true };
+    const settings = { ...compilerOptions, module: "nodenext", target: "es2023", noEmit: true, skipLibCheck: false };
+    const types = { typeRoots: [join(root, "node_modules/@types")], types: ["node"] };
+    for (const file of ["right.ts", "wrong.ts"])
+      await writeFile(
+        join(home, `${file}.json`),
+        JSON.stringify({ compilerOptions: { ...settings, ...types }, files: [file] }),
+      );
+    const tsc = (file: string): Promise<{ stdout: string }> =>
+      run("npx", ["--no-install", "tsc", "-p", join(home, `${file}.json`)], { ...npm, cwd: root });
+    expect((await tsc("right.ts").catch((error: { stdout: string }) => error)).stdout).toBe("");
+    const said = await tsc("wrong.ts").then(
+      () => "nothing",
+      ({ stdout }: { stdout: string }) => stdout,
+    );
+    for (const [i, name] of ["lables", "polcy", "agnet"].entries())
+      expect(said).toMatch(new RegExp(`wrong\\.ts[:(]${6 + i}\\b[^\\n]*${name}`));
+  });
+
   it("is well formed for those who import it (publint)", async () => {
     const { stdout } = await run("npx", ["--no-install", "publint", "--strict"], { ...npm, cwd: root });
     expect(stdout).toContain("All good!");
