@@ -62,6 +62,7 @@ static void attempt_remember(int fd, const struct target *target, const struct c
 	attempt_unlock(a);
 	uint32_t place = atomic_fetch_add_explicit(&attempt_next, 1, memory_order_relaxed) % ATTEMPT_LATELY;
 	atomic_store_explicit(&attempt_lately[place], fd + 1, memory_order_relaxed);
+	observed_asks(&chosen->backend, target->port);
 }
 
 /* What is under way on this descriptor; false = nothing. What belongs to a socket that is gone was given up. */

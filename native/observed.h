@@ -26,6 +26,8 @@ enum {
 	OBSERVED_OTHERS_MS = 10000,	  /* who was at work so lately */
 	OBSERVED_DOUBT_MS = 5000,	  /* a backend that gave no answer while a program had patience is out for so long */
 	OBSERVED_TROUBLE_MS = 5000,	  /* after a failure the others of its service are not trusted for so long, unless seen well since */
+	OBSERVED_ASKED = 4,
+	OBSERVED_SILENT_MS = 200, /* who waits for an answer for longer would say that there is none */
 	OBSERVED_TURNS = 256,
 	OBSERVED_TURN_PROBES = 8
 };
@@ -53,7 +55,7 @@ struct observed_block {
 	_Atomic uint64_t started; /* field 22 of /proc/PID/stat: tells a process from a later one with its pid */
 	_Atomic uint64_t pid_namespace;
 	_Atomic uint64_t used_ms;
-	uint64_t rest[4];
+	_Atomic uint64_t asked[OBSERVED_ASKED]; /* the last connects that were left under way: place of the entry + 1, low 32 bits of the time in ms */
 	struct observed_entry entries[OBSERVED_ENTRIES];
 };
 
@@ -246,6 +248,22 @@ static bool observed_owner_is_dead(struct observed_block *block, uint32_t owner,
 	return observed_process(name, (uint32_t)pid, &state, &started) && (state == 'Z' || state == 'X' || started != atomic_load(&block->started));
 }
 
+static void observed_doubted(struct observed_entry *e, uint64_t now_ms);
+
+/* Its owner was ended while it waited for answers (by `timeout`, a unit's limit …): what it would have said, had it given up. */
+static void observed_heed_last_words(struct observed_file *file, struct observed_block *block, uint64_t now_ms)
+{
+	for (int i = 0; i < OBSERVED_ASKED; i++) {
+		uint64_t asked = atomic_exchange(&block->asked[i], 0), place = asked >> 32;
+		uint32_t ago = (uint32_t)now_ms - (uint32_t)asked;
+		if (place == 0 || place > OBSERVED_ENTRIES || ago >= OBSERVED_DOUBT_MS)
+			continue;
+		observed_doubted(&block->entries[place - 1], now_ms - ago);
+		if (atomic_load(&file->trouble_ms) < now_ms - ago)
+			atomic_store(&file->trouble_ms, now_ms - ago);
+	}
+}
+
 /* Takes a free block, or a dead process's with what it saw; NULL = there is none. */
 static struct observed_block *observed_claim(struct observed_file *file, uint32_t pid, uid_t uid, uint64_t now_ms)
 {
@@ -274,6 +292,7 @@ static struct observed_block *observed_claim(struct observed_file *file, uint32_
 			if (port_used >> 16 > OBSERVED_USED)
 				atomic_store_explicit(&block->entries[e].port_used, 0, memory_order_relaxed);
 		}
+		observed_heed_last_words(file, block, now_ms);
 		atomic_store(&block->owner, pid);
 		return block;
 	}
@@ -300,6 +319,8 @@ static struct observed_own *observed_own(void)
 	return nobody;
 }
 
+static void observed_hear_others(struct observed_file *file, struct observed_block *block, uint64_t now_ms);
+
 /* The slow way to a block: at the first use, after a fork, after another took ours, and once a second after a change of user. */
 static struct observed_block *observed_acquire(struct observed_own *own, uint64_t now_ms)
 {
@@ -321,7 +342,9 @@ static struct observed_block *observed_acquire(struct observed_own *own, uint64_
 	uint32_t pid = (uint32_t)getpid();
 	atomic_store(&own->pid, pid);
 	struct observed_block *block = file == NULL ? NULL : observed_claim(file, pid, uid, now_ms);
-	if (block == NULL) {
+	if (block != NULL) {
+		observed_hear_others(file, block, now_ms);
+	} else {
 		block = &observed_private;
 		atomic_store(&block->owner, pid);
 		atomic_store(&block->uid, (uint32_t)uid);
@@ -622,6 +645,31 @@ static void observed_doubted(struct observed_entry *e, uint64_t now_ms)
 	atomic_store_explicit(&e->changed_ms, now_ms, memory_order_relaxed);
 }
 
+/*
+ * Who begins learns what others wait for in vain just now, or waited for when they were ended: one that was killed a moment ago is not always told
+ * from one that lives.
+ */
+static void observed_hear_others(struct observed_file *file, struct observed_block *block, uint64_t now_ms)
+{
+	for (int i = 0; i < OBSERVED_BLOCKS * OBSERVED_ASKED; i++) {
+		struct observed_block *other = &file->block[i / OBSERVED_ASKED];
+		uint64_t asked = atomic_load_explicit(&other->asked[i % OBSERVED_ASKED], memory_order_relaxed), place = asked >> 32;
+		uint32_t ago = (uint32_t)now_ms - (uint32_t)asked;
+		if (other == block || place == 0 || place > OBSERVED_ENTRIES || ago < OBSERVED_SILENT_MS || ago >= OBSERVED_DOUBT_MS)
+			continue;
+		struct observed_entry *its = &other->entries[place - 1];
+		uint32_t port_used = atomic_load(&its->port_used);
+		uint64_t address[2] = {atomic_load(&its->address[0]), atomic_load(&its->address[1])};
+		uint8_t bytes[16];
+		memcpy(bytes, address, sizeof bytes);
+		struct observed_entry *own = port_used >> 16 != OBSERVED_USED ? NULL : observed_make(block, bytes, (uint16_t)port_used);
+		if (own == NULL || atomic_load(&own->changed_ms) >= now_ms - ago)
+			continue;
+		observed_doubted(own, now_ms - ago);
+		atomic_store(&file->trouble_ms, now_ms - ago);
+	}
+}
+
 /* `observed_report` with everything that it takes from the machine. */
 static void observed_outcome(struct observed_block *block, const struct table_backend *backend, uint16_t port, int error, uint64_t micros,
 			     uint64_t now_ms, uint64_t random)
@@ -631,6 +679,9 @@ static void observed_outcome(struct observed_block *block, const struct table_ba
 	struct observed_entry *e = observed_make(block, backend->address, port);
 	if (e == NULL)
 		return;
+	for (int i = 0; i < OBSERVED_ASKED; i++)
+		if (atomic_load_explicit(&block->asked[i], memory_order_relaxed) >> 32 == (uint64_t)(e - block->entries) + 1)
+			atomic_store_explicit(&block->asked[i], 0, memory_order_relaxed);
 	if (error == 0)
 		observed_connected(e, micros, now_ms);
 	else if (error == EINPROGRESS)
@@ -723,6 +774,20 @@ static void observed_report(const struct table_backend *backend, uint16_t caller
 {
 	uint64_t now_ms = observed_now_ms();
 	observed_outcome(observed_block(now_ms), backend, balance_port(backend, callers_port), error, micros, now_ms, observed_random());
+}
+
+/* A connect to it is under way, whose outcome this process will report, unless it is ended before. */
+static void observed_asks(const struct table_backend *backend, uint16_t callers_port)
+{
+	static _Atomic uint32_t next;
+	uint64_t now_ms = observed_now_ms();
+	struct observed_block *block = observed_block(now_ms);
+	struct observed_entry *e = observed_make(block, backend->address, balance_port(backend, callers_port));
+	if (e == NULL)
+		return;
+	uint64_t place = (uint64_t)(e - block->entries) + 1;
+	atomic_store_explicit(&block->asked[atomic_fetch_add_explicit(&next, 1, memory_order_relaxed) % OBSERVED_ASKED], place << 32 | (uint32_t)now_ms,
+			      memory_order_relaxed);
 }
 
 #endif

@@ -494,6 +494,59 @@ static int doubts(void)
 	return 0;
 }
 
+static int asks_and_is_killed(void)
+{
+	struct table_backend b = backend(81);
+	observed_asks(&b, 0);
+	return raise(SIGKILL);
+}
+
+static int asks_and_hears(void)
+{
+	struct table_backend b = backend(81);
+	observed_asks(&b, 0);
+	report(81, 0);
+	return raise(SIGKILL);
+}
+
+/* Ended while it waited for an answer, as by `timeout`. */
+static void case_last_words(void)
+{
+	clean();
+	CHECK(in_child(asks_and_hears) == -SIGKILL);
+	CHECK(in_child(first_of_two) == 0);
+	CHECK(in_child(asks_and_is_killed) == -SIGKILL);
+	CHECK(in_child(first_of_two) == 1);
+	clean();
+	CHECK(in_child(asks_and_is_killed) == -SIGKILL);
+	report(80, 0);
+	struct observed_block *block = observed_block(observed_now_ms());
+	CHECK(atomic_load(&atomic_load(&observed_mapped)->trouble_ms) != 0);
+	CHECK(observed_last(&(struct observed_view){.block = block, .now_ms = observed_now_ms()}, backend(81).address, 81, false) != 0);
+	/* One that waits still, or was ended and is nobody's to bury yet. */
+	clean();
+	report(80, 0);
+	fflush(stdout);
+	pid_t child = fork();
+	if (child == 0) {
+		struct table_backend b = backend(81);
+		observed_asks(&b, 0);
+		raise(SIGKILL);
+	}
+	siginfo_t ended;
+	waitid(P_PID, (id_t)child, &ended, WEXITED | WNOWAIT);
+	CHECK(in_child(first_of_two) == 0);
+	struct timespec wait = {0, (OBSERVED_SILENT_MS + 20) * 1000000L};
+	nanosleep(&wait, NULL);
+	CHECK(in_child(first_of_two) == 1);
+	waitpid(child, NULL, 0);
+	/* Long ago. */
+	clean();
+	CHECK(in_child(asks_and_is_killed) == -SIGKILL);
+	observed_claim(observed_map(geteuid()), (uint32_t)getpid(), geteuid(), observed_now_ms() + OBSERVED_DOUBT_MS + 100);
+	CHECK(in_child(first_of_two) == 0);
+}
+
 /* Given up without an answer: out for a while, for other processes as well, and never for long. */
 static void case_doubt(void)
 {
@@ -672,7 +725,7 @@ static void case_forked_chance(void)
 static const struct {
 	const char *name;
 	void (*run)(void);
-} cases[] = {CASE(after_another), CASE(beside_another), CASE(each_its_own), CASE(killed), CASE(owner), CASE(take_over), CASE(full), CASE(trust), CASE(full_disk), CASE(limited_size), CASE(taken_while_idle), CASE(doubt),
+} cases[] = {CASE(after_another), CASE(beside_another), CASE(each_its_own), CASE(killed), CASE(owner), CASE(take_over), CASE(full), CASE(trust), CASE(full_disk), CASE(limited_size), CASE(taken_while_idle), CASE(doubt), CASE(last_words),
 	     CASE(another_user), CASE(pid_namespace), CASE(threads), CASE(turns), CASE(forked_chance)};
 
 int main(int count, char **arguments)

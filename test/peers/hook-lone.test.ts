@@ -17,9 +17,10 @@ const here = (await haveLan()) && (await havePrograms("cc", "curl", "python3"));
 const NAME = "web.service.consul";
 const ROUNDS = 20;
 const DYING = 11;
-/** asyncio and node are Debian's and ours; curl is a process for each try. */
+/** curl is a process for each try; "killed" is one that `timeout` ends before it has given up itself. */
 const CLIENTS: Readonly<Record<string, readonly string[]>> = {
   curl: ["/usr/bin/python3", join(scripts, "lone.py"), "curl", NAME],
+  killed: ["/usr/bin/python3", join(scripts, "lone.py"), "killed", NAME],
   asyncio: ["/usr/bin/python3", join(scripts, "lone.py"), "asyncio", NAME],
   node: [process.execPath, join(scripts, "lone.mjs"), NAME],
 };

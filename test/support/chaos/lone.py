@@ -4,13 +4,12 @@ import asyncio, subprocess, sys
 kind, host = sys.argv[1], sys.argv[2]
 
 
-def curl():
+def curl(*before):
     """A process for each try."""
-    ended = subprocess.run(
-        ["curl", "-sS", "--connect-timeout", "1", "-m", "5", f"http://{host}/"], capture_output=True, text=True
-    )
+    limit = [] if before else ["--connect-timeout", "1", "-m", "5"]
+    ended = subprocess.run([*before, "curl", "-sS", *limit, f"http://{host}/"], capture_output=True, text=True)
     if ended.returncode != 0:
-        raise OSError(ended.stderr.strip())
+        raise OSError(ended.stderr.strip() or ended.returncode)
     return ended.stdout.strip()
 
 
@@ -22,7 +21,7 @@ async def get():
     return text.rsplit("\n", 1)[-1]
 
 
-once = {"curl": curl, "asyncio": lambda: asyncio.run(get())}[kind]
+once = {"curl": curl, "killed": lambda: curl("timeout", "-s", "KILL", "1"), "asyncio": lambda: asyncio.run(get())}[kind]
 
 
 def tries(most):
