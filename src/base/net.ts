@@ -5,6 +5,7 @@ import { type AddressInfo, connect, createServer, isIP, type Server, type Socket
 import { networkInterfaces } from "node:os";
 import { connect as connectTls, createSecureContext, type SecureContext } from "node:tls";
 import { TrilithError, wrap } from "./error.ts";
+import { unlessAborted } from "./unless-aborted.ts";
 
 export type { DatagramSocket, SecureContext, Server, Socket };
 
@@ -190,17 +191,6 @@ export function hostPort(host: string, port: number): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
-/** What a promise brings, unless the signal fires first: for what cannot be ended itself. */
-function until<T>(signal: AbortSignal | undefined, promise: Promise<T>): Promise<T> {
-  if (signal === undefined) return promise;
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason);
-    if (signal.aborted) onAbort();
-    signal.addEventListener("abort", onAbort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
-  });
-}
-
 /** A socket that shares its port, bound. */
 function multicastSocket(
   on: MulticastOn,
@@ -372,11 +362,11 @@ export const systemNet: Net = {
     // IPv4 first, as for connections.
     const { address, family } =
       known === 0
-        ? await until(
-            signal,
+        ? await unlessAborted(
             systemLookup(to.host, { order: "ipv4first" }).catch((error: unknown) => {
               throw wrap(error, `asking UDP ${where}`);
             }),
+            signal,
           )
         : { address: to.host, family: known };
     signal?.throwIfAborted();

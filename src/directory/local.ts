@@ -4,6 +4,7 @@ import { codeOf, messageOf, TrilithError, wrap } from "../base/error.ts";
 import type { Log } from "../base/log.ts";
 import type { Metrics } from "../base/metrics.ts";
 import { jitter, type Random } from "../base/random.ts";
+import { unlessAborted } from "../base/unless-aborted.ts";
 import type { Directory, View, Written } from "../contracts/directory.ts";
 import type { Batch, Commit, Row, Storage } from "../contracts/storage.ts";
 import type { Reason } from "../model/reason.ts";
@@ -182,7 +183,7 @@ class StoredDirectory implements LocalDirectory {
 
   async ready(signal?: AbortSignal): Promise<void> {
     if (this.#isReady) return;
-    await abortable(this.#readiness.promise, signal);
+    await unlessAborted(this.#readiness.promise, signal);
   }
 
   async barrier(signal?: AbortSignal): Promise<Index> {
@@ -650,14 +651,4 @@ function deferred(): { readonly promise: Promise<void>; resolve(): void; reject(
 
 function stopped(): TrilithError {
   return new TrilithError("stopped", "the directory is stopping");
-}
-
-function abortable<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return promise;
-  if (signal.aborted) return Promise.reject(signal.reason);
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason);
-    signal.addEventListener("abort", onAbort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
-  });
 }

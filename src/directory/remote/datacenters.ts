@@ -4,6 +4,7 @@ import { messageOf, TrilithError } from "../../base/error.ts";
 import type { Log } from "../../base/log.ts";
 import { type Random, shuffle } from "../../base/random.ts";
 import { jsonOf, type Servers } from "../../base/servers.ts";
+import { unlessAborted } from "../../base/unless-aborted.ts";
 import type { Lookup } from "../../contracts/lookup.ts";
 import { worst } from "../../model/check.ts";
 import { addressOf, type Resident } from "../../model/instance.ts";
@@ -142,16 +143,6 @@ export function createDatacenters({
       return found?.Node === undefined ? undefined : nodeFrom(found.Node);
     },
   };
-}
-
-function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return promise;
-  if (signal.aborted) return Promise.reject(signal.reason);
-  return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(signal.reason);
-    signal.addEventListener("abort", onAbort, { once: true });
-    promise.then(resolve, reject).finally(() => signal.removeEventListener("abort", onAbort));
-  });
 }
 
 function entry<T extends Table>(value: Tables[T], raw: Json): Entry<T> {
