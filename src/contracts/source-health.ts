@@ -33,3 +33,23 @@ export function keysOf(
 ): readonly string[] {
   return [...list.values()].filter(isTold).map(goneKeyOf);
 }
+
+/** The same for many entries at once: each registration is told by the entry that `entryOf` names. Looked through when first asked. */
+export function toldBy(
+  list: ReadonlyMap<string, Registration>,
+  entryOf: (registration: Registration) => string,
+): (entry: string) => readonly string[] {
+  let groups: Map<string, string[]> | undefined;
+  return (entry) => {
+    if (groups === undefined) {
+      groups = new Map();
+      for (const each of list.values()) {
+        const of = entryOf(each);
+        const keys = groups.get(of);
+        if (keys === undefined) groups.set(of, [goneKeyOf(each)]);
+        else keys.push(goneKeyOf(each));
+      }
+    }
+    return groups.get(entry) ?? [];
+  };
+}

@@ -41,7 +41,11 @@ export async function diagnose(ground: ApiGround, signal: AbortSignal): Promise<
   );
   for (const { name, ok, text } of states)
     if (!ok && !unwell.some(({ source }) => source === name)) warnings.push(`source ${name}: ${text}`);
-  for (const { source, name, text } of unwell) warnings.push(`source ${source}: ${name}: ${text}`);
+  for (const { name: source } of states) {
+    const its = unwell.filter((one) => one.source === source);
+    for (const { name, text } of its.slice(0, COMPLAINTS)) warnings.push(`source ${source}: ${name}: ${text}`);
+    if (its.length > COMPLAINTS) warnings.push(`source ${source}: ${its.length - COMPLAINTS} more like these`);
+  }
   for (const { service, text } of held)
     warnings.push(`service "${service}" is held by the sharp-drop guard: ${text}; trilith release ${service} ends it`);
   for (const { from, about, text } of rest.slice(0, COMPLAINTS))

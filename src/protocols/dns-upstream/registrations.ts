@@ -69,6 +69,17 @@ export function isOf(entry: Entry, { foreignId, port }: Registration): boolean {
   return foreignId?.startsWith(`${keyOfEntry(entry)} `) === true && (entry.port === undefined || entry.port === port);
 }
 
+/** What an entry is called. */
+export function nameOfEntry({ service, text, port }: Pick<Entry, "service" | "text" | "port">): string {
+  return `${service} (${text}${port === undefined ? "" : `:${port}`})`;
+}
+
+/** What the entry is called that brought an instance in. */
+export function entryOf({ name, port, labels }: Registration): string {
+  const text = labels[NAME] ?? "";
+  return nameOfEntry({ service: name, text, ...(labels[PRIORITY] === undefined ? { port } : {}) });
+}
+
 /** The priority that a registration was made with. */
 export function priorityOf({ labels }: Registration): number {
   return Number(labels[PRIORITY] ?? 0);

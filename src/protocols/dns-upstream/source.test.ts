@@ -10,6 +10,7 @@ import { TrilithError } from "../../base/error.ts";
 import { silentLog } from "../../base/log.ts";
 import type { Probe } from "../../contracts/probe.ts";
 import type { SourceList } from "../../contracts/source.ts";
+import { goneKeyOf } from "../../model/instance.ts";
 import { keyOf } from "../../model/record.ts";
 import { type Message, type Nameservers, OPCODE } from "../../wire/dns/index.ts";
 import { configureDnsUpstream, type DnsUpstreamConfig } from "./config.ts";
@@ -91,6 +92,9 @@ describe("services from DNS elsewhere", () => {
     await here.clock.advance(12_000);
     expect(here.lists.at(-1)?.list).toMatchObject([{ id: "web:192.0.2.1:8080", weights: { passing: 3 } }]);
     expect(here.source.state()).toMatchObject({ ok: true, text: "1 name, 1 instance" });
+    const [entry] = here.source.state().entries ?? [];
+    expect(entry?.name).toBe("web (_http._tcp.example.com)");
+    expect([...(entry?.tells() ?? [])]).toEqual(here.lists.at(-1)?.list.map(goneKeyOf));
   });
   it("are the addresses of a name where a port is given", async () => {
     const service = { service: "db", name: "DB.example.com.", port: 5432 };
@@ -160,6 +164,9 @@ describe("a name is asked for", () => {
     here.fails = false;
     await here.clock.advance(72_100);
     expect(here.source.state()).toMatchObject({ ok: true, text: "1 name, 1 instance" });
+    const [entry] = here.source.state().entries ?? [];
+    expect(entry?.name).toBe("web (_http._tcp.example.com)");
+    expect([...(entry?.tells() ?? [])]).toEqual(here.lists.at(-1)?.list.map(goneKeyOf));
   });
 });
 

@@ -8,13 +8,13 @@ import { byPriority, type Prioritised } from "../../contracts/priorities.ts";
 import type { Probe } from "../../contracts/probe.ts";
 import { lastKnown } from "../../contracts/second-hand.ts";
 import type { Source, SourceHealth, SourceList } from "../../contracts/source.ts";
-import { healthOf, keysOf } from "../../contracts/source-health.ts";
+import { healthOf, toldBy } from "../../contracts/source-health.ts";
 import { byPlace, reasonsFor, wholeLists } from "../../contracts/whole-list.ts";
 import type { Registration } from "../../model/instance.ts";
 import type { Reason } from "../../model/reason.ts";
 import type { Nameserver, Nameservers } from "../../wire/dns/index.ts";
 import type { DnsUpstreamConfig, Entry } from "./config.ts";
-import { isOf, priorityOf, registrationsOf, SOURCE } from "./registrations.ts";
+import { entryOf, isOf, nameOfEntry, priorityOf, registrationsOf, SOURCE } from "./registrations.ts";
 import { type Place, resolve } from "./resolve.ts";
 
 export interface DnsUpstreamMachine {
@@ -49,10 +49,6 @@ interface Standing {
   why: Pick<Reason, "code" | "text" | "confirmed"> | undefined;
 }
 
-/** What an entry is called. */
-const nameOf = ({ service, text, port }: Entry): string =>
-  `${service} (${text}${port === undefined ? "" : `:${port}`})`;
-
 /** Why what is known of an entry may no longer be so; "" where it is what DNS says. */
 function troubleOf({ trouble, places, restored }: Standing): string {
   if (trouble !== "" || places !== undefined || restored.length === 0) return trouble;
@@ -81,14 +77,15 @@ export class DnsUpstreamSource implements Source {
     const found = `${this.#last.size} ${this.#last.size === 1 ? "instance" : "instances"}`;
     const counts = `${this.#standing.length} ${this.#standing.length === 1 ? "name" : "names"}, ${found}`;
     if (this.#running === 0) return { ok: true, text: `not started; ${counts}` };
+    const told = toldBy(this.#last, entryOf);
     return healthOf(
       counts,
       this.#standing.map((one) => ({
-        name: nameOf(one.entry),
+        name: nameOfEntry(one.entry),
         text: troubleOf(one),
-        tells: () => keysOf(this.#last, (each) => isOf(one.entry, each)),
+        tells: () => told(nameOfEntry(one.entry)),
       })),
-      this.#standing.flatMap(({ entry, faults }) => faults.map((text) => `${nameOf(entry)}: ${text}`)),
+      this.#standing.flatMap(({ entry, faults }) => faults.map((text) => `${nameOfEntry(entry)}: ${text}`)),
     );
   }
 
@@ -150,7 +147,9 @@ export class DnsUpstreamSource implements Source {
     return {
       list: [...now.values()],
       authority: "second-hand",
-      complaints: this.#standing.flatMap(({ entry, faults }) => faults.map((text) => ({ about: nameOf(entry), text }))),
+      complaints: this.#standing.flatMap(({ entry, faults }) =>
+        faults.map((text) => ({ about: nameOfEntry(entry), text })),
+      ),
       ...(gone.size > 0 ? { gone } : {}),
     };
   }

@@ -6,7 +6,7 @@ import type { Log } from "../../base/log.ts";
 import type { Directory, View } from "../../contracts/directory.ts";
 import { lastKnown } from "../../contracts/second-hand.ts";
 import type { Source, SourceHealth, SourceList } from "../../contracts/source.ts";
-import { healthOf, keysOf } from "../../contracts/source-health.ts";
+import { healthOf, keysOf, toldBy } from "../../contracts/source-health.ts";
 import { byPlace, reasonsFor, type WholeListParts, wholeLists } from "../../contracts/whole-list.ts";
 import { goneKeyOf, type Registration } from "../../model/instance.ts";
 import type { FlatConfig } from "./config.ts";
@@ -48,18 +48,22 @@ export class FlatSource implements Source {
     const read = files.filter(({ lists }) => lists !== undefined).length;
     const where = this.#config.files.map(({ path }) => path).join(", ");
     if (!this.#looked) return { ok: true, text: `not started: ${where}` };
+    const told = toldBy(this.#last, fileOf);
     const missing = new Set(troubles.map(({ path }) => path));
     return healthOf(
       `${this.#last.size} ${this.#last.size === 1 ? "endpoint" : "endpoints"} in ${read} ${read === 1 ? "file" : "files"} of ${where}`,
       [
-        ...troubles.map(({ path, text }) => ({ path, text: `${text}${this.#staying(path)}` })),
+        ...troubles.map(({ path, text }) => ({
+          ...{ name: path, text: `${text}${this.#staying(path)}` },
+          tells: () => keysOf(this.#last, (r) => isAt(fileOf(r), path)),
+        })),
         ...files
           .filter(({ path }) => !missing.has(path))
-          .map((file) => ({ path: file.path, text: file.fault === undefined ? "" : faultText(file) })),
-      ].map(({ path, text }) => ({
-        ...{ name: path, text },
-        tells: () => keysOf(this.#last, (r) => isAt(fileOf(r), path)),
-      })),
+          .map((file) => ({
+            ...{ name: file.path, text: file.fault === undefined ? "" : faultText(file) },
+            tells: () => told(file.path),
+          })),
+      ],
       files.flatMap(({ path, lists }) => (lists?.faults ?? []).map((text) => `${path}: ${text}`)),
     );
   }
