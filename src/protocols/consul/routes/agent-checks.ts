@@ -1,3 +1,4 @@
+// /v1/agent/check*: this host's checks: list, register, deregister, pushed results.
 import type { HeldCheck } from "../../../contracts/agent.ts";
 import { NODE_ALIVE_CHECK, type Status } from "../../../model/check.ts";
 import { decodeCheck } from "../../../wire/consul-definition/decode.ts";
