@@ -214,7 +214,9 @@ describe("how true an answer is", () => {
     for (const service of ["web", "both"])
       expect(w.lookup.resolveNow({ service })).toMatchObject({ fresh: true, ageMs: 0 });
     expect(why(w, "m1", { service: "db" })?.text).toMatch(/\(last known \d+ s ago: zookeeper: \/db: no authority\)/);
+    expect(why(w, "m1", { service: "db" })?.stale).toEqual({ ageMs: db.ageMs, text: "zookeeper: /db: no authority" });
     expect(why(w, "m2", { service: "web" })?.text).not.toContain("last known");
+    expect(why(w, "m2", { service: "web" })).not.toHaveProperty("stale");
     // After a restart each is as old as it was itself.
     await w.lookup.stop();
     running.length = 0;

@@ -53,4 +53,6 @@ export interface Verdict {
   readonly included: boolean;
   /** For people: "critical: check 'service:web' says …", "held by the sharp-drop guard since …". */
   readonly text: string;
+  /** Set where it is only the last known good: how old (milliseconds), and who does not answer, and why. */
+  readonly stale?: { readonly ageMs: number; readonly text: string };
 }

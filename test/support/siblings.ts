@@ -1,6 +1,6 @@
 // The law of sources that read several things: a failing entry does not age its siblings, and everybody is told which one fails, and why.
 import { expect } from "vitest";
-import type { DoctorJson } from "../../src/protocols/api/shapes.ts";
+import type { DoctorJson, WhyJson } from "../../src/protocols/api/shapes.ts";
 import type { RunningAgent } from "./ground.ts";
 import { eventually } from "./peers.ts";
 
@@ -43,6 +43,12 @@ export async function holdsForSiblings(
   await eventually("the reason is told", () => why.test(told(failing)));
   expect(told(failing)).toContain(`: ${source}: ${entry}: `);
   expect(told(well)).not.toContain("last known");
+  const whyOf = async (service: string): Promise<WhyJson> =>
+    (await (await fetch(`${url}/v1/trilith/why/${service}`)).json()) as WhyJson;
+  expect((await whyOf(failing)).instances.map(({ lastKnown }) => lastKnown?.text)).toEqual([
+    expect.stringMatching(why),
+  ]);
+  expect((await whyOf(well)).instances.map(({ lastKnown }) => lastKnown)).toEqual([undefined]);
   const doctor = (await (await fetch(`${url}/v1/trilith/doctor`)).json()) as DoctorJson;
   expect(doctor.sources.find(({ name }) => name === source)?.unwell).toEqual([
     { name: entry, text: expect.stringMatching(why) },

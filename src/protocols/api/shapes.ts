@@ -91,6 +91,8 @@ export interface InstanceJson {
   /** Whether it is in the answer, and the sentence that says why. */
   readonly included: boolean;
   readonly why: string;
+  /** Where it is only the last known good: how old, and who does not answer, and why. */
+  readonly lastKnown?: { readonly ageMs: number; readonly text: string };
   readonly registeredBy: {
     readonly source: string;
     readonly authority: Authority;
@@ -274,7 +276,7 @@ export function overrideJson(held: HeldOverride): OverrideJson {
 }
 
 export function instanceJson(verdict: Verdict, here: KnownHere | undefined): InstanceJson {
-  const { resident, included, text } = verdict;
+  const { resident, included, text, stale } = verdict;
   const { instance, node, checks } = resident;
   const { source, authority, foreignId, text: words, overridden } = instance.origin;
   const witnesses = node.witnessed?.find(({ service }) => service === instance.id)?.by;
@@ -291,6 +293,7 @@ export function instanceJson(verdict: Verdict, here: KnownHere | undefined): Ins
     draining: instance.draining === true,
     included,
     why: text,
+    ...(stale === undefined ? {} : { lastKnown: { ageMs: Math.round(stale.ageMs), text: stale.text } }),
     registeredBy: {
       source,
       authority,
