@@ -1,6 +1,9 @@
 // IP networks in CIDR notation, and whether an address lies in one of them.
 import { BlockList, isIP } from "node:net";
 
+/** How Docker's and Podman's bridges are called, unless told otherwise. */
+export const CONTAINER_BRIDGE: RegExp = /^(docker\d+|br-[0-9a-f]{12}|podman\d+|cni-podman\d+)$/;
+
 /** What is wrong with a network in CIDR notation; undefined where nothing is. */
 export function networkFault(text: string): string | undefined {
   const [address = "", bits, ...rest] = text.split("/");

@@ -1,6 +1,7 @@
 // The networks of this host's containers: which interfaces they are, and the addresses that containers reach this host at.
 import type { Disk } from "../../base/disk.ts";
 import type { Interface, Net } from "../../base/net.ts";
+import { CONTAINER_BRIDGE } from "../../base/networks.ts";
 import { bytesOfHex, ipBytes, ipText } from "../../wire/dns/index.ts";
 import { isIn, type Network, networkOf } from "./networks.ts";
 
@@ -11,9 +12,6 @@ export interface LocalAddress {
   readonly network: Network;
 }
 
-/** Docker's and Podman's bridges, by how they are called unless told otherwise. */
-const BRIDGE_NAME = /^(docker\d+|br-[0-9a-f]{12}|podman\d+|cni-podman\d+)$/;
-
 /** Which bridges are served: all that look like containers' (`true`), or those of these names and addresses. */
 export type WantedBridges = true | readonly string[];
 
@@ -22,7 +20,7 @@ export function bridgesAmong(found: readonly LocalAddress[], wanted: WantedBridg
   return found.filter(
     ({ name, address }) =>
       !address.toLowerCase().startsWith("fe80:") &&
-      (wanted === true ? BRIDGE_NAME.test(name) : wanted.includes(name) || wanted.includes(address)),
+      (wanted === true ? CONTAINER_BRIDGE.test(name) : wanted.includes(name) || wanted.includes(address)),
   );
 }
 

@@ -2,6 +2,7 @@
 import type { Clock } from "../../base/clock.ts";
 import { type Interface, ipFamily } from "../../base/net.ts";
 import type { NetworkNamespace } from "../../base/network-namespace.ts";
+import { CONTAINER_BRIDGE } from "../../base/networks.ts";
 import type { TableHost } from "../../wire/hook-table.ts";
 
 export interface HostParts {
@@ -25,8 +26,6 @@ export interface HostView {
 
 /** A default route may change while all interfaces stay. */
 const LOOK_MS = 30_000;
-/** Docker's and Podman's. */
-const BRIDGE = /^(docker\d+|br-[0-9a-f]{12}|podman\d+|cni-podman\d+)$/;
 
 const isUsable = (address: string): boolean => !/^(0\.|127\.|169\.254\.|fe[89ab][0-9a-f]:|::1?$)/i.test(address);
 
@@ -44,7 +43,7 @@ export function createHostView(parts: HostParts): HostView {
     const leaves = await outward(family);
     if (leaves !== undefined && isUsable(leaves)) return leaves;
     const ofFamily = own.filter((each) => each.family === family);
-    return (ofFamily.find(({ name }) => BRIDGE.test(name)) ?? ofFamily[0])?.address;
+    return (ofFamily.find(({ name }) => CONTAINER_BRIDGE.test(name)) ?? ofFamily[0])?.address;
   };
 
   return {
