@@ -179,7 +179,9 @@ describe("programs that use the library", () => {
       for (const port of [...dead, one.port]) await register(name, port);
       await eventually("all are known", async () => {
         const answer = await fetch(`http://${agent}/v1/trilith/find/${name}`);
-        return ((await answer.json()) as { endpoints: unknown[] }).endpoints.length === new Set([...dead, one.port]).size;
+        return (
+          ((await answer.json()) as { endpoints: unknown[] }).endpoints.length === new Set([...dead, one.port]).size
+        );
       });
       // Not "first": its order is by port, so that the live one might come first.
       expect(await hear(name, { policy: "round-robin" })).toBe("one x");
