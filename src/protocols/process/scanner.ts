@@ -71,6 +71,8 @@ export class Scanner {
   private unread: ReadonlyMap<string, ReadonlySet<number>> = new Map();
   /** Sockets of those that may be looked at and say nothing: nobody hides behind them. */
   private silent: ReadonlySet<string> = new Set();
+  /** Something new listens, and it was not looked whose it is. */
+  private strange = false;
   private container = "";
   private range: readonly [low: number, high: number] = [32_768, 60_999];
   private pulse = { pids: "", sockets: "" };
@@ -195,7 +197,8 @@ export class Scanner {
       if ((fresh.length > 0 || again || !already.has(pid)) && (await this.sockets(pid))) changed = true;
     this.own();
     if (!this.first || again || fresh.length > 0) await this.lookAtBlank();
-    if (this.deniedCount > 0 && (!this.first || fresh.length > 0)) await this.lookAtSilent();
+    this.strange ||= fresh.length > 0;
+    if (this.deniedCount > 0 && this.strange && (!this.first || again)) await this.lookAtSilent();
     // Somebody may have executed a program that says more than the one it was.
     this.orphans ||= fresh.some((inode) => !this.owned.has(inode));
     if (this.first && (this.orphans || began - this.at.sweep >= SWEEP_MS) && due("sweep", 0)) {
@@ -252,6 +255,7 @@ export class Scanner {
 
   /** Which ports are of those that may be looked at, the agent itself among them? Only what is left may be of others. */
   private async lookAtSilent(): Promise<void> {
+    this.strange = false;
     const silent = new Set([...this.silent].filter((inode) => this.listening.has(inode)));
     let left = [...this.listening.keys()].filter((inode) => !this.owned.has(inode) && !silent.has(inode)).length;
     const asked = [...this.known]
