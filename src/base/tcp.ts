@@ -23,6 +23,8 @@ export interface Intake {
 
 /** A connection that was accepted; what its client sends waits in the kernel. One of the two is called, once. */
 export interface Accepted {
+  /** Its number among this process's open files, of which the lowest free one is taken; -1 where the system has none. */
+  readonly fd: number;
   /** The socket, from now on the caller's; nothing is read until it is resumed. */
   take(intake: Intake): Socket;
   /** Ends it with a reset. */
@@ -89,6 +91,7 @@ const onread = (intake: Intake): OnReadOpts => ({
 
 /** What node:net's documentation leaves out: the handle inside sockets and servers, and how a socket is made around one. */
 interface Handle {
+  readonly fd: number;
   setNoDelay(on: boolean): number;
   setKeepAlive(on: boolean, seconds: number): number;
 }
@@ -121,6 +124,10 @@ class Around implements Accepted {
 
   constructor(handle: Handle) {
     this.#handle = handle;
+  }
+
+  get fd(): number {
+    return this.#handle.fd;
   }
 
   take(intake: Intake): Socket {

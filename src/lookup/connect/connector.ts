@@ -29,6 +29,8 @@ export interface RunningConnector extends Connector {
 
 /** What an agent needs besides: its store, its HTTP connections, its log. */
 const FILES_LEFT = 128;
+/** Kept free at any time, for connections to backends and what else cannot wait. */
+const FILES_SPARE = 16;
 const SHORT_EVERY_MS = 60_000;
 
 /** See `ConnectorParts`. */
@@ -41,6 +43,8 @@ export function createConnector(parts: ConnectorParts): RunningConnector {
   const pool = new BufferPool();
   // A connection that is passed on takes two.
   const places = Math.max(16, Math.floor((parts.filesLimit - FILES_LEFT) / 2));
+  // Whoever uses up the files, libuv would close further clients without a word to anybody.
+  const highest = parts.filesLimit - FILES_SPARE;
   let taken = 0;
   let shortMs = Number.NEGATIVE_INFINITY;
   const reach: Reach = {
@@ -56,8 +60,8 @@ export function createConnector(parts: ConnectorParts): RunningConnector {
     reach,
     log,
     pool,
-    enter() {
-      if (taken >= places) return false;
+    enter(fd = 0) {
+      if (taken >= places || fd >= highest) return false;
       taken++;
       return true;
     },

@@ -416,6 +416,75 @@ describe("a TCP proxy", () => {
     expect(listener.status()).toMatchObject({ open: 0, failed: 0 });
   });
 
+  it("lets any number of clients wait for the service without a warning", async () => {
+    const warnings: Error[] = [];
+    const warned = (warning: Error): void => void warnings.push(warning);
+    process.on("warning", warned);
+    let found: ((value: { endpoints: ReturnType<typeof at>[]; known: true; fresh: true }) => void) | undefined;
+    const endpoints = new Promise<{ endpoints: ReturnType<typeof at>[]; known: true; fresh: true }>((resolve) => {
+      found = resolve;
+    });
+    let waiting = 0;
+    const made = over([], {
+      find(_, signal) {
+        waiting++;
+        signal?.addEventListener("abort", () => {});
+        return endpoints;
+      },
+    });
+    const { port } = await proxy(made);
+    const all = Array.from({ length: 20 }, (_, i) => ask(port, `${i}`));
+    await vi.waitFor(() => expect(waiting).toBe(20));
+    found?.({ endpoints: [at(await echo())], known: true, fresh: true });
+    expect(await Promise.all(all)).toEqual(Array.from({ length: 20 }, (_, i) => `${i}`));
+    process.off("warning", warned);
+    expect(warnings).toEqual([]);
+  });
+
+  it("keeps some files free whoever has the others, where the system would close clients without a word", async () => {
+    const port = await echo();
+    const first = connect(port, "127.0.0.1");
+    await once(first, "connect");
+    const { fd } = (first as unknown as { _handle: { fd: number } })._handle;
+    first.destroy();
+    // Each connection takes four here: the client and the backend are this process, too.
+    const made = over([at(port)], { filesLimit: fd + 16 + 20 });
+    const listener = await proxy(made);
+    const sockets: Socket[] = [];
+    const said = async (): Promise<string> => {
+      const socket = connect({ port: listener.port, host: "127.0.0.1" });
+      sockets.push(socket);
+      socket.write("hello");
+      return await new Promise((resolve) => {
+        socket.once("data", (data) => resolve(String(data)));
+        socket.once("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? ""));
+      });
+    };
+    const words: string[] = [];
+    for (let i = 0; i < 12; i++) words.push(await said());
+    const served = words.filter((word) => word === "hello").length;
+    expect(served).toBeGreaterThan(1);
+    expect(served).toBeLessThan(8);
+    expect(listener.status()).toMatchObject({ open: served, refused: 12 - served, failed: 0 });
+    expect(made.warned).toEqual([expect.stringMatching(/^too many connections: \d+ are open/)]);
+    for (const socket of sockets) socket.destroy();
+    await vi.waitFor(() => expect(listener.status().open).toBe(0));
+    expect(await said()).toBe("hello");
+    sockets.at(-1)?.destroy();
+  });
+
+  it("counts and tells of clients for whom the system had no file left, and of no other trouble of the system", async () => {
+    const made = over([at(await echo())]);
+    const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }).listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const listener = await made.connector.proxy({ server }, { service: "web" });
+    const { _handle: handle } = server as unknown as { _handle: { onconnection(error: number): void } };
+    // ECONNABORTED, EMFILE, ENFILE as libuv numbers them on Linux.
+    for (const error of [-103, -24, -23]) handle.onconnection(error);
+    expect(listener.status()).toMatchObject({ refused: 2, open: 0, failed: 0 });
+    expect(made.warned).toEqual([expect.stringMatching(/^too many connections: 0 are open/)]);
+  });
+
   it("takes no more connections than files allow, and says so once", async () => {
     const made = over([at(await echo())], { filesLimit: 160 });
     const { port, status } = await proxy(made);

@@ -1,4 +1,5 @@
 // A TCP port that stands for a service: each connection goes to a backend that takes it, and is passed on until it ends.
+import { setMaxListeners } from "node:events";
 import type { Clock, Timer } from "../../base/clock.ts";
 import { messageOf } from "../../base/error.ts";
 import type { Log } from "../../base/log.ts";
@@ -17,8 +18,8 @@ export interface ProxyShare {
   readonly reach: Reach;
   readonly log: Log;
   readonly pool: BufferPool;
-  /** Takes one of the places for connections; false = all are taken. */
-  enter(): boolean;
+  /** Takes one of the places for connections; false = all are taken, or the client's number says that files are. */
+  enter(fd?: number): boolean;
   left(): void;
   /** Says at most now and then that places or files are short. */
   short(): void;
@@ -34,6 +35,7 @@ export interface ProxyParts extends ProxyShare {
 }
 
 const DRAIN_MS = 10_000;
+const TOO_MANY = /^E[MN]FILE$/;
 /** A connection that is older than this, and at most twice as old, lasts. */
 const LASTS_MS = 30_000;
 /** So often a connection that was taken and left without a word is tried again. */
@@ -72,6 +74,8 @@ class TcpProxy implements ProxyListener {
 
   constructor(parts: ProxyParts) {
     this.#parts = parts;
+    // Every connection that waits for its service listens; so many are no leak.
+    setMaxListeners(0, this.#over.signal);
   }
 
   get host(): string {
@@ -84,7 +88,7 @@ class TcpProxy implements ProxyListener {
 
   serve(accepted: Accepted): void {
     const { tally, enter, short } = this.#parts;
-    if (!enter()) {
+    if (!enter(accepted.fd)) {
       tally.refuse();
       short();
       accepted.reset();
@@ -211,9 +215,11 @@ class Link implements RelayOwner {
         cancel,
         patient: true,
         failed: (backend) => tally.missed(backend),
+        trouble: (code) => {
+          if (TOO_MANY.test(code)) short();
+        },
       });
     } catch (error) {
-      if (/^E[MN]FILE$/.test(errnoOf(error))) short();
       if (cancel.reason === undefined) {
         tally.fail(messageOf(error));
         log.debug(`proxy ${name}: ${messageOf(error)}`);

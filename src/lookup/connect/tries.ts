@@ -32,6 +32,8 @@ export interface TryOptions extends Omit<ConnectOptions, "caller"> {
   readonly cancel?: Cancel;
   /** True: who cannot be asked where the service is may be there in a moment, and is asked again until the time is over. */
   readonly patient?: boolean;
+  /** Told of what this host itself is short of, by the system's code: "EMFILE". */
+  readonly trouble?: (code: string) => void;
   /** Told of every try in vain. */
   readonly failed?: (backend: Backend, error: unknown) => void;
 }
@@ -149,6 +151,7 @@ export async function reachService(reach: Reach, query: Query, options: TryOptio
         const code = errnoOf(error);
         balancer.report(target, { ok: false, code });
         if (OWN_TROUBLE.has(code)) {
+          options.trouble?.(code);
           inVain.push({ backend: target.backend, error });
           break;
         }
