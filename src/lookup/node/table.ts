@@ -61,6 +61,10 @@ export function createCurrentTable({ open, clock, path: first, network, locate }
   let checked = Number.NEGATIVE_INFINITY;
   let asked = Number.NEGATIVE_INFINITY;
   let asking: Promise<void> | undefined;
+  /** Who connects again and again does so to one service. */
+  let last:
+    | { readonly address: string; readonly index: TableIndex; readonly found: IndexedService | undefined }
+    | undefined;
   /** The table was superseded, but what comes after it was not there. */
   let missed = false;
 
@@ -133,11 +137,15 @@ export function createCurrentTable({ open, clock, path: first, network, locate }
     at(address) {
       const known = loaded?.index;
       if (known === undefined ? !MAYBE_MAGIC.test(address) : !known.mayHold(address)) return undefined;
+      if (last !== undefined && address === last.address && now() === last.index) return last.found;
       const bytes = ipBytes(address);
       if (bytes === undefined || (known !== undefined && known.slotOf(bytes) === undefined)) return undefined;
       const index = now();
       const slot = index?.slotOf(bytes);
-      return index === undefined || slot === undefined ? undefined : safely(() => index.at(slot));
+      if (index === undefined || slot === undefined) return undefined;
+      const found = safely(() => index.at(slot));
+      last = { address, index, found };
+      return found;
     },
     addressesOf: (service) => (loaded as Loaded).index.addressesOf(service.slot),
     close() {
