@@ -262,6 +262,51 @@ describe("a TCP proxy", () => {
     await vi.waitFor(() => expect(made.connector.proxies()[0]?.status().open).toBe(0));
   });
 
+  it("serves everybody while its backends come and go, and its figures add up in the end", async () => {
+    const servers = await Promise.all(["a", "b", "c"].map((word) => serve((socket) => socket.resume().end(word))));
+    const ports = servers.map(({ port }) => port);
+    const made = over(ports.map((port) => at(port)));
+    const listener = await proxy(made);
+    let enough = false;
+    let asked = 0;
+    let heardBytes = 0;
+    let lost = 0;
+    const client = async (): Promise<void> => {
+      while (!enough) {
+        asked++;
+        // A connection that its backend took and had not served when that ended is lost with it.
+        const word = await ask(listener.port, "hello").catch(() => "");
+        if (word === "") lost++;
+        heardBytes += word.length;
+      }
+    };
+    const clients = Array.from({ length: 8 }, client);
+    for (let round = 0; round < 12; round++) {
+      const i = round % 3;
+      const before = asked;
+      // One is listed that is gone, one that is there is not, one is both.
+      await servers[i]?.close();
+      made.backends = ports.filter((_, k) => k !== (i + 1) % 3).map((port) => at(port, { weight: round + 1 }));
+      await vi.waitFor(() => expect(asked).toBeGreaterThan(before + 20));
+      servers[i] = await serve((socket) => socket.resume().end("x"), ports[i]);
+    }
+    enough = true;
+    await Promise.all(clients);
+    await vi.waitFor(() => expect(listener.status().open).toBe(0));
+    for (const server of servers) await server.close();
+    const { total, failed, retries, toBackend, toClient, backends } = listener.status();
+    expect({ total, failed, toClient }).toEqual({ total: asked, failed: 0, toClient: heardBytes });
+    expect(heardBytes + lost).toBe(asked);
+    const sum = (key: "open" | "total" | "failures" | "toBackend" | "toClient"): number =>
+      backends.reduce((all, each) => all + each[key], 0);
+    expect({ open: sum("open"), failures: sum("failures") }).toEqual({ open: 0, failures: retries });
+    expect([sum("toBackend"), sum("toClient")]).toEqual([toBackend, toClient]);
+    expect(retries).toBeGreaterThan(0);
+    // Who was taken and left at once counts at each backend that took it.
+    expect(sum("total")).toBeGreaterThanOrEqual(total);
+    expect(sum("total")).toBeLessThanOrEqual(total + retries);
+  });
+
   it("leaves established connections alone when their backend is gone from the list", async () => {
     const made = over([at(await echo())]);
     const { port } = await proxy(made);
