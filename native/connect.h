@@ -3,7 +3,6 @@
 #define TRILITH_CONNECT_H
 
 #include "look.h"
-#include "waiting.h"
 
 #ifndef IPPROTO_UDPLITE
 #define IPPROTO_UDPLITE 136
@@ -60,7 +59,7 @@ static int connect_by_tries(int fd, struct wish *wish)
 	int errno_before = errno, error = ECONNREFUSED;
 	bool may_return = false;
 	tries.count = 0;
-	if (wish->looks)
+	if (wish->looks && !wish->waits)
 		attempts_look_back(trying.begun_us);
 	for (uint64_t began_us = trying.begun_us;; began_us = monotonic_us()) {
 		enum choice choice = choose(wish, &tries, &chosen);
@@ -78,7 +77,8 @@ static int connect_by_tries(int fd, struct wish *wish)
 			chosen = slow;
 			chosen.others = may_return = false;
 		}
-		if (wish->looks && chosen.doubtful) {
+		/* Who waits is only better off where backends may be silent: one that refuses has cost him nothing. */
+		if (wish->looks && chosen.doubtful && (!wish->waits || tries.count == 0 || trying.was_cut)) {
 			wish->looks = false;
 			look_before(fd, wish, &tries, &chosen);
 			began_us = monotonic_us();
@@ -189,11 +189,10 @@ static int connect_ours(int fd, const struct sockaddr *address, socklen_t bytes,
 		uint64_t cookie = socket_cookie(fd);
 		wish.caller = cookie != 0 ? balance_mix(cookie) : caller_key;
 		errno = errno_before;
-	} else if ((flags & O_NONBLOCK) == 0) {
-		wish.waits = true;
-		wish.fd = fd;
 	} else {
 		wish.looks = true;
+		wish.waits = (flags & O_NONBLOCK) == 0;
+		wish.fd = wish.waits ? fd : -1;
 	}
 	bool was_fast = !wish.datagrams && fast_open_off(fd);
 	errno = errno_before;

@@ -5,7 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 
-#include "choose.h"
+#include "waiting.h"
 
 /*
  * A program whose sockets do not block hears of a dead backend after its connect, when this call is over: each one costs it a try, and it has few.
@@ -213,7 +213,10 @@ __attribute__((noinline)) static void look_before(int fd, const struct wish *wis
 	struct look look;
 	struct tcp_info info;
 	sigset_t signals;
-	/* Who is so far away cannot have answered by then. */
+	/* Half of the program's own limit is for its connect. Who is so far away cannot have answered by then. */
+	uint64_t own_us = wish->waits ? timeout_us(fd) : 0;
+	if (own_us != 0 && own_us / 2 < limit_us)
+		limit_us = own_us / 2;
 	if ((uint64_t)chosen->time_us * 2 > limit_us || limit_us == 0 || look_was_vain(wish->target->slot) || prefetch_state(fd, &info) != TCP_CLOSE)
 		return;
 	look.domain = socket_number(fd, SOL_SOCKET, SO_DOMAIN);

@@ -433,6 +433,7 @@ static void case_non_blocking(void)
 	CHECK_IS(seen_of(breaking).failures, 0);
 	/* Given up before there was an answer: not ejected, but the next one goes elsewhere; after `try` it has failed. */
 	struct silent s = silent();
+	ONE[0].try_ms = 60000; /* however slow the machine is */
 	backends(2, s.port, alive);
 	fd = non_blocking(1);
 	close(fd);
@@ -441,6 +442,7 @@ static void case_non_blocking(void)
 	wait_for(fd);
 	CHECK_IS(peer_port(fd), alive);
 	close(fd);
+	ONE[0].try_ms = 100;
 	backends(1, s.port);
 	fd = non_blocking(1);
 	CHECK_IS(so_error(fd), 0); /* asked too early */

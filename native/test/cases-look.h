@@ -408,6 +408,46 @@ static void case_look_odd(void)
 	gone_end(&g);
 }
 
+/* Who waits gets past a silent one by himself, and past all the others by one look, although his own limit allows but two tries. */
+static void case_look_waiting(void)
+{
+	struct gone g;
+	uint16_t alive;
+	int listener = server(AF_INET, SOCK_STREAM, &alive);
+	struct timeval limit = {0, 260000};
+	gone_begin(&g);
+	gone_backends(&g, alive);
+	struct sockaddr_in a = magic4(1, 80);
+	for (int i = 0; i < 2; i++) {
+		look_forget();
+		look_limit_ms = i == 0 ? 0 : 250;
+		int fd = socket(AF_INET, SOCK_STREAM, 0);
+		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
+		CHECK_IS(connect(fd, ADDRESS(a)), i == 0 ? -1 : 0);
+		CHECK_IS(peer_port(fd), i == 0 ? 0 : alive);
+		CHECK(sndtimeo(fd) >= 250000);
+		close(fd);
+	}
+	CHECK_IS(accepted(listener, NULL), 2);
+	/* The next one looks before it leaps; a refusal is passed over without. */
+	gone_backends(&g, alive);
+	int fd = connected(1, 80);
+	CHECK_IS(peer_port(fd), alive);
+	close(fd);
+	CHECK_IS(accepted(listener, NULL), 2);
+	uint16_t dead;
+	int refuser = refusing(&dead);
+	backends(2, dead, alive);
+	look_forget();
+	fd = connected(1, 80);
+	CHECK_IS(peer_port(fd), alive);
+	close(fd);
+	CHECK_IS(accepted(listener, NULL), 1);
+	close(refuser);
+	close(listener);
+	gone_end(&g);
+}
+
 /* A process of its own for each try, as with curl: what the one gave up makes the next one look. */
 static void case_look_after_another(void)
 {
