@@ -226,6 +226,33 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
     }
   }, 120_000);
 
+  it("works where Node is restricted: no /proc, files as permitted, small files only; and under node --test", async () => {
+    newTable({ web: { policy: "first", backends: at(await freePort(), await portOf(web("one"))) } });
+    await mkdir(join(dirname(table), "observed"), { recursive: true });
+    const answer = "one web.service.consul";
+    const folderless = `mount -t tmpfs none /proc && exec "$@"`;
+    const env = { ...process.env, NODE_OPTIONS: "", TRILITH_HOOK_TABLE: table };
+    const fetched = [main, "fetch", "web.service.consul"];
+    for (const version of nodes) {
+      const hooked = [version, "--import", hook, ...fetched];
+      const [no, small] = await Promise.all([
+        run("unshare", ["-m", "sh", "-c", folderless, "sh", ...hooked], { env }),
+        run("bash", ["-c", 'ulimit -f 100; exec "$@"', "bash", ...hooked], { env }),
+      ]);
+      expect([no.stdout, no.stderr, small.stdout, small.stderr]).toEqual([`"${answer}"\n`, "", `"${answer}"\n`, ""]);
+      // Without a right to read it there is no table, and no harm.
+      const { stdout: flag } = await run(version, ["-p", 'process.allowedNodeEnvironmentFlags.has("--permission")']);
+      const permission = flag === "true\n" ? "--permission" : "--experimental-permission";
+      const rights = [permission, "--no-warnings", `--allow-fs-read=${hook}`, `--allow-fs-read=${main}`];
+      // From Node 25 on the network wants a right of its own.
+      if (Number((await run(version, ["--version"])).stdout.slice(1).split(".")[0]) >= 25) rights.push("--allow-net");
+      const said = run(version, [...rights, "--import", hook, main, "resolved", "web.service.consul"], { env });
+      expect((await said).stdout).toBe('"ENOTFOUND"\n');
+      const tested = await run(version, ["--import", hook, "--test", join(programs, "tested.mjs")], { env });
+      expect(tested.stdout).toMatch(/pass 1\n/);
+    }
+  }, 120_000);
+
   it("is not noticed by a program that uses no service, whether there is a table or not", async () => {
     const port = await portOf(web("one"));
     newTable();

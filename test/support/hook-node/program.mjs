@@ -84,6 +84,12 @@ const deeds = {
       agent: false,
     });
   },
+  async resolved() {
+    return await promised(host).then(
+      ({ address }) => address,
+      ({ code }) => code,
+    );
+  },
   async hang() {
     const before = performance.now();
     const seen = [await get(http, { host, agent: false }), performance.now() - before];
