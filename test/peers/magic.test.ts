@@ -43,8 +43,8 @@ describe.skipIf(!here)("magic addresses of an agent without configuration", () =
   };
   const trilith = (...words: readonly string[]): Promise<Done> => run(process.execPath, program, ...words);
   const curl = (...words: readonly string[]): Promise<Done> => run("curl", "-sS", "--max-time", "10", ...words);
-  const agentStarts = async (user: readonly string[] = []): Promise<void> => {
-    const flags = ["--data-dir", join(folder.path, "data"), "--dns-port", "53", "--docker-host", "off"];
+  const agentStarts = async (user: readonly string[] = [], dns = 53): Promise<void> => {
+    const flags = ["--data-dir", join(folder.path, "data"), "--dns-port", `${dns}`, "--docker-host", "off"];
     agent = await startProgram(
       inside(...user, process.execPath, program, "agent", ...flags),
       join(folder.path, `agent-${++count}`),
@@ -192,17 +192,20 @@ http { access_log off; ${kept.join(" ")} server { listen ${listen}; location / {
     expect((await trilith("doctor")).out).toMatch(/web:80 address-in-use/);
   });
 
-  it("without the right to low ports the others serve, and doctor says what is missing", async () => {
+  it("without the right to low ports others serve, and doctor says what is missing", async () => {
     await agent.stop();
     await rm(join(folder.path, "data"), { recursive: true, force: true });
     await mkdir(join(folder.path, "data"));
     await runToEnd(["chown", "-R", "65534", join(folder.path, "data")]);
-    await run("sysctl", "-qw", "net.ipv4.ip_unprivileged_port_start=54");
-    await run("sysctl", "-qw", "net.ipv4.ip_unprivileged_port_start=53");
-    await agentStarts(["setpriv", "--reuid=65534", "--clear-groups", "--inh-caps=-all"]);
-    await elsewhere("web", 18_080);
-    const web = await addressOf("web");
-    expect((await curl(`http://${web}:18080/`)).out).toBe("hello");
+    await agentStarts(["setpriv", "--reuid=65534", "--clear-groups", "--inh-caps=-all"], 8053);
+    await elsewhere("shop", 18_080);
+    const { out } = await run("dig", "+short", "@127.0.0.1", "-p", "8053", "shop.connect.consul");
+    expect((await curl(`http://${out.trim()}:18080/`)).out).toBe("hello");
+    expect(await listening()).toEqual([`${out.trim()}:18080`]);
+    expect((await trilith("doctor")).out).toMatch(
+      /1 ports of 1 services answer; 1 not to be had \(shop:80 not-allowed\)/,
+    );
+    expect((await trilith("why", "shop")).out).toMatch(/:80 cannot be had: .*EACCES.*ports below 1024 need/);
     expect(await readFile(join(folder.path, `agent-${count}`), "utf8")).not.toMatch(/error|EACCES/);
   });
 });
