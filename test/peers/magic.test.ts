@@ -203,7 +203,7 @@ http { access_log off; ${kept.join(" ")} server { listen ${listen}; location / {
     expect((await curl(`http://${out.trim()}:18080/`)).out).toBe("hello");
     expect(await listening()).toEqual([`${out.trim()}:18080`]);
     expect((await trilith("doctor")).out).toMatch(
-      /1 ports of 1 services answer; 1 not to be had \(shop:80 not-allowed\)/,
+      /1 port of 1 service answers; 1 not to be had \(shop:80 not-allowed\)/,
     );
     expect((await trilith("why", "shop")).out).toMatch(/:80 cannot be had: .*EACCES.*ports below 1024 need/);
     expect(await readFile(join(folder.path, `agent-${count}`), "utf8")).not.toMatch(/error|EACCES/);

@@ -561,7 +561,7 @@ describe.skipIf(!here)("magic addresses without the hook", () => {
       });
       expect(out).toBe("hello");
       const doctor = await runToEnd([process.execPath, program, "doctor"], env);
-      expect(doctor.out).toMatch(/magic addresses in 127\.128\.0\.0\/9: 1 ports of 1 services answer/);
+      expect(doctor.out).toMatch(/magic addresses in 127\.128\.0\.0\/9: 1 port of 1 service answers/);
     } finally {
       await server.stop();
       await agent.stop();

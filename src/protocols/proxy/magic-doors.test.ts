@@ -289,7 +289,7 @@ describe("an agent without configuration", () => {
       },
     });
     expect(await ask(server.port, "", v4)).toBe("hello");
-    expect(states()).toEqual(["magic addresses in 127.128.0.0/9: 2 ports of 1 services answer"]);
+    expect(states()).toEqual(["magic addresses in 127.128.0.0/9: 2 ports of 1 service answer"]);
     const { port } = server;
     const own = await freePort();
     await trilith.agent.register("api", {
@@ -297,7 +297,7 @@ describe("an agent without configuration", () => {
     });
     await vi.waitFor(() =>
       expect(states()[0]).toBe(
-        `magic addresses in 127.128.0.0/9: 2 ports of 1 services answer; web:${own} left to this host's own instances`,
+        `magic addresses in 127.128.0.0/9: 2 ports of 1 service answer; web:${own} left to this host's own instances`,
       ),
     );
     expect((await get("/web")).json).toMatchObject({

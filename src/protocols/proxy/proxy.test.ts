@@ -105,7 +105,7 @@ describe("magic addresses", () => {
     const { v4 } = trilith.magic.of({ service: "web" });
     await vi.waitFor(async () => expect(await ask(backend, "", v4)).toBe("hello"));
     expect(await ask(further, "", v4)).toBe("hello");
-    expect(states(trilith)).toEqual(["true magic addresses in 127.128.0.0/9: 2 ports of 1 services answer"]);
+    expect(states(trilith)).toEqual(["true magic addresses in 127.128.0.0/9: 2 ports of 1 service answer"]);
     await fetch(`http://${trilith.self.listening.get("http")}/v1/catalog/deregister`, {
       method: "PUT",
       body: JSON.stringify({ Node: "far" }),
@@ -122,14 +122,14 @@ describe("magic addresses", () => {
     const backend = await saying("hello");
     await trilith.agent.register("api", registration("web", backend));
     await elsewhere(trilith, "db", backend + 1 > 65_535 ? 4_000 : backend + 1);
-    await vi.waitFor(() => expect(states(trilith)[0]).toMatch(/1 ports of 1 services answer/));
+    await vi.waitFor(() => expect(states(trilith)[0]).toMatch(/1 port of 1 service answers/));
     await expect(ask(backend, "", trilith.magic.of({ service: "web" }).v4)).rejects.toThrow(/ECONNREFUSED/);
     // Also after the instance went: it comes back.
     await trilith.agent.deregister("api", "web");
     await elsewhere(trilith, "web", backend);
     await elsewhere(trilith, "mail", backend);
     await vi.waitFor(() => expect(trilith.directory.view().residents("mail")).toHaveLength(1));
-    await vi.waitFor(() => expect(states(trilith)[0]).toMatch(/1 ports of 1 services answer/));
+    await vi.waitFor(() => expect(states(trilith)[0]).toMatch(/1 port of 1 service answers/));
   });
 
   it("listen where clients look: instances' ports, well-known ones of tags, configured ones", () => {

@@ -138,7 +138,7 @@ function magicStates(ports: Ports, doors: Doors, range: string): readonly Source
   const left = doors.left().flatMap(({ service, ports: own }) => own.map(({ port }) => `${service}:${port}`));
   const { beyond } = doors;
   const notes = [
-    `${listeners.length} ports of ${services} services answer`,
+    `${counted(listeners.length, "port")} of ${counted(services, "service")} ${listeners.length === 1 ? "answers" : "answer"}`,
     ...(left.length === 0 ? [] : [`${shortly(left)} left to this host's own instances`]),
     ...(rest.length === 0
       ? []
@@ -160,6 +160,10 @@ function magicStates(ports: Ports, doors: Doors, range: string): readonly Source
   if (beyond > 0)
     states.push({ name, ok: false, text: `${beyond} ports more than "proxy.most" allows are not opened` });
   return states;
+}
+
+function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? "" : "s"}`;
 }
 
 function shortly(all: readonly string[]): string {
