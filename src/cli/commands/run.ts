@@ -1,9 +1,8 @@
 // `trilith run`: runs a program and registers what it listens on; the work is done in protocols/process/cli.ts.
-import { agentAddress } from "../../base/agent-address.ts";
-import { InputError } from "../../base/error.ts";
 import { type Command, collect, pairs } from "../io.ts";
+import { agentOf, mustHaveDashes, type WrapOptions, wrapFlags } from "../wrapped.ts";
 
-interface Options {
+interface Options extends WrapOptions {
   readonly name?: string;
   readonly tag?: readonly string[];
   readonly label?: readonly string[];
@@ -12,8 +11,6 @@ interface Options {
   readonly interval: string;
   readonly drain: string;
   readonly stopTimeout: string;
-  readonly httpAddr?: string;
-  readonly token?: string;
 }
 
 export const command: Command = {
@@ -21,57 +18,45 @@ export const command: Command = {
   summary: "run a program and register what it listens on: trilith run --name web -- cmd…",
   passThrough: true,
   define(parser, io, done) {
-    parser
-      .usage("[flags] -- <command> [arguments...]")
-      .argument("<command...>", "the program and its arguments, after --")
-      .option("--name <name>", "the service's name (default: the program's)")
-      .option("--tag <tag>", "a tag (repeatable)", collect)
-      .option("--label <key=value>", "a label (repeatable)", collect)
-      .option(
-        "--port <port>",
-        "register this port only (repeatable; default: all that the program listens on)",
-        collect,
-      )
-      .option("--check <check>", "http:/path, tcp, ttl:30s, script:command (repeatable)", collect)
-      .option("--interval <duration>", "how often to check", "10s")
-      .option("--drain <duration>", "on SIGTERM: out of answers for so long before the program gets it", "500ms")
-      .option("--stop-timeout <duration>", "back in answers if it still runs so long after SIGTERM", "10s")
-      .option(
-        "--http-addr <address>",
-        "the agent's HTTP address: host:port, http://…, unix:///path (TRILITH_HTTP_ADDR)",
-      )
-      .option("--token <token>", "the agent's token (TRILITH_HTTP_TOKEN)")
-      .action(async (words: readonly string[], options: Options) => {
-        // Without it flags of the program would have been taken for ours, or rewritten.
-        if (!(parser as unknown as { readonly rawArgs: readonly string[] }).rawArgs.includes("--"))
-          throw new InputError("", `put -- before the command: trilith run -- ${words.join(" ")}`);
-        const { text, base, socketPath } = agentAddress(options.httpAddr);
-        const token = options.token ?? io.env("TRILITH_HTTP_TOKEN") ?? io.env("CONSUL_HTTP_TOKEN");
-        // Signals are the program's.
-        io.close();
-        const { run } = await import("../../protocols/process/cli.ts");
-        done(
-          await run(
-            {
-              command: words,
-              ...(options.name === undefined ? {} : { name: options.name }),
-              tags: options.tag ?? [],
-              labels: pairs(options.label ?? [], "--label"),
-              ports: options.port ?? [],
-              checks: options.check ?? [],
-              interval: options.interval,
-              drain: options.drain,
-              stopTimeout: options.stopTimeout,
-              agent: {
-                base,
-                shown: text,
-                ...(socketPath === undefined ? {} : { socketPath }),
-                ...(token === undefined ? {} : { token }),
-              },
-            },
-            io,
-          ),
-        );
-      });
+    wrapFlags(
+      parser
+        .usage("[flags] -- <command> [arguments...]")
+        .argument("<command...>", "the program and its arguments, after --")
+        .option("--name <name>", "the service's name (default: the program's)")
+        .option("--tag <tag>", "a tag (repeatable)", collect)
+        .option("--label <key=value>", "a label (repeatable)", collect)
+        .option(
+          "--port <port>",
+          "register this port only (repeatable; default: all that the program listens on)",
+          collect,
+        )
+        .option("--check <check>", "http:/path, tcp, ttl:30s, script:command (repeatable)", collect)
+        .option("--interval <duration>", "how often to check", "10s")
+        .option("--drain <duration>", "on SIGTERM: out of answers for so long before the program gets it", "500ms")
+        .option("--stop-timeout <duration>", "back in answers if it still runs so long after SIGTERM", "10s"),
+    ).action(async (words: readonly string[], options: Options) => {
+      mustHaveDashes(parser, "run", words);
+      const agent = agentOf(options, io);
+      // Signals are the program's.
+      io.close();
+      const { run } = await import("../../protocols/process/cli.ts");
+      done(
+        await run(
+          {
+            command: words,
+            ...(options.name === undefined ? {} : { name: options.name }),
+            tags: options.tag ?? [],
+            labels: pairs(options.label ?? [], "--label"),
+            ports: options.port ?? [],
+            checks: options.check ?? [],
+            interval: options.interval,
+            drain: options.drain,
+            stopTimeout: options.stopTimeout,
+            agent,
+          },
+          io,
+        ),
+      );
+    });
   },
 };
