@@ -286,7 +286,7 @@ class Connecting {
           trying.ended({ ok: false, code: "ETIMEDOUT" });
       if (attempt.handle !== this.#attached) this.#attach(attempt.handle);
       this.#name(attempt.trying);
-    }
+    } else this.#drop(attempt);
     this.#end();
     this.#finish(0, readable, writable);
   }
@@ -299,7 +299,7 @@ class Connecting {
       const [other] = this.#underWay;
       if (other !== undefined) {
         if (attempt.handle === this.#attached) this.#attach(other.handle);
-        else attempt.handle.close();
+        else this.#drop(attempt);
         return;
       }
       if (next === undefined) this.#name(attempt.trying);
@@ -307,8 +307,14 @@ class Connecting {
       this.#finish(lost, false, false);
       return;
     }
+    this.#drop(attempt);
     this.#end();
     this.#finish(status, false, false);
+  }
+
+  /** The socket's own handle is the program's to close. */
+  #drop({ handle }: Attempt): void {
+    if (handle !== this.#attached) handle.close();
   }
 
   /** Gives the socket another handle, as Node does between a host's addresses; the one before is closed. */

@@ -33,6 +33,7 @@ const listen = async (server: Server, host = "127.0.0.1"): Promise<number> => {
 describe("a hooked Node", () => {
   let tries: { address: string; port: number; limitMs?: number }[];
   let outcomes: (string | TryOutcome)[];
+  let onOutcome: (() => void) | undefined;
   let rewrite: Rewrite;
   let hook: { undo(): void };
   let server: Server;
@@ -52,7 +53,11 @@ describe("a hooked Node", () => {
         return (): Try | undefined => {
           const each = tries[next];
           if (each !== undefined) next++;
-          return each && { ...each, ended: ({ ...outcome }) => void outcomes.push(outcome.ok ? "ok" : outcome.code) };
+          const ended = ({ ...outcome }: TryOutcome): void => {
+            outcomes.push(outcome.ok ? "ok" : outcome.code);
+            onOutcome?.();
+          };
+          return each && { ...each, ended };
         };
       },
       datagram: (address) => (address === MAGIC ? (tries[0] ?? "nobody") : undefined),
@@ -216,6 +221,23 @@ describe("a hooked Node", () => {
       await once(socket, "close");
       await vi.waitUntil(() => open() <= before, { timeout: 5_000 });
       expect(outcomes).toEqual([]);
+      // In the very moment in which the one beside it connects, or is refused.
+      server.removeAllListeners("connection");
+      const ended: Promise<unknown>[] = [];
+      server.on("connection", (one) => ended.push(once(one.on("error", () => {}).resume(), "close")));
+      for (const second of [port, await freePort()]) {
+        tries = [
+          { address: "127.0.0.1", port: silent.ports[0] as number, limitMs: 20_000 },
+          { address: "127.0.0.1", port: second, limitMs: 20_000 },
+        ];
+        const last = connect({ host: MAGIC, port: 80 });
+        onOutcome = () => last.destroy();
+        await once(last, "close");
+        onOutcome = undefined;
+      }
+      await vi.waitUntil(() => ended.length === 1, { timeout: 5_000 });
+      await Promise.all(ended);
+      await vi.waitUntil(() => open() <= before, { timeout: 5_000 });
     } finally {
       silent.stop();
     }

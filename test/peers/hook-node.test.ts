@@ -227,8 +227,12 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
   }, 120_000);
 
   it("works where Node is restricted: no /proc, files as permitted, small files only; and under node --test", async () => {
-    newTable({ web: { policy: "first", backends: at(await freePort(), await portOf(web("one"))) } });
-    await mkdir(join(dirname(table), "observed"), { recursive: true });
+    // With a place for counters, which the other tests' programs do without.
+    const own = await ownFolder("hook-node-restricted");
+    cleanUp.push(own.remove);
+    await mkdir(join(own.path, "observed"));
+    table = join(own.path, "table");
+    put({ web: { policy: "first", backends: at(await freePort(), await portOf(web("one"))) } });
     const answer = "one web.service.consul";
     const folderless = `mount -t tmpfs none /proc && exec "$@"`;
     const env = { ...process.env, NODE_OPTIONS: "", TRILITH_HOOK_TABLE: table };
@@ -442,7 +446,7 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
     const seen = (await load.ended) as { counted: number; failures: string[]; ports: string[] };
     expect(seen.failures).toEqual([]);
     expect(seen.ports.sort()).toEqual(ports.map(String).sort());
-    expect(seen.counted).toBeGreaterThan(6);
+    expect(seen.counted).toBeGreaterThanOrEqual(ports.length);
   }, 120_000);
 
   it("pg: pools and clients reach a PostgreSQL at any port", async () => {
