@@ -28,6 +28,7 @@ enum {
 	OBSERVED_TROUBLE_MS = 5000,	  /* after a failure the others of its service are not trusted for so long, unless seen well since */
 	OBSERVED_ASKED = 4,
 	OBSERVED_SILENT_MS = 200, /* who waits for an answer for longer would say that there is none */
+	OBSERVED_USERS = 8, /* a program that goes on as one user after the other: the first ones have files, the others private memory */
 	OBSERVED_TURNS = 256,
 	OBSERVED_TURN_PROBES = 8
 };
@@ -79,13 +80,17 @@ struct observed_own {
 	_Atomic uint32_t pid;
 	_Atomic uint64_t salt;
 	_Atomic uint64_t checked_ms; /* when the block was ours for the last time */
+	_Atomic(struct observed_block *) blocks[OBSERVED_USERS]; /* in each user's file */
 };
 
 static char observed_folder[4096]; /* "" = private memory only */
 static _Atomic(struct observed_own *) observed_own_at;
 static _Atomic uint32_t observed_own_refused; /* the kernel has no memory that a fork empties: private memory only */
-static _Atomic(struct observed_file *) observed_mapped;
-static _Atomic uint32_t observed_mapped_uid;
+static _Atomic(struct observed_file *) observed_mapped; /* the present user's */
+static struct {
+	uint64_t user; /* uid + 1; 0 = free */
+	struct observed_file *file;
+} observed_users[OBSERVED_USERS];
 static struct observed_block observed_private;
 static _Atomic uint64_t observed_private_trouble_ms;
 
@@ -300,6 +305,38 @@ static struct observed_own *observed_own(void)
 	return nobody;
 }
 
+/* The place of the user's file among those that are mapped; -1 = there is none for him. They stay mapped: another thread may be using one. */
+static int observed_user(uid_t uid)
+{
+	for (int i = 0; i < OBSERVED_USERS; i++) {
+		if (observed_users[i].user == (uint64_t)uid + 1)
+			return i;
+		if (observed_users[i].user != 0)
+			continue;
+		observed_users[i].file = observed_map(uid);
+		if (observed_users[i].file == NULL)
+			return -1;
+		observed_users[i].user = (uint64_t)uid + 1;
+		return i;
+	}
+	return -1;
+}
+
+/* The block that this process has there already, or a new one; NULL = none. */
+static struct observed_block *observed_block_there(struct observed_own *own, int place, uint32_t pid, uid_t uid, uint64_t now_ms)
+{
+	struct observed_block *block = atomic_load(&own->blocks[place]);
+	if (block != NULL && atomic_load(&block->owner) == pid) {
+		atomic_store(&block->used_ms, now_ms);
+		return block;
+	}
+	block = observed_claim(observed_users[place].file, pid, uid, now_ms);
+	if (block != NULL)
+		observed_hear_others(observed_users[place].file, block, now_ms);
+	atomic_store(&own->blocks[place], block);
+	return block;
+}
+
 /* The slow way to a block: at the first use, after a fork, after another took ours, and once a second after a change of user. */
 static struct observed_block *observed_acquire(struct observed_own *own, uint64_t now_ms)
 {
@@ -309,21 +346,13 @@ static struct observed_block *observed_acquire(struct observed_own *own, uint64_
 		return &observed_private;
 	int errno_before = errno;
 	uid_t uid = geteuid();
-	struct observed_file *file = atomic_load(&observed_mapped);
-	if (file == NULL || atomic_load(&observed_mapped_uid) != (uint32_t)uid) {
-		/* A former user's file stays mapped: another thread may be using it. */
-		file = observed_map(uid);
-		if (file != NULL) {
-			atomic_store(&observed_mapped, file);
-			atomic_store(&observed_mapped_uid, (uint32_t)uid);
-		}
-	}
+	int place = observed_user(uid);
+	if (place >= 0)
+		atomic_store(&observed_mapped, observed_users[place].file);
 	uint32_t pid = (uint32_t)getpid();
 	atomic_store(&own->pid, pid);
-	struct observed_block *block = file == NULL ? NULL : observed_claim(file, pid, uid, now_ms);
-	if (block != NULL) {
-		observed_hear_others(file, block, now_ms);
-	} else {
+	struct observed_block *block = place < 0 ? NULL : observed_block_there(own, place, pid, uid, now_ms);
+	if (block == NULL) {
 		block = &observed_private;
 		atomic_store(&block->owner, pid);
 		atomic_store(&block->uid, (uint32_t)uid);

@@ -469,6 +469,7 @@ static void case_look_after_another(void)
 				/* A program that begins: nothing is known but what the file says. */
 				memset(atomic_load(&observed_own_at), 0, sizeof(struct observed_own));
 				atomic_store(&observed_mapped, NULL);
+				memset(observed_users, 0, sizeof observed_users);
 				int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
 				struct sockaddr_in a = magic4(1, 80);
 				connect(fd, ADDRESS(a));

@@ -61,6 +61,7 @@ static void begin_anew(void)
 	if (own != NULL)
 		memset(own, 0, sizeof *own);
 	atomic_store(&observed_mapped, NULL);
+	memset(observed_users, 0, sizeof observed_users);
 	memset(&observed_private, 0, sizeof observed_private);
 }
 
@@ -589,6 +590,47 @@ static int as_another_user(void)
 	return wrong;
 }
 
+/* To and fro, as a server that works as its client: two blocks and two mappings in all. */
+static int to_and_fro(void)
+{
+	uint64_t now_ms = observed_now_ms();
+	struct observed_block *first[2] = {NULL, NULL};
+	for (int i = 0; i < 200; i++) {
+		if (seteuid(i % 2 == 0 ? 0 : 65534) != 0)
+			return 7;
+		now_ms += OBSERVED_TOUCH_MS;
+		struct observed_block *block = observed_block(now_ms);
+		if (block == &observed_private || (first[i % 2] != NULL && block != first[i % 2]))
+			return 1;
+		first[i % 2] = block;
+	}
+	if (seteuid(0) != 0)
+		return 7;
+	int users = 0;
+	for (int i = 0; i < OBSERVED_USERS; i++)
+		users += observed_users[i].user != 0;
+	/* More than that many go without. */
+	for (uid_t uid = 70000; uid < 70000 + 2 * OBSERVED_USERS; uid++) {
+		if (seteuid(uid) != 0)
+			return 7;
+		now_ms += OBSERVED_TOUCH_MS;
+		bool private = observed_block(now_ms) == &observed_private;
+		unlink(user_path());
+		if (private != (uid - 70000 >= OBSERVED_USERS - 2) || seteuid(0) != 0)
+			return 2;
+	}
+	return first[0] == first[1] || users != 2 ? 3 : 0;
+}
+
+static void case_to_and_fro(void)
+{
+	if (geteuid() != 0)
+		return;
+	clean();
+	chmod(observed_folder, 01777);
+	CHECK(in_child(to_and_fro) == 0);
+}
+
 static void case_another_user(void)
 {
 	if (geteuid() != 0)
@@ -726,7 +768,7 @@ static const struct {
 	const char *name;
 	void (*run)(void);
 } cases[] = {CASE(after_another), CASE(beside_another), CASE(each_its_own), CASE(killed), CASE(owner), CASE(take_over), CASE(full), CASE(trust), CASE(full_disk), CASE(limited_size), CASE(taken_while_idle), CASE(doubt), CASE(last_words),
-	     CASE(another_user), CASE(pid_namespace), CASE(threads), CASE(turns), CASE(forked_chance)};
+	     CASE(another_user), CASE(to_and_fro), CASE(pid_namespace), CASE(threads), CASE(turns), CASE(forked_chance)};
 
 int main(int count, char **arguments)
 {
