@@ -38,6 +38,8 @@ export interface Storage {
   readonly name: string;
   /** True: other processes write too, and tables change only from what `follow` delivers. */
   readonly shared: boolean;
+  /** Shared stores: true where old graves are cleared by another directory, which does not tell: this one forgets them by itself. */
+  readonly clearedElsewhere?: true;
   /** The largest number of changes one commit may hold; larger ones are refused by the directory or split by `adopt`. */
   readonly maxChanges: number;
   /** The largest number of changes that may be tried as one commit where it cannot be split; `maxChanges` when absent. May still be refused as `too-large`. */

@@ -585,23 +585,15 @@ class StoredDirectory implements LocalDirectory {
   /** Old removals are folded into one number, so that memory and store stay small. */
   async #clearGraves(): Promise<void> {
     if (!this.#isReady || !this.#fresh) return;
-    const piece = Math.min(this.maxChanges, 1000);
+    if (this.storage.clearedElsewhere === true) {
+      this.#forgetGraves();
+      return;
+    }
     for (;;) {
+      const { keys, floor } = this.#oldGraves(Math.min(this.maxChanges, 1000) - 1);
+      if (keys.length === 0) return;
       const tables = this.#seen;
-      const total = tables.count("grave");
-      if (total <= GRAVES_KEPT) return;
-      const young = this.#base.clock.now() - GRAVE_AGE_MS;
-      const changes: Change[] = [];
-      let floor = tables.floor;
-      for (const [key, grave] of tables.entries("grave")) {
-        if (key === GRAVE_FLOOR || changes.length >= piece - 1) break;
-        const left = total - changes.length;
-        if (left <= GRAVES_KEPT || (graveTimeMs(key) > young && left <= GRAVES_AT_MOST)) break;
-        changes.push({ op: "delete", table: "grave", key });
-        if (grave.modifyIndex > floor && !grave.scopes.every((each) => tables.movedAfter(each, grave.modifyIndex)))
-          floor = grave.modifyIndex;
-      }
-      if (changes.length === 0) return;
+      const changes: Change[] = keys.map((key) => ({ op: "delete", table: "grave", key }));
       const expect: Expect[] = [];
       if (floor > tables.floor) {
         changes.push({ op: "put", table: "grave", key: GRAVE_FLOOR, value: { scopes: [], floor } });
@@ -611,6 +603,40 @@ class StoredDirectory implements LocalDirectory {
       // Another process is at it.
       if (written.result !== "written") return;
     }
+  }
+
+  /** The oldest graves that need not be kept, at most so many, and the floor that stands for them. */
+  #oldGraves(most: number): { readonly keys: readonly string[]; readonly floor: Index } {
+    const tables = this.#seen;
+    const total = tables.count("grave");
+    const keys: string[] = [];
+    let { floor } = tables;
+    if (total <= GRAVES_KEPT) return { keys, floor };
+    const young = this.#base.clock.now() - GRAVE_AGE_MS;
+    for (const [key, grave] of tables.entries("grave")) {
+      if (key === GRAVE_FLOOR || keys.length >= most) break;
+      const left = total - keys.length;
+      if (left <= GRAVES_KEPT || (graveTimeMs(key) > young && left <= GRAVES_AT_MOST)) break;
+      keys.push(key);
+      if (grave.modifyIndex > floor && !grave.scopes.every((each) => tables.movedAfter(each, grave.modifyIndex)))
+        floor = grave.modifyIndex;
+    }
+    return { keys, floor };
+  }
+
+  /** The same in this view alone: the store only tells of removals, and not when it forgets them. */
+  #forgetGraves(): void {
+    const { keys, floor } = this.#oldGraves(Number.POSITIVE_INFINITY);
+    if (keys.length === 0) return;
+    const { index } = this.#tables;
+    const row = { table: "grave", createIndex: index, modifyIndex: index } as const;
+    const rows: Row[] = keys.map((key) => ({ ...row, key, value: undefined }));
+    // A floor of the same index would count as known.
+    rows.push(
+      { ...row, key: GRAVE_FLOOR, value: undefined },
+      { ...row, key: GRAVE_FLOOR, value: { scopes: [], floor } },
+    );
+    this.#publish(this.#tables.apply(rows, index));
   }
 }
 

@@ -29,7 +29,7 @@ export interface RemoteOptions {
 
 /** The store with what is optional in the contract. */
 export type RemoteStorage = Storage &
-  Required<Pick<Storage, "follow" | "latest" | "alive">> & {
+  Required<Pick<Storage, "clearedElsewhere" | "follow" | "latest" | "alive">> & {
     /** True while the server is a real Consul. */
     ofConsul(): boolean;
     /** Who is followed, or that nobody answers. */
@@ -60,6 +60,8 @@ interface Live {
 class Remote implements RemoteStorage {
   readonly name = "remote";
   readonly shared = true;
+  /** Removals are remembered where the change is made; clearing old ones away is the server's business, too. */
+  readonly clearedElsewhere = true;
   readonly maxChanges = MAX_CHANGES;
   readonly #options: RemoteOptions;
   readonly #log: Log;
@@ -231,8 +233,6 @@ class Remote implements RemoteStorage {
   }
 
   async commit(commit: Commit, signal?: AbortSignal): Promise<Written> {
-    // Removals are remembered where the change is made; clearing old ones away is the server's business, too.
-    if (commit.changes.every(({ table }) => table === "grave")) return { result: "expectation-failed" };
     for (const { table } of commit.changes)
       if (table === "kv" || table === "session" || table === "kept")
         throw new TrilithError(

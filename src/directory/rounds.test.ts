@@ -10,7 +10,7 @@ import { silentLog } from "../base/log.ts";
 import { createMetrics } from "../base/metrics.ts";
 import type { Written } from "../contracts/directory.ts";
 import type { Batch, Storage } from "../contracts/storage.ts";
-import type { Change, Index } from "../model/record.ts";
+import { type Change, type Index, scope } from "../model/record.ts";
 import { createDirectory, type LocalDirectory } from "./local.ts";
 import { lmdbStorage } from "./storage/lmdb.ts";
 import { memoryStorage } from "./storage/memory.ts";
@@ -309,6 +309,69 @@ describe("a shared store", () => {
 });
 
 describe("old graves", () => {
+  test("of a store that others clear are forgotten here, and nobody there is asked", async () => {
+    const clock = fakeClock();
+    const batches: Batch[] = [];
+    let bell = (): void => {};
+    let asked = 0;
+    const directory = directoryOn(
+      {
+        ...new SimulatedStore(1).client(),
+        clearedElsewhere: true,
+        // As a client host's: who is told of graves does not clear them.
+        async commit() {
+          asked++;
+          return { result: "expectation-failed" };
+        },
+        async *follow(_, signal) {
+          while (!signal.aborted) {
+            const next = batches.shift();
+            if (next !== undefined) yield next;
+            else
+              await new Promise<void>((resolve) => {
+                bell = resolve;
+                signal.addEventListener("abort", () => resolve(), { once: true });
+              });
+          }
+        },
+      },
+      clock,
+    );
+    await directory.start();
+    await directory.ready();
+    const send = async (from: number, count: number): Promise<void> => {
+      const rows = Array.from({ length: count }, (_, i) => ({
+        ...({ table: "grave", key: `${String(clock.now()).padStart(15, "0")}.${from + i}.0` } as const),
+        ...{ createIndex: from + i, modifyIndex: from + i, value: { scopes: [scope.service(`s${from + i}`)] } },
+      }));
+      batches.push({ kind: "delta", index: from + count - 1, rows });
+      bell();
+      await clock.settle();
+    };
+    await send(10, 3000);
+    expect(directory.view().count("grave")).toBe(3000);
+    const end = new AbortController();
+    const waits = [scope.service("s10"), scope.service("s3009")].map((each) =>
+      directory.changed(each, directory.view().at(each), end.signal).then(
+        () => "woken",
+        () => "asleep",
+      ),
+    );
+    await clock.advance(30 * 60_000);
+    // The same once more, without anything new in between and with.
+    for (const from of [3010, 7010]) {
+      await send(from, 4000);
+      await clock.advance(30 * 60_000);
+      expect(directory.view().count("grave")).toBeLessThan(2050);
+    }
+    expect(asked).toBe(0);
+    // No scope goes back.
+    expect(directory.view().at(scope.service("s10"))).toBeGreaterThanOrEqual(10);
+    expect(directory.view().at(scope.service("s11009"))).toBe(11_009);
+    end.abort(new Error("enough"));
+    expect(await Promise.all(waits)).toEqual(["asleep", "asleep"]);
+  });
+
   test("are folded after a while: few remain, no scope goes back, nobody is woken", async () => {
     const clock = fakeClock();
     const storage = memoryStorage();
