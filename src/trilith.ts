@@ -9,6 +9,7 @@ import { createHttp, type Http } from "./base/http.ts";
 import { type Log, silentLog, tappedLog } from "./base/log.ts";
 import { createMetrics, type Metrics, processMetrics } from "./base/metrics.ts";
 import { type Net, systemNet } from "./base/net.ts";
+import { ownAddresses } from "./base/networks.ts";
 import { type Processes, systemProcesses } from "./base/process.ts";
 import { type Random, systemRandom } from "./base/random.ts";
 import { openFilesLimit, systemTcp } from "./base/tcp.ts";
@@ -419,7 +420,12 @@ class Joined implements Trilith {
     const interfaces: Net["interfaces"] = () => net.interfaces();
     const magic = await createMagic({ durable, random, settings: this.settings.magic ?? {}, interfaces });
     const connector = createConnector({
-      find: backendsBy({ lookup, own: () => agent.node, log: log.part("connect") }),
+      find: backendsBy({
+        lookup,
+        own: () => agent.node,
+        ownAddresses: () => ownAddresses(interfaces()),
+        log: log.part("connect"),
+      }),
       balancer: createBalancer({ clock, random }),
       refused: (service, address, port) => lookup.confirmLost(service, address, port),
       tcp: systemTcp,

@@ -1,7 +1,7 @@
 // Networks in CIDR notation: what is one, and what lies within.
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { networkFault, withinNetworks } from "./networks.ts";
+import { networkFault, ownAddresses, withinNetworks } from "./networks.ts";
 
 it("says what is no network", () => {
   for (const right of ["0.0.0.0/0", "10.1.2.3/8", "::1/128", "fd00::/7"]) expect(networkFault(right)).toBeUndefined();
@@ -25,4 +25,17 @@ it("as many leading bits are the same as the network has", () => {
       expect(withinNetworks([`${network}/${bits}`])(address)).toBe(same);
     }),
   );
+});
+
+it("this host's own are its interfaces' and loopback's, and what its containers' bridges hold", () => {
+  const isOwn = ownAddresses([
+    { name: "eth0", address: "10.0.0.5", cidr: "10.0.0.5/24" },
+    { name: "eth0", address: "fd00::5", cidr: "fd00::5/64" },
+    { name: "docker0", address: "172.17.0.1", cidr: "172.17.0.1/16" },
+    { name: "docker0", address: "fe80::42", cidr: "fe80::42/64" },
+  ]);
+  const own = ["127.3.0.1", "::1", "0.0.0.0", "::", "10.0.0.5", "FD00:0::5", "172.17.0.9", "fe80::42"];
+  const others = ["10.0.0.6", "fd00::6", "172.18.0.1", "fe80::43", "localhost", ""];
+  expect(own.filter((address) => !isOwn(address))).toEqual([]);
+  expect(others.filter(isOwn)).toEqual([]);
 });

@@ -27,3 +27,18 @@ export function withinNetworks(networks: readonly string[]): (address: string) =
     return family !== 0 && list.check(address, family === 6 ? "ipv6" : "ipv4");
   };
 }
+
+/** What programs on this host alone are reached at, and what those listen at that listen everywhere. */
+const EVERY_HOST = ["127.0.0.0/8", "::1/128", "0.0.0.0/32", "::/128"];
+
+/** Tells whether an IP address is this host's own by its interfaces (loopback and "everywhere" included), or one of its containers' on a bridge. */
+export function ownAddresses(
+  interfaces: readonly { readonly name: string; readonly address: string; readonly cidr: string }[],
+): (address: string) => boolean {
+  return withinNetworks([
+    ...EVERY_HOST,
+    ...interfaces.map(({ name, address, cidr }) =>
+      CONTAINER_BRIDGE.test(name) && !cidr.startsWith("fe80:") ? cidr : `${address}/${isIP(address) === 6 ? 128 : 32}`,
+    ),
+  ]);
+}

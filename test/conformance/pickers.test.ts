@@ -150,6 +150,17 @@ describe("near", () => {
     expect(order.at(-1)).toBe("name");
   });
 
+  it("does not hold what is only registered on this host for this host's", () => {
+    const home = { name: "home", address: "10.1.0.1" };
+    const mixed = [
+      endpoint("database", 1, "203.0.113.5", home),
+      endpoint("lan", 1, "10.1.7.7"),
+      endpoint("any", 1, "0.0.0.0", home),
+    ];
+    for (const asker of [undefined, "127.0.0.1"])
+      expect(pickers.near(mixed, 9, context(4, asker)).map(idOf)).toEqual(["any", "lan", "database"]);
+  });
+
   it("shuffles what is equally near by weight", () => {
     const equal = ["a", "b"].map((id) => endpoint(id, 1, "10.1.0.9"));
     const seen = new Set<string>();

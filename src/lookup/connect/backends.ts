@@ -14,11 +14,13 @@ export interface BackendsParts {
   readonly lookup: Pick<Lookup, "resolve" | "resolveNow">;
   /** This host's node. */
   readonly own: () => Pick<Node, "name" | "labels">;
+  /** Whether an IP address is this host's own (`ownAddresses`), as it is now. */
+  readonly ownAddresses: () => (address: string) => boolean;
   readonly log: Log;
 }
 
 /** Backends by this agent's own lookup. What this host knows is never waited for. */
-export function backendsBy({ lookup, own, log }: BackendsParts): FindBackends {
+export function backendsBy({ lookup, own, ownAddresses, log }: BackendsParts): FindBackends {
   // The lookup gives the same list until something changes.
   const known = new WeakMap<Answer["endpoints"], Pick<Backends, "endpoints" | "policy" | "tryMs">>();
   const complained = new Set<string>();
@@ -36,6 +38,7 @@ export function backendsBy({ lookup, own, log }: BackendsParts): FindBackends {
         (text) => complain(service, text),
       );
       const host = own();
+      const isOwn = ownAddresses();
       made = {
         endpoints: endpoints.map(({ address, port, weight, resident }): Backend => {
           const transport = transportOf(resident);
@@ -43,7 +46,7 @@ export function backendsBy({ lookup, own, log }: BackendsParts): FindBackends {
             address,
             port,
             weight,
-            tier: wishes.locality === false ? 2 : tierOf(resident, host),
+            tier: wishes.locality === false ? 2 : tierOf(resident, host, address, isOwn),
             ...(transport === undefined ? {} : { transport }),
           };
         }),

@@ -70,15 +70,24 @@ describe("dial", () => {
 describe("the backends of a query", () => {
   const endpoint = (
     port: number,
-    more: { labels?: Record<string, string>; tags?: readonly string[]; node?: string; zone?: string } = {},
+    more: { labels?: Record<string, string>; tags?: readonly string[]; node?: string; zone?: string; at?: string } = {},
   ): Endpoint =>
     ({
-      address: "192.0.2.1",
+      address: more.at ?? "192.0.2.1",
       port,
       weight: 2,
       resident: {
-        instance: { node: more.node ?? "far", labels: more.labels ?? {}, tags: more.tags ?? [] },
-        node: { labels: more.zone === undefined ? {} : { zone: more.zone } },
+        instance: {
+          node: more.node ?? "far",
+          address: more.at ?? "",
+          labels: more.labels ?? {},
+          tags: more.tags ?? [],
+        },
+        node: {
+          name: more.node ?? "far",
+          address: "192.0.2.1",
+          labels: more.zone === undefined ? {} : { zone: more.zone },
+        },
       },
     }) as never;
   const answer = (endpoints: readonly Endpoint[], known = true): Answer => ({
@@ -99,6 +108,7 @@ describe("the backends of a query", () => {
         resolve: async () => later,
       },
       own: () => ({ name: "Alpha", labels: { zone: "eu" } }),
+      ownAddresses: () => (address) => address === "192.0.2.9",
       log: callbackLog((_, __, text) => void warned.push(text)),
     });
 
@@ -126,6 +136,14 @@ describe("the backends of a query", () => {
     expect(warned).toEqual([expect.stringMatching(/^service web: label trilith\.try=nonsense: /)]);
     const anywhere = finding(() => answer([endpoint(1, { node: "alpha", labels: { "trilith.locality": "off" } })]));
     expect(anywhere({ service: "web" })).toMatchObject({ endpoints: [{ tier: 2 }] });
+  });
+
+  it("are not this host's where they are only registered here, with somebody else's address or name", () => {
+    const told = ["192.0.2.9", "192.0.2.7", "db.example", "localhost", "alpha.example"];
+    const endpoints = told.map((at, i) => endpoint(i, { node: "alpha", zone: "eu", at }));
+    const find = finding(() => answer(endpoints));
+    const { endpoints: found } = find({ service: "web" }) as { endpoints: readonly { tier?: number }[] };
+    expect(found.map(({ tier }) => tier)).toEqual([0, 2, 2, 0, 0]);
   });
 
   it("are asked of others where nobody here knows them", async () => {

@@ -1,4 +1,5 @@
 // The near order: the asker's own host first, then its own network, then by how much of the address is shared; equals are shuffled by weight.
+import { isElsewhere } from "../../model/near.ts";
 import type { Endpoint } from "../../model/query.ts";
 import { commonBits, type IpBytes, inNetwork, isLoopback, parseIp, parseNetwork, sharesHost } from "../address.ts";
 import type { PickContext, Picker } from "./picker.ts";
@@ -29,8 +30,9 @@ export const near: Picker = (endpoints, limit, context) => {
 };
 
 /** How far an endpoint is from the asker: `SAME_HOST`, `SAME_NETWORK`, else 128 less the bits that the addresses share. */
-function distanceTo(endpoint: Endpoint, { asker, here }: PickContext): number {
-  if (sharesHost(endpoint.resident, asker, here)) return SAME_HOST;
+function distanceTo(endpoint: Endpoint, context: PickContext): number {
+  const { asker, here } = context;
+  if (sharesHost(endpoint.resident, asker, here) && !isAway(endpoint, context)) return SAME_HOST;
   const ip = parseIp(endpoint.address) ?? parseIp(endpoint.resident.node.address);
   if (ip === undefined) return UNKNOWN;
   if (asker === undefined || asker.here) {
@@ -42,6 +44,16 @@ function distanceTo(endpoint: Endpoint, { asker, here }: PickContext): number {
   if (parsed !== undefined && inNetwork(asker.ip, parsed)) return SAME_NETWORK;
   if (here.networks().some((own) => inNetwork(ip, own) && inNetwork(asker.ip, own))) return SAME_NETWORK;
   return bitsApart(asker.ip, ip);
+}
+
+/** What is only registered on the asker's host. Which addresses other hosts have nobody here knows: for their askers the node decides. */
+function isAway({ resident, address }: Endpoint, { asker, here }: PickContext): boolean {
+  if (asker !== undefined && !asker.here) return false;
+  return isElsewhere(resident, address, (text) => {
+    if (text === "0.0.0.0" || text === "::") return true;
+    const ip = parseIp(text);
+    return ip !== undefined && here.isOwn(ip);
+  });
 }
 
 function bitsApart(a: IpBytes, b: IpBytes): number {

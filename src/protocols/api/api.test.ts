@@ -2,11 +2,11 @@
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { checkChange, goneChange, nodeChange, serviceChange } from "../../../test/support/directory.ts";
-import { type World, world } from "../../../test/support/lookup.ts";
+import { INTERFACES, type World, world } from "../../../test/support/lookup.ts";
 import { TrilithError } from "../../base/error.ts";
 import { createHttp, type HttpResponse, type IncomingMessage } from "../../base/http.ts";
 import { silentLog } from "../../base/log.ts";
-import type { Listening } from "../../base/net.ts";
+import { type Listening, systemNet } from "../../base/net.ts";
 import { systemRandom } from "../../base/random.ts";
 import { STATUS_OF } from "../../base/requests.ts";
 import type { Agent } from "../../contracts/agent.ts";
@@ -33,6 +33,7 @@ async function serve(token?: string): Promise<void> {
       ]),
     history: (name: string) => (name === "web" ? [{ atMs: 2000, id: "w1", text: "registered by api" }] : []),
     complaints: () => complaints,
+    node: { name: "home", labels: {} },
     services: () => new Map(),
     outside: () => [],
     overrides: () => [],
@@ -49,6 +50,7 @@ async function serve(token?: string): Promise<void> {
     directory: w.directory,
     lookup: w.lookup,
     agent,
+    net: { ...systemNet, interfaces: () => INTERFACES },
     sources: () => states,
     answers: async (service) => [{ protocol: "dns", to: "everybody", text: `${service}.service.consul A: 10.0.0.1` }],
     dataTrouble: async () => trouble,
@@ -146,7 +148,7 @@ describe("find", () => {
           status: "passing",
           tags: ["V1", "eu"],
           labels: { zone: "a" },
-          tier: 2,
+          tier: 0,
         },
       ],
     });

@@ -3,17 +3,17 @@
 import { drained } from "../../base/drained.ts";
 import { InputError, messageOf, TrilithError } from "../../base/error.ts";
 import type { Handler, IncomingMessage, ServerResponse } from "../../base/http.ts";
+import { ownAddresses } from "../../base/networks.ts";
 import { callerOf, decodeName, sendJson } from "../../base/requests.ts";
 import type { Ground } from "../../contracts/ground.ts";
 import { NODE_MAINTENANCE_CHECK, SERVICE_MAINTENANCE_CHECK, type Status, worst } from "../../model/check.ts";
-import type { Node } from "../../model/node.ts";
 import type { Query } from "../../model/query.ts";
 import { authorizeWrite } from "./authorize.ts";
 import { diagnose } from "./doctor.ts";
 import { errorReply, MethodError } from "./errors.ts";
 import { overrideOf, overridesOf, undoOf } from "./override.ts";
 import { flag, onlyKnown, queryOf } from "./query.ts";
-import { findJson, type ListedJson, type ListJson } from "./shapes.ts";
+import { findJson, type ListedJson, type ListJson, type OwnHost } from "./shapes.ts";
 import { whyOf } from "./why.ts";
 
 /** What this protocol is handed. */
@@ -22,6 +22,7 @@ export const NEEDS = [
   "log",
   "directory",
   "agent",
+  "net",
   "lookup",
   "self",
   "sources",
@@ -139,9 +140,10 @@ function queryFor({ name, parameters, request }: Call): Query {
   return queryOf(name, parameters, callerOf(request));
 }
 
-/** This host's node, where the query is about its own datacenter: another one may have a node of the same name. */
-function ownNode({ ground: { agent, self } }: Call, { datacenter }: Query): Node | undefined {
-  return (datacenter ?? self.datacenter).toLowerCase() === self.datacenter.toLowerCase() ? agent.node : undefined;
+/** This host, where the query is about its own datacenter: another one may have a node of the same name. */
+function ownHost({ ground: { agent, self, net } }: Call, { datacenter }: Query): OwnHost | undefined {
+  if ((datacenter ?? self.datacenter).toLowerCase() !== self.datacenter.toLowerCase()) return undefined;
+  return { node: agent.node, isOwn: ownAddresses(net.interfaces()) };
 }
 
 async function find(call: Call): Promise<unknown> {
@@ -153,7 +155,7 @@ async function find(call: Call): Promise<unknown> {
   try {
     mustBeKnown(call.ground.self, query.datacenter);
     const answer = await call.ground.lookup.resolve(query, AbortSignal.any([call.signal, limit.signal]));
-    return findJson(query.service, answer, ownNode(call, query));
+    return findJson(query.service, answer, ownHost(call, query));
   } finally {
     timer.cancel();
   }
@@ -183,7 +185,7 @@ async function follow(call: Call): Promise<undefined> {
   });
   response.flushHeaders();
   for await (const answer of call.ground.lookup.follow(query, signal)) {
-    const line = JSON.stringify(findJson(query.service, answer, ownNode(call, query)));
+    const line = JSON.stringify(findJson(query.service, answer, ownHost(call, query)));
     // A reader that does not keep up gets the latest state when it is ready again, not every state in between.
     if (!response.write(events ? `data: ${line}\n\n` : `${line}\n`)) await drained(response, signal);
     if (signal.aborted) return undefined;

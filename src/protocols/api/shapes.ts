@@ -224,8 +224,14 @@ export function heldJson(held: Answer["held"]): { held?: { since: string; text: 
   return held === undefined ? {} : { held: { since: time(held.sinceMs), text: held.text } };
 }
 
-/** `own`: the agent's node, where the answer is of its own datacenter. */
-export function findJson(service: string, answer: Answer, own: Node | undefined): FindJson {
+/** The agent's host: its node, and whether an IP address is the host's own (`ownAddresses`). */
+export interface OwnHost {
+  readonly node: Node;
+  readonly isOwn: (address: string) => boolean;
+}
+
+/** `own`: the agent's host, where the answer is of its own datacenter. */
+export function findJson(service: string, answer: Answer, own: OwnHost | undefined): FindJson {
   return {
     service,
     known: answer.known,
@@ -238,7 +244,7 @@ export function findJson(service: string, answer: Answer, own: Node | undefined)
   };
 }
 
-function endpointJson({ address, port, weight, resident, held }: Endpoint, own: Node | undefined): EndpointJson {
+function endpointJson({ address, port, weight, resident, held }: Endpoint, own: OwnHost | undefined): EndpointJson {
   const { instance, checks } = resident;
   return {
     address,
@@ -249,7 +255,7 @@ function endpointJson({ address, port, weight, resident, held }: Endpoint, own: 
     status: worst(checks),
     tags: instance.tags,
     labels: instance.labels,
-    tier: own === undefined ? 2 : tierOf(resident, own),
+    tier: own === undefined ? 2 : tierOf(resident, own.node, address, own.isOwn),
     ...(held === true ? { held } : {}),
   };
 }

@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, test } from "vitest";
 import { goneChange, nodeChange, serviceChange } from "../../../test/support/directory.ts";
 import { magicInMemory, type World, world } from "../../../test/support/lookup.ts";
 import type { Magic } from "../../contracts/magic.ts";
-import { keyOf } from "../../model/record.ts";
+import { type Change, keyOf } from "../../model/record.ts";
 import type { TableService } from "../../wire/hook-table.ts";
 import { Composer } from "./composer.ts";
 
@@ -14,6 +14,7 @@ let asked: string[];
 let suspects: Set<string>;
 let addresses: Map<string, readonly string[]>;
 let labels: Record<string, string>;
+let own: Set<string>;
 let seen = 0;
 
 const never = new AbortController().signal;
@@ -38,6 +39,7 @@ beforeEach(async () => {
   suspects = new Set();
   addresses = new Map();
   labels = {};
+  own = new Set(["10.9.0.1"]);
   seen = 0;
   composer = make("dc1");
   await host.directory.write([nodeChange("away", "10.2.0.1")]);
@@ -54,6 +56,7 @@ function make(datacenter: string): Composer {
     },
     magic,
     own: () => ({ name: "home", labels }),
+    ownAddresses: () => (address) => own.has(address),
     zone: { domain: "consul", datacenter },
     defaults: { policy: "p2c", prefetch: 0, prefetchIdleMs: 10_000, tryMs: 1_000, locality: true },
     isSuspect: (at, port) => suspects.has(`${at}:${port}`),
@@ -204,6 +207,36 @@ describe("a service", () => {
       "10.2.0.4": 1,
       "10.2.0.5": 2,
     });
+  });
+
+  test("registered here with somebody else's address is not this host's; its own word about its zone counts", async () => {
+    labels = { zone: "a" };
+    addresses.set("db.example", ["10.5.0.1"]);
+    const at = (id: string, address: string, more = {}): Change =>
+      serviceChange("home", id, "db", { address, port: 5432, ...more });
+    await host.directory.write([
+      at("d1", ""),
+      at("d2", "10.9.0.1"),
+      at("d3", "10.4.0.1"),
+      at("d4", "10.4.0.2", { labels: { zone: "a" } }),
+      at("d5", "10.4.0.3", { addresses: [{ host: "10.4.0.3", port: 5432, reach: "lan" }] }),
+      at("d6", "db.example"),
+    ]);
+    await look();
+    const tiers = (): Record<string, number> =>
+      Object.fromEntries(of("db")!.backends.map(({ address, tier }) => [address, tier]));
+    expect(tiers()).toEqual({
+      "10.1.0.1": 0,
+      "10.9.0.1": 0,
+      "10.4.0.1": 2,
+      "10.4.0.2": 1,
+      "10.4.0.3": 0,
+      "10.5.0.1": 2,
+    });
+    // An address that comes to this host makes it this host's, at the next look.
+    own.add("10.4.0.1");
+    await look(["db"]);
+    expect(tiers()["10.4.0.1"]).toBe(0);
   });
 
   test("by UDP or TCP alone is marked so", async () => {

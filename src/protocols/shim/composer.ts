@@ -30,6 +30,8 @@ export interface ComposerParts {
   readonly magic: Magic;
   /** This host's node. */
   readonly own: () => Pick<Node, "name" | "labels">;
+  /** Whether an IP address is this host's own (`ownAddresses`), as it is now. */
+  readonly ownAddresses: () => (address: string) => boolean;
   readonly zone: Zone;
   readonly defaults: Defaults;
   /** True where the agent itself found that the backend refuses. */
@@ -73,6 +75,7 @@ export class Composer {
   readonly #unkept = new Set<Entry>();
   /** Whose name it is: where two services could have one, the first keeps it. */
   readonly #owners = new Map<string, string>();
+  #isOwn: (address: string) => boolean = () => false;
 
   constructor(parts: ComposerParts) {
     this.#parts = parts;
@@ -94,6 +97,7 @@ export class Composer {
   async look(names: Iterable<string>, view: () => View, signal: AbortSignal): Promise<boolean> {
     let changed = false;
     let work = 0;
+    this.#isOwn = this.#parts.ownAddresses();
     for (const name of names) {
       if (++work % SERVICES_PER_TURN === 0) {
         await this.#parts.clock.yield();
@@ -232,7 +236,7 @@ export class Composer {
           address: each,
           port,
           weight: Math.min(MOST_WEIGHT, Math.max(0, Math.round(weight))),
-          tier: near ? tierOf(resident, own) : 2,
+          tier: near ? tierOf(resident, own, each, this.#isOwn) : 2,
           suspect: isSuspect(each, port),
           ...(only === undefined ? {} : { only }),
         });

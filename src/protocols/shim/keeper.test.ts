@@ -57,6 +57,7 @@ async function make(
     clock,
     lookup: host.lookup,
     magic,
+    ownAddresses: () => () => true,
     own: () => ({ name: "home", labels: {} }),
     zone: { domain: "consul", datacenter: "dc1" },
     defaults: { policy: "p2c", prefetch: 0, prefetchIdleMs: 10_000, tryMs: 1_000, locality: true },

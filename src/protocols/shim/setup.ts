@@ -1,14 +1,17 @@
 // The protocol "shim": writes the table by which hooked programs on this host find services without asking anybody, and learns from what they see.
 import type { Timer } from "../../base/clock.ts";
+import { isAlive } from "../../base/counter-file.ts";
 import { messageOf } from "../../base/error.ts";
-import { readForeignFile } from "../../base/mapped-file.ts";
+import { readForeignFile, removeForeignFile } from "../../base/mapped-file.ts";
 import { hostPort } from "../../base/net.ts";
 import { outwardAddress, ownNetworkNamespace } from "../../base/network-namespace.ts";
+import { ownAddresses } from "../../base/networks.ts";
 import { HOOK_FOLDERS, sweepTemporaryFolders } from "../../base/temporary-folder.ts";
 import { defineProtocol, type Protocol, type Told } from "../../contracts/protocol.ts";
 import type { TableBackend, TableHost, TableService } from "../../wire/hook-table.ts";
 import { Composer } from "./composer.ts";
 import { configure, type ShimConfig } from "./config.ts";
+import { clearForgotten } from "./forgotten.ts";
 import { createHostView } from "./host.ts";
 import { createHostnames } from "./hostnames.ts";
 import { createKeeper } from "./keeper.ts";
@@ -19,6 +22,7 @@ import { answersAbout, hookStates } from "./tell.ts";
 import { TableWriter } from "./writer.ts";
 
 const SWEEP_AGAIN_MS = 120_000;
+const SWEEP_LATER_MS = 6 * 3_600_000;
 const NEEDS = [
   "clock",
   "random",
@@ -83,6 +87,7 @@ export const shim: Protocol<ShimConfig, (typeof NEEDS)[number]> = defineProtocol
       lookup,
       magic,
       own: () => agent.node,
+      ownAddresses: () => ownAddresses(net.interfaces()),
       zone: {
         domain: self.domain,
         datacenter: self.datacenter.toLowerCase(),
@@ -115,7 +120,7 @@ export const shim: Protocol<ShimConfig, (typeof NEEDS)[number]> = defineProtocol
         if (config.placed && limits?.shut === true) log.warn(`the table ${file.path}: ${limits.text}`);
       },
     });
-    /** Agents that kept nothing on disk and were killed left their tables behind. */
+    /** Agents that kept nothing on disk and were killed left their tables behind, and programs what they saw. */
     const sweep = async (): Promise<void> => {
       try {
         for (const path of await sweepTemporaryFolders(HOOK_FOLDERS, clock.now()))
@@ -123,9 +128,24 @@ export const shim: Protocol<ShimConfig, (typeof NEEDS)[number]> = defineProtocol
       } catch (error) {
         log.warn(`what killed agents left in the temporary folder stays there: ${messageOf(error)}`);
       }
+      const observed = keeper.standing().place?.observed;
+      if (observed === undefined) return;
+      try {
+        const parts = { now: () => clock.now(), disk, read: readForeignFile, remove: removeForeignFile, isAlive };
+        const gone = await clearForgotten(observed, parts);
+        if (gone.length > 0) log.info(`removed what programs that are long gone saw: ${gone.join(", ")}`);
+      } catch (error) {
+        log.warn(`what programs that are long gone saw stays in ${observed}: ${messageOf(error)}`);
+      }
     };
-    let sweeping: Promise<void> | undefined;
+    let sweeping: Promise<void> = Promise.resolve();
     let again: Timer | undefined;
+    const sweepAfter = (ms: number): void => {
+      again = clock.after(ms, () => {
+        sweeping = sweep();
+        sweepAfter(SWEEP_LATER_MS);
+      });
+    };
     metrics.gauge(
       "hook_table_generation",
       "How often the hook's table was written",
@@ -149,9 +169,7 @@ export const shim: Protocol<ShimConfig, (typeof NEEDS)[number]> = defineProtocol
           keeper.start();
           sweeping = sweep();
           // What was killed a moment ago is too young at first.
-          again = clock.after(SWEEP_AGAIN_MS, () => {
-            sweeping = sweep();
-          });
+          sweepAfter(SWEEP_AGAIN_MS);
         },
         async stop() {
           again?.cancel();
