@@ -260,3 +260,20 @@ export async function readForeignFile(path: string, uid: number, size: number): 
     await handle.close();
   }
 }
+
+/**
+ * Removes a file from a folder to which others may add files, unless it is a folder, or something changed about it after `sinceMs` (Unix time): true where it was removed. What is written by a
+ * mapping does not always count as a change. @throws errno errors
+ */
+export async function removeForeignFile(path: string, sinceMs: number): Promise<boolean> {
+  try {
+    const found = await lstat(path);
+    if (found.isDirectory() || Math.max(found.mtimeMs, found.ctimeMs) > sinceMs) return false;
+    // Never a tree: whoever owns it could lead us elsewhere meanwhile.
+    await unlink(path);
+    return true;
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return false;
+    throw error;
+  }
+}
