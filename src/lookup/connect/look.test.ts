@@ -1,4 +1,5 @@
 // Looking around: who answers is first, who refuses or is silent is left out and told, and nothing stays open.
+import { getEventListeners } from "node:events";
 import { afterEach, describe, expect, it } from "vitest";
 import { fakeClock } from "../../../test/simulated/clock.ts";
 import type { Backend } from "../../contracts/connect.ts";
@@ -87,5 +88,17 @@ describe("looking around", () => {
     expect([reports, open]).toEqual([[], 0]);
     await expect(around(3, {}, [], AbortSignal.abort(new Error("before")))).rejects.toThrow("before");
     expect(begun).toHaveLength(2);
+  });
+
+  it("leaves nothing behind at a signal that lasts", async () => {
+    const { signal } = new AbortController();
+    const found = around(3, { 0: 1 }, [], signal);
+    expect(getEventListeners(signal, "abort")).toHaveLength(1);
+    await clock.advance(10);
+    expect(portsOf(await found)).toEqual([0, 1, 2]);
+    const silent = around(3, {}, [], signal);
+    await clock.advance(1_000);
+    await silent;
+    expect(getEventListeners(signal, "abort")).toEqual([]);
   });
 });

@@ -49,6 +49,7 @@ export async function lookAround<B extends Backend>(
     failed?.(look.target.backend, error);
   };
   const silence = (): Error => Object.assign(new Error("no answer"), { code: "ETIMEDOUT" });
+  let onAbort = (): void => {};
   try {
     return await new Promise<readonly Target<B>[]>((resolve, reject) => {
       const again = (afterMs: number, call: () => void): void => {
@@ -92,7 +93,7 @@ export async function lookAround<B extends Backend>(
         for (let i = 0; i < count; i++) begin();
         if (waiting.length > 0) again(PACE_MS, () => wave(count * 2));
       };
-      const onAbort = (): void => reject(signal?.reason);
+      onAbort = () => reject(signal?.reason);
       signal?.addEventListener("abort", onAbort, { once: true });
       again(ms, () => {
         for (const look of running) fail(look, silence());
@@ -102,6 +103,8 @@ export async function lookAround<B extends Backend>(
       else wave(FIRST);
     });
   } finally {
+    // The signal may last as long as the program.
+    signal?.removeEventListener("abort", onAbort);
     for (const timer of timers) timer.cancel();
     for (const look of [...running]) {
       running.delete(look);
