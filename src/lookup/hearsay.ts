@@ -1,6 +1,7 @@
 // How fresh hearsay is: which sources, and which of the things that they read, are away at present, and since when.
 import type { Clock } from "../base/clock.ts";
 import type { SourceState } from "../contracts/ground.ts";
+import type { SourceEntry } from "../contracts/source.ts";
 import type { Instance } from "../model/instance.ts";
 import type { Picture } from "./filter.ts";
 import type { Remember } from "./remember.ts";
@@ -36,14 +37,15 @@ export interface Hearsay {
 /** The sources are looked at no more often than this. */
 const READ_MS = 1_000;
 
-/** An entry's name beside its source's, for the memory over restarts. */
+/** An entry's name beside its source's, for the memory over restarts; "" stands for all that are well beside one that is not. */
 const entryKey = (source: string, entry: string): string => `${source}\u0000${entry}`;
+const NONE: ReadonlySet<string> = new Set();
 
 /** See `SourceHealth.entries`. */
 export function createHearsay(parts: {
   readonly sources: () => readonly SourceState[];
   readonly clock: Clock;
-  readonly remember: Pick<Remember, "noteSource" | "sourceSeen"> | undefined;
+  readonly remember: Pick<Remember, "noteSource" | "sourceSeen" | "forgetSources"> | undefined;
   readonly startedAtMs: number;
 }): Hearsay {
   const { clock, remember } = parts;
@@ -54,9 +56,9 @@ export function createHearsay(parts: {
   /** What was found for a picture since the last reading. */
   let oldest = new WeakMap<Picture, { readonly away: Away | undefined }>();
 
-  const well = (key: string): void => {
-    lastWell.set(key, clock.now());
-    remember?.noteSource(key, clock.now());
+  const noteWell = (key: string, atMs: number): void => {
+    lastWell.set(key, atMs);
+    remember?.noteSource(key, atMs);
   };
   const wellMs = (...keys: readonly string[]): number => {
     for (const key of keys) {
@@ -65,24 +67,46 @@ export function createHearsay(parts: {
     }
     return parts.startedAtMs;
   };
+  /** Of entries only those that are not well are remembered one by one: sources have any number of them, which come and go. */
+  const keepOnly = (source: string, keep: ReadonlySet<string>): void => {
+    const beginning = entryKey(source, "");
+    for (const key of lastWell.keys()) if (key.startsWith(beginning) && !keep.has(key)) lastWell.delete(key);
+    remember?.forgetSources(beginning, keep);
+  };
+
+  const tellAway = (name: string, unwell: readonly SourceEntry[], before: AwaySource | undefined): AwaySource => {
+    const told = new Map<string, Away>();
+    const others = entryKey(name, "");
+    const keep = new Set([others]);
+    for (const entry of unwell) {
+      const key = entryKey(name, entry.name);
+      const text = `${name}: ${entry.name}: ${entry.text}`;
+      const atMs = wellMs(key, others, name);
+      noteWell(key, atMs);
+      keep.add(key);
+      for (const one of entry.tells()) {
+        // What was away already is no younger because another entry tells of it now.
+        const known = before instanceof Map ? before.get(one) : (before as Away | undefined);
+        told.set(one, { wellMs: known?.wellMs ?? atMs, text });
+      }
+    }
+    keepOnly(name, keep);
+    noteWell(others, clock.now());
+    return told;
+  };
 
   const read = (): void => {
     readMs = clock.monotonic();
+    const before = new Map(away);
     away.clear();
     oldest = new WeakMap();
     for (const { name, ok, text, entries = [] } of parts.sources()) {
       if (!known.has(name)) continue;
-      const told = new Map<string, Away>();
-      for (const entry of entries)
-        if (entry.ok) well(entryKey(name, entry.name));
-        else
-          for (const key of entry.tells())
-            told.set(key, {
-              wellMs: wellMs(entryKey(name, entry.name), name),
-              text: `${name}: ${entry.name}: ${entry.text}`,
-            });
-      if (ok) well(name);
-      else if (entries.some((entry) => !entry.ok)) away.set(name, told);
+      const unwell = entries.filter((entry) => !entry.ok);
+      if (ok) {
+        noteWell(name, clock.now());
+        keepOnly(name, NONE);
+      } else if (unwell.length > 0) away.set(name, tellAway(name, unwell, before.get(name)));
       else away.set(name, { wellMs: wellMs(name), text: `${name}: ${text}` });
     }
   };
@@ -100,7 +124,11 @@ export function createHearsay(parts: {
 
   return {
     know(sources) {
-      for (const source of sources) known.add(source);
+      for (const source of sources) {
+        if (known.has(source)) continue;
+        known.add(source);
+        readMs = Number.NEGATIVE_INFINITY;
+      }
     },
     read,
     oldest(picture) {

@@ -184,6 +184,13 @@ describe("how true an answer is", () => {
     expect(w.lookup.resolveNow({ service: "db" })).toMatchObject({ fresh: true, ageMs: 0 });
   });
 
+  it("is stale at once where a source that is away is heard of just after the others were looked at", async () => {
+    const w = await started({ sources: () => [{ name: "zookeeper", ok: false, text: "connection refused" }] });
+    await w.clock.advance(45_000);
+    await w.list("db", ["m1"]);
+    expect(w.lookup.resolveNow({ service: "db" })).toMatchObject({ fresh: false });
+  });
+
   it("turns stale by entry: a failing one does not age its siblings, and why names it", async () => {
     const entry = (name: string, ids: readonly string[]): SourceEntry => ({
       ...{ name, ok: !failing.has(name), text: failing.get(name) ?? "" },

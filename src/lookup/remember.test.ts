@@ -5,6 +5,7 @@ import { checkChange, goneChange, nodeChange, serviceChange, testDirectory } fro
 import { ids, type World, world } from "../../test/support/lookup.ts";
 import type { Durable } from "../base/durable.ts";
 import { silentLog } from "../base/log.ts";
+import type { SourceEntry } from "../contracts/source.ts";
 import { createRemember, REMEMBERED_TABLE } from "./remember.ts";
 
 /** A durable map in memory that outlives the lookup, counts its writes and can be full. */
@@ -203,6 +204,49 @@ describe("a second-hand source that is away after a restart", () => {
     const answer = second.lookup.resolveNow({ service: "db" });
     expect(answer).toMatchObject({ fresh: false, ageMs: 1_000_000 });
     expect(ids(answer.endpoints)).toEqual(["m1", "m2"]);
+  });
+});
+
+describe("a source that reads many things that come and go", () => {
+  const entriesOf = (count: number, from: number, failing: string): readonly SourceEntry[] =>
+    Array.from({ length: count }, (_, i) => `svc-${from + i}`)
+      .concat(failing)
+      .map((name) => ({
+        ...{ name, ok: name !== failing, text: name === failing ? "refused" : "" },
+        tells: () => (name === failing ? ["home/m1"] : []),
+      }));
+
+  it("does not fill the disk with their names, nor write all of them with each change", async () => {
+    const durable = disk();
+    const clock = fakeClock();
+    const directory = testDirectory(clock);
+    let round = 0;
+    let ok = true;
+    const sources = () => [
+      {
+        name: "zookeeper",
+        ok,
+        text: "",
+        entries: entriesOf(50, round * 50, ok ? "none" : "bad").slice(0, ok ? 50 : 51),
+      },
+    ];
+    const w = await life(durable, clock, { directory, sources });
+    await directory.write([nodeChange("home", "10.1.0.1"), nodeChange("b", "10.2.0.2")]);
+    await w.list("db", ["m1"]);
+    const rows = (): number => [...durable.rows.keys()].filter((key) => key.includes("\u0001source\u0000")).length;
+    for (ok of [true, false]) {
+      for (let i = 0; i < 10; i++, round++) {
+        expect(w.lookup.resolveNow({ service: "db" }).fresh).toBe(ok);
+        await directory.write([serviceChange("b", "x", "x", { port: 1 + round })]);
+        w.lookup.resolveNow({ service: "x" });
+        await clock.advance(400_000);
+      }
+      // What is well with its source is as old as that.
+      expect(rows()).toBeLessThanOrEqual(ok ? 1 : 52);
+    }
+    ok = true;
+    await clock.advance(400_000);
+    expect(rows()).toBe(1);
   });
 });
 

@@ -58,6 +58,8 @@ export interface Remember {
   sourceSeen(source: string): number | undefined;
   /** The source is well at this moment. */
   noteSource(source: string, atMs: number): void;
+  /** Forgets, on disk as well, when sources were well whose name begins so, but for those in `keep`. */
+  forgetSources(beginning: string, keep: ReadonlySet<string>): void;
   /** Writes what waits. */
   flush(): Promise<void>;
   /** Writes what waits, then does nothing more. */
@@ -82,6 +84,8 @@ export function createRemember(parts: {
   let asOfMs = 0;
   let asOfWritten = 0;
   const seenWritten = new Map<string, number>();
+  /** On disk, and not to stay there. */
+  const forgotten = new Set<string>();
   let timer: Timer | undefined;
   let writing: Promise<void> = Promise.resolve();
   let stopped = false;
@@ -125,6 +129,8 @@ export function createRemember(parts: {
       if (asOfMs !== asOfWritten) put(AS_OF, String(asOfMs));
       asOfWritten = asOfMs;
     }
+    for (const source of forgotten) put(SOURCE + source, undefined);
+    forgotten.clear();
     for (const [source, atMs] of seen) {
       const before = seenWritten.get(source) ?? 0;
       if (atMs === before || (atMs - before < STILL_TRUE_MS && !stopped && writes.length === 0)) continue;
@@ -146,6 +152,8 @@ export function createRemember(parts: {
           // Answers do not depend on it; only the next start would know less.
           log.error(`remembering the last known endpoints: ${messageOf(error)}`);
           for (const [name, residents] of taken) if (!dirty.has(name)) dirty.set(name, residents);
+          for (const { key, value } of writes)
+            if (value === undefined && key.startsWith(SOURCE)) forgotten.add(key.slice(SOURCE.length));
           later(STILL_TRUE_MS);
           return;
         }
@@ -219,7 +227,17 @@ export function createRemember(parts: {
     noteSource(source, atMs) {
       if (stopped) return;
       seen.set(source, atMs);
+      forgotten.delete(source);
       if (atMs - (seenWritten.get(source) ?? 0) >= STILL_TRUE_MS) later(DEBOUNCE_MS);
+    },
+    forgetSources(beginning, keep) {
+      if (stopped) return;
+      for (const source of seen.keys()) {
+        if (!source.startsWith(beginning) || keep.has(source)) continue;
+        seen.delete(source);
+        if (seenWritten.delete(source)) forgotten.add(source);
+      }
+      if (forgotten.size > 0) later(DEBOUNCE_MS);
     },
     flush,
     async stop() {
