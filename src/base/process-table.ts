@@ -31,6 +31,8 @@ export interface ProcessTable {
   environ(pid: number, maxBytes: number): Promise<Uint8Array | "denied" | undefined>;
   /** The inodes of the sockets that it holds. */
   sockets(pid: number): Promise<ReadonlySet<string> | "denied" | undefined>;
+  /** Its network namespace, "net:[4026531840]"; undefined where that may not be known. */
+  network(pid: number | "self"): string | undefined;
   /** The rows of a socket table of this process's own network namespace; of TCP the listening ones, and perhaps more. */
   table(name: SocketTable): Promise<string>;
 }
@@ -143,6 +145,13 @@ export const systemProcessTable: ProcessTable = {
       }
     }
     return found;
+  },
+  network(pid) {
+    try {
+      return readlinkSync(`/proc/${pid}/ns/net`);
+    } catch {
+      return undefined;
+    }
   },
   async table(name) {
     // The kernel lists the listening ones first: what follows them is of no use, and may be very long.

@@ -32,6 +32,7 @@ function host(environs: Map<number, Uint8Array | "denied" | Promise<never>>) {
       count.environ++;
       return (await environs.get(pid)) as Uint8Array | "denied" | undefined;
     },
+    network: (pid) => (pid === 15 ? "net:[2]" : pid === 16 ? undefined : "net:[1]"),
     sockets: async (pid) => new Set(pid === 10 ? ["7"] : pid === 12 ? ["9"] : pid === 14 ? ["10"] : []),
     async table(name) {
       count.table++;
@@ -115,6 +116,22 @@ describe("the scanner", () => {
         "1 process of others may not be looked at (perhaps behind port 22): run the agent with their rights, " +
         "as root or with the capabilities CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
     );
+    await one.stop();
+  });
+
+  it("tells of those in other network namespaces, of whose ports it knows nothing, apart", async () => {
+    const one = host(
+      new Map([
+        [10, bytes("SERVICE_NAME=web\0")],
+        [15, bytes("SERVICE_NAME=far\0")],
+        [16, bytes("SERVICE_NAME=unknown\0")],
+      ]),
+    );
+    await eventually("it looked", () => one.names().length > 0);
+    expect(one.scanner.text()).toBe(
+      "2 processes say SERVICE_NAME; 1 more does so in other network namespaces, whose ports are not seen here: trilith announce registers them, or an agent there",
+    );
+    expect(one.names()).toEqual(["web"]);
     await one.stop();
   });
 

@@ -106,8 +106,13 @@ export class Scanner {
   /** For people. */
   text(): string {
     if (!this.first) return "the processes of this host are being looked at";
-    const names = this.carriers.size;
-    const words = `${names === 0 ? "no process says" : `${names} ${names === 1 ? "process says" : "processes say"}`} SERVICE_NAME`;
+    const far = [...this.carriers.values()].filter(({ elsewhere }) => elsewhere).length;
+    const names = this.carriers.size - far;
+    const others =
+      far === 0
+        ? ""
+        : `; ${far} more ${far === 1 ? "does so" : "do so"} in other network namespaces, whose ports are not seen here: trilith announce registers them, or an agent there`;
+    const words = `${names === 0 ? "no process says" : `${names} ${names === 1 ? "process says" : "processes say"}`} SERVICE_NAME${others}`;
     const blank = [...this.unread]
       .map(
         ([name, ports]) =>
@@ -362,7 +367,9 @@ export class Scanner {
     // What was read is of this program only if it has not executed another one meanwhile.
     if (!sameProgram(table.stat(pid), stat)) return undefined;
     const { startTicks, name: program } = stat;
-    return { ...silent, carrier: { pid, startTicks, program, unit, env: words.env, sockets: new Set() } };
+    const network = table.network(pid);
+    const elsewhere = network !== undefined && network !== table.network("self");
+    return { ...silent, carrier: { pid, startTicks, program, unit, env: words.env, elsewhere, sockets: new Set() } };
   }
 
   private async patiently<T>(reading: Promise<T>): Promise<T | undefined> {

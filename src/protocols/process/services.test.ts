@@ -26,6 +26,7 @@ const carrier = (
   startTicks: pid * 10,
   program: "prog",
   unit: "",
+  elsewhere: false,
   env,
   sockets: new Set(sockets),
   ...more,

@@ -14,6 +14,8 @@ export interface Carrier {
   readonly unit: string;
   /** SERVICE_* entries. */
   readonly env: readonly string[];
+  /** True where it lives in another network namespace, of which nothing is seen here. */
+  readonly elsewhere: boolean;
   /** The inodes of the sockets that it holds. */
   readonly sockets: ReadonlySet<string>;
 }

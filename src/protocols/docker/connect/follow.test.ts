@@ -197,6 +197,18 @@ describe("ports in containers", () => {
     expect(stands()).toEqual({ "net:[1] 80": "web" });
   });
 
+  it("whose label has no port are told, with the container, the label, and what would be right", async () => {
+    world.start("a", { "connect.http": "web", "connect.99999": "web", "connect.6379": "" });
+    await follow(5_000);
+    expect(stands()).toEqual({});
+    expect(logged).toHaveLength(3);
+    expect(logged).toContainEqual(
+      expect.stringMatching(/^warn: container a \(ID\): label connect\.http: "http" is no port: .*connect\.6379=redis/),
+    );
+    expect(logged).toContainEqual(expect.stringMatching(/container a .*label connect\.99999: .*from 1 to 65535/));
+    expect(logged).toContainEqual(expect.stringMatching(/container a .*label connect\.6379: .*name is missing/));
+  });
+
   it("of containers whose images nobody knows are not opened, and why is told", async () => {
     world.start("a", { "connect.80": "web" });
     const imageLabels = "images are not for you";

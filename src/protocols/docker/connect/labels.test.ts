@@ -23,11 +23,11 @@ describe("connect labels", () => {
 
   it("of others are left alone", () => {
     const others = {
-      "connect.host": "x",
+      "connect.some.vendor": "x",
       connect: "x",
       "connect.": "x",
       "connect[]": "x",
-      "connect[x]": "x",
+      "connect[x y]": "x",
       "xconnect.80": "x",
       "connect[80": "x",
     };
@@ -49,10 +49,24 @@ describe("connect labels", () => {
     });
     expect(ports).toEqual(["84=good"]);
     expect(faults).toHaveLength(7);
+    expect(faults).toContain(
+      'label connect.65536: "65536" is no port: expected a port from 1 to 65535, the one that programs in the container connect to, "/udp" behind it for UDP: connect.6379=redis, connect.53/udp=dns',
+    );
     expect(faults.filter((one) => one.includes("expected a port from 1 to 65535"))).toHaveLength(4);
     expect(faults.join("\n")).toMatch(/label connect\.81: .*the service's name is missing/);
     expect(faults.join("\n")).toMatch(/label connect\.82: .*leave out ":6379"/);
     expect(faults.join("\n")).toMatch(/label connect\.83: .*this agent's domain is "consul"/);
+  });
+
+  it("with a word where the port should be are told, but for the image's own", () => {
+    const labels = { "connect.http": "web", "connect[dns/udp]": "dns", "connect.title": "Connect" };
+    expect(hasConnectLabels({ "connect.http": "web" })).toBe(true);
+    const { ports, faults } = readConnectLabels(labels, "consul", { "connect.title": "Connect" });
+    expect(ports).toEqual([]);
+    expect(faults).toEqual([
+      expect.stringMatching(/^label connect\.http: "http" is no port: expected .*connect\.6379=redis/),
+      expect.stringMatching(/^label connect\[dns\/udp\]: "dns\/udp" is no port: /),
+    ]);
   });
 
   it("of the image are not the container's", () => {

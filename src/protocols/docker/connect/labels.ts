@@ -24,35 +24,44 @@ export function portText({ protocol, port }: Pick<ConnectPort, "protocol" | "por
 }
 
 const KEY = /^connect(?:\.(?<dotted>\d.*)|\[(?<inBrackets>\d[^\]]*)\])$/;
+/** One word where a port should be: meant for us, but for those of the images, which are of whoever made them. */
+const NO_PORT =
+  /^connect(?:\.(?<dotted>[a-z][a-z0-9-]*(?:\/(?:tcp|udp))?)|\[(?<inBrackets>[a-z][a-z0-9-]*(?:\/(?:tcp|udp))?)\])$/i;
 const PORT = /^(?<number>\d{1,5})(?:\/(?<protocol>tcp|udp))?$/;
 const PORT_MAX = 65_535;
+const EXPECTED = `expected a port from 1 to ${PORT_MAX}, the one that programs in the container connect to, "/udp" behind it for UDP: connect.6379=redis, connect.53/udp=dns`;
+const portOf = (match: RegExpExecArray | null): string | undefined =>
+  match?.groups?.["dotted"] ?? match?.groups?.["inBrackets"];
 
 /** True where a container asks for anything at all. */
 export function hasConnectLabels(labels: Labels): boolean {
-  for (const key in labels) if (key.startsWith("connect") && KEY.test(key)) return true;
+  for (const key in labels) if (key.startsWith("connect") && (KEY.test(key) || NO_PORT.test(key))) return true;
   return false;
 }
 
 /**
- * Reads a container's labels. What is not spelt `connect.DIGIT…` or `connect[DIGIT…]` is somebody else's. What stands in `imageLabels`, too, is the
- * image's: whoever made that must not choose what is reached from here.
+ * Reads a container's labels. What is not spelt `connect.DIGIT…` or `connect[DIGIT…]` is somebody else's, though one word in the place of the port is
+ * told (`connect.http`). What stands in `imageLabels`, too, is the image's: whoever made that must not choose what is
+ * reached from here.
  */
 export function readConnectLabels(labels: Labels, domain: string, imageLabels: Labels = {}): ConnectLabels {
   const ports = new Map<string, ConnectPort & { readonly key: string }>();
   const faults: string[] = [];
   // In a fixed order: of two labels for one port the first one counts.
   for (const key of Object.keys(labels).sort()) {
-    const named = KEY.exec(key)?.groups;
-    const given = named?.["dotted"] ?? named?.["inBrackets"];
+    const given = portOf(KEY.exec(key));
+    const word = portOf(NO_PORT.exec(key));
+    const isImages = Object.hasOwn(imageLabels, key) && imageLabels[key] === labels[key];
+    if (word !== undefined && !isImages) faults.push(`label ${key}: "${word}" is no port: ${EXPECTED}`);
     if (given === undefined) continue;
-    if (Object.hasOwn(imageLabels, key) && imageLabels[key] === labels[key]) {
+    if (isImages) {
       faults.push(`label ${key} is the image's own: it counts with "docker": {"connect": "images"}`);
       continue;
     }
     const { number, protocol = "tcp" } = PORT.exec(given)?.groups ?? {};
     const port = Number(number);
     if (!(port >= 1 && port <= PORT_MAX)) {
-      faults.push(`label ${key}: expected a port from 1 to ${PORT_MAX}, "/udp" behind it for UDP: connect.53/udp=dns`);
+      faults.push(`label ${key}: "${given}" is no port: ${EXPECTED}`);
       continue;
     }
     try {

@@ -36,7 +36,7 @@ describe("ports in containers are told", () => {
       ...{ clock, random: systemRandom, domain: "consul", images: false, log: silentLog },
       ...{ processes: world.processes, sockets: world.sockets, connector: world.connector },
     });
-    world.start("app", { "connect.80": "web", "connect.53/udp": "blue.dns", "connect.x": "" });
+    world.start("app", { "connect.80": "web", "connect.53/udp": "blue.dns" });
     forwarding.follow(world.seen());
   });
 
