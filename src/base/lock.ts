@@ -107,6 +107,12 @@ export async function lockFolder(folder: string): Promise<FolderLock> {
   };
 }
 
+/** Who holds a folder's lock at this moment; undefined = nobody who lives. @throws errno errors, `EACCES` where that may not be asked */
+export async function lockHolder(folder: string): Promise<{ readonly pid: number | undefined } | undefined> {
+  const holder = await ask(join(folder, NAME));
+  return holder.state === "alive" ? { pid: holder.pid } : undefined;
+}
+
 async function takeName(
   folder: string,
   name: string,

@@ -89,6 +89,7 @@ async function make(
     observed: "/run/x/observed",
     adopted: options.adopted,
     limits: undefined,
+    usual: undefined,
     identity: async () => identity,
     async close() {
       closed++;

@@ -2,7 +2,7 @@
 import { dirname, join } from "node:path";
 import type { Disk } from "../../base/disk.ts";
 import { type Code, codeOf, messageOf, TrilithError } from "../../base/error.ts";
-import { type FolderLock, lockFolder } from "../../base/lock.ts";
+import { type FolderLock, lockFolder, lockHolder } from "../../base/lock.ts";
 import {
   keptFromOthers,
   type MappedFile,
@@ -10,10 +10,13 @@ import {
   makeTrustedFolder,
   mappedFile,
   ownUid,
+  whyNotUsed,
 } from "../../base/mapped-file.ts";
 import { HOOK_FOLDERS, makeTemporaryFolder, removeTemporaryFolder } from "../../base/temporary-folder.ts";
 import { decodeHookTable, type HookTable, SUPERSEDED_AT } from "../../wire/hook-table.ts";
 
+/** Where programs look that are told of no table: the same in `native/table.h` and `lookup/node`. */
+const USUAL_TABLE = "/run/trilith/table";
 /** The library maps no more than that. */
 const MOST_BYTES = 1 << 30;
 
@@ -34,6 +37,8 @@ export interface Place {
   readonly adopted: HookTable | undefined;
   /** What keeps some programs from using it; undefined where nothing does. As it was when `identity` was last asked. */
   readonly limits: Limits | undefined;
+  /** What is wrong with the table at the place where programs look that are told of none (see `identity`); undefined where nothing is, or that is this one. */
+  readonly usual: string | undefined;
   /** Which file is there now: another text after somebody replaced it, wrote into it or took it away. */
   identity(): Promise<string>;
   /** Gives the folder back. The table stays: it is right until somebody writes another one. A temporary folder goes. */
@@ -44,7 +49,11 @@ export interface Place {
  * Opens a table's place; without a path in a temporary folder of its own.
  * @throws TrilithError in plain words: `locked` (another agent writes there), `conflict`, `read-only`, `not-allowed`, `disk-full`
  */
-export async function openPlace(path: string | undefined, disk: Pick<Disk, "info">): Promise<Place> {
+export async function openPlace(
+  path: string | undefined,
+  disk: Pick<Disk, "info">,
+  usualTable: string = USUAL_TABLE,
+): Promise<Place> {
   const temporary = path === undefined ? await makeTemporaryFolder(HOOK_FOLDERS) : undefined;
   const table = path ?? join(temporary as string, "table");
   const folder = dirname(table);
@@ -59,6 +68,7 @@ export async function openPlace(path: string | undefined, disk: Pick<Disk, "info
     await makeOpenFolder(observed);
     const held = lock;
     let limits = await limitsOf(table);
+    let usual = await usualFault(table, usualTable);
     return {
       file,
       observed,
@@ -66,8 +76,12 @@ export async function openPlace(path: string | undefined, disk: Pick<Disk, "info
       get limits() {
         return limits;
       },
+      get usual() {
+        return usual;
+      },
       async identity() {
         limits = await limitsOf(table);
+        usual = await usualFault(table, usualTable);
         const found = await disk.info(table);
         return found === undefined ? "gone" : `${found.identity} ${found.size} ${found.modifiedMs}`;
       },
@@ -110,6 +124,15 @@ async function limitsOf(table: string): Promise<Limits | undefined> {
     text: `programs of ${barred} do not have it, for they may not enter ${closed.path} (mode ${closed.mode.toString(8).padStart(4, "0")}): chmod a+x ${closed.path}, or give hook.table a path such as /run/trilith/table`,
     shut: closed.gid === undefined,
   };
+}
+
+/** A table at the usual place that another agent left: programs that are told of none believe it, however old it is. */
+async function usualFault(table: string, usual: string): Promise<string | undefined> {
+  if (table === usual || (await whyNotUsed(usual)) !== undefined) return undefined;
+  // Who may not be asked is taken for alive.
+  const holder = await lockHolder(dirname(usual)).catch(() => ({ pid: undefined }));
+  if (holder !== undefined) return undefined;
+  return `${usual} was left by an agent that is gone, and programs that are told of no table (TRILITH_HOOK_TABLE) take it before this one: remove it, or give hook.table that path`;
 }
 
 const SAYING: Readonly<Partial<Record<Code, (folder: string, error: unknown) => string>>> = {

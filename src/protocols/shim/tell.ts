@@ -49,6 +49,7 @@ export function hookStates(parts: {
     for (const each of [waiting, barred ? undefined : place.limits?.text]) if (each !== undefined) parts.push(each);
     say(true, parts.join("; "));
     if (barred) say(false, `the table ${place.file.path}: ${place.limits.text}`);
+    if (place.usual !== undefined) say(false, place.usual);
   }
   const unreadable = suspicions.trouble();
   if (unreadable !== undefined) say(false, unreadable);
