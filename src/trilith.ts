@@ -498,9 +498,7 @@ class Joined implements Trilith {
   async #install(ground: Ground): Promise<void> {
     for (const protocol of protocols) {
       const told = configurationOf(protocol.name, this.settings);
-      if (told === false) continue;
-      const part = await protocol.install(told, ground);
-      if (part !== undefined) this.#parts.add(protocol.name, part);
+      this.#parts.add(protocol.name, told === false ? undefined : await protocol.install(told, ground), told);
     }
   }
 
@@ -548,8 +546,9 @@ class Joined implements Trilith {
     log.info("reading files again");
     const failures: unknown[] = [];
     const failed = (error: unknown): void => void failures.push(error);
-    const configuration = await this.#reread().catch(failed);
-    await this.#parts.reload(log, configuration ?? undefined).catch(failed);
+    const read = await this.#reread().catch(failed);
+    const now = read === undefined ? undefined : { ...this.settings, protocols: read };
+    await this.#parts.reload(log, now && ((protocol) => configurationOf(protocol, now))).catch(failed);
     // What was deregistered by hand and is still stated comes back, as with Consul.
     await this.#whole.agent.restate();
     if (failures.length > 0) throw failures[0];

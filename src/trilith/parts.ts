@@ -17,8 +17,13 @@ export class Parts {
   readonly probes: Map<string, Probe> = new Map();
   readonly #all: Part[] = [];
   readonly #protocols = new Map<Part, string>();
+  /** By protocol: the configuration that counts until a restart, where a reload is nothing to its part or there is none. */
+  readonly #untilRestart = new Map<string, { readonly isOff: boolean; readonly text: string }>();
 
-  add(protocol: string, part: Part): void {
+  /** `told`: the raw configuration that the part was made with; no part = it is off. */
+  add(protocol: string, part: Part | undefined, told: unknown): void {
+    if (part?.reload === undefined) this.#untilRestart.set(protocol, { isOff: part === undefined, text: textOf(told) });
+    if (part === undefined) return;
     this.#all.push(part);
     this.#protocols.set(part, protocol);
     this.addProbes(part.probes ?? []);
@@ -82,20 +87,35 @@ export class Parts {
   }
 
   /**
-   * Has every part read its files again, and its configuration where that is told anew; a part that cannot is logged.
+   * Has every part read its files again, and its configuration where that is told anew; a part that cannot is logged, and whose configuration
+   * only counts after a restart as well.
    * @throws what the first of them failed with, when all have been asked
    */
-  async reload(log: Log, configuration?: Readonly<Record<string, unknown>>): Promise<void> {
+  async reload(log: Log, configurationOf?: (protocol: string) => unknown): Promise<void> {
     const failures: unknown[] = [];
     for (const part of this.#all) {
       const protocol = this.#protocols.get(part) ?? "";
       try {
-        await part.reload?.(configuration === undefined ? undefined : { raw: configuration[protocol] });
+        await part.reload?.(configurationOf === undefined ? undefined : { raw: configurationOf(protocol) });
       } catch (error) {
         failures.push(error);
         log.error(`${protocol}: could not read everything again`, { error: messageOf(error) });
       }
     }
+    if (configurationOf !== undefined)
+      for (const [protocol, { isOff, text }] of this.#untilRestart) {
+        const now = textOf(configurationOf(protocol));
+        if (now !== text && !(isOff && NOT_ON.has(now)))
+          log.warn(`the configuration of ${protocol} is another one now: it counts after a restart`);
+      }
     if (failures.length > 0) throw failures[0];
   }
+}
+
+/** What switches on nothing that is off. */
+const NOT_ON: ReadonlySet<string> = new Set(["null", "false"]);
+
+/** To see whether a configuration is another one. */
+function textOf(raw: unknown): string {
+  return JSON.stringify(raw ?? null);
 }

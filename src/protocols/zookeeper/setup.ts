@@ -34,13 +34,17 @@ export const zookeeper: Protocol<
       { name: SOURCE, clock, directory, node, configure: configureZooKeeper, make },
       config,
     );
-    const written = JSON.stringify(config.announce);
     return {
       ...(source === undefined ? {} : { source }),
       async reload(read) {
         await reload(read);
-        if (read !== undefined && JSON.stringify(configureZooKeeper(read.raw)?.announce ?? []) !== written)
-          log.warn("zookeeper.announce is another one now: what is written follows it after a restart");
+        const now = read === undefined ? config : configureZooKeeper(read.raw);
+        if (writtenBy(now) !== writtenBy(config))
+          log.warn(
+            "zookeeper.announce, or who is told, is another one now: what is written follows it after a restart",
+          );
+        if (source === undefined && now !== undefined && now.sets.length > 0)
+          log.warn("zookeeper.sets was empty when this agent started: a restart reads them");
       },
       ...(announcer === undefined
         ? {}
@@ -52,3 +56,10 @@ export const zookeeper: Protocol<
     };
   },
 });
+
+/** What the announcing depends on, to see whether it is another one. */
+function writtenBy(config: ZooKeeperConfig | undefined): string {
+  if (config === undefined || config.announce.length === 0) return "";
+  const { sets: _, ...rest } = config;
+  return JSON.stringify(rest);
+}
