@@ -1,6 +1,6 @@
 // Tests of how the directory goes along with its store: shared syncs, refusals of the store, start and stop, the clearing of old graves.
 import { afterEach, describe, expect, test } from "vitest";
-import { fakeClock } from "../../test/simulated/clock.ts";
+import { type FakeClock, fakeClock } from "../../test/simulated/clock.ts";
 import { NO_FAULTS, SimulatedStore, seededRandom } from "../../test/simulated/store.ts";
 import { ownFolder } from "../../test/support/peers.ts";
 import { type Clock, systemClock } from "../base/clock.ts";
@@ -155,6 +155,30 @@ describe("a store that refuses", () => {
   });
 });
 
+/** A line of changes that tells what it is sent. */
+function line(clock: FakeClock): { follow: NonNullable<Storage["follow"]>; send(batch: Batch): Promise<void> } {
+  const batches: Batch[] = [];
+  let bell = (): void => {};
+  return {
+    async *follow(_, signal) {
+      while (!signal.aborted) {
+        const next = batches.shift();
+        if (next !== undefined) yield next;
+        else
+          await new Promise<void>((resolve) => {
+            bell = resolve;
+            signal.addEventListener("abort", () => resolve(), { once: true });
+          });
+      }
+    },
+    async send(batch) {
+      batches.push(batch);
+      bell();
+      await clock.settle();
+    },
+  };
+}
+
 describe("a shared store", () => {
   test("before it has answered nothing can be written; then all is there, and fresh", async () => {
     const store = new SimulatedStore(1);
@@ -170,30 +194,8 @@ describe("a shared store", () => {
 
   test("while it is away the view is the last one known, with the time", async () => {
     const clock = fakeClock();
-    const batches: Batch[] = [];
-    let bell = (): void => {};
-    const send = async (batch: Batch): Promise<void> => {
-      batches.push(batch);
-      bell();
-      await clock.settle();
-    };
-    const directory = directoryOn(
-      {
-        ...new SimulatedStore(1).client(),
-        async *follow(_, signal) {
-          while (!signal.aborted) {
-            const next = batches.shift();
-            if (next !== undefined) yield next;
-            else
-              await new Promise<void>((resolve) => {
-                bell = resolve;
-                signal.addEventListener("abort", () => resolve(), { once: true });
-              });
-          }
-        },
-      },
-      clock,
-    );
+    const { follow, send } = line(clock);
+    const directory = directoryOn({ ...new SimulatedStore(1).client(), follow }, clock);
     await directory.start();
     await directory.ready();
     await send({ kind: "reachable", reachable: false, atMs: 1234 });
@@ -311,44 +313,31 @@ describe("a shared store", () => {
 describe("old graves", () => {
   test("of a store that others clear are forgotten here, and nobody there is asked", async () => {
     const clock = fakeClock();
-    const batches: Batch[] = [];
-    let bell = (): void => {};
+    const { follow, send } = line(clock);
     let asked = 0;
     const directory = directoryOn(
       {
         ...new SimulatedStore(1).client(),
         clearedElsewhere: true,
+        follow,
         // As a client host's: who is told of graves does not clear them.
         async commit() {
           asked++;
           return { result: "expectation-failed" };
-        },
-        async *follow(_, signal) {
-          while (!signal.aborted) {
-            const next = batches.shift();
-            if (next !== undefined) yield next;
-            else
-              await new Promise<void>((resolve) => {
-                bell = resolve;
-                signal.addEventListener("abort", () => resolve(), { once: true });
-              });
-          }
         },
       },
       clock,
     );
     await directory.start();
     await directory.ready();
-    const send = async (from: number, count: number): Promise<void> => {
+    const bury = (from: number, count: number): Promise<void> => {
       const rows = Array.from({ length: count }, (_, i) => ({
         ...({ table: "grave", key: `${String(clock.now()).padStart(15, "0")}.${from + i}.0` } as const),
         ...{ createIndex: from + i, modifyIndex: from + i, value: { scopes: [scope.service(`s${from + i}`)] } },
       }));
-      batches.push({ kind: "delta", index: from + count - 1, rows });
-      bell();
-      await clock.settle();
+      return send({ kind: "delta", index: from + count - 1, rows });
     };
-    await send(10, 3000);
+    await bury(10, 3000);
     expect(directory.view().count("grave")).toBe(3000);
     const end = new AbortController();
     const waits = [scope.service("s10"), scope.service("s3009")].map((each) =>
@@ -358,9 +347,8 @@ describe("old graves", () => {
       ),
     );
     await clock.advance(30 * 60_000);
-    // The same once more, without anything new in between and with.
     for (const from of [3010, 7010]) {
-      await send(from, 4000);
+      await bury(from, 4000);
       await clock.advance(30 * 60_000);
       expect(directory.view().count("grave")).toBeLessThan(2050);
     }
