@@ -111,7 +111,7 @@ export class Scanner {
     const others =
       far === 0
         ? ""
-        : `; ${far} more ${far === 1 ? "does so" : "do so"} in other network namespaces, whose ports are not seen here: trilith announce registers them, or an agent there`;
+        : `; ${far} ${names === 0 ? "" : "more "}${far === 1 ? "does so" : "do so"} in other network namespaces, whose ports are not seen here: trilith announce registers them, or an agent there`;
     const words = `${names === 0 ? "no process says" : `${names} ${names === 1 ? "process says" : "processes say"}`} SERVICE_NAME${others}`;
     const blank = [...this.unread]
       .map(
