@@ -20,6 +20,8 @@ enum {
 	OBSERVED_PROBES = 16,
 	OBSERVED_FOREIGN_DEAD_MS = 60000, /* an owner whose pid means nothing here: dead after so long without use */
 	OBSERVED_TOUCH_MS = 1000,
+	OBSERVED_COMPARE_MS = 10000, /* so often it is looked whether the file is still the one that others have */
+	OBSERVED_REPLACED_MOST = 64, /* so often another one is mapped: the earlier ones stay */
 	OBSERVED_FULL_MS = 1000,
 	OBSERVED_STALE_MS = 1000,	  /* what this process has not tried for so long, others may know better */
 	OBSERVED_OTHERS = 8,		  /* so many other processes are asked */
@@ -80,6 +82,7 @@ struct observed_own {
 	_Atomic uint32_t pid;
 	_Atomic uint64_t salt;
 	_Atomic uint64_t checked_ms; /* when the block was ours for the last time */
+	_Atomic uint64_t compared_ms; /* when the file was the one that has the name, or the name was out of reach */
 	_Atomic(struct observed_block *) blocks[OBSERVED_USERS]; /* in each user's file */
 };
 
@@ -90,7 +93,10 @@ static _Atomic(struct observed_file *) observed_mapped; /* the present user's */
 static struct {
 	uint64_t user; /* uid + 1; 0 = free */
 	struct observed_file *file;
+	dev_t device;
+	ino_t inode;
 } observed_users[OBSERVED_USERS];
+static uint32_t observed_replaced;
 static struct observed_block observed_private;
 static _Atomic uint64_t observed_private_trouble_ms;
 
@@ -118,16 +124,15 @@ static void observed_start(const char *table_path)
 
 /* — The file — */
 
-static bool observed_file_is_ours(int fd, uid_t uid)
+static bool observed_file_is_ours(int fd, uid_t uid, struct stat *s)
 {
-	struct stat s;
-	return fstat(fd, &s) == 0 && S_ISREG(s.st_mode) && s.st_uid == uid && (s.st_mode & (S_IWGRP | S_IWOTH)) == 0 &&
-	       s.st_size == (off_t)sizeof(struct observed_file);
+	return fstat(fd, s) == 0 && S_ISREG(s->st_mode) && s->st_uid == uid && (s->st_mode & (S_IWGRP | S_IWOTH)) == 0 &&
+	       s->st_size == (off_t)sizeof(struct observed_file);
 }
 
-static struct observed_file *observed_map_fd(int fd, uid_t uid)
+static struct observed_file *observed_map_fd(int fd, uid_t uid, struct stat *s)
 {
-	if (!observed_file_is_ours(fd, uid))
+	if (!observed_file_is_ours(fd, uid, s))
 		return NULL;
 	struct observed_file *file = mmap(NULL, sizeof *file, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (file == MAP_FAILED)
@@ -167,8 +172,8 @@ static void observed_make_file(int folder, const char *name, uid_t uid)
 	kernel_close(fd);
 }
 
-/* By the folder's descriptor, so that no path is put together: a thread's stack may be small. */
-static struct observed_file *observed_map(uid_t uid)
+/* By the folder's descriptor, so that no path is put together: a thread's stack may be small. `s`: which file it is. */
+static struct observed_file *observed_map(uid_t uid, struct stat *s)
 {
 	char name[16];
 	snprintf(name, sizeof name, "%u", (unsigned)uid);
@@ -184,9 +189,23 @@ static struct observed_file *observed_map(uid_t uid)
 	kernel_close(folder);
 	if (fd < 0)
 		return NULL;
-	struct observed_file *file = observed_map_fd(fd, uid);
+	struct observed_file *file = observed_map_fd(fd, uid, s);
 	kernel_close(fd);
 	return file;
+}
+
+/* True where another file, or none, has the name by now: nobody hears what is written into this one. Out of reach (a chroot) says nothing. */
+static bool observed_is_replaced(uid_t uid, dev_t device, ino_t inode)
+{
+	char name[16];
+	struct stat s;
+	snprintf(name, sizeof name, "%u", (unsigned)uid);
+	int folder = kernel_openat(AT_FDCWD, observed_folder, O_PATH | O_DIRECTORY);
+	if (folder < 0)
+		return false;
+	bool replaced = fstatat(folder, name, &s, AT_SYMLINK_NOFOLLOW) == 0 ? s.st_dev != device || s.st_ino != inode : errno == ENOENT;
+	kernel_close(folder);
+	return replaced;
 }
 
 /* — Owners — */
@@ -305,21 +324,44 @@ static struct observed_own *observed_own(void)
 	return nobody;
 }
 
+/* Maps the user's file into this place; false = there is none for him. */
+static bool observed_take_file(int place, uid_t uid)
+{
+	struct stat s;
+	struct observed_file *file = observed_map(uid, &s);
+	if (file == NULL)
+		return false;
+	observed_users[place].file = file;
+	observed_users[place].device = s.st_dev;
+	observed_users[place].inode = s.st_ino;
+	observed_users[place].user = (uint64_t)uid + 1;
+	return true;
+}
+
 /* The place of the user's file among those that are mapped; -1 = there is none for him. They stay mapped: another thread may be using one. */
 static int observed_user(uid_t uid)
 {
 	for (int i = 0; i < OBSERVED_USERS; i++) {
 		if (observed_users[i].user == (uint64_t)uid + 1)
 			return i;
-		if (observed_users[i].user != 0)
-			continue;
-		observed_users[i].file = observed_map(uid);
-		if (observed_users[i].file == NULL)
-			return -1;
-		observed_users[i].user = (uint64_t)uid + 1;
-		return i;
+		if (observed_users[i].user == 0)
+			return observed_take_file(i, uid) ? i : -1;
 	}
 	return -1;
+}
+
+/* Now and then: where the file was cleared away with its folder, the one that has the name now is this process's, too; made if need be. */
+static void observed_compare(struct observed_own *own, int place, uid_t uid, uint64_t now_ms)
+{
+	uint64_t compared = atomic_load(&own->compared_ms);
+	if (compared != 0 && compared <= now_ms && now_ms - compared < OBSERVED_COMPARE_MS)
+		return;
+	atomic_store(&own->compared_ms, now_ms);
+	if (compared == 0 || observed_replaced >= OBSERVED_REPLACED_MOST ||
+	    !observed_is_replaced(uid, observed_users[place].device, observed_users[place].inode) || !observed_take_file(place, uid))
+		return;
+	observed_replaced++;
+	atomic_store(&own->blocks[place], NULL);
 }
 
 /* The block that this process has there already, or a new one; NULL = none. */
@@ -347,8 +389,10 @@ static struct observed_block *observed_acquire(struct observed_own *own, uint64_
 	int errno_before = errno;
 	uid_t uid = geteuid();
 	int place = observed_user(uid);
-	if (place >= 0)
+	if (place >= 0) {
+		observed_compare(own, place, uid, now_ms);
 		atomic_store(&observed_mapped, observed_users[place].file);
+	}
 	uint32_t pid = (uint32_t)getpid();
 	atomic_store(&own->pid, pid);
 	struct observed_block *block = place < 0 ? NULL : observed_block_there(own, place, pid, uid, now_ms);
@@ -380,7 +424,9 @@ static struct observed_block *observed_block(uint64_t now_ms)
 	uint64_t checked = atomic_load_explicit(&own->checked_ms, memory_order_relaxed);
 	if (checked <= now_ms && now_ms - checked < OBSERVED_TOUCH_MS)
 		return block;
-	if (atomic_load(&block->owner) != atomic_load(&own->pid) || atomic_load(&block->uid) != (uint32_t)geteuid() || block == &observed_private)
+	uint64_t compared = atomic_load_explicit(&own->compared_ms, memory_order_relaxed);
+	if (atomic_load(&block->owner) != atomic_load(&own->pid) || atomic_load(&block->uid) != (uint32_t)geteuid() || block == &observed_private ||
+	    compared > now_ms || now_ms - compared >= OBSERVED_COMPARE_MS)
 		return observed_acquire(own, now_ms);
 	atomic_store_explicit(&own->checked_ms, now_ms, memory_order_relaxed);
 	atomic_store_explicit(&block->used_ms, now_ms, memory_order_relaxed);

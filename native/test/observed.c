@@ -544,7 +544,8 @@ static void case_last_words(void)
 	/* Long ago. */
 	clean();
 	CHECK(in_child(asks_and_is_killed) == -SIGKILL);
-	observed_claim(observed_map(geteuid()), (uint32_t)getpid(), geteuid(), observed_now_ms() + OBSERVED_DOUBT_MS + 100);
+	struct stat s;
+	observed_claim(observed_map(geteuid(), &s), (uint32_t)getpid(), geteuid(), observed_now_ms() + OBSERVED_DOUBT_MS + 100);
 	CHECK(in_child(first_of_two) == 0);
 }
 
@@ -620,6 +621,36 @@ static int to_and_fro(void)
 			return 2;
 	}
 	return first[0] == first[1] || users != 2 ? 3 : 0;
+}
+
+/* Cleared away with its folder, by an agent's new start for example: the next one is found, and what is out of reach stays. */
+static void case_cleared_away(void)
+{
+	char away[sizeof observed_folder + 8];
+	clean();
+	uint64_t now_ms = observed_now_ms();
+	struct observed_block *before = observed_block(now_ms), *after;
+	CHECK(observed_block(now_ms + OBSERVED_COMPARE_MS) == before);
+	CHECK(unlink(user_path()) == 0);
+	CHECK(observed_block(now_ms + OBSERVED_COMPARE_MS + OBSERVED_TOUCH_MS) == before);
+	errno = 77;
+	after = observed_block(now_ms += 2 * OBSERVED_COMPARE_MS);
+	CHECK(errno == 77);
+	CHECK(after != before && after != &observed_private);
+	CHECK(access(user_path(), F_OK) == 0);
+	snprintf(away, sizeof away, "%s-away", observed_folder);
+	CHECK(rename(observed_folder, away) == 0);
+	CHECK(observed_block(now_ms += OBSERVED_COMPARE_MS) == after);
+	CHECK(mkdir(observed_folder, 0777) == 0);
+	before = observed_block(now_ms += OBSERVED_COMPARE_MS);
+	CHECK(before != after && before != &observed_private);
+	CHECK(index_of(before) == 0);
+	CHECK(unlink(user_path()) == 0 && rmdir(observed_folder) == 0 && rename(away, observed_folder) == 0);
+	/* Not for ever, since each stays mapped. */
+	observed_replaced = OBSERVED_REPLACED_MOST;
+	CHECK(observed_block(now_ms += OBSERVED_COMPARE_MS) == before);
+	observed_replaced = 0;
+	clean();
 }
 
 static void case_to_and_fro(void)
@@ -768,7 +799,7 @@ static const struct {
 	const char *name;
 	void (*run)(void);
 } cases[] = {CASE(after_another), CASE(beside_another), CASE(each_its_own), CASE(killed), CASE(owner), CASE(take_over), CASE(full), CASE(trust), CASE(full_disk), CASE(limited_size), CASE(taken_while_idle), CASE(doubt), CASE(last_words),
-	     CASE(another_user), CASE(to_and_fro), CASE(pid_namespace), CASE(threads), CASE(turns), CASE(forked_chance)};
+	     CASE(cleared_away), CASE(another_user), CASE(to_and_fro), CASE(pid_namespace), CASE(threads), CASE(turns), CASE(forked_chance)};
 
 int main(int count, char **arguments)
 {

@@ -1,4 +1,5 @@
 // A file of counters that several programs of one user write at once, each its own part: read and written in place, at once (it lies in memory, or nearly).
+import type { Stats } from "node:fs";
 import { fs } from "./lazy-fs.ts";
 
 /** An open file. */
@@ -7,6 +8,8 @@ export interface CounterFile {
   read(offset: number, into: Uint8Array): boolean;
   /** False where that cannot be written. */
   write(offset: number, bytes: Uint8Array): boolean;
+  /** True where another file, or none, has its name by now. */
+  isReplaced(): boolean;
   close(): void;
 }
 
@@ -28,10 +31,11 @@ export function openCounterFile(folder: string, size: number, head: Uint8Array):
   const uid = process.geteuid?.();
   // Who starts a setuid program decides what it connects to: that must not teach its user's other programs.
   if (uid === undefined || uid !== process.getuid?.()) return undefined;
-  const { closeSync, constants, fstatSync, openSync, readSync, writeSync } = fs();
+  const { closeSync, constants, fstatSync, lstatSync, openSync, readSync, writeSync } = fs();
   const path = `${folder}/${uid}`;
   const flags = constants.O_RDWR | constants.O_NOFOLLOW | constants.O_NONBLOCK | constants.O_NOCTTY;
   let descriptor: number | undefined;
+  let found: Stats;
   try {
     try {
       descriptor = openSync(path, flags);
@@ -40,7 +44,7 @@ export function openCounterFile(folder: string, size: number, head: Uint8Array):
       makeFile(folder, path, size, head);
       descriptor = openSync(path, flags);
     }
-    const found = fstatSync(descriptor);
+    found = fstatSync(descriptor);
     if (!found.isFile() || found.uid !== uid || (found.mode & 0o022) !== 0 || found.size !== size)
       throw new Error(`${path} is not used`);
   } catch {
@@ -58,6 +62,15 @@ export function openCounterFile(folder: string, size: number, head: Uint8Array):
   return {
     read: (offset, into) => whole(() => readSync(opened, into, 0, into.length, offset), into.length),
     write: (offset, bytes) => whole(() => writeSync(opened, bytes, 0, bytes.length, offset), bytes.length),
+    isReplaced() {
+      try {
+        const now = lstatSync(path, { throwIfNoEntry: false });
+        return now?.ino !== found.ino || now.dev !== found.dev;
+      } catch {
+        // Out of reach: that says nothing.
+        return false;
+      }
+    },
     close: () => closeSync(opened),
   };
 }

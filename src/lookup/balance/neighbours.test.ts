@@ -40,6 +40,7 @@ function host() {
             all.set(given, offset);
             return true;
           },
+          isReplaced: () => bytes !== all,
           close() {},
         };
       },
@@ -74,6 +75,9 @@ function host() {
     },
     blocks: () => decodeObserved(bytes as Buffer),
     entries: (): Seen[] => decodeObserved(bytes as Buffer).flatMap(({ entries }) => [...entries.values()]),
+    clearAway() {
+      bytes = undefined;
+    },
     set beforeWrite(hook: (offset: number) => void) {
       beforeWrite = hook;
     },
@@ -87,6 +91,26 @@ const report = (one: Balancer, port: number, ok = false): void => {
 };
 
 describe("the programs of a user", () => {
+  it("find the next file where theirs was cleared away", () => {
+    const here = host();
+    const [one, two] = [here.program(1), here.program(2)];
+    report(one, 81);
+    report(two, 82);
+    here.clearAway();
+    here.wait(11_000);
+    report(one, 83);
+    here.wait(1_000);
+    expect(first(two).port).toBe(81);
+    expect(here.entries().map(({ port }) => port)).toEqual([83]);
+    report(two, 82);
+    expect(
+      here
+        .entries()
+        .map(({ port }) => port)
+        .sort(),
+    ).toEqual([82, 83]);
+  });
+
   it("learn from one another who fails and who is back, and the file says what was seen", () => {
     const here = host();
     const [one, two] = [here.program(1), here.program(2)];

@@ -61,6 +61,8 @@ export interface NeighboursParts {
 const LOOK_MS = 1_000;
 /** Where there is no file or no block, it is looked for at most so often. */
 const AGAIN_MS = 1_000;
+/** So often it is looked whether the file is still the one that others have. */
+const COMPARE_MS = 10_000;
 /** Who was at work so lately, is asked; at most so many. */
 const AT_WORK_MS = 10_000;
 const MOST_ASKED = 8;
@@ -81,6 +83,7 @@ export function createNeighbours(parts: NeighboursParts): Neighbours {
   let uidMs = Number.NEGATIVE_INFINITY;
   let file: CounterFile | undefined;
   let openedMs = Number.NEGATIVE_INFINITY;
+  let comparedMs = Number.NEGATIVE_INFINITY;
   let lookedMs = Number.NEGATIVE_INFINITY;
   let failing: ReadonlyMap<string, SeenElsewhere> = NOBODY;
   let own: Block | undefined;
@@ -97,8 +100,14 @@ export function createNeighbours(parts: NeighboursParts): Neighbours {
       uidMs = nowMs;
       isSame &&= parts.uid() === uid;
     }
+    if (file !== undefined && !within(comparedMs, COMPARE_MS, nowMs)) {
+      comparedMs = nowMs;
+      // It was cleared away, perhaps with its folder.
+      isSame &&= !file.isReplaced();
+    }
     if (isSame && (file !== undefined || within(openedMs, AGAIN_MS, nowMs))) return file;
     openedMs = nowMs;
+    comparedMs = nowMs;
     own?.stop();
     own = undefined;
     file?.close();
