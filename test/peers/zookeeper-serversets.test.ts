@@ -2,7 +2,7 @@
 import { writeFile } from "node:fs/promises";
 import { join as inFolder } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { systemClock } from "../../src/base/clock.ts";
+import { type Clock, systemClock } from "../../src/base/clock.ts";
 import { openZooKeeper, type ZooKeeper } from "../../src/base/zookeeper.ts";
 import { startEtcd } from "../support/etcd.ts";
 import { type RunningAgent, startAgent } from "../support/ground.ts";
@@ -191,17 +191,25 @@ describe.runIf((await haveZooKeeper()) && (await haveKazoo()))("server sets", { 
 
   it("credentials that are refused are told, and tried again less and less often", async () => {
     const news: string[] = [];
+    const waits: number[] = [];
+    const after: Clock["after"] = (ms, work, background) => {
+      waits.push(ms);
+      return systemClock.after(ms, work, background);
+    };
     const refused = await openZooKeeper({
-      ...{ servers: server.address, sessionTimeoutMs: 10_000, clock: systemClock },
+      ...{ servers: server.address, sessionTimeoutMs: 10_000, clock: { ...systemClock, after } },
       auth: { scheme: "nonesuch", credentials: "x" },
       onNews: (each) => void news.push(each.what === "away" ? each.text : each.what),
     });
     over.push(() => refused.close());
-    const told = "the server refused the credentials";
-    await eventually("it was tried twice", () => news.filter((each) => each === told).length === 2);
-    await new Promise((resolve) => setTimeout(resolve, 1_500));
-    expect(news.filter((each) => each === "session")).toHaveLength(2);
-    expect(news.filter((each) => each === told)).toHaveLength(2);
+    await eventually("it was tried twice", () => waits.includes(3200));
+    expect(waits.filter((ms) => [200, 800, 3200].includes(ms))).toEqual([800, 3200]);
+    expect(news).toEqual([
+      "session",
+      "the server refused the credentials",
+      "session",
+      "the server refused the credentials",
+    ]);
   });
 
   it("this host's services are members: by health, with shard and endpoints; others are left alone, nothing goes round", async () => {

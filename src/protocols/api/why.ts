@@ -1,5 +1,4 @@
 // Why a service is found, or not: everything that this agent knows about a name.
-
 import { nearestName } from "../../base/nearest-name.ts";
 import type { HeldCheck } from "../../contracts/agent.ts";
 import type { Resident } from "../../model/instance.ts";

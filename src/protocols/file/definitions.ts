@@ -1,5 +1,4 @@
 // Configuration text → services and checks of this host, or the place and kind of its mistake. Pure.
-
 import { InputError } from "../../base/error.ts";
 import { nearestName } from "../../base/nearest-name.ts";
 import type { CheckRegistration } from "../../contracts/agent.ts";

@@ -23,6 +23,8 @@ describe("a vector", () => {
     expect(weightOf(two, { name: "member_0000000003", member: { shard: 4 }, at })).toBe(2 * 3.5 * 0.5 * 10);
     expect(weightOf(two, { name: "member_0000000002", member: { shard: 5 }, at: { host: "x", port: 80 } })).toBe(1);
     expect(weightOf(two, { name: "member_0000000002", member: {}, at: { host: "2001:db8::1", port: 80 } })).toBe(7);
+    const beyond = vector(...[1e308, 1e308, 0].map((weight) => ({ select: "shard=4", weight })));
+    expect(weightOf([beyond], { name: "member_0000000003", member: { shard: 4 }, at })).toBe(0);
     expect(weightOf([], { name: "member_0000000002", member: {}, at })).toBe(1);
   });
 

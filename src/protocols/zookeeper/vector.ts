@@ -69,6 +69,8 @@ export function weightOf(vectors: readonly (readonly Descriptor[])[], { name, me
         : select.by === "shard"
           ? select.shard === member.shard
           : select.name === name || select.name === number;
+    // Out is out, also beside weights that are beyond all numbers.
+    if (selects && weight === 0) return 0;
     if (selects) product *= weight;
   }
   return product;
