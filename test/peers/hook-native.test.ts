@@ -206,7 +206,8 @@ for i in range(${lookups}): assert socket.gethostbyname("web.service.consul") ==
     expect(Math.abs((await calls(1_001)) - (await calls(1)))).toBeLessThan(100);
     const once = await looks(1);
     expect(once).toBeGreaterThan(0);
-    expect(await looks(300)).toBe(once);
+    // Every five seconds one look makes sure.
+    expect(await looks(300)).toBeLessThan(once + 30);
   });
 
   it.runIf(process.getuid?.() === 0)("in a setuid program the variable says nothing", async () => {

@@ -93,10 +93,14 @@ const deeds = {
   async hang() {
     const before = performance.now();
     const seen = [await get(http, { host, agent: false }), performance.now() - before];
-    // The one that did not answer is not asked again at once.
-    const then = performance.now();
-    await get(http, { host, agent: false });
-    return [...seen, performance.now() - then];
+    // The one that did not answer is not asked again at once. The quickest of some counts: the machine may have other work.
+    const took = [];
+    for (let i = 0; i < 3; i++) {
+      const then = performance.now();
+      await get(http, { host, agent: false });
+      took.push(performance.now() - then);
+    }
+    return [...seen, Math.min(...took)];
   },
   /** Keeps connecting anew, so many at a time, until its input ends. */
   async load() {
