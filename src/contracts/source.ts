@@ -42,6 +42,8 @@ export interface SourceHealth {
   readonly ok: boolean;
   /** One line for people: what was found, or why nothing: "Docker 20.10 at unix:///var/run/docker.sock, 3 containers". */
   readonly text: string;
+  /** Set while it has not begun yet: what it told in an earlier life is neither well nor away by what is said here. */
+  readonly begun?: false;
   /**
    * Where it reads several things: how each of them is. Of a source that is not well only what the entries that are not well told is the last
    * known good; all of it where there are no such entries.

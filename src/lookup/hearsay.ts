@@ -100,8 +100,8 @@ export function createHearsay(parts: {
     const before = new Map(away);
     away.clear();
     oldest = new WeakMap();
-    for (const { name, ok, text, entries = [] } of parts.sources()) {
-      if (!known.has(name)) continue;
+    for (const { name, ok, begun, text, entries = [] } of parts.sources()) {
+      if (!known.has(name) || begun === false) continue;
       const unwell = entries.filter((entry) => !entry.ok);
       if (ok) {
         noteWell(name, clock.now());

@@ -1,11 +1,14 @@
 // A failing entry does not age its siblings, for the sources that need no peer's program; beside ZooKeeper and etcd: test/peers.
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterEach, describe, it } from "vitest";
+import { afterEach, describe, expect, it } from "vitest";
+import { type Clock, systemClock } from "../../src/base/clock.ts";
+import { createHttp } from "../../src/base/http.ts";
+import { createTrilith, type Trilith } from "../../src/trilith.ts";
 import { ImitatedConsul } from "../support/consul-imitation.ts";
 import { toldRecursor } from "../support/dns-peers.ts";
 import { startAgent } from "../support/ground.ts";
-import { ownFolder } from "../support/peers.ts";
+import { eventually, ownFolder } from "../support/peers.ts";
 import { holdsForSiblings } from "../support/siblings.ts";
 import { answersFrom } from "../support/zone.ts";
 
@@ -71,4 +74,48 @@ describe("a failing entry does not age its siblings", () => {
       mend: () => a.start(),
     });
   });
+});
+
+it("who asks while an agent starts makes nothing younger: a source that has not begun says nothing of how it is", async () => {
+  const consul = await imitated("a");
+  const folder = await ownFolder("siblings-restart");
+  ending.push(() => folder.remove());
+  const settings = {
+    ...{ dev: false, dataDir: folder.path },
+    protocols: { "consul-upstream": { upstreams: { url: consul.url } } },
+  };
+  const first = await startAgent(settings);
+  ending.push(() => first.stop());
+  const found = (trilith: Trilith) => trilith.lookup.resolveNow({ service: "a" });
+  await eventually("it is known", () => found(first.trilith).endpoints.length > 0);
+  await first.stop();
+  await consul.stop();
+  // An hour later.
+  const clock: Clock = { ...systemClock, now: () => systemClock.now() + 3_600_000 };
+  const http = createHttp();
+  let asked = 0;
+  const second = createTrilith(
+    { httpPort: 0, node: "alpha", ...settings, protocols: { ...settings.protocols, dns: { port: -1 } } },
+    {
+      clock,
+      http: {
+        ...http,
+        // Opened when the directory and the lookup stand, and before sources begin.
+        serve(at, handle) {
+          asked += found(second).endpoints.length;
+          return http.serve(at, handle);
+        },
+        request: (...words) => http.request(...words),
+        close: () => http.close(),
+      },
+    },
+  );
+  ending.push(
+    () => second.stop(),
+    () => http.close(),
+  );
+  await second.start();
+  expect(asked).toBe(1);
+  await eventually("it is stale", () => !found(second).fresh);
+  expect(found(second).ageMs).toBeGreaterThanOrEqual(3_600_000);
 });

@@ -50,7 +50,7 @@ export class ConsulUpstreamSource implements Source {
   }
 
   state(): SourceHealth {
-    if (this.#running === 0) return { ok: true, text: "not started" };
+    if (this.#running === 0) return { ok: true, begun: false, text: "not started" };
     const words = [
       `${this.#last.size} instance${this.#last.size === 1 ? "" : "s"}`,
       ...(this.#leftOut === 0

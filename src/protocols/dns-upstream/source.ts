@@ -76,7 +76,7 @@ export class DnsUpstreamSource implements Source {
   state(): SourceHealth {
     const found = `${this.#last.size} ${this.#last.size === 1 ? "instance" : "instances"}`;
     const counts = `${this.#standing.length} ${this.#standing.length === 1 ? "name" : "names"}, ${found}`;
-    if (this.#running === 0) return { ok: true, text: `not started; ${counts}` };
+    if (this.#running === 0) return { ok: true, begun: false, text: `not started; ${counts}` };
     const told = toldBy(this.#last, entryOf);
     return healthOf(
       counts,

@@ -85,7 +85,7 @@ export class EtcdSource implements Source {
 
   state(): SourceHealth {
     const where = this.#config.access.endpoints.join(", ");
-    if (this.#running === 0) return { ok: true, text: `${where}: not started` };
+    if (this.#running === 0) return { ok: true, begun: false, text: `${where}: not started` };
     const words = [
       `${this.#last.size} ${this.#last.size === 1 ? "instance" : "instances"}`,
       ...(this.#own.size === 0 ? [] : [`${this.#own.size} of this directory's own left out`]),

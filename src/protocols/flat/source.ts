@@ -47,7 +47,7 @@ export class FlatSource implements Source {
     const { files, troubles } = this.#files;
     const read = files.filter(({ lists }) => lists !== undefined).length;
     const where = this.#config.files.map(({ path }) => path).join(", ");
-    if (!this.#looked) return { ok: true, text: `not started: ${where}` };
+    if (!this.#looked) return { ok: true, begun: false, text: `not started: ${where}` };
     const told = toldBy(this.#last, fileOf);
     const missing = new Set(troubles.map(({ path }) => path));
     return healthOf(

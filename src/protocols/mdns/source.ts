@@ -5,7 +5,7 @@ import type { Log } from "../../base/log.ts";
 import type { Net } from "../../base/net.ts";
 import type { Directory, View } from "../../contracts/directory.ts";
 import { lastKnown } from "../../contracts/second-hand.ts";
-import type { Source, SourceList } from "../../contracts/source.ts";
+import type { Source, SourceHealth, SourceList } from "../../contracts/source.ts";
 import { wholeLists } from "../../contracts/whole-list.ts";
 import { addressOf, goneKeyOf, type Registration } from "../../model/instance.ts";
 import type { Reason } from "../../model/reason.ts";
@@ -89,16 +89,15 @@ export class LanSource implements Source {
   /** What the announcing side knows has changed. */
   readonly ring = (): void => this.#bell.ring();
 
-  state(): { readonly ok: boolean; readonly text: string } {
+  state(): SourceHealth {
     const { places, mdns } = this.#lan;
     const found = this.#last.size;
     const lastKnown = this.#remembered.size > 0 ? ` (${this.#remembered.size} last known, not heard yet)` : "";
     const counts = `${found} found${lastKnown}, ${this.#announced.count} announced`;
     if (places.length === 0)
-      return {
-        ok: !this.#running,
-        text: this.#running ? `no interface with multicast is up; ${counts}` : "not started",
-      };
+      return this.#running
+        ? { ok: false, text: `no interface with multicast is up; ${counts}` }
+        : { ok: true, begun: false, text: "not started" };
     const interfaces = [...new Set(places.map((place) => place.interface))].map((name) => {
       const families = places.filter((place) => place.interface === name).map(({ family }) => `IPv${family}`);
       return `${name} (${families.sort().join(", ")})`;

@@ -108,7 +108,9 @@ export const minidisc: Protocol<MinidiscConfig, Needs> = defineProtocol({
     const source: Source = {
       name: SOURCE,
       state() {
-        const state = shared.peer?.state() ?? { ok: true, text: "not started", absent: true };
+        const state = shared.peer?.state();
+        if (state === undefined)
+          return { ok: true, begun: false, text: "not started; begins by itself when it appears" };
         return {
           ok: state.ok,
           text: state.absent ? `${state.text}; begins by itself when it appears` : state.text,

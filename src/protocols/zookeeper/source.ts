@@ -40,7 +40,7 @@ export class ServerSetSource implements Source {
   #remembered: ReadonlyMap<string, Registration> = new Map();
   /** The last list, by `goneKeyOf`. */
   #last: ReadonlyMap<string, Registration> = new Map();
-  #connection: { readonly ok: boolean; readonly text: string } = { ok: true, text: "not started" };
+  #connection: Omit<SourceHealth, "entries"> = { ok: true, begun: false, text: "not started" };
   /** Something that was read is no longer true, or the connection is another. */
   readonly #stale = new Bell();
 
@@ -50,7 +50,7 @@ export class ServerSetSource implements Source {
   }
 
   state(): SourceHealth {
-    const { ok, text } = this.#connection;
+    const { ok, text, ...begun } = this.#connection;
     const { sets, unread } = this.#picture ?? NOTHING;
     const missing = sets.filter(({ there }) => !there).map(({ path }) => path);
     const members = this.#last.size;
@@ -73,7 +73,7 @@ export class ServerSetSource implements Source {
       faults,
     );
     // While nobody answers nothing of it is fresh.
-    return ok ? health : { ok, text: health.text };
+    return ok ? { ...health, ...begun } : { ok, text: health.text };
   }
 
   readonly #news = (news: ZooKeeperNews): void => {
