@@ -74,6 +74,8 @@ class Remote implements RemoteStorage {
   #trouble = "";
   /** True where the trouble is that this host may not join. */
   #refused = false;
+  /** What was said of servers that do not let this host in, until one of them does. */
+  readonly #refusals = new Map<string, string>();
   readonly #position: Position = { line: "", index: 0, resumed: false, via: [] };
   /** A connection that was opened and goes on in `follow`. */
   #opened: AsyncGenerator<Batch> | undefined;
@@ -135,6 +137,7 @@ class Remote implements RemoteStorage {
         for await (const batch of this.#connection(url, AbortSignal.any([signal, this.#again.signal]))) {
           if (failures > 0 || this.#live?.url !== url) this.#log.info(`following the directory of ${url}`);
           failures = 0;
+          this.#refusals.clear();
           yield* this.#handOn(batch);
         }
       } catch (error) {
@@ -145,12 +148,13 @@ class Remote implements RemoteStorage {
         }
         const refused = codeOf(error) === "not-allowed";
         // Told once: it stays as it is until somebody does something about it.
-        if (!refused || messageOf(error) !== this.#trouble)
+        if (!refused || messageOf(error) !== this.#refusals.get(url))
           this.#log.warn(refused ? `${url} does not let this host in` : `the directory of ${url} is away`, {
             error: messageOf(error),
           });
         this.#trouble = messageOf(error);
         this.#refused = refused;
+        if (refused) this.#refusals.set(url, this.#trouble);
       } finally {
         this.#live = undefined;
         this.#position.via = [];
