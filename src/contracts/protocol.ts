@@ -46,6 +46,8 @@ export interface Part {
    * @throws TrilithError `invalid` with the key and what would be right: the configuration before stays
    */
   reload?(read?: { readonly raw: unknown }): Promise<void>;
+  /** True where `reload` sees to another configuration, or says what it means; of others it counts after a restart, which is told. */
+  readonly rereads?: true;
 }
 
 /** A dialect. `needs` lists what `setup` is handed; anything else does not compile. */

@@ -22,13 +22,14 @@ export interface ReloadedParts<Config> {
 export function reloadable<Config>(
   parts: ReloadedParts<Config>,
   config: Config,
-): Required<Pick<Part, "reload">> & Pick<Part, "source"> {
+): Required<Pick<Part, "reload" | "rereads">> & Pick<Part, "source"> {
   const first = parts.make(config);
-  if (first === undefined) return { reload: async () => {} };
+  if (first === undefined) return { rereads: true, reload: async () => {} };
   const source = new ReloadedSource(parts.name, first);
   let last = JSON.stringify(config, plain);
   return {
     source,
+    rereads: true,
     async reload(read) {
       if (read === undefined) return;
       const now = parts.configure(read.raw);
@@ -44,6 +45,7 @@ export function reloadable<Config>(
 /** A part of a protocol that is off: one that is switched on by a reload has to be told to wait. */
 export function offUntilRestart(name: string, log: Pick<Log, "warn">, configure: (raw: unknown) => unknown): Part {
   return {
+    rereads: true,
     async reload(read) {
       if (read !== undefined && configure(read.raw) !== undefined)
         log.warn(`${name} was off when this agent started: a restart switches it on`);

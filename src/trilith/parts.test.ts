@@ -8,25 +8,32 @@ it("a reload hands each part its configuration, says which ones count after a re
   const log = callbackLog((level, _part, text) => void said.push(`${level} ${text}`));
   const read: unknown[] = [];
   const parts = new Parts();
-  parts.add("taking", { reload: async (now) => void read.push(now) }, { a: 1 });
+  parts.add("taking", { rereads: true, reload: async (now) => void read.push(now) }, { a: 1 });
   parts.add("deaf", {}, { path: "/etc/hosts" });
+  parts.add("files", { reload: async () => void read.push("files") }, { ports: [1] });
   parts.add("off", undefined, false);
   parts.add("unset", undefined, undefined);
-  const now: Record<string, unknown> = { taking: { a: 2 }, deaf: { path: "/etc/hosts" }, off: false };
+  const now: Record<string, unknown> = {
+    taking: { a: 2 },
+    files: { ports: [1] },
+    deaf: { path: "/etc/hosts" },
+    off: false,
+  };
   const reload = () => parts.reload(log, (protocol) => now[protocol]);
   await parts.reload(log);
   await reload();
-  expect(read.splice(0)).toEqual([undefined, { raw: { a: 2 } }]);
+  expect(read.splice(0)).toEqual([undefined, "files", { raw: { a: 2 } }, "files"]);
   expect(said).toEqual([]);
   now["unset"] = false;
   now["off"] = undefined;
   await reload();
   expect(said).toEqual([]);
   now["deaf"] = { path: "/run/hosts" };
+  now["files"] = { ports: [2] };
   now["off"] = now["unset"] = {};
   await reload();
   expect(said.splice(0)).toEqual(
-    ["deaf", "off", "unset"].map(
+    ["deaf", "files", "off", "unset"].map(
       (protocol) => `warn the configuration of ${protocol} is another one now: it counts after a restart`,
     ),
   );

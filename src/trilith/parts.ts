@@ -17,12 +17,12 @@ export class Parts {
   readonly probes: Map<string, Probe> = new Map();
   readonly #all: Part[] = [];
   readonly #protocols = new Map<Part, string>();
-  /** By protocol: the configuration that counts until a restart, where a reload is nothing to its part or there is none. */
+  /** By protocol: the configuration that counts until a restart, where its part does not see to another one or there is none. */
   readonly #untilRestart = new Map<string, { readonly isOff: boolean; readonly text: string }>();
 
   /** `told`: the raw configuration that the part was made with; no part = it is off. */
   add(protocol: string, part: Part | undefined, told: unknown): void {
-    if (part?.reload === undefined) this.#untilRestart.set(protocol, { isOff: part === undefined, text: textOf(told) });
+    if (part?.rereads !== true) this.#untilRestart.set(protocol, { isOff: part === undefined, text: textOf(told) });
     if (part === undefined) return;
     this.#all.push(part);
     this.#protocols.set(part, protocol);

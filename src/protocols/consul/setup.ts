@@ -37,6 +37,7 @@ export const consul: Protocol<ConsulConfig, Needs> = defineProtocol({
         },
         stop: async () => void (await Promise.all([watches.stop(), remoteExec.stop(), measure?.stop()])),
       },
+      rereads: true,
       async reload() {
         if (config.watchPaths.length === 0) return;
         const { watchesIn } = await import("./cli.ts");

@@ -36,6 +36,7 @@ export const zookeeper: Protocol<
     );
     return {
       ...(source === undefined ? {} : { source }),
+      rereads: true,
       async reload(read) {
         await reload(read);
         const now = read === undefined ? config : configureZooKeeper(read.raw);
