@@ -169,4 +169,40 @@ describe("a followed service", () => {
     await said;
     expect(clock.timers).toBe(0);
   });
+
+  it("is forgotten when a thousand others were asked for since, but not while it is followed or listened to", async () => {
+    const { clock, agent, followed } = setUp();
+    const asked = async (service: string): Promise<Names> => {
+      const answer = followed.now({ service, labels: {} });
+      await clock.settle();
+      agent.say(names(1));
+      return await answer;
+    };
+    const isForgotten = async (service: string): Promise<boolean> => {
+      agent.up = false;
+      // Whoever has no answer at all is told what is wrong, all others get the last one.
+      const answer = followed.now({ service, labels: {} }).then(
+        () => false,
+        () => true,
+      );
+      await clock.advance(2_000);
+      agent.up = true;
+      return await answer;
+    };
+    followed.changed({ service: "listened", labels: {} }, () => {});
+    await asked("listened");
+    await asked("old");
+    await clock.advance(61_000);
+    await asked("young");
+    await clock.advance(61_000);
+    for (let i = 0; i < 1_023; i++) await asked(`other-${i}`);
+    expect([await isForgotten("listened"), await isForgotten("young"), await isForgotten("old")]).toEqual([
+      false,
+      true,
+      true,
+    ]);
+    await clock.advance(61_000);
+    expect([await isForgotten("other-5"), await isForgotten("listened")]).toEqual([false, false]);
+    await clock.advance(61_000);
+  });
 });

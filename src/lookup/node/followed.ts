@@ -28,18 +28,29 @@ const SLOWEST_RETRY_MS = 5_000;
 const PATIENCE_MS = 1_000;
 /** So long the last endpoints stay where a source that is back knows nobody: it may have just started. */
 const DOUBT_MS = 10_000;
+/** So many services are remembered; of more, the one that is followed no more for the longest time is forgotten. */
+const MOST_REMEMBERED = 1_024;
 
 /** See `Followed`. */
 export function createFollowed(parts: FollowedParts): Followed {
   const topics = new Map<string, Topic>();
+  const forgetOne = (): void => {
+    for (const [key, each] of topics)
+      if (each.isIdle) {
+        topics.delete(key);
+        return;
+      }
+  };
   const topic = (sought: Sought): Topic => {
     const { service, labels, tags = [], datacenter } = sought;
     const key = JSON.stringify([service, Object.entries(labels).sort(), [...tags].sort(), datacenter]);
     let found = topics.get(key);
     if (found === undefined) {
       found = new Topic(sought, parts);
-      topics.set(key, found);
-    }
+      if (topics.size >= MOST_REMEMBERED) forgetOne();
+    } else topics.delete(key);
+    // The last one is the one that was asked for last.
+    topics.set(key, found);
     return found;
   };
   return {
@@ -75,6 +86,11 @@ class Topic {
   constructor(sought: Sought, parts: FollowedParts) {
     this.#sought = sought;
     this.#parts = parts;
+  }
+
+  /** Nobody has asked for a while, and nobody listens. */
+  get isIdle(): boolean {
+    return this.#running === undefined && this.listeners.size === 0;
   }
 
   peek(): Names | undefined {
