@@ -133,16 +133,17 @@ describe.runIf(present)("localhost in containers", () => {
         "-l",
         "connect.86=green.web",
       ],
-      ...["-l", "connect.87=nosuch", "-l", "connect.99999=web", "-l", "connect.88=web:80"],
+      ...["-l", "connect.87=nosuch", "-l", "connect.99999=web", "-l", "connect.88=web:80", "-l", "connect.http=web"],
     );
     for (const port of [81, 82, 83, 84]) await gets("app", `http://localhost:${port}/`, "web 1");
     await gets("app", "http://localhost:85/", "api 1");
     for (const port of [86, 87]) expect(await get("app", `http://localhost:${port}/`)).toBe("");
     expect(await get("plain", "http://localhost:81/")).toBe("");
     await tells(
-      /^!! .*connect\.99999: expected a port from 1 to 65535.*localhost:86 is green\.web \(no endpoint\).*localhost:87 is nosuch \(no endpoint\)/,
+      /^!! .*connect\.99999: "99999" is no port: expected a port from 1 to 65535.*localhost:86 is green\.web \(no endpoint\).*localhost:87 is nosuch \(no endpoint\)/,
     );
     await tells(/connect\.88: "web:80": a service tells its own ports, leave out ":80"/);
+    await tells(/label connect\.http: "http" is no port: expected a port .*connect\.6379=redis/);
     const why = await agentSays("why", "web");
     expect(why).toMatch(/container app \([0-9a-f]{12}\).*localhost:82: 127\.0\.0\.1:\d+/);
     // The service that was missing comes.
