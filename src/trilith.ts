@@ -550,7 +550,10 @@ class Joined implements Trilith {
     const now = read === undefined ? undefined : { ...this.settings, protocols: read };
     await this.#parts.reload(log, now && ((protocol) => configurationOf(protocol, now))).catch(failed);
     // What was deregistered by hand and is still stated comes back, as with Consul.
-    await this.#whole.agent.restate();
+    await this.#whole.agent.restate().catch((error: unknown) => {
+      log.error("what is stated could not be taken in again", { error: messageOf(error) });
+      failed(error);
+    });
     if (failures.length > 0) throw failures[0];
   }
 

@@ -4,6 +4,7 @@ import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { createTrilith, type Settings, TrilithError } from "../../src/index.ts";
+import { startAgent } from "../support/ground.ts";
 import { freePort, ownFolder } from "../support/peers.ts";
 
 /** Open files; those of /proc aside, which an agent reads in passing all the time. */
@@ -128,6 +129,17 @@ describe("an agent's life", () => {
     await trilith.start();
     expect(trilith.agent.node.address).toBe(address);
     await trilith.stop();
+  });
+
+  it("says what of a reload failed, also where nobody waits for it, as at SIGHUP", async () => {
+    const agent = await startAgent();
+    try {
+      Object.assign(agent.trilith.agent, { restate: () => Promise.reject(new Error("the disk is full")) });
+      await expect(agent.trilith.reload()).rejects.toThrow("the disk is full");
+      expect(agent.errors).toEqual([expect.stringContaining("the disk is full")]);
+    } finally {
+      await agent.stop();
+    }
   });
 
   it("starts once however often it is asked, and not again after it was stopped", async () => {
