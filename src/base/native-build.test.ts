@@ -122,13 +122,14 @@ describe("the library", () => {
     await put(name("2"), 29 * day);
     await put(name("3"), 400 * day);
     await put(`.${name("4", `.${"0".repeat(8)}-0000-0000-0000-${"0".repeat(12)}`)}`, 31 * day);
+    await put(`libtrilith-glibc.so.${"0".repeat(8)}-0000-0000-0000-${"0".repeat(12)}`, 31 * day);
     await put("libtrilith-glibc.so", 400 * day);
     await put("notes.txt", 400 * day);
     await writeFile(join(folder, "precious"), "x");
     await symlink(join(folder, "precious"), at(name("5")));
     used = [name("3")];
     await build();
-    expect(await readdir(join(cache, "trilith"))).toHaveLength(8);
+    expect(await readdir(join(cache, "trilith"))).toHaveLength(9);
     await writeFile(join(native, "libtrilith.c"), "int two;");
     const second = await build();
     expect((await readdir(join(cache, "trilith"))).sort()).toEqual(

@@ -115,11 +115,14 @@ async function findCached(name: string, processes: Pick<Processes, "env">): Prom
   return undefined;
 }
 
+/** A version's library, half-made ones, and a lasting name that was not given to the end; not the lasting name itself. */
+const CLEARED = /^\.?libtrilith-(glibc|musl)(-[0-9a-f]{20}\.so(\.[0-9a-f-]{36})?|\.so\.[0-9a-f-]{36})$/;
+
 /** Removes libraries of earlier versions that nobody asked for lately and no living process has, and what was left of compilers that were killed. */
 async function clearAway(folder: string, present: string, named: NonNullable<BuildParts["named"]>): Promise<void> {
   const old: string[] = [];
   for (const name of await readdir(folder)) {
-    if (name === present || !/^\.?libtrilith-(glibc|musl)-[0-9a-f]{20}\.so(\.[0-9a-f-]{36})?$/.test(name)) continue;
+    if (name === present || !CLEARED.test(name)) continue;
     const path = join(folder, name);
     const found = await lstat(path).catch(() => undefined);
     if (found === undefined || !found.isFile() || found.uid !== ownUid()) continue;
