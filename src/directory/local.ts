@@ -63,6 +63,8 @@ const GRAVES_KEPT = 2000;
 /** However young, not more than so many. */
 const GRAVES_AT_MOST = 50_000;
 const GRAVE_ROUND_MS = 60_000;
+/** Where no graves tell which scopes are gone, it is not remembered of more of them when they moved. */
+const STAMPS_AT_MOST = 100_000;
 /** An unknown outcome is asked about again so often before it is handed out. */
 const UNKNOWN_RETRIES = 4;
 const RETRY_FIRST_MS = 50;
@@ -626,9 +628,12 @@ class StoredDirectory implements LocalDirectory {
 
   /** The same in this view alone: the store only tells of removals, and not when it forgets them. */
   #forgetGraves(): void {
-    const { keys, floor } = this.#oldGraves(Number.POSITIVE_INFINITY);
-    if (keys.length === 0) return;
     const { index } = this.#tables;
+    const old = this.#oldGraves(Number.POSITIVE_INFINITY);
+    // What goes at a Consul leaves no grave.
+    const floor = this.#seen.stamped > STAMPS_AT_MOST ? index : old.floor;
+    const { keys } = old;
+    if (keys.length === 0 && floor === this.#seen.floor) return;
     const row = { table: "grave", createIndex: index, modifyIndex: index } as const;
     const rows: Row[] = keys.map((key) => ({ ...row, key, value: undefined }));
     // A floor of the same index would count as known.

@@ -330,11 +330,12 @@ describe("old graves", () => {
     );
     await directory.start();
     await directory.ready();
+    const graveRow = (at: Index) => ({
+      ...({ table: "grave", key: `${String(clock.now()).padStart(15, "0")}.${at}.0` } as const),
+      ...{ createIndex: at, modifyIndex: at, value: { scopes: [scope.service(`s${at}`)] } },
+    });
     const bury = (from: number, count: number): Promise<void> => {
-      const rows = Array.from({ length: count }, (_, i) => ({
-        ...({ table: "grave", key: `${String(clock.now()).padStart(15, "0")}.${from + i}.0` } as const),
-        ...{ createIndex: from + i, modifyIndex: from + i, value: { scopes: [scope.service(`s${from + i}`)] } },
-      }));
+      const rows = Array.from({ length: count }, (_, i) => graveRow(from + i));
       return send({ kind: "delta", index: from + count - 1, rows });
     };
     await bury(10, 3000);
@@ -353,11 +354,47 @@ describe("old graves", () => {
       expect(directory.view().count("grave")).toBeLessThan(2050);
     }
     expect(asked).toBe(0);
+    // Who is told of all of them once more, as after a new connection, is not woken by what was forgotten.
+    const again = Array.from({ length: 11_000 }, (_, i) => graveRow(10 + i)).filter(
+      ({ modifyIndex }) => modifyIndex < 11_010,
+    );
+    await send({ kind: "snapshot", index: 11_009, rows: again, complete: true });
     // No scope goes back.
     expect(directory.view().at(scope.service("s10"))).toBeGreaterThanOrEqual(10);
     expect(directory.view().at(scope.service("s11009"))).toBe(11_009);
     end.abort(new Error("enough"));
     expect(await Promise.all(waits)).toEqual(["asleep", "asleep"]);
+  });
+
+  test("are not all that is remembered of what is gone: a real Consul tells none, and names that come and go are forgotten as well", async () => {
+    const clock = fakeClock();
+    const { follow, send } = line(clock);
+    const directory = directoryOn({ ...new SimulatedStore(1).client(), clearedElsewhere: true, follow }, clock);
+    await directory.start();
+    await directory.ready();
+    const MANY = 40_000;
+    const row = (i: number, index: number) =>
+      ({ table: "service", key: `n${i}\u0000s`, createIndex: 10 + i, modifyIndex: index }) as const;
+    const origin = { source: "api", authority: "first-hand" } as const;
+    const come = Array.from({ length: MANY }, (_, i) => ({
+      ...row(i, 10 + i),
+      value: {
+        ...{ id: "s", name: `s${i}`, node: `n${i}`, tags: [], labels: {} },
+        ...{ address: "", port: 1, origin },
+      },
+    }));
+    const goes = Array.from({ length: MANY }, (_, i) => ({ ...row(i, 10 + MANY + i), value: undefined }));
+    await send({ kind: "delta", index: 9 + MANY, rows: come });
+    await send({ kind: "delta", index: 9 + 2 * MANY, rows: goes });
+    const first = scope.service("s0");
+    expect(directory.view().at(first)).toBe(10 + MANY);
+    const end = new AbortController();
+    const wait = directory.changed(first, directory.view().at(first), end.signal).catch(() => "asleep");
+    await clock.advance(5 * 60_000);
+    // One number stands for all of them.
+    expect(directory.view().at(first)).toBe(directory.view().index);
+    end.abort(new Error("enough"));
+    expect(await wait).toBe("asleep");
   });
 
   test("are folded after a while: few remain, no scope goes back, nobody is woken", async () => {

@@ -234,9 +234,10 @@ export class Tables {
   /** Takes over the stamps of an older state of the same line, so that no scope goes back. Tells which scopes moved since. */
   inherit(older: Tables): Touched {
     const moved = difference(older, this);
-    // Also what came and went in between.
+    // Also what came and went in between; what is below the floor was known, and forgotten.
     for (const [key, grave] of this.entries("grave"))
-      if (older.get("grave", key)?.modifyIndex !== grave.modifyIndex) for (const each of grave.scopes) moved.add(each);
+      if (grave.modifyIndex > older.floor && older.get("grave", key)?.modifyIndex !== grave.modifyIndex)
+        for (const each of grave.scopes) moved.add(each);
     for (const [name, at] of older.#stamps.entries()) this.#stamp(name as Scope, at);
     if (older.floor > this.floor) this.floor = older.floor;
     this.stampChecks(moved);
@@ -343,6 +344,11 @@ export class Tables {
 
   count(table: Table): number {
     return this.#trees[table].size;
+  }
+
+  /** Of how many scopes it is known when they last moved. */
+  get stamped(): number {
+    return this.#stamps.size;
   }
 
   at(wanted: Scope): Index {
