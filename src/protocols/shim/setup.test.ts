@@ -6,6 +6,7 @@ import { dirname, join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { type RunningAgent, startAgent } from "../../../test/support/ground.ts";
 import { eventually, freePort, ownFolder } from "../../../test/support/peers.ts";
+import { systemClock } from "../../base/clock.ts";
 import type { Registration } from "../../model/instance.ts";
 import { encodeObserved } from "../../wire/hook-observed.ts";
 import { decodeHookTable, type TableBackend } from "../../wire/hook-table.ts";
@@ -253,4 +254,23 @@ describe("what programs saw", () => {
       for (const server of servers) server.close();
     }
   });
+});
+
+test("what a program left half-made beside the table is cleared away in time, by an agent that is told nothing", async () => {
+  // Hours ahead, and without patience for what is done every few hours.
+  const clock: typeof systemClock = {
+    ...systemClock,
+    now: () => Date.now() + 7_200_000,
+    after: (ms, call, hold) => systemClock.after(ms >= 120_000 ? 50 : ms, call, hold),
+  };
+  agent = await startAgent({ protocols: { shim: { table: table() } } }, { clock });
+  await ask();
+  const half = join(dirname(table()), "observed", ".4711.1.1a2b");
+  await writeFile(half, "x");
+  await eventually("it is gone", async () =>
+    stat(half).then(
+      () => false,
+      () => true,
+    ),
+  );
 });
