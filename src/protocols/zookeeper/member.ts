@@ -28,16 +28,19 @@ export const isMemberName = (name: string): boolean => name.startsWith(MEMBER_PR
 const STATUS_BY_NUMBER = ["DEAD", "STARTING", "ALIVE", "STOPPING", "STOPPED", "WARNING"];
 const LONGEST = 64 << 10;
 
-/** @throws InputError that says what is wrong with it */
-export function decodeMember(bytes: Uint8Array): Member {
-  if (bytes.length > LONGEST) throw new InputError("", `${bytes.length} bytes are more than a member's ${LONGEST}`);
-  let raw: unknown;
+/** What a node of a set holds. @throws InputError where it is no JSON, or longer than `whose` data may be */
+export function jsonOf(bytes: Uint8Array, whose: string, longest: number): unknown {
+  if (bytes.length > longest) throw new InputError("", `${bytes.length} bytes are more than ${whose}'s ${longest}`);
   try {
-    raw = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch {
     throw new InputError("", bytes.length === 0 ? "it is empty" : "it is no JSON");
   }
-  const told = objectOf(raw, "expected an object with serviceEndpoint and status");
+}
+
+/** @throws InputError that says what is wrong with it */
+export function decodeMember(bytes: Uint8Array): Member {
+  const told = objectOf(jsonOf(bytes, "a member", LONGEST), "expected an object with serviceEndpoint and status");
   const additional = new Map<string, MemberEndpoint>();
   const others = told["additionalEndpoints"];
   if (others !== undefined && others !== null)

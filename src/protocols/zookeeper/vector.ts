@@ -1,6 +1,6 @@
 // Weights of a server set's members as Finagle keeps them beside the members, in znodes "vector_…". Pure.
 import { InputError } from "../../base/error.ts";
-import type { Member, MemberEndpoint } from "./member.ts";
+import { jsonOf, type Member, type MemberEndpoint } from "./member.ts";
 
 /** One line of a vector: which endpoints, and by how much their weight is multiplied. */
 export interface Descriptor {
@@ -29,14 +29,7 @@ const LONGEST = 1 << 20;
  * @throws InputError that says what is wrong with it
  */
 export function decodeVector(bytes: Uint8Array): readonly Descriptor[] {
-  if (bytes.length > LONGEST) throw new InputError("", `${bytes.length} bytes are more than a vector's ${LONGEST}`);
-  let raw: unknown;
-  try {
-    raw = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
-  } catch {
-    throw new InputError("", bytes.length === 0 ? "it is empty" : "it is no JSON");
-  }
-  const lines = (raw as { vector?: unknown } | null)?.vector;
+  const lines = (jsonOf(bytes, "a vector", LONGEST) as { vector?: unknown } | null)?.vector;
   if (!Array.isArray(lines)) throw new InputError("", 'expected {"vector": [{"select": "shard=3", "weight": 1.5}]}');
   return lines.flatMap((line: unknown) => {
     const { select, weight = 1 } = (typeof line === "object" && line !== null ? line : {}) as Record<string, unknown>;
