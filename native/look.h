@@ -88,21 +88,14 @@ static bool look_goes_the_same_way(const struct look *look, int fd)
 		if (syscall(SYS_setsockopt, fd, level, name, value, bytes) != 0)
 			return false;
 	}
-	union {
-		struct sockaddr any;
-		struct sockaddr_in v4;
-		struct sockaddr_in6 v6;
-	} own;
-	socklen_t bytes = sizeof own;
-	static const struct in6_addr nothing;
-	if (syscall(SYS_getsockname, look->fd, &own, &bytes) != 0)
+	union socket_address own;
+	socklen_t bytes;
+	if (!socket_own_address(look->fd, &own, &bytes))
 		return false;
-	if (own.any.sa_family == AF_INET) {
-		own.v4.sin_port = 0;
-		return own.v4.sin_addr.s_addr == 0 || syscall(SYS_bind, fd, &own, bytes) == 0;
-	}
-	own.v6.sin6_port = 0;
-	return memcmp(&own.v6.sin6_addr, &nothing, sizeof nothing) == 0 || syscall(SYS_bind, fd, &own, bytes) == 0;
+	if (socket_address_is_any(&own))
+		return true;
+	own.v4.sin_port = 0; /* at the same place in both */
+	return syscall(SYS_bind, fd, &own, bytes) == 0;
 }
 
 /* A thread that forks meanwhile gives its child a copy: the server is told by shutdown, not by the last copy's end. */

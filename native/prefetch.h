@@ -201,20 +201,33 @@ static uid_t prefetch_user(int fd)
 	return fstat(fd, &s) == 0 ? s.st_uid : (uid_t)-1;
 }
 
+union socket_address {
+	struct sockaddr any;
+	struct sockaddr_in v4;
+	struct sockaddr_in6 v6;
+};
+
+static bool socket_own_address(int fd, union socket_address *own, socklen_t *bytes)
+{
+	*bytes = sizeof *own;
+	return syscall(SYS_getsockname, fd, own, bytes) == 0;
+}
+
+/* A v4 or v6 socket's own address is left to the kernel, whatever its port. */
+static bool socket_address_is_any(const union socket_address *own)
+{
+	static const struct in6_addr nothing;
+	return own->any.sa_family == AF_INET ? own->v4.sin_addr.s_addr == 0 : memcmp(&own->v6.sin6_addr, &nothing, sizeof nothing) == 0;
+}
+
 static bool prefetch_is_bound(int fd)
 {
-	union {
-		struct sockaddr any;
-		struct sockaddr_in v4;
-		struct sockaddr_in6 v6;
-	} own;
-	socklen_t bytes = sizeof own;
-	static const struct in6_addr nothing;
-	if (syscall(SYS_getsockname, fd, &own, &bytes) != 0)
+	union socket_address own;
+	socklen_t bytes;
+	if (!socket_own_address(fd, &own, &bytes) || (own.any.sa_family != AF_INET && own.any.sa_family != AF_INET6))
 		return true;
-	if (own.any.sa_family == AF_INET)
-		return own.v4.sin_port != 0 || own.v4.sin_addr.s_addr != 0;
-	return own.any.sa_family != AF_INET6 || own.v6.sin6_port != 0 || memcmp(&own.v6.sin6_addr, &nothing, sizeof nothing) != 0;
+	/* The port stands at the same place in both. */
+	return own.v4.sin_port != 0 || !socket_address_is_any(&own);
 }
 
 static int prefetch_state(int fd, struct tcp_info *info)
