@@ -423,7 +423,7 @@ class Joined implements Trilith {
       find: backendsBy({
         lookup,
         own: () => agent.node,
-        ownAddresses: () => ownAddresses(interfaces()),
+        ownAddresses: () => ownAddresses(interfaces),
         log: log.part("connect"),
       }),
       balancer: createBalancer({ clock, random }),

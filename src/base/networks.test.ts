@@ -28,7 +28,7 @@ it("as many leading bits are the same as the network has", () => {
 });
 
 it("this host's own are its interfaces' and loopback's, and what its containers' bridges hold", () => {
-  const isOwn = ownAddresses([
+  const isOwn = ownAddresses(() => [
     { name: "eth0", address: "10.0.0.5", cidr: "10.0.0.5/24" },
     { name: "eth0", address: "fd00::5", cidr: "fd00::5/64" },
     { name: "docker0", address: "172.17.0.1", cidr: "172.17.0.1/16" },

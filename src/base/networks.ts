@@ -31,14 +31,21 @@ export function withinNetworks(networks: readonly string[]): (address: string) =
 /** What programs on this host alone are reached at, and what those listen at that listen everywhere. */
 const EVERY_HOST = ["127.0.0.0/8", "::1/128", "0.0.0.0/32", "::/128"];
 
-/** Tells whether an IP address is this host's own by its interfaces (loopback and "everywhere" included), or one of its containers' on a bridge. */
+/**
+ * Tells whether an IP address is this host's own by its interfaces (loopback and "everywhere" included), or one of its containers' on a bridge.
+ * The interfaces are looked at with the first question, since most who might ask never do.
+ */
 export function ownAddresses(
-  interfaces: readonly { readonly name: string; readonly address: string; readonly cidr: string }[],
+  interfaces: () => readonly { readonly name: string; readonly address: string; readonly cidr: string }[],
 ): (address: string) => boolean {
-  return withinNetworks([
-    ...EVERY_HOST,
-    ...interfaces.map(({ name, address, cidr }) =>
-      CONTAINER_BRIDGE.test(name) && !cidr.startsWith("fe80:") ? cidr : `${address}/${isIP(address) === 6 ? 128 : 32}`,
-    ),
-  ]);
+  let within: ((address: string) => boolean) | undefined;
+  return (address) => {
+    within ??= withinNetworks([
+      ...EVERY_HOST,
+      ...interfaces().map(({ name, address: own, cidr }) =>
+        CONTAINER_BRIDGE.test(name) && !cidr.startsWith("fe80:") ? cidr : `${own}/${isIP(own) === 6 ? 128 : 32}`,
+      ),
+    ]);
+    return within(address);
+  };
 }

@@ -143,7 +143,7 @@ function queryFor({ name, parameters, request }: Call): Query {
 /** This host, where the query is about its own datacenter: another one may have a node of the same name. */
 function ownHost({ ground: { agent, self, net } }: Call, { datacenter }: Query): OwnHost | undefined {
   if ((datacenter ?? self.datacenter).toLowerCase() !== self.datacenter.toLowerCase()) return undefined;
-  return { node: agent.node, isOwn: ownAddresses(net.interfaces()) };
+  return { node: agent.node, isOwn: ownAddresses(() => net.interfaces()) };
 }
 
 async function find(call: Call): Promise<unknown> {

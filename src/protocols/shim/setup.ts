@@ -87,7 +87,7 @@ export const shim: Protocol<ShimConfig, (typeof NEEDS)[number]> = defineProtocol
       lookup,
       magic,
       own: () => agent.node,
-      ownAddresses: () => ownAddresses(net.interfaces()),
+      ownAddresses: () => ownAddresses(() => net.interfaces()),
       zone: {
         domain: self.domain,
         datacenter: self.datacenter.toLowerCase(),
