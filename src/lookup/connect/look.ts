@@ -1,6 +1,7 @@
 // Which of several backends answers, found out by connections for nothing else, several at once: where one was silent, others may be as well.
 import type { Clock, Timer } from "../../base/clock.ts";
 import type { Tcp } from "../../base/tcp.ts";
+import { unlessAborted } from "../../base/unless-aborted.ts";
 import type { Backend } from "../../contracts/connect.ts";
 import type { Balancer, Target } from "../balance/balancer.ts";
 
@@ -49,9 +50,9 @@ export async function lookAround<B extends Backend>(
     failed?.(look.target.backend, error);
   };
   const silence = (): Error => Object.assign(new Error("no answer"), { code: "ETIMEDOUT" });
-  let onAbort = (): void => {};
+  signal?.throwIfAborted();
   try {
-    return await new Promise<readonly Target<B>[]>((resolve, reject) => {
+    const answered = new Promise<readonly Target<B>[]>((resolve) => {
       const again = (afterMs: number, call: () => void): void => {
         const timer = clock.after(
           afterMs,
@@ -93,18 +94,14 @@ export async function lookAround<B extends Backend>(
         for (let i = 0; i < count; i++) begin();
         if (waiting.length > 0) again(PACE_MS, () => wave(count * 2));
       };
-      onAbort = () => reject(signal?.reason);
-      signal?.addEventListener("abort", onAbort, { once: true });
       again(ms, () => {
         for (const look of running) fail(look, silence());
         resolve([]);
       });
-      if (signal?.aborted === true) onAbort();
-      else wave(FIRST);
+      wave(FIRST);
     });
+    return await unlessAborted(answered, signal);
   } finally {
-    // The signal may last as long as the program.
-    signal?.removeEventListener("abort", onAbort);
     for (const timer of timers) timer.cancel();
     for (const look of [...running]) {
       running.delete(look);
