@@ -174,10 +174,7 @@ static void attempts_look_back(uint64_t now_us)
 		    !attempt_find(fd, &a))
 			continue;
 		struct tcp_info info;
-		socklen_t bytes = sizeof info;
-		memset(&info, 0, sizeof info);
-		if (now_us - a.begun_us >= attempt_patience_us(&a) && syscall(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 &&
-		    info.tcpi_state == TCP_SYN_SENT)
+		if (now_us - a.begun_us >= attempt_patience_us(&a) && prefetch_state(fd, &info) == TCP_SYN_SENT)
 			observed_report(&a.backend, a.target.port, EINPROGRESS, 0);
 	}
 }

@@ -30,9 +30,7 @@ static bool connect_is_local_failure(int error)
 static bool connect_is_refused(int fd)
 {
 	struct tcp_info info;
-	socklen_t bytes = sizeof info;
-	memset(&info, 0, sizeof info);
-	return syscall(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, &info, &bytes) == 0 && bytes > 0 && info.tcpi_state == TCP_CLOSE;
+	return prefetch_state(fd, &info) == TCP_CLOSE;
 }
 
 /* One try that does not wait: 0 or an errno. Of a datagram socket the kernel only notes the address. */

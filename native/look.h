@@ -186,11 +186,10 @@ static int look_for_answer(struct look *look, uint64_t step_us, uint64_t limit_u
 /* No handler runs meanwhile, as one may jump out of the call and leave the sockets behind. What a program's own mistakes raise is not held. */
 static void look_block_signals(sigset_t *before)
 {
-	static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
 	sigset_t all;
 	sigfillset(&all);
-	for (size_t i = 0; i < sizeof own / sizeof *own; i++)
-		sigdelset(&all, own[i]);
+	for (size_t i = 0; i < sizeof own_mistakes / sizeof *own_mistakes; i++)
+		sigdelset(&all, own_mistakes[i]);
 	sigprocmask(SIG_BLOCK, &all, before);
 }
 

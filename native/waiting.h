@@ -35,6 +35,17 @@ static bool timeout_set(int fd, uint64_t us)
 	return syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, &t, (socklen_t)sizeof t) == 0;
 }
 
+/* What a program's own mistakes raise. */
+static const int own_mistakes[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
+
+static bool is_own_mistake(int number)
+{
+	for (size_t i = 0; i < sizeof own_mistakes / sizeof *own_mistakes; i++)
+		if (own_mistakes[i] == number)
+			return true;
+	return false;
+}
+
 /*
  * A signal ended a wait that had our time limit. Without a limit the kernel would have gone on if the handler was installed with SA_RESTART;
  * with one it never does. So: go on where no handler without SA_RESTART is installed; where there is one it may have been that one.
@@ -43,9 +54,8 @@ static bool connect_would_restart(void)
 {
 	for (int number = 1; number <= 64; number++) {
 		struct sigaction action;
-		/* What a program's own mistakes raise ends no wait, though crash reporters and sanitizers install handlers for it. */
-		if (number == SIGSEGV || number == SIGBUS || number == SIGFPE || number == SIGILL || number == SIGTRAP || number == SIGABRT ||
-		    number == SIGSYS)
+		/* It ends no wait, though crash reporters and sanitizers install handlers for it. */
+		if (is_own_mistake(number))
 			continue;
 		if (sigaction(number, NULL, &action) != 0)
 			continue; /* libc's own */
