@@ -7,7 +7,7 @@ import type { Servers } from "../../base/servers.ts";
 import type { Directory, View } from "../../contracts/directory.ts";
 import { lastKnown } from "../../contracts/second-hand.ts";
 import type { Source, SourceEntry, SourceHealth, SourceList } from "../../contracts/source.ts";
-import { healthOf, keysOf } from "../../contracts/source-health.ts";
+import { healthOf, keysOf, toldBy } from "../../contracts/source-health.ts";
 import { byPlace, reasonsFor, wholeLists } from "../../contracts/whole-list.ts";
 import { goneKeyOf, type Registration } from "../../model/instance.ts";
 import type { ConsulUpstreamConfig, UpstreamConfig } from "./config.ts";
@@ -74,18 +74,18 @@ export class ConsulUpstreamSource implements Source {
           return service !== undefined && isTold(service, each.foreignId ?? "");
         }),
     });
-    const isHeld = (id: string): boolean => this.#held.has(id);
+    const ofService = toldBy(this.#last, (each) => originOf(name, each)?.service ?? "");
     const held = [...this.#held.values()].filter((each) => originOf(name, each) !== undefined).length;
     return [
       ...(upstream?.entries() ?? [{ text: this.#faults.get(name) ?? "not asked yet" }]).map(({ service, text }) =>
         service === undefined
           ? entry(name, text, (of) => upstream?.isFollowed(of) !== true)
-          : entry(`${name}: ${service}`, text, (of) => of === service),
+          : { name: `${name}: ${service}`, text, tells: () => ofService(service) },
       ),
       entry(
         `${name} as it was before`,
         held === 0 ? "" : `${held} held that it does not tell any more since it was away`,
-        (_, id) => isHeld(id),
+        (_, id) => this.#held.has(id),
       ),
     ];
   }
