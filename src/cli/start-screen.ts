@@ -26,7 +26,8 @@ export function startScreen(trilith: Trilith): string {
     ...(self.listening.has("dns-containers") ? [["", where("dns-containers", ""), "for containers"]] : []),
     ["  data", data, settings.storage === "etcd" ? `shared: ${settings.etcd?.endpoints.join(", ") ?? ""}` : ""],
   ];
-  const sources = trilith.sources().map(({ name, ok, text }) => [`  ${ok ? "·" : "!"} ${name}`, text]);
+  const states = trilith.sources();
+  const sources = states.map(({ name, ok, text }) => [`  ${ok ? "·" : "!"} ${name}`, text]);
   const [, host = "", port = ""] = /^\[?(.*?)\]?:(\d+)$/.exec(askable(dns)) ?? [];
   const flag = web === "127.0.0.1:8500" ? "" : ` --http-addr ${web ?? http}`;
   const path = "/v1/health/service/web?passing";
@@ -41,7 +42,7 @@ export function startScreen(trilith: Trilith): string {
             : `  curl 'http://${web}${path}'`,
         ]),
     // Programs under the hook need the table alone, which is there where its protocol runs.
-    ...(http === "off" || !trilith.sources().some(({ name }) => name === "hook")
+    ...(http === "off" || !states.some(({ name }) => name === "hook")
       ? []
       : [`  npx trilith hook${flag} -- curl http://web.service.${self.domain}/`]),
     ...(dns === "off" ? [] : [`  dig @${host} -p ${port} web.service.${self.domain} SRV`]),

@@ -23,6 +23,9 @@ interface Away {
 /** A source that is away as a whole, or what is away of it, by node and id. */
 type AwaySource = Away | ReadonlyMap<string, Away>;
 
+const awayIn = (source: AwaySource | undefined, one: string): Away | undefined =>
+  source instanceof Map ? source.get(one) : (source as Away | undefined);
+
 export interface Hearsay {
   /** What was told by one of these sources counts from now on. */
   know(sources: readonly string[]): void;
@@ -86,8 +89,7 @@ export function createHearsay(parts: {
       keep.add(key);
       for (const one of entry.tells()) {
         // What was away already is no younger because another entry tells of it now.
-        const known = before instanceof Map ? before.get(one) : (before as Away | undefined);
-        told.set(one, { wellMs: known?.wellMs ?? atMs, text });
+        told.set(one, { wellMs: awayIn(before, one)?.wellMs ?? atMs, text });
       }
     }
     keepOnly(name, keep);
@@ -116,8 +118,7 @@ export function createHearsay(parts: {
 
   const awayOf = ({ node, id, origin }: Pick<Instance, "node" | "id" | "origin">): Away | undefined => {
     if (origin.authority !== "second-hand") return undefined;
-    const source = away.get(origin.source);
-    return source instanceof Map ? source.get(`${node.toLowerCase()}/${id}`) : (source as Away | undefined);
+    return awayIn(away.get(origin.source), `${node.toLowerCase()}/${id}`);
   };
   const stale = (found: Away | undefined): Stale | undefined =>
     found === undefined ? undefined : { ageMs: Math.max(1, clock.now() - found.wellMs), text: found.text };

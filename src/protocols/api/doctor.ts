@@ -23,10 +23,12 @@ export async function diagnose(ground: ApiGround, signal: AbortSignal): Promise<
   const held = lookup.held();
   const states = sources();
   const complaints = agent.complaints();
+  const unwell = states.flatMap(({ name: source, entries = [] }) =>
+    entries.filter(({ ok }) => !ok).map(({ name, text }) => ({ source, name, text })),
+  );
   // What is wrong with a whole entry is told with its source.
   const rest = complaints.filter(
-    ({ from, about }) =>
-      !states.some(({ name, entries }) => name === from && entries?.some((one) => !one.ok && one.name === about)),
+    ({ from, about }) => !unwell.some(({ source, name }) => source === from && name === about),
   );
   const overrides = agent.overrides().map(overrideJson);
   const warnings: string[] = [];
@@ -36,9 +38,6 @@ export async function diagnose(ground: ApiGround, signal: AbortSignal): Promise<
     warnings.push(
       `answers are the last ones known good, as of ${time(view.asOfMs)}: the store behind the directory is away`,
     );
-  const unwell = states.flatMap(({ name: source, entries = [] }) =>
-    entries.filter(({ ok }) => !ok).map(({ name, text }) => ({ source, name, text })),
-  );
   for (const { name, ok, text } of states)
     if (!ok && !unwell.some(({ source }) => source === name)) warnings.push(`source ${name}: ${text}`);
   for (const { name: source } of states) {

@@ -39,7 +39,8 @@ export const zookeeper: Protocol<
       rereads: true,
       async reload(read) {
         await reload(read);
-        const now = read === undefined ? config : configureZooKeeper(read.raw);
+        if (read === undefined) return;
+        const now = configureZooKeeper(read.raw);
         if (writtenBy(now) !== writtenBy(config))
           log.warn(
             "zookeeper.announce, or who is told, is another one now: what is written follows it after a restart",
