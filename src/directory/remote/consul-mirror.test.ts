@@ -40,6 +40,13 @@ it("a whole catalog has one number beyond all that was known, and each record on
   expect(rows[0]?.value).toMatchObject({ address: "10.0.0.9" });
 });
 
+it("another host's record is told again with its newer number, though nothing else of it changed", () => {
+  const { mirror: held, rows } = mirror();
+  held.begin([node("a", 5)], 10);
+  held.change([node("a", 20)], [], 20);
+  expect(rows()).toMatchObject([{ key: "a", modifyIndex: 20 }]);
+});
+
 it("an answer that comes late gets a later number than the server's; one that is older than what is held is nothing", () => {
   const { mirror: held, told, rows } = mirror();
   held.begin([node("a", 5)], 10);

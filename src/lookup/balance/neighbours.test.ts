@@ -1,7 +1,7 @@
 // Programs of one user that tell each other by one file: who fails is avoided by all, whoever takes a block, loses it or dies.
 import { describe, expect, it } from "vitest";
 import { seededRandom } from "../../../test/support/lookup.ts";
-import { decodeObserved, OBSERVED_BLOCKS, OBSERVED_BYTES, type Seen } from "../../wire/hook-observed.ts";
+import { decodeObserved, OBSERVED_BLOCKS, OBSERVED_BYTES, type Seen, TROUBLE_AT } from "../../wire/hook-observed.ts";
 import type { Balancer, Target } from "./balancer.ts";
 import { createBalancer } from "./create.ts";
 import { createNeighbours, type NeighboursParts } from "./neighbours.ts";
@@ -74,6 +74,7 @@ function host() {
       clock.nowMs += ms;
     },
     blocks: () => decodeObserved(bytes as Buffer),
+    troubleMs: (): number => Number((bytes as Buffer).readBigUInt64LE(TROUBLE_AT)),
     entries: (): Seen[] => decodeObserved(bytes as Buffer).flatMap(({ entries }) => [...entries.values()]),
     clearAway() {
       bytes = undefined;
@@ -116,6 +117,7 @@ describe("the programs of a user", () => {
     const [one, two] = [here.program(1), here.program(2)];
     expect([first(one).port, first(two).port]).toEqual([81, 81]);
     report(one, 81);
+    expect(here.troubleMs()).toBe(START);
     here.wait(1_000);
     expect(first(two).port).toBe(82);
     expect(here.entries()).toMatchObject([
@@ -134,7 +136,7 @@ describe("the programs of a user", () => {
     expect(first(two).port).toBe(82);
     report(one, 81, true);
     here.wait(1_000);
-    expect(first(two).port).toBe(81);
+    expect([first(two).port, here.troubleMs()]).toEqual([81, START]);
     expect(here.entries()).toMatchObject([{ consecutiveFailures: 0, failures: 1, connects: 1, connectMicros: 2_000 }]);
     report(two, 83);
     expect(here.entries().map(({ address }) => address)).toContain("fd00::3");

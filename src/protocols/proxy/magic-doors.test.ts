@@ -167,6 +167,17 @@ describe("doors at magic addresses", () => {
     expect(open()).toEqual(["db:5/tcp", "db:6/tcp", "db:80/tcp"]);
   });
 
+  it("are not asked for beyond the most that there is room for", async () => {
+    const { doors, open, have, magic } = await bench({ most: 1 });
+    doors.start();
+    await have({ web: [8080], db: [5432] });
+    await doors.open("web");
+    await doors.open("db");
+    expect([doors.isOpen("web"), doors.isOpen("db")]).toEqual([true, false]);
+    expect(open()).toEqual(["web:8080/tcp"]);
+    expect(magic.asked.all().map(({ service }) => service)).toEqual(["web"]);
+  });
+
   it("open again after a restart what was open before, and no port that was somebody else's", async () => {
     const first = await bench();
     first.taken.add(80);

@@ -61,6 +61,13 @@ test("what makers left half-made goes after an hour; other files, links' targets
     await utimes(join(folder.path, half), 1, 1);
     await lutimes(join(folder.path, `.${uid}.2.2`), 1, 1);
     expect(await clear(0)).toEqual([]);
+    expect(await clear(HOUR_MS - 60_000)).toEqual([]);
+    expect((await clear(HOUR_MS + 60_000)).map((path) => path.slice(folder.path.length + 1)).sort()).toEqual([
+      `.${uid}.2.2`,
+      half,
+    ]);
+    await writeFile(join(folder.path, half), "");
+    await symlink(kept, join(folder.path, `.${uid}.2.2`));
     expect((await clear(2 * FORGET_MS)).map((path) => path.slice(folder.path.length + 1)).sort()).toEqual([
       `.${uid}.2.2`,
       half,

@@ -28,6 +28,10 @@ describe("a vector", () => {
     expect(weightOf([], { name: "member_0000000002", member: {}, at })).toBe(1);
   });
 
+  it("refuses what is longer than any", () => {
+    expect(() => decodeVector(Buffer.alloc((1 << 20) + 1))).toThrow(/are more than a vector's 1048576/);
+  });
+
   it.each([
     ["", /it is empty/],
     ["{", /no JSON/],
