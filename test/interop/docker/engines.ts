@@ -262,6 +262,9 @@ describe.runIf(present)("several engines", () => {
 
   it("the tasks of a swarm's services are ordinary containers, on their overlay, too", async () => {
     await begin({ host: docker.host, enabled: true });
+    // What a try before this one left; "not part of a swarm" is an error.
+    await docker.docker("swarm", "leave", "--force").catch(() => undefined);
+    await become();
     await docker.docker(
       "swarm",
       "init",
@@ -291,13 +294,18 @@ describe.runIf(present)("several engines", () => {
     await eventually("both tasks", () => tasks().length === 2, 40_000).catch(async (error: Error) => {
       throw new Error(`${error.message}: ${await docker.docker("service", "ps", "--no-trunc", "tasks")}`);
     });
-    const inside = tasks().map(({ addresses }) => addresses?.find(({ network }) => network === "10.77.0.0/24"));
+    const within = (task: Instance) => task.addresses?.find(({ network }) => network === "10.77.0.0/24");
+    await eventually("both have their addresses", () => tasks().every(within));
+    const inside = tasks().map(within);
     expect(inside.map((address) => address?.reach)).toEqual(["overlay", "overlay"]);
     // Members of the overlay, on whichever host they are, are told the addresses there.
-    const { endpoints } = (agent as Trilith).lookup.resolveNow({ service: "task", asker: "10.77.0.200" });
-    expect(endpoints.map(({ address, port }) => `${address}:${port}`).sort()).toEqual(
-      inside.map((address) => `${address?.host}:80`).sort(),
-    );
+    const found = (): string[] =>
+      (agent as Trilith).lookup
+        .resolveNow({ service: "task", asker: "10.77.0.200" })
+        .endpoints.map(({ address, port }) => `${address}:${port}`)
+        .sort();
+    await eventually("both are found", () => found().length === 2);
+    expect(found()).toEqual(inside.map((address) => `${address?.host}:80`).sort());
     await docker.docker("service", "rm", "tasks");
     await become();
     await docker.docker("swarm", "leave", "--force");
