@@ -1,0 +1,170 @@
+// The functions that a -tags template may call: Registrator's own, and those of Go's text/template.
+import { messageOf } from "../../../base/error.ts";
+import { asInteger, asList, asText, everyKeyOptional, fail, kindOf, print, truthy, type Value } from "./values.ts";
+
+type Call = (args: readonly Value[]) => Value;
+
+/** An element counted from the start, or from the end for negative numbers, held within the list. */
+function element(list: readonly Value[], index: number, what: string): string {
+  if (list.length === 0) return fail(`${what}: the list is empty`);
+  const at = index < 0 ? Math.max(0, list.length + index) : Math.min(index, list.length - 1);
+  return asText(list[at], what);
+}
+
+function pattern(text: string): RegExp {
+  try {
+    return new RegExp(text);
+  } catch (error) {
+    return fail(`"${text}" is no regular expression: ${messageOf(error)}`);
+  }
+}
+
+function compare(args: readonly Value[], what: string): number {
+  const [a, b] = args;
+  if (typeof a === "number" && typeof b === "number") return a - b;
+  return typeof a === "string" && typeof b === "string"
+    ? a < b
+      ? -1
+      : a > b
+        ? 1
+        : 0
+    : fail(`${what}: incompatible types for comparison`);
+}
+
+function printf(args: readonly Value[]): string {
+  let next = 1;
+  return asText(args[0], "printf").replace(/%(%|[-+# 0]*\d*(?:\.\d+)?[vsdqtT])/g, (all, verb: string) => {
+    if (verb === "%") return "%";
+    const value = args[next++];
+    const text = verb.endsWith("q") ? JSON.stringify(print(value)) : print(value);
+    const width = Number(/\d+/.exec(all)?.[0] ?? 0);
+    return all.includes("-") ? text.padEnd(width) : text.padStart(width, /%0/.test(all) ? "0" : " ");
+  });
+}
+
+/** Arguments each function takes: at least, at most. */
+export const FUNCTIONS: Readonly<
+  Record<string, { readonly least: number; readonly most: number; readonly call: Call }>
+> = Object.assign(Object.create(null), {
+  // Registrator's own.
+  strSlice: {
+    least: 1,
+    most: 3,
+    call: ([text, from, to]) => {
+      const whole = asText(text, "strSlice");
+      if (from === undefined) return whole;
+      const start = asInteger(from, "strSlice");
+      const end = to === undefined ? whole.length : asInteger(to, "strSlice");
+      if (start < 0 || end < 0 || start > whole.length || end > whole.length) return whole;
+      return end < start ? whole.slice(start) : whole.slice(start, end);
+    },
+  },
+  sIndex: {
+    least: 2,
+    most: 2,
+    call: ([i, list]) => element(asList(list, "sIndex"), asInteger(i, "sIndex"), "sIndex"),
+  },
+  mIndex: {
+    least: 2,
+    most: 2,
+    call: ([key, map]) => {
+      const from = (map ?? {}) as Record<string, unknown>;
+      if (kindOf(from) !== "map") return fail(`mIndex: expected a map, found ${kindOf(map)}`);
+      const name = asText(key, "mIndex");
+      return Object.hasOwn(from, name) ? from[name] : "";
+    },
+  },
+  toUpper: { least: 1, most: 1, call: ([text]) => asText(text, "toUpper").toUpperCase() },
+  toLower: { least: 1, most: 1, call: ([text]) => asText(text, "toLower").toLowerCase() },
+  replace: {
+    least: 4,
+    most: 4,
+    call: ([times, old, by, text]) => {
+      let left = asInteger(times, "replace");
+      const [find, put, whole] = [asText(old, "replace"), asText(by, "replace"), asText(text, "replace")];
+      if (left < 0) return whole.replaceAll(find, () => put);
+      let done = "";
+      let rest = whole;
+      for (let at = rest.indexOf(find); left > 0 && at >= 0 && find !== ""; left--, at = rest.indexOf(find)) {
+        done += rest.slice(0, at) + put;
+        rest = rest.slice(at + find.length);
+      }
+      return done + rest;
+    },
+  },
+  join: { least: 2, most: 2, call: ([by, list]) => asList(list, "join").map(print).join(asText(by, "join")) },
+  split: { least: 2, most: 2, call: ([by, text]) => asText(text, "split").split(asText(by, "split")) },
+  splitIndex: {
+    least: 3,
+    most: 3,
+    call: ([i, by, text]) =>
+      element(asText(text, "splitIndex").split(asText(by, "splitIndex")), asInteger(i, "splitIndex"), "splitIndex"),
+  },
+  matchFirstElement: {
+    least: 2,
+    most: 2,
+    call: ([text, list]) => {
+      const matches = pattern(asText(text, "matchFirstElement"));
+      return asList(list, "matchFirstElement").find((item) => matches.test(print(item))) ?? "";
+    },
+  },
+  matchAllElements: {
+    least: 2,
+    most: 2,
+    call: ([text, list]) => {
+      const matches = pattern(asText(text, "matchAllElements"));
+      return asList(list, "matchAllElements").filter((item) => matches.test(print(item)));
+    },
+  },
+  jsonParse: {
+    least: 1,
+    most: 1,
+    call: ([text]) => {
+      try {
+        return everyKeyOptional(JSON.parse(asText(text, "jsonParse")));
+      } catch (error) {
+        return fail(`jsonParse: ${messageOf(error)}`);
+      }
+    },
+  },
+  // Go's.
+  and: { least: 1, most: 99, call: (args) => args.find((value) => !truthy(value)) ?? args.at(-1) },
+  or: { least: 1, most: 99, call: (args) => args.find(truthy) ?? args.at(-1) },
+  not: { least: 1, most: 1, call: ([value]) => !truthy(value) },
+  eq: { least: 2, most: 99, call: ([first, ...rest]) => rest.some((value) => value === first) },
+  ne: { least: 2, most: 2, call: ([a, b]) => a !== b },
+  lt: { least: 2, most: 2, call: (args) => compare(args, "lt") < 0 },
+  le: { least: 2, most: 2, call: (args) => compare(args, "le") <= 0 },
+  gt: { least: 2, most: 2, call: (args) => compare(args, "gt") > 0 },
+  ge: { least: 2, most: 2, call: (args) => compare(args, "ge") >= 0 },
+  len: {
+    least: 1,
+    most: 1,
+    call: ([value]) =>
+      typeof value === "string"
+        ? Buffer.byteLength(value)
+        : Array.isArray(value)
+          ? value.length
+          : Object.keys(value ?? {}).length,
+  },
+  index: {
+    least: 1,
+    most: 99,
+    call: ([value, ...keys]) =>
+      keys.reduce((from: Value, key) => {
+        if (typeof key === "number") {
+          const list = asList(from, "index");
+          return key >= 0 && key < list.length ? list[key] : fail(`index: ${key} is out of range`);
+        }
+        const name = asText(key, "index");
+        return kindOf(from) === "map" && Object.hasOwn(from as object, name)
+          ? (from as Record<string, unknown>)[name]
+          : "";
+      }, value),
+  },
+  print: { least: 0, most: 99, call: (args) => args.map(print).join("") },
+  println: { least: 0, most: 99, call: (args) => `${args.map(print).join(" ")}\n` },
+  printf: { least: 1, most: 99, call: printf },
+} satisfies Record<string, { least: number; most: number; call: Call }>);
+/** Registrator has it; here a template may not reach the network. */
+export const NOT_OFFERED = "httpGet";
