@@ -1,7 +1,9 @@
 // What etcd's errors mean, and which endpoints are understood.
 import { describe, expect, test } from "vitest";
 import { fakeClock } from "../../../test/simulated/clock.ts";
-import { clientTiming, createClient, type EtcdAccess, parseEndpoint, sortError } from "./client.ts";
+import { clientTiming, type EtcdAccess, parseEndpoint } from "./access.ts";
+import { createClient } from "./client.ts";
+import { sortError } from "./error.ts";
 import { loadWires } from "./proto.ts";
 
 describe("endpoints", () => {

@@ -3,8 +3,11 @@ import type { Clock } from "../clock.ts";
 import { messageOf, TrilithError } from "../error.ts";
 import type { Log } from "../log.ts";
 import { jitter, type Random } from "../random.ts";
-import { type ClientTiming, type EtcdClient, EtcdError, isCompacted, type Stream } from "./client.ts";
+import type { ClientTiming } from "./access.ts";
+import type { EtcdClient } from "./client.ts";
+import { EtcdError, isCompacted } from "./error.ts";
 import type { KeyValue, RangeResponse, WatchEvent } from "./proto.ts";
+import type { Stream } from "./watch-stream.ts";
 
 /** What is read, and with what. */
 export interface RangeReading {

@@ -1,7 +1,7 @@
 // What `protocols.etcd` may say: which etcd, and where in it which layout lies.
 
 import { InputError } from "../../base/error.ts";
-import { type EtcdAccess, parseEndpoint } from "../../base/etcd/client.ts";
+import { type EtcdAccess, parseEndpoint } from "../../base/etcd/access.ts";
 import type { Labels } from "../../model/node.ts";
 import { nameFromText, textFromLabel } from "../../wire/dns/index.ts";
 import { given } from "../../wire/given.ts";

@@ -2,7 +2,8 @@
 import type { Clock, Timer } from "../../base/clock.ts";
 import type { Disk } from "../../base/disk.ts";
 import { messageOf } from "../../base/error.ts";
-import { clientTiming, createClient, type EtcdClient } from "../../base/etcd/client.ts";
+import { clientTiming } from "../../base/etcd/access.ts";
+import { createClient, type EtcdClient } from "../../base/etcd/client.ts";
 import { followRange, type RangeBatch, type RangeReading, readRange } from "../../base/etcd/follow.ts";
 import { EventType, type KeyValue } from "../../base/etcd/proto.ts";
 import type { Log } from "../../base/log.ts";

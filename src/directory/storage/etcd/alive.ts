@@ -1,7 +1,8 @@
 // The sign of life: one key under a lease that is renewed, and made again where it was lost.
 import type { Clock } from "../../../base/clock.ts";
 import { messageOf } from "../../../base/error.ts";
-import { type EtcdClient, EtcdError, isLeaseGone, isLeaseThere } from "../../../base/etcd/client.ts";
+import type { EtcdClient } from "../../../base/etcd/client.ts";
+import { EtcdError, isLeaseGone, isLeaseThere } from "../../../base/etcd/error.ts";
 import type { Log } from "../../../base/log.ts";
 import { jitter, type Random } from "../../../base/random.ts";
 import { encodeRecord } from "../../../model/codec.ts";

@@ -1,7 +1,8 @@
 // Writing to etcd: each commit all or nothing, at most once, several in one transaction where they do not touch each other.
 import type { Clock } from "../../../base/clock.ts";
 import { TrilithError } from "../../../base/error.ts";
-import { type EtcdClient, EtcdError, isCompacted, isLeaseGone } from "../../../base/etcd/client.ts";
+import type { EtcdClient } from "../../../base/etcd/client.ts";
+import { EtcdError, isCompacted, isLeaseGone } from "../../../base/etcd/error.ts";
 import type { RangeResponse, RequestOp, TxnRequest } from "../../../base/etcd/proto.ts";
 import type { Random } from "../../../base/random.ts";
 import type { Written } from "../../../contracts/directory.ts";

@@ -1,7 +1,8 @@
 // How far the watch has come, and the nudge that makes it come further where no record changes.
 import type { Clock, Timer } from "../../../base/clock.ts";
 import { messageOf } from "../../../base/error.ts";
-import { type EtcdClient, EtcdError } from "../../../base/etcd/client.ts";
+import type { EtcdClient } from "../../../base/etcd/client.ts";
+import { EtcdError } from "../../../base/etcd/error.ts";
 import type { Log } from "../../../base/log.ts";
 import type { Index } from "../../../model/record.ts";
 import type { Layout } from "./keys.ts";

@@ -1,5 +1,5 @@
 // How to reach the etcd of a directory, and how patient its storage is.
-import { type ClientTiming, clientTiming } from "../../../base/etcd/client.ts";
+import { type ClientTiming, clientTiming } from "../../../base/etcd/access.ts";
 import type { Settings } from "../../../contracts/settings.ts";
 
 /** How to reach etcd, and where in it the directory lies. */

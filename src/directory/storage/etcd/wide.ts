@@ -1,6 +1,6 @@
 // Commits with more changes or expectations than etcd takes operations in a flat transaction: a nested one, with conditions on ranges.
 
-import { EtcdError } from "../../../base/etcd/client.ts";
+import { EtcdError } from "../../../base/etcd/error.ts";
 import {
   type Compare,
   type RangeRequest,
