@@ -1,7 +1,14 @@
 // Programs of one user that tell each other by one file: who fails is avoided by all, whoever takes a block, loses it or dies.
 import { describe, expect, it } from "vitest";
 import { seededRandom } from "../../../test/support/lookup.ts";
-import { decodeObserved, OBSERVED_BLOCKS, OBSERVED_BYTES, type Seen, TROUBLE_AT } from "../../wire/hook-observed.ts";
+import {
+  decodeObserved,
+  FULL_UNTIL_AT,
+  OBSERVED_BLOCKS,
+  OBSERVED_BYTES,
+  type Seen,
+  TROUBLE_AT,
+} from "../../wire/hook-observed.ts";
 import type { Balancer, Target } from "./balancer.ts";
 import { createBalancer } from "./create.ts";
 import { createNeighbours, type NeighboursParts } from "./neighbours.ts";
@@ -13,6 +20,9 @@ const LIST = [1, 2, 3].map((i) => ({ address: i === 3 ? "fd00::3" : `10.0.0.${i}
 function host() {
   const clock = { nowMs: START };
   const alive = new Set<number>();
+  /** When the process that has a number now began; undefined = nobody can tell. */
+  const began = new Map<number, bigint | undefined>();
+  const closed: number[] = [];
   let bytes: Buffer | undefined;
   const timers: (() => void)[] = [];
   let beforeWrite: ((offset: number) => void) | undefined;
@@ -41,12 +51,12 @@ function host() {
             return true;
           },
           isReplaced: () => bytes !== all,
-          close() {},
+          close: () => void closed.push(pid),
         };
       },
       own: () => ({ pid, uid: 1000, startTicks: BigInt(pid * 10), namespace: 1n }),
       isAlive: (each) => alive.has(each),
-      startTicks: (_, each) => BigInt(each * 10),
+      startTicks: (_, each) => (began.has(each) ? began.get(each) : BigInt(each * 10)),
       errnoOf: (code) => (code === "ECONNREFUSED" ? 111 : 110),
       atEnd(callback) {
         ended = callback;
@@ -67,6 +77,8 @@ function host() {
   return {
     clock,
     alive,
+    began,
+    closed,
     parts,
     program,
     timers,
@@ -76,6 +88,10 @@ function host() {
     blocks: () => decodeObserved(bytes as Buffer),
     troubleMs: (): number => Number((bytes as Buffer).readBigUInt64LE(TROUBLE_AT)),
     entries: (): Seen[] => decodeObserved(bytes as Buffer).flatMap(({ entries }) => [...entries.values()]),
+    /** Somebody found every block taken, and says until when that is believed. */
+    allTaken(untilMs: number) {
+      (bytes as Buffer).writeBigUInt64LE(BigInt(untilMs), FULL_UNTIL_AT);
+    },
     clearAway() {
       bytes = undefined;
     },
@@ -196,6 +212,92 @@ describe("the programs of a user", () => {
     expect(here.blocks().some(({ pid }) => pid === 200)).toBe(true);
     thread.end();
     expect(here.blocks().some(({ pid }) => pid === 200)).toBe(false);
+  });
+
+  it("take the block of a process whose number another one has now, and nobody's of whom that cannot be told", () => {
+    const here = host();
+    for (let pid = 1; pid <= OBSERVED_BLOCKS; pid++) report(here.program(pid), 82);
+    here.began.set(7, 71n);
+    here.began.set(8, undefined);
+    const late = here.program(100);
+    here.wait(59_000);
+    // Used less than a minute ago: a process that is there is believed without asking since when.
+    report(late, 81);
+    expect(here.blocks().map(({ pid }) => pid)).not.toContain(100);
+    here.wait(2_000);
+    report(late, 81);
+    expect(
+      here
+        .blocks()
+        .map(({ pid }) => pid)
+        .sort((a, b) => a - b),
+    ).toEqual([...Array.from({ length: OBSERVED_BLOCKS }, (_, i) => i + 1).filter((pid) => pid !== 7), 100]);
+    report(here.program(101), 81);
+    expect(here.blocks().map(({ pid }) => pid)).not.toContain(101);
+  });
+
+  it("take a block among the last ones first: the C library takes the first ones", () => {
+    const places = Array.from({ length: 40 }, (_, i) => {
+      const here = host();
+      report(here.program(1 + i * 7), 81);
+      return here.blocks()[0]?.place ?? -1;
+    });
+    expect(Math.min(...places)).toBeGreaterThanOrEqual(OBSERVED_BLOCKS - 16);
+    expect(new Set(places).size).toBeGreaterThan(8);
+  });
+
+  it("look for no block where somebody has just found none, for as long as that can be meant", () => {
+    const here = host();
+    report(here.program(1), 81);
+    here.allTaken(here.clock.nowMs + 900);
+    const late = here.program(2);
+    report(late, 82);
+    here.wait(800);
+    report(late, 82);
+    expect(here.blocks().map(({ pid }) => pid)).toEqual([1]);
+    here.wait(201);
+    report(late, 82);
+    expect(here.blocks().map(({ pid }) => pid)).toContain(2);
+    // Nobody says so for longer than a second: a clock was put back, or the file is spoilt.
+    here.allTaken(here.clock.nowMs + 60_000);
+    report(here.program(3), 83);
+    expect(here.blocks().map(({ pid }) => pid)).toContain(3);
+  });
+
+  it("tell nothing of what says nothing about a backend", () => {
+    const here = host();
+    const one = here.program(1);
+    report(one, 81);
+    here.wait(31_000);
+    const target = one.order("web", LIST, { limit: 3 }).find(({ port }) => port === 81) as Target;
+    for (const code of ["EMFILE", "EADDRNOTAVAIL", "EACCES", "EINTR"]) one.report(target, { ok: false, code });
+    for (const write of [...here.timers]) write();
+    expect(here.entries()).toMatchObject([{ port: 81, failures: 1, lastErrno: 111, changedMs: START }]);
+    one.report(target, { ok: false, code: "ETIMEDOUT" });
+    expect(here.entries()).toMatchObject([{ port: 81, failures: 2, lastErrno: 110 }]);
+  });
+
+  it("become another user's where the program does, and leave the file of the one before", () => {
+    const here = host();
+    let uid = 1000;
+    const opened: number[] = [];
+    const own = here.parts(1);
+    const one = here.program(1, {
+      ...own,
+      uid: () => uid,
+      open(...given) {
+        opened.push(uid);
+        return own.open(...given);
+      },
+    });
+    report(one, 81);
+    here.wait(2_000);
+    report(one, 82);
+    expect([opened, here.closed]).toEqual([[1000], []]);
+    uid = 0;
+    here.wait(2_000);
+    report(one, 83);
+    expect([opened, here.closed]).toEqual([[1000, 0], [1]]);
   });
 
   it("find out when two took one block at the same moment, and lose nothing that comes later", () => {

@@ -89,6 +89,45 @@ it("who is silent shares one buffer; who says much has a large one until it is q
   expect(pool.take(large.length)).not.toBe(large);
 });
 
+it("keeps a large one for 32 small reads in a row, counted anew after each that would not fit in the shared one", () => {
+  const pool = new BufferPool();
+  const one = new Direction(pool);
+  const small = (times: number): void => {
+    for (let i = 0; i < times; i++) one.takes(0.06, 1, true); // 15,728 bytes
+  };
+  one.takes(1, 1, true);
+  expect(one.into).toHaveLength(262_144);
+  small(31);
+  expect(one.into).toHaveLength(262_144);
+  one.takes(0.063, 1, true); // 16,515 bytes
+  small(31);
+  expect(one.into).toHaveLength(262_144);
+  small(1);
+  expect(one.into).toBe(pool.shared);
+  // The next time it begins from nothing, too.
+  one.takes(1, 1, true);
+  small(31);
+  expect(one.into).toHaveLength(262_144);
+});
+
+it("lies in wait with 16 MiB at most, of both sizes together", () => {
+  const pool = new BufferPool();
+  const large = Array.from({ length: 100 }, () => pool.take(262_144));
+  const small = Array.from({ length: 100 }, () => pool.take(16_384));
+  for (const buffer of large.slice(0, 63)) pool.give(buffer);
+  for (const buffer of [...small, ...large.slice(63)]) pool.give(buffer);
+  const kept = new Set([...large, ...small]);
+  const again = (bytes: number): Buffer[] => {
+    const taken: Buffer[] = [];
+    for (let one = pool.take(bytes); kept.has(one); one = pool.take(bytes)) taken.push(one);
+    return taken;
+  };
+  expect([again(262_144).length, again(16_384).length]).toEqual([63, 16]);
+  // What was taken again makes room.
+  for (const buffer of large) pool.give(buffer);
+  expect(again(262_144).length).toBe(64);
+});
+
 /** As much of a socket as a relay uses; what is written stays unwritten while `stuck`. */
 class FakeSocket extends EventEmitter {
   stuck = false;

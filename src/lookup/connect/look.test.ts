@@ -71,6 +71,18 @@ describe("looking around", () => {
     expect([open, destroyed]).toEqual([0, 1]);
   });
 
+  it("who was silent only a little longer than the answer took is not told as silent", async () => {
+    // The second wave begins 100 ms after the first one; four times 30 ms is longer than that, four times 20 ms is not.
+    const quickly = around(6, { 4: 20 }, []);
+    await clock.advance(120);
+    expect(portsOf(await quickly)).toEqual([4, 2, 3, 5]);
+    expect(reports.splice(0)).toEqual(["0 ETIMEDOUT", "1 ETIMEDOUT"]);
+    const slowly = around(6, { 4: 30 }, []);
+    await clock.advance(130);
+    expect(portsOf(await slowly)).toEqual([4, 0, 1, 2, 3, 5]);
+    expect([reports, open]).toEqual([[], 0]);
+  });
+
   it("those that refuse are replaced at once; nobody at all is nobody", async () => {
     expect(portsOf(await around(6, {}, [0, 1, 2, 3, 4, 5]))).toEqual([]);
     expect(reports).toHaveLength(6);

@@ -51,3 +51,51 @@ it("come again with each change of the directory, and a silent tailnet is waited
   expect((await last).done).toBe(true);
   expect(directory.waiting).toBe(0);
 });
+
+/** Tells one listing, then nothing until `end`. */
+function toldOnce(): { readonly peer: Pick<Peer, "follow">; readonly listing: Listing; end(): void } {
+  const listing = { services: [], hosts: [] } as unknown as Listing;
+  let end = (): void => {};
+  const over = new Promise<void>((done) => {
+    end = done;
+  });
+  return {
+    ...{ listing, end: () => end() },
+    peer: {
+      async *follow() {
+        yield listing;
+        await over;
+      },
+    },
+  };
+}
+
+it("come again where only a host is new: no service of it has changed", async () => {
+  const directory = testDirectory(fakeClock());
+  const stop = new AbortController();
+  const { peer, listing, end } = toldOnce();
+  const got = listingsOf(peer, directory, stop.signal)[Symbol.asyncIterator]();
+  expect((await got.next()).value).toBe(listing);
+  for (const name of ["n1", "n2"]) {
+    const next = got.next();
+    const services = directory.view().at("services");
+    await directory.write([nodeChange(name, "192.0.2.1")]);
+    expect(directory.view().at("services")).toBe(services);
+    expect((await next).value).toBe(listing);
+  }
+  stop.abort(new Error("over"));
+  end();
+  expect((await got.next()).done).toBe(true);
+});
+
+it("end where the peer has no more to tell, without any abort, and wait for nothing any longer", async () => {
+  const directory = testDirectory(fakeClock());
+  const stop = new AbortController();
+  const { peer, listing, end } = toldOnce();
+  const got = listingsOf(peer, directory, stop.signal)[Symbol.asyncIterator]();
+  expect((await got.next()).value).toBe(listing);
+  const last = got.next();
+  end();
+  expect(await last).toEqual({ done: true, value: undefined });
+  expect([directory.waiting, stop.signal.aborted]).toEqual([0, false]);
+});

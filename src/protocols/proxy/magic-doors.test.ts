@@ -219,6 +219,25 @@ describe("doors at magic addresses", () => {
     await vi.waitFor(() => expect(magic.asked.all()).toEqual([kept]));
   });
 
+  it("do not add up several short absences", async () => {
+    const { doors, magic, clock, have } = await bench();
+    doors.start();
+    await have({ web: [8080] });
+    await doors.open("web");
+    const kept: AskedMagic = { service: "web", ports: ["80/tcp", "8080/tcp"] };
+    for (let i = 0; i < 4; i++) {
+      await have({});
+      await clock.advance(40_000);
+      await have({});
+      expect(magic.asked.all()).toEqual([kept]);
+      await have({ web: [8080] });
+    }
+    await have({});
+    await clock.advance(61_000);
+    await have({});
+    await vi.waitFor(() => expect(magic.asked.all()).toEqual([{ ...kept, unknownSinceMs: expect.any(Number) }]));
+  });
+
   it("forget at last what was away all that time, also over restarts", async () => {
     const { durable, magic: before, clock: early } = await bench();
     const kept: AskedMagic = { service: "web", ports: ["80/tcp"] };

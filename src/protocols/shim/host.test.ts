@@ -49,6 +49,11 @@ describe("this host's address", () => {
       { interfaces: [...all, on("docker0", "172.17.0.1"), on("br-0123456789ab", "fd00::1")] },
       ["172.17.0.1", "fd00::1"],
     ],
+    [
+      "that of IPv6 where there is no other",
+      { interfaces: [on("lo", "127.0.0.1"), on("eth0", "2001:db8::7")], advertised: "2001:db8::7" },
+      [undefined, "2001:db8::7"],
+    ],
     ["any other rather than none", { interfaces: all.slice(0, 2) }, ["10.1.0.4", undefined]],
     [
       "never loopback or a link's own",
@@ -81,6 +86,19 @@ describe("this host's address", () => {
     expect(await host.refresh()).toBe(false);
     clock.advanceNow(30_000);
     expect([await host.refresh(), host.now?.v4]).toEqual([true, "192.0.2.7"]);
+    clock.advanceNow(30_000);
+    expect(await host.refresh()).toBe(false);
+  });
+
+  test("is told again where only that of IPv6 is another one", async () => {
+    const { clock, state, host } = make({ interfaces: all, outward: { 4: "192.0.2.7", 6: "2001:db8::7" } });
+    await host.refresh();
+    state.outward = { 4: "192.0.2.7", 6: "2001:db8::8" };
+    clock.advanceNow(30_000);
+    expect([await host.refresh(), host.now?.v4, host.now?.v6]).toEqual([true, "192.0.2.7", "2001:db8::8"]);
+    state.outward = { 4: "192.0.2.7" };
+    state.interfaces = all.slice(0, 3);
+    expect([await host.refresh(), host.now]).toEqual([true, { network, v4: "192.0.2.7" }]);
     clock.advanceNow(30_000);
     expect(await host.refresh()).toBe(false);
   });
