@@ -5,10 +5,12 @@ import { createHttp } from "./base/http.ts";
 import { mustFit, type Rules, text } from "./base/options.ts";
 import { systemRandom } from "./base/random.ts";
 import { preferring } from "./lookup/grpc/names.ts";
-import { type GrpcModule, resolverClass } from "./lookup/grpc/resolver.ts";
+import { type NearestModule, registerNearest } from "./lookup/grpc/nearest.ts";
+import { type ResolverModule, resolverClass } from "./lookup/grpc/resolver.ts";
 import { agentSource, type SourceOptions, tailnetSource } from "./name-sources.ts";
 
-export type { GrpcModule } from "./lookup/grpc/resolver.ts";
+/** The caller's own @grpc/grpc-js, 1.14 or newer: another copy of it has resolvers of its own. */
+export type GrpcModule = ResolverModule & NearestModule;
 
 export type GrpcOptions = SourceOptions;
 
@@ -27,7 +29,8 @@ const OPTIONS: Rules<GrpcOptions> = {
 /**
  * Registers both schemes with the caller's own @grpc/grpc-js (1.14 or newer): `registerResolvers(grpc)`, once, before channels are made.
  * `trilith://web?env=prod` asks this host's agent, and where none has ever answered the tailnet itself; `minidisc://…` asks the tailnet, and the agent
- * where there is no tailscaled. All endpoints are used in turn (round_robin) unless the channel has a service config, and changes are pushed.
+ * where there is no tailscaled. The nearest endpoints that can be reached are used in turn (the policy `trilith_nearest`) unless the channel has a
+ * service config, and changes are pushed.
  * Nothing found: calls fail with UNAVAILABLE and the reason, or wait where they are ready to. An agent or tailnet that is away leaves the last endpoints.
  * @throws TrilithError `unsupported` for a module that cannot take resolvers; InputError for an option that there is not
  */
@@ -39,6 +42,7 @@ export function registerResolvers(grpc: GrpcModule, options: GrpcOptions = {}): 
       "unsupported",
       "registerResolvers: expected the module @grpc/grpc-js, version 1.14 or newer",
     );
+  registerNearest(grpc, systemClock);
   const machine = { clock: systemClock, random: systemRandom };
   // A program that is done ends, whether or not its channels were closed.
   const http = createHttp({ background: true });

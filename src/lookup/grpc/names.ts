@@ -24,6 +24,15 @@ export interface NameEndpoint {
   readonly tier?: 0 | 1 | 2;
 }
 
+/** One order everywhere: whoever is asked shuffles, and "first" and "round-robin" go by it. */
+export function inOneOrder(
+  a: { readonly host: string; readonly port: number },
+  b: { readonly host: string; readonly port: number },
+): number {
+  if (a.host === b.host) return a.port - b.port;
+  return a.host < b.host ? -1 : 1;
+}
+
 /** What a source says at one moment. */
 export interface Names {
   readonly endpoints: readonly NameEndpoint[];

@@ -1,13 +1,15 @@
-// A name resolver for @grpc/grpc-js: endpoints are pushed into a channel as they change; what fails keeps the last ones.
+// A name resolver for @grpc/grpc-js: endpoints are pushed into a channel as they change, with how near they are; what fails keeps the last ones.
 import type { ChannelOptions, experimental, Metadata } from "@grpc/grpc-js";
 import type { Clock, Timer } from "../../base/clock.ts";
 import { messageOf } from "../../base/error.ts";
 import { jitter, type Random } from "../../base/random.ts";
-import type { NameSource, Names, Sought } from "./names.ts";
+import { connectWishes } from "../../wire/connect-labels.ts";
+import { inOneOrder, type NameEndpoint, type NameSource, type Names, type Sought } from "./names.ts";
+import { type GroupedEndpoint, NEAREST, type NearestConfig } from "./nearest.ts";
 import { readTarget } from "./target.ts";
 
-/** What is needed of the caller's own @grpc/grpc-js, 1.14 or newer: another copy of it has resolvers of its own. */
-export interface GrpcModule {
+/** What is needed of the caller's own @grpc/grpc-js. */
+export interface ResolverModule {
   readonly status: { readonly UNAVAILABLE: number };
   readonly Metadata: new () => Metadata;
   readonly experimental: Pick<typeof experimental, "registerResolver" | "statusOrFromValue" | "statusOrFromError">;
@@ -28,14 +30,16 @@ const DOUBT_MS = 10_000;
 
 /** Builds the class that a channel makes one of for each target. `sourceFor` is called once a target. */
 export function resolverClass(
-  grpc: GrpcModule,
+  grpc: ResolverModule,
   { clock, random }: ResolverMachine,
   sourceFor: () => NameSource,
 ): ResolverClass {
   return class TrilithResolver {
     readonly #sought: Sought;
     readonly #listener: Listener;
-    readonly #balancing: Parameters<Listener>[2];
+    /** The channel has a service config of its own. */
+    readonly #isConfigured: boolean;
+    #balancing: Parameters<Listener>[2] = null;
     readonly #source: NameSource;
     #running: AbortController | undefined;
     #hurry: (() => void) | undefined;
@@ -47,7 +51,7 @@ export function resolverClass(
     constructor(target: experimental.GrpcUri, listener: Listener, options: ChannelOptions) {
       this.#sought = readTarget(target as Parameters<typeof readTarget>[0]);
       this.#listener = listener;
-      this.#balancing = ownBalancing(grpc, options);
+      this.#isConfigured = options["grpc.service_config"] !== undefined;
       this.#source = sourceFor();
     }
 
@@ -102,13 +106,17 @@ export function resolverClass(
         else this.#none();
         return;
       }
-      const texts = endpoints.map(({ addresses }) => JSON.stringify(addresses));
-      const all = [...new Set(texts)].sort();
-      const told = all.join();
+      const { grouped, config } = groupedEndpoints(endpoints);
+      const told = JSON.stringify([grouped, config]);
       // The same list again would shuffle a channel's turns.
       if (told === this.#told) return;
       this.#told = told;
-      this.#give(all.map((text) => ({ addresses: JSON.parse(text) as { host: string; port: number }[] })));
+      if (!this.#isConfigured)
+        this.#balancing = grpc.experimental.statusOrFromValue({
+          loadBalancingConfig: [{ [NEAREST]: config }],
+          methodConfig: [],
+        });
+      this.#give(grouped);
     }
 
     /** Nobody there is a fact: nobody is called any more. */
@@ -117,10 +125,15 @@ export function resolverClass(
       this.#fail(`${this.#what()}: there is none`);
     }
 
-    #give(endpoints: { addresses: { host: string; port: number }[] }[]): void {
+    #give(endpoints: readonly GroupedEndpoint[]): void {
       const { statusOrFromValue } = grpc.experimental;
       this.#has = endpoints.length > 0;
-      this.#listener(statusOrFromValue(endpoints), {}, this.#balancing, `${this.#what()} from ${this.#source.name}`);
+      this.#listener(
+        statusOrFromValue([...endpoints]),
+        {},
+        this.#balancing,
+        `${this.#what()} from ${this.#source.name}`,
+      );
     }
 
     /** Calls fail with this as long as no endpoint is known; a channel that has some keeps them. */
@@ -157,9 +170,29 @@ export function resolverClass(
   } as ResolverClass;
 }
 
-/** Calls go to all endpoints in turn, unless the channel has a service config of its own. */
-function ownBalancing(grpc: GrpcModule, options: ChannelOptions): Parameters<Listener>[2] {
-  return options["grpc.service_config"] === undefined
-    ? grpc.experimental.statusOrFromValue({ loadBalancingConfig: [{ round_robin: {} }], methodConfig: [] })
-    : null;
+/**
+ * Each endpoint once, with its group (docs/balancing.md): those with a weight first, in both the nearest first. What instances ask for in their labels
+ * chooses inside a group, as far as gRPC can: "first" is pick_first, everything else takes turns.
+ */
+export function groupedEndpoints(endpoints: readonly NameEndpoint[]): {
+  readonly grouped: readonly GroupedEndpoint[];
+  readonly config: NearestConfig;
+} {
+  const { policy, tryMs, locality } = connectWishes(endpoints.map(({ labels }) => labels));
+  const groups = new Map<string, GroupedEndpoint>();
+  for (const { addresses, weight, tier = 2 } of endpoints) {
+    if (addresses.length === 0) continue;
+    const group = (weight === 0 ? 3 : 0) + (locality === false ? 2 : tier);
+    const key = JSON.stringify(addresses);
+    if (group < (groups.get(key)?.group ?? Number.POSITIVE_INFINITY))
+      groups.set(key, { addresses: addresses.map((each) => ({ ...each })), group });
+  }
+  const first = ({ addresses }: GroupedEndpoint) => addresses[0] as { readonly host: string; readonly port: number };
+  return {
+    grouped: [...groups.values()].sort((a, b) => inOneOrder(first(a), first(b))),
+    config: {
+      childPolicy: [policy === "first" ? { pick_first: {} } : { round_robin: {} }],
+      ...(tryMs === undefined ? {} : { tryMs }),
+    },
+  };
 }

@@ -1,7 +1,7 @@
 // The backends of a service that a program follows, with what its instances ask for in their labels.
 import type { Backend, Backends } from "../../contracts/connect.ts";
 import { connectWishes } from "../../wire/connect-labels.ts";
-import type { Names } from "../grpc/names.ts";
+import { inOneOrder, type Names } from "../grpc/names.ts";
 
 const made = new WeakMap<Names["endpoints"], Omit<Backends, "fresh" | "known">>();
 
@@ -11,14 +11,13 @@ export function backendsOf({ endpoints, known, fresh }: Names): Backends {
   if (found === undefined) {
     const { policy, tryMs, locality } = connectWishes(endpoints.map(({ labels }) => labels));
     found = {
-      // Whoever is asked shuffles; "first" and "round-robin" want one order everywhere.
       endpoints: endpoints
         .flatMap(({ addresses: [first], weight, tier = 2 }): Backend[] =>
           first === undefined
             ? []
             : [{ address: first.host, port: first.port, weight, tier: locality === false ? 2 : tier }],
         )
-        .sort((a, b) => (a.address === b.address ? a.port - b.port : a.address < b.address ? -1 : 1)),
+        .sort((a, b) => inOneOrder({ host: a.address, port: a.port }, { host: b.address, port: b.port })),
       ...(policy === undefined ? {} : { policy }),
       ...(tryMs === undefined ? {} : { tryMs }),
     };
