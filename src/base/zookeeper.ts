@@ -2,6 +2,17 @@
 import type { Clock, Timer } from "./clock.ts";
 import { messageOf, TrilithError } from "./error.ts";
 import { hostPort } from "./net.ts";
+import {
+  type Acls,
+  CLOSING,
+  FAULTS,
+  type Fault,
+  loadLibrary,
+  MODE,
+  NO_NODE,
+  type RawClient,
+  type RawStat,
+} from "./zookeeper-library.ts";
 
 /** A znode's own facts. */
 export interface ZnodeStat {
@@ -11,6 +22,7 @@ export interface ZnodeStat {
   readonly version: number;
 }
 
+/** A znode: its data and facts. */
 export interface Znode {
   readonly data: Buffer;
   readonly stat: ZnodeStat;
@@ -50,6 +62,7 @@ export interface ZooKeeper {
   abandon(): void;
 }
 
+/** How ZooKeeper is reached, and who hears of the connection. */
 export interface ZooKeeperOptions {
   /** "a:2181,b:2181", with "/below" at the end where all paths are below that znode; the port is 2181 unless told. */
   readonly servers: string;
@@ -64,81 +77,15 @@ export interface ZooKeeperOptions {
   onNews?(news: ZooKeeperNews): void;
 }
 
-/** The library's own types, as far as they are used. */
-interface RawStat {
-  readonly ephemeralOwner: Buffer;
-  readonly version: number;
-}
-type Fault = { readonly code?: number; readonly message: string } | null | undefined;
-/** Of the library's own making; undefined = everything is everybody's. */
-type Acls = readonly unknown[] | undefined;
-interface RawTransaction {
-  remove(path: string): RawTransaction;
-  create(path: string, data: Buffer, acls: Acls, mode: number): RawTransaction;
-  commit(done: (error: Fault) => void): void;
-}
-interface RawClient {
-  on(event: "connected" | "disconnected" | "expired" | "authenticationFailed", listener: () => void): void;
-  connect(): void;
-  close(): void;
-  getSessionId(): Buffer;
-  getSessionTimeout(): number;
-  addAuthInfo(scheme: string, auth: Buffer): void;
-  create(path: string, data: Buffer, acls: Acls, mode: number, done: (error: Fault, path?: string) => void): void;
-  exists(path: string, watcher: (() => void) | undefined, done: (error: Fault, stat?: RawStat) => void): void;
-  getData(
-    path: string,
-    watcher: (() => void) | undefined,
-    done: (error: Fault, data?: Buffer, stat?: RawStat) => void,
-  ): void;
-  getChildren(path: string, watcher: (() => void) | undefined, done: (error: Fault, names?: string[]) => void): void;
-  setData(path: string, data: Buffer, version: number, done: (error: Fault) => void): void;
-  remove(path: string, version: number, done: (error: Fault) => void): void;
-  transaction(): RawTransaction;
-  /** Not part of the library's promises: it has no way of its own to notice a silent server, or to leave without ending the session. */
-  readonly connectionManager: {
-    state: number;
-    socket?: {
-      destroy(): void;
-      once(event: "error", listener: (error: Error) => void): void;
-      once(event: "close", listener: (hadError: boolean) => void): void;
-      readonly remoteAddress?: string;
-      readonly remotePort?: number;
-    };
-    connectTimeoutHandler?: NodeJS.Timeout | null;
-    findNextServer(callback: (server: unknown) => void): void;
-  };
-}
-
-interface Library {
-  readonly default: {
-    createClient(servers: string, options: object): RawClient;
-    readonly ACL: { readonly CREATOR_ALL_ACL: readonly unknown[]; readonly READ_ACL_UNSAFE: readonly unknown[] };
-  };
-}
-
-const MODE = { persistent: 0, ephemeral: 1, numbered: 3 } as const;
-const CLOSING = -1;
-const NO_NODE = -101;
-const FAULTS: Readonly<Record<number, readonly [ConstructorParameters<typeof TrilithError>[0], string]>> = {
-  [-4]: ["unavailable", "the connection was lost"],
-  [NO_NODE]: ["not-found", "node does not exist"],
-  [-102]: ["not-allowed", "its access list forbids it"],
-  [-110]: ["conflict", "node already exists"],
-  [-111]: ["conflict", "node is not empty"],
-  [-112]: ["unavailable", "the session is over"],
-  [-115]: ["not-allowed", "the server refused the credentials"],
-};
 /** Between two rounds over all servers, at most. */
 const SPIN_MS = 500;
+/** Before a session is begun anew; longer the oftener the credentials were refused. */
 const RESTART_MS = 200;
 const LONGEST_RESTART_MS = 60_000;
 
 /** Connects in the background; resolves at once. @throws TrilithError `invalid` for servers that cannot be read */
 export async function openZooKeeper(options: ZooKeeperOptions): Promise<ZooKeeper> {
-  // @ts-expect-error The library has no types of its own; RawClient says what is used of it.
-  const library: Library = await import("node-zookeeper-client");
-  const { ACL, createClient } = library.default;
+  const { ACL, createClient } = await loadLibrary();
   const acls = options.auth === undefined ? undefined : [...ACL.CREATOR_ALL_ACL, ...ACL.READ_ACL_UNSAFE];
   const client = new Client(options, acls, (settings) => createClient(options.servers, settings));
   client.begin();
