@@ -8,10 +8,19 @@ import { unlessAborted } from "../base/unless-aborted.ts";
 import type { Directory, View, Written } from "../contracts/directory.ts";
 import type { Batch, Commit, Row, Storage } from "../contracts/storage.ts";
 import type { Reason } from "../model/reason.ts";
-import { type Change, type Expect, GRAVE_FLOOR, type Index, keyOf, type Scope } from "../model/record.ts";
+import {
+  type Change,
+  type Expect,
+  GRAVE_FLOOR,
+  type Index,
+  idOfKey,
+  keyOf,
+  nodeOfKey,
+  type Scope,
+} from "../model/record.ts";
 import { evaluate, graveTimeMs } from "./evaluate.ts";
 import { FrozenView } from "./tables/frozen-view.ts";
-import { difference, nodeKeyOf, Tables, type Touched } from "./tables.ts";
+import { difference, Tables, type Touched } from "./tables.ts";
 import { Waiters } from "./watch.ts";
 
 /** What the directory needs of its surroundings. */
@@ -103,10 +112,11 @@ function orphansOf(tables: Tables, changes: readonly Change[]): Change[] {
     if (change.op !== "delete" || tables.get(change.table, change.key) !== undefined) continue;
     const { table, key, why } = change;
     if (table === "node") {
-      for (const { node, id } of tables.list("service", `${key}\u0000`)) add("service", keyOf.service(node, id), why);
-      for (const { node, id } of tables.list("check", `${key}\u0000`)) add("check", keyOf.check(node, id), why);
+      for (const { node, id } of tables.list("service", keyOf.ofNode(key)))
+        add("service", keyOf.service(node, id), why);
+      for (const { node, id } of tables.list("check", keyOf.ofNode(key))) add("check", keyOf.check(node, id), why);
     } else if (table === "service")
-      for (const { node, id } of tables.checksAbout(nodeKeyOf(key), key.slice(key.indexOf("\u0000") + 1)))
+      for (const { node, id } of tables.checksAbout(nodeOfKey(key), idOfKey(key)))
         add("check", keyOf.check(node, id), why);
     else if (table === "session")
       for (const { kind, id, session } of tables.list("kept"))

@@ -6,6 +6,7 @@ import {
   GRAVE_FLOOR,
   type Index,
   keyOf,
+  nodeOfKey,
   type Scope,
   scope,
   type Table,
@@ -23,7 +24,6 @@ interface Slot {
   residents: readonly Resident[] | undefined;
 }
 
-const NUL = "\u0000";
 const NO_RESIDENTS: readonly Resident[] = Object.freeze([]);
 const TABLES: readonly Table[] = ["kv", "session", "alive", "service", "check", "node", "kept", "grave"];
 
@@ -33,11 +33,6 @@ const SCOPED_TOGETHER: ReadonlySet<Table> = new Set(["node", "service", "check",
 /** Puts an entry together. */
 function entryOf<T extends Table>(value: TableTypes[T], createIndex: Index, modifyIndex: Index): Entry<T> {
   return Object.freeze({ ...value, createIndex, modifyIndex }) as unknown as Entry<T>;
-}
-
-/** The part of a service's or check's key that names its node. */
-export function nodeKeyOf(key: string): string {
-  return key.slice(0, key.indexOf(NUL));
 }
 
 function sameList(a: readonly string[], b: readonly string[]): boolean {
@@ -159,7 +154,7 @@ export class Tables {
     }
     const nodes = of("node");
     for (const [key, { name, node, modifyIndex }] of services) {
-      const nodeKey = nodeKeyOf(key);
+      const nodeKey = nodeOfKey(key);
       const nodeAt = Math.max(modifyIndex, nodes.get(nodeKey)?.modifyIndex ?? 0);
       stamp("services", modifyIndex);
       stamp(scope.node(node), modifyIndex);
@@ -256,7 +251,7 @@ export class Tables {
     switch (table) {
       case "node": {
         const scopes: Scope[] = ["nodes", scope.node(key)];
-        for (const service of this.list("service", key + NUL))
+        for (const service of this.list("service", keyOf.ofNode(key)))
           scopes.push(scope.service(service.name), scope.instances(service.name));
         return scopes;
       }

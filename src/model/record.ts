@@ -89,7 +89,8 @@ export interface Expect {
   readonly at: Index;
 }
 
-const SEPARATOR = "\u0000";
+/** NUL, which joins the parts of keys: no name may contain it. */
+export const SEPARATOR = "\u0000";
 
 /** The keys of the tables. Parts are joined by NUL, which no name may contain; node and check keys ignore ASCII case. */
 export const keyOf = {
@@ -105,6 +106,24 @@ export const keyOf = {
   /** The prefix under which all services or checks of a node lie. */
   ofNode: (node: string): string => node.toLowerCase() + SEPARATOR,
 } as const;
+
+/** The part of a service's or check's key that names its node, as `keyOf.node` writes it. */
+export function nodeOfKey(key: string): string {
+  return key.slice(0, key.indexOf(SEPARATOR));
+}
+
+/** The part of a service's or check's key that is its ID on the node. */
+export function idOfKey(key: string): string {
+  return key.slice(key.indexOf(SEPARATOR) + 1);
+}
+
+/** A key, or the beginning of one, as the table has it: nodes are told apart without the case of their names. */
+export function keyIn(table: Table, key: string): string {
+  if (table === "node" || table === "alive") return key.toLowerCase();
+  if (table !== "service" && table !== "check") return key;
+  const end = key.indexOf(SEPARATOR);
+  return end < 0 ? key : key.slice(0, end).toLowerCase() + key.slice(end);
+}
 
 /**
  * What a waiter waits for. `service:` covers the health of a service (instances, their nodes and checks), `instances:` only

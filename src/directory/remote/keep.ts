@@ -2,7 +2,7 @@
 import type { Clock } from "../../base/clock.ts";
 import type { Log } from "../../base/log.ts";
 import type { Batch, Row } from "../../contracts/storage.ts";
-import { type Index, keyOf, type Table, type Tables } from "../../model/record.ts";
+import { type Index, keyOf, nodeOfKey, type Table, type Tables } from "../../model/record.ts";
 
 /** Beyond this share of instances missing at once, nobody's word but the server's, they are kept [the sharp-drop guard's share]. */
 const DROP_SHARE = 0.5;
@@ -134,7 +134,7 @@ export class Keeper {
     if (missing === 0 || missing / (missing + there) <= DROP_SHARE) return [];
     // Their checks and hosts stay with them; a check alone may well be gone.
     const services = new Set(absent.filter((row) => this.#isCounted(row)).map(({ key }) => key));
-    const hosts = new Set([...services].map((key) => key.slice(0, key.indexOf("\u0000"))));
+    const hosts = new Set([...services].map((key) => nodeOfKey(key)));
     return [...this.#known.values()]
       .filter((row) => {
         if (!this.#isOther(row) || !isAbsent(row.table, row.key)) return false;

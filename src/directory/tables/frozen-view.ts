@@ -1,18 +1,8 @@
 // The directory as everybody reads it: a picture of the tables that nobody changes any more.
 import type { View } from "../../contracts/directory.ts";
 import type { Resident } from "../../model/instance.ts";
-import type { Entry, Index, Scope, Table } from "../../model/record.ts";
+import { type Entry, type Index, keyIn, type Scope, type Table } from "../../model/record.ts";
 import type { Tables } from "../tables.ts";
-
-const NUL = "\u0000";
-
-/** Names of nodes are told apart without their case. */
-function normalKey(table: Table, key: string): string {
-  if (table === "node" || table === "alive") return key.toLowerCase();
-  if (table !== "service" && table !== "check") return key;
-  const end = key.indexOf(NUL);
-  return end < 0 ? key : key.slice(0, end).toLowerCase() + key.slice(end);
-}
 
 /** A frozen picture: tables that nobody changes any more, and how true they are. */
 export class FrozenView implements View {
@@ -32,10 +22,10 @@ export class FrozenView implements View {
     return this.#tables.at(wanted);
   }
   get<T extends Table>(table: T, key: string): Entry<T> | undefined {
-    return this.#tables.get(table, normalKey(table, key));
+    return this.#tables.get(table, keyIn(table, key));
   }
   list<T extends Table>(table: T, prefix = ""): Iterable<Entry<T>> {
-    return this.#tables.list(table, normalKey(table, prefix));
+    return this.#tables.list(table, keyIn(table, prefix));
   }
   count(table: Table): number {
     return this.#tables.count(table);

@@ -1,8 +1,6 @@
 // By what records are found besides their keys: service names, owners of checks, IP addresses, sessions.
-import { type Entry, keyOf, type Table, type Tables } from "../../model/record.ts";
+import { type Entry, keyOf, SEPARATOR as NUL, type Table, type Tables } from "../../model/record.ts";
 import { below, emptyTree, type Tree, treeOf } from "./tree.ts";
-
-const NUL = "\u0000";
 
 function ownerKey(check: Tables["check"]): string {
   return keyOf.ofNode(check.node) + check.serviceId + NUL + check.id;

@@ -3,7 +3,7 @@ import { nearestName } from "../../base/nearest-name.ts";
 import type { HeldCheck } from "../../contracts/agent.ts";
 import type { Resident } from "../../model/instance.ts";
 import type { Query } from "../../model/query.ts";
-import { keyOf, scope } from "../../model/record.ts";
+import { idOfKey, keyOf, nodeOfKey, scope } from "../../model/record.ts";
 import type { ApiGround } from "./server.ts";
 import { type GoneJson, heldJson, instanceJson, type KnownHere, overrideJson, time, type WhyJson } from "./shapes.ts";
 
@@ -81,11 +81,7 @@ function goneOf({ directory }: ApiGround, service: string): readonly GoneJson[] 
     const services = (gone ?? []).filter(({ table }) => table === "service");
     // Of several services removed in one go the directory no longer knows which instance was whose.
     if (services.length === 0 || scopes.filter((each) => each.startsWith("service:")).length > 1) found.push(about);
-    else
-      for (const { key } of services) {
-        const [node = "", id = ""] = key.split("\u0000");
-        found.push({ node, id, ...about });
-      }
+    else for (const { key } of services) found.push({ node: nodeOfKey(key), id: idOfKey(key), ...about });
   }
   return found.sort((a, b) => b.index - a.index).slice(0, GONE);
 }

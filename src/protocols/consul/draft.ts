@@ -8,7 +8,10 @@ import {
   type Entry,
   type Expect,
   type Index,
+  keyIn,
   keyOf,
+  nodeOfKey,
+  SEPARATOR,
   type Table,
   type Tables,
 } from "../../model/record.ts";
@@ -55,7 +58,7 @@ export class Draft implements Records {
 
   /** The record is to stand as it does in the view. Nothing for what this draft has changed itself. */
   rely(table: Table, key: string, at: Index = this.base.get(table, key)?.modifyIndex ?? 0): void {
-    const name = `${table}\u0000${keyIn(table, key)}`;
+    const name = `${table}${SEPARATOR}${keyIn(table, key)}`;
     if (this.#own.get(table)?.has(keyIn(table, key)) === true || this.#expected.has(name)) return;
     this.#expected.set(name, { table, key: keyIn(table, key), at });
   }
@@ -70,11 +73,12 @@ export class Draft implements Records {
       return;
     }
     const service = table === "service" ? this.get("service", key) : undefined;
-    for (const check of table === "node" || service !== undefined ? [...this.list("check", nodePrefix(key))] : [])
+    const onNode = keyOf.ofNode(table === "node" ? key : nodeOfKey(key));
+    for (const check of table === "node" || service !== undefined ? [...this.list("check", onNode)] : [])
       if (service === undefined || check.serviceId === service.id)
         this.#set("check", keyOf.check(check.node, check.id), undefined);
     if (table === "node")
-      for (const each of [...this.list("service", nodePrefix(key))])
+      for (const each of [...this.list("service", onNode)])
         this.#set("service", keyOf.service(each.node, each.id), undefined);
     this.#set(table, key, undefined);
   }
@@ -102,18 +106,8 @@ export class Draft implements Records {
   }
 }
 
-const nodePrefix = (key: string): string => `${key.split("\u0000", 1)[0]}\u0000`;
-
 function bare<T extends Table>({ createIndex: _, modifyIndex: __, ...rest }: Entry<T>): unknown {
   return rest;
-}
-
-/** The key as the table has it: names of nodes count in lower case. */
-function keyIn(table: Table, key: string): string {
-  if (table === "node" || table === "alive") return key.toLowerCase();
-  if (table !== "service" && table !== "check") return key;
-  const end = key.indexOf("\u0000");
-  return end < 0 ? key : key.slice(0, end).toLowerCase() + key.slice(end);
 }
 
 function keyOfEntry(table: Table, entry: Entry<Table>): string {
