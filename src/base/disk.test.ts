@@ -28,12 +28,23 @@ it("follows no link that lies where it writes, and takes over nobody's rights", 
   expect((await stat(path)).isFile() && (await stat(path)).mode & 0o777).toBe(0o600);
 });
 
+it("names the file that was meant where it fails, each time in the same words", async () => {
+  folder = await ownFolder("disk");
+  const path = `${folder.path}/none/hosts`;
+  for (let i = 0; i < 2; i++)
+    await expect(systemDisk.replace(path, "new")).rejects.toMatchObject({
+      code: "ENOENT",
+      message: `ENOENT: no such file or directory, open '${path}'`,
+    });
+});
+
 it("leaves nothing behind where it fails", async () => {
   folder = await ownFolder("disk");
   await systemDisk.makeFolder(`${folder.path}/taken`);
   await writeFile(`${folder.path}/taken/file`, "");
-  await expect(systemDisk.replace(`${folder.path}/taken`, "new")).rejects.toThrow();
-  expect(await readdir(folder.path)).toEqual(["taken"]);
+  const { path } = folder;
+  await expect(systemDisk.replace(`${path}/taken`, "new")).rejects.toThrow(`rename '${path}/taken' -> '${path}/taken'`);
+  expect(await readdir(path)).toEqual(["taken"]);
 });
 
 it("puts other content into the same file, and touches nothing before where it differs, nor a file that has changed", async () => {

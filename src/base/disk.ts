@@ -28,7 +28,7 @@ export interface Disk {
   /** Where a path leads when every link is followed; undefined where nothing is. */
   realPath(path: string): Promise<string | undefined>;
   makeFolder(path: string): Promise<void>;
-  /** Replaces a file so that readers see the old or the new content whole, also after a power cut. */
+  /** Replaces a file so that readers see the old or the new content whole, also after a power cut. Errors name the file, whatever stood in its place meanwhile. */
   replace(path: string, content: string | Uint8Array, mode?: number): Promise<void>;
   /**
    * Puts other content into a file that has to stay the same file (one that is mounted elsewhere by itself, or whose folder may not be written):
@@ -108,19 +108,25 @@ export const systemDisk: Disk = {
   makeFolder: (path) => makeFolders(path),
   async replace(path, content, mode = 0o644) {
     const temporary = `${path}.${process.pid}.${++replaced}.tmp`;
-    // What an earlier process with this number left must lend neither its rights nor, being a link, its target.
-    await rm(temporary, { force: true });
-    const handle = await open(temporary, "wx", mode);
     try {
-      try {
-        await handle.writeFile(content);
-        await handle.sync();
-      } finally {
-        await handle.close();
-      }
-      await rename(temporary, path);
-    } catch (error) {
+      // What an earlier process with this number left must lend neither its rights nor, being a link, its target.
       await rm(temporary, { force: true });
+      const handle = await open(temporary, "wx", mode);
+      try {
+        try {
+          await handle.writeFile(content);
+          await handle.sync();
+        } finally {
+          await handle.close();
+        }
+        await rename(temporary, path);
+      } catch (error) {
+        await rm(temporary, { force: true });
+        throw error;
+      }
+    } catch (error) {
+      // The temporary name is another one at each try: who tells an error once would tell it again.
+      if (error instanceof Error) error.message = error.message.replaceAll(temporary, path);
       throw error;
     }
     await syncFolder(dirname(path));

@@ -194,8 +194,7 @@ export class HostsWriter {
     } catch (error) {
       this.#trouble = (await this.#isNowhere(error))
         ? `there is no folder ${folderOf(path)}: make it, or name another path`
-        : // The file that was to take its place is called otherwise each time.
-          messageOf(error).replaceAll(/\.\d+\.\d+\.tmp\b/g, "");
+        : messageOf(error);
     }
     if (this.#trouble !== this.#told && this.#trouble !== undefined) log.warn(`${path}: ${this.#trouble}`);
     this.#told = this.#trouble;
