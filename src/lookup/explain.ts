@@ -27,12 +27,17 @@ const OUTPUT_CHARACTERS = 200;
 
 /** The verdict on one instance. `gone`: only the guard still knows it. */
 export function explainOne(facts: Facts, standing: Standing, gone: boolean): Verdict {
+  const stale = gone ? undefined : standing.staleAs(facts.resident);
+  const verdict = verdictOn(facts, standing, gone, stale);
+  return stale === undefined ? verdict : { ...verdict, stale };
+}
+
+function verdictOn(facts: Facts, standing: Standing, gone: boolean, stale: Stale | undefined): Verdict {
   const { resident } = facts;
   const { query } = standing;
   const out = (text: string): Verdict => ({ resident, included: false, text });
   const left = leftOut(facts, standing);
   if (left !== undefined) return out(left);
-  const stale = standing.staleAs(resident);
   const age = stale === undefined ? "" : ` (last known ${seconds(stale.ageMs)} ago: ${stale.text})`;
   const held = standing.hold?.members.get(facts.key);
   if (query.health !== "any" && held !== undefined) {

@@ -459,11 +459,7 @@ export function createLookup(parts: LookupParts): RunningLookup {
               ? hearsay?.of(instance)
               : undefined,
       };
-      const all = known.picture.facts.map((facts) => {
-        const stale = standing.staleAs(facts.resident);
-        const verdict = explainOne(facts, standing, false);
-        return stale === undefined ? verdict : { ...verdict, stale };
-      });
+      const all = known.picture.facts.map((facts) => explainOne(facts, standing, false));
       // Listings show what is recorded, and those are not.
       if (query.health === "any") return all;
       for (const [key, last] of known.hold?.members ?? [])
