@@ -81,7 +81,7 @@ export class Announcer implements Announced {
   /** Resolves when goodbye is said for everything. */
   async stop(): Promise<void> {
     this.#stop.abort();
-    this.#ring();
+    this.#bell.ring();
     await this.#running;
   }
 
@@ -127,13 +127,11 @@ export class Announcer implements Announced {
     return [...there, ...not];
   }
 
-  readonly #ring = (): void => this.#bell.ring();
-
   async #run(): Promise<void> {
     const { clock, agent } = this.#machine;
     const { signal } = this.#stop;
-    const { mdns, release } = await this.#lan.acquire(this.#ring);
-    const others = [followHost(agent, this.#ring, signal), this.#followFiles(mdns, signal)];
+    const { mdns, release } = await this.#lan.acquire(this.#bell.ring);
+    const others = [followHost(agent, this.#bell.ring, signal), this.#followFiles(mdns, signal)];
     try {
       while (!signal.aborted) {
         this.#announce(mdns);
@@ -170,7 +168,7 @@ export class Announcer implements Announced {
             this.#files = groups;
             // A folder of Avahi's that is not there is nothing to complain about.
             this.#fileComplaints = complaints.filter(({ about }) => !leftToAvahi || about !== folder);
-            this.#ring();
+            this.#bell.ring();
           }
         } catch (error) {
           if (!either.aborted) log.error("service files are not read any more", { folder, error: messageOf(error) });
@@ -180,7 +178,7 @@ export class Announcer implements Announced {
         if (signal.aborted) return;
         this.#files = [];
         this.#fileComplaints = [];
-        this.#ring();
+        this.#bell.ring();
       }
       await clock.sleep(AVAHI_LOOK_MS, signal).catch(() => {});
     }
@@ -240,7 +238,7 @@ export class Announcer implements Announced {
       const text = `"${event.from}" is somebody else's on the LAN: "${event.to}" is announced in its place`;
       this.#machine.log.warn(text);
     }
-    this.#ring();
+    this.#bell.ring();
   }
 
   #withdraw(key: string): void {

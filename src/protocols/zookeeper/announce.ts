@@ -67,7 +67,7 @@ export class Announcer {
     const services = rules.some(({ service }) => service === "*") ? undefined : rules.map(({ service }) => service);
     if (rules.length > 0)
       this.#followed = new FollowedServices({
-        ...{ directory, lookup, services, query: { order: "stable" }, changed: this.#ring },
+        ...{ directory, lookup, services, query: { order: "stable" }, changed: this.#bell.ring },
       });
   }
 
@@ -84,7 +84,7 @@ export class Announcer {
     this.#stop.abort(new Error("stopped"));
     if (this.#machine.last()) await this.#zk?.close();
     else this.#zk?.abandon();
-    this.#ring();
+    this.#bell.ring();
     await this.#running;
   }
 
@@ -107,15 +107,13 @@ export class Announcer {
       .map(({ path, text }) => ({ to: `readers of ${path}`, text }));
   }
 
-  readonly #ring = (): void => this.#bell.ring();
-
   readonly #news = (news: ZooKeeperNews): void => {
     if (news.what === "away")
       this.#connection = { ok: false, text: `ZooKeeper at ${this.#config.servers} is away (${news.text})` };
     else this.#connection = { ok: true, text: `ZooKeeper at ${news.server}` };
     // The members of a lost session are gone.
     if (news.what === "session") this.#standing = [];
-    this.#ring();
+    this.#bell.ring();
   };
 
   async #run(): Promise<void> {
@@ -130,13 +128,14 @@ export class Announcer {
     });
     this.#zk = zk;
     if (signal.aborted) return zk.abandon();
-    const znodes = new Znodes(zk, this.#ring);
+    const znodes = new Znodes(zk, this.#bell.ring);
     const others = [this.#followDirectory(signal)];
-    if (this.#config.announce.some(({ from }) => from === "host")) others.push(followHost(agent, this.#ring, signal));
+    if (this.#config.announce.some(({ from }) => from === "host"))
+      others.push(followHost(agent, this.#bell.ring, signal));
     try {
       while (!signal.aborted) {
         if (zk.session() !== "") await this.#bring(zk, znodes);
-        const again = this.#trouble === undefined ? undefined : clock.after(AGAIN_MS, this.#ring);
+        const again = this.#trouble === undefined ? undefined : clock.after(AGAIN_MS, this.#bell.ring);
         await this.#bell.heard();
         again?.cancel();
         await clock.sleep(TOGETHER_MS, signal).catch(() => {});

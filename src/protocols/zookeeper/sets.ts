@@ -2,7 +2,7 @@
 import { messageOf, TrilithError } from "../../base/error.ts";
 import type { SetRule } from "./config.ts";
 import { decodeMember, isMemberName, type Member } from "./member.ts";
-import { type Descriptor, decodeVector, VECTOR_PREFIX } from "./vector.ts";
+import { type Descriptor, decodeVector, isVectorName } from "./vector.ts";
 import { inParts, type Znodes } from "./znodes.ts";
 
 /** One set at one moment. */
@@ -86,9 +86,7 @@ async function placesOf(path: string, znodes: Znodes): Promise<readonly Place[]>
     const below = await inParts(places, async ({ path: above, stars }) => {
       const names = (await znodes.names(above === "" ? "/" : above)) ?? [];
       return names
-        .filter(
-          (name) => !isMemberName(name) && !name.startsWith(VECTOR_PREFIX) && !(above === "" && name === "zookeeper"),
-        )
+        .filter((name) => !isMemberName(name) && !isVectorName(name) && !(above === "" && name === "zookeeper"))
         .sort()
         .map((name) => ({ path: `${above}/${name}`, stars: [...stars, name] }));
     });
@@ -102,14 +100,13 @@ async function readSet({ path, stars }: Place, rule: SetRule, znodes: Znodes): P
   const members: { name: string; member: Member }[] = [];
   const faults: { name: string; text: string }[] = [];
   const vectors: (readonly Descriptor[])[] = [];
-  const isVector = (name: string): boolean => name.startsWith(VECTOR_PREFIX);
-  const wanted = (names ?? []).filter((name) => isMemberName(name) || isVector(name)).sort();
+  const wanted = (names ?? []).filter((name) => isMemberName(name) || isVectorName(name)).sort();
   const found = await inParts(wanted, async (name) => ({ name, znode: await znodes.get(`${path}/${name}`) }));
   for (const { name, znode } of found) {
     // It went between the two questions.
     if (znode === undefined) continue;
     try {
-      if (isVector(name)) vectors.push(decodeVector(znode.data));
+      if (isVectorName(name)) vectors.push(decodeVector(znode.data));
       else members.push({ name, member: decodeMember(znode.data) });
     } catch (error) {
       faults.push({ name, text: messageOf(error) });

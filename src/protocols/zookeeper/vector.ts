@@ -20,7 +20,8 @@ export interface Weighed {
   readonly at: MemberEndpoint;
 }
 
-export const VECTOR_PREFIX = "vector_";
+/** True for the names of vectors beside a set's members. */
+export const isVectorName = (name: string): boolean => name.startsWith("vector_");
 const LONGEST = 1 << 20;
 
 /**
