@@ -37,16 +37,35 @@ export const scenarios: readonly string[] = (await readdir(join(kit, "scenarios"
   .map((file) => file.replace(/\.json$/, ""))
   .sort((a, b) => Number(SLOW.includes(b)) - Number(SLOW.includes(a)) || (a < b ? -1 : 1));
 
+/** All scenarios, replayed. */
+export interface Replays {
+  /** What came of a scenario. Whoever asks once more tries once more: it is replayed by itself then. @throws Error where it was not run */
+  of(scenario: string): Promise<Replayed>;
+}
+
 /**
  * Replays all scenarios, some at a time, a fresh agent for each.
  * @param flags of the agent, instead of `-dev`; the replayer's shell reads them: `$$` is another number for each agent, {folder} a folder that is removed in the end
  */
-export async function replayAll(flags: string): Promise<ReadonlyMap<string, Replayed>> {
+export async function replayAll(flags: string): Promise<Replays> {
   if (!existsSync(program)) throw new Error("dist/ is missing: npm run build");
+  const lanes = Array.from({ length: LANES }, (_, lane) => scenarios.filter((_, i) => i % LANES === lane));
+  const first = new Map(await replay(flags, lanes));
+  return {
+    async of(scenario) {
+      const row = first.get(scenario) ?? (await replay(flags, [[scenario]])).get(scenario);
+      first.delete(scenario);
+      if (row === undefined) throw new Error(`${scenario} was not run`);
+      return row;
+    },
+  };
+}
+
+/** Replays the scenarios of each lane one after the other, all lanes at once. */
+async function replay(flags: string, lanes: readonly (readonly string[])[]): Promise<ReadonlyMap<string, Replayed>> {
   const folder = await ownFolder("conformance");
   const rows = new Map<string, Replayed>();
-  const replay = async (lane: number): Promise<void> => {
-    const only = scenarios.filter((_, i) => i % LANES === lane);
+  const one = async (only: readonly string[], lane: number): Promise<void> => {
     const [http, dns, aux] = [await freePort(), await freePort(), await freePort()];
     const result = join(folder.path, `lane-${lane}.json`);
     const start = [
@@ -80,7 +99,7 @@ export async function replayAll(flags: string): Promise<ReadonlyMap<string, Repl
       });
   };
   try {
-    await Promise.all(Array.from({ length: LANES }, (_, lane) => replay(lane)));
+    await Promise.all(lanes.map(one));
     return rows;
   } finally {
     await folder.remove();
