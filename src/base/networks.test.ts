@@ -1,7 +1,7 @@
 // Networks in CIDR notation: what is one, and what lies within.
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { networkFault, ownAddresses, withinNetworks } from "./networks.ts";
+import { networkFault, outwardAddresses, ownAddresses, withinNetworks } from "./networks.ts";
 
 it("says what is no network", () => {
   for (const right of ["0.0.0.0/0", "10.1.2.3/8", "::1/128", "fd00::/7"]) expect(networkFault(right)).toBeUndefined();
@@ -38,4 +38,21 @@ it("this host's own are its interfaces' and loopback's, and what its containers'
   const others = ["10.0.0.6", "fd00::6", "172.18.0.1", "fe80::43", "localhost", ""];
   expect(own.filter((address) => !isOwn(address))).toEqual([]);
   expect(others.filter(isOwn)).toEqual([]);
+});
+
+it("others reach this host by what is no loopback, no link-local address and no bridge, IPv4 first", () => {
+  const all = [
+    { name: "lo", address: "127.0.0.1", family: 4, internal: true },
+    { name: "docker0", address: "172.17.0.1", family: 4, internal: false },
+    { name: "wlan0", address: "fe80::1", family: 6, internal: false },
+    { name: "wlan0", address: "169.254.0.7", family: 4, internal: false },
+    { name: "wlan0", address: "2001:db8::1", family: 6, internal: false },
+    { name: "wlan0", address: "10.9.0.1", family: 4, internal: false },
+    { name: "tailscale0", address: "100.64.0.1", family: 4, internal: false },
+  ];
+  const found = (names: string) =>
+    outwardAddresses(all.filter(({ name }) => names.includes(name))).map(({ address }) => address);
+  expect(found("lo docker0 wlan0 tailscale0")).toEqual(["10.9.0.1", "100.64.0.1", "2001:db8::1"]);
+  expect(found("lo docker0")).toEqual(["172.17.0.1"]);
+  expect(found("lo")).toEqual([]);
 });

@@ -49,3 +49,18 @@ export function ownAddresses(
     return within(address);
   };
 }
+
+/** Interfaces of containers and virtual machines on this host. */
+const VIRTUAL = /^(docker|br-|veth|virbr|cni|podman|flannel|cali)/;
+
+/**
+ * The addresses at which other hosts may reach this one, the likeliest first: neither loopback nor link-local, those of containers' and virtual
+ * machines' interfaces only where there is no other, IPv4 before IPv6, otherwise in the order given.
+ */
+export function outwardAddresses<
+  T extends { readonly name: string; readonly address: string; readonly family: number; readonly internal: boolean },
+>(interfaces: readonly T[]): readonly T[] {
+  const outside = interfaces.filter(({ internal, address }) => !internal && !/^(fe80:|169\.254\.)/i.test(address));
+  const own = outside.filter(({ name }) => !VIRTUAL.test(name));
+  return (own.length > 0 ? own : outside).toSorted((a, b) => a.family - b.family);
+}

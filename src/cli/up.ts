@@ -1,6 +1,7 @@
 // What a host needs to become a server or a client: a plan, and its text as systemd unit, docker run line or compose file.
 import { InputError } from "../base/error.ts";
 import type { Interface } from "../base/net.ts";
+import { outwardAddresses } from "../base/networks.ts";
 
 export type Format = "systemd" | "docker" | "compose";
 
@@ -42,20 +43,15 @@ export interface Wishes {
   readonly name: string;
 }
 
-const VIRTUAL = /^(docker|br-|veth|virbr|cni|flannel|cali|lo)/;
-
 /**
- * This host's own address, guessed: of an interface that is neither loopback nor a bridge of containers; IPv4 first.
+ * This host's own address, guessed.
  * @throws InputError where there is none
  */
 function guessAddress(interfaces: readonly Interface[]): {
   readonly chosen: Interface;
   readonly others: readonly Interface[];
 } {
-  const outside = interfaces.filter(({ internal, address }) => !internal && !/^fe80:/i.test(address));
-  const own = outside.filter(({ name }) => !VIRTUAL.test(name));
-  const ranked = (own.length > 0 ? own : outside).toSorted((a, b) => a.family - b.family);
-  const [chosen, ...others] = ranked;
+  const [chosen, ...others] = outwardAddresses(interfaces);
   if (chosen === undefined)
     throw new InputError("--advertise", "this host has no address besides loopback: say which one others reach it at");
   return { chosen, others };

@@ -2,6 +2,7 @@
 import type { Clock } from "../base/clock.ts";
 import type { Durable } from "../base/durable.ts";
 import type { Net } from "../base/net.ts";
+import { outwardAddresses } from "../base/networks.ts";
 import type { Processes } from "../base/process.ts";
 import type { Random } from "../base/random.ts";
 import { packageVersion } from "../base/terminal.ts";
@@ -35,7 +36,7 @@ export async function selfOf(
     datacenters: Object.keys(settings.datacenters ?? {}).map((name) => name.toLowerCase()),
     joined: settings.join !== undefined,
     domain: settings.domain.toLowerCase(),
-    advertiseAddress: settings.advertiseAddress ?? ownAddress(settings, net),
+    advertiseAddress: addressFor(settings, net),
     bindAddress: settings.bindAddress,
     startedAtMs: clock.now(),
     dev: settings.dev,
@@ -50,9 +51,14 @@ export async function selfOf(
 export const WILDCARD: RegExp = /^(0\.0\.0\.0|::)$/;
 const LOOPBACK = /^(127\.|::1$|localhost$|unix:)/;
 
-/** The address other hosts reach this one at: loopback while nothing here speaks to other hosts, else the first of this host's own. */
-function ownAddress(settings: Settings, net: Net): string {
-  const { bindAddress, clientAddress } = settings;
+/**
+ * The address other hosts reach this one at, unless the settings say one: loopback while nothing here speaks to other hosts; else one of this
+ * host's where clients are listened to, else the likeliest of its own.
+ */
+export function addressFor(settings: Settings, net: Net): string {
+  if (settings.advertiseAddress !== undefined) return settings.advertiseAddress;
+  const { bindAddress } = settings;
+  const clients = settings.clientAddress.split(/[\s,]+/);
   const wildcard = WILDCARD.test(bindAddress);
   const dns = settings.protocols["dns"] as { readonly bridge?: unknown } | false | undefined;
   // Containers that are answered by name must be able to reach this host.
@@ -65,10 +71,8 @@ function ownAddress(settings: Settings, net: Net): string {
     settings.peers === undefined &&
     !bridged &&
     !onLan &&
-    LOOPBACK.test(clientAddress);
+    clients.every((address) => LOOPBACK.test(address));
   if (!wildcard && (!LOOPBACK.test(bindAddress) || alone)) return bindAddress;
-  const outside = net
-    .interfaces()
-    .filter(({ internal, address }) => !internal && !address.startsWith("fe80:") && !address.startsWith("169.254."));
-  return (outside.find(({ family }) => family === 4) ?? outside[0])?.address ?? "127.0.0.1";
+  const outside = outwardAddresses(net.interfaces());
+  return (outside.find(({ address }) => clients.includes(address)) ?? outside[0])?.address ?? "127.0.0.1";
 }

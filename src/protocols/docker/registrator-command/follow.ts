@@ -4,6 +4,7 @@ import type { Disk } from "../../../base/disk.ts";
 import type { Http } from "../../../base/http.ts";
 import { callbackLog } from "../../../base/log.ts";
 import type { Net } from "../../../base/net.ts";
+import { outwardAddresses } from "../../../base/networks.ts";
 import type { Processes } from "../../../base/process.ts";
 import type { Random } from "../../../base/random.ts";
 import type { SourceList } from "../../../contracts/source.ts";
@@ -47,7 +48,7 @@ export async function follow(
   machine: FollowMachine,
 ): Promise<void> {
   const { net } = machine;
-  const outward = net.interfaces().find(({ internal, family }) => !internal && family === 4)?.address ?? "";
+  const outward = outwardAddresses(net.interfaces()).find(({ family }) => family === 4)?.address ?? "";
   const entries = createEntries();
   const asGiven = { parse: (raw: unknown): unknown => raw };
   const source = dockerSource(
