@@ -23,7 +23,7 @@ import { defaultSettings } from "../contracts/settings.ts";
 import type { Registration } from "../model/instance.ts";
 import type { Reason } from "../model/reason.ts";
 import { type Change, keyOf, scope } from "../model/record.ts";
-import { createAgent } from "./agent.ts";
+import { createAgent, type RunningAgent } from "./agent.ts";
 
 describe("the node", () => {
   test("stands in the directory with its addresses, its check and the agent's own service", async () => {
@@ -72,7 +72,16 @@ describe("the node", () => {
   });
 
   test("another live host with this name, or with this ID, is an error that names both; a dead one is not", async () => {
-    const { directory, build } = await host();
+    const { clock, directory, build } = await host();
+    /** What a start comes to that finds a rival who lives on. */
+    const refused = async (agent: RunningAgent): Promise<unknown> => {
+      const started = agent.start().then(
+        () => undefined,
+        (error: unknown) => error,
+      );
+      for (let i = 0; i < 21; i++) await clock.advance(1000);
+      return await started;
+    };
     const put = async (name: string, id: string): Promise<void> => {
       const node = { id, name, address: "192.0.2.9", datacenter: "dc1", taggedAddresses: {}, labels: {} };
       await directory.write([
@@ -82,14 +91,12 @@ describe("the node", () => {
     };
     await put("beta", "other-id");
     const self = { node: "BETA", nodeId: "my-id", datacenter: "dc1", advertiseAddress: "192.0.2.2" };
-    await expect(build({ shared: true, self }).start()).rejects.toMatchObject({
+    expect(await refused(build({ shared: true, self }))).toMatchObject({
       code: "conflict",
       message:
         'the node name "BETA" belongs to another live host: node ID other-id at 192.0.2.9, this one has my-id at 192.0.2.2; give one of them another name',
     });
-    await expect(
-      build({ shared: true, self: { ...self, node: "gamma", nodeId: "other-id" } }).start(),
-    ).rejects.toMatchObject({
+    expect(await refused(build({ shared: true, self: { ...self, node: "gamma", nodeId: "other-id" } }))).toMatchObject({
       code: "conflict",
       message: expect.stringMatching(/belongs to the live host "beta" .* was this host's data folder copied\?/),
     });
@@ -102,6 +109,49 @@ describe("the node", () => {
     await renamed.synced();
     expect(directory.view().get("node", "beta")).toBeUndefined();
     expect(directory.view().get("node", "gamma")?.id).toBe("other-id");
+  });
+
+  test.each([
+    ["that was renamed", { node: "gamma", nodeId: "its-id" }],
+    ["with a fresh data folder", { node: "beta", nodeId: "new-id" }],
+  ])("a host %s starts when the sign of its earlier life has run out", async (_, changed) => {
+    const { clock, directory, build } = await host();
+    const node = {
+      id: "its-id",
+      name: "beta",
+      address: "192.0.2.9",
+      datacenter: "dc1",
+      taggedAddresses: {},
+      labels: {},
+    };
+    await directory.write([
+      { op: "put", table: "node", key: keyOf.node("beta"), value: node },
+      { op: "put", table: "alive", key: keyOf.alive("beta"), value: { node: "beta", life: "before" } },
+      { op: "put", table: "alive", key: keyOf.alive("delta"), value: { node: "delta", life: "x" } },
+    ]);
+    const self = { datacenter: "dc1", advertiseAddress: "192.0.2.9", ...changed };
+    const agent = build({ shared: true, self });
+    let started = false;
+    const starting = agent.start().then(() => {
+      started = true;
+    });
+    for (let i = 0; i < 14; i++) await clock.advance(1000);
+    expect([started, directory.view().get("node", "beta")?.id]).toEqual([false, "its-id"]);
+    await directory.write([{ op: "delete", table: "alive", key: keyOf.alive("beta") }]);
+    await starting;
+    await agent.synced();
+    const named = [...directory.view().list("node")].filter(({ address }) => address === "192.0.2.9");
+    expect(named.map(({ name, id }) => [name, id])).toEqual([[changed.node, changed.nodeId]]);
+    await agent.stop();
+    // Whoever stops while it waits does not wait to the end.
+    await directory.write([
+      { op: "put", table: "alive", key: keyOf.alive(changed.node), value: { node: changed.node, life: "y" } },
+    ]);
+    const waits = build({ shared: true, self: { ...self, nodeId: "third-id" } });
+    const ended = waits.start().catch((error: unknown) => error);
+    await clock.advance(1000);
+    await waits.stop();
+    expect(await ended).toMatchObject({ code: "stopped" });
   });
 
   test("leaving takes the node out of the directory, stopping does not", async () => {
@@ -1157,7 +1207,9 @@ describe("laws", () => {
     ]);
     const timers = clock.timers;
     const other = build({ shared: true, self: { ...SELF, nodeId: "another" } });
-    await expect(other.start()).rejects.toMatchObject({ code: "conflict" });
+    const refused = other.start().catch((error: unknown) => error);
+    for (let i = 0; i < 21; i++) await clock.advance(1000);
+    expect(await refused).toMatchObject({ code: "conflict" });
     expect(clock.timers).toBe(timers);
     await expect(other.register("api", service("x"))).rejects.toMatchObject({ code: "stopped" });
     await other.stop();

@@ -248,8 +248,7 @@ class ListAgent implements RunningAgent {
       ...{ askFault: (from, spec) => this.#askFault(from, spec), log: this.#log },
     });
     const go = async (): Promise<void> => {
-      const rival = this.#rivals.rival(directory.view());
-      if (rival !== undefined) throw new TrilithError("conflict", rival);
+      await this.#rivals.outlive();
       await this.#rivals.removeFormerNames();
       this.#carrier.start();
       if (shared) this.#outside.start();

@@ -1,12 +1,15 @@
 // Other hosts under this one's name or ID, and this host's own former names.
 import type { Clock } from "../base/clock.ts";
-import { messageOf } from "../base/error.ts";
+import { messageOf, TrilithError } from "../base/error.ts";
 import type { Log } from "../base/log.ts";
 import type { Directory, View } from "../contracts/directory.ts";
 import { NODE_ALIVE_CHECK } from "../model/check.ts";
 import type { Node } from "../model/node.ts";
 import type { Reason } from "../model/reason.ts";
 import { keyOf } from "../model/record.ts";
+
+/** A sign of life that nobody renews is gone by then: the usual time to live (15 s), and what a store takes to notice. */
+const OUTLIVE_MS = 20_000;
 
 export interface RivalsOptions {
   readonly node: Node;
@@ -45,6 +48,32 @@ export class Rivals {
           `Give "${name}" a node ID and a data folder of its own`
         );
     return undefined;
+  }
+
+  /**
+   * Resolves when nobody lives under this node's name or ID. Where somebody seems to, it may be this host itself, before it was renamed or
+   * given a fresh data folder: that sign of life runs out by itself. @throws TrilithError `conflict` where it does not
+   */
+  async outlive(): Promise<void> {
+    const { directory, clock, log, signal } = this.#options;
+    const late = new AbortController();
+    const timer = clock.after(OUTLIVE_MS, () => late.abort());
+    try {
+      for (let said = false; ; said = true) {
+        const view = directory.view();
+        const rival = this.rival(view);
+        if (rival === undefined) return;
+        if (late.signal.aborted || view.count("alive") === 0) throw new TrilithError("conflict", rival);
+        if (!said) log.warn(`${rival}; waiting ${OUTLIVE_MS / 1000} s: if that was this host before, it falls silent`);
+        await directory
+          .changed("alive", view.at("alive"), AbortSignal.any([signal, late.signal]))
+          .catch((error: unknown) => {
+            if (!late.signal.aborted) throw error;
+          });
+      }
+    } finally {
+      timer.cancel();
+    }
   }
 
   #lives(view: View, name: string): boolean {
