@@ -45,16 +45,18 @@ test.skipIf(!here)(
   async () => {
     const [one, two] = agents as readonly [RunningAgent, RunningAgent];
     // Measured, not only told at the start: the confidence grew.
-    const measured = await eventually(
-      "both have measured",
-      async () => {
-        const told = await get<readonly Told[]>(two, "/v1/coordinate/nodes");
-        expect(told.map(({ Node }) => Node)).toEqual(["one", "two"]);
-        for (const { Coord } of told) expect(Coord.Error).toBeLessThan(1.5);
-        return told;
-      },
-      55_000,
-    );
+    const told = (by: RunningAgent): Promise<readonly Told[]> =>
+      eventually(
+        "both have measured, as each of them knows",
+        async () => {
+          const nodes = await get<readonly Told[]>(by, "/v1/coordinate/nodes");
+          expect(nodes.map(({ Node }) => Node)).toEqual(["one", "two"]);
+          for (const { Coord } of nodes) expect(Coord.Error).toBeLessThan(1.5);
+          return nodes;
+        },
+        90_000,
+      );
+    const [measured] = await Promise.all([told(two), told(one)]);
     const [a, b] = measured.map(({ Coord }) => Coord);
     const apart = Math.hypot(...(a?.Vec ?? []).map((x, i) => x - (b?.Vec[i] ?? 0)));
     expect(apart).toBeGreaterThan(0);
@@ -68,5 +70,5 @@ test.skipIf(!here)(
     expect(await names(two, "_agent")).toEqual(["two", "one"]);
     expect(await names(two, "one")).toEqual(["one", "two"]);
   },
-  60_000,
+  120_000,
 );

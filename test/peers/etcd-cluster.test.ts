@@ -6,7 +6,7 @@ import type { Change, Expect, Index } from "../../src/model/record.ts";
 import { checkFollower, checkHistory, History, markOf } from "../conformance/storage/history.ts";
 import { contentOf, seeded } from "../conformance/storage/suite.ts";
 import { type EtcdCluster, etcdStorage, Follower, ownPrefix, startEtcdCluster } from "../support/etcd.ts";
-import { havePrograms } from "../support/peers.ts";
+import { eventually, havePrograms } from "../support/peers.ts";
 
 const here = (await havePrograms("etcd", "etcdctl", "ip")) && process.getuid?.() === 0;
 
@@ -79,9 +79,18 @@ describe.skipIf(!here)("etcd cluster", () => {
     };
     try {
       const writers = clients.flatMap((client, c) => [0, 1].map((w) => writer(client, `${c}.${w}`, c * 10 + w + 1)));
-      await pause(1_000);
+      const written = (): number => history.attempts.filter(({ outcome }) => outcome === "written").length;
+      const more = async (): Promise<void> => {
+        const before = written();
+        await pause(1_000);
+        await eventually("clients write", () => written() >= before + 30);
+      };
+      await more();
       await fault();
-      await pause(1_000);
+      await more();
+      await eventually("an expectation fails", () =>
+        history.attempts.some(({ outcome }) => outcome === "expectation-failed"),
+      );
       stop.abort();
       await Promise.all(writers);
       await cluster.healthy();
@@ -130,7 +139,7 @@ describe.skipIf(!here)("etcd cluster", () => {
     }
   }
 
-  test("the leader is killed and comes back", { timeout: 120_000 }, async () => {
+  test("the leader is killed and comes back", { timeout: 240_000 }, async () => {
     await underLoad(async () => {
       const leader = await cluster.leader();
       await cluster.kill(leader);
@@ -139,7 +148,7 @@ describe.skipIf(!here)("etcd cluster", () => {
     });
   });
 
-  test("the leader is paused for longer than an election and goes on", { timeout: 120_000 }, async () => {
+  test("the leader is paused for longer than an election and goes on", { timeout: 240_000 }, async () => {
     await underLoad(async () => {
       const leader = await cluster.leader();
       cluster.pause(leader);
@@ -148,7 +157,7 @@ describe.skipIf(!here)("etcd cluster", () => {
     });
   });
 
-  test("the leader is cut off from everybody and comes back", { timeout: 120_000 }, async () => {
+  test("the leader is cut off from everybody and comes back", { timeout: 240_000 }, async () => {
     await underLoad(async () => {
       const leader = await cluster.leader();
       await cluster.isolate(leader);
@@ -157,7 +166,7 @@ describe.skipIf(!here)("etcd cluster", () => {
     });
   });
 
-  test("a majority is away: nothing is acknowledged, everything goes on afterwards", { timeout: 120_000 }, async () => {
+  test("a majority is away: nothing is acknowledged, everything goes on afterwards", { timeout: 240_000 }, async () => {
     await underLoad(async () => {
       cluster.pause(1);
       cluster.pause(2);
@@ -167,7 +176,7 @@ describe.skipIf(!here)("etcd cluster", () => {
     });
   });
 
-  test("signs of life survive the loss of the leader", { timeout: 120_000 }, async () => {
+  test("signs of life survive the loss of the leader", { timeout: 240_000 }, async () => {
     const prefix = ownPrefix();
     const storage = await etcdStorage(cluster.endpoints, { prefix });
     const other = await etcdStorage(cluster.endpoints, { prefix });

@@ -32,5 +32,5 @@ describe.runIf(await havePrograms("mvn", "javac"))("eureka-client on Java", () =
       await agent.stop();
       await folder.remove();
     }
-  });
+  }, 600_000);
 });

@@ -59,7 +59,8 @@ export async function startEtcd(flags: readonly string[] = [], scheme: "http" | 
         ],
         join(folder.path, "log"),
       );
-      if (scheme === "http") await eventually("etcd answers", async () => (await fetch(`${endpoint}/health`)).ok);
+      if (scheme === "http")
+        await eventually("etcd answers", async () => (await fetch(`${endpoint}/health`)).ok, 60_000);
     },
     async stop(signal = "SIGTERM") {
       const ending = program;
@@ -158,34 +159,42 @@ export async function startEtcdCluster(third: number): Promise<EtcdCluster> {
     isolate: (n) => ip("-n", sw, "link", "set", `p${n}`, "down"),
     heal: (n) => ip("-n", sw, "link", "set", `p${n}`, "up"),
     leader: () =>
-      eventually("a leader that two members know", async () => {
-        const said = await Promise.all(
-          numbers.map(async (n) => {
-            const text = await etcdctl(
-              endpoints[n - 1] as string,
-              "--command-timeout=1s",
-              "endpoint",
-              "status",
-              "-w",
-              "json",
-            ).catch(() => "[]");
-            // IDs are beyond 2^53: compared as text.
-            return {
-              n,
-              me: /"member_id":(\d+)/.exec(text)?.[1],
-              leader: /"leader":(\d+)/.exec(text)?.[1] ?? "0",
-            };
-          }),
-        );
-        for (const { n, me } of said)
-          if (me !== undefined && said.filter(({ leader }) => leader === me).length >= 2) return n;
-        return undefined;
-      }),
+      eventually(
+        "a leader that two members know",
+        async () => {
+          const said = await Promise.all(
+            numbers.map(async (n) => {
+              const text = await etcdctl(
+                endpoints[n - 1] as string,
+                "--command-timeout=1s",
+                "endpoint",
+                "status",
+                "-w",
+                "json",
+              ).catch(() => "[]");
+              // IDs are beyond 2^53: compared as text.
+              return {
+                n,
+                me: /"member_id":(\d+)/.exec(text)?.[1],
+                leader: /"leader":(\d+)/.exec(text)?.[1] ?? "0",
+              };
+            }),
+          );
+          for (const { n, me } of said)
+            if (me !== undefined && said.filter(({ leader }) => leader === me).length >= 2) return n;
+          return undefined;
+        },
+        60_000,
+      ),
     async healthy() {
-      await eventually("three healthy members", async () => {
-        await etcdctl(endpoints.join(","), "endpoint", "health");
-        return true;
-      });
+      await eventually(
+        "three healthy members",
+        async () => {
+          await etcdctl(endpoints.join(","), "endpoint", "health");
+          return true;
+        },
+        60_000,
+      );
     },
     async mend() {
       for (const n of numbers) {

@@ -1,7 +1,7 @@
 // consul-template 0.39.1 against a whole agent: keys, trees, services, health and nodes are rendered, change, and go; also with de-duplication.
 import { readFile, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { buildGo, haveGo } from "../../support/clients.ts";
 import { eventually, freePort, ownFolder, startProgram } from "../../support/peers.ts";
 
@@ -26,10 +26,10 @@ const TEMPLATE = `title={{ keyOrDefault "site/title" "none" }}
 
 const there = await haveGo();
 
-describe.runIf(there)("consul-template", () => {
+describe.runIf(there)("consul-template", { timeout: 120_000 }, () => {
   const undo: (() => unknown)[] = [];
   let url: string;
-  let agent: Awaited<ReturnType<typeof startProgram>>;
+  let agent: Awaited<ReturnType<typeof startProgram>> | undefined;
   let startAgent: () => Promise<void>;
   let outputs: readonly string[];
   let folder: Awaited<ReturnType<typeof ownFolder>>;
@@ -48,7 +48,7 @@ describe.runIf(there)("consul-template", () => {
       await eventually("the agent answers", async () => (await fetch(`${url}/v1/status/leader`)).ok);
     };
     await startAgent();
-    undo.push(() => agent.stop());
+    undo.push(() => agent?.stop());
     const template = join(folder.path, "site.ctmpl");
     await writeFile(template, TEMPLATE);
     // One by itself, and two that share the work by a lock.
@@ -64,6 +64,13 @@ describe.runIf(there)("consul-template", () => {
   }, 300_000);
   afterAll(async () => {
     for (const step of undo.reverse()) await step();
+  });
+
+  /** As before every test, also where one ended in its middle: the agent is there, and knows nothing. */
+  afterEach(async () => {
+    if (agent === undefined) await startAgent();
+    await fetch(`${url}/v1/agent/service/deregister/web-1`, { method: "PUT" });
+    await fetch(`${url}/v1/kv/?recurse`, { method: "DELETE" });
   });
 
   const put = async (path: string, body?: object | string): Promise<void> => {
@@ -84,16 +91,18 @@ describe.runIf(there)("consul-template", () => {
     }
   };
   const ends = ["node alpha 127.0.0.1", "datacenter dc1"];
+  const registerWeb = (): Promise<void> =>
+    put("/v1/agent/service/register", {
+      ...{ ID: "web-1", Name: "web", Tags: ["v1"], Address: "192.0.2.10", Port: 80 },
+      Check: { CheckID: "life", TTL: "1h", Status: "passing" },
+    });
 
   it("renders what is there, and what comes", async () => {
     await rendered("title=none", "service consul ", ...ends);
     await put("/v1/kv/site/title", "Ärger & Co");
     await put("/v1/kv/site/colours/blue", "#00f");
     await put("/v1/kv/site/colours/red", "#f00");
-    await put("/v1/agent/service/register", {
-      ...{ ID: "web-1", Name: "web", Tags: ["v1"], Address: "192.0.2.10", Port: 80 },
-      Check: { CheckID: "life", TTL: "1h", Status: "passing" },
-    });
+    await registerWeb();
     await rendered(
       ...["title=Ärger & Co", "colour blue=#00f", "colour red=#f00"],
       ...["tree colours/blue", "tree colours/red", "tree title"],
@@ -103,10 +112,16 @@ describe.runIf(there)("consul-template", () => {
   });
 
   it("renders what turns critical, and what goes", async () => {
+    await registerWeb();
+    await put("/v1/kv/site/title", "w");
+    await put("/v1/kv/site/colours/blue", "#00f");
+    const before = ["title=w", "colour blue=#00f", "tree colours/blue", "tree title"];
+    const web = ["service consul ", "service web v1"];
+    await rendered(...before, ...web, "server web-1 192.0.2.10:80 passing", "any web-1 passing", ...ends);
     await put("/v1/agent/check/fail/life");
     await put("/v1/kv/site/title", "x");
     await fetch(`${url}/v1/kv/site/colours?recurse`, { method: "DELETE" });
-    await rendered("title=x", "tree title", "service consul ", "service web v1", "any web-1 critical", ...ends);
+    await rendered("title=x", "tree title", ...web, "any web-1 critical", ...ends);
     await put("/v1/agent/service/deregister/web-1");
     await fetch(`${url}/v1/kv/site/title`, { method: "DELETE" });
     await rendered("title=none", "service consul ", ...ends);
@@ -115,7 +130,9 @@ describe.runIf(there)("consul-template", () => {
   it("goes on when the agent was killed and started again", async () => {
     await put("/v1/kv/site/title", "before");
     await rendered("title=before", "tree title", "service consul ", ...ends);
-    await agent.stop("SIGKILL");
+    const killed = agent;
+    agent = undefined;
+    await killed?.stop("SIGKILL");
     await startAgent();
     await put("/v1/kv/site/title", "after");
     await rendered("title=after", "tree title", "service consul ", ...ends);

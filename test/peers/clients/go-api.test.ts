@@ -66,6 +66,8 @@ async function twoOnEtcd(): Promise<Agents> {
   const etcd = await startEtcd();
   const common = { storage: "etcd", etcd: { endpoints: [etcd.endpoint], prefix: "/t/", livenessMs: 15_000 } } as const;
   const agents = [await startAgent(common), await startAgent({ ...common, node: "beta" })];
+  // They start before the store has heard of them; sessions belong to nodes that it knows.
+  for (const { trilith } of agents) await trilith.agent.synced(AbortSignal.timeout(20_000));
   return {
     urls: agents.map(({ url }) => url),
     errors: () => agents.flatMap(({ errors }) => errors),
@@ -80,6 +82,7 @@ async function twoOnEtcd(): Promise<Agents> {
 async function clientHost(): Promise<Agents> {
   const server = await startAgent();
   const agent = await startAgent({ node: "host", join: { servers: [server.url], livenessMs: 15_000 } });
+  await agent.trilith.agent.synced(AbortSignal.timeout(20_000));
   return {
     urls: [agent.url],
     errors: () => [...server.errors, ...agent.errors],
