@@ -1,5 +1,5 @@
 // Who is called of near and far gRPC servers: the nearest that can be reached, with real servers and channels of @grpc/grpc-js.
-import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import grpc from "@grpc/grpc-js";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { caller, WHO } from "../../../test/support/grpc.ts";
@@ -39,16 +39,21 @@ async function closedPort(): Promise<number> {
   return port;
 }
 
-/** Takes connections and says nothing. */
-async function silentPort(): Promise<number> {
+/** Takes connections; says nothing, or what somebody behind it says. */
+async function door(behind?: number): Promise<{ readonly port: number; readonly open: ReadonlySet<Socket> }> {
   const open = new Set<Socket>();
-  const silent: Server = createServer((socket) => void open.add(socket.on("error", () => {})));
-  await new Promise<void>((done) => silent.listen(0, "127.0.0.1", done));
+  const listener = createServer((socket) => {
+    open.add(socket.on("error", () => {}).on("close", () => open.delete(socket)));
+    if (behind === undefined) return;
+    const inner = connect(behind, "127.0.0.1").on("error", () => socket.destroy());
+    socket.pipe(inner).pipe(socket);
+  });
+  await new Promise<void>((done) => listener.listen(0, "127.0.0.1", done));
   ends.push(() => {
     for (const socket of open) socket.destroy();
-    silent.close();
+    listener.close();
   });
-  return (silent.address() as AddressInfo).port;
+  return { port: (listener.address() as AddressInfo).port, open };
 }
 
 const at = (port: number, tier: 0 | 1 | 2, more: Partial<NameEndpoint> = {}): NameEndpoint => ({
@@ -63,7 +68,7 @@ let schemes = 0;
 function channel(options: grpc.ClientOptions = {}): {
   say(...endpoints: readonly NameEndpoint[]): void;
   who(times?: number): Promise<string[]>;
-  call(): Promise<string>;
+  call(deadlineMs?: number): Promise<string>;
 } {
   const scheme = `near${schemes++}`;
   let bell = (): void => {};
@@ -98,7 +103,7 @@ function channel(options: grpc.ClientOptions = {}): {
     ...options,
   });
   ends.push(() => client.close());
-  const call = (): Promise<string> => client.call({ deadlineMs: 20_000 });
+  const call = (deadlineMs = 20_000): Promise<string> => client.call({ deadlineMs });
   return {
     call,
     say(...endpoints) {
@@ -129,11 +134,14 @@ describe("calls go to the nearest", () => {
   });
 
   it("to others where none of them can be reached, and to them again when one is back", async () => {
-    const [near, far, further] = [await server("near"), await server("far"), await server("further")];
+    const [near, further] = [await server("near"), await door(await server("further"))];
+    const far = await door(await server("far"));
     const { say, who, call } = channel();
     const dead = await closedPort();
-    say(at(far, 1), at(near, 0), at(dead, 0), at(further, 2));
+    say(at(far.port, 1), at(near, 0), at(dead, 0), at(further.port, 2));
     await soon(async () => expect(await who()).toEqual(["near"]));
+    // Nobody is connected to for nothing.
+    expect([far.open.size, further.open.size]).toEqual([0, 0]);
     stop(near);
     // The call that finds out may fail: it was under way.
     await soon(async () => expect(await who()).toEqual(["far"]));
@@ -141,11 +149,28 @@ describe("calls go to the nearest", () => {
     await server("near", near);
     await soon(async () => expect(await call()).toBe("near"));
     expect(await who()).toEqual(["near"]);
+    // The far one was left: whoever still wanted its connection would open it again.
+    for (const socket of far.open) socket.destroy();
+    await soon(async () => expect(far.open.size).toBe(0));
+    await new Promise((done) => setTimeout(done, 300));
+    expect([far.open.size, further.open.size]).toEqual([0, 0]);
+  });
+
+  it("and nobody waits once more for near ones that failed when another one comes that says nothing", async () => {
+    const [refusing, silent] = [await closedPort(), await door()];
+    const patient = { labels: { "trilith.try": "60s" } };
+    const { say, who } = channel();
+    const far = await server("far");
+    say(at(far, 2, patient), at(refusing, 0, patient));
+    expect(await who()).toEqual(["far"]);
+    say(at(far, 2, patient), at(refusing, 0, patient), at(silent.port, 0, patient));
+    await soon(async () => expect(silent.open.size).toBeGreaterThan(0));
+    expect(await who()).toEqual(["far"]);
   });
 
   it("from the first call on to those that can be reached, also where the near ones say nothing", async () => {
     const far = await server("far");
-    const [refusing, silent] = [await closedPort(), await silentPort()];
+    const [refusing, { port: silent }] = [await closedPort(), await door()];
     const first = channel();
     first.say(at(far, 2), at(refusing, 0));
     expect(await first.who()).toEqual(["far"]);
@@ -161,6 +186,11 @@ describe("calls go to the nearest", () => {
       code: grpc.status.UNAVAILABLE,
       details: expect.stringMatching(/No connection established.*ECONNREFUSED/),
     });
+    // One that may answer yet is waited for.
+    const waiting = channel();
+    const patient = { labels: { "trilith.try": "20ms" } };
+    waiting.say(at((await door()).port, 0, patient), at(await closedPort(), 2, patient));
+    await expect(waiting.call(300)).rejects.toMatchObject({ code: grpc.status.DEADLINE_EXCEEDED });
     const nobody = channel();
     nobody.say();
     await expect(nobody.call()).rejects.toMatchObject({ details: expect.stringContaining("there is none") });
@@ -187,8 +217,8 @@ describe("calls go to the nearest", () => {
     named.say(at(near, 0), at(far, 2));
     expect(await named.who()).toEqual(["near"]);
     const bare = channel(config({ trilith_nearest: {} }));
-    bare.say(at(near, 0), at(far, 2));
-    expect(await bare.who()).toEqual(["near"]);
+    bare.say(at(near, 0), at(far, 2), at(await server("also near"), 0));
+    await soon(async () => expect(await bare.who()).toEqual(["also near", "near"]));
   });
 });
 
@@ -203,7 +233,7 @@ describe("groups of endpoints", () => {
   const turns = { childPolicy: [{ round_robin: {} }] };
 
   it("are tiers; each endpoint is in the best one, in one order everywhere", () => {
-    expect(seen(at(443, 1), at(80, 2), at(9, 0), at(80, 0, { weight: 0 }), at(80, 1))).toEqual([
+    expect(seen(at(443, 1), at(80, 2), at(9, 0), at(80, 1), at(80, 0, { weight: 0 }))).toEqual([
       "9:0 80:1 443:1",
       turns,
     ]);

@@ -158,7 +158,6 @@ export function registerNearest(grpc: NearestModule, clock: Pick<Clock, "after">
     readonly #groups = new Map<number, Group>();
     #now: Circumstances | undefined;
     #choosing = false;
-    #again = false;
 
     constructor(helper: Helper) {
       this.#helper = helper;
@@ -200,16 +199,11 @@ export function registerNearest(grpc: NearestModule, clock: Pick<Clock, "after">
       this.#helper.updateState(TRANSIENT_FAILURE, new own.UnavailablePicker(error), details);
     }
 
-    /** Says which group is used. A group that is told something answers in the same turn: once more then, when this is done. */
+    /** Says which group is used. What a group says while it is told something is looked at when it has said it. */
     #choose(): void {
-      this.#again = this.#choosing;
       if (this.#choosing) return;
       this.#choosing = true;
-      let chosen: Group | undefined;
-      do {
-        this.#again = false;
-        chosen = this.#chosen();
-      } while (this.#again);
+      const chosen = this.#chosen();
       this.#choosing = false;
       if (chosen === undefined) return;
       this.#helper.updateState(chosen.state, chosen.picker ?? new own.QueuePicker(this), chosen.why);
