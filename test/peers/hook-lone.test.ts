@@ -1,11 +1,11 @@
 // Programs whose sockets do not block, each alone on its host, when nearly all back ends on other hosts die in the same moment: one retry reaches what is left.
-import { execFile, spawn } from "node:child_process";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmod, mkdir, readFile } from "node:fs/promises";
+import { chmod, mkdir, mkdtemp, readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { promisify } from "node:util";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
 import { hookTable } from "../support/hook-table.ts";
 import { haveLan, type Lan, type LanHost, startLan } from "../support/lan.ts";
 import { eventually, havePrograms, ownFolder, startProgram } from "../support/peers.ts";
@@ -31,6 +31,7 @@ describe.runIf(here)("a lone program, and eleven of twelve back ends that die at
   let library = "";
   let [client, dying, living]: LanHost[] = [];
   const servers: (() => Promise<void>)[] = [];
+  const clients = new Set<ChildProcess>();
   let alive: Awaited<ReturnType<typeof serve>>;
 
   /** Servers of this host in one process. */
@@ -57,6 +58,10 @@ describe.runIf(here)("a lone program, and eleven of twelve back ends that die at
     [client, dying, living] = lan.hosts as LanHost[];
     alive = await serve(living as LanHost, 1);
   }, 60_000);
+  afterEach(async () => {
+    for (const each of clients) each.kill("SIGKILL");
+    await dying?.plug();
+  });
   afterAll(async () => {
     for (const kill of servers) await kill();
     await lan?.stop();
@@ -64,11 +69,12 @@ describe.runIf(here)("a lone program, and eleven of twelve back ends that die at
   });
 
   /** One client of each kind, that know nothing of one another: what each says after `disaster`. */
-  async function round(number: number, disaster: () => Promise<void>, ports: readonly number[]): Promise<string[]> {
+  async function round(disaster: () => Promise<void>, ports: readonly number[]): Promise<string[]> {
     const started = await Promise.all(
       Object.entries(CLIENTS).map(async ([kind, words]) => {
-        const own = join(folder.path, `${number}-${kind}`);
-        await mkdir(join(own, "observed"), { recursive: true });
+        const own = await mkdtemp(join(folder.path, `${kind}-`));
+        await chmod(own, 0o755);
+        await mkdir(join(own, "observed"));
         const each = { weight: 1, tier: 2 as const, suspect: false };
         await hookTable(join(own, "table")).put([
           {
@@ -87,6 +93,8 @@ describe.runIf(here)("a lone program, and eleven of twelve back ends that die at
           ...words,
         );
         const child = spawn(file, args, { stdio: ["pipe", "pipe", "inherit"] });
+        clients.add(child);
+        child.once("exit", () => clients.delete(child));
         const lines = createInterface(child.stdout)[Symbol.asyncIterator]();
         expect((await lines.next()).value, kind).toMatch(/^ready: (dying|living) at try 1$/);
         return { kind, child, lines };
@@ -111,7 +119,7 @@ describe.runIf(here)("a lone program, and eleven of twelve back ends that die at
     const all: string[] = [];
     for (let i = 0; i < ROUNDS; i++) {
       const doomed = await serve(dying as LanHost, DYING);
-      all.push(...(await round(i, () => doomed.kill(), doomed.ports)));
+      all.push(...(await round(() => doomed.kill(), doomed.ports)));
     }
     console.log(`at the second try: ${all.filter((each) => each.endsWith("2")).length} of ${all.length}`);
     expectAll(all);
@@ -124,7 +132,7 @@ describe.runIf(here)("a lone program, and eleven of twelve back ends that die at
       const url = `http://${(dying as LanHost).address}:${doomed.ports[0]}/`;
       const reached = (client as LanHost).within("curl", "-sf", "-m", "1", url);
       await eventually("its cable is in again", async () => (await runToEnd(reached)).exitCode === 0);
-      all.push(...(await round(ROUNDS + i, () => (dying as LanHost).unplug(), doomed.ports)));
+      all.push(...(await round(() => (dying as LanHost).unplug(), doomed.ports)));
       await (dying as LanHost).plug();
       await doomed.kill();
     }

@@ -5,7 +5,7 @@ import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, onTestFinished } from "vitest";
 import { hookTable } from "../support/hook-table.ts";
 import { freePort, havePrograms } from "../support/peers.ts";
 
@@ -51,9 +51,13 @@ const outputOf = (words: readonly string[], env: NodeJS.ProcessEnv): Promise<str
 
 describe.runIf(here)("the hook in C", () => {
   let folder = "";
+  const COMPILERS = ["cc", "musl-gcc", "aarch64-linux-gnu-gcc"] as const;
+  const libraryOf = (compiler: (typeof COMPILERS)[number]): string => join(folder, `lib-${compiler}.so`);
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "trilith-hook-native-"));
     await chmod(folder, 0o755);
+    for (const compiler of COMPILERS)
+      await run(compiler, [...WARNINGS, "-shared", "-fPIC", "-O2", "-o", libraryOf(compiler), library]);
   });
   afterAll(() => rm(folder, { recursive: true, force: true }));
 
@@ -79,10 +83,8 @@ describe.runIf(here)("the hook in C", () => {
       ["gethostbyname", "gethostbyname2", "gethostbyname2_r", "gethostbyname_r", "getsockopt"],
       ["recvfrom", "recvmmsg", "recvmsg", "sendmmsg", "sendmsg", "sendto"],
     ].flat();
-    for (const compiler of ["cc", "musl-gcc", "aarch64-linux-gnu-gcc"]) {
-      const out = join(folder, `lib-${compiler}.so`);
-      await run(compiler, [...WARNINGS, "-shared", "-fPIC", "-O2", "-o", out, library]);
-      const { stdout } = await run("nm", ["-D", "--defined-only", out]);
+    for (const compiler of COMPILERS) {
+      const { stdout } = await run("nm", ["-D", "--defined-only", libraryOf(compiler)]);
       const shown = stdout
         .trim()
         .split("\n")
@@ -98,6 +100,7 @@ describe.runIf(here)("the hook in C", () => {
     const table = hookTable(join(folder, "loaded/table"));
     const server = createServer((socket) => socket.end());
     await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+    onTestFinished(() => void server.close());
     const { port } = server.address() as AddressInfo;
     await table.put([{ name: "web", ports: [port] }]);
     for (const [compiler, runner] of [
@@ -108,14 +111,13 @@ describe.runIf(here)("the hook in C", () => {
       const program = join(folder, `client-${compiler}`);
       await run(compiler, ["-o", program, join(native, "test/client.c")]);
       // The variable is for the program alone: what starts it may be of another C library.
-      const preload = `LD_PRELOAD=${join(folder, `lib-${compiler}.so`)}`;
+      const preload = `LD_PRELOAD=${libraryOf(compiler)}`;
       const words = runner[0] === "env" ? ["env", preload] : [...runner, "-E", preload];
       const output = await outputOf([...words, program, "web.service.consul", "80"], {
         TRILITH_HOOK_TABLE: table.path,
       });
       expect(output, compiler).toBe(`connected to ${port}\n`);
     }
-    server.close();
   });
 
   it("reads every name of a large table as the agent wrote it", async () => {
@@ -139,15 +141,15 @@ for name in ("s.service.consul", "s5000-.service.consul", "s1-x.service.consul.x
 print("all there")`;
     expect(
       await outputOf(["python3", "-c", script], {
-        LD_PRELOAD: join(folder, "lib-cc.so"),
+        LD_PRELOAD: libraryOf("cc"),
         TRILITH_HOOK_TABLE: table.path,
       }),
     ).toBe("all there\n");
   });
 
   it("leaves programs alone where the table is missing, short, of another version, or somebody else's", async () => {
-    const preload = join(folder, "lib-cc.so");
-    const path = join(folder, "spoilt/table");
+    const preload = libraryOf("cc");
+    const path = join(await mkdtemp(join(folder, "spoilt-")), "own", "table");
     const table = hookTable(path);
     const plain = await outputOf(["getent", "ahosts", "127.0.0.1"], {});
     const same = async (): Promise<void> => {
@@ -187,7 +189,7 @@ for i in range(${connects}):
     except ConnectionRefusedError: continue
     raise SystemExit("connected to nobody")`;
       await run("strace", ["-o", log, "-e", "trace=openat,newfstatat,stat,access,readlink", "python3", "-c", script], {
-        env: { ...process.env, LD_PRELOAD: join(folder, "lib-cc.so"), TRILITH_HOOK_TABLE: path },
+        env: { ...process.env, LD_PRELOAD: libraryOf("cc"), TRILITH_HOOK_TABLE: path },
       });
       return (await readFile(log, "utf8")).split("\n").filter((line) => line.includes(`"${path}"`)).length;
     };
@@ -198,7 +200,7 @@ for i in range(${connects}):
 import socket
 for i in range(${lookups}): assert socket.gethostbyname("web.service.consul") == "127.128.0.1"`;
       await run("strace", ["-f", "-o", log, "python3", "-c", script], {
-        env: { ...process.env, LD_PRELOAD: join(folder, "lib-cc.so"), TRILITH_HOOK_TABLE: path },
+        env: { ...process.env, LD_PRELOAD: libraryOf("cc"), TRILITH_HOOK_TABLE: path },
       });
       return (await readFile(log, "utf8")).split("\n").length;
     };

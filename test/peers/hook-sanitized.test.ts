@@ -1,6 +1,6 @@
 // The hook's counter file and its connections opened ahead, in C under the sanitizers (native/test/observed.c, native/test/prefetch.c).
 import { execFile } from "node:child_process";
-import { chmod, mkdir, mkdtemp, rm } from "node:fs/promises";
+import { chmod, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
@@ -56,14 +56,12 @@ describe.runIf(here).each(Object.entries(BUILDS))("%s", (_name, [compiler = "", 
   }
 
   it("the counter file: who gets which block, what a dead process leaves, whom it trusts", async () => {
-    const own = join(folder, "run");
-    await mkdir(own);
+    const own = await mkdtemp(join(folder, "run-"));
     expect(await outputOf(await compiled("observed.c"), [own])).toMatch(/all checks hold\n$/);
   });
 
   it("connections opened ahead: what connect promises holds", async () => {
-    const table = join(folder, "ahead");
-    await mkdir(table);
+    const table = await mkdtemp(join(folder, "ahead-"));
     const program = await compiled("prefetch.c");
     expect(await outputOf(program, [], { TRILITH_HOOK_TABLE: join(table, "table") })).toMatch(/all checks hold\n$/);
   });

@@ -7,7 +7,7 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { dirname, join, resolve } from "node:path";
 import { createInterface, type Interface } from "node:readline";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { decodeHookTable, type HookTable } from "../../src/wire/hook-table.ts";
 import { eventually, freePort, havePrograms, ownFolder, startProgram } from "../support/peers.ts";
 import { type Done, program, runToEnd } from "../support/program.ts";
@@ -15,6 +15,15 @@ import { type Done, program, runToEnd } from "../support/program.ts";
 const root = resolve(import.meta.dirname, "../..");
 const able =
   (await havePrograms("cc", "musl-gcc", "curl", "dig", "python3", "ip", "unshare")) && process.getuid?.() === 0;
+
+/** What is undone after the running test, in reverse order, however it went. */
+const ending: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  for (const end of ending.splice(0).reverse()) await end();
+});
+/** Makes folders that no try before this one has used. */
+let tries = 0;
+const unused = (name: string): string => `${name}-${++tries}`;
 
 /** Something that answers every request with its name. */
 interface Instance {
@@ -39,7 +48,7 @@ async function instance(name: string, port = 0): Promise<Instance> {
   };
 }
 
-/** A program that lives long: connects once a line and tells who answered. */
+/** A program that lives for the running test: connects once a line and tells who answered. */
 class Caller {
   readonly #child: ChildProcess;
   readonly #lines: AsyncIterator<string>;
@@ -63,6 +72,7 @@ for line in sys.stdin:
 `;
     const [file = "", ...words] = [...command, "python3", "-c", script];
     this.#child = spawn(file, words, { stdio: ["pipe", "pipe", "inherit"], env: { ...process.env, ...env } });
+    ending.push(() => this.#end());
     this.#reader = createInterface({ input: this.#child.stdout! });
     this.#lines = this.#reader[Symbol.asyncIterator]();
   }
@@ -72,10 +82,12 @@ for line in sys.stdin:
     return (await this.#lines.next()).value as string;
   }
 
-  async end(): Promise<void> {
-    const ended = once(this.#child, "exit");
-    this.#child.stdin?.end();
-    await ended;
+  async #end(): Promise<void> {
+    if (this.#child.exitCode === null && this.#child.signalCode === null) {
+      const ended = once(this.#child, "exit");
+      this.#child.stdin?.end();
+      await ended;
+    }
     this.#reader.close();
   }
 }
@@ -130,8 +142,19 @@ class Agent {
     );
     await eventually("the agent answers", async () => (await fetch(`http://${this.address}/v1/status/leader`)).ok);
   }
+  /** For the running test. */
+  async startHere(): Promise<this> {
+    ending.push(() => this.stop());
+    await this.start();
+    return this;
+  }
   async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
-    await this.#running?.stop(signal);
+    const running = this.#running;
+    this.#running = undefined;
+    await running?.stop(signal);
+  }
+  get isRunning(): boolean {
+    return this.#running !== undefined;
   }
 
   run(...words: readonly string[]): Promise<Done> {
@@ -182,7 +205,14 @@ describe.runIf(able)("trilith hook", () => {
     agent = new Agent(join(folder.path, "one"));
     await agent.start();
     instances = await Promise.all(["a", "b", "c"].map((name) => instance(name)));
+  }, 60_000);
+  /** The agent is there and knows "web", and nothing that another test told it. */
+  beforeEach(async () => {
+    if (!agent.isRunning) await agent.start();
+    const known = (await (await fetch(`http://${agent.address}/v1/agent/services`)).json()) as Record<string, unknown>;
+    for (const id of Object.keys(known)) if (!["a", "b", "c"].includes(id)) await agent.deregister(id);
     for (const each of instances) await agent.register("web", each, { Tags: [`only-${each.name}`] });
+    await agent.told();
   }, 60_000);
   afterAll(async () => {
     await agent?.stop();
@@ -248,60 +278,51 @@ describe.runIf(able)("trilith hook", () => {
     }
     // A generation that was told is what programs see that run already.
     const caller = new Caller([process.execPath, program, "hook", "--"], agent.env);
-    try {
-      for (let i = 0; i < 20; i++) {
-        const now = instances[i % 3]!;
-        await agent.register("moving", { name: "moving", port: now.port });
-        await agent.told();
-        expect(await caller.get("moving.service.consul")).toBe(now.name);
-      }
-      await agent.deregister("moving");
+    for (let i = 0; i < 20; i++) {
+      const now = instances[i % 3]!;
+      await agent.register("moving", { name: "moving", port: now.port });
       await agent.told();
-      expect(await caller.get("moving.service.consul")).not.toMatch(/^[abc]$/);
-    } finally {
-      await caller.end();
+      expect(await caller.get("moving.service.consul")).toBe(now.name);
     }
-  });
+    await agent.deregister("moving");
+    await agent.told();
+    expect(await caller.get("moving.service.consul")).not.toMatch(/^[abc]$/);
+  }, 60_000);
 
   it("goes on while the agent is dead, and follows it when it is back", async () => {
     const caller = new Caller([process.execPath, program, "hook", "--"], agent.env);
-    try {
-      expect(await caller.get("web.service.consul")).toMatch(/^[abc]$/);
-      const before = await agent.written();
-      await agent.stop("SIGKILL");
-      for (let i = 0; i < 10; i++) expect(await caller.get("web.service.consul")).toMatch(/^[abc]$/);
-      const other = await runToEnd(
-        [process.execPath, program, "hook", "--table", agent.table, "--", "curl", "-s", "http://web.service.consul/"],
-        agent.env,
-      );
-      expect([other.out.trim()].join()).toMatch(/^[abc]$/);
-      const known = await runToEnd(
-        [process.execPath, program, "hook", "--", "curl", "-s", "http://web.service.consul/"],
-        { ...agent.env, TRILITH_HOOK_TABLE: agent.table },
-      );
-      expect(known.err).toContain(`no agent answers at ${agent.address}; going on with the table ${agent.table}`);
-      expect(known.out).toMatch(/^[abc]\n$/);
-      const nothing = await agent.run("hook", "--", "true");
-      expect([nothing.exitCode, nothing.err]).toEqual([
-        1,
-        expect.stringMatching(/no agent answers at .*trilith agent.*--table/),
-      ]);
-      await agent.start();
-      // Nothing changed: the table of before is still the right one, and nobody has to read another.
-      expect((await agent.told()).generation).toBe(before.generation);
-      await agent.register("web", { name: "c", port: instances[0]!.port });
-      await agent.register("web", { name: "b", port: instances[0]!.port });
-      expect((await agent.told()).generation).toBeGreaterThan(before.generation);
-      for (let i = 0; i < 10; i++) expect(await caller.get("web.service.consul")).toBe("a");
-    } finally {
-      for (const each of instances) await agent.register("web", each, { Tags: [`only-${each.name}`] });
-      await caller.end();
-    }
+    expect(await caller.get("web.service.consul")).toMatch(/^[abc]$/);
+    const before = await agent.written();
+    await agent.stop("SIGKILL");
+    for (let i = 0; i < 10; i++) expect(await caller.get("web.service.consul")).toMatch(/^[abc]$/);
+    const other = await runToEnd(
+      [process.execPath, program, "hook", "--table", agent.table, "--", "curl", "-s", "http://web.service.consul/"],
+      agent.env,
+    );
+    expect([other.out.trim()].join()).toMatch(/^[abc]$/);
+    const known = await runToEnd(
+      [process.execPath, program, "hook", "--", "curl", "-s", "http://web.service.consul/"],
+      { ...agent.env, TRILITH_HOOK_TABLE: agent.table },
+    );
+    expect(known.err).toContain(`no agent answers at ${agent.address}; going on with the table ${agent.table}`);
+    expect(known.out).toMatch(/^[abc]\n$/);
+    const nothing = await agent.run("hook", "--", "true");
+    expect([nothing.exitCode, nothing.err]).toEqual([
+      1,
+      expect.stringMatching(/no agent answers at .*trilith agent.*--table/),
+    ]);
+    await agent.start();
+    // Nothing changed: the table of before is still the right one, and nobody has to read another.
+    expect((await agent.told()).generation).toBe(before.generation);
+    await agent.register("web", { name: "c", port: instances[0]!.port });
+    await agent.register("web", { name: "b", port: instances[0]!.port });
+    expect((await agent.told()).generation).toBeGreaterThan(before.generation);
+    for (let i = 0; i < 10; i++) expect(await caller.get("web.service.consul")).toBe("a");
   }, 60_000);
 
   it("finds the table that the agent of this host left in its data folder", async () => {
-    const alone = new Agent(join(folder.path, "left"), { table: join(folder.path, "left", "data", "hook", "table") });
-    await alone.start();
+    const own = join(folder.path, unused("left"));
+    const alone = await new Agent(own, { table: join(own, "data", "hook", "table") }).startHere();
     await alone.register("web", instances[0]!);
     await alone.told();
     await alone.stop("SIGKILL");
@@ -332,7 +353,8 @@ describe.runIf(able)("trilith hook", () => {
   });
 
   it("learns from programs which backend refuses, tries it itself, and takes it back when it answers", async () => {
-    const gone = await instance("gone");
+    // Its port is nobody's while it is away.
+    const gone = await instance("gone", await freePort());
     await agent.register("shaky", { name: "gone", port: gone.port });
     await agent.register("shaky", { name: "stays", port: instances[0]!.port });
     await agent.told();
@@ -352,9 +374,9 @@ describe.runIf(able)("trilith hook", () => {
           await (await fetch(`http://${agent.address}/v1/agent/metrics?format=prometheus`)).text(),
         )?.[1],
       );
-    expect(await metrics("hook_suspects")).toBe(1);
-    expect(await metrics("hook_failures_total")).toBeGreaterThan(0);
-    expect(await metrics("hook_connects_total")).toBeGreaterThan(0);
+    await eventually("it is counted", async () => (await metrics("hook_suspects")) === 1);
+    await eventually("its failures, too", async () => (await metrics("hook_failures_total")) > 0);
+    await eventually("and what went well", async () => (await metrics("hook_connects_total")) > 0);
     const why = await agent.run("why", "shaky");
     expect(why.out).toMatch(
       new RegExp(`shaky\\.service\\.consul.*127\\.0\\.0\\.1:${gone.port} \\(this host, refuses\\)`),
@@ -368,45 +390,36 @@ describe.runIf(able)("trilith hook", () => {
     );
     expect(steady.out).toBe("a\n".repeat(4));
     const back = await instance("back", gone.port);
-    try {
-      await eventually("it is taken back", async () => (await suspect()) === false);
-    } finally {
-      await back.close();
-      await agent.deregister("gone");
-      await agent.deregister("stays");
-    }
-  }, 60_000);
+    ending.push(() => back.close());
+    await eventually("it is taken back", async () => (await suspect()) === false);
+  }, 120_000);
 
   it("does not let another agent write the same table, and says so; that one takes over when the first is gone", async () => {
-    const other = new Agent(join(folder.path, "two"), { table: agent.table });
-    await other.start();
-    try {
-      const before = await agent.written();
-      const mine = await instance("mine");
-      await other.register("mine", mine);
-      await eventually("the second one says why", async () =>
-        (await other.doctor()).includes(`another agent writes its table in ${dirname(agent.table)} (pid ${agent.pid})`),
-      );
-      const asked = await other.run("hook", "--", "true");
-      expect([asked.exitCode, asked.err]).toEqual([1, expect.stringContaining("another agent writes its table")]);
-      expect((await agent.written()).generation).toBe(before.generation);
-      await agent.stop();
-      await eventually(
-        "the second one takes over",
-        async () => backends(await other.written(), "mine") !== undefined,
-        40_000,
-      );
-      expect((await other.written()).generation).toBeGreaterThan(before.generation);
-      await mine.close();
-    } finally {
-      await other.stop();
-    }
+    const other = await new Agent(join(folder.path, unused("two")), { table: agent.table }).startHere();
+    const before = await agent.written();
+    const mine = await instance("mine");
+    ending.push(() => mine.close());
+    await other.register("mine", mine);
+    await eventually("the second one says why", async () =>
+      (await other.doctor()).includes(`another agent writes its table in ${dirname(agent.table)} (pid ${agent.pid})`),
+    );
+    const asked = await other.run("hook", "--", "true");
+    expect([asked.exitCode, asked.err]).toEqual([1, expect.stringContaining("another agent writes its table")]);
+    expect((await agent.written()).generation).toBe(before.generation);
+    await agent.stop();
+    await eventually(
+      "the second one takes over",
+      async () => backends(await other.written(), "mine") !== undefined,
+      40_000,
+    );
+    expect((await other.written()).generation).toBeGreaterThan(before.generation);
+    await other.stop();
     await agent.start();
     await eventually(
       "the first one has its table again",
       async () => backends(await agent.written(), "web")?.length === 3,
     );
-  }, 90_000);
+  }, 120_000);
 
   it("says which programs it cannot help, and runs them all the same", async () => {
     const source = join(folder.path, "static.c");
@@ -572,62 +585,46 @@ describe.runIf(able)("the hook's table", () => {
   const within = (mount: string): readonly string[] => ["unshare", "-m", "sh", "-c", `${mount} && exec "$@"`, "sh"];
 
   it("on a full disk is told, programs keep the last one, and it is written when there is room", async () => {
-    const run = join(folder.path, "full", "run");
+    const own = join(folder.path, unused("full"));
+    const run = join(own, "run");
     await mkdir(run, { recursive: true });
-    const agent = new Agent(join(folder.path, "full"), { inside: within(`mount -t tmpfs -o size=64k tmpfs ${run}`) });
-    await agent.start();
-    try {
-      expect((await agent.told()).services).toBe(1);
-      for (let i = 0; i < 400; i++)
-        await agent.register(`a-rather-long-name-of-a-service-${i}`, { name: `s${i}`, port: 1000 + i });
-      await eventually("it is told", async () =>
-        (await agent.doctor()).includes(`no space is left on the disk of ${run}`),
-      );
-      const there = decodeHookTable(readFileSync(`/proc/${agent.pid}/root${agent.table}`));
-      expect(there.services.length).toBeLessThan(400);
-      for (let i = 3; i < 400; i++) await agent.deregister(`s${i}`);
-      await eventually("there is room again", async () => !(await agent.doctor()).includes("no space"), 90_000);
-      expect(decodeHookTable(readFileSync(`/proc/${agent.pid}/root${agent.table}`)).services).toHaveLength(4);
-    } finally {
-      await agent.stop();
-    }
-  }, 120_000);
+    const agent = await new Agent(own, { inside: within(`mount -t tmpfs -o size=64k tmpfs ${run}`) }).startHere();
+    expect((await agent.told()).services).toBe(1);
+    for (let i = 0; i < 400; i++)
+      await agent.register(`a-rather-long-name-of-a-service-${i}`, { name: `s${i}`, port: 1000 + i });
+    await eventually("it is told", async () =>
+      (await agent.doctor()).includes(`no space is left on the disk of ${run}`),
+    );
+    const there = (): HookTable => decodeHookTable(readFileSync(`/proc/${agent.pid}/root${agent.table}`));
+    expect(there().services.length).toBeLessThan(400);
+    for (let i = 3; i < 400; i++) await agent.deregister(`s${i}`);
+    await eventually("there is room again", async () => !(await agent.doctor()).includes("no space"), 90_000);
+    await eventually("all that is left is in it", () => there().services.length === 4);
+  }, 180_000);
 
   it("in a read-only folder, or one that is somebody else's, is told in plain words", async () => {
-    const run = join(folder.path, "closed", "run");
+    const own = join(folder.path, unused("closed"));
+    const run = join(own, "run");
     await mkdir(run, { recursive: true });
-    const agent = new Agent(join(folder.path, "closed"), {
-      inside: within(`mount --bind ${run} ${run} && mount -o remount,ro,bind ${run}`),
+    const inside = within(`mount --bind ${run} ${run} && mount -o remount,ro,bind ${run}`);
+    const agent = await new Agent(own, { inside }).startHere();
+    await eventually("it is told", async () => (await agent.doctor()).includes(`${run} cannot be written to`));
+    expect(await agent.run("hook", "--", "true")).toMatchObject({
+      exitCode: 1,
+      err: expect.stringContaining("cannot be written to"),
     });
-    await agent.start();
-    try {
-      await eventually("it is told", async () => (await agent.doctor()).includes(`${run} cannot be written to`));
-      expect(await agent.run("hook", "--", "true")).toMatchObject({
-        exitCode: 1,
-        err: expect.stringContaining("cannot be written to"),
-      });
-    } finally {
-      await agent.stop();
-    }
+    await agent.stop();
     await chown(run, 65_534, 65_534);
-    const other = new Agent(join(folder.path, "closed"), {
-      flags: ["--data-dir", join(folder.path, "closed", "other")],
-    });
-    await other.start();
-    try {
-      await eventually("it is told", async () =>
-        (await other.doctor()).includes(`the folder ${run} belongs to user 65534`),
-      );
-      await chown(run, 0, 0);
-      await eventually("it is written", async () => (await other.written()).services.length > 0, 60_000);
-    } finally {
-      await other.stop();
-    }
+    const other = await new Agent(own, { flags: ["--data-dir", join(own, "other")] }).startHere();
+    await eventually("it is told", async () =>
+      (await other.doctor()).includes(`the folder ${run} belongs to user 65534`),
+    );
+    await chown(run, 0, 0);
+    await eventually("it is written", async () => (await other.written()).services.length > 0, 60_000);
   }, 120_000);
 
   it("of an agent without a data folder is made when it is asked for, and goes with the agent", async () => {
-    const agent = new Agent(join(folder.path, "dev"), { flags: ["--dev"] });
-    await agent.start();
+    const agent = await new Agent(join(folder.path, unused("dev")), { flags: ["--dev"] }).startHere();
     expect(await agent.doctor()).toContain("no table until somebody asks for one");
     const { table } = await agent.told();
     expect(decodeHookTable(await readFile(table)).services.map(({ subject }) => subject)).toEqual(["consul"]);

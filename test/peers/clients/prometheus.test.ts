@@ -2,7 +2,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { buildGo, haveGo } from "../../support/clients.ts";
 import { type RunningAgent, startAgent } from "../../support/ground.ts";
 import { eventually, freePort, ownFolder, startProgram } from "../../support/peers.ts";
@@ -79,25 +79,17 @@ describe.runIf(there)("Prometheus", { timeout: 120_000 }, () => {
   };
   const port = (): number => (scraped.address() as { port: number }).port;
 
-  /** Each test has a service of its own, which Prometheus has not heard of. */
-  beforeEach(async () => {
+  // One life of one service: Prometheus looks every five seconds whether something changed.
+  it("finds a service that comes, with all labels, and scrapes it; sees it turn critical, lose a tag and move; loses it when it goes", async () => {
     await eventually("Prometheus is ready", async () => (await fetch(`http://${address}/-/ready`)).ok);
-    await eventually("it knows no service", async () => (await targets("web")).length === 0);
-  });
-  afterEach(async () => {
     await fetch(`${agent.url}/v1/agent/service/deregister/web-1`, { method: "PUT" });
-  });
-  const registerWeb = (): Promise<void> =>
-    put("/v1/agent/service/register", {
+    await eventually("it knows nothing of a try before", async () => (await targets("web")).length === 0);
+    await put("/v1/agent/service/register", {
       ...{ ID: "web-1", Name: "web", Tags: ["blue", "v1"], Address: "127.0.0.1", Port: port() },
       Meta: { version: "1.2", "odd-key": "x" },
       TaggedAddresses: { lan: { Address: "127.0.0.1", Port: port() } },
       Check: { CheckID: "life", TTL: "1h", Status: "passing" },
     });
-
-  it("finds a service that comes, with all labels, and scrapes it", async () => {
-    expect(await targets("web")).toEqual([]);
-    await registerWeb();
     const [target] = await eventually("a target", async () => {
       const found = await targets("web");
       return found.length === 1 && found[0]?.health === "up" && found;
@@ -134,11 +126,7 @@ describe.runIf(there)("Prometheus", { timeout: 120_000 }, () => {
         .sort()
         .join();
     await eventually("all services", async () => (await names()) === "consul,web");
-  });
 
-  it("sees it turn critical, lose a tag and move", async () => {
-    await registerWeb();
-    await eventually("found, also by tags", async () => (await targets("tagged")).length === 1);
     await put("/v1/agent/check/fail/life");
     await eventually("critical", async () =>
       (await targets("web")).some((target) => target.discoveredLabels["__meta_consul_health"] === "critical"),
@@ -151,11 +139,7 @@ describe.runIf(there)("Prometheus", { timeout: 120_000 }, () => {
       (await targets("web")).some((target) => target.discoveredLabels["__address__"] === "127.0.0.2:9"),
     );
     await eventually("not found by tags any more", async () => (await targets("tagged")).length === 0);
-  });
 
-  it("loses a service that goes", async () => {
-    await registerWeb();
-    await eventually("all services", async () => (await targets("all")).length === 2);
     await put("/v1/agent/service/deregister/web-1");
     await eventually("no target", async () => (await targets("web")).length === 0);
     await eventually("only the agent itself", async () => (await targets("all")).length === 1);
