@@ -1,6 +1,6 @@
 // One connection to a service, and what stands behind a name: labels, tiers, transports, other datacenters.
 import { once } from "node:events";
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { all, at, closedPort, serve, type TestConnector, testConnector } from "../../../test/support/connect.ts";
 import { callbackLog } from "../../base/log.ts";
 import type { Answer, Endpoint, Query } from "../../model/query.ts";
@@ -98,6 +98,7 @@ describe("the backends of a query", () => {
     index: 1,
   });
   const warned: string[] = [];
+  beforeEach(() => void warned.splice(0));
   const finding = (now: () => Answer, later: Answer = answer([], false)): ReturnType<typeof backendsBy> =>
     backendsBy({
       lookup: {

@@ -1,6 +1,7 @@
 // Writing into the catalog: rules that the recorded scenarios do not reach, and many writers at once.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type RunningAgent, startAgent } from "../../../test/support/ground.ts";
+import { ownName } from "../../../test/support/own-name.ts";
 
 let agent: RunningAgent;
 beforeAll(async () => {
@@ -114,9 +115,10 @@ it("routes nothing by a status that nobody knows, and shows it as it was given",
 });
 
 it("leaves what is drained out of ?passing", async () => {
+  const name = ownName("drained");
   await agent.trilith.agent.register("api", {
-    id: "drained",
-    name: "drained",
+    id: name,
+    name,
     tags: [],
     labels: {},
     address: "",
@@ -124,8 +126,8 @@ it("leaves what is drained out of ?passing", async () => {
     checks: [],
   });
   const why = { code: "draining", text: "it is asked to stop", confirmed: true, atMs: 0 } as const;
-  expect(await get<unknown[]>("/v1/health/service/drained?passing")).toHaveLength(1);
-  await agent.trilith.agent.drain("drained", true, why);
-  expect(await get<unknown[]>("/v1/health/service/drained?passing")).toHaveLength(0);
-  expect(await get<unknown[]>("/v1/health/service/drained")).toHaveLength(1);
+  expect(await get<unknown[]>(`/v1/health/service/${name}?passing`)).toHaveLength(1);
+  await agent.trilith.agent.drain(name, true, why);
+  expect(await get<unknown[]>(`/v1/health/service/${name}?passing`)).toHaveLength(0);
+  expect(await get<unknown[]>(`/v1/health/service/${name}`)).toHaveLength(1);
 });

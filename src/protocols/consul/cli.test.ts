@@ -1,13 +1,13 @@
 // Configuration files on disk: folders in order, HCL and JSON, findings of `validate`.
 import { mkdir, symlink, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { ownFolder } from "../../../test/support/peers.ts";
 import { loadSettings, validateFiles } from "./cli.ts";
 
 let folder: Awaited<ReturnType<typeof ownFolder>>;
 const at = (name: string): string => join(folder.path, name);
-beforeAll(async () => {
+beforeEach(async () => {
   folder = await ownFolder("consul-cli");
   await mkdir(at("conf.d"));
   await writeFile(at("conf.d/20.hcl"), 'node_name = "from-hcl"\nports {\n  http = 7000\n}\n');
@@ -19,7 +19,7 @@ beforeAll(async () => {
     'server = true\nservice {\n  name = "typo"\n  prot = 80\n  check { http = "http://127.0.0.1/" }\n}\nservice {\n  name = "web"\n  port = 80\n  check { http = "http://127.0.0.1/" }\n}\ncheck { ttl = "1s" }\n',
   );
 });
-afterAll(() => folder.remove());
+afterEach(() => folder.remove());
 
 const env = (): undefined => undefined;
 

@@ -1,6 +1,7 @@
 // What stands beside the recorded requests: other parameters, odd values, missing and empty parts. Expectations after Consul 1.19's source.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { type RunningAgent, startAgent } from "../../../test/support/ground.ts";
+import { ownName } from "../../../test/support/own-name.ts";
 
 let agent: RunningAgent;
 beforeAll(async () => {
@@ -227,23 +228,24 @@ describe("transactions", () => {
     type Txn = { Results: Record<string, { ModifyIndex: number }>[] | null; Errors: { What: string }[] | null };
     const run = async (...ops: unknown[]): Promise<Txn> => (await ask("PUT", "/v1/txn", ops)).body as Txn;
     const what = async (...ops: unknown[]): Promise<string | undefined> => (await run(...ops)).Errors?.[0]?.What;
+    const node = ownName("cas");
     const service = (Verb: string, ModifyIndex?: number): unknown => ({
       Service: {
         Verb,
-        Node: "cas",
+        Node: node,
         Service: { ID: "s", Service: "s", ...(ModifyIndex === undefined ? {} : { ModifyIndex }) },
       },
     });
     const check = (Verb: string, ModifyIndex?: number): unknown => ({
-      Check: { Verb, Check: { Node: "cas", CheckID: "c", ...(ModifyIndex === undefined ? {} : { ModifyIndex }) } },
+      Check: { Verb, Check: { Node: node, CheckID: "c", ...(ModifyIndex === undefined ? {} : { ModifyIndex }) } },
     });
     expect(await what(service("cas", 0))).toBe("Missing node registration");
-    await run({ Node: { Verb: "set", Node: { Node: "cas", Address: "192.0.2.1" } } });
+    await run({ Node: { Verb: "set", Node: { Node: node, Address: "192.0.2.1" } } });
     for (const [op, kind, name] of [
       [service, "Service", "service"],
       [check, "Check", "check"],
     ] as const) {
-      const about = `${name} "${name[0]}" on node "cas"`;
+      const about = `${name} "${name[0]}" on node "${node}"`;
       expect(await what(op("cas", 7))).toBe(`failed to set ${about}, index is stale`);
       const at = (await run(op("cas", 0))).Results?.[0]?.[kind]?.ModifyIndex;
       expect(await what(op("cas", 0))).toBe(`failed to set ${about}, index is stale`);
@@ -257,16 +259,17 @@ describe("transactions", () => {
   });
 
   it("tells of nothing else where a lock is delayed, nor does a put look at the session", async () => {
+    const key = ownName("delayed");
     const { ID } = (await ask("PUT", "/v1/session/create", { LockDelay: "10s" })).body as { ID: string };
-    expect((await ask("PUT", `/v1/kv/delayed?acquire=${ID}`, "x")).body).toBe(true);
+    expect((await ask("PUT", `/v1/kv/${key}?acquire=${ID}`, "x")).body).toBe(true);
     await ask("PUT", `/v1/session/destroy/${ID}`);
-    const lock = { KV: { Verb: "lock", Key: "delayed", Session: "nobody" } };
+    const lock = { KV: { Verb: "lock", Key: key, Session: "nobody" } };
     const { body } = await ask("PUT", "/v1/txn", [get, lock]);
     expect(body).toEqual({
       Results: null,
-      Errors: [{ OpIndex: 1, What: 'failed to lock key "delayed" due to lock delay' }],
+      Errors: [{ OpIndex: 1, What: `failed to lock key "${key}" due to lock delay` }],
     });
-    expect((await ask("PUT", "/v1/kv/delayed?acquire=nobody", "x")).body).toBe(false);
+    expect((await ask("PUT", `/v1/kv/${key}?acquire=nobody`, "x")).body).toBe(false);
     expect((await ask("PUT", "/v1/kv/undelayed?acquire=nobody", "x")).body).toBe(
       'raft apply failed: invalid session "nobody"',
     );

@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { fakeClock } from "../../../test/simulated/clock.ts";
 import { checkChange, nodeChange, serviceChange, testDirectory } from "../../../test/support/directory.ts";
 import { type RunningAgent, startAgent } from "../../../test/support/ground.ts";
+import { ownName } from "../../../test/support/own-name.ts";
 import { eventually } from "../../../test/support/peers.ts";
 import type { Records } from "../../contracts/kv.ts";
 import { sameValue } from "../../model/codec.ts";
@@ -54,18 +55,20 @@ const session = async (more: object = {}): Promise<string> =>
 
 describe("a transaction", () => {
   test("adds up under contention: every increment counts once", async () => {
-    await ask("PUT", "/v1/kv/sum", "0");
+    // Adders of a try that failed may still be at work.
+    const key = ownName("sum");
+    await ask("PUT", `/v1/kv/${key}`, "0");
     let conflicts = 0;
     const add = async (): Promise<void> => {
       for (;;) {
-        const [pair] = (await ask<{ Value: string; ModifyIndex: number }[]>("GET", "/v1/kv/sum")).json;
+        const [pair] = (await ask<{ Value: string; ModifyIndex: number }[]>("GET", `/v1/kv/${key}`)).json;
         const next = Number(Buffer.from(pair?.Value ?? "", "base64").toString()) + 1;
         const { status, json } = await txn([
-          { KV: { Verb: "cas", Key: "sum", Value: base64(String(next)), Index: pair?.ModifyIndex } },
-          set(`by/${next}`, "x"),
+          { KV: { Verb: "cas", Key: key, Value: base64(String(next)), Index: pair?.ModifyIndex } },
+          set(`${key}/${next}`, "x"),
         ]);
         if (status === 200) return;
-        expect([status, json.Errors?.[0]?.What]).toEqual([409, 'failed to set key "sum", index is stale']);
+        expect([status, json.Errors?.[0]?.What]).toEqual([409, `failed to set key "${key}", index is stale`]);
         conflicts++;
       }
     };
@@ -74,63 +77,69 @@ describe("a transaction", () => {
         for (let i = 0; i < 5; i++) await add();
       }),
     );
-    expect((await ask("GET", "/v1/kv/sum?raw")).text).toBe("40");
-    expect((await ask<string[]>("GET", "/v1/kv/by/?keys")).json).toHaveLength(40);
+    expect((await ask("GET", `/v1/kv/${key}?raw`)).text).toBe("40");
+    expect((await ask<string[]>("GET", `/v1/kv/${key}/?keys`)).json).toHaveLength(40);
     expect(conflicts).toBeGreaterThan(0);
   });
 
   test("is seen whole or not at all", async () => {
     await txn([set("pair/a", "0"), set("pair/b", "0")]);
     let writing = true;
-    const writer = (async () => {
-      for (let i = 1; i <= 50; i++)
-        expect((await txn([set("pair/a", `${i}`), set("pair/b", `${i}`)])).status).toBe(200);
-      writing = false;
-    })();
-    while (writing) {
-      const values = (await ask<{ Value: string }[]>("GET", "/v1/kv/pair/?recurse")).json.map(({ Value }) => Value);
-      expect(values[0]).toBe(values[1]);
-    }
-    await writer;
+    const write = async (): Promise<void> => {
+      try {
+        for (let i = 1; i <= 50; i++)
+          expect((await txn([set("pair/a", `${i}`), set("pair/b", `${i}`)])).status).toBe(200);
+      } finally {
+        writing = false;
+      }
+    };
+    const read = async (): Promise<void> => {
+      while (writing) {
+        const values = (await ask<{ Value: string }[]>("GET", "/v1/kv/pair/?recurse")).json.map(({ Value }) => Value);
+        expect(values[0]).toBe(values[1]);
+      }
+    };
+    await Promise.all([write(), read()]);
   });
 
   test("operations see what those before them did, and leave nothing when one fails", async () => {
+    const folder = ownName("seen");
     const { json, status } = await txn([
-      set("seen/a", "1"),
-      set("seen/c", "3"),
-      { KV: { Verb: "get-tree", Key: "seen/" } },
-      { KV: { Verb: "check-not-exists", Key: "seen/b" } },
-      set("seen/b", "2"),
-      { KV: { Verb: "delete", Key: "seen/a" } },
-      { KV: { Verb: "get-tree", Key: "seen/" } },
-      { KV: { Verb: "delete-tree", Key: "seen/" } },
-      { KV: { Verb: "get-or-empty", Key: "seen/b" } },
-      set("seen/d", "4"),
+      set(`${folder}/a`, "1"),
+      set(`${folder}/c`, "3"),
+      { KV: { Verb: "get-tree", Key: `${folder}/` } },
+      { KV: { Verb: "check-not-exists", Key: `${folder}/b` } },
+      set(`${folder}/b`, "2"),
+      { KV: { Verb: "delete", Key: `${folder}/a` } },
+      { KV: { Verb: "get-tree", Key: `${folder}/` } },
+      { KV: { Verb: "delete-tree", Key: `${folder}/` } },
+      { KV: { Verb: "get-or-empty", Key: `${folder}/b` } },
+      set(`${folder}/d`, "4"),
     ]);
     expect(status).toBe(200);
     expect(json.Results?.map(({ KV }) => [KV?.["Key"], KV?.["Value"]])).toEqual([
-      ["seen/a", null],
-      ["seen/c", null],
-      ["seen/a", base64("1")],
-      ["seen/c", base64("3")],
-      ["seen/b", null],
-      ["seen/b", base64("2")],
-      ["seen/c", base64("3")],
-      ["seen/b", null],
-      ["seen/d", null],
+      [`${folder}/a`, null],
+      [`${folder}/c`, null],
+      [`${folder}/a`, base64("1")],
+      [`${folder}/c`, base64("3")],
+      [`${folder}/b`, null],
+      [`${folder}/b`, base64("2")],
+      [`${folder}/c`, base64("3")],
+      [`${folder}/b`, null],
+      [`${folder}/d`, null],
     ]);
-    expect((await ask("GET", "/v1/kv/seen/?keys")).json).toEqual(["seen/d"]);
+    expect((await ask("GET", `/v1/kv/${folder}/?keys`)).json).toEqual([`${folder}/d`]);
     const failed = await txn([
-      { KV: { Verb: "delete", Key: "seen/d" } },
-      { KV: { Verb: "check-index", Key: "seen/d", Index: 1 } },
-      set("seen/e", "5"),
-      { KV: { Verb: "get", Key: "seen/none" } },
+      { KV: { Verb: "delete", Key: `${folder}/d` } },
+      { KV: { Verb: "check-index", Key: `${folder}/d`, Index: 1 } },
+      set(`${folder}/e`, "5"),
+      { KV: { Verb: "get", Key: `${folder}/none` } },
     ]);
     expect(failed.json.Errors).toEqual([
-      { OpIndex: 1, What: 'failed to check index, key "seen/d" doesn\'t exist' },
-      { OpIndex: 3, What: 'key "seen/none" doesn\'t exist' },
+      { OpIndex: 1, What: `failed to check index, key "${folder}/d" doesn't exist` },
+      { OpIndex: 3, What: `key "${folder}/none" doesn't exist` },
     ]);
-    expect((await ask("GET", "/v1/kv/seen/?keys")).json).toEqual(["seen/d"]);
+    expect((await ask("GET", `/v1/kv/${folder}/?keys`)).json).toEqual([`${folder}/d`]);
   });
 
   test("tells the indexes that everything got; what did not change keeps its own", async () => {
@@ -154,33 +163,35 @@ describe("a transaction", () => {
   });
 
   test("locks and unlocks by the same rules as keys", async () => {
+    const key = ownName("lock");
     const [one, two] = [await session(), await session({ LockDelay: "5s" })];
-    const lock = (id: string): unknown => ({ KV: { Verb: "lock", Key: "txn/lock", Value: base64(id), Session: id } });
+    const lock = (id: string): unknown => ({ KV: { Verb: "lock", Key: key, Value: base64(id), Session: id } });
     expect((await txn([lock(one), set("txn/by", one)])).json.Results?.[0]?.["KV"]).toMatchObject({ LockIndex: 1 });
     expect((await txn([lock(one)])).json.Results?.[0]?.["KV"]).toMatchObject({ LockIndex: 1, Session: one });
     expect((await txn([lock(two), set("txn/by", two)])).json.Errors).toEqual([
-      { OpIndex: 0, What: 'failed to lock key "txn/lock", lock is already held' },
+      { OpIndex: 0, What: `failed to lock key "${key}", lock is already held` },
     ]);
     expect((await ask("GET", "/v1/kv/txn/by?raw")).text).toBe(one);
     // Handed over in one piece.
-    const unlock = { KV: { Verb: "unlock", Key: "txn/lock", Session: one } };
+    const unlock = { KV: { Verb: "unlock", Key: key, Session: one } };
     expect((await txn([unlock, lock(two)])).json.Results?.[1]?.["KV"]).toMatchObject({ LockIndex: 2, Session: two });
     await ask("PUT", `/v1/session/destroy/${two}`);
     expect((await txn([lock(one)])).json.Errors).toEqual([
-      { OpIndex: 0, What: 'failed to lock key "txn/lock" due to lock delay' },
+      { OpIndex: 0, What: `failed to lock key "${key}" due to lock delay` },
     ]);
     // While a lock is delayed nobody looks at who asks [Consul preCheck].
-    expect((await txn([lock(two)])).json.Errors?.[0]?.What).toBe('failed to lock key "txn/lock" due to lock delay');
+    expect((await txn([lock(two)])).json.Errors?.[0]?.What).toBe(`failed to lock key "${key}" due to lock delay`);
     const elsewhere = { KV: { Verb: "lock", Key: "txn/other", Session: two } };
     expect((await txn([elsewhere])).json.Errors?.[0]?.What).toBe(`invalid session "${two}"`);
   });
 
   test("a session that ends takes along what was locked by a transaction", async () => {
+    const go = ownName("go");
     const id = await session({ Behavior: "delete" });
     const lock = (key: string): unknown => ({ KV: { Verb: "lock", Key: key, Session: id } });
-    expect((await txn([lock("go/a"), lock("go/b"), set("go/c", "stays")])).status).toBe(200);
+    expect((await txn([lock(`${go}/a`), lock(`${go}/b`), set(`${go}/c`, "stays")])).status).toBe(200);
     await ask("PUT", `/v1/session/destroy/${id}`);
-    expect((await ask("GET", "/v1/kv/go/?keys")).json).toEqual(["go/c"]);
+    expect((await ask("GET", `/v1/kv/${go}/?keys`)).json).toEqual([`${go}/c`]);
   });
 
   test("a check turned critical by a transaction ends the sessions that stand on it", async () => {
@@ -393,16 +404,17 @@ describe("sessions over HTTP", () => {
   });
 
   test("leader election: the waiting candidate is woken and takes over", async () => {
+    const key = ownName("leader");
     const [one, two] = [await session(), await session()];
-    expect((await ask("PUT", `/v1/kv/leader?acquire=${one}`, "one")).text).toBe("true");
-    expect((await ask("PUT", `/v1/kv/leader?acquire=${two}`, "two")).text).toBe("false");
-    const { index } = await ask("GET", "/v1/kv/leader");
-    const waiting = ask<{ Session?: string; LockIndex: number }[]>("GET", `/v1/kv/leader?index=${index}&wait=20s`);
+    expect((await ask("PUT", `/v1/kv/${key}?acquire=${one}`, "one")).text).toBe("true");
+    expect((await ask("PUT", `/v1/kv/${key}?acquire=${two}`, "two")).text).toBe("false");
+    const { index } = await ask("GET", `/v1/kv/${key}`);
+    const waiting = ask<{ Session?: string; LockIndex: number }[]>("GET", `/v1/kv/${key}?index=${index}&wait=20s`);
     await ask("PUT", `/v1/session/destroy/${one}`);
     expect((await waiting).json[0]).toMatchObject({ LockIndex: 1 });
     expect((await waiting).json[0]?.Session).toBeUndefined();
-    expect((await ask("PUT", `/v1/kv/leader?acquire=${two}`, "two")).text).toBe("true");
-    expect((await ask<{ LockIndex: number }[]>("GET", "/v1/kv/leader")).json[0]).toMatchObject({
+    expect((await ask("PUT", `/v1/kv/${key}?acquire=${two}`, "two")).text).toBe("true");
+    expect((await ask<{ LockIndex: number }[]>("GET", `/v1/kv/${key}`)).json[0]).toMatchObject({
       LockIndex: 2,
       Session: two,
     });
@@ -429,8 +441,9 @@ describe("a key with a time to live", () => {
 
   test("goes with check-and-set and with locks", async () => {
     const id = await session();
-    expect((await ask("PUT", "/v1/kv/both?ttl=1h&cas=0", "x")).text).toBe("true");
-    expect((await ask("PUT", `/v1/kv/both?ttl=200ms&acquire=${id}`, "x")).text).toBe("true");
-    await eventually("it is gone", async () => (await ask("GET", "/v1/kv/both")).status === 404);
+    const key = ownName("both");
+    expect((await ask("PUT", `/v1/kv/${key}?ttl=1h&cas=0`, "x")).text).toBe("true");
+    expect((await ask("PUT", `/v1/kv/${key}?ttl=200ms&acquire=${id}`, "x")).text).toBe("true");
+    await eventually("it is gone", async () => (await ask("GET", `/v1/kv/${key}`)).status === 404);
   });
 });
