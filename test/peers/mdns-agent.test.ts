@@ -3,14 +3,21 @@ import { readFileSync } from "node:fs";
 import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { browsed, startAgentOn as startOn } from "../support/avahi-agent.ts";
-import { type AvahiHost, type AvahiLan, haveAvahiLan, startAvahiLan } from "../support/avahi-lan.ts";
+import { browsed, removeServiceFiles, startAgentOn as startOn } from "../support/avahi-agent.ts";
+import { type AvahiDaemon, type AvahiHost, type AvahiLan, haveAvahiLan, startAvahiLan } from "../support/avahi-lan.ts";
 import { eventually, havePrograms } from "../support/peers.ts";
 import { program } from "../support/program.ts";
 
 const possible = (await haveAvahiLan()) && (await havePrograms("dig", "curl", "avahi-publish"));
 const ends: (() => Promise<unknown>)[] = [];
 const startAgentOn = (host: AvahiHost) => startOn(ends, host);
+
+/** For the running test. */
+async function startAvahi(host: AvahiHost): Promise<AvahiDaemon> {
+  const daemon = await host.avahi();
+  ends.push(() => daemon.stop());
+  return daemon;
+}
 
 const file = (name: string, port: number): string =>
   `<service-group><name>${name}</name><service><type>_http._tcp</type><port>${port}</port><txt-record>path=/${name}</txt-record></service></service-group>`;
@@ -20,7 +27,7 @@ interface Entry {
   readonly Service: { readonly ID: string; readonly Port: number; readonly Meta: Readonly<Record<string, string>> };
 }
 
-describe.runIf(possible)("an agent on a LAN with Avahi", () => {
+describe.runIf(possible)("an agent on a LAN with Avahi", { timeout: 120_000 }, () => {
   let lan: AvahiLan;
   const [a, c, d] = ["a", "c", "d"].map((name) => () => lan.host(name)) as [
     () => AvahiHost,
@@ -34,11 +41,12 @@ describe.runIf(possible)("an agent on a LAN with Avahi", () => {
   });
   afterEach(async () => {
     for (const end of ends.splice(0).reverse()) await end();
+    await removeServiceFiles(d());
   });
   afterAll(() => lan?.close());
 
   it("announces a service with its labels; it says goodbye while it is critical and when it goes; Avahi on the same host is no trouble", async () => {
-    await c().avahi();
+    await startAvahi(c());
     const agent = await startAgentOn(c());
     await agent.register({
       ...{ Name: "shop", Port: 8080, Tags: ["v2"], Meta: { "mdns-type": "http", "mdns-name": "My shop", zone: "a" } },
@@ -113,12 +121,12 @@ describe.runIf(possible)("an agent on a LAN with Avahi", () => {
     await eventually("the bad file is named", async () =>
       /bad\.service.*:1:.*<oops>/.test((await agent.trilith("doctor")).out),
     );
-    const avahi = await d().avahi();
+    const avahi = await startAvahi(d());
     await eventually("it is Avahi's: on a node beside the agent's", async () => {
       const [one, ...more] = (await agent.get("/v1/catalog/service/http")) as { Node: string }[];
       return more.length === 0 && one?.Node === "host-d-mdns";
     });
-    expect(await seen()).toHaveLength(1);
+    await eventually("it is seen once", async () => (await seen()).length === 1);
     await avahi.stop();
     await eventually("it is the agent's again", async () => {
       const [one] = (await agent.get("/v1/catalog/service/http")) as { Node: string }[];
@@ -132,7 +140,7 @@ describe.runIf(possible)("an agent on a LAN with Avahi", () => {
     const readme = readFileSync(new URL("../../src/protocols/mdns/README.md", import.meta.url), "utf8");
     const example = /<!-- example -->\n+```\w+\n([\s\S]*?)```/.exec(readme)?.[1] ?? "";
     const bin = join(d().folder, "bin");
-    await mkdir(bin);
+    await mkdir(bin, { recursive: true });
     // As an installed package has it on the PATH.
     await writeFile(join(bin, "trilith"), `#!/bin/sh\nexec ${process.execPath} ${program} "$@"\n`);
     await chmod(join(bin, "trilith"), 0o755);

@@ -40,11 +40,25 @@ function start(host: AvahiHost, ...command: string[]): Running {
     err += chunk;
   });
   const ended = new Promise<number | null>((resolve) => child.once("close", resolve));
+  // With its goodbyes: what others have heard of it must not outlive a try.
   ends.push(async () => {
-    child.kill("SIGKILL");
+    child.kill("SIGTERM");
+    const killer = setTimeout(() => child.kill("SIGKILL"), 10_000);
     await ended;
+    clearTimeout(killer);
   });
   return { out: () => out, err: () => err, ended, kill: (signal) => void child.kill(signal) };
+}
+
+/** Service files of the running test. */
+const named = new Set<string>();
+async function announce(name: string, xml: string): Promise<void> {
+  named.add(name);
+  await daemon.serviceFile(name, xml);
+}
+async function withdraw(name: string): Promise<void> {
+  named.delete(name);
+  await daemon.serviceFile(name, undefined);
 }
 
 const fileOf = (name: string, services: string): string =>
@@ -90,10 +104,12 @@ beforeAll(async () => {
     const { out } = await avahi.run("avahi-browse", "-artp");
     return out.split("\n").filter((line) => line.startsWith("=")).length === 11;
   });
-}, 60_000);
+});
 
 afterEach(async () => {
   for (const end of ends.splice(0)) await end();
+  for (const name of named) await daemon.serviceFile(name, undefined);
+  named.clear();
 });
 afterAll(async () => {
   await lan?.close();
@@ -181,14 +197,15 @@ describe.runIf(possible)("trilith browse", () => {
     const theirs = start(avahi, "avahi-browse", ...words);
     const own = start(ours, ...trilith("browse", ...words));
     const shows = (text: string): Promise<unknown> =>
-      eventually(text, () => own.out().includes(text) && theirs.out().includes(text), 10_000);
+      eventually(text, () => own.out().includes(text) && theirs.out().includes(text));
     await shows("+;eth0;IPv6;plain;");
-    await daemon.serviceFile("new.service", fileOf("new", http(90)));
+    await announce("new.service", fileOf("new", http(90)));
     await shows("+;eth0;IPv4;new;Web Site;local\n");
     await shows("+;eth0;IPv6;new;Web Site;local\n");
-    await daemon.serviceFile("new.service", undefined);
+    await withdraw("new.service");
     await shows("-;eth0;IPv4;new;Web Site;local\n");
     await shows("-;eth0;IPv6;new;Web Site;local\n");
+    await eventually("both say the same", () => blocks(own.out()).join() === blocks(theirs.out()).join());
     for (const each of [theirs, own]) each.kill("SIGTERM");
     expect([await theirs.ended, await own.ended]).toEqual([0, 0]);
     expect([blocks(own.out()), own.err()]).toEqual([blocks(theirs.out()), theirs.err()]);
@@ -199,13 +216,12 @@ describe.runIf(possible)("trilith browse", () => {
       "nowhere",
       "<service><type>_ftp._tcp</type><host-name>no.local</host-name><port>21</port></service>",
     );
-    await daemon.serviceFile("nowhere.service", text);
+    await announce("nowhere.service", text);
     await eventually("it is there", async () => (await avahi.run("avahi-browse", "-tp", "_ftp._tcp")).out !== "");
     const [[theirs, own], hosts] = await Promise.all([
       both("avahi-browse", ["-rtp", "_ftp._tcp"]),
       both("avahi-resolve", ["-n", "-4", "nobody.local"]),
     ]);
-    await daemon.serviceFile("nowhere.service", undefined);
     expect({ ...own, out: blocks(own.out) }).toEqual({ ...theirs, out: blocks(theirs.out) });
     expect(own.err).toContain("Timeout reached");
     expect(hosts[1]).toEqual(hosts[0]);
@@ -287,10 +303,10 @@ describe.runIf(possible)("trilith publish", () => {
     const words = ["Grüße. x;y\\z", "_http._tcp", "0x50", 'k=wert;mit "q"', "=b", "--subtype=_printer._sub._http._tcp"];
     const own = start(ours, ...trilith("publish", ...words));
     await eventually("established", () => own.err() === "Established under name 'Grüße. x;y\\z'\n");
-    const named = (text: string): string[] => blocks(text).filter((line) => line.includes("\\\\z;"));
+    const ofThatName = (text: string): string[] => blocks(text).filter((line) => line.includes("\\\\z;"));
     const seen = await eventually("Avahi sees it", async () => {
       const { out } = await avahi.run("avahi-browse", "-rtp", "_printer._sub._http._tcp");
-      return named(out).length === 4 && named(out);
+      return ofThatName(out).length === 4 && ofThatName(out);
     });
     const name = "Gr\\195\\188\\195\\159e\\.\\032x\\059y\\\\z;Web Site;local";
     const resolved = `${name};host-c.local;ADDRESS;80;"=b" "k=wert;mit \\"q\\""`;
@@ -302,8 +318,7 @@ describe.runIf(possible)("trilith publish", () => {
     expect(own.err()).toBe("Established under name 'Grüße. x;y\\z'\nGot SIGTERM, quitting.\n");
     await eventually(
       "it is gone",
-      async () => named((await avahi.run("avahi-browse", "-tp", "_http._tcp")).out).length === 0,
-      5_000,
+      async () => ofThatName((await avahi.run("avahi-browse", "-tp", "_http._tcp")).out).length === 0,
     );
   });
 
@@ -343,14 +358,12 @@ describe.runIf(possible)("trilith wait, on the LAN", () => {
   it("prints address and port as soon as it is there", async () => {
     const words = ["_http._tcp", "--name", "MASTER", "--label", "ROLE=x", "--timeout", "30s"];
     const waiting = start(ours, ...trilith("wait", ...words));
-    await daemon.serviceFile("m1.service", fileOf("other", http(1, "<txt-record>role=x</txt-record>")));
-    await daemon.serviceFile("m2.service", fileOf("master", http(7777, "<txt-record>role=x</txt-record>")));
+    await announce("m1.service", fileOf("other", http(1, "<txt-record>role=x</txt-record>")));
+    await announce("m2.service", fileOf("master", http(7777, "<txt-record>role=x</txt-record>")));
     expect(await waiting.ended).toBe(0);
     expect([waiting.out(), waiting.err()]).toEqual([`${publisher.ipv4} 7777\n`, ""]);
     const format = await ours.run(...trilith("wait", ...words, "--format", "{name}|{host}|{label.role}"));
     expect(format.out).toBe("master|host-a.local|x\n");
-    await daemon.serviceFile("m1.service", undefined);
-    await daemon.serviceFile("m2.service", undefined);
   });
 
   it("exit code 124 when it does not come, 130 and silence on SIGINT", async () => {

@@ -2,7 +2,8 @@
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { type AvahiHost, type AvahiLan, haveAvahiLan, startAvahiLan } from "../support/avahi-lan.ts";
+import { removeServiceFiles } from "../support/avahi-agent.ts";
+import { type AvahiDaemon, type AvahiHost, type AvahiLan, haveAvahiLan, startAvahiLan } from "../support/avahi-lan.ts";
 import type { Command } from "../support/mdns-host.ts";
 import { eventually, havePrograms } from "../support/peers.ts";
 
@@ -67,6 +68,13 @@ async function engine(host: AvahiHost, hostName?: string): Promise<Running> {
   return running;
 }
 
+/** A daemon for the running test. */
+async function startAvahi(host: AvahiHost, conf?: Readonly<Record<string, string>>): Promise<AvahiDaemon> {
+  const daemon = await host.avahi(conf);
+  ends.push(() => daemon.stop());
+  return daemon;
+}
+
 /** What avahi-browse prints until it has all for now. */
 async function avahiBrowse(host: AvahiHost, ...flags: string[]): Promise<string[]> {
   const { out } = await host.run("avahi-browse", "-p", "-t", ...flags);
@@ -82,21 +90,22 @@ function watching(host: AvahiHost, type: string): { readonly lines: { atMs: numb
   return { lines };
 }
 
-describe.skipIf(!possible)("beside Avahi", () => {
+describe.skipIf(!possible)("beside Avahi", { timeout: 120_000 }, () => {
   let lan: AvahiLan;
   beforeAll(async () => {
     lan = await startAvahiLan("a", "b", "c");
   });
   afterEach(async () => {
     for (const end of ends.splice(0).reverse()) await end();
+    for (const name of ["b", "c"]) await removeServiceFiles(lan.host(name));
+    await lan.host("c").link(true);
   });
   afterAll(() => lan?.close());
 
   it("is seen and resolved by Avahi, follows updates, and is gone with its goodbye", async () => {
     const b = lan.host("b");
     // Packets whose time to live is not 255 are dropped.
-    const avahi = await b.avahi({ "check-response-ttl": "yes" });
-    ends.push(() => avahi.stop());
+    await startAvahi(b, { "check-response-ttl": "yes" });
     const watch = watching(b, "_http._tcp");
     const started = Date.now();
     const ours = await engine(lan.host("c"));
@@ -125,7 +134,7 @@ describe.skipIf(!possible)("beside Avahi", () => {
       '=;eth0;IPv4;K\\195\\188che\\0321\\.2;Web Site;local;host-c.local;ADDRESS;8080;"v=1" "path=/x"',
       '=;eth0;IPv6;K\\195\\188che\\0321\\.2;Web Site;local;host-c.local;ADDRESS;8080;"v=1" "path=/x"',
     ]);
-    expect(await avahiBrowse(b, "_printer._sub._http._tcp")).toHaveLength(2);
+    await eventually("its subtype, too", async () => (await avahiBrowse(b, "_printer._sub._http._tcp")).length === 2);
     expect((await b.run("avahi-resolve", "-4", "-n", "host-c.local")).out).toBe("host-c.local\t10.77.0.12\n");
     expect((await b.run("avahi-resolve", "-a", "10.77.0.12")).out).toBe("10.77.0.12\thost-c.local\n");
     ours.tell({ do: "update", name: "Küche 1.2", services: [{ type: "_http._tcp", port: 8081, txt: ["v=2"] }] });
@@ -138,13 +147,12 @@ describe.skipIf(!possible)("beside Avahi", () => {
       watch.lines.find(({ line }) => line.startsWith("-;eth0;")),
     );
     console.log(`gone from Avahi ${gone.atMs - goodbye} ms after the withdrawal`);
-    await eventually("it is gone from Avahi", async () => (await avahiBrowse(b, "_http._tcp")).length === 0, 5000);
+    await eventually("it is gone from Avahi", async () => (await avahiBrowse(b, "_http._tcp")).length === 0);
   });
 
   it("sees and resolves what Avahi has, and its goodbye", async () => {
     const b = lan.host("b");
-    const avahi = await b.avahi();
-    ends.push(() => avahi.stop());
+    const avahi = await startAvahi(b);
     const ours = await engine(lan.host("c"));
     ours.tell({ do: "browse", type: "_ipp._tcp" });
     ours.tell({ do: "types" });
@@ -178,8 +186,7 @@ describe.skipIf(!possible)("beside Avahi", () => {
 
   it("takes another name where Avahi has it, and Avahi where we have it", async () => {
     const b = lan.host("b");
-    const avahi = await b.avahi();
-    ends.push(() => avahi.stop());
+    const avahi = await startAvahi(b);
     await avahi.serviceFile("dup.service", xml("Dup", "_http._tcp", 1, []));
     await eventually("Avahi has it", async () => (await avahiBrowse(b, "_http._tcp")).length > 0);
     const ours = await engine(lan.host("c"), "host-b");
@@ -192,14 +199,11 @@ describe.skipIf(!possible)("beside Avahi", () => {
     await eventually("Avahi gives way", async () =>
       (await avahiBrowse(b, "-r", "_http._tcp")).some((line) => line.startsWith("=;eth0;IPv4;Ours\\032\\0352;")),
     );
-    await avahi.serviceFile("dup.service", undefined);
-    await avahi.serviceFile("ours.service", undefined);
   });
 
   it("ends with two names where both want one at the same moment", async () => {
     const b = lan.host("b");
-    const avahi = await b.avahi();
-    ends.push(() => avahi.stop());
+    const avahi = await startAvahi(b);
     const ours = await engine(lan.host("c"));
     const wanted = ["Sim 1", "Sim 2", "Sim 3"];
     for (const [port, name] of wanted.entries())
@@ -218,16 +222,13 @@ describe.skipIf(!possible)("beside Avahi", () => {
         return hosts.has("host-b.local") && hosts.has("host-c.local");
       });
     });
-    for (const i of wanted.keys()) await avahi.serviceFile(`sim${i}.service`, undefined);
   });
 
   it("shares a host and its name with an avahi-daemon without a fight, and leaves it its name", async () => {
     const b = lan.host("b");
     const c = lan.host("c");
-    const near = await c.avahi();
-    ends.push(() => near.stop());
-    const far = await b.avahi();
-    ends.push(() => far.stop());
+    const near = await startAvahi(c);
+    await startAvahi(b);
     await near.serviceFile("near.service", xml("Near", "_http._tcp", 1, []));
     await eventually("Avahi has it", async () => (await avahiBrowse(b, "_http._tcp")).length > 0);
     const ours = await engine(c);
@@ -247,13 +248,10 @@ describe.skipIf(!possible)("beside Avahi", () => {
     await eventually("both are seen from afar", async () => both(await avahiBrowse(b, "-r", "_http._tcp")));
     await eventually("and by the neighbour", async () => both(await avahiBrowse(c, "-r", "_http._tcp")));
     await ours.stop();
-    await eventually(
-      "ours is gone",
-      async () => (await avahiBrowse(b, "_http._tcp")).every((line) => !line.includes("Beside")),
-      5000,
+    await eventually("ours is gone", async () =>
+      (await avahiBrowse(b, "_http._tcp")).every((line) => !line.includes("Beside")),
     );
     expect((await b.run("avahi-resolve", "-4", "-n", "host-c.local")).out).toBe("host-c.local\t10.77.0.12\n");
-    await near.serviceFile("near.service", undefined);
   });
 
   it("leaves what is sent to the host alone to an avahi-daemon that starts after it", async () => {
@@ -261,10 +259,8 @@ describe.skipIf(!possible)("beside Avahi", () => {
     const ours = await engine(c);
     ours.tell({ do: "publish", name: "First", services: [{ type: "_http._tcp", port: 2 }] });
     await ours.hears("established", ({ kind }) => kind === "established");
-    const near = await c.avahi();
-    ends.push(() => near.stop());
-    const far = await b.avahi();
-    ends.push(() => far.stop());
+    const near = await startAvahi(c);
+    await startAvahi(b);
     await near.serviceFile("near.service", xml("Near", "_http._tcp", 1, []));
     await eventually("both are seen from afar, on the same host", async () => {
       const list = await avahiBrowse(b, "-r", "_http._tcp");
@@ -287,13 +283,11 @@ describe.skipIf(!possible)("beside Avahi", () => {
       return out.includes("Near._http._tcp.local.");
     });
     expect(ours.events.filter(({ kind }) => kind === "renamed")).toEqual([]);
-    await near.serviceFile("near.service", undefined);
   });
 
   it("probes again and announces when its cable was out", async () => {
     const [b, c] = [lan.host("b"), lan.host("c")];
-    const avahi = await b.avahi();
-    ends.push(() => avahi.stop());
+    await startAvahi(b);
     const ours = await engine(c);
     ours.tell({ do: "browse", type: "_http._tcp" });
     await c.link(false);
@@ -309,15 +303,14 @@ describe.skipIf(!possible)("beside Avahi", () => {
 
   it("keeps what a killed Avahi had until its time is over, and is kept when killed itself", async () => {
     const b = lan.host("b");
-    const avahi = await b.avahi();
+    const avahi = await startAvahi(b);
     const ours = await engine(lan.host("c"));
     ours.tell({ do: "browse", type: "_http._tcp" });
     await avahi.serviceFile("k.service", xml("Killed", "_http._tcp", 1, []));
     await ours.hears("it is there", ({ kind, found }) => kind === "add" && found?.name === "Killed");
     await avahi.stop("SIGKILL");
     await avahi.serviceFile("k.service", undefined);
-    const again = await b.avahi();
-    ends.push(() => again.stop());
+    await startAvahi(b);
     ours.tell({ do: "publish", name: "Ours", services: [{ type: "_http._tcp", port: 2 }] });
     await eventually("Avahi sees ours", async () =>
       (await avahiBrowse(b, "_http._tcp")).some((line) => line.includes("Ours")),

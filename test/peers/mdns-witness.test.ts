@@ -1,8 +1,8 @@
 // Agents with mDNS over restarts, silence and one etcd, beside real Avahi daemons on a LAN of namespaces: last known good, held, one instance with its witnesses.
-import { mkdir } from "node:fs/promises";
+import { mkdtemp } from "node:fs/promises";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { browsed, startAgentOn as startOn } from "../support/avahi-agent.ts";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { browsed, removeServiceFiles, startAgentOn as startOn } from "../support/avahi-agent.ts";
 import { type AvahiDaemon, type AvahiHost, type AvahiLan, haveAvahiLan, startAvahiLan } from "../support/avahi-lan.ts";
 import { eventually, havePrograms, startProgram } from "../support/peers.ts";
 
@@ -10,10 +10,17 @@ const possible = (await haveAvahiLan()) && (await havePrograms("curl", "etcd", "
 const ends: (() => Promise<unknown>)[] = [];
 const startAgentOn = (host: AvahiHost, ...flags: string[]) => startOn(ends, host, ...flags);
 
+/** For the running test. */
+async function startAvahi(host: AvahiHost): Promise<AvahiDaemon> {
+  const daemon = await host.avahi();
+  ends.push(() => daemon.stop());
+  return daemon;
+}
+
 const file = (name: string, port: number): string =>
   `<service-group><name>${name}</name><service><type>_http._tcp</type><port>${port}</port><txt-record>path=/${name}</txt-record></service></service-group>`;
 
-describe.runIf(possible)("what agents know of a LAN", () => {
+describe.runIf(possible)("what agents know of a LAN", { timeout: 120_000 }, () => {
   let lan: AvahiLan;
   let daemon: AvahiDaemon;
   const [a, b, c, d] = ["a", "b", "c", "d"].map((name) => () => lan.host(name)) as [
@@ -25,25 +32,23 @@ describe.runIf(possible)("what agents know of a LAN", () => {
 
   beforeAll(async () => {
     lan = await startAvahiLan("a", "b", "c", "d");
-    daemon = await a().avahi();
+  });
+  beforeEach(async () => {
+    daemon = await startAvahi(a());
   });
   afterEach(async () => {
     for (const end of ends.splice(0).reverse()) await end();
+    await removeServiceFiles(a());
   });
   afterAll(() => lan?.close());
 
   it("is kept over a restart while its announcer is silent, and held when it went by hearsay", async () => {
-    const data = join(d().folder, "kept");
-    await mkdir(data);
+    const data = await mkdtemp(join(d().folder, "kept-"));
     let agent = await startAgentOn(d(), "--data-dir", data);
     for (const n of [1, 2, 3]) await daemon.serviceFile(`${n}.service`, file(`web${n}`, 8090 + n));
     const instances = async (): Promise<number> => ((await agent.get("/v1/health/service/http")) as unknown[]).length;
     await eventually("all three", async () => (await instances()) === 3);
     await daemon.stop("SIGKILL");
-    ends.push(async () => {
-      for (const n of [1, 2, 3]) await daemon.serviceFile(`${n}.service`, undefined);
-      daemon = await a().avahi();
-    });
     expect(await instances()).toBe(3);
     await agent.stop();
     agent = await startAgentOn(d(), "--data-dir", data);
@@ -58,9 +63,10 @@ describe.runIf(possible)("what agents know of a LAN", () => {
   it("is one instance with a witness each where they share an etcd, and what they announce is left to them", async () => {
     const at = `http://${b().ipv4}:2379`;
     const peers = "http://127.0.0.1:2380";
+    const data = await mkdtemp(join(b().folder, "etcd-"));
     const etcd = await startProgram(
       b().command(
-        ...["etcd", "--data-dir", join(b().folder, "etcd"), "--listen-client-urls", at, "--advertise-client-urls", at],
+        ...["etcd", "--data-dir", data, "--listen-client-urls", at, "--advertise-client-urls", at],
         ...[
           "--listen-peer-urls",
           peers,
@@ -104,7 +110,7 @@ describe.runIf(possible)("what agents know of a LAN", () => {
   });
 
   it("is left to the agent of its host where agents see each other without a server", async () => {
-    await c().avahi();
+    await startAvahi(c());
     const publisher = c().spawn("avahi-publish", "-s", "printer", "_ipp._tcp", "631");
     ends.push(async () => void publisher.kill("SIGKILL"));
     const key = ["--peers-key", "the key of this LAN"];

@@ -1,6 +1,6 @@
 // Agents with mDNS on hosts of a LAN of namespaces, and what Avahi's browser sees there.
 import { existsSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
+import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { AvahiHost } from "./avahi-lan.ts";
 import { eventually, startProgram } from "./peers.ts";
@@ -32,7 +32,8 @@ export async function startAgentOn(
   const words = [process.execPath, program, "agent", "--mdns", "--docker-host", "off", "--environ", "off", "--quiet"];
   const told = flags.includes("--data-dir") ? flags : ["--data-dir", data, ...flags];
   const running = await startProgram(host.command(...words, ...told), join(host.folder, "agent.log"));
-  ends.push(() => running.stop("SIGKILL"));
+  // With its goodbye: what others have heard of it must not outlive a try.
+  ends.push(() => running.stop());
   const curl = async (...more: string[]): Promise<string> => {
     const { exitCode, out, err } = await host.run("curl", "-sf", "-m", "5", ...more);
     if (exitCode !== 0) throw new Error(`curl ${more.join(" ")}: ${exitCode} ${err}`);
@@ -50,6 +51,12 @@ export async function startAgentOn(
   };
   await eventually(`the agent on ${host.name} answers`, async () => (await agent.get("/v1/agent/self")) !== undefined);
   return agent;
+}
+
+/** Takes all service files off a host. */
+export async function removeServiceFiles(host: AvahiHost): Promise<void> {
+  const services = join(host.folder, "etc", "services");
+  for (const name of await readdir(services)) await rm(join(services, name));
 }
 
 /** Lines of avahi-browse for resolved services of a type, IPv4. */
