@@ -204,8 +204,8 @@ for i in range(${lookups}): assert socket.gethostbyname("web.service.consul") ==
       });
       return (await readFile(log, "utf8")).split("\n").length;
     };
-    // Less than one for ten names: the interpreter's own memory comes and goes.
-    expect(Math.abs((await calls(1_001)) - (await calls(1)))).toBeLessThan(100);
+    // Less than one for ten names: the interpreter's own memory comes and goes, and so do its files.
+    expect(Math.abs((await calls(10_001)) - (await calls(1)))).toBeLessThan(1_000);
     const once = await looks(1);
     expect(once).toBeGreaterThan(0);
     // Every five seconds one look makes sure.

@@ -1,6 +1,6 @@
 // The package as its users get it: a fresh clone by `npm start`, an installed tarball by `npx trilith`, and the newest Node.js.
 import { execFile, spawn } from "node:child_process";
-import { mkdir, readdir, symlink, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, symlink, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -46,32 +46,44 @@ describe("the package", () => {
     folder = await ownFolder("package");
   });
   afterAll(() => folder.remove());
+  /** A folder that no other test has, nor another try of this one. */
+  const ownIn = (name: string): Promise<string> => mkdtemp(join(folder.path, `${name}-`));
+  let made: Promise<string> | undefined;
+  /** The folder of a project into which the package was installed, as npm packs it. */
+  const installed = (): Promise<string> => {
+    made ??= install().catch((error: unknown) => {
+      made = undefined;
+      throw error;
+    });
+    return made;
+  };
+  const install = async (): Promise<string> => {
+    const [packed, home] = [await ownIn("packed"), await ownIn("home")];
+    const { stdout } = await run(process.execPath, [join(root, "scripts/release.mjs"), packed], { ...npm, cwd: root });
+    await writeFile(join(home, "package.json"), '{"name":"home","private":true,"type":"module"}');
+    await run("npm", ["install", "--silent", "--no-audit", "--no-fund", join(packed, stdout.trim())], {
+      ...npm,
+      cwd: home,
+    });
+    return home;
+  };
 
   it("runs from a fresh clone by `npm start`, which installs and builds what is missing", async () => {
-    const clone = join(folder.path, "clone");
+    const clone = join(await ownIn("clone"), "trilith");
+    const data = await ownIn("data");
     await run("git", ["clone", "--quiet", "--no-local", root, clone]);
     expect(await readdir(clone)).not.toContain("node_modules");
-    const text = await startAskStop(["npm", "start", "--silent", "--"], clone, join(folder.path, "data-clone"));
+    const text = await startAskStop(["npm", "start", "--silent", "--"], clone, data);
     expect(text).toContain("Installing packages");
     expect(text).toContain("Building");
-    const again = await startAskStop(["npm", "start", "--silent", "--"], clone, join(folder.path, "data-clone"));
+    const again = await startAskStop(["npm", "start", "--silent", "--"], clone, data);
     expect(again).not.toContain("Installing");
     expect(again).not.toContain("Building");
   }, 600_000);
 
   it("runs as an installed package by `npx trilith agent`, and is imported by its name", async () => {
-    const { stdout } = await run(process.execPath, [join(root, "scripts/release.mjs"), folder.path], {
-      ...npm,
-      cwd: root,
-    });
-    const home = join(folder.path, "home");
-    await mkdir(home);
-    await writeFile(join(home, "package.json"), '{"name":"home","private":true,"type":"module"}');
-    await run("npm", ["install", "--silent", "--no-audit", "--no-fund", join(folder.path, stdout.trim())], {
-      ...npm,
-      cwd: home,
-    });
-    await startAskStop(["npx", "--no-install", "trilith", "agent"], home, join(folder.path, "data-home"));
+    const home = await installed();
+    await startAskStop(["npx", "--no-install", "trilith", "agent"], home, await ownIn("data"));
     const script = 'import { createTrilith } from "trilith"; console.log(typeof createTrilith)';
     expect((await run(process.execPath, ["--input-type=module", "-e", script], { cwd: home })).stdout).toBe(
       "function\n",
@@ -87,8 +99,7 @@ describe("the package", () => {
     });
     expect([seen.stdout, seen.stderr]).toEqual(["function,function,function,function\n", ""]);
     // The hook's library comes with it: nobody needs a compiler.
-    const path = join(folder.path, "path");
-    await mkdir(path);
+    const path = await ownIn("path");
     await symlink(process.execPath, join(path, "node"));
     const library = join("node_modules/trilith/native/prebuilt", `linux-${process.arch}-glibc`, "libtrilith.so");
     const printed = await run(
@@ -109,7 +120,7 @@ describe("the package", () => {
   }, 600_000);
 
   it("has types that hold in a strict program, and refuse what there is not", async () => {
-    const home = join(folder.path, "home");
+    const home = await installed();
     const program = (lines: readonly string[]): string =>
       [
         'import { advertise, connect, find, InputError, list, proxy, type ConnectServiceOptions } from "trilith";',
@@ -157,27 +168,22 @@ describe("the package", () => {
     );
     for (const [i, name] of ["lables", "polcy", "agnet"].entries())
       expect(said).toMatch(new RegExp(`wrong\\.ts[:(]${6 + i}\\b[^\\n]*${name}`));
-  });
+  }, 600_000);
 
   it("is well formed for those who import it (publint)", async () => {
     const { stdout } = await run("npx", ["--no-install", "publint", "--strict"], { ...npm, cwd: root });
     expect(stdout).toContain("All good!");
-  });
+  }, 120_000);
 
   it("runs on the newest Node.js", async () => {
-    const home = join(folder.path, "newest");
-    await mkdir(home);
+    const home = await ownIn("newest");
     await writeFile(join(home, "package.json"), '{"name":"newest","private":true}');
     const platform = `node-${process.platform}-${process.arch}`;
     await run("npm", ["install", "--silent", "--no-audit", "--no-fund", `${platform}@latest`], { ...npm, cwd: home });
     const node = join(home, "node_modules", platform, "bin/node");
     const { stdout } = await run(node, ["--version"]);
     expect(Number(stdout.slice(1).split(".")[0])).toBeGreaterThan(20);
-    const text = await startAskStop(
-      [node, join(root, "dist/cli/main.js"), "agent"],
-      home,
-      join(folder.path, "data-newest"),
-    );
+    const text = await startAskStop([node, join(root, "dist/cli/main.js"), "agent"], home, await ownIn("data"));
     expect(text).not.toMatch(/deprecat/i);
   }, 300_000);
 });
