@@ -1,7 +1,7 @@
 // Stone 3, the lookup: query → view → filter → guard → picker → answer, cheap enough to stand behind every DNS packet.
 import type { Clock, Timer } from "../base/clock.ts";
 import type { Durable } from "../base/durable.ts";
-import { codeOf, messageOf } from "../base/error.ts";
+import { messageOf } from "../base/error.ts";
 import type { Log } from "../base/log.ts";
 import type { Metrics } from "../base/metrics.ts";
 import type { Interface, Net } from "../base/net.ts";
@@ -13,15 +13,17 @@ import type { Lookup } from "../contracts/lookup.ts";
 import type { Settings } from "../contracts/settings.ts";
 import type { Resident } from "../model/instance.ts";
 import type { Answer, Endpoint, Query, Verdict } from "../model/query.ts";
-import { type Index, type Scope, scope } from "../model/record.ts";
+import { scope } from "../model/record.ts";
 import { type Asker, askerOf, createHere, type Here } from "./address.ts";
 import { explainOne, type Standing } from "./explain.ts";
 import { admits, cached, createPicture, endpointOf, isMeant, kindOf, type ListCache, type Picture } from "./filter.ts";
+import { createFollowing } from "./following.ts";
 import { createGuard, type Hold } from "./guard.ts";
 import { createHearsay } from "./hearsay.ts";
 import { pickers } from "./pickers/index.ts";
 import { createRemember, type Remember } from "./remember.ts";
 import { createSecondOpinion } from "./second-opinion.ts";
+import { keepWatching, type WatchingParts } from "./watching.ts";
 
 /** What the lookup is built from. */
 export interface LookupParts {
@@ -61,14 +63,7 @@ export interface RunningLookup extends Lookup {
   stop(): Promise<void>;
 }
 
-/** The directory is looked through for drops at most this often; asking looks at once. */
-const LOOK_THROUGH_MS = 1_000;
-/** …and never takes more than one part in so many of the time. */
-const LOOK_THROUGH_SHARE = 20;
-const WATCH_AGAIN_MS = 5_000;
-/** Who follows a service of another datacenter has it asked for so often. */
-const ELSEWHERE_MS = 1_000;
-const INSTANCES_PER_TURN = 2_000;
+/** Between two looks at the states of sources. */
 const SOURCES_TICK_MS = 15_000;
 const CACHED_ASKERS = 1_024;
 
@@ -89,17 +84,19 @@ export function createLookup(parts: LookupParts): RunningLookup {
   const selfNode = parts.node.toLowerCase();
   const datacenter = parts.datacenter.toLowerCase();
   const here: Here = createHere(parts.node, parts.interfaces, () => clock.monotonic());
-  const bells = new Map<string, Set<() => void>>();
-  const ring = (service: string): void => {
-    for (const bell of bells.get(service) ?? []) bell();
-  };
+  const following = createFollowing({
+    ...{ directory, clock },
+    answer: (query) => answer(query),
+    resolve: (query, signal) => resolve(query, signal),
+    elsewhere: (query) => elsewhere(query),
+  });
   const guard = createGuard({
     settings: parts.guard,
     node: parts.node,
     clock,
     log,
     metrics,
-    changed: ring,
+    changed: following.ring,
     holding: () => opinion?.wanted(),
   });
   const opinion =
@@ -260,46 +257,6 @@ export function createLookup(parts: LookupParts): RunningLookup {
     };
   };
 
-  /** Resolves when one of the scopes has moved past `after`, or earlier with `bell`. */
-  const moved = async (
-    scopes: readonly Scope[],
-    after: Index,
-    signal: AbortSignal,
-    bell?: Promise<void>,
-  ): Promise<void> => {
-    signal.throwIfAborted();
-    // Not AbortSignal.any: it would grow with every round for as long as the caller's signal lives.
-    const round = new AbortController();
-    const onAbort = (): void => round.abort(signal.reason);
-    signal.addEventListener("abort", onAbort, { once: true });
-    try {
-      const waits: Promise<unknown>[] = scopes.map((each) => directory.changed(each, after, round.signal));
-      if (bell !== undefined) waits.push(bell);
-      await Promise.race(waits);
-    } finally {
-      signal.removeEventListener("abort", onAbort);
-      round.abort(new Error("no longer waited for"));
-    }
-  };
-
-  /** Resolves when the service may stand differently: its scope moved, the guard changed its mind, or the directory became ready. */
-  const stir = async (service: string, after: Index, signal: AbortSignal): Promise<void> => {
-    const name = service.toLowerCase();
-    let bell: () => void = () => {};
-    const rung = new Promise<void>((resolve) => {
-      bell = resolve;
-    });
-    const set = bells.get(name) ?? new Set();
-    bells.set(name, set);
-    set.add(bell);
-    try {
-      await moved([scope.service(service)], after, signal, rung);
-    } finally {
-      set.delete(bell);
-      if (set.size === 0) bells.delete(name);
-    }
-  };
-
   async function resolve(query: Query, signal?: AbortSignal): Promise<Answer> {
     const now = answer(query);
     if (now.known) return now;
@@ -323,107 +280,14 @@ export function createLookup(parts: LookupParts): RunningLookup {
     return away ? { ...now, fresh: false } : now;
   }
 
-  /** Nobody tells when something changes in another datacenter: it is asked again and again. */
-  async function* followElsewhere(query: Query, signal: AbortSignal): AsyncGenerator<Answer, void, undefined> {
-    let last: string | undefined;
-    while (!signal.aborted) {
-      const now = await resolve(query, signal);
-      const signature = `${now.known} ${now.fresh} ${signatureOf(now)}`;
-      if (signature !== last && !signal.aborted) yield now;
-      last = signature;
-      await clock.sleep(ELSEWHERE_MS, signal).catch(() => undefined);
-    }
-  }
-
-  async function* follow(query: Query, signal: AbortSignal): AsyncGenerator<Answer, void, undefined> {
-    if (elsewhere(query)) return yield* followElsewhere(query, signal);
-    let last: string | undefined;
-    while (!signal.aborted) {
-      const after = directory.view().at(scope.service(query.service));
-      const now = answer(query);
-      const signature = signatureOf(now);
-      if (signature !== last) {
-        last = signature;
-        yield now;
-        // The reader may have taken its time: look again before waiting.
-        continue;
-      }
-      try {
-        await stir(query.service, after, signal);
-      } catch (error) {
-        if (signal.aborted) return;
-        throw error;
-      }
-    }
-  }
-
-  /** The services that may have to be noticed because they changed since. */
-  const movedNames = (view: View, after: Index): Set<string> => {
-    const moved = (name: string): boolean => after === 0 || view.at(scope.service(name)) > after;
-    const names = new Set<string>();
-    if (others) {
-      for (const name of view.serviceNames()) if (moved(name)) names.add(name);
-    } else {
-      // Only what came second-hand can go by hearsay; one walk over the records finds it without putting any service together.
-      for (const { name, origin, modifyIndex } of view.list("service"))
-        if (origin.authority === "second-hand" && modifyIndex > after) names.add(name);
-    }
-    for (const name of guard.services()) if (moved(name)) names.add(name);
-    return names;
-  };
-
-  const lookThrough = async (after: Index, signal: AbortSignal): Promise<Index> => {
-    let view = directory.view();
-    const upTo = view.index;
-    const names = movedNames(view, after);
-    let work = 0;
-    for (const name of names) {
-      if (work >= INSTANCES_PER_TURN) {
-        work = 0;
-        await clock.yield();
-        if (signal.aborted) return upTo;
-        // Answers given meanwhile have shown the guard newer pictures; it must never see an older one after them.
-        view = directory.view();
-      }
-      const residents = view.residents(name);
-      work += residents.length + 1;
-      guard.look(name, pictureOf(residents), view);
-      if (view.fresh) remember?.note(name, residents);
-    }
-    if (view.fresh) remember?.stillTrue(clock.now());
-    return upTo;
-  };
-
-  const watch = async (signal: AbortSignal): Promise<void> => {
-    if (!ready) {
-      await directory.ready(signal);
+  const watching: WatchingParts = {
+    ...{ directory, clock, log, guard, remember, others, pictureOf },
+    isReady: () => ready,
+    nowReady() {
       ready = true;
       remember?.drop();
-      for (const service of [...bells.keys()]) ring(service);
-    }
-    let after: Index = 0;
-    while (!signal.aborted) {
-      const beganMs = clock.monotonic();
-      after = await lookThrough(after, signal);
-      const tookMs = clock.monotonic() - beganMs;
-      await clock.sleep(Math.max(LOOK_THROUGH_MS, tookMs * LOOK_THROUGH_SHARE), signal);
-      // Health and addresses matter only to what is watched already.
-      const watched = others || guard.watches();
-      await moved(watched ? ["services", "checks", "nodes"] : ["services"], after, signal);
-    }
-  };
-
-  /** Until aborted or the directory has stopped; what goes wrong on the way is told and tried again. */
-  const keepWatching = async (signal: AbortSignal): Promise<void> => {
-    while (!signal.aborted) {
-      try {
-        await watch(signal);
-      } catch (error) {
-        if (signal.aborted || codeOf(error) === "stopped") return;
-        log.error(`watching the directory: ${messageOf(error)}`);
-        await clock.sleep(WATCH_AGAIN_MS, signal).catch(() => undefined);
-      }
-    }
+      following.ringAll();
+    },
   };
 
   const tick = (): void => {
@@ -439,7 +303,7 @@ export function createLookup(parts: LookupParts): RunningLookup {
   return {
     resolveNow: answer,
     resolve,
-    follow,
+    follow: following.follow,
     ...(parts.nodeElsewhere === undefined ? {} : { nodeElsewhere: parts.nodeElsewhere }),
     explain(query): readonly Verdict[] {
       if (elsewhere(query)) return [];
@@ -479,7 +343,7 @@ export function createLookup(parts: LookupParts): RunningLookup {
           log.error(`reading the last known endpoints: ${messageOf(error)}`);
         }
       })();
-      const done = begun.then(() => keepWatching(controller.signal));
+      const done = begun.then(() => keepWatching(watching, controller.signal));
       life = { controller, done };
       tick();
       await begun;
@@ -505,23 +369,4 @@ function byNodeAndId(a: Endpoint, b: Endpoint): number {
   const { instance: right } = b.resident;
   if (left.node !== right.node) return left.node < right.node ? -1 : 1;
   return left.id < right.id ? -1 : left.id > right.id ? 1 : 0;
-}
-
-/** What makes two answers the same for a follower: the endpoints and their registrations, in no order; not the age, not a check's output. */
-function signatureOf(answer: Answer): string {
-  return answer.endpoints
-    .map(({ address, port, weight, held, resident }) =>
-      JSON.stringify([
-        resident.instance.node,
-        resident.instance.id,
-        address,
-        port,
-        weight,
-        held === true,
-        resident.instance.modifyIndex,
-        resident.checks.map(({ status }) => status).sort(),
-      ]),
-    )
-    .sort()
-    .join("\n");
 }
