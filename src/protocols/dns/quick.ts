@@ -1,68 +1,23 @@
 // The short way: questions for a service that was answered before are answered from records packed once, with what the long way would say.
 import type { Random } from "../../base/random.ts";
 import type { Lookup } from "../../contracts/lookup.ts";
-import type { Endpoint, Query } from "../../model/query.ts";
+import type { Endpoint } from "../../model/query.ts";
 import {
   CLASS,
   FLAG,
   HEADER_BYTES,
-  ipBytes,
-  ipText,
-  lowerLabel,
   MAX_MESSAGE_BYTES,
   type Name,
   nameBytes,
-  nameToWire,
   PLAIN_UDP_BYTES,
-  recordBytes,
-  recordToWire,
-  sameName,
   TYPE,
 } from "../../wire/dns/index.ts";
 import type { From } from "./asking.ts";
 import type { Policy } from "./config.ts";
 import { CONSUL_MOST_TCP_BYTES, CONSUL_MOST_TCP_SRV_ANSWERS, CONSUL_UDP_SLACK_BYTES } from "./fit.ts";
-import { addressRecord, labelRecords, nodeName, record, type Spot, spotOf, srvKey } from "./records.ts";
+import { type Learned, type Packed, type PackedAnswer, type PackedExtra, pack } from "./packed.ts";
 
-/** A question for a service's addresses or ports, as the long way understood it. */
-export interface Learned {
-  /** The question's name. */
-  readonly name: Name;
-  readonly type: number;
-  /** All of the lookup's query but who asks. */
-  readonly query: Query;
-  readonly ttlS: number;
-  readonly datacenter: string;
-  /** The domain that the name lies in, as configured. */
-  readonly zone: Name;
-}
-
-/** Packed records of one list of endpoints, for one type of question. */
-interface Packed {
-  readonly answers: readonly PackedAnswer[];
-  readonly extras: readonly PackedExtra[];
-}
-
-/** One answer record behind its owner, which is a pointer to the question. */
-interface PackedAnswer {
-  readonly bytes: Uint8Array;
-  /** Where the target of an SRV record begins in the record, owner included; 0 for addresses. */
-  readonly targetAt: number;
-  /** The additional records that go with it, as indexes of `extras`; the first is the address of the target, which is sent for each answer. */
-  readonly extras: readonly number[];
-  /** Bytes with all names in full, of the record and of its first additional one. */
-  readonly fullBytes: number;
-  readonly fullExtraBytes: number;
-}
-
-interface PackedExtra {
-  /** Without its owner where that is the target it goes with. */
-  readonly bytes: Uint8Array;
-  readonly pointsToTarget: boolean;
-  /** Bytes of the owner in full, 0 where it is a pointer. */
-  readonly ownerBytes: number;
-}
-
+/** A name that was learned, with the records of its last list. */
 interface Entry extends Learned {
   readonly zoneBytes: number;
   /** Undefined = the long way has to be taken. */
@@ -193,92 +148,9 @@ export class Quick {
     const { endpoints } = this.#lookup.resolveNow({ ...entry.query, asker: from.address, order: "stable" });
     if (entry.packedFrom !== endpoints) {
       entry.packedFrom = endpoints;
-      entry.packed = this.#pack(entry, endpoints);
+      entry.packed = pack(entry, endpoints, this.#policy);
     }
     return entry.packed;
-  }
-
-  #pack(entry: Entry, endpoints: readonly Endpoint[]): Packed | undefined {
-    const { compat } = this.#policy;
-    const [first] = endpoints;
-    // Unequal weights make an uneven shuffle, which is the lookup's business.
-    if (first === undefined || (!compat && endpoints.some(({ weight }) => weight !== first.weight))) return undefined;
-    const spots: (Spot & { readonly ip: Uint8Array })[] = [];
-    for (const endpoint of endpoints) {
-      // Host names have to be followed.
-      const ip = ipBytes(endpoint.address);
-      const spot = ip && spotOf(endpoint, entry.name, entry.datacenter, entry.zone);
-      if (ip === undefined || spot === undefined) return undefined;
-      spots.push({ ...spot, ip });
-    }
-    const packed = entry.type === TYPE.SRV ? this.#packSrv(entry, spots) : packAddresses(entry, spots);
-    return packed.answers.length === 0 ? undefined : packed;
-  }
-
-  #packSrv(entry: Entry, spots: readonly (Spot & { readonly ip: Uint8Array })[]): Packed {
-    const { enableAdditionalNodeMetaTxt, nodeMetaTxt } = this.#policy;
-    const answers: PackedAnswer[] = [];
-    const extras: PackedExtra[] = [];
-    const known = new Map<string, number>();
-    const seen = new Set<string>();
-    const extra = (key: string, make: () => PackedExtra): number => {
-      let index = known.get(key);
-      if (index === undefined) {
-        index = extras.push(make()) - 1;
-        known.set(key, index);
-      }
-      return index;
-    };
-    // The labels of a node may point to a target for their owner where every target of the node is the node's name.
-    const elsewhere = new Set<string>();
-    for (const { endpoint, target } of spots) {
-      const { name } = endpoint.resident.node;
-      const own = nodeName(name, entry.datacenter, entry.zone);
-      if (own === undefined || !sameName(own, target)) elsewhere.add(name);
-    }
-    for (const spot of spots) {
-      const { endpoint, ip, target } = spot;
-      const { node } = endpoint.resident;
-      const key = srvKey(spot, this.#policy.compat);
-      if (seen.has(key)) continue;
-      seen.add(key);
-      const { port, weight } = endpoint;
-      const srv = record(entry.name, entry.ttlS, { kind: "SRV", priority: 1, weight, port, target });
-      const targetWire = nameToWire(target);
-      const targetKey = target.map(lowerLabel).join(".");
-      const address = addressRecord(target, entry.ttlS, ip);
-      const mine = [
-        extra(`${targetKey} ${ipText(ip)}`, () => ({
-          bytes: recordToWire(address).subarray(targetWire.length),
-          pointsToTarget: true,
-          ownerBytes: 0,
-        })),
-      ];
-      if (enableAdditionalNodeMetaTxt && nodeMetaTxt) {
-        const owner = nodeName(node.name, entry.datacenter, entry.zone);
-        const isTarget = !elsewhere.has(node.name);
-        const ownerBytes = owner === undefined ? 0 : nameBytes(owner);
-        for (const [i, text] of (owner === undefined
-          ? []
-          : labelRecords(owner, node, entry.ttlS, this.#policy.compat)
-        ).entries())
-          mine.push(
-            extra(`${node.name} TXT ${i}`, () => ({
-              bytes: isTarget ? recordToWire(text).subarray(ownerBytes) : recordToWire(text),
-              pointsToTarget: isTarget,
-              ownerBytes: isTarget ? 0 : ownerBytes,
-            })),
-          );
-      }
-      answers.push({
-        bytes: recordToWire(srv).subarray(nameBytes(entry.name)),
-        targetAt: 2 + 10 + 6,
-        extras: mine,
-        fullBytes: recordBytes(srv),
-        fullExtraBytes: recordBytes(address),
-      });
-    }
-    return { answers, extras };
   }
 
   #write(
@@ -463,28 +335,6 @@ export class Quick {
       order[i] = drawn;
     }
   }
-}
-
-/** A and AAAA records, each address once. */
-function packAddresses(entry: Entry, spots: readonly (Spot & { readonly ip: Uint8Array })[]): Packed {
-  const answers: PackedAnswer[] = [];
-  const seen = new Set<string>();
-  const ownerBytes = nameBytes(entry.name);
-  for (const { ip } of spots) {
-    if ((ip.length === 4) !== (entry.type === TYPE.A)) continue;
-    const key = ipText(ip);
-    if (seen.has(key)) continue;
-    seen.add(key);
-    const made = addressRecord(entry.name, entry.ttlS, ip);
-    answers.push({
-      bytes: recordToWire(made).subarray(ownerBytes),
-      targetAt: 0,
-      extras: [],
-      fullBytes: recordBytes(made),
-      fullExtraBytes: 0,
-    });
-  }
-  return { answers, extras: [] };
 }
 
 /** A name's bytes in lower case, as a packet holds them; undefined for names beyond ASCII. */

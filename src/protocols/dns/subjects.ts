@@ -10,8 +10,8 @@ import { createExistence, type Existence } from "./existence.ts";
 import type { Zones } from "./names.ts";
 import { Nodes } from "./nodes.ts";
 import { Outside } from "./outside.ts";
+import type { Learned } from "./packed.ts";
 import { Queries } from "./queries.ts";
-import type { Learned } from "./quick.ts";
 import { Services } from "./services.ts";
 import { Zone } from "./zone.ts";
 
