@@ -155,7 +155,7 @@ async function startAgent(httpPort: number): Promise<Trilith> {
 
 const NOWHERE = "/nonexistent/tailscaled.sock";
 
-(inside ? (): void => {} : describe)("by the agent", () => {
+(inside ? (): void => {} : describe)("by the agent", { timeout: 120_000 }, () => {
   let httpPort: number;
   let agent: Trilith;
   beforeAll(async () => {
@@ -169,7 +169,7 @@ const NOWHERE = "/nonexistent/tailscaled.sock";
   );
 });
 
-(inside ? (): void => {} : describe)("an agent that is away", () => {
+(inside ? (): void => {} : describe)("an agent that is away", { timeout: 120_000 }, () => {
   test("leaves the last endpoints, and tells changes again when it is back", async () => {
     const httpPort = await freePort();
     registerResolvers(grpc, { agent: `127.0.0.1:${httpPort}`, tailscaled: NOWHERE });
@@ -222,10 +222,10 @@ const NOWHERE = "/nonexistent/tailscaled.sock";
 });
 
 (inside ? (): void => {} : describe.skipIf(!able))("by the tailnet", () => {
-  test("all of it", () => runInTailnet(import.meta.filename, 110_000), 120_000);
+  test("all of it", () => runInTailnet(import.meta.filename, 400_000), 410_000);
 });
 
-(inside ? describe : (): void => {})("by the tailnet alone", () => {
+(inside ? describe : (): void => {})("by the tailnet alone", { timeout: 120_000 }, () => {
   let folder: Awaited<ReturnType<typeof ownFolder>>;
   const hosts: FakeTailscaled[] = [];
   beforeAll(async () => {
