@@ -1,9 +1,10 @@
 // HTTP, both ways: requests (TCP or unix socket) through undici, a server on node:http that leaves paths and headers untouched.
 import { lstat, rm } from "node:fs/promises";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import { type AddressInfo, connect } from "node:net";
+import { type AddressInfo, connect, type Socket } from "node:net";
 import type { Readable } from "node:stream";
 import { wrap } from "./error.ts";
+import { answerUnread } from "./http-unread.ts";
 import { hostPort, type Listening, type TlsClient, tlsName, tlsOptions } from "./net.ts";
 
 export type { IncomingMessage, ServerResponse };
@@ -143,6 +144,7 @@ export function createHttp({ background = false }: { readonly background?: boole
                   .end(String(error instanceof Error ? error.message : error));
             });
         });
+        server.on("clientError", (error, socket) => answerUnread(error, socket as Socket));
         if (background) server.unref().on("connection", (socket) => void socket.unref());
         const where = "path" in on ? on.path : hostPort(on.host, on.port);
         let cleared = false;
