@@ -34,10 +34,16 @@ describe.runIf(here).each(Object.entries(BUILDS))("%s", (_name, [compiler = "", 
   let folder = "";
   beforeAll(async () => {
     folder = await mkdtemp(join(tmpdir(), "trilith-sanitized-"));
-    // One of the cases goes on as another user.
     await chmod(folder, 0o755);
   });
   afterAll(() => rm(folder, { recursive: true, force: true }));
+
+  /** One of the cases goes on as another user. */
+  async function ownFolder(name: string): Promise<string> {
+    const own = await mkdtemp(join(folder, `${name}-`));
+    await chmod(own, 0o755);
+    return own;
+  }
 
   async function compiled(source: string): Promise<string> {
     const program = join(folder, source.replace(/\.c$/, ""));
@@ -56,12 +62,12 @@ describe.runIf(here).each(Object.entries(BUILDS))("%s", (_name, [compiler = "", 
   }
 
   it("the counter file: who gets which block, what a dead process leaves, whom it trusts", async () => {
-    const own = await mkdtemp(join(folder, "run-"));
+    const own = await ownFolder("run");
     expect(await outputOf(await compiled("observed.c"), [own])).toMatch(/all checks hold\n$/);
   });
 
   it("connections opened ahead: what connect promises holds", async () => {
-    const table = await mkdtemp(join(folder, "ahead-"));
+    const table = await ownFolder("ahead");
     const program = await compiled("prefetch.c");
     expect(await outputOf(program, [], { TRILITH_HOOK_TABLE: join(table, "table") })).toMatch(/all checks hold\n$/);
   });
