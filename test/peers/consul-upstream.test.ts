@@ -25,12 +25,12 @@ interface Process {
 }
 
 /** An agent of the command line with its own folder and ports. `upstream`: which port it reads. */
-async function agent(node: string, upstream?: number, { dev = false, port = 0 } = {}): Promise<Process> {
+async function agent(node: string, upstream?: number, { dev = false, port = 0, hold = "3s" } = {}): Promise<Process> {
   const folder = await ownFolder(`upstream-${node}`);
   ending.push(() => folder.remove());
   const http = port === 0 ? await freePort() : port;
   const config = join(folder.path, "agent.json");
-  const upstreams = { upstreams: { url: `http://127.0.0.1:${upstream}` }, hold: "3s" };
+  const upstreams = { upstreams: { url: `http://127.0.0.1:${upstream}` }, hold };
   await writeFile(
     config,
     JSON.stringify({ protocols: upstream === undefined ? { mdns: false } : { "consul-upstream": upstreams } }),
@@ -46,7 +46,7 @@ async function agent(node: string, upstream?: number, { dev = false, port = 0 } 
         ...(dev ? ["-dev"] : [`-data-dir=${join(folder.path, "data")}`, "-server", "-bootstrap-expect=1"]),
       ];
       program = await startProgram([process.execPath, "--import", "tsx", MAIN, ...words], join(folder.path, "log"));
-      await eventually(`${node} answers`, async () => (await fetch(`${url}/v1/status/leader`)).ok);
+      await eventually(`${node} answers`, async () => (await fetch(`${url}/v1/status/leader`)).ok, 60_000);
     },
     async kill() {
       const killed = program;
@@ -81,7 +81,7 @@ const until = (of: Process, expected: string[], query = ""): Promise<unknown> =>
     40_000,
   );
 
-describe("an upstream in a process of its own", () => {
+describe("an upstream in a process of its own", { timeout: 180_000 }, () => {
   it("is followed, killed, restarted with all, and away while the reader restarts", async () => {
     const far = await agent("far");
     await far.put("agent/service/register", web("w1", 80));
@@ -123,7 +123,8 @@ describe("an upstream in a process of its own", () => {
     await far.put("agent/service/register", web("w1", 80));
     await far.put("agent/service/register", web("w2", 81));
     await far.put("agent/service/register", web("w3", 83));
-    const near = await agent("near", far.port);
+    // So that a busy machine has time to register one again.
+    const near = await agent("near", far.port, { hold: "12s" });
     await until(near, ["far/w1", "far/w2", "far/w3"]);
     await far.kill();
     await far.start();
@@ -168,7 +169,7 @@ const placesOf = ({ trilith }: RunningAgent, service = "web"): string[] =>
 const routable = ({ trilith }: RunningAgent): number => trilith.lookup.resolveNow({ service: "web" }).endpoints.length;
 const soon = (look: () => unknown): ReturnType<typeof expect.poll> => expect.poll(look, { timeout: 20_000 });
 
-describe("agents in this process", () => {
+describe("agents in this process", { timeout: 120_000 }, () => {
   it("that read each other know each other's services, keep none alive that ended, and hand nothing back", async () => {
     const north = await startAgent({ node: "north", datacenter: "north", compat: "consul" });
     ending.push(() => north.stop());

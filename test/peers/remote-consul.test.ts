@@ -113,7 +113,7 @@ async function txn(...operations: unknown[]): Promise<void> {
   await put("/v1/txn", operations);
 }
 
-describe.each(PEERS)("a client host of a Consul (%s)", (which) => {
+describe.each(PEERS)("a client host of a Consul (%s)", { timeout: 120_000 }, (which) => {
   beforeEach(async () => {
     peer = which;
     await startPeer();
@@ -214,9 +214,15 @@ describe.each(PEERS)("a client host of a Consul (%s)", (which) => {
       await answer.text();
       return answer.headers.get("x-consul-index");
     };
-    const before = await index();
-    await new Promise((resolve) => setTimeout(resolve, 5_000));
-    expect(await index()).toBe(before);
+    const before = await eventually("what has to be written at a start is written", async () => {
+      const now = await index();
+      await new Promise((resolve) => setTimeout(resolve, 1_000));
+      return now === (await index()) && now;
+    });
+    for (let i = 0; i < 20; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 250));
+      expect(await index()).toBe(before);
+    }
     await txn({ Service: { Verb: "set", Node: "client", Service: { ID: "web-c", Service: "web", Port: 1 } } });
     await eventually(
       "set right",
@@ -255,8 +261,10 @@ describe.each(PEERS)("a client host of a Consul (%s)", (which) => {
     const sign = (): unknown => witness.agent.directory.view().get("alive", keyOf.alive("mortal"));
     await eventually("its sign of life", () => sign() !== undefined);
     // Longer than a sign lasts: it is renewed.
-    await new Promise((resolve) => setTimeout(resolve, LIVENESS_MS * 1.5));
-    expect(sign()).toBeDefined();
+    for (let i = 0; i < 15; i++) {
+      await new Promise((resolve) => setTimeout(resolve, LIVENESS_MS / 10));
+      expect(sign()).toBeDefined();
+    }
     await mortal.agent.stop();
     await eventually(
       "critical",
@@ -346,7 +354,7 @@ describe("a client host of the stand-in", () => {
       ]);
     const { agent } = await client("client");
     await agent.agent.synced(AbortSignal.timeout(20_000));
-    expect([...agent.directory.view().serviceNames()]).toHaveLength(151);
+    await eventually("all are known", () => [...agent.directory.view().serviceNames()].length === 151);
     // What has to be read at a start has been read.
     await eventually("quiet", async () => {
       imitation.counts.clear();

@@ -103,6 +103,7 @@ async function isNeverEmptyByMistake({ protocol, raw, empty }: Emptied, down = f
   await eventually("what is gone goes", () => found() === "", 30_000);
   expect(lookup.held()).toEqual([]);
   expect(agent.trilith.directory.view().residents("web")).toEqual([]);
+  await eventually("a reader has seen that, too", () => seen.at(-1) === "");
   // As a reader saw it: at no moment nothing, until the time for holding was over.
   const empties = seen.flatMap((each, i) => (each === "" ? [i] : []));
   expect(empties).toEqual([seen.length - 1]);
@@ -119,8 +120,12 @@ describe.runIf(able)("a peer that comes back empty", { timeout: 120_000 }, () =>
   afterAll(async () => {
     await Promise.all([etcd?.remove(), server?.remove()]);
   });
+  /** Of ZooKeeper, for the running test: what a try before it made is elsewhere. */
+  let top = "";
+  let tries = 0;
   const connected = async (): Promise<void> => {
     await server.start();
+    top = `/try-${++tries}`;
     zk = await openZooKeeper({ servers: server.address, sessionTimeoutMs: 10_000, clock: systemClock });
     ending.push(() => zk.close());
   };
@@ -154,11 +159,11 @@ describe.runIf(able)("a peer that comes back empty", { timeout: 120_000 }, () =>
 
   it.each(WHEN)("ZooKeeper, its data removed, %s", async (_, down) => {
     await connected();
-    await put("/discovery/web", places(await hosts()));
+    await put(`${top}/web`, places(await hosts()));
     await isNeverEmptyByMistake(
       {
         protocol: "zookeeper",
-        raw: { servers: server.address, sets: "/discovery/*", session_timeout: "2s" },
+        raw: { servers: server.address, sets: `${top}/*`, session_timeout: "2s" },
         empty: async () => {
           await server.wipe();
           await server.start();
@@ -264,9 +269,9 @@ describe.runIf(able)("a peer that comes back empty", { timeout: 120_000 }, () =>
 
   it("of ZooKeeper: a failing set does not age its sibling", async () => {
     await connected();
-    await put("/sets/a", [["192.0.2.1", 80]]);
-    await put("/sets/b", [["192.0.2.2", 80]]);
-    const raw = { servers: server.address, sets: "/sets/*", session_timeout: "2s" };
+    await put(`${top}/a`, [["192.0.2.1", 80]]);
+    await put(`${top}/b`, [["192.0.2.2", 80]]);
+    const raw = { servers: server.address, sets: `${top}/*`, session_timeout: "2s" };
     const agent = await startAgent({ protocols: { zookeeper: raw } });
     ending.push(() => agent.stop());
     await holdsForSiblings(agent, {
@@ -274,19 +279,20 @@ describe.runIf(able)("a peer that comes back empty", { timeout: 120_000 }, () =>
         source: "zookeeper",
         failing: "a",
         well: "b",
-        entry: "/sets/a",
+        entry: `${top}/a`,
         why: /cannot be read, what is known stays: /,
       },
       fail: async () => {
-        await mayBeRead(server.address, "/sets/a", false);
-        await zk.create("/sets/a/other", "", "persistent");
+        await mayBeRead(server.address, `${top}/a`, false);
+        await zk.create(`${top}/a/other`, "", "persistent");
       },
-      mend: () => mayBeRead(server.address, "/sets/a", true),
+      mend: () => mayBeRead(server.address, `${top}/a`, true),
     });
   });
 
   it("of etcd: a prefix that is no longer asked for goes at once", async () => {
     await etcd.start();
+    await etcd.ctl("del", "--prefix", "/");
     for (const [prefix, service] of [
       ["/one", "going"],
       ["/two", "staying"],
@@ -302,11 +308,11 @@ describe.runIf(able)("a peer that comes back empty", { timeout: 120_000 }, () =>
   it("of ZooKeeper: a set that is no longer asked for goes at once", async () => {
     await connected();
     const three = [1, 2, 3].map((n) => [`192.0.2.${n}`, 80] as const);
-    for (const set of ["/less/going", "/less/staying"]) await put(set, three);
+    for (const set of ["going", "staying"]) await put(`${top}/${set}`, three);
     const on = (...sets: string[]) => ({ servers: server.address, session_timeout: "2s", sets });
     await goesWhenLessIsConfigured({
       ...{ protocol: "zookeeper", going: "going", staying: "staying" },
-      ...{ more: on("/less/going", "/less/staying"), less: on("/less/staying") },
+      ...{ more: on(`${top}/going`, `${top}/staying`), less: on(`${top}/staying`) },
     });
   });
 });
