@@ -49,10 +49,13 @@ import { NODE_LABELS, serverService } from "./protocols/consul/server-service.ts
 import { protocolFaults, protocols } from "./protocols/index.ts";
 import { configurationOf } from "./trilith/configuration.ts";
 import { checkNames, checkSettings } from "./trilith/fault.ts";
-import { listen } from "./trilith/listen.ts";
+import { listenForHttp } from "./trilith/listen.ts";
 import { Parts } from "./trilith/parts.ts";
-import { selfOf, WILDCARD } from "./trilith/self.ts";
-import { carryAll, dropLeftovers } from "./trilith/sources.ts";
+import { reloaded, waiting } from "./trilith/restart.ts";
+import { Running } from "./trilith/running.ts";
+import { addressFor, selfOf, WILDCARD } from "./trilith/self.ts";
+import { mustFitMachine, mustFitSettings } from "./trilith/settings-rules.ts";
+import { dropLeftovers } from "./trilith/sources.ts";
 import { Undo } from "./trilith/undo.ts";
 
 /** The machine an agent runs on; tests bring their own pieces. */
@@ -64,8 +67,8 @@ export interface TrilithOptions {
   readonly net?: Net;
   readonly http?: Http & { close(): Promise<void> };
   readonly processes?: Processes;
-  /** Reads the protocols' raw configuration again, on a reload; absent = it is what the settings said. */
-  readonly reread?: () => Promise<Readonly<Record<string, unknown>>>;
+  /** Reads the settings again, on a reload; absent = they are what they were. */
+  readonly reread?: () => Promise<Partial<Settings>>;
 }
 
 /** An agent in this process. */
@@ -88,7 +91,10 @@ export interface Trilith {
   settled(limitMs: number): Promise<void>;
   /** Starts once. @throws TrilithError and leaves nothing behind when a part cannot start */
   start(): Promise<void>;
-  /** Has every part read its files again. */
+  /**
+   * Has every part read its files and take its configuration again; what of it needs a restart is logged by name.
+   * @throws TrilithError what the first that could not be taken failed with; it stays as it was, everything else is taken
+   */
   reload(): Promise<void>;
   /** Resolves when somebody asked the agent to stop (a leave over HTTP) or the signal is aborted. */
   stopped(signal?: AbortSignal): Promise<void>;
@@ -101,6 +107,14 @@ const PEERS_LIVENESS_MS = 4_000;
 
 /** Builds an agent; nothing starts, no file is touched and no port opened before `start`. */
 export function createTrilith(given: Partial<Settings> = {}, options: TrilithOptions = {}): Trilith {
+  const settings = settingsOf(given);
+  mustFitMachine(options);
+  return new Joined(settings, options);
+}
+
+/** What is not told is as usual. @throws TrilithError `invalid` with what is wrong and what would be right */
+function settingsOf(given: Partial<Settings>): Settings {
+  mustFitSettings(given);
   const { bindAddress } = given;
   // Whoever names the host's own address means it for others, too, as with Consul's -bind.
   const own = bindAddress === undefined || WILDCARD.test(bindAddress) ? {} : { advertiseAddress: bindAddress };
@@ -109,7 +123,7 @@ export function createTrilith(given: Partial<Settings> = {}, options: TrilithOpt
     settings,
     protocols.map(({ name }) => name),
   );
-  return new Joined(settings, options);
+  return settings;
 }
 
 /**
@@ -127,6 +141,8 @@ export async function settingsFaults(told: Partial<Settings>): Promise<readonly 
     }
   return [...faults, ...(await protocolFaults(told.protocols ?? {}))];
 }
+
+const ignoredText = (key: string): string => `${key} is accepted and has no effect here`;
 
 /** What exists between start and stop. */
 interface Built {
@@ -176,11 +192,15 @@ class Joined implements Trilith {
   readonly #listening = new Map<string, string>();
   readonly #stop = new AbortController();
   readonly #parts = new Parts();
-  #firstLists: readonly Promise<void>[] = [];
+  /** What was said to have no effect. */
+  readonly #ignored: Set<string>;
+  #running: Running | undefined;
+  #listenForHttp: (() => Promise<void>) | undefined;
   #leaving: boolean;
   #building: Promise<void> | undefined;
   #started: Promise<void> | undefined;
   #stopped: Promise<void> | undefined;
+  #reloading: Promise<void> = Promise.resolve();
   #built: Built | undefined;
   #others: Others | undefined;
 
@@ -189,7 +209,8 @@ class Joined implements Trilith {
     // Who keeps nothing cannot come back as the same host: what it registered elsewhere would be in its own way.
     this.#leaving =
       settings.leaveOnTerm || (settings.dev && (settings.join !== undefined || settings.peers !== undefined));
-    this.warnings = settings.ignored.map((key) => `${key} is accepted and has no effect here`);
+    this.#ignored = new Set(settings.ignored);
+    this.warnings = settings.ignored.map(ignoredText);
     const http = createHttp();
     if (options.http === undefined) this.#undo.push("HTTP clients", () => http.close());
     this.#machine = {
@@ -245,7 +266,7 @@ class Joined implements Trilith {
 
   async settled(limitMs: number): Promise<void> {
     const limit = new AbortController();
-    await Promise.race([Promise.all(this.#firstLists), this.#machine.clock.sleep(limitMs, limit.signal)]);
+    await Promise.race([this.#running?.firstLists(), this.#machine.clock.sleep(limitMs, limit.signal)]);
     limit.abort();
   }
 
@@ -478,7 +499,7 @@ class Joined implements Trilith {
       ...built,
       probes: this.#parts.probes,
       sources: () => this.sources(),
-      firstLists: () => Promise.all(this.#firstLists),
+      firstLists: async () => await this.#running?.firstLists(),
       answers: (service, signal) => this.#parts.answers(service, signal, clock),
       dataTrouble: () => durable.trouble(),
       vouch,
@@ -498,7 +519,11 @@ class Joined implements Trilith {
   async #install(ground: Ground): Promise<void> {
     for (const protocol of protocols) {
       const told = configurationOf(protocol.name, this.settings);
-      this.#parts.add(protocol.name, told === false ? undefined : await protocol.install(told, ground), told);
+      const { name, key, check } = protocol;
+      await this.#parts.add(
+        { name, key, check, install: async (raw) => (raw === false ? undefined : await protocol.install(raw, ground)) },
+        told,
+      );
     }
   }
 
@@ -506,7 +531,6 @@ class Joined implements Trilith {
   async #begin(base: Base, { others, directory }: Truth, { agent, lookup }: Built, signs: Signs): Promise<void> {
     const { settings } = this;
     const { http } = base;
-    const { sources } = this.#parts;
     this.#undo.push("the lookup", () => lookup.stop());
     await lookup.start();
     this.#mustGoOn();
@@ -514,47 +538,93 @@ class Joined implements Trilith {
     await agent.start();
     this.#mustGoOn();
     signs.begin();
-    await listen({
-      parts: this.#parts.all,
-      settings,
-      http,
-      front: (own) => others.inFrontOf(own, () => directory),
-      listening: this.#listening,
-      undo: this.#undo,
-    });
+    const running = new Running({ agent, directory, listening: this.#listening, ...base });
+    this.#running = running;
+    this.#undo.push("the listeners", () => running.closeAll());
+    for (const [protocol, part] of this.#parts.all) await running.listen(protocol, part);
+    this.#listenForHttp = () =>
+      listenForHttp({
+        routes: () => this.#parts.routes,
+        settings,
+        http,
+        front: (own) => others.inFrontOf(own, () => directory),
+        listening: this.#listening,
+        undo: this.#undo,
+      });
+    await this.#openHttp();
     const known = protocols.map(({ name }) => name);
-    await dropLeftovers(agent, directory.view(), sources, known);
+    await dropLeftovers({ agent, clock: base.clock, directory }, this.#parts.sources, known);
     this.#mustGoOn();
-    this.#firstLists = carryAll(sources, { agent, ...base }, this.#undo);
-    this.#parts.begin(this.#undo);
+    this.#undo.push("the sources", () => running.silenceAll());
+    for (const [protocol, part] of this.#parts.all) await running.tell(protocol, part);
+    this.#undo.push("what goes on in the background", () => running.endAll());
+    for (const [protocol, part] of this.#parts.all) running.begin(protocol, part);
     this.#mustGoOn();
   }
 
-  async #reread(): Promise<Readonly<Record<string, unknown>> | undefined> {
+  /** Once there is something to answer. */
+  async #openHttp(): Promise<void> {
+    const listen = this.#listenForHttp;
+    if (this.settings.httpPort < 0 || this.#parts.routes.length === 0 || listen === undefined) return;
+    await listen();
+    this.#listenForHttp = undefined;
+  }
+
+  async #reread(): Promise<Settings | undefined> {
+    const { reread, log } = this.#machine;
+    if (reread === undefined) return undefined;
     try {
-      return await this.#machine.reread?.();
+      return settingsOf(await reread());
     } catch (error) {
-      this.#machine.log.error("the configuration cannot be read again: it stays as it was", {
-        error: messageOf(error),
-      });
+      log.error("the configuration cannot be read again: it stays as it was", { error: messageOf(error) });
       throw error;
     }
   }
 
-  async reload(): Promise<void> {
+  reload(): Promise<void> {
+    // One after the other: SIGHUP comes when it comes.
+    const turn = this.#reloading.then(() => this.#reload());
+    this.#reloading = turn.catch(() => {});
+    return turn;
+  }
+
+  async #reload(): Promise<void> {
+    this.#mustGoOn();
     const { log } = this.#machine;
+    const { agent } = this.#whole;
+    const running = this.#running;
+    if (running === undefined) throw new TrilithError("stopped", "the agent has not been started");
     log.info("reading files again");
     const failures: unknown[] = [];
-    const failed = (error: unknown): void => void failures.push(error);
-    const read = await this.#reread().catch(failed);
-    const now = read === undefined ? undefined : { ...this.settings, protocols: read };
-    await this.#parts.reload(log, now && ((protocol) => configurationOf(protocol, now))).catch(failed);
+    const failed = (error: unknown): undefined => void failures.push(error);
+    const now = await this.#reread().catch((error: unknown): undefined => failed(error));
+    const told = now && reloaded(this.settings, now);
+    const configured = told && ((protocol: string) => configurationOf(protocol, told));
+    await this.#parts.reload(log, (protocol, part) => running.bring(protocol, part), configured).catch(failed);
+    await this.#openHttp().catch(failed);
+    if (now !== undefined) await this.#take(now).catch(failed);
     // What was deregistered by hand and is still stated comes back, as with Consul.
-    await this.#whole.agent.restate().catch((error: unknown) => {
+    await agent.restate().catch((error: unknown) => {
       log.error("what is stated could not be taken in again", { error: messageOf(error) });
       failed(error);
     });
     if (failures.length > 0) throw failures[0];
+  }
+
+  /** Takes what of the settings does not need a restart, and says what does. */
+  async #take(now: Settings): Promise<void> {
+    const { log, net } = this.#machine;
+    const { self, agent } = this.#whole;
+    for (const name of waiting(this.settings, now)) log.warn(`${name} is another one now: it counts after a restart`);
+    const address = addressFor({ ...this.settings, protocols: now.protocols }, net);
+    if (address !== addressFor(this.settings, net))
+      log.warn(`others are told ${self.advertiseAddress} as this host's address; after a restart it is ${address}`);
+    for (const key of now.ignored)
+      if (!this.#ignored.has(key)) {
+        this.#ignored.add(key);
+        log.warn(ignoredText(key));
+      }
+    await agent.relabel(now.nodeLabels);
   }
 
   stopped(signal?: AbortSignal): Promise<void> {
@@ -576,6 +646,7 @@ class Joined implements Trilith {
 
   async #undoAll(): Promise<void> {
     const { log } = this.#machine;
+    await this.#reloading;
     await this.#undo.all(log);
     // A start under way ends at its next step, for what it builds upon is gone; what it made meanwhile goes, too.
     await this.#building?.catch(() => {});

@@ -33,7 +33,7 @@ import { Outside } from "./outside.ts";
 import { Overrides } from "./overrides.ts";
 import { Overriding } from "./overriding.ts";
 import { askFaultOf, checkConflictOf, conflictOf, mayTake, OWN } from "./owners.ts";
-import { normalize, ownLabels, registrationFault, whoIs } from "./reconcile.ts";
+import { normalize, ownLabels, registrationFault, same, whoIs } from "./reconcile.ts";
 import { maintenanceSpec, unaskable } from "./records.ts";
 import { restore } from "./restore.ts";
 import { Rivals } from "./rivals.ts";
@@ -76,6 +76,8 @@ export interface RunningAgent extends Agent {
    * host has this name or ID
    */
   start(): Promise<void>;
+  /** Gives this host's node other labels of its own. Resolves as `register` does. */
+  relabel(labels: Labels): Promise<void>;
   /** Ends checks and writes; what is registered stays registered. */
   stop(): Promise<void>;
   /** Stops and takes this node, with everything on it, out of the directory. */
@@ -91,7 +93,7 @@ export function createAgent(options: AgentOptions): RunningAgent {
 }
 
 class ListAgent implements RunningAgent {
-  readonly node: Node;
+  #node: Node;
   readonly #options: AgentOptions;
   readonly #log: Log;
   readonly #list: HostList;
@@ -114,7 +116,7 @@ class ListAgent implements RunningAgent {
     const { self, settings, clock, random, metrics, directory } = options;
     const address = self.advertiseAddress;
     const family = ipFamily(address);
-    this.node = {
+    this.#node = {
       id: self.nodeId,
       name: self.node,
       address,
@@ -158,7 +160,7 @@ class ListAgent implements RunningAgent {
       freed: (ids) => this.#adoption.offerAgain(ids),
     });
     const { standing, aliases } = this.#health;
-    this.#truth = new HostTruth({ listing, standing, node: this.node, alive, selfInstance, log });
+    this.#truth = new HostTruth({ listing, standing, node: () => this.#node, alive, selfInstance, log });
     this.#rivals = new Rivals({
       ...{ node: this.node, life: options.life, directory, shared: options.shared, clock, log, signal },
     });
@@ -329,6 +331,19 @@ class ListAgent implements RunningAgent {
 
   #mustRun(): void {
     if (this.#stopping.signal.aborted) throw this.#stopError();
+  }
+
+  async relabel(labels: Labels): Promise<void> {
+    this.#mustRun();
+    const now = ownLabels({ ...this.#options.labels, ...labels });
+    if (same(now, this.#node.labels)) return;
+    this.#node = { ...this.#node, labels: now };
+    this.#listing.version.grow();
+    await this.#carrier.touch([{ table: "node", id: this.#node.name }]);
+  }
+
+  get node(): Node {
+    return this.#node;
   }
 
   // ---- registering ----

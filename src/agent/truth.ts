@@ -14,7 +14,8 @@ import type { Standing } from "./standing.ts";
 export interface HostTruthOptions {
   readonly listing: Listing;
   readonly standing: Pick<Standing, "carried">;
-  readonly node: Node;
+  /** This host's; another one when its labels change. */
+  readonly node: () => Node;
   readonly alive: Check;
   readonly selfInstance: Instance | undefined;
   readonly log: Log;
@@ -36,7 +37,7 @@ export class HostTruth {
   }
 
   *all(): Iterable<Ref> {
-    yield { table: "node", id: this.#options.node.name };
+    yield { table: "node", id: this.#options.node().name };
     yield { table: "check", id: NODE_ALIVE_CHECK };
     if (this.#options.selfInstance !== undefined) yield { table: "service", id: this.#options.selfInstance.id };
     for (const id of this.#listing.services.keys()) yield { table: "service", id };
@@ -44,7 +45,7 @@ export class HostTruth {
   }
 
   wanted(ref: Ref, now: Entry<HostTable> | undefined): Tables[HostTable] | undefined {
-    if (ref.table === "node") return this.#options.node;
+    if (ref.table === "node") return this.#options.node();
     if (ref.table === "service") {
       if (ref.id === this.#options.selfInstance?.id) return this.#options.selfInstance;
       return this.#wantedService(ref.id, now as Entry<"service"> | undefined);

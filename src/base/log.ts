@@ -74,19 +74,29 @@ export function tappedLog(to: Log): Log & Required<Pick<Log, "follow">> {
   return tap(to, "");
 }
 
-/** The program's log by pino, as JSON lines or (on a terminal) as plain text, to standard error. */
-export async function programLog(level: LogLevel, format: "text" | "json"): Promise<Log> {
+/** The program's log by pino, as JSON lines or (on a terminal) as plain text, to standard error; what is below the level is left out. */
+export async function programLog(
+  first: LogLevel,
+  format: "text" | "json",
+): Promise<Log & { setLevel(level: LogLevel): void }> {
   if (format === "json") {
     const { pino } = await import("pino");
     const logger = pino(
-      { level, base: null, timestamp: pino.stdTimeFunctions.isoTime },
+      { level: first, base: null, timestamp: pino.stdTimeFunctions.isoTime },
       pino.destination({ fd: 2, sync: true }),
     );
-    return callbackLog((at, part, text, fields) => logger[at](part === "" ? fields : { part, ...fields }, text));
+    const log = callbackLog((at, part, text, fields) => logger[at](part === "" ? fields : { part, ...fields }, text));
+    return {
+      ...log,
+      setLevel(level) {
+        logger.level = level;
+      },
+    };
   }
   const RANK: Record<LogLevel, number> = { trace: 0, debug: 1, info: 2, warn: 3, error: 4 };
-  return callbackLog((at, part, text, fields) => {
-    if (RANK[at] < RANK[level]) return;
+  let least = RANK[first];
+  const log = callbackLog((at, part, text, fields) => {
+    if (RANK[at] < least) return;
     const extra = Object.entries(fields).map(
       ([key, value]) => ` ${key}=${typeof value === "string" ? value : JSON.stringify(value)}`,
     );
@@ -94,4 +104,10 @@ export async function programLog(level: LogLevel, format: "text" | "json"): Prom
       `${new Date().toISOString()} [${at.toUpperCase()}]  ${part === "" ? "agent" : part}: ${text}${extra.join("")}\n`,
     );
   });
+  return {
+    ...log,
+    setLevel(level) {
+      least = RANK[level];
+    },
+  };
 }

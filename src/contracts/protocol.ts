@@ -32,22 +32,31 @@ export interface Told {
 export interface Part {
   readonly listeners?: readonly Listener[];
   readonly routes?: readonly Route[];
-  readonly source?: Source;
+  /** Where undefined, there is nothing to bring in. */
+  readonly source?: Source | undefined;
   /** For what a part brings in without a `source`: how that goes, for the start-up message and doctor. */
   states?(): readonly SourceState[];
   readonly upstream?: Pick<Lookup, "resolve">;
   readonly probes?: readonly Probe[];
   /** What this dialect would answer about a service now, for `why`. Only looks, and takes the way that a real question takes. */
   answers?(service: string, signal: AbortSignal): Promise<readonly Told[]>;
-  /** Work that goes on while the agent runs: begun when everything listens, ended before anything else is. */
-  readonly background?: { start(): void; stop(): Promise<void> };
+  /**
+   * Work that goes on while the agent runs: begun when everything listens, ended before anything else is. "off": the protocol is switched off while the
+   * agent runs on, so that what this work put into the world has nobody any more who keeps it true: it is taken back.
+   */
+  readonly background?: { start(): void; stop(off?: "off"): Promise<void> };
   /**
    * Called on SIGHUP and `reload`. `read`: the protocol's raw configuration as it is now; absent where the agent's is not kept in files.
    * @throws TrilithError `invalid` with the key and what would be right: the configuration before stays
    */
   reload?(read?: { readonly raw: unknown }): Promise<void>;
-  /** True where `reload` sees to another configuration, or says what it means; of others it counts after a restart, which is told. */
-  readonly rereads?: true;
+  /**
+   * What becomes of another configuration on a reload. true: `reload` sees to it, or says by name what waits for a restart; afterwards `listeners`,
+   * `routes` and `source` may be others, or none. "anew": a part is made with it that takes this one's place, listeners first (the old one's close before
+   * the new one's open), then the background ends, the source is exchanged, and the new background begins. Absent: it counts after a restart, which is
+   * told. A protocol that is switched on or off by it is seen to in every case.
+   */
+  readonly rereads?: true | "anew";
 }
 
 /** A dialect. `needs` lists what `setup` is handed; anything else does not compile. */

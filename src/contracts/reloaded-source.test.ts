@@ -1,9 +1,7 @@
-// Configuration that is read again: what was off waits for a restart and says so, what is the same or wrong changes nothing, another one takes over.
+// Configuration that is read again: what is the same or wrong changes nothing, another one takes over, and where there is nothing to bring in there is no source.
 import { describe, expect, it } from "vitest";
 import { fakeClock } from "../../test/simulated/clock.ts";
-import { testDirectory } from "../../test/support/directory.ts";
-import { callbackLog } from "../base/log.ts";
-import { offUntilRestart, reloadable } from "./reloaded-source.ts";
+import { reloadable } from "./reloaded-source.ts";
 import type { Source, SourceList } from "./source.ts";
 
 /** A source that lists nothing but waits, and what became of it. */
@@ -26,52 +24,55 @@ describe("a source whose configuration is read again", () => {
     const did: string[] = [];
     const configure = (raw: unknown): { name: string; of: Set<string> } | undefined => {
       if (raw === "wrong") throw new Error("wrong");
-      return typeof raw === "string" ? { name: raw, of: new Set([raw]) } : undefined;
+      const [name, ...of] = String(raw).split(" ");
+      return name === "off" || name === undefined ? undefined : { name, of: new Set(of) };
     };
-    const { source, reload } = reloadable(
-      {
-        ...{ name: "x", clock, directory: testDirectory(clock), node: "home", configure },
-        make: ({ name }) => (name === "empty" ? undefined : waiting(name, did)),
-      },
-      { name: "a", of: new Set(["a"]) },
+    const part = reloadable(
+      { name: "x", configure, make: ({ name }) => (name === "empty" ? undefined : waiting(name, did)) },
+      { name: "a", of: new Set(["1"]) },
     );
+    const { source } = part;
     const stop = new AbortController();
     const lists: SourceList[] = [];
     const reading = (async () => {
       for await (const list of source?.watch(stop.signal) ?? []) lists.push(list);
     })();
     const became = async (raw?: unknown): Promise<readonly string[]> => {
-      await reload(raw === undefined ? undefined : { raw });
+      await part.reload(raw === undefined ? undefined : { raw });
       await clock.advance(100);
       return did.splice(0);
     };
     await clock.advance(100);
     expect(did.splice(0)).toEqual(["begin a"]);
     expect(await became()).toEqual([]);
-    expect(await became("a")).toEqual([]);
-    await expect(reload({ raw: "wrong" })).rejects.toThrow("wrong");
+    expect(await became("a 1")).toEqual([]);
+    await expect(part.reload({ raw: "wrong" })).rejects.toThrow("wrong");
     expect(source?.state().text).toBe("a");
+    // Another set of the same size is another configuration.
+    expect(await became("a 2")).toEqual(["end a", "begin a"]);
     expect(await became("b")).toEqual(["end a", "begin b"]);
-    expect(source?.state().text).toBe("b");
-    for (const off of [false, "empty"]) {
-      expect(await became(off)).toEqual(off === false ? ["end b"] : []);
-      expect(source?.state()).toEqual({ ok: true, text: "is not configured any more" });
-    }
-    expect(await became("c")).toEqual(["begin c"]);
+    expect([source?.state().text, part.source === source]).toEqual(["b", true]);
     stop.abort(new Error("enough"));
     await reading;
-    expect(did).toEqual(["end c"]);
+    expect(did).toEqual(["end b"]);
     expect(clock.timers).toBe(0);
   });
 
-  it("is begun by a restart where it was off, which is said", async () => {
-    const said: string[] = [];
-    const log = callbackLog((level, _part, text) => void said.push(`${level} ${text}`));
-    const part = offUntilRestart("x", log, (raw) => raw ?? undefined);
-    await part.reload?.();
-    await part.reload?.({ raw: undefined });
-    expect(said).toEqual([]);
-    await part.reload?.({ raw: { files: [] } });
-    expect(said).toEqual(["warn x was off when this agent started: a restart switches it on"]);
+  it("is none while there is nothing to bring in, and another one afterwards", async () => {
+    const did: string[] = [];
+    const make = (name: string): Source | undefined => (name === "empty" ? undefined : waiting(name, did));
+    const configure = (raw: unknown): string | undefined => (raw === "off" ? undefined : String(raw));
+    const part = reloadable({ name: "x", configure, make }, "empty");
+    expect(part.source).toBeUndefined();
+    await part.reload({ raw: "a" });
+    const first = part.source;
+    expect(first?.state().text).toBe("a");
+    for (const raw of ["empty", "off"]) {
+      await part.reload({ raw });
+      expect(part.source).toBeUndefined();
+    }
+    await part.reload({ raw: "b" });
+    expect(part.source).not.toBe(first);
+    expect(part.source?.state().text).toBe("b");
   });
 });

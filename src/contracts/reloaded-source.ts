@@ -1,34 +1,30 @@
-// A source whose configuration is read again while the agent runs: the old one ends, a new one goes on with what is known, and what is no longer asked for goes.
-import type { Clock } from "../base/clock.ts";
-import type { Log } from "../base/log.ts";
-import type { Directory } from "./directory.ts";
+// A source whose configuration is read again while the agent runs: the old one ends, and a new one goes on with what is known.
 import type { Part } from "./protocol.ts";
 import type { Source, SourceHealth, SourceList } from "./source.ts";
-import { wholeLists } from "./whole-list.ts";
 
 export interface ReloadedParts<Config> {
   readonly name: string;
-  readonly clock: Clock;
-  readonly directory: Pick<Directory, "view" | "ready" | "changed">;
-  /** This host's node. */
-  readonly node: string;
   /** Undefined = off. @throws InputError */
   configure(raw: unknown): Config | undefined;
   /** Undefined where this configuration has nothing to bring in. */
   make(config: Config): Source | undefined;
 }
 
-/** A source, and what to do on a reload; a configuration that is wrong changes nothing. What was off at the start stays off. */
+/**
+ * A source, and what to do on a reload; a configuration that is wrong changes nothing. `source` is absent while there is nothing to bring in: look at it
+ * again after a reload.
+ */
 export function reloadable<Config>(
   parts: ReloadedParts<Config>,
   config: Config,
 ): Required<Pick<Part, "reload" | "rereads">> & Pick<Part, "source"> {
   const first = parts.make(config);
-  if (first === undefined) return { rereads: true, reload: async () => {} };
-  const source = new ReloadedSource(parts.name, first);
+  let source = first === undefined ? undefined : new ReloadedSource(parts.name, first);
   let last = JSON.stringify(config, plain);
   return {
-    source,
+    get source() {
+      return source;
+    },
     rereads: true,
     async reload(read) {
       if (read === undefined) return;
@@ -37,35 +33,15 @@ export function reloadable<Config>(
       if (text === last) return;
       const next = now === undefined ? undefined : parts.make(now);
       last = text;
-      source.exchange(next ?? nothing(parts));
-    },
-  };
-}
-
-/** A part of a protocol that is off: one that is switched on by a reload has to be told to wait. */
-export function offUntilRestart(name: string, log: Pick<Log, "warn">, configure: (raw: unknown) => unknown): Part {
-  return {
-    rereads: true,
-    async reload(read) {
-      if (read !== undefined && configure(read.raw) !== undefined)
-        log.warn(`${name} was off when this agent started: a restart switches it on`);
+      if (next === undefined) source = undefined;
+      else if (source === undefined) source = new ReloadedSource(parts.name, next);
+      else source.exchange(next);
     },
   };
 }
 
 /** Sets are compared by their members. */
 const plain = (_key: string, value: unknown): unknown => (value instanceof Set ? [...value] : value);
-
-/** What is left of a source that is configured no more. */
-function nothing({ name, clock, directory, node }: Omit<ReloadedParts<never>, "configure" | "make">): Source {
-  const earlier = { source: name, node, isConfigured: () => false };
-  const compose = (): SourceList => ({ list: [], authority: "second-hand" });
-  return {
-    name,
-    state: () => ({ ok: true, text: "is not configured any more" }),
-    watch: (signal) => wholeLists({ clock, directory, scopes: [], earlier, compose }, signal),
-  };
-}
 
 class ReloadedSource implements Source {
   readonly name: string;

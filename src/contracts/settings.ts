@@ -100,6 +100,11 @@ export interface Settings {
   readonly protocols: Readonly<Record<string, unknown>>;
   /** What was accepted without having an effect, to be warned about by name at start. */
   readonly ignored: readonly string[];
+  /**
+   * What was told that a reload does not take, by the name under which it was told ("ports.http"), as text: so that a reload can say by name what is
+   * another one and waits for a restart. Absent = by the settings' own names.
+   */
+  readonly untilRestart?: Readonly<Record<string, string>>;
 }
 
 export const defaultSettings: Settings = {

@@ -6,19 +6,24 @@ import type { Part, Protocol } from "../contracts/protocol.ts";
 /** One protocol of the list. `install` loads it, checks its configuration and hands it what it names in `needs`, and no more. */
 export interface Listed {
   readonly name: string;
-  /** Only checks its configuration. @throws TrilithError `invalid` with the key and what would be right */
-  check(raw: unknown): Promise<void>;
+  /** Where its configuration stands in a file, for messages. */
+  readonly key: string;
+  /** Only checks its configuration; true where that switches it off. @throws TrilithError `invalid` with the key and what would be right */
+  check(raw: unknown): Promise<boolean>;
   install(raw: unknown, ground: Ground): Promise<Part | undefined>;
 }
 
 function listed<Config, Needs extends keyof Ground>(
   name: string,
   load: () => Promise<Protocol<Config, Needs>>,
+  key: string = `protocols.${name}`,
 ): Listed {
   return {
     name,
+    key,
     async check(raw) {
-      (await load()).configure(raw);
+      const config: unknown = (await load()).configure(raw);
+      return config === undefined || (config as { readonly off?: unknown }).off === true;
     },
     async install(raw, ground) {
       const protocol = await load();
@@ -45,7 +50,7 @@ export const protocols: readonly Listed[] = [
   listed("minidisc", async () => (await import("./minidisc/setup.ts")).minidisc),
   listed("flat", async () => (await import("./flat/setup.ts")).flat),
   listed("zookeeper", async () => (await import("./zookeeper/setup.ts")).zookeeper),
-  listed("shim", async () => (await import("./shim/setup.ts")).shim),
+  listed("shim", async () => (await import("./shim/setup.ts")).shim, "hook"),
   listed("proxy", async () => (await import("./proxy/setup.ts")).proxy),
   listed("hosts", async () => (await import("./hosts/setup.ts")).hosts),
   listed("api", async () => (await import("./api/setup.ts")).api),

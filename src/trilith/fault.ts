@@ -19,8 +19,6 @@ export function checkSettings(settings: Settings, known: readonly string[]): voi
   checkNames(settings);
   const strange = Object.keys(settings.protocols).find((name) => !known.includes(name));
   if (strange !== undefined) wrong(`protocol "${strange}": there are ${known.join(", ")}`);
-  if (!Number.isInteger(settings.httpPort) || settings.httpPort < -1 || settings.httpPort > 65_535)
-    wrong(`HTTP port ${settings.httpPort}: expected a port from 0 to 65535, or -1 for none`);
 }
 
 /** @throws TrilithError `invalid` for a name that cannot be one */

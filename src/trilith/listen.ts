@@ -1,12 +1,13 @@
-// What listens: the parts' own listeners, and one HTTP server for the routes of all of them.
+// One HTTP server for the routes of all parts.
 import type { Handler, Http } from "../base/http.ts";
 import { hostPort } from "../base/net.ts";
-import type { Part, Route } from "../contracts/protocol.ts";
+import type { Route } from "../contracts/protocol.ts";
 import type { Settings } from "../contracts/settings.ts";
 import type { Undo } from "./undo.ts";
 
 export interface ListenOptions {
-  readonly parts: readonly Part[];
+  /** Looked at with each request; another list after a change. */
+  readonly routes: () => readonly Route[];
   readonly settings: Pick<Settings, "httpPort" | "clientAddress">;
   readonly http: Http;
   /** Put before the routes. */
@@ -16,14 +17,8 @@ export interface ListenOptions {
   readonly undo: Undo;
 }
 
-/** Opens every port, one after the other. @throws TrilithError `address-in-use`, `not-allowed` */
-export async function listen({ parts, settings, http, front, listening, undo }: ListenOptions): Promise<void> {
-  for (const listener of parts.flatMap(({ listeners }) => listeners ?? [])) {
-    undo.push(listener.name, () => listener.stop());
-    listening.set(listener.name, await listener.start());
-  }
-  const routes = parts.flatMap((part) => part.routes ?? []);
-  if (settings.httpPort < 0 || routes.length === 0) return;
+/** Listens for HTTP. @throws TrilithError `address-in-use`, `not-allowed` */
+export async function listenForHttp({ routes, settings, http, front, listening, undo }: ListenOptions): Promise<void> {
   const handle = front(mount(routes));
   for (const host of settings.clientAddress.split(/[\s,]+/)) {
     const at = host.startsWith("unix://") ? { path: host.slice("unix://".length) } : { host, port: settings.httpPort };
@@ -34,9 +29,13 @@ export async function listen({ parts, settings, http, front, listening, undo }: 
 }
 
 /** One handler for all routes; the longest prefix wins. */
-function mount(routes: readonly Route[]): Handler {
-  const ordered = routes.toSorted((a, b) => b.prefix.length - a.prefix.length);
+function mount(routes: () => readonly Route[]): Handler {
+  let of: readonly Route[] = [];
+  let ordered = of;
   return (request, response) => {
+    const now = routes();
+    if (now !== of) ordered = now.toSorted((a, b) => b.prefix.length - a.prefix.length);
+    of = now;
     const path = pathOf(request.url ?? "/");
     request.url = path;
     const route = ordered.find(({ prefix }) => path.startsWith(prefix));

@@ -5,50 +5,74 @@ import type { Log } from "../base/log.ts";
 import type { SourceState } from "../contracts/ground.ts";
 import type { Lookup } from "../contracts/lookup.ts";
 import type { Probe } from "../contracts/probe.ts";
-import type { Part, Told } from "../contracts/protocol.ts";
+import type { Part, Route, Told } from "../contracts/protocol.ts";
 import type { Source } from "../contracts/source.ts";
-import type { Undo } from "./undo.ts";
 
 /** What a dialect would answer is waited for at most so long. */
 const ANSWER_MS = 3_000;
 
+/** A protocol of the list, as it is needed here. */
+export interface ListedProtocol {
+  readonly name: string;
+  /** Where its configuration stands in a file, for messages. */
+  readonly key: string;
+  /** Only checks its configuration; true where that switches it off. @throws TrilithError `invalid` with the key and what would be right */
+  check(raw: unknown): Promise<boolean>;
+  /** Undefined = it is off. @throws TrilithError as `check` */
+  install(raw: unknown): Promise<Part | undefined>;
+}
+
+/** Brings what runs to what a protocol's part is now. @throws TrilithError where that is not possible: everything runs as it did */
+export type Bring = (protocol: string, part: Part | undefined) => Promise<void>;
+
+/** One protocol. */
+interface Slot {
+  readonly protocol: ListedProtocol;
+  part: Part | undefined;
+  /** The configuration that counts. */
+  raw: unknown;
+}
+
 export class Parts {
   /** Ways to ask "alive?", by kind: the built-in ones and those of the protocols. */
   readonly probes: Map<string, Probe> = new Map();
-  readonly #all: Part[] = [];
-  readonly #protocols = new Map<Part, string>();
-  /** By protocol: the configuration that counts until a restart, where its part does not see to another one or there is none. */
-  readonly #untilRestart = new Map<string, { readonly isOff: boolean; readonly text: string }>();
+  readonly #slots: Slot[] = [];
+  #all: readonly (readonly [protocol: string, part: Part])[] = [];
+  #routes: readonly Route[] = [];
 
-  /** `told`: the raw configuration that the part was made with; no part = it is off. */
-  add(protocol: string, part: Part | undefined, told: unknown): void {
-    if (part?.rereads !== true) this.#untilRestart.set(protocol, { isOff: part === undefined, text: textOf(told) });
-    if (part === undefined) return;
-    this.#all.push(part);
-    this.#protocols.set(part, protocol);
-    this.addProbes(part.probes ?? []);
+  /** Makes the part of a protocol. @throws TrilithError `invalid` with the key and what would be right */
+  async add(protocol: ListedProtocol, raw: unknown): Promise<void> {
+    const slot: Slot = { protocol, part: await protocol.install(raw), raw };
+    this.#slots.push(slot);
+    this.#put(slot, slot.part);
   }
 
   addProbes(probes: Iterable<Probe>): void {
     for (const probe of probes) this.probes.set(probe.kind, probe);
   }
 
-  get all(): readonly Part[] {
+  /** In the order in which they start. */
+  get all(): readonly (readonly [protocol: string, part: Part])[] {
     return this.#all;
   }
 
+  /** What is answered over HTTP; another list after a change. */
+  get routes(): readonly Route[] {
+    return this.#routes;
+  }
+
   get sources(): readonly Source[] {
-    return this.#all.flatMap(({ source }) => source ?? []);
+    return this.#all.flatMap(([, { source }]) => source ?? []);
   }
 
   get upstreams(): readonly Pick<Lookup, "resolve">[] {
-    return this.#all.flatMap(({ upstream }) => upstream ?? []);
+    return this.#all.flatMap(([, { upstream }]) => upstream ?? []);
   }
 
   /** How it goes with every source. */
   states(): readonly SourceState[] {
     const states = this.sources.map((source) => ({ name: source.name, ...source.state() }));
-    for (const part of this.#all) states.push(...(part.states?.() ?? []));
+    for (const [, part] of this.#all) states.push(...(part.states?.() ?? []));
     return states;
   }
 
@@ -64,8 +88,7 @@ export class Parts {
     );
     const either = AbortSignal.any([signal, limit.signal]);
     const told = await Promise.all(
-      this.#all.map(async (part) => {
-        const protocol = this.#protocols.get(part) ?? "";
+      this.#all.map(async ([protocol, part]) => {
         try {
           return ((await part.answers?.(service, either)) ?? []).map((one) => ({ protocol, ...one }));
         } catch (error) {
@@ -77,45 +100,78 @@ export class Parts {
     return told.flat();
   }
 
-  /** Begins what goes on while the agent runs. */
-  begin(undo: Undo): void {
-    for (const { background } of this.#all) {
-      if (background === undefined) continue;
-      undo.push("what goes on in the background", () => background.stop());
-      background.start();
-    }
-  }
-
   /**
-   * Has every part read its files again, and its configuration where that is told anew; a part that cannot is logged, and whose configuration
-   * only counts after a restart as well.
+   * Has every part read its files again, and take its configuration where that is told anew: by itself, or by being made anew where it is another
+   * one (a protocol that was off is switched on so, and the other way round). What still needs a restart is told; a part that cannot is logged, and
+   * what stood goes on.
    * @throws what the first of them failed with, when all have been asked
    */
-  async reload(log: Log, configurationOf?: (protocol: string) => unknown): Promise<void> {
+  async reload(log: Log, bring: Bring, configurationOf?: (protocol: string) => unknown): Promise<void> {
     const failures: unknown[] = [];
-    for (const part of this.#all) {
-      const protocol = this.#protocols.get(part) ?? "";
+    for (const slot of this.#slots)
       try {
-        await part.reload?.(configurationOf === undefined ? undefined : { raw: configurationOf(protocol) });
+        const { name } = slot.protocol;
+        if (configurationOf === undefined) await this.#again(slot, undefined, bring);
+        else await this.#take(slot, configurationOf(name), bring, log);
       } catch (error) {
         failures.push(error);
-        log.error(`${protocol}: could not read everything again`, { error: messageOf(error) });
-      }
-    }
-    if (configurationOf !== undefined)
-      for (const [protocol, { isOff, text }] of this.#untilRestart) {
-        const now = textOf(configurationOf(protocol));
-        if (now !== text && !(isOff && NOT_ON.has(now)))
-          log.warn(`the configuration of ${protocol} is another one now: it counts after a restart`);
+        log.error(`${slot.protocol.name}: could not read everything again`, { error: messageOf(error) });
       }
     if (failures.length > 0) throw failures[0];
   }
-}
 
-/** What switches on nothing that is off. */
-const NOT_ON: ReadonlySet<string> = new Set(["null", "false"]);
+  /** Lets a part read again; what it puts at the agent's disposal may be something else then. */
+  async #again(slot: Slot, read: { readonly raw: unknown } | undefined, bring: Bring): Promise<void> {
+    const { protocol, part } = slot;
+    await part?.reload?.(read);
+    try {
+      await bring(protocol.name, part);
+    } catch (error) {
+      if (read !== undefined) await part?.reload?.({ raw: slot.raw });
+      await bring(protocol.name, part);
+      throw error;
+    } finally {
+      this.#put(slot, part);
+    }
+  }
+
+  async #take(slot: Slot, raw: unknown, bring: Bring, log: Log): Promise<void> {
+    const { protocol, part } = slot;
+    const isSame = textOf(raw) === textOf(slot.raw);
+    const isOff = !isSame && (await protocol.check(raw));
+    if (part?.rereads === true && !isOff) {
+      await this.#again(slot, { raw }, bring);
+      slot.raw = raw;
+      return;
+    }
+    if (isSame) return await this.#again(slot, undefined, bring);
+    if (part !== undefined && !isOff && part.rereads === undefined) {
+      log.warn(`${protocol.key} is another one now: it counts after a restart`);
+      return await this.#again(slot, undefined, bring);
+    }
+    const next = isOff ? undefined : await protocol.install(raw);
+    await bring(protocol.name, next);
+    slot.raw = raw;
+    this.#put(slot, next);
+    if (part === undefined && next !== undefined) log.info(`${protocol.name} is switched on`);
+    if (part !== undefined)
+      log.info(`${protocol.name} ${next === undefined ? "is switched off" : "has another configuration"}`);
+  }
+
+  #put(slot: Slot, part: Part | undefined): void {
+    if (slot.part !== part)
+      for (const probe of slot.part?.probes ?? [])
+        if (this.probes.get(probe.kind) === probe) this.probes.delete(probe.kind);
+    slot.part = part;
+    this.addProbes(part?.probes ?? []);
+    this.#all = this.#slots.flatMap((each) =>
+      each.part === undefined ? [] : [[each.protocol.name, each.part] as const],
+    );
+    this.#routes = this.#all.flatMap(([, { routes }]) => routes ?? []);
+  }
+}
 
 /** To see whether a configuration is another one. */
 function textOf(raw: unknown): string {
-  return JSON.stringify(raw ?? null);
+  return JSON.stringify(raw ?? null, (_key, value: unknown) => (value instanceof Set ? [...value] : value));
 }

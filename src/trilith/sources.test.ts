@@ -1,44 +1,92 @@
-// Sources carried to the agent: any number of them, until undone.
-import { afterEach, expect, it } from "vitest";
-import { systemClock } from "../base/clock.ts";
-import type { Log } from "../base/log.ts";
+// Sources carried to the agent: until stopped, started again when they break, and what a switched-off one told goes.
+import { expect, it } from "vitest";
+import { fakeClock } from "../../test/simulated/clock.ts";
+import { callbackLog } from "../base/log.ts";
 import { systemRandom } from "../base/random.ts";
-import type { Source } from "../contracts/source.ts";
-import { type Carrying, carryAll } from "./sources.ts";
-import { Undo } from "./undo.ts";
+import type { Source, SourceList } from "../contracts/source.ts";
+import { type Carrying, carry } from "./sources.ts";
 
-const warnings: Error[] = [];
-const warned = (warning: Error): number => warnings.push(warning);
-afterEach(() => process.off("warning", warned));
+const EMPTY: SourceList = { list: [], authority: "first-hand" };
+const aborted = (signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener("abort", () => resolve(), { once: true });
+  });
 
-it("are carried without a warning, however many there are, and end together", async () => {
-  process.on("warning", warned);
-  const undo = new Undo();
+function world(adopt: (name: string) => Promise<void> = async () => {}) {
+  const clock = fakeClock();
+  const said: string[] = [];
   const adopted: string[] = [];
-  let listening = 0;
-  const sources = Array.from(
-    { length: 25 },
-    (_, i): Source => ({
-      name: `source-${i}`,
-      async *watch(signal) {
-        const over = new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
-        listening++;
-        yield { list: [], authority: "first-hand" };
-        await over;
-        listening--;
-      },
-      state: () => ({ ok: true, text: "" }),
-    }),
-  );
   const to = {
-    agent: { adopt: async (name: string) => void adopted.push(name) },
-    clock: systemClock,
-    random: systemRandom,
+    agent: {
+      async adopt(name: string) {
+        adopted.push(name);
+        await adopt(name);
+      },
+    },
+    log: callbackLog((level, _part, text, { error }) => void said.push(`${level} ${text}: ${error}`)),
+    ...{ clock, random: systemRandom },
   } as unknown as Carrying;
-  await Promise.all(carryAll(sources, to, undo));
-  expect([adopted.length, listening]).toEqual([25, 25]);
-  await undo.all({ error: expect.unreachable } as unknown as Log);
-  expect(listening).toBe(0);
-  await new Promise((resolve) => setImmediate(resolve));
-  expect(warnings).toEqual([]);
+  return { clock, said, adopted, to };
+}
+
+it("is carried until it is stopped, and stopping waits for its end and for what it told last", async () => {
+  let take = (): void => {};
+  const { clock, adopted, said, to } = world(() => new Promise((resolve) => (take = resolve)));
+  const did: string[] = [];
+  const source: Source = {
+    name: "x",
+    state: () => ({ ok: true, text: "" }),
+    async *watch(signal) {
+      did.push("begin");
+      try {
+        yield EMPTY;
+        await aborted(signal);
+      } finally {
+        await clock.sleep(10);
+        did.push("end");
+      }
+    },
+  };
+  const { first, stop } = carry(source, to);
+  void first.then(() => did.push("told"));
+  await clock.advance(1);
+  expect([adopted, did]).toEqual([["x"], ["begin"]]);
+  const stopping = stop().then(() => did.push("stopped"));
+  await clock.advance(100);
+  expect(did).toEqual(["begin"]);
+  take();
+  await clock.advance(5);
+  expect(did).toEqual(["begin", "told"]);
+  await clock.advance(5);
+  await stopping;
+  expect(did).toEqual(["begin", "told", "end", "stopped"]);
+  expect([said, clock.timers]).toEqual([[], 0]);
+});
+
+it("is started again, later and later, when it breaks", async () => {
+  const { clock, said, adopted, to } = world();
+  let begun = 0;
+  const source: Source = {
+    name: "x",
+    state: () => ({ ok: true, text: "" }),
+    // biome-ignore lint/correctness/useYield: it breaks before it tells anything.
+    async *watch() {
+      begun++;
+      throw new Error("broken");
+    },
+  };
+  const { stop } = carry(source, to);
+  await clock.advance(60);
+  expect(begun).toBe(1);
+  await clock.advance(70);
+  expect(begun).toBe(2);
+  await clock.advance(120);
+  expect(begun).toBe(2);
+  await clock.advance(150);
+  expect(begun).toBe(3);
+  expect(said).toEqual(Array.from({ length: 3 }, () => "error source x broke and is started again: broken"));
+  expect(adopted).toEqual([]);
+  await stop();
+  expect(clock.timers).toBe(0);
 });

@@ -1,13 +1,14 @@
 // The way in: what every source tells is carried to the agent, and what a switched-off one left behind is taken out.
-import { setMaxListeners } from "node:events";
 import type { Clock } from "../base/clock.ts";
 import { messageOf, TrilithError } from "../base/error.ts";
 import type { Log } from "../base/log.ts";
 import { jitter, type Random } from "../base/random.ts";
 import type { Agent } from "../contracts/agent.ts";
-import type { View } from "../contracts/directory.ts";
+import type { Directory, View } from "../contracts/directory.ts";
+import { lastKnown } from "../contracts/second-hand.ts";
 import type { Source } from "../contracts/source.ts";
-import type { Undo } from "./undo.ts";
+import { goneKeyOf } from "../model/instance.ts";
+import type { Reason } from "../model/reason.ts";
 
 /** Where what is carried goes, and with what. */
 export interface Carrying {
@@ -17,24 +18,32 @@ export interface Carrying {
   readonly log: Log;
 }
 
-/** Carries every source's lists to the agent, until undone. Each promise resolves when its source has told its first list. */
-export function carryAll(sources: readonly Source[], to: Carrying, undo: Undo): Promise<void>[] {
+/** A source whose lists are on their way. */
+export interface Carried {
+  /** Resolves when it has told its first list. */
+  readonly first: Promise<void>;
+  /** Resolves when it tells nothing any more, and what it told last is with the agent. */
+  stop(): Promise<void>;
+}
+
+/** Carries a source's lists to the agent, until stopped. */
+export function carry(source: Source, to: Carrying): Carried {
   const stop = new AbortController();
-  // Each source listens to it, and there is no limit to their number.
-  setMaxListeners(0, stop.signal);
-  const running: Promise<void>[] = [];
-  const first = sources.map(
-    (source) => new Promise<void>((told) => running.push(carry(source, to, stop.signal, told))),
-  );
-  undo.push("the sources", async () => {
-    stop.abort(new TrilithError("stopped", "the agent is stopping"));
-    await Promise.all(running);
+  let running: Promise<void> = Promise.resolve();
+  const first = new Promise<void>((told) => {
+    running = carryOn(source, to, stop.signal, told);
   });
-  return first;
+  return {
+    first,
+    async stop() {
+      stop.abort(new TrilithError("stopped", "the source is no longer listened to"));
+      await running;
+    },
+  };
 }
 
 /** For ever; a source that breaks is started again, later and later. */
-async function carry(
+async function carryOn(
   source: Source,
   { agent, clock, random, log }: Carrying,
   signal: AbortSignal,
@@ -55,18 +64,40 @@ async function carry(
   }
 }
 
+/** Takes out all that a source of this host told: nobody asks for it any more, so that no guard holds it either. */
+export async function dropAll(
+  name: string,
+  { agent, clock, directory }: Pick<Carrying, "agent" | "clock"> & { readonly directory: Pick<Directory, "view"> },
+): Promise<void> {
+  const reason: Reason = {
+    ...{ code: "deregistered", text: `the configuration of ${name} no longer asks for it` },
+    ...{ confirmed: true, atMs: clock.now() },
+  };
+  const own = [...agent.services().values()].filter(({ instance }) => instance.origin.source === name);
+  const gone = new Map<string, Reason>([
+    ...own.map(({ instance }) => [instance.id, reason] as const),
+    ...lastKnown(directory.view(), name, agent.node.name).map((each) => [goneKeyOf(each), reason] as const),
+  ]);
+  await agent.adopt(name, { list: [], authority: "first-hand", gone });
+}
+
 /** What a source brought in before it was switched off has nobody left to take it out. `known`: all there can be. */
 export async function dropLeftovers(
-  agent: Agent,
-  view: View,
+  to: Pick<Carrying, "agent" | "clock"> & { readonly directory: Pick<Directory, "view"> },
   running: readonly Source[],
   known: readonly string[],
 ): Promise<void> {
+  const { agent } = to;
   const alive = new Set(running.map(({ name }) => name));
+  const held = heldBy(agent, to.directory.view());
+  for (const name of known) if (held.has(name) && !alive.has(name)) await dropAll(name, to);
+}
+
+/** The sources that this host holds something of. */
+function heldBy(agent: Agent, view: View): ReadonlySet<string> {
   const held = new Set([...agent.services().values()].map(({ instance }) => instance.origin.source));
   for (const { from } of agent.overrides()) if (from !== undefined) held.add(from);
   for (const { witnessed } of view.list("node"))
     for (const { source, by } of witnessed ?? []) if (by.includes(agent.node.name)) held.add(source);
-  for (const name of known)
-    if (held.has(name) && !alive.has(name)) await agent.adopt(name, { list: [], authority: "first-hand" });
+  return held;
 }

@@ -221,7 +221,7 @@ describe("an agent's life", () => {
   });
 
   it.each([
-    [{ httpPort: 70_000 }, /HTTP port 70000: expected/],
+    [{ httpPort: 70_000 }, /httpPort: 70000: expected a port/],
     [{ node: "a b" }, /node "a b": expected a name/],
     [{ domain: "" }, /domain "": expected/],
     [{ dev: false }, /a data folder is needed/],

@@ -12,27 +12,27 @@ export interface RunningAgent {
   stop(): Promise<void>;
 }
 
-/** Starts an agent called "alpha" without sources and DNS, unless the settings say otherwise. */
+/** Starts an agent called "alpha" without sources and DNS, unless the settings (and what is read again for a reload) say otherwise. */
 export async function startAgent(
   settings: Partial<Settings> = {},
   options: TrilithOptions = {},
 ): Promise<RunningAgent> {
   const errors: string[] = [];
-  const trilith = createTrilith(
-    {
-      dev: true,
-      node: "alpha",
-      httpPort: 0,
-      ...settings,
-      protocols: { docker: false, process: false, file: false, dns: { port: -1 }, ...settings.protocols },
-    },
-    {
-      log: callbackLog((level, part, text, fields) => {
-        if (level === "error") errors.push(`${part}: ${text} ${JSON.stringify(fields)}`);
-      }),
-      ...options,
-    },
-  );
+  const told = (own: Partial<Settings>): Partial<Settings> => ({
+    dev: true,
+    node: "alpha",
+    httpPort: 0,
+    ...own,
+    protocols: { docker: false, process: false, file: false, dns: { port: -1 }, ...own.protocols },
+  });
+  const { reread } = options;
+  const trilith = createTrilith(told(settings), {
+    log: callbackLog((level, part, text, fields) => {
+      if (level === "error") errors.push(`${part}: ${text} ${JSON.stringify(fields)}`);
+    }),
+    ...options,
+    ...(reread === undefined ? {} : { reread: async () => told(await reread()) }),
+  });
   await trilith.start();
   return {
     trilith,

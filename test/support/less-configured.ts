@@ -26,7 +26,7 @@ export async function goesWhenLessIsConfigured({
   const start = () =>
     startAgent(
       { dev: false, dataDir: folder.path, protocols: { [protocol]: raw } },
-      { reread: async () => ({ [protocol]: raw }) },
+      { reread: async () => ({ dev: false, dataDir: folder.path, protocols: { [protocol]: raw } }) },
     );
   let agent = await start();
   const count = (service: string): number => agent.trilith.lookup.resolveNow({ service }).endpoints.length;

@@ -3,6 +3,7 @@
 import { codeOf, messageOf, TrilithError } from "../../base/error.ts";
 import { programLog } from "../../base/log.ts";
 import { onHangup } from "../../base/terminal.ts";
+import type { Settings } from "../../index.ts";
 import { dataFolder } from "../data-folder.ts";
 import { type Command, collect } from "../io.ts";
 
@@ -82,14 +83,21 @@ export const command: Command = {
       .action(async (options: Options) => {
         const { loadSettings } = await import("../../protocols/consul/cli.ts");
         const { configFile = [], configDir = [], quiet, ...flags } = options;
-        const load = () => loadSettings({ paths: [...configFile, ...configDir], flags, env: io.env });
-        const told = await load();
-        const settings = told.dev || told.dataDir !== undefined ? told : { ...told, dataDir: dataFolder(io) };
+        const loaded = async (): Promise<Partial<Settings>> => {
+          const told = await loadSettings({ paths: [...configFile, ...configDir], flags, env: io.env });
+          return told.dev || told.dataDir !== undefined ? told : { ...told, dataDir: dataFolder(io) };
+        };
+        const settings = await loaded();
         const { createTrilith } = await import("../../index.ts");
         const { startScreen } = await import("../start-screen.ts");
+        const log = await programLog(settings.log?.level ?? "info", settings.log?.format ?? "text");
         const trilith = createTrilith(settings, {
-          log: await programLog(settings.log?.level ?? "info", settings.log?.format ?? "text"),
-          reread: async () => (await load()).protocols ?? {},
+          log,
+          reread: async () => {
+            const now = await loaded();
+            log.setLevel(now.log?.level ?? "info");
+            return now;
+          },
         });
         // What fails is logged where it does.
         const hangup = onHangup(() => void trilith.reload().catch(() => {}));

@@ -27,7 +27,7 @@ interface Vouched {
 }
 
 /** The handler of everything below JOIN_PREFIX. */
-export function createJoinHandler(token: string | undefined, ground: JoinGround): Handler {
+export function createJoinHandler(token: () => string | undefined, ground: JoinGround): Handler {
   const { clock, directory, self } = ground;
   const log = ground.log.part("join");
   const hub = new JoinHub({ ...ground, log });
@@ -201,7 +201,7 @@ export function createJoinHandler(token: string | undefined, ground: JoinGround)
       if (!["follow", "index", "commit", "alive"].includes(verb))
         throw new TrilithError("not-found", `nothing is at ${url.pathname}`);
       if (request.method !== method) throw new MethodError(request.method ?? "?", url.pathname, method);
-      authorizePeer(request, token);
+      authorizePeer(request, token());
       if (verb === "follow") return await follow(request, response, url.searchParams);
       if (verb === "commit") return json(response, 200, await commit(await bodyOf(request)));
       request.resume();

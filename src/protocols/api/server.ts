@@ -76,7 +76,7 @@ const VERBS: ReadonlyMap<string, readonly Verb[]> = new Map<string, readonly Ver
 ]);
 
 /** The handler of everything below `prefix`. */
-export function createHandler(prefix: string, token: string | undefined, ground: ApiGround): Handler {
+export function createHandler(prefix: string, token: () => string | undefined, ground: ApiGround): Handler {
   const log = ground.log.part("api");
   return async (request, response) => {
     const gone = new AbortController();
@@ -85,7 +85,7 @@ export function createHandler(prefix: string, token: string | undefined, ground:
     try {
       const { verb, call } = route(prefix, request, response, ground, gone.signal);
       pretty = call.parameters.has("pretty");
-      if (verb.method !== "GET") authorizeWrite(request, token);
+      if (verb.method !== "GET") authorizeWrite(request, token());
       // Of bodies that nobody reads what comes is let through, so that the connection can be used again.
       if (verb.method !== "PUT") request.resume();
       const json = await verb.run(call);

@@ -36,13 +36,19 @@ export const api: Protocol<ApiConfig, Needs> = defineProtocol({
       throw new InputError("api.token", `expected a text that is not empty, but got ${JSON.stringify(token)}`);
     return { off: false, token };
   },
-  setup: (config, ground) =>
-    config.off
-      ? undefined
-      : {
-          routes: [
-            { prefix: PREFIX, handle: createHandler(PREFIX, config.token, ground) },
-            { prefix: JOIN_PREFIX, handle: createJoinHandler(config.token, ground) },
-          ],
-        },
+  setup(config, ground) {
+    if (config.off) return undefined;
+    let { token } = config;
+    const now = (): string | undefined => token;
+    return {
+      routes: [
+        { prefix: PREFIX, handle: createHandler(PREFIX, now, ground) },
+        { prefix: JOIN_PREFIX, handle: createJoinHandler(now, ground) },
+      ],
+      rereads: true,
+      async reload(read) {
+        if (read !== undefined) token = api.configure(read.raw).token;
+      },
+    };
+  },
 });

@@ -27,6 +27,7 @@ export const backends: Protocol<
       log: log.part("backends"),
     });
     return {
+      rereads: "anew",
       async answers(service): Promise<readonly Told[]> {
         if (service.toLowerCase() !== config.service.toLowerCase()) return [];
         const text = backendList({ config, lookup }, "txt").trim().split("\n").join(", ");

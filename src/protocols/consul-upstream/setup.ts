@@ -3,7 +3,7 @@ import type { Disk } from "../../base/disk.ts";
 import { InputError, messageOf } from "../../base/error.ts";
 import { Servers } from "../../base/servers.ts";
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
-import { offUntilRestart, reloadable } from "../../contracts/reloaded-source.ts";
+import { reloadable } from "../../contracts/reloaded-source.ts";
 import { type ConsulUpstreamConfig, configureConsulUpstream, type UpstreamConfig } from "./config.ts";
 import { ConsulUpstreamSource } from "./source.ts";
 import { SOURCE } from "./told.ts";
@@ -15,7 +15,7 @@ export const consulUpstream: Protocol<ConsulUpstreamConfig | undefined, Needs> =
   needs: ["clock", "random", "log", "disk", "http", "directory", "self"],
   configure: configureConsulUpstream,
   setup(config, ground) {
-    if (config === undefined) return offUntilRestart(SOURCE, ground.log, configureConsulUpstream);
+    if (config === undefined) return undefined;
     const { clock, random, log, disk, http, directory, self } = ground;
     const { node } = self;
     const serversOf = async ({ urls, token, caFile }: UpstreamConfig): Promise<Servers> =>
@@ -25,7 +25,7 @@ export const consulUpstream: Protocol<ConsulUpstreamConfig | undefined, Needs> =
       });
     const make = (now: ConsulUpstreamConfig): ConsulUpstreamSource =>
       new ConsulUpstreamSource(now, { clock, random, log, directory, node, serversOf });
-    return reloadable({ name: SOURCE, clock, directory, node, configure: configureConsulUpstream, make }, config);
+    return reloadable({ name: SOURCE, configure: configureConsulUpstream, make }, config);
   },
 });
 

@@ -98,6 +98,13 @@ describe("files", () => {
           prometheus: true,
         },
       },
+      untilRestart: {
+        ...{ node_name: '"alpha"', node_id: '"40E4A748-2192-161A-0510-9BF59FE950B5"', datacenter: '"DC7"' },
+        ...{ domain: '"sd.internal."', client_addr: '"127.0.0.1 ::1"', bind_addr: '"192.0.2.1"' },
+        ...{ advertise_addr: '"192.0.2.2"', data_dir: '"/var/lib/consul"', log_json: "true" },
+        ...{ enable_local_script_checks: "true", check_update_interval: '"0s"', leave_on_terminate: "true" },
+        "ports.http": "18500",
+      },
     });
   });
 
@@ -369,6 +376,7 @@ describe("client hosts and datacenters", () => {
     expect(settingsFrom([file({ retry_join: ["10.0.0.1", "10.0.0.2:8301"] })])).toEqual({
       join: { servers: ["http://10.0.0.1:8500", "http://10.0.0.2:8500"], livenessMs: 15_000 },
       protocols: { file: { paths: [], consulPaths: ["agent.json"] } },
+      untilRestart: { retry_join: '["10.0.0.1","10.0.0.2:8301"]' },
     });
     const server = settingsFrom([file({ server: true, retry_join: ["provider=aws tag_key=x"] })]);
     expect([server.join, server.ignored]).toEqual([undefined, ["server", "retry_join"]]);

@@ -44,8 +44,11 @@ export function settingsFrom(
     const flag = `-${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
     const known = FLAGS[name];
     if (known === "ignored") draft.ignored.add(flag);
-    else if (known !== undefined) known(draft, new Value(raw, flag));
-    else throw new InputError(flag, "unknown flag");
+    else if (known !== undefined) {
+      known(draft, new Value(raw, flag));
+      // Whatever files say of it, now or later.
+      for (const key of Object.keys(draft.untilRestart)) if (CONSUL_KEYS[key] === known) delete draft.untilRestart[key];
+    } else throw new InputError(flag, "unknown flag");
   }
   return finish(draft, paths);
 }
@@ -71,6 +74,8 @@ function finish(draft: Draft, consulPaths: readonly string[]): Partial<Settings>
   if (consulPaths.length + draft.servicePaths.length > 0)
     protocols["file"] = { paths: draft.servicePaths, consulPaths: [...consulPaths] };
   if (draft.tlsForChecks !== true) for (const { key } of draft.tls.values()) draft.ignored.add(key);
+  // Whether it is a server decides what becomes of others' keys.
+  const waiting = Object.entries(draft.untilRestart).filter(([key]) => key === "server" || !draft.ignored.has(key));
   return {
     ...given("node", draft.node),
     ...given("nodeId", draft.nodeId),
@@ -108,6 +113,7 @@ function finish(draft: Draft, consulPaths: readonly string[]): Partial<Settings>
       : { log: { level: draft.logLevel ?? "info", format: draft.logFormat ?? "text" } }),
     ...(Object.keys(protocols).length > 0 ? { protocols } : {}),
     ...(draft.ignored.size > 0 ? { ignored: [...draft.ignored] } : {}),
+    ...(waiting.length > 0 ? { untilRestart: Object.fromEntries(waiting) } : {}),
   };
 }
 

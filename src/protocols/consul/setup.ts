@@ -1,4 +1,5 @@
 // Consul's HTTP dialect as a protocol: one route on the agent's HTTP listener, the watches of configuration files, remote execution, and measured coordinates.
+import type { Handler } from "../../base/http.ts";
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
 import { createAsk, createAskOverHttp } from "./ask.ts";
 import { NEEDS } from "./call.ts";
@@ -18,31 +19,79 @@ export const consul: Protocol<ConsulConfig, Needs> = defineProtocol({
   configure,
   setup(config, ground) {
     const { disk, self } = ground;
-    const ask = self.client === true ? createAskOverHttp(ground) : createAsk(rows, config, ground);
-    const watches = createWatches({
-      ...ground,
-      ask,
-      scripts: self.scripts.fromFiles,
+    let now = config;
+    const doorOf = (): { readonly ask: Ask; readonly handle: Handler } => ({
+      ask: self.client === true ? createAskOverHttp(ground) : createAsk(rows, now, ground),
+      handle: createHandler(rows, now, ground),
     });
-    const remoteExec = createRemoteExec({ ...ground, wanted: config.remoteExec });
-    const measure = config.coordinates ? createMeasure({ ...ground, port: config.serverPort }) : undefined;
+    let door = doorOf();
+    const ask: Ask = (path, signal) => door.ask(path, signal);
+    const watches = createWatches({ ...ground, ask, scripts: self.scripts.fromFiles });
+    const works = [
+      new Exchanged(
+        ({ remoteExec }) => String(remoteExec),
+        ({ remoteExec }) => createRemoteExec({ ...ground, wanted: remoteExec }),
+      ),
+      new Exchanged(
+        ({ coordinates, serverPort }) => (coordinates ? `${serverPort}` : ""),
+        ({ coordinates, serverPort }) => (coordinates ? createMeasure({ ...ground, port: serverPort }) : undefined),
+      ),
+    ];
     return {
-      routes: [{ prefix: "/", handle: createHandler(rows, config, ground) }],
+      routes: [{ prefix: "/", handle: (request, response) => door.handle(request, response) }],
       answers: (service, signal) => tellOf(ask, service, signal),
       background: {
         start: () => {
-          watches.replace(config.watches);
-          remoteExec.start();
-          measure?.start();
+          watches.replace(now.watches);
+          for (const work of works) void work.take(now);
         },
-        stop: async () => void (await Promise.all([watches.stop(), remoteExec.stop(), measure?.stop()])),
+        stop: async () => void (await Promise.all([watches.stop(), ...works.map((work) => work.end())])),
       },
       rereads: true,
-      async reload() {
-        if (config.watchPaths.length === 0) return;
+      async reload(read) {
+        const next = read === undefined ? now : configure(read.raw);
+        const { watchPaths } = next;
         const { watchesIn } = await import("./cli.ts");
-        watches.replace(await watchesIn(config.watchPaths, disk));
+        const all = watchPaths.length === 0 ? next.watches : await watchesIn(watchPaths, disk);
+        now = next;
+        door = doorOf();
+        watches.replace(all);
+        for (const work of works) await work.take(now);
       },
     };
   },
 });
+
+type Ask = ReturnType<typeof createAsk>;
+
+/** Work that goes on with one configuration, and ends for another one where that is of any difference to it. */
+class Exchanged {
+  readonly #textOf: (config: ConsulConfig) => string;
+  readonly #make: (config: ConsulConfig) => { start(): void; stop(): Promise<void> } | undefined;
+  #text: string | undefined;
+  #work: { stop(): Promise<void> } | undefined;
+
+  constructor(
+    textOf: (config: ConsulConfig) => string,
+    make: (config: ConsulConfig) => { start(): void; stop(): Promise<void> } | undefined,
+  ) {
+    this.#textOf = textOf;
+    this.#make = make;
+  }
+
+  async take(config: ConsulConfig): Promise<void> {
+    const text = this.#textOf(config);
+    if (text === this.#text) return;
+    this.#text = text;
+    await this.end();
+    const work = this.#make(config);
+    this.#work = work;
+    work?.start();
+  }
+
+  async end(): Promise<void> {
+    const work = this.#work;
+    this.#work = undefined;
+    await work?.stop();
+  }
+}

@@ -1,6 +1,6 @@
 // The protocol "dns-upstream": services that DNS elsewhere knows, by SRV records or by the addresses of a name.
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
-import { offUntilRestart, reloadable } from "../../contracts/reloaded-source.ts";
+import { reloadable } from "../../contracts/reloaded-source.ts";
 import { Nameservers } from "../../wire/dns/index.ts";
 import { configureDnsUpstream, type DnsUpstreamConfig, refuseOwnDomain } from "./config.ts";
 import { SOURCE } from "./registrations.ts";
@@ -15,7 +15,7 @@ export const dnsUpstream: Protocol<DnsUpstreamConfig | undefined, Needs> = defin
   needs: ["clock", "random", "log", "disk", "net", "directory", "probes", "self"],
   configure: configureDnsUpstream,
   setup(config, ground) {
-    if (config === undefined) return offUntilRestart(SOURCE, ground.log, configureDnsUpstream);
+    if (config === undefined) return undefined;
     const { clock, random, log, disk, net, directory, probes, self } = ground;
     const { node } = self;
     const make = (now: DnsUpstreamConfig): DnsUpstreamSource => {
@@ -33,6 +33,6 @@ export const dnsUpstream: Protocol<DnsUpstreamConfig | undefined, Needs> = defin
           }),
       });
     };
-    return reloadable({ name: SOURCE, clock, directory, node, configure: configureDnsUpstream, make }, config);
+    return reloadable({ name: SOURCE, configure: configureDnsUpstream, make }, config);
   },
 });

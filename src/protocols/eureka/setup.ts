@@ -1,7 +1,7 @@
 // The protocol "eureka": applications that register by heartbeats and fetch the registry, as with Netflix's Eureka server.
 import { InputError } from "../../base/error.ts";
 import { httpListener } from "../../contracts/http-listener.ts";
-import { defineProtocol, type Protocol, type Told } from "../../contracts/protocol.ts";
+import { defineProtocol, type Part, type Protocol, type Told } from "../../contracts/protocol.ts";
 import { Registry } from "./applications.ts";
 import { Leases } from "./leases.ts";
 import { createEurekaHandler } from "./server.ts";
@@ -61,31 +61,45 @@ export const eureka: Protocol<EurekaConfig, "clock" | "log" | "net" | "http" | "
         ownAddresses: () => net.interfaces().map(({ address }) => address),
       });
       const registry = new Registry({ clock, directory, lookup, lease: (app, id) => leases.get(app, id) });
-      const handle = createEurekaHandler(PREFIX, {
-        clock,
-        leases,
-        registry,
-        log,
-        token: config.token,
-        shared: config.listen === undefined,
-      });
-      const { listen } = config;
+      /** Where it is asked, by whom; instances and their leases stay. */
+      const doorOf = ({ listen, token }: EurekaConfig): Pick<Part, "routes" | "listeners"> => {
+        const shared = listen === undefined;
+        const handle = createEurekaHandler(PREFIX, { clock, leases, registry, log, token, shared });
+        if (listen === undefined) return { routes: [{ prefix: PREFIX, handle }] };
+        return {
+          listeners: [
+            httpListener("eureka", http, listen, (request, response) => {
+              if (request.url?.startsWith(PREFIX) === true) return handle(request, response);
+              response.writeHead(404, { "content-type": "text/plain" }).end(`Eureka is below ${PREFIX}\n`);
+            }),
+          ],
+        };
+      };
+      let text = JSON.stringify(config);
+      let door = doorOf(config);
       const answers = async (service: string): Promise<readonly Told[]> => {
         const found = registry.application(service)?.instances ?? [];
         const text = found.map((each) => `${each["instanceId"]} ${each["status"]}`).sort();
         const what = `GET ${PREFIX}apps/${service.toUpperCase()}`;
         return [{ to: "everybody", text: `${what}: ${text.length === 0 ? "404" : text.join(", ")}` }];
       };
-      if (listen === undefined) return { source: leases, routes: [{ prefix: PREFIX, handle }], answers };
       return {
         source: leases,
         answers,
-        listeners: [
-          httpListener("eureka", http, listen, (request, response) => {
-            if (request.url?.startsWith(PREFIX) === true) return handle(request, response);
-            response.writeHead(404, { "content-type": "text/plain" }).end(`Eureka is below ${PREFIX}\n`);
-          }),
-        ],
+        get routes() {
+          return door.routes ?? [];
+        },
+        get listeners() {
+          return door.listeners ?? [];
+        },
+        rereads: true,
+        async reload(read) {
+          if (read === undefined) return;
+          const now = configure(read.raw);
+          if (JSON.stringify(now) === text) return;
+          text = JSON.stringify(now);
+          door = doorOf(now);
+        },
       };
     },
   });

@@ -56,6 +56,6 @@ export const file: Protocol<FileConfig | undefined, "clock" | "disk" | "log" | "
           },
         },
       });
-      return { source, rereads: true, reload: () => source.reload() };
+      return { source, rereads: "anew", reload: () => source.reload() };
     },
   });

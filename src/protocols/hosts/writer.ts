@@ -78,13 +78,13 @@ export class HostsWriter {
     });
   }
 
-  /** Takes out what was written where that is wished. */
-  async stop(): Promise<void> {
+  /** Takes out what was written where that is wished: by the rule, unless told. */
+  async stop(written: "goes" | "stays" = this.#rule.remove ? "goes" : "stays"): Promise<void> {
     const begun = this.#running !== undefined;
     this.#stop.abort(new Error("stopped"));
     this.#bell.ring();
     await this.#running;
-    if (!this.#rule.remove || !begun) return;
+    if (written !== "goes" || !begun) return;
     try {
       await this.#file.write(undefined);
     } catch (error) {

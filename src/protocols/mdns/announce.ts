@@ -49,8 +49,8 @@ interface Standing {
 /** One per agent. Nothing is announced before `start`. */
 export class Announcer implements Announced {
   readonly #lan: Lan;
-  readonly #rules: PlanRules;
-  readonly #folder: FilesRule | undefined;
+  #rules: PlanRules;
+  #folder: FilesRule | undefined;
   readonly #machine: AnnouncerMachine;
   readonly #stop = new AbortController();
   /** By instance id or file. */
@@ -62,6 +62,7 @@ export class Announcer implements Announced {
   #fileComplaints: Announced["complaints"] = [];
   #running: Promise<void> | undefined;
   readonly #bell = new Bell();
+  #otherFolder = new AbortController();
 
   constructor(lan: Lan, rules: PlanRules, folder: FilesRule | undefined, machine: AnnouncerMachine) {
     this.#lan = lan;
@@ -76,6 +77,15 @@ export class Announcer implements Announced {
       if (!this.#stop.signal.aborted)
         this.#machine.log.error("nothing is announced on the LAN any more", { error: messageOf(error) });
     });
+  }
+
+  /** Takes other rules: what they ask for as well stays as it stands, of the rest goodbye is said. */
+  retell(rules: PlanRules, folder: FilesRule | undefined): void {
+    this.#rules = rules;
+    const isOther = JSON.stringify(folder) !== JSON.stringify(this.#folder);
+    this.#folder = folder;
+    if (isOther) this.#otherFolder.abort();
+    this.#bell.ring();
   }
 
   /** Resolves when goodbye is said for everything. */
@@ -146,11 +156,25 @@ export class Announcer implements Announced {
     }
   }
 
-  /** Service files, while nobody else announces them. */
+  /** Service files of the folder that is told at present. */
   async #followFiles(mdns: Mdns, signal: AbortSignal): Promise<void> {
-    if (this.#folder === undefined) return;
+    while (!signal.aborted) {
+      this.#otherFolder = new AbortController();
+      const either = AbortSignal.any([signal, this.#otherFolder.signal]);
+      if (this.#folder !== undefined) await this.#followFolder(this.#folder, mdns, either);
+      else if (!either.aborted)
+        await new Promise<void>((resolve) => either.addEventListener("abort", () => resolve(), { once: true }));
+      // When this agent stops, services of files stay this host's.
+      if (signal.aborted) return;
+      this.#files = [];
+      this.#fileComplaints = [];
+      this.#bell.ring();
+    }
+  }
+
+  /** Service files, while nobody else announces them. */
+  async #followFolder({ folder, leftToAvahi }: FilesRule, mdns: Mdns, signal: AbortSignal): Promise<void> {
     const { clock, disk, processes, log } = this.#machine;
-    const { folder, leftToAvahi } = this.#folder;
     const runs = async (): Promise<boolean> => leftToAvahi && (await avahiRuns(disk, processes));
     const label = (): string => mdns.hostName.replace(/\.local$/i, "");
     while (!signal.aborted) {

@@ -39,6 +39,19 @@ export const mdns: Protocol<
     return {
       source,
       background: announcer,
+      rereads: true,
+      async reload(read) {
+        const now = read === undefined ? undefined : configureMdns(read.raw);
+        if (now === undefined) return;
+        for (const [key, was, is] of [
+          ["interfaces", config.interfaces, now.interfaces],
+          ["host_name", config.hostName, now.hostName],
+        ] as const)
+          if (JSON.stringify(was) !== JSON.stringify(is))
+            log.warn(`mdns.${key} is another one now: it counts after a restart`);
+        announcer.retell(now.rules, now.files);
+        source.discover(now.discover);
+      },
       answers: async (service) => tellOf(lan, announcer, service),
     };
   },

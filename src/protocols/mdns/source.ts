@@ -11,6 +11,7 @@ import { addressOf, goneKeyOf, type Registration } from "../../model/instance.ts
 import type { Reason } from "../../model/reason.ts";
 import { keyOf } from "../../model/record.ts";
 import { fromTxt } from "../../model/txt.ts";
+import { keyOfName } from "./announce-plan.ts";
 import type { Resolved } from "./engine.ts";
 import type { FileGroup } from "./service-file-folder.ts";
 import type { Lan, Left } from "./source-lan.ts";
@@ -65,7 +66,7 @@ export class LanSource implements Source {
   readonly #lan: Lan;
   readonly #machine: SourceMachine;
   readonly #announced: Announced;
-  readonly #discover: boolean | readonly string[];
+  #discover: boolean | readonly string[];
   /** Of the last list, what lives on external nodes, by `goneKeyOf`. */
   #last = new Map<string, Registration>();
   /** Of the last list, what lives on this host. */
@@ -84,6 +85,27 @@ export class LanSource implements Source {
     this.#announced = announced;
     this.#discover = discover;
     this.#machine = machine;
+  }
+
+  /** Looks for other types from now on; what was found of those that are not looked for any more goes at once. */
+  discover(types: boolean | readonly string[]): void {
+    if (JSON.stringify(types) === JSON.stringify(this.#discover)) return;
+    this.#discover = types;
+    for (const [key, { registration }] of this.#remembered)
+      if (!this.#isWanted({ type: registration.labels["mdns-type"] ?? "" })) this.#remembered.delete(key);
+    if (this.#running) this.#browse();
+    this.ring();
+  }
+
+  #browse(): void {
+    if (this.#discover === true) this.#lan.browseAll();
+    else if (this.#discover !== false) for (const type of this.#discover) this.#lan.browse(type);
+  }
+
+  /** True of what the configuration asks for; the announcing side has other types browsed, too. */
+  #isWanted({ type }: { readonly type: string }): boolean {
+    if (typeof this.#discover === "boolean") return this.#discover;
+    return this.#discover.some((each) => keyOfName("", each) === keyOfName("", type));
   }
 
   /** What the announcing side knows has changed. */
@@ -112,8 +134,7 @@ export class LanSource implements Source {
     this.#running = true;
     const begin = async (): Promise<void> => {
       this.#restore();
-      if (this.#discover === true) this.#lan.browseAll();
-      else if (this.#discover !== false) for (const type of this.#discover) this.#lan.browse(type);
+      this.#browse();
     };
     const compose = (view: View): SourceList => {
       const list = this.#compose(view);
@@ -150,6 +171,7 @@ export class LanSource implements Source {
     if (this.#discover !== false)
       for (const places of this.#lan.resolved())
         for (const seen of byHost(places)) {
+          if (!this.#isWanted(seen[0])) continue;
           const registration = this.#registrationOf(seen, view, networks);
           if (registration === undefined) continue;
           outside.set(goneKeyOf(registration), registration);
@@ -196,6 +218,13 @@ export class LanSource implements Source {
       if (outside.has(key) || this.#remembered.has(key)) continue;
       const { labels, external } = registration;
       const [name = "", type = ""] = [labels["mdns-instance"], labels["mdns-type"]];
+      if (!this.#isWanted({ type })) {
+        gone.set(key, {
+          ...{ code: "deregistered", text: `the configuration of ${SOURCE} no longer asks for it` },
+          ...{ confirmed: true, atMs: clock.now() },
+        });
+        continue;
+      }
       const domain = (registration.foreignId ?? "").slice(`${name}.${type}.`.length) || "local";
       const left = leftOf({ name, type, domain });
       if (left?.why === "interface")
@@ -231,15 +260,18 @@ export class LanSource implements Source {
 
   /** What an earlier life of this agent found stays until it is heard again, or was not for a while. */
   #restore(): void {
-    if (this.#restored || this.#discover === false) return;
+    if (this.#restored) return;
     this.#restored = true;
     const { directory, clock, node: self } = this.#machine;
     for (const registration of lastKnown(directory.view(), SOURCE, self))
-      this.#remembered.set(goneKeyOf(registration), {
-        registration,
-        sinceMs: clock.monotonic(),
-        why: "it was known before this agent started",
-      });
+      if (!this.#isWanted({ type: registration.labels["mdns-type"] ?? "" }))
+        this.#last.set(goneKeyOf(registration), registration);
+      else
+        this.#remembered.set(goneKeyOf(registration), {
+          registration,
+          sinceMs: clock.monotonic(),
+          why: "it was known before this agent started",
+        });
   }
 }
 

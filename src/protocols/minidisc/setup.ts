@@ -146,7 +146,6 @@ export const minidisc: Protocol<MinidiscConfig, Needs> = defineProtocol({
       const text = found.map(({ address, port }) => hostPort(address, port)).join(", ");
       return [{ to: "the tailnet", text: `md find ${service}: ${text === "" ? "no matching service" : text}` }];
     };
-    if (!config.announce) return { source, answers };
     let stop: AbortController | undefined;
     let announcing: Promise<void> = Promise.resolve();
     const announce = async (signal: AbortSignal): Promise<void> => {
@@ -184,19 +183,37 @@ export const minidisc: Protocol<MinidiscConfig, Needs> = defineProtocol({
         await shared.release();
       }
     };
+    let { announce: announces } = config;
+    let begun = false;
+    const begin = (): void => {
+      if (stop !== undefined) return;
+      stop = new AbortController();
+      announcing = announce(stop.signal);
+    };
+    const end = async (): Promise<void> => {
+      stop?.abort();
+      stop = undefined;
+      await announcing;
+    };
     return {
       source,
       answers,
       background: {
         start() {
-          if (stop !== undefined) return;
-          stop = new AbortController();
-          announcing = announce(stop.signal);
+          begun = true;
+          if (announces) begin();
         },
-        async stop() {
-          stop?.abort();
-          await announcing;
-        },
+        stop: end,
+      },
+      rereads: true,
+      async reload(read) {
+        if (read === undefined) return;
+        const now = configure(read.raw);
+        if (now.socket !== config.socket || JSON.stringify(now.proxy) !== JSON.stringify(config.proxy))
+          log.part(SOURCE).warn("minidisc.socket or minidisc.proxy is another one now: it counts after a restart");
+        announces = now.announce;
+        if (!announces) await end();
+        else if (begun) begin();
       },
     };
   },

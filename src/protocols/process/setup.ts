@@ -2,7 +2,7 @@
 import { InputError, TrilithError } from "../../base/error.ts";
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
 import { Announcements } from "./announcements.ts";
-import { createProcessSource } from "./source.ts";
+import { createProcessSource, type ProcessMachine } from "./source.ts";
 
 /** Where wrappers connect; see README.md. */
 const PREFIX = "/v1/trilith/run";
@@ -46,24 +46,18 @@ export const processes: Protocol<
     };
     const log = ground.log.part("process");
     const announcements = new Announcements({ ...ground, log, parse, changed: () => source.ring() });
+    const environOf = ({ environ }: ProcessConfig): Pick<ProcessMachine, "environ"> => {
+      if (!environ || missing) return {};
+      const { processes, self, probes } = ground;
+      const checks = { scripts: self.scripts.fromApi, probes, nodeAddress: self.advertiseAddress };
+      return { environ: { table, self: processes.pid, checks } };
+    };
     const source = createProcessSource({
       clock: ground.clock,
       log,
       processes: ground.processes,
       agent: ground.agent,
-      ...(config.environ && !missing
-        ? {
-            environ: {
-              table,
-              self: ground.processes.pid,
-              checks: {
-                scripts: ground.self.scripts.fromApi,
-                probes: ground.probes,
-                nodeAddress: ground.self.advertiseAddress,
-              },
-            },
-          }
-        : {}),
+      ...environOf(config),
       ...(config.environ && missing
         ? {
             without:
@@ -80,6 +74,11 @@ export const processes: Protocol<
         { prefix: ANNOUNCE, handle: announcements.handle },
       ],
       background: announcements,
+      rereads: true,
+      async reload(read) {
+        const now = read === undefined ? undefined : processes.configure(read.raw);
+        if (now !== undefined) source.scan(environOf(now).environ);
+      },
     };
   },
 });

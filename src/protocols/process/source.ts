@@ -72,6 +72,8 @@ export interface ProcessSource extends Source {
   readonly handle: Handler;
   /** Something changed that decides which of the processes count: the list is stated again. */
   ring(): void;
+  /** Looks for processes that say in their environment what they are, from now on or no longer; runs under wrappers go on. */
+  scan(environ: ProcessMachine["environ"]): void;
 }
 
 export function createProcessSource(machine: ProcessMachine): ProcessSource {
@@ -90,7 +92,9 @@ class Runs implements ProcessSource {
   private restored = false;
   private lookMs = LOOK_FIRST_MS;
   private readonly plain: PlainNames = new Map();
-  private readonly scanner: Scanner | undefined;
+  private scanner: Scanner | undefined;
+  /** Ends the present reading of lists: it is begun anew with another scanner, or none. */
+  private over = new AbortController();
   /** What the agent's list holds of processes with words of their own, until all were looked at. */
   private held: readonly FoundService[] = [];
   private last: readonly FoundService[] = [];
@@ -98,7 +102,14 @@ class Runs implements ProcessSource {
 
   constructor(machine: ProcessMachine) {
     this.machine = machine;
-    if (machine.environ !== undefined) this.scanner = new Scanner({ ...machine, ...machine.environ }, this.plain);
+    this.scan(machine.environ);
+  }
+
+  scan(environ: ProcessMachine["environ"]): void {
+    if ((environ === undefined) === (this.scanner === undefined)) return;
+    this.scanner = environ === undefined ? undefined : new Scanner({ ...this.machine, ...environ }, this.plain);
+    this.held = this.last;
+    this.over.abort();
   }
 
   state(): { readonly ok: boolean; readonly text: string } {
@@ -119,6 +130,13 @@ class Runs implements ProcessSource {
   }
 
   async *watch(signal: AbortSignal): AsyncIterable<SourceList> {
+    while (!signal.aborted) {
+      this.over = new AbortController();
+      yield* this.lists(AbortSignal.any([signal, this.over.signal]));
+    }
+  }
+
+  private async *lists(signal: AbortSignal): AsyncIterable<SourceList> {
     const { clock } = this.machine;
     const stop = (): void => this.wake?.();
     signal.addEventListener("abort", stop, { once: true });
@@ -200,11 +218,17 @@ class Runs implements ProcessSource {
     for (const one of this.last) {
       const { pid, startTicks, port, registration } = one;
       if (ids.has(registration.id)) continue;
-      const why = !(await this.lives(pid, startTicks))
-        ? this.reason("died", `process ${pid} ended`)
-        : otherwise(one)
-          ? this.reason("stopped", `port ${port} of process ${pid} is announced or advertised itself`)
-          : this.reason("stopped", `process ${pid} does not listen on port ${port} any more, or says something else`);
+      const why =
+        this.scanner === undefined
+          ? this.reason("deregistered", "the configuration of process no longer asks for what environments say")
+          : !(await this.lives(pid, startTicks))
+            ? this.reason("died", `process ${pid} ended`)
+            : otherwise(one)
+              ? this.reason("stopped", `port ${port} of process ${pid} is announced or advertised itself`)
+              : this.reason(
+                  "stopped",
+                  `process ${pid} does not listen on port ${port} any more, or says something else`,
+                );
       this.gone.set(registration.id, why);
     }
     this.last = now;
@@ -255,7 +279,7 @@ class Runs implements ProcessSource {
     this.last = before;
   }
 
-  private reason(code: "died" | "stopped", text: string): Reason {
+  private reason(code: "died" | "stopped" | "deregistered", text: string): Reason {
     return { code, text, confirmed: true, atMs: this.machine.clock.now() };
   }
 

@@ -44,13 +44,17 @@ interface StandingMember {
 
 /** One per agent. Nothing is written before `start`. */
 export class Announcer {
-  readonly #config: ZooKeeperConfig;
+  #config: ZooKeeperConfig;
   readonly #machine: AnnouncerMachine;
   readonly #stop = new AbortController();
   /** Sets in which something of this host's is, or was to be, in this life. */
   readonly #paths = new Set<string>();
   /** What is written from the directory; undefined where nothing is. */
-  readonly #followed: FollowedServices | undefined;
+  #followed: FollowedServices | undefined;
+  /** Ends what is followed for the rules as they are. */
+  #over = new AbortController();
+  /** What follows something, until it has ended. */
+  readonly #following = new Set<Promise<void>>();
   #zk: ZooKeeper | undefined;
   #standing: readonly WantedMember[] = [];
   #notes: readonly string[] = [];
@@ -62,13 +66,6 @@ export class Announcer {
   constructor(config: ZooKeeperConfig, machine: AnnouncerMachine) {
     this.#config = config;
     this.#machine = machine;
-    const { directory, lookup } = machine;
-    const rules = config.announce.filter(({ from }) => from === "directory");
-    const services = rules.some(({ service }) => service === "*") ? undefined : rules.map(({ service }) => service);
-    if (rules.length > 0)
-      this.#followed = new FollowedServices({
-        ...{ directory, lookup, services, query: { order: "stable" }, changed: this.#bell.ring },
-      });
   }
 
   start(): void {
@@ -79,10 +76,27 @@ export class Announcer {
     });
   }
 
-  /** Ends the session where this life is the last one; else the members stand until the next life takes them over, or the session runs out. */
-  async stop(): Promise<void> {
+  /**
+   * Takes other rules, where they are for the same servers and the same session. Members that the new rules ask for as well stay as they stand.
+   * False where they are not: another announcer has to.
+   */
+  retell(config: ZooKeeperConfig): boolean {
+    const { servers, sessionMs, auth } = this.#config;
+    const before = JSON.stringify([servers, sessionMs, auth]);
+    if (JSON.stringify([config.servers, config.sessionMs, config.auth]) !== before) return false;
+    this.#config = config;
+    if (this.#zk !== undefined && !this.#stop.signal.aborted) this.#follow();
+    this.#bell.ring();
+    return true;
+  }
+
+  /**
+   * Ends the session where nobody comes after this announcer; else the members stand until the next one takes them over, or the session runs out.
+   * Unless told, somebody comes where this life of the agent is not the last one.
+   */
+  async stop(comes: "nobody" | "somebody" = this.#machine.last() ? "nobody" : "somebody"): Promise<void> {
     this.#stop.abort(new Error("stopped"));
-    if (this.#machine.last()) await this.#zk?.close();
+    if (comes === "nobody") await this.#zk?.close();
     else this.#zk?.abandon();
     this.#bell.ring();
     await this.#running;
@@ -117,7 +131,7 @@ export class Announcer {
   };
 
   async #run(): Promise<void> {
-    const { clock, agent, directory, open } = this.#machine;
+    const { clock, directory, open } = this.#machine;
     const { signal } = this.#stop;
     const { servers, sessionMs, auth } = this.#config;
     await directory.ready(signal);
@@ -129,9 +143,7 @@ export class Announcer {
     this.#zk = zk;
     if (signal.aborted) return zk.abandon();
     const znodes = new Znodes(zk, this.#bell.ring);
-    const others = [this.#followDirectory(signal)];
-    if (this.#config.announce.some(({ from }) => from === "host"))
-      others.push(followHost(agent, this.#bell.ring, signal));
+    this.#follow();
     try {
       while (!signal.aborted) {
         if (zk.session() !== "") await this.#bring(zk, znodes);
@@ -141,13 +153,37 @@ export class Announcer {
         await clock.sleep(TOGETHER_MS, signal).catch(() => {});
       }
     } finally {
-      await Promise.all(others);
+      this.#over.abort(new Error("stopped"));
+      await Promise.all(this.#following);
     }
   }
 
-  async #followDirectory(signal: AbortSignal): Promise<void> {
+  /** Begins to follow what the rules ask for, in place of what those before asked for. */
+  #follow(): void {
+    const { agent, directory, lookup } = this.#machine;
+    this.#over.abort(new Error("the rules are others"));
+    this.#over = new AbortController();
+    const { signal } = this.#over;
+    const { announce } = this.#config;
+    const rules = announce.filter(({ from }) => from === "directory");
+    const services = rules.some(({ service }) => service === "*") ? undefined : rules.map(({ service }) => service);
+    this.#followed =
+      rules.length === 0
+        ? undefined
+        : new FollowedServices({
+            ...{ directory, lookup, services, query: { order: "stable" }, changed: this.#bell.ring },
+          });
+    const going = [this.#followDirectory(this.#followed, signal)];
+    if (announce.some(({ from }) => from === "host")) going.push(followHost(agent, this.#bell.ring, signal));
+    for (const one of going) {
+      this.#following.add(one);
+      void one.then(() => this.#following.delete(one));
+    }
+  }
+
+  async #followDirectory(followed: FollowedServices | undefined, signal: AbortSignal): Promise<void> {
     try {
-      await this.#followed?.run(signal);
+      await followed?.run(signal);
     } catch (error) {
       this.#machine.log.error("the directory is not followed any more", { error: messageOf(error) });
     }

@@ -1,7 +1,7 @@
 // The protocol "zookeeper": server sets as Finagle and Aurora keep them, read into the directory and written from it.
 import { openZooKeeper } from "../../base/zookeeper.ts";
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
-import { offUntilRestart, reloadable } from "../../contracts/reloaded-source.ts";
+import { reloadable } from "../../contracts/reloaded-source.ts";
 import { Announcer } from "./announce.ts";
 import { configureZooKeeper, type ZooKeeperConfig } from "./config.ts";
 import { SOURCE } from "./registrations.ts";
@@ -15,13 +15,13 @@ export const zookeeper: Protocol<
   needs: ["clock", "log", "directory", "lookup", "agent", "self", "leaving"],
   configure: configureZooKeeper,
   setup(config, ground) {
-    if (config === undefined) return offUntilRestart(SOURCE, ground.log, configureZooKeeper);
+    if (config === undefined) return undefined;
     const { clock, directory, lookup, agent, self, leaving } = ground;
     const log = ground.log.part("zookeeper");
-    const announcer =
-      config.announce.length === 0
+    const announcerOf = (now: ZooKeeperConfig | undefined): Announcer | undefined =>
+      now === undefined || now.announce.length === 0
         ? undefined
-        : new Announcer(config, {
+        : new Announcer(now, {
             ...{ clock, log, agent, directory, lookup, open: openZooKeeper, nodeId: self.nodeId },
             last: () => self.dev || leaving?.() === true,
           });
@@ -30,38 +30,27 @@ export const zookeeper: Protocol<
       now.sets.length === 0
         ? undefined
         : new ServerSetSource(now, { clock, log, directory, open: openZooKeeper, node });
-    const { source, reload } = reloadable(
-      { name: SOURCE, clock, directory, node, configure: configureZooKeeper, make },
-      config,
-    );
+    const reading = reloadable({ name: SOURCE, configure: configureZooKeeper, make }, config);
+    let announcer = announcerOf(config);
     return {
-      ...(source === undefined ? {} : { source }),
+      get source() {
+        return reading.source;
+      },
       rereads: true,
       async reload(read) {
-        await reload(read);
+        await reading.reload(read);
         if (read === undefined) return;
         const now = configureZooKeeper(read.raw);
-        if (writtenBy(now) !== writtenBy(config))
-          log.warn(
-            "zookeeper.announce, or who is told, is another one now: what is written follows it after a restart",
-          );
-        if (source === undefined && now !== undefined && now.sets.length > 0)
-          log.warn("zookeeper.sets was empty when this agent started: a restart reads them");
+        if (now !== undefined && now.announce.length > 0 && announcer?.retell(now)) return;
+        const before = announcer;
+        announcer = announcerOf(now);
+        // Of servers that are others, or the same in other words, the next one takes over what stands there; what it does not runs out with the session.
+        await before?.stop(announcer === undefined ? "nobody" : "somebody");
+        announcer?.start();
       },
-      ...(announcer === undefined
-        ? {}
-        : {
-            background: announcer,
-            states: () => [announcer.state()],
-            answers: async (service: string) => announcer.about(service),
-          }),
+      background: { start: () => announcer?.start(), stop: async (off) => await announcer?.stop(off && "nobody") },
+      states: () => (announcer === undefined ? [] : [announcer.state()]),
+      answers: async (service) => announcer?.about(service) ?? [],
     };
   },
 });
-
-/** What the announcing depends on, to see whether it is another one. */
-function writtenBy(config: ZooKeeperConfig | undefined): string {
-  if (config === undefined || config.announce.length === 0) return "";
-  const { sets: _, ...rest } = config;
-  return JSON.stringify(rest);
-}

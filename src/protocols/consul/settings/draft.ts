@@ -54,6 +54,8 @@ export interface Draft {
   readonly tls: Map<keyof NonNullable<Settings["checkTls"]>, { readonly key: string; readonly value: string }>;
   readonly ignored: Set<string>;
   readonly watches: WatchConfig[];
+  /** What files told under keys that a reload does not take, as text by key. */
+  readonly untilRestart: Record<string, string>;
 }
 
 export type Setter = (draft: Draft, value: Value) => void;
@@ -77,5 +79,6 @@ export function newDraft(): Draft {
     tls: new Map(),
     ignored: new Set(),
     watches: [],
+    untilRestart: Object.create(null) as Record<string, string>,
   };
 }

@@ -6,6 +6,7 @@ import { CONSUL_KEYS } from "./consul-keys.ts";
 import type { Draft, Known } from "./draft.ts";
 import { IGNORED } from "./ignored-keys.ts";
 import { BELOW_PROTOCOLS, OWN_KEYS } from "./own-keys.ts";
+import { isReloaded } from "./reloaded-keys.ts";
 import { inner, type KeyPath, Value } from "./value.ts";
 
 /** One configuration file. */
@@ -58,8 +59,10 @@ function readLevel(draft: Draft, file: ConsulFile, level: object, path: KeyPath,
       const block = inner(raw);
       if (block === undefined) throw new InputError(file.at(here), `${JSON.stringify(raw)}: expected an object`);
       readLevel(draft, file, block, block === raw ? here : [...here, 0], `${dotted}.`);
-    } else if (typeof known === "function") known(draft, new Value(raw, file.at(here)));
-    else if (known === "ignored" || GROUPS.some((group) => dotted.startsWith(group))) draft.ignored.add(dotted);
+    } else if (typeof known === "function") {
+      known(draft, new Value(raw, file.at(here)));
+      if (!isReloaded(dotted)) draft.untilRestart[dotted] = `${draft.untilRestart[dotted] ?? ""}${JSON.stringify(raw)}`;
+    } else if (known === "ignored" || GROUPS.some((group) => dotted.startsWith(group))) draft.ignored.add(dotted);
     else throw new InputError(file.at(here), unknownKey(key, prefix));
   }
 }

@@ -1,0 +1,143 @@
+// What runs of the parts: what they listen on, what their sources tell, what goes on in the background; begun, exchanged by a reload, ended.
+import { messageOf } from "../base/error.ts";
+import type { Directory } from "../contracts/directory.ts";
+import type { Listener, Part } from "../contracts/protocol.ts";
+import type { Source } from "../contracts/source.ts";
+import { type Carried, type Carrying, carry, dropAll } from "./sources.ts";
+
+export interface RunningMachine extends Carrying {
+  readonly directory: Pick<Directory, "view">;
+  /** Filled in: "dns" → "127.0.0.1:8600". */
+  readonly listening: Map<string, string>;
+}
+
+/** What runs of one protocol. */
+interface Life {
+  listeners: readonly Listener[];
+  source: Source | undefined;
+  carried: Carried | undefined;
+  background: Part["background"];
+}
+
+/** By protocol. Nothing runs yet. */
+export class Running {
+  readonly #machine: RunningMachine;
+  readonly #lives = new Map<string, Life>();
+
+  constructor(machine: RunningMachine) {
+    this.#machine = machine;
+  }
+
+  /** When every source has told its first list. */
+  firstLists(): Promise<unknown> {
+    return Promise.all([...this.#lives.values()].map(({ carried }) => carried?.first));
+  }
+
+  /**
+   * Brings to what a part puts at the agent's disposal now; undefined = it is off. What stays runs on, what a source told that is no longer there goes.
+   * @throws TrilithError `address-in-use`, `not-allowed`: everything is as it was before
+   */
+  async bring(protocol: string, part: Part | undefined): Promise<void> {
+    await this.listen(protocol, part);
+    const life = this.#of(protocol);
+    const isOther = life.background !== part?.background;
+    if (isOther) await this.#end(protocol, part === undefined ? "off" : undefined);
+    await this.tell(protocol, part);
+    if (isOther) this.begin(protocol, part);
+  }
+
+  /** Opens what a part listens on, and closes what it no longer does. @throws TrilithError as `bring` */
+  async listen(protocol: string, part: Part | undefined): Promise<void> {
+    const life = this.#of(protocol);
+    const before = life.listeners;
+    const wanted = part?.listeners ?? [];
+    const old = before.filter((listener) => !wanted.includes(listener));
+    // Of both on one port the old one has to go first.
+    for (const listener of old) await this.#close(listener);
+    const opened: Listener[] = [];
+    try {
+      for (const listener of wanted.filter((each) => !before.includes(each))) {
+        opened.push(listener);
+        await this.#open(listener);
+      }
+      life.listeners = wanted;
+    } catch (error) {
+      for (const listener of opened) await this.#close(listener);
+      for (const listener of old)
+        await this.#open(listener).catch((again: unknown) =>
+          this.#machine.log.error(`${listener.name} does not listen any more`, { error: messageOf(again) }),
+        );
+      throw error;
+    }
+  }
+
+  /** Carries what a part's source tells, in place of another one's before; what that told goes where there is none now. */
+  async tell(protocol: string, part: Part | undefined): Promise<void> {
+    const life = this.#of(protocol);
+    const { source } = part ?? {};
+    if (source === life.source) return;
+    const { source: before, carried } = life;
+    await carried?.stop();
+    life.source = source;
+    life.carried = source === undefined ? undefined : carry(source, this.#machine);
+    if (before !== undefined && before.name !== source?.name) await dropAll(before.name, this.#machine);
+  }
+
+  /** Begins what goes on while the agent runs. */
+  begin(protocol: string, part: Part | undefined): void {
+    const life = this.#of(protocol);
+    life.background = part?.background;
+    life.background?.start();
+  }
+
+  /** Ends what goes on in the background, the last begun first. */
+  async endAll(): Promise<void> {
+    for (const protocol of [...this.#lives.keys()].reverse()) await this.#end(protocol);
+  }
+
+  async silenceAll(): Promise<void> {
+    await Promise.all([...this.#lives.values()].map(({ carried }) => carried?.stop()));
+  }
+
+  async closeAll(): Promise<void> {
+    for (const life of [...this.#lives.values()].reverse()) {
+      for (const listener of life.listeners.toReversed()) await this.#close(listener);
+      life.listeners = [];
+    }
+  }
+
+  #of(protocol: string): Life {
+    let life = this.#lives.get(protocol);
+    if (life === undefined) {
+      life = { listeners: [], source: undefined, carried: undefined, background: undefined };
+      this.#lives.set(protocol, life);
+    }
+    return life;
+  }
+
+  async #end(protocol: string, off?: "off"): Promise<void> {
+    const life = this.#of(protocol);
+    const { background } = life;
+    life.background = undefined;
+    try {
+      await background?.stop(off);
+    } catch (error) {
+      this.#machine.log.error(`could not stop what goes on in the background of ${protocol}`, {
+        error: messageOf(error),
+      });
+    }
+  }
+
+  async #open(listener: Listener): Promise<void> {
+    this.#machine.listening.set(listener.name, await listener.start());
+  }
+
+  async #close(listener: Listener): Promise<void> {
+    this.#machine.listening.delete(listener.name);
+    try {
+      await listener.stop();
+    } catch (error) {
+      this.#machine.log.error(`could not stop ${listener.name}`, { error: messageOf(error) });
+    }
+  }
+}
