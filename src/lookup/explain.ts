@@ -1,5 +1,5 @@
 // Why an instance is, or is not, in an answer: one sentence for people.
-import { NODE_ALIVE_CHECK, NODE_MAINTENANCE_CHECK } from "../model/check.ts";
+import { type Check, NODE_ALIVE_CHECK, NODE_MAINTENANCE_CHECK } from "../model/check.ts";
 import type { Resident } from "../model/instance.ts";
 import type { Query, Verdict } from "../model/query.ts";
 import { type Asker, chooseAddress, type Here } from "./address.ts";
@@ -19,6 +19,8 @@ export interface Standing {
   readonly panic: boolean;
   /** The agent's history of the service, newest first. */
   readonly history: readonly { readonly atMs: number; readonly id: string; readonly text: string }[];
+  /** What a check of this host said last. */
+  readonly outputOf: (check: Check) => string;
   /** Where an instance is only the last known good: how old, and who does not answer. */
   readonly staleAs: (resident: Resident) => Stale | undefined;
 }
@@ -92,7 +94,7 @@ function deciding(facts: Facts, standing?: Standing): string {
     return checks.length === 0 ? "passing: it has no checks" : `passing: ${count(checks.length, "check")} passing`;
   const culprit = checks.find(({ status }) => status === facts.status);
   if (culprit === undefined) return facts.status;
-  const output = culprit.output.trim();
+  const output = (standing?.outputOf(culprit) ?? culprit.output).trim();
   const says =
     output === ""
       ? "has no output"

@@ -5,9 +5,11 @@ import { aliveChange, checkChange, nodeChange, serviceChange, testDirectory } fr
 import { ids, type World, world } from "../../test/support/lookup.ts";
 import { memoryDurable } from "../base/durable.ts";
 import { TrilithError } from "../base/error.ts";
+import type { HeldCheck } from "../contracts/agent.ts";
 import type { SourceState } from "../contracts/ground.ts";
 import type { SourceEntry } from "../contracts/source.ts";
 import type { Answer, Query } from "../model/query.ts";
+import { keyOf } from "../model/record.ts";
 
 const running: World[] = [];
 async function started(given: Parameters<typeof world>[0] = {}): Promise<World> {
@@ -404,10 +406,35 @@ describe("explaining", () => {
           { atMs: 5, id: "x", text: "is draining: container stops (SIGTERM)" },
           { atMs: 1, id: "x", text: "registered" },
         ],
+        checks: () => new Map(),
       },
     });
     await w.directory.write([serviceChange("home", "x", "web", { draining: true })]);
     expect(why(w, "x")?.text).toBe("draining since 1970-01-01T00:00:00.005Z: container stops (SIGTERM)");
+  });
+
+  it("says what a check of this host said last, which the directory may be told later", async () => {
+    const held = new Map<string, HeldCheck>();
+    const w = await started({ agent: { history: () => [], checks: () => held } });
+    await w.directory.write([
+      nodeChange("far", "10.2.0.1"),
+      aliveChange("far", true),
+      serviceChange("home", "own", "web"),
+      serviceChange("far", "theirs", "web"),
+      checkChange("home", "c", "critical", { serviceId: "own", output: "" }),
+      checkChange("far", "c", "critical", { serviceId: "theirs", output: "theirs" }),
+    ]);
+    const said = () => ["own", "theirs"].map((id) => why(w, id)?.text);
+    expect(said()).toEqual(['critical: check "c" has no output', 'critical: check "c" says: theirs']);
+    const told = w.directory.view().get("check", keyOf.check("home", "c"));
+    if (told === undefined) throw new Error("the check is not there");
+    const spec = { id: "c", name: "c", notes: "", kind: "ttl", detail: {}, intervalMs: 0, timeoutMs: 0 };
+    const check = { ...told, node: "HOME", output: "disk full\n" };
+    held.set("c", { check, spec, history: [] });
+    expect(said()).toEqual(['critical: check "c" says: disk full', 'critical: check "c" says: theirs']);
+    // What it says while it is passing is no reason to be out.
+    held.set("c", { check: { ...check, status: "passing" }, spec, history: [] });
+    expect(said()[0]).toBe('critical: check "c" has no output');
   });
 
   it("agrees with the answer, held instances included", async () => {

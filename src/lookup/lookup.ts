@@ -11,6 +11,7 @@ import type { Directory, View } from "../contracts/directory.ts";
 import type { SourceState } from "../contracts/ground.ts";
 import type { Lookup } from "../contracts/lookup.ts";
 import type { Settings } from "../contracts/settings.ts";
+import { newestOutput } from "../model/check.ts";
 import type { Resident } from "../model/instance.ts";
 import type { Answer, Endpoint, Query, Verdict } from "../model/query.ts";
 import { scope } from "../model/record.ts";
@@ -28,8 +29,8 @@ import { keepWatching, type WatchingParts } from "./watching.ts";
 /** What the lookup is built from. */
 export interface LookupParts {
   readonly directory: Directory;
-  /** For "draining since": the agent's history. */
-  readonly agent?: Pick<Agent, "history">;
+  /** For "draining since" the agent's history; for what a check says, its newest output, which the directory is told only now and then. */
+  readonly agent?: Pick<Agent, "history" | "checks">;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -309,6 +310,7 @@ export function createLookup(parts: LookupParts): RunningLookup {
       if (elsewhere(query)) return [];
       const known = knownOf(query.service);
       const asker = asking({ ...query, order: "near" }, known.picture);
+      const held = parts.agent?.checks();
       const standing: Standing = {
         query,
         asker,
@@ -316,6 +318,7 @@ export function createLookup(parts: LookupParts): RunningLookup {
         hold: known.hold,
         panic: query.health !== "any" && inPanic(query.service, known),
         history: parts.agent?.history(query.service) ?? [],
+        outputOf: (check) => newestOutput(check, held?.get(check.id)?.check),
         staleAs: ({ instance }) =>
           !ready || !known.view.fresh
             ? { ageMs: known.ageMs, text: "the store behind the directory is away" }

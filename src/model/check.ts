@@ -71,6 +71,16 @@ export function worse(a: Status, b: Status): Status {
   return RANK[a] >= RANK[b] ? a : b;
 }
 
+/**
+ * What a check says: in the words of the agent that runs it, where it holds the check (`held`) with the same status. The directory is told
+ * of an output that changed alone only now and then.
+ */
+export function newestOutput(check: Check, held: Check | undefined): string {
+  return held !== undefined && held.status === check.status && held.node.toLowerCase() === check.node.toLowerCase()
+    ? held.output
+    : check.output;
+}
+
 /** The worst status of some checks; no checks = passing. */
 export function worst(checks: Iterable<{ readonly status: Status }>): Status {
   let result: Status = "passing";

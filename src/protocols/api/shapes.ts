@@ -1,6 +1,6 @@
 // The JSON that this API answers, and how it is made from the lookup's, the agent's and the directory's answers.
 import type { HeldCheck, HeldOverride } from "../../contracts/agent.ts";
-import { type Status, worst } from "../../model/check.ts";
+import { newestOutput, type Status, worst } from "../../model/check.ts";
 import type { Address, Resident } from "../../model/instance.ts";
 import { tierOf } from "../../model/near.ts";
 import type { Labels, Node } from "../../model/node.ts";
@@ -324,7 +324,7 @@ function checkJson(check: Resident["checks"][number], held: HeldCheck | undefine
     name: check.name,
     about: check.serviceId === "" ? "node" : "service",
     status: check.status,
-    output: check.output,
+    output: newestOutput(check, held?.check),
     notes: check.notes,
     type: check.type,
     ...(check.intervalMs === undefined ? {} : { intervalMs: check.intervalMs }),
