@@ -29,7 +29,14 @@ async function serve(token?: string): Promise<void> {
   const agent = {
     checks: () =>
       new Map([
-        ["c1", { check: {}, spec: {}, history: [{ atMs: 1000, status: "passing", output: "HTTP GET: 200 OK" }] }],
+        [
+          "c1",
+          {
+            check: { node: "home", status: "passing", output: "newest" },
+            spec: {},
+            history: [{ atMs: 1000, status: "passing", output: "HTTP GET: 200 OK" }],
+          },
+        ],
       ]),
     history: (name: string) => (name === "web" ? [{ atMs: 2000, id: "w1", text: "registered by api" }] : []),
     complaints: () => complaints,
@@ -314,7 +321,11 @@ describe("why", () => {
         why: "passing: 1 check passing",
         registeredBy: { source: "docker", authority: "first-hand", foreignId: "3f2a", text: "container web-1" },
         checks: [
-          { id: "c1", history: [{ at: "1970-01-01T00:00:01.000Z", status: "passing", output: "HTTP GET: 200 OK" }] },
+          {
+            id: "c1",
+            output: "newest",
+            history: [{ at: "1970-01-01T00:00:01.000Z", status: "passing", output: "HTTP GET: 200 OK" }],
+          },
         ],
       },
     ]);
