@@ -118,6 +118,7 @@ describe("flat files written by real programs", () => {
         .endpoints.map(({ address }) => address)
         .join();
     const first = await startAgent(settings);
+    over.push(() => first.stop());
     await eventually("both", () => endpoints(first) === "10.0.0.1,10.0.0.2");
     await first.stop();
     await writeFile(list, "{");

@@ -46,7 +46,12 @@ export class Member {
     await this.put("/v1/agent/service/register", { ID: `web-${name}`, Name: "web", Port: 80, Tags: [name] });
   }
   async stop(signal?: NodeJS.Signals): Promise<void> {
-    await this.#program?.stop(signal);
+    const program = this.#program;
+    this.#program = undefined;
+    await program?.stop(signal);
+  }
+  get isRunning(): boolean {
+    return this.#program !== undefined;
   }
   signal(signal: NodeJS.Signals): void {
     process.kill(this.pid, signal);

@@ -49,6 +49,8 @@ export interface TailnetNode {
   run(command: readonly string[], env?: Readonly<Record<string, string>>): ReturnType<typeof runClient>;
   /** Starts tailscaled; without a TUN device (userspace networking, with a SOCKS5 proxy at localhost:1055) where asked. It needs `up` the first time, and remembers it then. */
   startDaemon(options?: { readonly userspace?: boolean }): Promise<void>;
+  /** With a tailscaled that has a TUN device, and logged in: whatever of that it is not yet. */
+  mend(): Promise<void>;
   /** Ends tailscaled by a signal; SIGKILL by default. */
   killDaemon(signal?: NodeJS.Signals): Promise<void>;
   /** `tailscale up`: logs in to the control server; resolves when it is running with an address. */
@@ -87,8 +89,15 @@ export async function haveTailnet(): Promise<boolean> {
   return false;
 }
 
-/** Builds the three programs into `folder`/bin, one after another, because the first two share most of what they compile. */
-async function programs(folder: string): Promise<{ control: string; tailscaled: string; tailscale: string }> {
+/** The files of the three programs. */
+export interface TailnetPrograms {
+  readonly control: string;
+  readonly tailscaled: string;
+  readonly tailscale: string;
+}
+
+/** Builds the three programs (90 MB) into `folder`/bin, one after another, because the first two share most of what they compile. */
+export async function tailnetPrograms(folder: string): Promise<TailnetPrograms> {
   return {
     tailscaled: await buildGo(folder, "tailscaled", { folder: MODULE, main: "tailscale.com/cmd/tailscaled" }),
     tailscale: await buildGo(folder, "tailscale", { folder: MODULE, main: "tailscale.com/cmd/tailscale" }),
@@ -141,14 +150,16 @@ async function ip(pid: number, line: string): Promise<void> {
 
 /**
  * Brings up a tailnet: a control server with DERP and STUN, and `count` nodes on one bridge, all of them in namespaces of their own.
- * `folder`: for logs, state and the programs (90 MB), nobody else's. Nodes are logged in and see each other when this resolves.
+ * `folder`: for logs and state, nobody else's; and for the programs, unless `built` are given. Nodes are logged in and see each other when
+ * this resolves.
  */
 export async function startTailnet(
   folder: string,
-  { count = 3, up = true }: { readonly count?: number; readonly up?: boolean } = {},
+  options: { readonly count?: number; readonly up?: boolean; readonly built?: TailnetPrograms } = {},
 ): Promise<Tailnet> {
+  const { count = 3, up = true } = options;
   await mkdir(folder, { recursive: true });
-  const built = await programs(folder);
+  const built = options.built ?? (await tailnetPrograms(folder));
   const ends: (() => Promise<void>)[] = [];
   const stop = async (): Promise<void> => {
     for (const one of ends.splice(0).reverse()) await one();
@@ -177,10 +188,14 @@ export async function startTailnet(
       // One after another, so that node n has the address 100.64.0.n.
       for (const node of nodes) await node.up();
       for (const node of nodes)
-        await eventually(`${node.name} sees all others online`, async () => {
-          const peers = Object.values((await node.status()).Peer ?? {});
-          return peers.length === count - 1 && peers.every(({ Online }) => Online);
-        });
+        await eventually(
+          `${node.name} sees all others online`,
+          async () => {
+            const peers = Object.values((await node.status()).Peer ?? {});
+            return peers.length === count - 1 && peers.every(({ Online }) => Online);
+          },
+          60_000,
+        );
     }
     return { nodes, stop };
   } catch (error) {
@@ -263,12 +278,21 @@ class Node implements TailnetNode {
     const env = { TS_NO_LOGS_NO_SUPPORT: "true", TS_DISABLE_PORTMAPPER: "true" };
     const daemon = await this.start(command, join(this.folder, `${this.name}-tailscaled.log`), env);
     this.daemon = daemon;
-    await eventually(`tailscaled of ${this.name} answers`, () => this.status());
+    await eventually(`tailscaled of ${this.name} answers`, () => this.status(), 60_000);
   }
 
   async killDaemon(signal: NodeJS.Signals = "SIGKILL"): Promise<void> {
     await this.daemon?.stop(signal);
     this.daemon = undefined;
+  }
+
+  async mend(): Promise<void> {
+    const now = await this.status().catch(() => undefined);
+    if (now?.TUN !== true) {
+      await this.killDaemon("SIGTERM");
+      await this.startDaemon();
+    }
+    if (now?.TUN !== true || now.BackendState !== "Running") await this.up();
   }
 
   async up(): Promise<void> {
@@ -280,10 +304,14 @@ class Node implements TailnetNode {
       `--hostname=md${this.name}`,
       "--timeout=30s",
     );
-    const status = await eventually(`${this.name} is running`, async () => {
-      const now = await this.status();
-      return now.BackendState === "Running" && (now.TailscaleIPs?.length ?? 0) > 0 && now;
-    });
+    const status = await eventually(
+      `${this.name} is running`,
+      async () => {
+        const now = await this.status();
+        return now.BackendState === "Running" && (now.TailscaleIPs?.length ?? 0) > 0 && now;
+      },
+      60_000,
+    );
     this.address = status.TailscaleIPs?.find((one) => !one.includes(":")) ?? "";
   }
 
