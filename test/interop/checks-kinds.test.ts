@@ -25,6 +25,7 @@ import { type Processes, systemProcesses } from "../../src/base/process.ts";
 import type { Probe } from "../../src/contracts/probe.ts";
 import type { Outcome } from "../../src/model/check.ts";
 import { createTrilith } from "../../src/trilith.ts";
+import { ownName } from "../support/own-name.ts";
 import { eventually, freePort, havePrograms, ownFolder } from "../support/peers.ts";
 
 const run = promisify(execFile);
@@ -176,6 +177,7 @@ describe("grpc", () => {
 
   test("serving, not serving, unknown, unreachable, too slow", async () => {
     const port = await start(grpc.ServerCredentials.createInsecure());
+    asked.splice(0);
     const probe = grpcProbe();
     const at = `127.0.0.1:${port}`;
     expect(await ask(probe, { address: at })).toEqual({ status: "passing", output: `gRPC check ${at}: success` });
@@ -476,7 +478,7 @@ describe("through the whole agent", () => {
   }, 60_000);
 
   test("a check that is pushed goes on with the time left to it after a restart on a real disk", async () => {
-    const data = join(folder.path, "data");
+    const data = join(folder.path, ownName("data"));
     const start = async (): Promise<ReturnType<typeof createTrilith>> => {
       const trilith = createTrilith({
         dataDir: data,

@@ -1,6 +1,6 @@
 // The real program killed without warning and started again: how pushed checks stood, the time left to them, drains, maintenance.
 import { join, resolve } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test } from "vitest";
 import { eventually, freePort, ownFolder, startProgram } from "../support/peers.ts";
 
 const main = resolve(import.meta.dirname, "../../src/cli/main.ts");
@@ -8,10 +8,10 @@ let folder: Awaited<ReturnType<typeof ownFolder>>;
 let program: Awaited<ReturnType<typeof startProgram>> | undefined;
 let base = "";
 
-beforeAll(async () => {
+beforeEach(async () => {
   folder = await ownFolder("checks-restart");
 });
-afterAll(async () => {
+afterEach(async () => {
   await program?.stop();
   await folder.remove();
 });
@@ -25,7 +25,7 @@ async function start(port: number): Promise<void> {
     ],
     join(folder.path, "log"),
   );
-  await eventually("it answers", async () => (await fetch(`${base}/v1/agent/checks`)).ok, 30_000);
+  await eventually("it answers", async () => (await fetch(`${base}/v1/agent/checks`)).ok, 60_000);
 }
 
 async function call(method: string, path: string, body?: unknown): Promise<unknown> {
@@ -55,11 +55,11 @@ test("killed and started again", async () => {
   });
   await call("PUT", "/v1/agent/service/register", { Name: "db", Check: { CheckID: "follows", AliasService: "web" } });
   await call("PUT", "/v1/agent/check/warn/long?note=so-so");
+  const reportedAt = Date.now();
   await call("PUT", "/v1/agent/check/pass/short?note=alive");
   await call("PUT", "/v1/agent/check/pass/quiet");
   await call("POST", "/v1/trilith/drain/db?reason=moving");
   await call("PUT", "/v1/agent/service/maintenance/web?enable=true&reason=disks");
-  const diedAt = Date.now();
   await program?.stop("SIGKILL");
   await start(port);
   const stood = await checks();
@@ -69,9 +69,9 @@ test("killed and started again", async () => {
     "_service_maintenance:web": "critical: ",
     follows: 'critical: Aliased check "Service Maintenance Mode" failing: ',
   });
-  // What it has left is what it had when it was reported, at most a second more.
+  // The time that it was away counts, and no more than that time.
   await eventually("its time is over", async () => (await checks())["short"]?.startsWith("critical: TTL expired"));
-  expect(Date.now() - diedAt).toBeGreaterThan(2000);
+  expect(Date.now() - reportedAt).toBeGreaterThan(2_900);
   expect((await checks())["short"]).toBe("critical: TTL expired (last output before timeout follows): alive");
   const why = JSON.stringify(await call("GET", "/v1/trilith/why/db"));
   expect(why).toContain("draining");
@@ -83,4 +83,4 @@ test("killed and started again", async () => {
   const listed = JSON.stringify(await call("GET", "/v1/trilith/list"));
   expect(listed).toContain('"draining":0');
   expect(listed).not.toContain('"draining":1');
-}, 90_000);
+}, 180_000);

@@ -58,16 +58,21 @@ const up = (): Promise<boolean> =>
     .then(async (answer) => answer.ok && ((await answer.json()) as unknown[]).length > 0)
     .catch(() => false);
 
-beforeAll(async () => {
-  if (!existsSync(program)) throw new Error("dist/ is missing: npm run build");
-  folder = await ownFolder("cli-consul");
+/** Starts the agent that the commands ask. */
+async function serve(): Promise<void> {
   const port = await freePort();
   url = `http://127.0.0.1:${port}`;
   const agent = ["agent", "-dev", "-node=alpha", "-client=127.0.0.1", "-bind=127.0.0.1", "-docker-host=off"];
-  await mkdir(join(folder.path, "conf.d"));
-  agent.push(`-config-dir=${join(folder.path, "conf.d")}`);
-  serving = start([...agent, `-http-port=${port}`, "-dns-port=-1", "-quiet"]).child;
+  agent.push(`-config-dir=${join(folder.path, "conf.d")}`, `-http-port=${port}`, "-dns-port=-1", "-quiet");
+  serving = start(agent).child;
   await until(up);
+}
+
+beforeAll(async () => {
+  if (!existsSync(program)) throw new Error("dist/ is missing: npm run build");
+  folder = await ownFolder("cli-consul");
+  await mkdir(join(folder.path, "conf.d"));
+  await serve();
 });
 afterAll(async () => {
   serving.kill("SIGTERM");
@@ -139,20 +144,22 @@ describe("monitor", () => {
   it("tells at debug what reaches the catalog, in Consul's words", async () => {
     const { child, done, said } = start(["monitor", "-log-level=debug"]);
     const both = { ID: "told", Name: "told", Check: { TTL: "60s" } };
-    await until(async () => {
-      await put("/v1/agent/service/register", both);
-      await put("/v1/agent/check/pass/service:told");
-      await put("/v1/agent/service/deregister/told");
-      return /Deregistered service: service=told/.test(said());
-    });
-    for (const line of [
+    const lines = [
       / \[DEBUG\] agent: Synced service: service=told\n/,
       / \[DEBUG\] agent: Synced check: check=service:told status=critical\n/,
       / \[DEBUG\] agent: Check status updated: check=service:told status=passing\n/,
       / \[DEBUG\] agent: Synced check: check=service:told status=passing\n/,
       / \[DEBUG\] agent: Deregistered service: service=told/,
-    ])
-      expect(said()).toMatch(line);
+    ];
+    // The stream may begin in the midst of one round.
+    await until(async () => {
+      await put("/v1/agent/service/register", both);
+      await put("/v1/agent/check/pass/service:told");
+      await put("/v1/agent/service/deregister/told");
+      return lines.every((line) => line.test(said()));
+    }).catch(() => {
+      for (const line of lines) expect(said()).toMatch(line);
+    });
     child.kill("SIGINT");
     expect((await done).exitCode).toBe(0);
   });
@@ -231,6 +238,8 @@ describe("the rest", () => {
     });
   });
   it("leave ends the agent", async () => {
+    // It left in a try before this one.
+    if (!(await up())) await serve();
     const ended = new Promise((resolve) => serving.once("exit", resolve));
     expect((await trilith("leave")).out).toBe("Graceful leave complete\n");
     expect(await ended).toBe(0);

@@ -4,6 +4,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type EtcdNode, startEtcd } from "../support/etcd.ts";
+import { ownName } from "../support/own-name.ts";
 import { eventually, freePort, havePrograms, ownFolder, startProgram } from "../support/peers.ts";
 import { program } from "../support/program.ts";
 
@@ -70,7 +71,11 @@ describe.skipIf(!here)("trilith exec", () => {
     });
   });
   afterEach(async () => {
-    for (const { child } of runs.splice(0)) child.kill("SIGKILL");
+    // Interrupted, they take back what they left for the agents.
+    for (const { child, ended } of runs.splice(0)) {
+      child.kill("SIGINT");
+      await ended;
+    }
   });
   afterAll(async () => {
     for (const each of agents) await each.stop();
@@ -111,11 +116,11 @@ describe.skipIf(!here)("trilith exec", () => {
   };
 
   test("both agents answer, streaming: what they say, how they ended; nothing is left behind", async () => {
-    const go = join(folder.path, "go");
-    const run = start(["-verbose", "echo one; while [ ! -e $OUT/go ]; do sleep 0.05; done; echo two >&2; exit 3"]);
+    const go = ownName("go");
+    const run = start(["-verbose", `echo one; while [ ! -e $OUT/${go} ]; do sleep 0.05; done; echo two >&2; exit 3`]);
     await eventually("the first words of both", () => /alpha: one/.test(run.text()) && /beta: one/.test(run.text()));
     expect(run.text()).not.toContain("two");
-    await writeFile(go, "");
+    await writeFile(join(folder.path, go), "");
     const { code, out, err } = await run.ended;
     expect([code, err]).toEqual([2, ""]);
     for (const node of ["alpha", "beta"]) {
@@ -168,10 +173,10 @@ describe.skipIf(!here)("trilith exec", () => {
   });
 
   test("a quiet command keeps both sides waiting; when nobody waits any more it is ended", async () => {
-    const pidFile = join(folder.path, "quiet.pid");
-    const run = start(["-node=beta", "-wait=500ms", "-verbose", "echo $$ > $OUT/quiet.pid; sleep 300"]);
+    const pidFile = ownName("quiet");
+    const run = start(["-node=beta", "-wait=500ms", "-verbose", `echo $$ > $OUT/${pidFile}; sleep 300`]);
     await eventually("signs of life", () => (run.text().match(/==> beta: heartbeat received/g)?.length ?? 0) >= 3);
-    const pid = Number(await readFile(pidFile, "utf8"));
+    const pid = Number(await readFile(join(folder.path, pidFile), "utf8"));
     expect(gone(pid)).toBe(false);
     run.child.kill("SIGINT");
     expect((await run.ended).code).toBe(1);
@@ -186,14 +191,21 @@ describe.skipIf(!here)("trilith exec", () => {
   });
 
   test("an agent that is killed midway: the others are heard, and it counts as not completed", async () => {
-    const gamma = await agent("gamma", ON, shared("gamma"));
-    const run = start(["-node=alpha|gamma", "-wait=1s", "-verbose", "echo $PPID; [ -e $OUT/gamma.once ] || sleep 2"]);
-    await eventually("both at work", () => /alpha: \d+/.test(run.text()) && /gamma: \d+/.test(run.text()));
+    const name = ownName("gamma");
+    const gamma = await agent(name, ON, shared(name));
+    const go = ownName("go");
+    const words = ["-wait=1s", "-verbose", `echo $PPID; while [ ! -e $OUT/${go} ]; do sleep 0.05; done`];
+    const run = start([`-node=^(alpha|${name})$`, ...words]);
+    await eventually(
+      "both at work",
+      () => run.text().includes(`${name}: ${gamma.pid}`) && /alpha: \d+/.test(run.text()),
+    );
     await gamma.stop("SIGKILL");
+    await writeFile(join(folder.path, go), "");
     const { code, out } = await run.ended;
     expect(code).toBe(2);
     expect(out).toContain("==> alpha: finished with exit code 0\n");
-    expect(out).not.toContain("gamma: finished");
+    expect(out).not.toContain(`${name}: finished`);
     expect(out).toMatch(/\n1 \/ 2 node\(s\) completed \/ acknowledged\n/);
   });
 

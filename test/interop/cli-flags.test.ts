@@ -38,16 +38,16 @@ afterAll(async () => {
 });
 
 type Case = readonly [words: readonly string[], exitCode: number, out: RegExp | string, err?: RegExp | string];
-const cases = (table: readonly Case[]): void => {
-  it.each(table.map((one) => ({ one, line: one[0].join(" ") })))("$line", async ({ one }) => {
-    const [words, exitCode, out, err = ""] = one;
-    const done = await agent.trilith(words);
-    expect(done).toEqual({
-      exitCode,
-      out: typeof out === "string" ? out : (expect.stringMatching(out) as string),
-      err: typeof err === "string" ? err : (expect.stringMatching(err) as string),
-    });
+async function holds([words, exitCode, out, err = ""]: Case): Promise<void> {
+  const done = await agent.trilith(words);
+  expect(done, words.join(" ")).toEqual({
+    exitCode,
+    out: typeof out === "string" ? out : (expect.stringMatching(out) as string),
+    err: typeof err === "string" ? err : (expect.stringMatching(err) as string),
   });
+}
+const cases = (table: readonly Case[]): void => {
+  it.each(table.map((one) => ({ one, line: one[0].join(" ") })))("$line", ({ one }) => holds(one));
 };
 
 const HEAD = "Node {2,}ID {2,}Address {2,}DC\n";
@@ -97,8 +97,10 @@ describe("members", () => {
   ]);
 });
 
-describe("kv", () => {
-  cases([
+// One after the other: what one writes the next finds.
+it("kv", { timeout: 180_000 }, async () => {
+  const story: readonly Case[] = [
+    [["kv", "delete", "-recurse", ""], 0, "Success! Deleted keys with prefix: \n"],
     [["kv", "put", "app/a", "-5"], 0, "Success! Data written to: app/a\n"],
     [["kv", "get", "app/a"], 0, "-5\n"],
     [["kv", "put", "app/a", "-dashed=value"], 0, "Success! Data written to: app/a\n"],
@@ -127,7 +129,8 @@ describe("kv", () => {
     [["kv", "delete"], 2, "", "trilith kv: Missing KEY argument\n"],
     [["kv", "delete", "-recurse", "app/"], 0, "Success! Deleted keys with prefix: app/\n"],
     [["kv", "get", "-namespace=x", "a"], 2, "", /Namespaces are a Consul Enterprise feature/],
-  ]);
+  ];
+  for (const one of story) await holds(one);
 });
 
 describe("services", () => {

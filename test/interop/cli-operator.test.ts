@@ -4,6 +4,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { ownName } from "../support/own-name.ts";
 import { ownFolder } from "../support/peers.ts";
 import { type RunningAgent, startAgent } from "../support/program.ts";
 
@@ -149,7 +150,7 @@ describe("config", () => {
 
 describe("debug", () => {
   it("captures into an archive that tar reads", async () => {
-    const output = join(folder.path, "gathered");
+    const output = join(folder.path, ownName("gathered"));
     const debugging = agent.trilith(["debug", "-duration=2s", "-interval=1s", `-output=${output}`]);
     for (let i = 0; i < 20; i++) {
       await agent.trilith(["reload"]);
@@ -174,7 +175,7 @@ describe("debug", () => {
     expect(await read("consul.log")).toContain("reading files again");
   });
   it("captures only what is told, into a folder", async () => {
-    const output = join(folder.path, "few");
+    const output = join(folder.path, ownName("few"));
     const words = ["debug", "-capture=members", "-capture", "agent", "-archive=false", `-output=${output}`];
     expect(await agent.trilith(words)).toMatchObject({ exitCode: 0, err: "" });
     expect((await run("ls", [output])).stdout).toBe("agent.json\nindex.json\nmembers.json\n");

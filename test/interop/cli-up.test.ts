@@ -2,6 +2,7 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { ownName } from "../support/own-name.ts";
 import { havePrograms, ownFolder } from "../support/peers.ts";
 import { type Done, program, runToEnd } from "../support/program.ts";
 
@@ -115,10 +116,11 @@ describe("trilith up", () => {
   });
 
   it("writes the unit, and replaces no other one unasked", async () => {
-    const write = ["-start", "-root", folder.path, "-name", "t2"];
-    const path = join(folder.path, "etc/systemd/system/t2.service");
+    const name = ownName("t");
+    const write = ["-start", "-root", folder.path, "-name", name];
+    const path = join(folder.path, `etc/systemd/system/${name}.service`);
     expect((await up(...CLIENT, ...write)).out).toBe(`wrote ${path}\n`);
-    expect(await readFile(path, "utf8")).toBe((await up(...CLIENT, "-name", "t2")).out);
+    expect(await readFile(path, "utf8")).toBe((await up(...CLIENT, "-name", name)).out);
     expect((await up(...CLIENT, ...write)).exitCode).toBe(0);
     const other = await up(...SERVER, ...write);
     expect(other).toMatchObject({ exitCode: 1, out: "" });

@@ -264,6 +264,7 @@ describe("the program", () => {
     await writeFile(file, '{"service":{"name":"dropped","port":2}}');
     agent.kill("SIGHUP");
     await eventually("reloaded", async () => (await trilith(["find", "-1", "dropped"])).out === "127.0.0.1:2\n");
+    const before = said().length;
     await writeFile(file, '{"service":{"name":"dropped","port":"x"}}');
     expect(await trilith(["reload"])).toMatchObject({ code: 0 });
     const doctor = await eventually("complaint", async () => {
@@ -271,7 +272,7 @@ describe("the program", () => {
       return outcome.code === 1 ? outcome : undefined;
     });
     expect(doctor.out).toContain(`! file: ${file}:1: service.port: must be a whole number, not "x"`);
-    expect(said().split(`file: ${file}:1: service.port`)).toHaveLength(2);
+    expect(said().slice(before).split(`file: ${file}:1: service.port`)).toHaveLength(2);
     expect((await trilith(["find", "-1", "dropped"])).out).toBe("127.0.0.1:2\n");
     await writeFile(file, '{"service":{"name":"dropped","port":3}}');
     await eventually("well again", async () => (await trilith(["doctor"])).code === 0);
