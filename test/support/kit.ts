@@ -78,7 +78,7 @@ async function replay(flags: string, lanes: readonly (readonly string[])[]): Pro
         join(kit, "replay.mjs"),
         ...["--http", `http://127.0.0.1:${http}`, "--dns", `127.0.0.1:${dns}`, "--aux-port", String(aux)],
         ...["--only", only.join(","), "--start", start],
-        ...["--json", result, "--log", join(folder.path, `lane-${lane}.log`), "--quiet"],
+        ...["--ready-timeout", "60000", "--json", result, "--log", join(folder.path, `lane-${lane}.log`), "--quiet"],
       ],
       { stdio: ["ignore", "pipe", "pipe"] },
     );
