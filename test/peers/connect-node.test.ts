@@ -44,7 +44,7 @@ async function instance(
   };
 }
 
-describe("programs that use the library", () => {
+describe("programs that use the library", { timeout: 120_000 }, () => {
   let folder: Awaited<ReturnType<typeof ownFolder>>;
   let agent: string;
   let running: Awaited<ReturnType<typeof startProgram>> | undefined;
@@ -91,7 +91,7 @@ describe("programs that use the library", () => {
   beforeEach(async () => {
     // Killed by a test that did not come to start it again.
     if (running === undefined) await begin();
-  }, 60_000);
+  }, 120_000);
   afterAll(async () => {
     await running?.stop();
     await folder.remove();
@@ -185,7 +185,7 @@ describe("programs that use the library", () => {
     };
     const tiers = Object.fromEntries(endpoints.map(({ port, tier }) => [port, tier]));
     expect([here, zone, far, other].map(({ port }) => tiers[port])).toEqual([0, 1, 2, 2]);
-  }, 60_000);
+  }, 120_000);
 
   it("reaches the one of twelve that lives at the first try, whether the others refuse or are silent", async () => {
     const one = await instance("one");
@@ -206,7 +206,7 @@ describe("programs that use the library", () => {
       const answer = await dispatcher.request({ origin: `http://${name}.service.consul`, path: "/", method: "GET" });
       expect(await answer.body.text()).toBe(`one ${name}.service.consul`);
     }
-  }, 60_000);
+  }, 120_000);
 
   it("knows changes at once, and says of instances that all refuse what they said", async () => {
     const service = newName("changes");
@@ -276,7 +276,7 @@ describe("programs that use the library", () => {
     expect([...seen.keys()].sort()).toEqual(
       ["a", "b", "c", "d", "e", "f"].map((name) => `${name} ${service}.service.consul!`),
     );
-  }, 90_000);
+  }, 120_000);
 
   it("connects by what it knew last while the agent is away", async () => {
     const service = newName("remembered");
@@ -291,5 +291,5 @@ describe("programs that use the library", () => {
     await register(service, two.port);
     await deregister(service, one.port);
     await eventually("the agent is back", async () => (await hear(service)) === "two x");
-  }, 60_000);
+  }, 120_000);
 });

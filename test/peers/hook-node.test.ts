@@ -65,7 +65,7 @@ const after = (...ports: readonly number[]): SomeService["backends"] =>
 const at = (...ports: readonly number[]): SomeService["backends"] =>
   ports.map((port) => ({ address: "127.0.0.1", port }));
 
-describe.skipIf(!able)("node --import trilith/hook", () => {
+describe.skipIf(!able)("node --import trilith/hook", { timeout: 120_000 }, () => {
   let folder: Awaited<ReturnType<typeof ownFolder>>;
   let table: string;
   const nodes: string[] = [process.execPath];
@@ -384,7 +384,7 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
       back.close();
       back.closeAllConnections();
     }
-  }, 60_000);
+  }, 120_000);
 
   it("loses no connection while backends move from port to port under load", async () => {
     const dead = await freePort();
@@ -411,7 +411,7 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
     const { counts, failures } = (await load.ended) as { counts: Record<string, number>; failures: string[] };
     expect(failures).toEqual([]);
     expect(counts["moving web.service.consul"]).toBeGreaterThan(40);
-  }, 60_000);
+  }, 120_000);
 
   it("ioredis: stays connected through a Redis that moves, and each new client finds it", async () => {
     const home = await ownFolder("hook-node-redis");
@@ -545,7 +545,7 @@ describe.skipIf(!able)("node --import trilith/hook", () => {
       expect(await node(main, ["fetch", "web.service.consul"], options)).toBe("one web.service.consul");
       return (await suspects()).includes(gone);
     });
-  }, 60_000);
+  }, 120_000);
 
   it("asks the agent where the table is, goes on without it, and finds the next one", async () => {
     const port = await portOf(web("one"));

@@ -195,7 +195,7 @@ const backends = (table: HookTable, subject: string): number[] | undefined =>
     ?.backends.map(({ port }) => port)
     .sort((a, b) => a - b);
 
-describe.runIf(able)("trilith hook", () => {
+describe.runIf(able)("trilith hook", { timeout: 120_000 }, () => {
   let folder: Awaited<ReturnType<typeof ownFolder>>;
   let agent: Agent;
   let instances: Instance[];
@@ -205,7 +205,7 @@ describe.runIf(able)("trilith hook", () => {
     agent = new Agent(join(folder.path, "one"));
     await agent.start();
     instances = await Promise.all(["a", "b", "c"].map((name) => instance(name)));
-  }, 60_000);
+  }, 120_000);
   /** The agent is there and knows "web", and nothing that another test told it. */
   beforeEach(async () => {
     if (!agent.isRunning) await agent.start();
@@ -213,7 +213,7 @@ describe.runIf(able)("trilith hook", () => {
     for (const id of Object.keys(known)) if (!["a", "b", "c"].includes(id)) await agent.deregister(id);
     for (const each of instances) await agent.register("web", each, { Tags: [`only-${each.name}`] });
     await agent.told();
-  }, 60_000);
+  }, 120_000);
   afterAll(async () => {
     await agent?.stop();
     await Promise.all((instances ?? []).map((each) => each.close()));
@@ -287,7 +287,7 @@ describe.runIf(able)("trilith hook", () => {
     await agent.deregister("moving");
     await agent.told();
     expect(await caller.get("moving.service.consul")).not.toMatch(/^[abc]$/);
-  }, 60_000);
+  }, 120_000);
 
   it("goes on while the agent is dead, and follows it when it is back", async () => {
     const caller = new Caller([process.execPath, program, "hook", "--"], agent.env);
@@ -318,7 +318,7 @@ describe.runIf(able)("trilith hook", () => {
     await agent.register("web", { name: "b", port: instances[0]!.port });
     expect((await agent.told()).generation).toBeGreaterThan(before.generation);
     for (let i = 0; i < 10; i++) expect(await caller.get("web.service.consul")).toBe("a");
-  }, 60_000);
+  }, 120_000);
 
   it("finds the table that the agent of this host left in its data folder", async () => {
     const own = join(folder.path, unused("left"));
@@ -499,7 +499,7 @@ int main(int argc, char **argv) {
       const got = await agent.run("hook", "--", file, "web.service.consul");
       expect([got.exitCode, got.out, got.err], compiler).toEqual([0, "a\n", ""]);
     }
-  }, 60_000);
+  }, 120_000);
 
   it("those without the hook reach a service by its connect name", async () => {
     const { out } = await runToEnd(["dig", "+short", "@127.0.0.1", "-p", `${dnsPort}`, "web.connect.consul"]);
@@ -658,5 +658,5 @@ describe.runIf(able)("the README of the protocol", () => {
       await runToEnd(["ip", "netns", "delete", namespace]);
       await folder.remove();
     }
-  }, 60_000);
+  }, 120_000);
 });

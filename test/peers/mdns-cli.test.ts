@@ -126,7 +126,7 @@ async function both(name: string, words: readonly string[]): Promise<readonly [t
   return await Promise.all([avahi.run(name, ...words), ours.run(join(links, name), ...words)]);
 }
 
-describe.runIf(possible)("trilith browse", () => {
+describe.runIf(possible)("trilith browse", { timeout: 120_000 }, () => {
   it.each([
     "-at",
     "-atp",
@@ -240,7 +240,7 @@ describe.runIf(possible)("trilith browse", () => {
   });
 });
 
-describe.runIf(possible)("trilith publish", () => {
+describe.runIf(possible)("trilith publish", { timeout: 120_000 }, () => {
   it("the same faults and texts", async () => {
     const lines: readonly string[][] = [
       ["-s", "n".repeat(64), "_http._tcp", "80"],

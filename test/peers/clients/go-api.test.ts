@@ -93,7 +93,7 @@ async function clientHost(): Promise<Agents> {
   };
 }
 
-describe.runIf(there)("Consul's Go client", () => {
+describe.runIf(there)("Consul's Go client", { timeout: 120_000 }, () => {
   let folder: Awaited<ReturnType<typeof ownFolder>>;
   let client: string;
   beforeAll(async () => {

@@ -1,9 +1,10 @@
 // Every recorded case of Registrator that is to be the same, replayed against a real dockerd; and every recorded life, step by step.
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { cases } from "../../golden/registrator-cases.ts";
 import { lives as expectedLives } from "../../golden/registrator-lifecycles.ts";
 import { furnish, isReplayed, lives, replayLife, replayStatic } from "../../golden/registrator-live.ts";
 import { type Docker, startDocker } from "../../support/docker.ts";
+import { triedBefore } from "../../support/own-name.ts";
 import { havePrograms } from "../../support/peers.ts";
 
 const present = await havePrograms("dockerd", "docker", "iptables", "ip");
@@ -13,6 +14,9 @@ describe.runIf(present)("the recorded containers on a real dockerd", () => {
   beforeAll(async () => {
     docker = await startDocker("cases");
     await furnish(docker);
+  });
+  beforeEach(async (context) => {
+    if (triedBefore(context)) await docker.clear();
   });
   afterAll(() => docker?.remove());
 

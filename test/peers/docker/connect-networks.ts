@@ -7,6 +7,7 @@ import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createTrilith, type Trilith } from "../../../src/trilith.ts";
 import { type Docker, startDocker } from "../../support/docker.ts";
+import { ownName, triedBefore } from "../../support/own-name.ts";
 import { eventually, freePort, havePrograms } from "../../support/peers.ts";
 import { type Podman, startPodman } from "../../support/podman.ts";
 
@@ -49,7 +50,8 @@ describe.runIf(present)("localhost in containers on networks of other kinds", ()
     await exec("ip", ["link", "add", parent, "type", "veth", "peer", "name", `${parent}p`]);
     await exec("ip", ["link", "set", parent, "up"]);
   });
-  beforeEach(async () => {
+  beforeEach(async (context) => {
+    if (triedBefore(context)) await docker.clear("mac", "over");
     ({ agent, server } = await agentBeside(docker.host));
   });
   afterEach(async () => {
@@ -172,6 +174,9 @@ describe.runIf(withPodman)("localhost in Podman's containers on networks of othe
     podman = await startPodman("nets");
     ({ agent, server } = await agentBeside(podman.host));
   });
+  beforeEach(async (context) => {
+    if (triedBefore(context)) await podman.clear();
+  });
   afterAll(async () => {
     await agent?.stop();
     server?.close();
@@ -186,7 +191,7 @@ describe.runIf(withPodman)("localhost in Podman's containers on networks of othe
     );
 
   it("without IPv4 on the network, at both loopbacks", async () => {
-    const name = `six${process.pid}`;
+    const name = ownName(`six${process.pid}-`);
     await podman.podman("network", "create", "--disable-dns", "--ipv6", "--subnet", "fd00:6379:77::/64", name);
     // Podman adds a network of IPv4 unasked.
     const settings = `/etc/cni/net.d/${name}.conflist`;

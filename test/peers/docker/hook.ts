@@ -3,11 +3,12 @@ import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { hookLibrary } from "../../../src/base/native-build.ts";
 import { decodeHookTable } from "../../../src/wire/hook-table.ts";
 import { type Docker, startDocker } from "../../support/docker.ts";
 import { type RunningAgent, startAgent } from "../../support/ground.ts";
+import { triedBefore } from "../../support/own-name.ts";
 import { eventually, havePrograms, ownFolder } from "../../support/peers.ts";
 import { startPodman } from "../../support/podman.ts";
 
@@ -76,6 +77,9 @@ describe.runIf(await havePrograms("dockerd", "docker", "iptables", "curl", "cc")
     beforeAll(async () => {
       docker = await startDocker("hook");
     }, 240_000);
+    beforeEach(async (context) => {
+      if (triedBefore(context)) await docker.clear("apart");
+    });
     afterEach(async () => {
       await setup?.stop();
       setup = undefined;

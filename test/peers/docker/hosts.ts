@@ -1,22 +1,29 @@
 // Containers of a real dockerd by name in a hosts file, and in a server set: there while they run, gone when they are stopped.
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { type Docker, startDocker } from "../../support/docker.ts";
 import { type RunningAgent, startAgent } from "../../support/ground.ts";
+import { triedBefore } from "../../support/own-name.ts";
 import { eventually, havePrograms, ownFolder } from "../../support/peers.ts";
 
 describe.runIf(await havePrograms("dockerd", "docker", "iptables"))("a hosts file of containers", () => {
   let docker: Docker;
-  let agent: RunningAgent;
+  let agent: RunningAgent | undefined;
   let folder: Awaited<ReturnType<typeof ownFolder>>;
 
   beforeAll(async () => {
     folder = await ownFolder("docker-hosts");
     docker = await startDocker("hosts");
   }, 240_000);
-  afterAll(async () => {
+  beforeEach(async (context) => {
+    if (triedBefore(context)) await docker.clear();
+  });
+  afterEach(async () => {
     await agent?.stop();
+    agent = undefined;
+  });
+  afterAll(async () => {
     await docker?.remove();
     await folder?.remove();
   });

@@ -1,12 +1,13 @@
 // The recorded backend cases of Registrator, with a real dockerd, etcd, ZooKeeper and a Trilith agent's key-value store.
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { systemClock } from "../../../src/base/clock.ts";
 import { openZooKeeper, type ZooKeeper } from "../../../src/base/zookeeper.ts";
 import { backendExpectations } from "../../golden/registrator-expectations.ts";
 import { type Docker, startDocker } from "../../support/docker.ts";
 import { type EtcdNode, startEtcd } from "../../support/etcd.ts";
+import { triedBefore } from "../../support/own-name.ts";
 import { eventually, havePrograms } from "../../support/peers.ts";
 import { type RunningAgent, startAgent } from "../../support/program.ts";
 import { becomes, type Case, casesOf, filler, type Running, startRegistrator } from "../../support/registrator.ts";
@@ -83,6 +84,9 @@ describe.runIf(present)("recorded backends", () => {
         },
       },
     };
+  });
+  beforeEach(async (context) => {
+    if (triedBefore(context)) await docker.clear();
   });
   afterAll(async () => {
     await eye?.close();

@@ -2,10 +2,11 @@
 // With TRILITH_SOAK=full twenty bursts and a thousand lives, which take ten minutes.
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createTrilith, type Trilith } from "../../../src/trilith.ts";
 import { type Docker, startDocker } from "../../support/docker.ts";
 import { bursts } from "../../support/docker-bursts.ts";
+import { triedBefore } from "../../support/own-name.ts";
 import { eventually, havePrograms } from "../../support/peers.ts";
 
 const full = process.env["TRILITH_SOAK"] === "full";
@@ -40,6 +41,9 @@ describe.runIf(present)("an agent beside a busy dockerd", () => {
       },
     });
     await agent.start();
+  });
+  beforeEach(async (context) => {
+    if (triedBefore(context)) await docker.clear();
   });
   afterAll(async () => {
     await agent?.stop();
