@@ -19,7 +19,7 @@ afterEach(async () => {
   await folder.remove();
 });
 
-describe("flat files written by real programs", () => {
+describe("flat files written by real programs", { timeout: 120_000 }, () => {
   it("slowly in place, by cp, mv and sed -i, and by a writer that is killed: never a half of one", async () => {
     const file = join(folder.path, "web.txt");
     const agent = await startAgent({ protocols: { flat: { files: folder.path, settle: "1500ms" } } });
@@ -132,7 +132,7 @@ describe("flat files written by real programs", () => {
   });
 });
 
-describe.runIf((await havePrograms("nsenter")) && process.getuid?.() === 0)("/etc/hosts", () => {
+describe.runIf((await havePrograms("nsenter")) && process.getuid?.() === 0)("/etc/hosts", { timeout: 120_000 }, () => {
   it("mounted by itself: the block comes and goes in place, names resolve, others' lines and the agent's death change nothing", async () => {
     const file = join(folder.path, "hosts");
     const others = "127.0.0.1 localhost\n192.0.2.99 printer # mine\n";

@@ -49,7 +49,7 @@ const outputOf = (words: readonly string[], env: NodeJS.ProcessEnv): Promise<str
     );
   });
 
-describe.runIf(here)("the hook in C", () => {
+describe.runIf(here)("the hook in C", { timeout: 180_000 }, () => {
   let folder = "";
   const COMPILERS = ["cc", "musl-gcc", "aarch64-linux-gnu-gcc"] as const;
   const libraryOf = (compiler: (typeof COMPILERS)[number]): string => join(folder, `lib-${compiler}.so`);
