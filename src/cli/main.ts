@@ -5,6 +5,7 @@ import { codeOf, messageOf } from "../base/error.ts";
 import { processIo } from "../base/terminal.ts";
 import { COMMANDS } from "./commands.ts";
 import { goFlags } from "./go-flags.ts";
+import { overview } from "./help.ts";
 import { CLIENT_GROUP } from "./io.ts";
 import { wordsAs } from "./links.ts";
 
@@ -14,7 +15,7 @@ async function main(argv: readonly string[]): Promise<number> {
   const [word = "help", ...rest] = argv;
   const help = /^(help|-h|-help|--help)$/.test(word);
   if (help && rest[0] === undefined) {
-    io.out(helpText());
+    io.out(overview());
     return 0;
   }
   const name = help ? (rest[0] ?? "") : /^--?v(ersion)?$/.test(word) ? "version" : word;
@@ -43,7 +44,11 @@ async function main(argv: readonly string[]): Promise<number> {
     .description(command.summary)
     .exitOverride()
     .showHelpAfterError(`(try "trilith ${command.name} --help")`)
-    .configureOutput({ writeOut: io.out, writeErr: io.err })
+    .configureOutput({
+      writeOut: io.out,
+      writeErr: io.err,
+      outputError: (text, write) => write(text.replace(/^error:/, `trilith ${command.name}:`)),
+    })
     .helpOption("-h, --help", "show this help")
     .configureHelp({ groupItems });
   command.define(parser, io, (code) => {
@@ -110,12 +115,6 @@ function distance(a: string, b: string): number {
     row = next;
   }
   return row.at(-1) ?? 0;
-}
-
-function helpText(): string {
-  const width = Math.max(...Object.keys(COMMANDS).map((name) => name.length));
-  const lines = Object.entries(COMMANDS).map(([name, [summary]]) => `  ${name.padEnd(width)}  ${summary}`);
-  return `Usage: trilith <command> [flags]\n\nTrilith finds services: what runs is found by name, over DNS and HTTP.\n\n${lines.join("\n")}\n\n"trilith <command> --help" tells a command's flags.\n`;
 }
 
 process.exitCode = await main(wordsAs(process.argv[1] ?? "", process.argv.slice(2)));

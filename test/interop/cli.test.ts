@@ -320,10 +320,13 @@ describe("the program", () => {
   });
 
   it("runs a program, finds its port, and hands its exit code on", async () => {
-    const server = "require('net').createServer().listen(0,'127.0.0.1',()=>setTimeout(()=>process.exit(3),2500))";
+    // It serves until the file is there, however long this machine takes to ask.
+    const over = join(folder.path, `wrapped-over-${Date.now()}`);
+    const server = `require('net').createServer().listen(0,'127.0.0.1');setInterval(()=>{if(require('fs').existsSync(${JSON.stringify(over)}))process.exit(3)},20)`;
     const { child, text } = start(["run", "--name", "wrapped", "--", process.execPath, "-e", server]);
     const ended = once(child, "exit");
     await eventually("wrapped", async () => (await trilith(["find", "wrapped"])).code === 0);
+    await writeFile(over, "");
     expect(await ended).toEqual([3, null]);
     expect(text()).toBe("");
     await eventually("gone", async () => (await trilith(["find", "wrapped"])).code === 1);
