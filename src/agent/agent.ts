@@ -1,10 +1,9 @@
 // The agent: this host's list of services and checks, who owns what, how the checks stand, and what of it goes to the directory.
 import type { Clock } from "../base/clock.ts";
 import type { Durable } from "../base/durable.ts";
-import { InputError, messageOf, TrilithError, wrap } from "../base/error.ts";
+import { messageOf, TrilithError, wrap } from "../base/error.ts";
 import type { Log } from "../base/log.ts";
 import type { Metrics } from "../base/metrics.ts";
-import { ipFamily } from "../base/net.ts";
 import type { Random } from "../base/random.ts";
 import type {
   Agent,
@@ -19,8 +18,8 @@ import type { Self } from "../contracts/ground.ts";
 import type { Probe } from "../contracts/probe.ts";
 import type { Settings } from "../contracts/settings.ts";
 import type { SourceList } from "../contracts/source.ts";
-import { type Check, type CheckSpec, NODE_ALIVE_CHECK, type Outcome } from "../model/check.ts";
-import type { Instance, Origin, Registration, ServiceFacts } from "../model/instance.ts";
+import type { CheckSpec, Outcome } from "../model/check.ts";
+import type { Instance, Registration, ServiceFacts } from "../model/instance.ts";
 import type { Labels, Node } from "../model/node.ts";
 import type { Reason } from "../model/reason.ts";
 import { type Index, keyOf } from "../model/record.ts";
@@ -28,13 +27,16 @@ import { Adoption } from "./adoption.ts";
 import { Carrier } from "./carry.ts";
 import { Health } from "./health.ts";
 import { HostList } from "./host-list.ts";
-import { Listing, newStep } from "./listing.ts";
+import { Listing } from "./listing.ts";
+import { OutOfRouting } from "./out-of-routing.ts";
 import { Outside } from "./outside.ts";
 import { Overrides } from "./overrides.ts";
 import { Overriding } from "./overriding.ts";
-import { askFaultOf, checkConflictOf, conflictOf, mayTake, OWN } from "./owners.ts";
-import { normalize, ownLabels, registrationFault, same, whoIs } from "./reconcile.ts";
-import { maintenanceSpec, unaskable } from "./records.ts";
+import { aliveCheck, OWN_ORIGIN, ownNode } from "./own-node.ts";
+import { askFaultOf, OWN } from "./owners.ts";
+import { ownLabels, same } from "./reconcile.ts";
+import { unaskable } from "./records.ts";
+import { Registering } from "./registering.ts";
 import { restore } from "./restore.ts";
 import { Rivals } from "./rivals.ts";
 import { HostTruth } from "./truth.ts";
@@ -102,6 +104,8 @@ class ListAgent implements RunningAgent {
   readonly #overrides: Overrides;
   readonly #overriding: Overriding;
   readonly #adoption: Adoption;
+  readonly #registering: Registering;
+  readonly #outOfRouting: OutOfRouting;
   readonly #health: Health;
   readonly #listing: Listing;
   readonly #truth: HostTruth;
@@ -114,38 +118,13 @@ class ListAgent implements RunningAgent {
     this.#options = options;
     this.#log = options.log.part("agent");
     const { self, settings, clock, random, metrics, directory } = options;
-    const address = self.advertiseAddress;
-    const family = ipFamily(address);
-    this.#node = {
-      id: self.nodeId,
-      name: self.node,
-      address,
-      datacenter: self.datacenter,
-      taggedAddresses: {
-        lan: address,
-        ...(family === 0 ? {} : { [`lan_ipv${family}`]: address }),
-        wan: address,
-        ...(family === 0 ? {} : { [`wan_ipv${family}`]: address }),
-        ...options.taggedAddresses,
-      },
-      labels: ownLabels({ ...options.labels, ...settings.nodeLabels }),
-    };
+    this.#node = ownNode(options);
+    const { address } = this.#node;
     const log = this.#log;
     const { signal } = this.#stopping;
-    const origin: Origin = { source: OWN, authority: "first-hand" };
-    const alive: Check = {
-      id: NODE_ALIVE_CHECK,
-      node: self.node,
-      name: "Serf Health Status",
-      status: "passing",
-      notes: "",
-      output: "Agent alive and reachable",
-      serviceId: "",
-      type: "",
-      origin,
-    };
+    const alive = aliveCheck(self.node);
     const selfInstance: Instance | undefined =
-      options.selfService === undefined ? undefined : { ...options.selfService, node: self.node, origin };
+      options.selfService === undefined ? undefined : { ...options.selfService, node: self.node, origin: OWN_ORIGIN };
     this.#list = new HostList(options.durable);
     const list = this.#list;
     const listing = new Listing({
@@ -221,6 +200,15 @@ class ListAgent implements RunningAgent {
       ...{ listing, overrides, overriding: this.#overriding, outside: this.#outside, list, clock, log, signal },
       askFault: (from, spec) => this.#askFault(from, spec),
     });
+    this.#registering = new Registering({
+      ...{ listing, overriding: this.#overriding, clock },
+      mustBeAskable: (from, spec) => {
+        const fault = this.#askFault(from, spec);
+        if (fault !== undefined) throw fault;
+      },
+      freed: (ids) => this.#adoption.offerAgain(ids),
+    });
+    this.#outOfRouting = new OutOfRouting({ listing, list, carrier: this.#carrier });
     metrics.gauge("agent_services", "Services in this host's list", () => this.#listing.services.size);
     metrics.gauge("agent_checks", "Checks in this host's list", () => this.#listing.checks.size);
   }
@@ -333,6 +321,12 @@ class ListAgent implements RunningAgent {
     if (this.#stopping.signal.aborted) throw this.#stopError();
   }
 
+  // ---- the node ----
+
+  get node(): Node {
+    return this.#node;
+  }
+
   async relabel(labels: Labels): Promise<void> {
     this.#mustRun();
     const now = ownLabels({ ...this.#options.labels, ...labels });
@@ -342,56 +336,26 @@ class ListAgent implements RunningAgent {
     await this.#carrier.touch([{ table: "node", id: this.#node.name }]);
   }
 
-  get node(): Node {
-    return this.#node;
-  }
-
   // ---- registering ----
 
   async register(from: string, r: Registration, options: { readonly replaceChecks?: boolean } = {}): Promise<void> {
     this.#mustRun();
-    const fault = registrationFault(r);
-    if (fault !== undefined) throw new InputError("", fault);
-    const asked = normalize(r);
-    for (const spec of asked.checks) this.#mustBeAskable(from, spec);
-    const conflict = conflictOf(this.#listing.held(), from, asked);
-    if (conflict !== undefined) throw new TrilithError("conflict", conflict);
-    const step = newStep();
-    this.#overriding.putOverridden(step, from, "first-hand", asked, options.replaceChecks === true);
-    await this.#listing.commit(step, `registering service "${asked.id}"`);
+    await this.#registering.register(from, r, options);
   }
 
   async deregister(from: string, id: string, why?: Reason): Promise<void> {
     this.#mustRun();
-    const held = this.#listing.services.get(id);
-    const hidden = this.#listing.hidden.get(id);
-    if (held === undefined && hidden !== undefined && mayTake(from, hidden.from)) {
-      await this.#overriding.hide(id, undefined);
-      return;
-    }
-    if (held === undefined)
-      throw new TrilithError(
-        "not-found",
-        `Unknown service ID ${JSON.stringify(id)}. Ensure that the service ID is passed, not the service name.`,
-      );
-    if (!mayTake(from, held.from))
-      throw new TrilithError(
-        "conflict",
-        `service "${id}" is held by ${held.from} (${whoIs(held.registration)}) and cannot be deregistered by ${from}`,
-      );
-    const step = newStep();
-    this.#listing.removeService(
-      step,
-      id,
-      why ?? {
-        code: "deregistered",
-        text: `was deregistered by ${from}`,
-        confirmed: true,
-        atMs: this.#options.clock.now(),
-      },
-    );
-    await this.#listing.commit(step, `deregistering service "${id}"`);
-    this.#adoption.offerAgain([id]);
+    await this.#registering.deregister(from, id, why);
+  }
+
+  async registerCheck(from: string, check: CheckRegistration): Promise<void> {
+    this.#mustRun();
+    await this.#registering.registerCheck(from, check);
+  }
+
+  async deregisterCheck(from: string, id: string): Promise<void> {
+    this.#mustRun();
+    await this.#registering.deregisterCheck(from, id);
   }
 
   async adopt(from: string, whole: SourceList): Promise<void> {
@@ -418,33 +382,6 @@ class ListAgent implements RunningAgent {
     return this.#overriding.overrides();
   }
 
-  async registerCheck(from: string, check: CheckRegistration): Promise<void> {
-    this.#mustRun();
-    const { serviceId, ...given } = check;
-    const id = given.id === "" ? given.name : given.id;
-    if (id === "") throw new InputError("", "the check has neither an id nor a name: expected at least one of them");
-    const spec: CheckSpec = { ...given, id, name: given.name === "" ? id : given.name };
-    const service = this.#listing.services.get(serviceId);
-    if (serviceId !== "" && service === undefined)
-      throw new TrilithError("not-found", `ServiceID ${JSON.stringify(serviceId)} does not exist`);
-    this.#mustBeAskable(from, spec);
-    const conflict = checkConflictOf(this.#listing.held(), from, id, serviceId);
-    if (conflict !== undefined) throw new TrilithError("conflict", conflict);
-    const step = newStep();
-    this.#listing.putCheck(step, from, service?.authority ?? "first-hand", spec, serviceId);
-    await this.#listing.commit(step, `registering check "${id}"`);
-  }
-
-  async deregisterCheck(from: string, id: string): Promise<void> {
-    this.#mustRun();
-    const held = this.#listing.mustHold(id);
-    if (!mayTake(from, held.from))
-      throw new TrilithError("conflict", `check "${id}" is held by ${held.from} and cannot be deregistered by ${from}`);
-    const step = newStep();
-    this.#listing.setCheck(step, id, undefined);
-    await this.#listing.commit(step, `deregistering check "${id}"`);
-  }
-
   async report(checkId: string, outcome: Outcome): Promise<void> {
     this.#mustRun();
     await this.#health.report(checkId, outcome);
@@ -452,55 +389,12 @@ class ListAgent implements RunningAgent {
 
   async maintenance(serviceId: string, on: boolean, reason = ""): Promise<void> {
     this.#mustRun();
-    const service = this.#listing.services.get(serviceId);
-    if (serviceId !== "" && service === undefined)
-      throw new TrilithError(
-        "not-found",
-        `Unknown service ID ${JSON.stringify(serviceId)}. Ensure that the service ID is passed, not the service name.`,
-      );
-    const spec = maintenanceSpec(serviceId, reason);
-    if (on === this.#listing.checks.has(spec.id)) return;
-    const step = newStep();
-    if (on) this.#listing.putCheck(step, OWN, service?.authority ?? "first-hand", spec, serviceId);
-    else this.#listing.setCheck(step, spec.id, undefined);
-    if (service !== undefined)
-      this.#listing.note(
-        service.instance.name,
-        serviceId,
-        on ? `is in maintenance: ${spec.notes}` : "is no longer in maintenance",
-      );
-    await this.#listing.commit(
-      step,
-      `setting the maintenance of ${serviceId === "" ? "the node" : `service "${serviceId}"`}`,
-    );
+    await this.#outOfRouting.maintenance(serviceId, on, reason);
   }
 
   async drain(serviceId: string, draining: boolean, why: Reason): Promise<void> {
     this.#mustRun();
-    const held = this.#listing.services.get(serviceId);
-    if (held === undefined)
-      throw new TrilithError(
-        "not-found",
-        `there is no service ${JSON.stringify(serviceId)} on this host to be drained`,
-      );
-    if (draining === this.#listing.draining.has(serviceId)) return;
-    if (draining) this.#listing.draining.set(serviceId, why);
-    else this.#listing.draining.delete(serviceId);
-    this.#listing.note(
-      held.instance.name,
-      serviceId,
-      draining ? `is draining: ${why.text}` : `is routable again: ${why.text}`,
-    );
-    const record = this.#listing.withChecks(
-      this.#listing.serviceRecord(held.from, held.authority, held.registration, held.instance.tags),
-    );
-    this.#listing.services.set(serviceId, record);
-    this.#listing.version.grow();
-    const kept = this.#list.service(serviceId, this.#listing.keptService(record));
-    const carried = this.#carrier.touch([{ table: "service", id: serviceId }]);
-    await Promise.all([kept, carried]).catch((error: unknown) => {
-      throw wrap(error, `draining service "${serviceId}"`);
-    });
+    await this.#outOfRouting.drain(serviceId, draining, why);
   }
 
   // ---- what is held ----
@@ -552,10 +446,5 @@ class ListAgent implements RunningAgent {
   #askFault(from: string, spec: CheckSpec): TrilithError | undefined {
     const { probes, settings } = this.#options;
     return askFaultOf(from, spec, probes, settings.scripts);
-  }
-
-  #mustBeAskable(from: string, spec: CheckSpec): void {
-    const fault = this.#askFault(from, spec);
-    if (fault !== undefined) throw fault;
   }
 }
