@@ -195,6 +195,8 @@ class Joined implements Trilith {
   /** What was said to have no effect. */
   readonly #ignored: Set<string>;
   #running: Running | undefined;
+  /** Checks ask with files that the settings name. */
+  #hasCheckTls = false;
   #listenForHttp: (() => Promise<void>) | undefined;
   #leaving: boolean;
   #building: Promise<void> | undefined;
@@ -339,12 +341,11 @@ class Joined implements Trilith {
 
   /** Stone 2; it starts when everything stands. */
   async #makeAgent(
-    { self, durable, life, disk, processes, http, net, clock, random, log, metrics }: Base,
+    { self, durable, life, clock, random, log, metrics }: Base,
     { directory, storage }: Truth,
   ): Promise<RunningAgent> {
     const { settings } = this;
-    const tls = await readCheckTls(settings.checkTls, { disk, processes }, self.node);
-    this.#parts.addProbes(builtInProbes({ http, net, processes, tls }));
+    await this.#readCheckTls(settings, self.node);
     return createAgent({
       directory,
       durable,
@@ -361,6 +362,14 @@ class Joined implements Trilith {
       // Client hosts are no servers.
       ...(settings.join === undefined ? { selfService: serverService(settings) } : {}),
     });
+  }
+
+  /** Checks ask from now on with what these files hold. */
+  async #readCheckTls({ checkTls }: Settings, node: string): Promise<void> {
+    const { disk, processes, http, net } = this.#machine;
+    const tls = await readCheckTls(checkTls, { disk, processes }, node);
+    this.#hasCheckTls = checkTls !== undefined;
+    this.#parts.addProbes(builtInProbes({ http, net, processes, tls }));
   }
 
   /** Stone 3; it starts when everything stands. */
@@ -602,7 +611,11 @@ class Joined implements Trilith {
     const configured = told && ((protocol: string) => configurationOf(protocol, told));
     await this.#parts.reload(log, (protocol, part) => running.bring(protocol, part), configured).catch(failed);
     await this.#openHttp().catch(failed);
-    if (now !== undefined) await this.#take(now).catch(failed);
+    if (now !== undefined)
+      await this.#take(now).catch((error: unknown) => {
+        log.error("not everything of the configuration could be taken", { error: messageOf(error) });
+        failed(error);
+      });
     // What was deregistered by hand and is still stated comes back, as with Consul.
     await agent.restate().catch((error: unknown) => {
       log.error("what is stated could not be taken in again", { error: messageOf(error) });
@@ -625,6 +638,7 @@ class Joined implements Trilith {
         log.warn(ignoredText(key));
       }
     await agent.relabel(now.nodeLabels);
+    if (now.checkTls !== undefined || this.#hasCheckTls) await this.#readCheckTls(now, self.node);
   }
 
   stopped(signal?: AbortSignal): Promise<void> {

@@ -56,7 +56,8 @@ export async function loadSettings(given: Given, disk: Reading = systemDisk): Pr
       const { value, at } = await read(file, disk);
       files.push({ value, at, path: file });
     }
-  const settings = settingsFrom(files, given.flags, given.paths);
+  const { untilRestart = {}, ...told } = settingsFrom(files, given.flags, given.paths);
+  const settings = { ...told, untilRestart };
   const dataDir = given.env("TRILITH_DATA_DIR");
   const fromEnv = settings.dataDir === undefined && settings.dev !== true && dataDir !== undefined && dataDir !== "";
   return fromEnv ? { ...settings, dataDir } : settings;

@@ -1,11 +1,18 @@
-// Which keys of a configuration file a reload takes: more than Consul's own ("Reloadable configuration" in its documentation). All others wait for a restart and are told.
+// Which keys of a configuration file a reload takes: more than Consul does ("Reloadable configuration" in its documentation). All others wait for a restart, and are told.
 
 /** Taken while the agent runs. */
 const KEYS: ReadonlySet<string> = new Set([
   // Reloadable in Consul, too (beside definitions and watches, which are no settings).
   "log_level",
   "node_meta",
-  "recursors",
+  "enable_agent_tls_for_checks",
+  "ca_file",
+  "cert_file",
+  "key_file",
+  "server_name",
+  "tls.defaults.ca_file",
+  "tls.defaults.cert_file",
+  "tls.defaults.key_file",
   // What Consul's HTTP API goes by (protocols/consul).
   "session_ttl_min",
   "disable_coordinates",
@@ -26,6 +33,7 @@ const KEYS: ReadonlySet<string> = new Set([
   "telemetry.prometheus_retention_time",
   // What DNS answers by (protocols/dns).
   "alt_domain",
+  "recursors",
   "dns_config.node_ttl",
   "dns_config.service_ttl",
   "dns_config.only_passing",
