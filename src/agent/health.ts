@@ -11,7 +11,9 @@ import { head } from "../wire/check-output.ts";
 import { Aliases } from "./alias.ts";
 import { expiredOutput } from "./checks/ttl.ts";
 import { type Listing, newStep, type Step } from "./listing.ts";
+import { OWN } from "./owners.ts";
 import { CheckRecord, isMaintenance } from "./records.ts";
+import { Shortages } from "./shortages.ts";
 import { OUTPUT_MAX_BYTES, Standing } from "./standing.ts";
 
 export interface HealthOptions {
@@ -44,6 +46,13 @@ export class Health {
   constructor(options: HealthOptions) {
     this.#options = options;
     this.#listing = options.listing;
+    const shortages = new Shortages(options.clock, options.log);
+    const { ownComplaints } = this.#listing;
+    const tellShortages = (): void => {
+      const [told] = shortages.complaints();
+      if (told === undefined) ownComplaints.delete("short");
+      else ownComplaints.set("short", { from: OWN, ...told });
+    };
     const { directory, node, clock, random, metrics, probes, checkUpdateMs, maxRunning } = options;
     this.standing = new Standing({
       clock,
@@ -59,11 +68,16 @@ export class Health {
       },
       happening: {
         answered: (spec, outcome) => {
+          if (ownComplaints.has("short")) tellShortages();
           const held = this.#listing.checks.get(spec.id);
           if (held === undefined || held.spec !== spec) return;
           const status = held.counter.count(outcome);
           if (status === undefined) held.remember(clock.now(), outcome.status, outcome.output);
           else this.#standAndTell(held, status, outcome.output);
+        },
+        short: (spec, shortage) => {
+          shortages.met(spec.id, shortage);
+          tellShortages();
         },
         ranOut: (id) => {
           const held = this.#listing.checks.get(id);

@@ -2,6 +2,7 @@
 import type { Clock } from "../base/clock.ts";
 import type { Metrics } from "../base/metrics.ts";
 import type { Random } from "../base/random.ts";
+import type { Shortage } from "../base/shortage.ts";
 import type { Probe } from "../contracts/probe.ts";
 import type { Check, CheckSpec } from "../model/check.ts";
 import type { Instance } from "../model/instance.ts";
@@ -19,6 +20,8 @@ export interface OutsideChecksOptions {
   readonly maxRunning: number | undefined;
   /** A check of this node (by key) stands otherwise now. */
   readonly changed: (nodeKey: string) => void;
+  /** A check could not be asked, for this host lacks what that takes. */
+  readonly short: (checkId: string, shortage: Shortage) => void;
 }
 
 interface Asked {
@@ -61,6 +64,7 @@ export class OutsideChecks {
           // An output that changed alone waits for the next whole comparison.
           if (check.status !== status) options.changed(asked.at.nodeKey);
         },
+        short: (spec, shortage) => options.short(this.#asked.get(spec.id)?.spec.id ?? spec.id, shortage),
         ranOut: () => {},
         outlived: () => {},
         outputDue: () => {},

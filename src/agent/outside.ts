@@ -14,8 +14,10 @@ import type { Reason } from "../model/reason.ts";
 import { type Change, type Expect, keyOf } from "../model/record.ts";
 import { OutsideChecks } from "./outside-checks.ts";
 import { type Complaint, nameOf, nodeKeyOf, readOutside } from "./outside-list.ts";
+import { OWN } from "./owners.ts";
 import { same, whoIs } from "./reconcile.ts";
 import { instanceOf } from "./records.ts";
+import { Shortages } from "./shortages.ts";
 import { type Planned, planNode, type Statement } from "./witness.ts";
 
 export interface OutsideOptions {
@@ -55,6 +57,7 @@ export class Outside {
   readonly #options: OutsideOptions;
   readonly #log: Log;
   readonly #checks: OutsideChecks;
+  readonly #shortages: Shortages;
   /** By node key, then service id. */
   readonly #statements = new Map<string, Map<string, Statement>>();
   readonly #withdrawn = new Map<string, Map<string, { readonly why: Reason; readonly service: string }>>();
@@ -76,7 +79,12 @@ export class Outside {
   constructor(options: OutsideOptions) {
     this.#options = options;
     this.#log = options.log.part("outside");
-    this.#checks = new OutsideChecks({ ...options, changed: (nodeKey) => this.#ring(nodeKey) });
+    this.#shortages = new Shortages(options.clock, this.#log);
+    this.#checks = new OutsideChecks({
+      ...options,
+      changed: (nodeKey) => this.#ring(nodeKey),
+      short: (id, shortage) => this.#shortages.met(id, shortage),
+    });
     options.metrics.gauge("agent_outside_services", "Instances on external nodes that this host's sources list", () => {
       let count = 0;
       for (const { size } of this.#statements.values()) count += size;
@@ -188,7 +196,8 @@ export class Outside {
   }
 
   complaints(): readonly Complaint[] {
-    return [...[...this.#faults.values()].flat(), ...this.#conflicts.values()];
+    const short = this.#shortages.complaints().map((one) => ({ from: OWN, ...one }));
+    return [...short, ...[...this.#faults.values()].flat(), ...this.#conflicts.values()];
   }
 
   /** True where everything adopted so far is in the directory. */

@@ -3,6 +3,7 @@ import type { Clock } from "../base/clock.ts";
 import { Deadlines } from "../base/deadlines.ts";
 import { messageOf, TrilithError } from "../base/error.ts";
 import { jitter, type Random } from "../base/random.ts";
+import { Shortage } from "../base/shortage.ts";
 import type { Outcome } from "../model/check.ts";
 
 /** One check to be run again and again. */
@@ -15,6 +16,8 @@ export interface Job {
   readonly run: (signal: AbortSignal) => Promise<Outcome>;
   /** Called with each result, never after the job was removed or the scheduler stopped. */
   readonly done: (outcome: Outcome) => void;
+  /** Called instead where this host lacks what asking takes; the job is run again when it is due. */
+  readonly short?: (shortage: Shortage) => void;
 }
 
 export interface SchedulerOptions {
@@ -148,17 +151,18 @@ export class Scheduler {
       const tookMs = this.#clock.monotonic() - startedMs;
       task.slow = !light && tookMs > SLOW_MS;
       this.#due.set(task.id, jitter(Math.max(MIN_INTERVAL_MS, job.intervalMs), JITTER_SHARE, this.#random) - tookMs);
-      job.done(outcome);
+      if (outcome instanceof Shortage) job.short?.(outcome);
+      else job.done(outcome);
     }
     if (this.running === 0) for (const resolve of this.#idle.splice(0)) resolve();
     if (!this.#stopped) this.#start();
   }
 
   /** One run, over at the latest a moment after its time-out or its removal. Never rejects. */
-  #ask(job: Job, abort: AbortController): Promise<Outcome> {
+  #ask(job: Job, abort: AbortController): Promise<Outcome | Shortage> {
     return new Promise((resolve) => {
       let over = false;
-      const end = (outcome: Outcome): void => {
+      const end = (outcome: Outcome | Shortage): void => {
         if (over) return;
         over = true;
         timeout.cancel();
@@ -186,7 +190,9 @@ export class Scheduler {
       } catch (error) {
         return end(lost(`the check itself failed: ${messageOf(error)}`));
       }
-      answer.then(end, (error: unknown) => end(lost(`the check itself failed: ${messageOf(error)}`)));
+      answer.then(end, (error: unknown) =>
+        end(error instanceof Shortage ? error : lost(`the check itself failed: ${messageOf(error)}`)),
+      );
     });
   }
 }

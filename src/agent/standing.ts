@@ -3,6 +3,7 @@ import type { Clock } from "../base/clock.ts";
 import { Deadlines } from "../base/deadlines.ts";
 import type { Metrics } from "../base/metrics.ts";
 import type { Random } from "../base/random.ts";
+import type { Shortage } from "../base/shortage.ts";
 import type { Probe, Target } from "../contracts/probe.ts";
 import type { Check, CheckSpec, Outcome } from "../model/check.ts";
 import type { Entry } from "../model/record.ts";
@@ -15,6 +16,8 @@ import { Scheduler } from "./schedule.ts";
 export interface Happening {
   /** A check was asked and answered. */
   answered(spec: CheckSpec, outcome: Outcome): void;
+  /** A check could not be asked, for this host lacks what that takes. */
+  short(spec: CheckSpec, shortage: Shortage): void;
   /** Nobody reported to a pushed check in time. */
   ranOut(checkId: string): void;
   /** A check was critical for so long that its service is to go. */
@@ -187,6 +190,7 @@ export class Standing {
         return await probe.run(spec.detail, target(spec.id), signal, { outputMaxBytes, timeoutMs });
       },
       done: (outcome) => happening.answered(spec, outcome),
+      short: (shortage) => happening.short(spec, shortage),
     });
   }
 }

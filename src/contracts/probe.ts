@@ -20,6 +20,7 @@ export const defaultLimits: Limits = { outputMaxBytes: 4096, timeoutMs: 10_000 }
 
 /**
  * A way to ask. `run` never throws for a sick target (that is an outcome), obeys the signal at once, and leaves nothing behind.
+ * It throws `Shortage` where this host lacks what asking takes (descriptors, memory, processes): nothing is known then, and the check stays as it is.
  * Pushed health (TTL, container HEALTHCHECK) uses `Agent.report` instead.
  */
 export interface Probe<D = unknown> {

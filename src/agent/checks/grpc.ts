@@ -1,6 +1,7 @@
 // The grpc check: asks grpc.health.v1.Health/Check; passing when the service is SERVING. Texts as Consul writes them.
 import type { ServiceError } from "@grpc/grpc-js";
 import { hostPort, secureContext } from "../../base/net.ts";
+import { throwIfShort } from "../../base/shortage.ts";
 import { defaultLimits, type Limits, type Probe, type Target } from "../../contracts/probe.ts";
 import type { Outcome } from "../../model/check.ts";
 import { head } from "../../wire/check-output.ts";
@@ -96,7 +97,7 @@ export function grpcProbe(agentTls: CheckTls = {}): Probe<AddressDetail> {
         return critical(goGrpcError(14, String(error), address));
       }
       try {
-        return await new Promise<Outcome>((resolve) => {
+        return await new Promise<Outcome>((resolve, reject) => {
           const call = client.makeUnaryRequest(
             "/grpc.health.v1.Health/Check",
             (name: string) => Buffer.from(encodeHealthRequest(name)),
@@ -106,6 +107,12 @@ export function grpcProbe(agentTls: CheckTls = {}): Probe<AddressDetail> {
               signal.removeEventListener("abort", onAbort);
               if (error !== null) {
                 const late = signal.aborted;
+                try {
+                  // The library keeps no more of an errno than its name.
+                  if (!late) throwIfShort(error, true);
+                } catch (shortage) {
+                  return reject(shortage);
+                }
                 const code = late ? 4 : error.code;
                 resolve(critical(goGrpcError(code, head(error.details, limits.outputMaxBytes), address)));
               } else if (status !== SERVING) resolve(critical("gRPC application didn't report service healthy"));

@@ -2,6 +2,7 @@
 import { messageOf } from "../../base/error.ts";
 import { pingHttp2 } from "../../base/http2.ts";
 import { hostPort, type Net } from "../../base/net.ts";
+import { throwIfShort } from "../../base/shortage.ts";
 import type { Probe, Target } from "../../contracts/probe.ts";
 import type { Outcome } from "../../model/check.ts";
 import { type AddressDetail, addressDetail, addressFault, type CheckTls, splitHostPort, tlsOf } from "./detail.ts";
@@ -30,6 +31,7 @@ export function h2pingProbe(net: Net, tls: CheckTls = {}): Probe<AddressDetail> 
           return critical(`HTTP2 ping failed: ${signal.aborted ? "context deadline exceeded" : messageOf(error)}`);
         }
       } catch (error) {
+        throwIfShort(error);
         const why = signal.aborted ? `dial tcp ${address}: i/o timeout` : goNetworkError(error, address);
         return critical(`Failed to dial to ${address}: ${why}`);
       }

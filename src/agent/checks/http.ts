@@ -3,6 +3,7 @@ import { createGunzip, type Gunzip } from "node:zlib";
 import { TrilithError } from "../../base/error.ts";
 import type { Http, HttpResponse } from "../../base/http.ts";
 import { hostPort } from "../../base/net.ts";
+import { throwIfShort } from "../../base/shortage.ts";
 import { defaultLimits, type Limits, type Probe, type Target } from "../../contracts/probe.ts";
 import type { Outcome, Status } from "../../model/check.ts";
 import { Tail, textOf } from "../../wire/check-output.ts";
@@ -152,6 +153,7 @@ export function httpProbe(http: Http, tls: CheckTls = {}): Probe<HttpDetail> {
           output: `HTTP ${detail.method} ${url}: ${status} Output: ${textOf(body)}`,
         };
       } catch (error) {
+        if (!signal.aborted) throwIfShort(error);
         const verb = detail.method.charAt(0).toUpperCase() + detail.method.slice(1).toLowerCase();
         const { host, port, protocol } = new URL(url);
         const why = signal.aborted

@@ -1,5 +1,6 @@
 // The os-service check: whether a unit of the operating system's service manager (systemd) is up.
 import type { Processes } from "../../base/process.ts";
+import { throwIfShort } from "../../base/shortage.ts";
 import type { Probe, Target } from "../../contracts/probe.ts";
 import { defaultLimits, type Limits } from "../../contracts/probe.ts";
 import type { Outcome, Status } from "../../model/check.ts";
@@ -50,6 +51,7 @@ export function osServiceProbe(processes: Pick<Processes, "run">): Probe<OsServi
         return { status: "critical", output: `systemd does not tell about service "${name}": ${words}`, final: true };
       } catch (error) {
         if (signal.aborted) return { status: "critical", output: timedOut(limits.timeoutMs, said), final: true };
+        throwIfShort(error);
         return {
           status: "critical",
           output: `this host has no systemd to ask about service "${name}": ${goExecError(error, "systemctl")}`,

@@ -1,5 +1,6 @@
 // The script check: runs a command; exit 0 passing, 1 warning, anything else critical (3 of the Nagios plugins, too). Texts as Consul writes them.
 import type { Processes } from "../../base/process.ts";
+import { throwIfShort } from "../../base/shortage.ts";
 import { defaultLimits, type Limits, type Probe, type Target } from "../../contracts/probe.ts";
 import type { Outcome } from "../../model/check.ts";
 import { Tail, tailNote, timedOut } from "../../wire/check-output.ts";
@@ -41,6 +42,7 @@ export function scriptProbe(processes: Processes): Probe<ScriptDetail> {
           output: tailNote(said.bytes(), said.totalBytes),
         };
       } catch (error) {
+        if (!signal.aborted) throwIfShort(error);
         const output = signal.aborted ? timedOut(limits.timeoutMs, said) : goExecError(error, detail.args[0] ?? "");
         return { status: "critical", output, final: true };
       }

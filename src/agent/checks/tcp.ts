@@ -1,5 +1,6 @@
 // The tcp check: passing when a connection (with TLS: the handshake, too) comes about. Texts as Consul writes them.
 import { hostPort, type Net } from "../../base/net.ts";
+import { throwIfShort } from "../../base/shortage.ts";
 import type { Probe, Target } from "../../contracts/probe.ts";
 import type { Outcome } from "../../model/check.ts";
 import { type AddressDetail, addressDetail, addressFault, type CheckTls, splitHostPort, tlsOf } from "./detail.ts";
@@ -22,6 +23,7 @@ export function tcpProbe(net: Net, tls: CheckTls = {}): Probe<AddressDetail> {
         return { status: "passing", output: `${detail.useTls ? "TCP+TLS" : "TCP"} connect ${address}: Success` };
       } catch (error) {
         if (signal.aborted) return { status: "critical", output: `dial tcp ${address}: i/o timeout` };
+        throwIfShort(error);
         return { status: "critical", output: goNetworkError(error, address) };
       }
     },

@@ -1,5 +1,6 @@
 // The udp check: an empty datagram is sent; a reply or silence is passing, a refused port is critical. Texts as Consul writes them.
 import { hostPort, type Net } from "../../base/net.ts";
+import { throwIfShort } from "../../base/shortage.ts";
 import type { Probe, Target } from "../../contracts/probe.ts";
 import type { Outcome } from "../../model/check.ts";
 import { addressFault, fieldsOf, splitHostPort } from "./detail.ts";
@@ -25,6 +26,7 @@ export function udpProbe(net: Pick<Net, "exchange">): Probe<UdpDetail> {
       try {
         await net.exchange(to, new Uint8Array(0), signal);
       } catch (error) {
+        if (!signal.aborted) throwIfShort(error);
         // Silence proves nothing: most services answer only what they understand.
         if (!signal.aborted) return { status: "critical", output: goDatagramError(error, address) };
       }

@@ -1,6 +1,7 @@
 // The docker check: runs a command inside a container; exit 0 passing, 1 warning, anything else critical. Texts as Consul writes them.
 import { codeOf, InputError, messageOf } from "../../base/error.ts";
 import type { Http, HttpResponse } from "../../base/http.ts";
+import { throwIfShort } from "../../base/shortage.ts";
 import { defaultLimits, type Limits, type Probe, type Target } from "../../contracts/probe.ts";
 import type { Outcome } from "../../model/check.ts";
 import { Tail, tailNote, timedOut } from "../../wire/check-output.ts";
@@ -187,6 +188,7 @@ export function execProbe(
           if (command !== undefined) stray.set(detail, command);
           return { status: "critical", output: timedOut(limits.timeoutMs, said), final: true };
         }
+        throwIfShort(error);
         const output =
           error instanceof Failed
             ? error.message
