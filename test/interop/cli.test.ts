@@ -167,6 +167,12 @@ describe("the program", () => {
     [["run", "--interval", "x", "--", "true"], 2, '--interval: time: invalid duration "x"'],
     [["agent", "--http-port", "99999"], 2, "from -1 to 65535"],
     [["agent", "--nope"], 2, "unknown option '--nope'"],
+    [["find"], 2, "trilith find: missing required argument 'service'"],
+    [["announce"], 2, "--name: missing: trilith announce --name web --port 80"],
+    [["announce", "--name", "web"], 2, "--port: missing"],
+    [["wait", "nope", "--timeout", "1"], 124, "nope did not come within 1s"],
+    [["wait", "nope", "--timeout", "soon"], 2, '--timeout: "soon": expected a duration such as "90s"'],
+    [["wait", "nope", "--timeout=-1s"], 2, '--timeout: "-1s": expected a duration such as "90s"'],
     [["agent", "--config-file", "/nope"], 2, "/nope: there is no such file or folder"],
   ])("%j: exit code %i, and a sentence on standard error only", async (words, code, says) => {
     const outcome = await trilith(words);

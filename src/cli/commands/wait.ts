@@ -53,8 +53,7 @@ export const command: Command = {
 
 async function wait(service: string, options: Options, io: Io): Promise<number> {
   const { parseGoDuration } = await import("../../protocols/mdns/cli.ts");
-  const timeoutMs = options.timeout === "0" ? Number.POSITIVE_INFINITY : parseGoDuration(options.timeout, "--timeout");
-  if (!(timeoutMs > 0)) throw new InputError("--timeout", `"${options.timeout}": expected a duration over 0, or 0`);
+  const timeoutMs = timeoutOf(options.timeout, parseGoDuration);
   // What is wrong with the format is told now, not when something has come.
   formatted({ name: "", host: "", address: "", port: 0, labels: {} }, options.format);
   const [type, subtype, ofType] = LAN_TYPE.exec(service) ?? [];
@@ -64,11 +63,27 @@ async function wait(service: string, options: Options, io: Io): Promise<number> 
       : await onLan(ofType ?? type, subtype, options, io, timeoutMs);
   if (found === undefined) return 130;
   if (typeof found === "string") {
-    io.err(`trilith wait: ${service} did not come within ${options.timeout}${found}\n`);
+    io.err(
+      `trilith wait: ${service} did not come within ${/^\d+$/.test(options.timeout) ? `${options.timeout}s` : options.timeout}${found}\n`,
+    );
     return TIMED_OUT;
   }
   io.out(options.json ? `${JSON.stringify(found, null, 2)}\n` : `${formatted(found, options.format)}\n`);
   return 0;
+}
+
+/** How long to wait, in milliseconds. @throws InputError */
+function timeoutOf(text: string, parse: (text: string) => number): number {
+  const right = 'expected a duration such as "90s" or "1m30s", a number of seconds, or 0 for ever';
+  if (/^\d+$/.test(text)) return Number(text) === 0 ? Number.POSITIVE_INFINITY : Number(text) * 1_000;
+  let ms = 0;
+  try {
+    ms = parse(text);
+  } catch {
+    // Told below, with what would be right.
+  }
+  if (!(ms > 0)) throw new InputError("--timeout", `"${text}": ${right}`);
+  return ms;
 }
 
 /** What came; a reason (may be "") after the time; undefined when the command was stopped. */

@@ -14,6 +14,8 @@ const COUNTED: Readonly<Record<string, Table>> = {
   sessions: "session",
 };
 const COMPLAINTS = 20;
+/** DNS on the bridges of containers. */
+const CONTAINERS = "dns-containers";
 
 /** Looks at everything; takes at most as long as the store may. */
 export async function diagnose(ground: ApiGround, signal: AbortSignal): Promise<DoctorJson> {
@@ -53,8 +55,9 @@ export async function diagnose(ground: ApiGround, signal: AbortSignal): Promise<
   for (const { for: target, set, by, note } of overrides)
     if (note !== undefined)
       warnings.push(`the override for "${target}" (${set.join(" ")}; by ${by}) changes nothing: ${note}`);
+  // Whoever has containers answered has asked for that.
   for (const [name, where] of self.listening)
-    if (!/^(127\.|\[::1\]|localhost|unix:|\/)/.test(where))
+    if (name !== CONTAINERS && !/^(127\.|\[::1\]|localhost|unix:|\/)/.test(where))
       warnings.push(`${name} listens on ${where}, where other hosts can reach it`);
   if (self.dev) warnings.push("nothing is kept on disk (development mode): a restart forgets everything");
   return {

@@ -41,16 +41,18 @@ export function durationOf(text: string, flag: string, leastMs = 1): number {
 
 /** A port. @throws InputError */
 function portOf(text: string | undefined): number {
+  if (text === undefined) throw new InputError("--port", "missing: which port does it listen on?");
   const port = Number(text);
-  if (text === undefined || !/^\d+$/.test(text) || port < 1 || port > 65_535)
-    throw new InputError("--port", `"${text ?? ""}": expected a whole number from 1 to 65535`);
+  if (!/^\d+$/.test(text) || port < 1 || port > 65_535)
+    throw new InputError("--port", `"${text}": expected a whole number from 1 to 65535`);
   return port;
 }
 
 /** A name. @throws InputError */
 function nameOf(text: string | undefined): string {
-  if (text === undefined || text === "" || !isPrintable(text))
-    throw new InputError("--name", `${JSON.stringify(text ?? "")}: expected a name without control characters`);
+  if (text === undefined) throw new InputError("--name", "missing: trilith announce --name web --port 80");
+  if (text === "" || !isPrintable(text))
+    throw new InputError("--name", `${JSON.stringify(text)}: expected a name without control characters`);
   return text;
 }
 
