@@ -213,6 +213,30 @@ function multicastSocket(
   });
 }
 
+/**
+ * A host's interfaces, as `read` tells them. Asking takes a descriptor: where there is none left, the last answer counts, for its addresses
+ * are what hosts lose least. @throws TrilithError where there never was an answer
+ */
+export function interfacesOf(read: typeof networkInterfaces): Net["interfaces"] {
+  let last: readonly Interface[] | undefined;
+  return () => {
+    try {
+      last = Object.entries(read()).flatMap(([name, addresses]) =>
+        (addresses ?? []).map(({ address, family, cidr, internal }) => ({
+          name,
+          address,
+          family: family === "IPv6" ? (6 as const) : (4 as const),
+          cidr: cidr ?? address,
+          internal,
+        })),
+      );
+    } catch (error) {
+      if (last === undefined) throw wrap(error, "reading this host's interfaces");
+    }
+    return last;
+  };
+}
+
 /** The system's network. */
 export const systemNet: Net = {
   connect(to, signal) {
@@ -404,18 +428,6 @@ export const systemNet: Net = {
       socket.close();
     }
   },
-  interfaces() {
-    const found: Interface[] = [];
-    for (const [name, addresses] of Object.entries(networkInterfaces()))
-      for (const a of addresses ?? [])
-        found.push({
-          name,
-          address: a.address,
-          family: a.family === "IPv6" ? 6 : 4,
-          cidr: a.cidr ?? a.address,
-          internal: a.internal,
-        });
-    return found;
-  },
+  interfaces: interfacesOf(networkInterfaces),
   resolve: async (hostname) => (await systemLookup(hostname, { all: true })).map(({ address }) => address),
 };

@@ -34,6 +34,8 @@ let locked: Error | undefined;
 let told: (() => void) | undefined;
 let lines: string[];
 let surroundings: string;
+/** What the host says to those who ask for its addresses. */
+let unseen: Error | undefined;
 /** This host's address to others. */
 let outward: string;
 
@@ -72,6 +74,7 @@ async function make(
   told = undefined;
   lines = [];
   surroundings = "";
+  unseen = undefined;
   outward = "192.0.2.7";
   identity = options.adopted === undefined ? "gone" : "earlier";
   const place: Place = {
@@ -119,7 +122,10 @@ async function make(
       new Promise<void>((resolve) => {
         told = resolve;
       }),
-    surroundings: () => surroundings,
+    surroundings: () => {
+      if (unseen !== undefined) throw unseen;
+      return surroundings;
+    },
     opened: () => {},
   });
 }
@@ -275,6 +281,24 @@ describe("while the agent runs", () => {
     surroundings = "another network";
     await run(6_000);
     expect(asked).toBe(1);
+    await keeper.stop();
+  });
+
+  test("a host that cannot even be looked at is told, and the table is kept again when it can be", async () => {
+    await directory.write([web("w1", 1)]);
+    keeper.start();
+    await run(1_000);
+    unseen = disk("EMFILE");
+    await run(20_000);
+    await directory.write([web("w2", 2)]);
+    await run(20_000);
+    expect(lines.filter((line) => line.startsWith("error: ") && line.includes("EMFILE")).length).toBeGreaterThan(0);
+    unseen = undefined;
+    await directory.write([web("w3", 3)]);
+    surroundings = "another network";
+    await run(20_000);
+    expect(ports(written.at(-1))).toEqual([1, 2, 3]);
+    expect(keeper.standing().trouble).toBeUndefined();
     await keeper.stop();
   });
 

@@ -222,14 +222,21 @@ class Keeping implements Keeper {
           againMs = Math.min(againMs * 2, AGAIN_LATEST_MS);
           continue;
         }
-        await this.#stirred(after);
-        const now = surroundings();
-        if (now !== around) {
-          around = now;
-          this.ring(this.#parts.composer.names());
+        try {
+          await this.#stirred(after);
+          const now = surroundings();
+          if (now !== around) {
+            around = now;
+            this.ring(this.#parts.composer.names());
+          }
+          this.ring(this.#parts.composer.stale());
+          if (await writer.isOutdated()) this.#again = true;
+        } catch (error) {
+          // A host that is out of descriptors cannot even look; when it can again, the table is kept as before.
+          if (signal.aborted) throw error;
+          this.#note(error);
+          await this.#rest(AGAIN_FIRST_MS, URGENT_MS);
         }
-        this.ring(this.#parts.composer.stale());
-        if (await writer.isOutdated()) this.#again = true;
       }
     } finally {
       patience.cancel();
