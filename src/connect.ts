@@ -97,6 +97,7 @@ export function followedServices({ agent, token }: Pick<SourceOptions, "agent" |
   return found;
 }
 
+/** The balancer of this program: everything in it that connects learns from the same tries. */
 export function ownBalancer(): Balancer {
   balancer ??= createBalancer({ clock: systemClock, random: systemRandom, neighbours: ownNeighbours(tablePath) });
   return balancer;

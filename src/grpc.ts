@@ -12,6 +12,7 @@ import { agentSource, type SourceOptions, tailnetSource } from "./name-sources.t
 /** The caller's own @grpc/grpc-js, 1.14 or newer: another copy of it has resolvers of its own. */
 export type GrpcModule = ResolverModule & NearestModule;
 
+/** Where services are asked for. */
 export type GrpcOptions = SourceOptions;
 
 const OPTIONS: Rules<GrpcOptions> = {

@@ -13,6 +13,7 @@ import { find, follow } from "./protocols/api/client.ts";
 import { type Found, isMatch } from "./protocols/minidisc/hosts.ts";
 import type { Listing, Peer } from "./protocols/minidisc/peer.ts";
 
+/** Who says where services are: the agent of this host, or the tailnet. */
 export interface SourceOptions {
   /** The agent: host:port, http://…, unix:///path; default TRILITH_HTTP_ADDR, CONSUL_HTTP_ADDR, then 127.0.0.1:8500. */
   readonly agent?: string;

@@ -66,6 +66,7 @@ const OPTIONS: Rules<ProxyServiceOptions> = {
 
 /** Ports that stand for services, until `stop`. */
 export interface Proxies {
+  /** What each port did so far, in the order they were given. */
   status(): readonly ProxyStatus[];
   /** The figures in Prometheus' text format 0.0.4. */
   metrics(): string;

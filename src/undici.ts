@@ -9,6 +9,7 @@ import { readOrigin } from "./lookup/node/origin.ts";
 import { ServiceDispatcher } from "./lookup/node/service-dispatcher.ts";
 import { POLICIES } from "./wire/hook-table.ts";
 
+/** As undici's own Agent, and where services are asked for. */
 export interface TrilithAgentOptions extends Omit<Agent.Options, "factory"> {
   /** The agent to ask; as for `find`. */
   readonly agent?: string;

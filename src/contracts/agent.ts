@@ -61,7 +61,10 @@ export interface HeldOverride extends Override {
 export interface Agent {
   /** This host's node record. */
   readonly node: Node;
-  /** Registers or replaces one service. `keepChecks` false (default true) drops checks that the registration does not name. */
+  /**
+   * Registers or replaces one service. `replaceChecks` (default false) drops checks that the registration does not name.
+   * @throws TrilithError `invalid`, `conflict`, `not-allowed` (a check that may not be asked), and as `Durable.write`
+   */
   register(from: string, r: Registration, options?: { readonly replaceChecks?: boolean }): Promise<void>;
   /**
    * What one `from` registered and a higher rank deregisters (a container's service, by the API) stays away although the source still lists
@@ -72,9 +75,9 @@ export interface Agent {
   adopt(from: string, whole: SourceList): Promise<void>;
   /** Takes the last list of a source (of all) as if nothing of it had been deregistered or taken away by others: a reload. */
   restate(from?: string): Promise<void>;
-  /** @throws TrilithError `not-found` (unknown service), `invalid` */
+  /** Registers or replaces one check, of a service or ("") of the node. @throws TrilithError `not-found` (unknown service), `invalid`, `not-allowed`, `conflict` */
   registerCheck(from: string, check: CheckRegistration): Promise<void>;
-  /** @throws TrilithError `not-found` */
+  /** Takes a check away. @throws TrilithError `not-found`, `conflict` (somebody else's) */
   deregisterCheck(from: string, id: string): Promise<void>;
   /**
    * A pushed result. A check with a `ttlMs` runs out so long after its last result, also where the agent was away meanwhile.
@@ -97,10 +100,13 @@ export interface Agent {
   override(target: string, words: readonly string[], by: string): Promise<HeldOverride>;
   /** Undoes everything that was said about the target at run time. False if nothing was. */
   undoOverride(target: string): Promise<boolean>;
+  /** What operators say at present, and of which instances it holds. */
   overrides(): readonly HeldOverride[];
+  /** This host's list, by instance ID. */
   services(): ReadonlyMap<string, HeldService>;
   /** What this host's sources list on external nodes. */
   outside(): readonly HeldOutside[];
+  /** The checks of this host's list and of its node, by check ID. */
   checks(): ReadonlyMap<string, HeldCheck>;
   /** Resolves when this host's list or the checks' statuses changed since `after`; the number counts from 1 and belongs to this process. */
   changed(after: Index, signal: AbortSignal): Promise<Index>;

@@ -9,6 +9,7 @@ export type ConnectPolicy = "p2c" | "round-robin" | "random" | "least" | "first"
 export interface Backend {
   readonly address: string;
   readonly port: number;
+  /** Its share of what is sent, beside the others' weights; none where it is 0 and another's is not. */
   readonly weight: number;
   /** 0 this host, 1 its zone, 2 elsewhere; 2 unless told. */
   readonly tier?: 0 | 1 | 2;
@@ -25,10 +26,13 @@ export interface Backends {
   readonly fresh: boolean;
   /** What the service's instances ask for (`trilith.balance`, `trilith.try`), where the caller says nothing else. */
   readonly policy?: ConnectPolicy;
+  /** How long one try may take, milliseconds. */
   readonly tryMs?: number;
 }
 
+/** How a backend is chosen and tried; times in milliseconds. */
 export interface ConnectOptions {
+  /** What the service's instances ask for unless told, else "p2c". */
   readonly policy?: ConnectPolicy;
   /** Who connects, for policy `sticky`: the same text, the same backend. */
   readonly caller?: string;
@@ -73,12 +77,16 @@ export interface ProxyOptions extends ConnectOptions {
   readonly drainMs?: number;
 }
 
+/** What one backend of a proxy got so far; connections (UDP: clients). */
 export interface BackendStatus {
   readonly address: string;
   readonly port: number;
+  /** Open now, and all that there were. */
   readonly open: number;
   readonly total: number;
+  /** Tries in vain. */
   readonly failures: number;
+  /** Bytes each way. */
   readonly toBackend: number;
   readonly toClient: number;
 }
@@ -90,6 +98,7 @@ export interface ProxyStatus {
   /** "127.0.0.1:6379" */
   readonly listening: string;
   readonly query: Query;
+  /** Open now, and all that there were. */
   readonly open: number;
   readonly total: number;
   /** Connections for which no backend could be reached. */
@@ -98,6 +107,7 @@ export interface ProxyStatus {
   readonly retries: number;
   /** Connections closed at once because too many files were open. */
   readonly refused: number;
+  /** Bytes each way. */
   readonly toBackend: number;
   readonly toClient: number;
   readonly draining: boolean;
@@ -110,6 +120,7 @@ export interface ProxyStatus {
 export interface ProxyListener {
   readonly host: string;
   readonly port: number;
+  /** What it did so far. */
   status(): ProxyStatus;
   /** Listens no more at once; open connections go on until they end or for `drainMs` (0 = cut now, Infinity = never; UDP's clients get their last answers). Resolves when all are gone; twice = once, the shorter time counts. */
   stop(drainMs?: number): Promise<void>;

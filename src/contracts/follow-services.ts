@@ -4,6 +4,7 @@ import type { Answer, Query } from "../model/query.ts";
 import type { Directory } from "./directory.ts";
 import type { Lookup } from "./lookup.ts";
 
+/** What services are followed with, and who is told. */
 export interface FollowParts {
   readonly directory: Pick<Directory, "view" | "changed">;
   readonly lookup: Pick<Lookup, "resolveNow" | "follow">;

@@ -36,6 +36,7 @@ export interface Self {
   readonly domain: string;
   readonly advertiseAddress: string;
   readonly bindAddress: string;
+  /** Unix ms. */
   readonly startedAtMs: number;
   /** True for `-dev`: nothing is kept on disk. */
   readonly dev: boolean;
@@ -54,6 +55,7 @@ export interface SourceState extends SourceHealth {
   readonly name: string;
 }
 
+/** All that a protocol may be handed; it gets what it names in `needs`. */
 export interface Ground {
   readonly clock: Clock;
   readonly random: Random;

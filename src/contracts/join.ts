@@ -19,6 +19,7 @@ const STREAMED: ReadonlySet<string> = new Set([...JOINED_TABLES, "grave"]);
 /** The first line of a stream. `line` names the server's memory of changes: positions in it mean something only there. */
 export interface Hello {
   readonly kind: "hello";
+  /** The server's JOIN_VERSION. */
   readonly version: number;
   readonly line: string;
   readonly datacenter: string;

@@ -35,8 +35,11 @@ export interface Kv {
   set(key: string, value: Uint8Array, options?: KvSet): Promise<boolean>;
   /** True unless `cas` did not hold; a missing key counts as deleted. */
   delete(key: string, options?: { readonly cas?: Index }): Promise<boolean>;
+  /** Deletes every key that begins with the prefix ("" = all); in one write where the store takes so many. */
   deleteTree(prefix: string): Promise<void>;
+  /** What `set` would write, seen from these records: for transactions. @throws as `set` */
   planSet(records: Records, key: string, value: Uint8Array, options?: KvSet): KvPlan;
+  /** What `delete` would write, seen from these records. */
   planDelete(records: Records, key: string, options?: { readonly cas?: Index }): KvPlan;
 }
 

@@ -48,6 +48,7 @@ export interface AskedMagic {
 
 /** Services whose address programs without a hook asked for, kept in the data folder: such programs keep addresses for ever. */
 export interface AskedMagics {
+  /** What is kept, in no order. */
   all(): readonly AskedMagic[];
   /** In the place of what was kept of that service. @throws as `Durable.write` */
   keep(asked: AskedMagic): Promise<void>;

@@ -44,6 +44,7 @@ export interface Prepared {
   readonly scope: Scope;
   /** In the order of their IDs. */
   list(view: View): readonly PreparedEntry[];
+  /** By its ID; undefined where there is none. */
   get(view: View, id: string): PreparedEntry | undefined;
   /** Returns the new query's ID. @throws TrilithError `invalid`, `conflict` (the name is taken) in Consul's words, and as `Directory.write` */
   create(request: PreparedRequest): Promise<string>;

@@ -8,6 +8,7 @@ import type { Probe } from "./probe.ts";
 /** An instance on an external node with its priority: the lower the number, the earlier it is used. */
 export interface Prioritised {
   readonly registration: Registration;
+  /** From 0 on. */
   readonly priority: number;
 }
 
@@ -16,6 +17,7 @@ export interface PriorityChecks {
   readonly source: string;
   /** The probe "tcp"; undefined where nothing can be asked (UDP): then the lowest number alone is used. */
   readonly tcp: Probe | undefined;
+  /** How often each is asked. */
   readonly intervalMs: number;
 }
 

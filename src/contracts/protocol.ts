@@ -11,6 +11,7 @@ export interface Listener {
   readonly name: string;
   /** Resolves when it listens, with where ("127.0.0.1:8600"). @throws TrilithError `address-in-use`, `not-allowed` */
   start(): Promise<string>;
+  /** Listens no more; resolves when every port is free. */
   stop(): Promise<void>;
 }
 

@@ -2,6 +2,7 @@
 import type { Part } from "./protocol.ts";
 import type { Source, SourceHealth, SourceList } from "./source.ts";
 
+/** How a source is made from its configuration, and made anew from another one. */
 export interface ReloadedParts<Config> {
   readonly name: string;
   /** Undefined = off. @throws InputError */

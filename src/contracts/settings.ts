@@ -2,6 +2,7 @@
 import type { LogLevel } from "../base/log.ts";
 import type { Labels } from "../model/node.ts";
 
+/** What an agent is told: by its flags and files, or by `createTrilith`. Times in milliseconds. */
 export interface Settings {
   /** The node's name; the host name when absent. */
   readonly node?: string;
@@ -107,6 +108,7 @@ export interface Settings {
   readonly untilRestart?: Readonly<Record<string, string>>;
 }
 
+/** What holds where nothing is told. */
 export const defaultSettings: Settings = {
   datacenter: "dc1",
   domain: "consul",

@@ -58,6 +58,8 @@ export interface SourceHealth {
  */
 export interface Source {
   readonly name: string;
+  /** See above; begins when it is iterated, ends when aborted. */
   watch(signal: AbortSignal): AsyncIterable<SourceList>;
+  /** How it is now. */
   state(): SourceHealth;
 }

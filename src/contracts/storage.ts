@@ -61,5 +61,6 @@ export interface Storage {
   latest?(signal?: AbortSignal): Promise<Index>;
   /** Shared stores: keeps `alive/<node>` present under a lease until aborted; then, unless `keep`, lets it run out by itself. */
   alive?(node: string, life: string, ttlMs: number, signal: AbortSignal): Promise<void>;
+  /** Lets go of everything that `open` took; nothing is asked of it afterwards. */
   close(): Promise<void>;
 }

@@ -9,6 +9,7 @@ import type { Directory, View } from "./directory.ts";
 import { lastKnown } from "./second-hand.ts";
 import type { SourceList } from "./source.ts";
 
+/** What a source of whole lists is made of. */
 export interface WholeListParts {
   readonly clock: Clock;
   readonly directory: Pick<Directory, "view" | "ready" | "changed">;

@@ -4,7 +4,7 @@ import type { Origin } from "./instance.ts";
 /** Health, from best to worst. */
 export type Status = "passing" | "warning" | "critical";
 
-/** Consecutive results needed before the status changes. */
+/** Consecutive results needed before the status changes; 0 = the first one counts. */
 export interface Thresholds {
   readonly successBeforePassing: number;
   readonly failuresBeforeWarning: number;
@@ -22,6 +22,7 @@ export interface CheckSpec {
   readonly kind: string;
   /** What the probe's `parse` returned for this check. */
   readonly detail: unknown;
+  /** Between two questions; 0 where nothing is asked. */
   readonly intervalMs: number;
   /** 0 = the probe's default. */
   readonly timeoutMs: number;
@@ -50,6 +51,7 @@ export interface Check {
   readonly serviceId: string;
   /** Consul's type word: "http", "tcp", "ttl", "script" …; "" for serfHealth and external checks. */
   readonly type: string;
+  /** How often it is asked and how long that may take; absent where nothing is asked. */
   readonly intervalMs?: number;
   readonly timeoutMs?: number;
   readonly origin?: Origin;

@@ -29,6 +29,7 @@ export interface Origin {
   readonly overridden?: Overridden;
 }
 
+/** How often an instance is chosen beside the others, by its health; 1 unless told. Consul's Weights, SRV's weight [RFC2782]. */
 export interface Weights {
   readonly passing: number;
   readonly warning: number;

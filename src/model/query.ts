@@ -18,6 +18,7 @@ export interface Query {
   readonly asker?: string;
   /** The order of the answer: a picker's name; default "random". */
   readonly order?: "random" | "stable" | "near";
+  /** At most so many endpoints; all unless told. */
   readonly limit?: number;
 }
 
@@ -25,6 +26,7 @@ export interface Query {
 export interface Endpoint {
   readonly address: string;
   readonly port: number;
+  /** Its share beside the others: the instance's weight for its health; 0 = only listed. */
   readonly weight: number;
   readonly resident: Resident;
   /** True while the guard keeps it in answers although its source no longer lists it. */

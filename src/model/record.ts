@@ -72,6 +72,8 @@ export interface Tables {
   readonly kept: Kept;
   readonly grave: Grave;
 }
+
+/** A table's name. */
 export type Table = keyof Tables;
 
 /** A record with its place on the line of changes. */
