@@ -1,8 +1,9 @@
 // `npm run release [FOLDER]`: the tarball that is published, with the hook's library compiled for every C library and architecture that has a compiler here.
 import { spawnSync } from "node:child_process";
 import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { join, resolve } from "node:path";
 import { ensureBuilt, must, root } from "./ensure.mjs";
+import { packedFiles } from "./packed.mjs";
 
 ensureBuilt();
 const { FLAGS, LIBRARIES } = await import("../dist/base/native-build.js");
@@ -13,19 +14,9 @@ rmSync(stage, { recursive: true, force: true });
 mkdirSync(stage, { recursive: true });
 const { scripts: _, ...description } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
 writeFileSync(join(stage, "package.json"), `${JSON.stringify(description, null, 2)}\n`);
-for (const pattern of description.files) {
-  const from = dirname(pattern);
-  if (!pattern.includes("*")) {
-    if (pattern !== "native/prebuilt") cpSync(join(root, pattern), join(stage, pattern), { recursive: true });
-    continue;
-  }
-  const suffix = pattern.slice(pattern.lastIndexOf("*") + 1);
-  mkdirSync(join(stage, from), { recursive: true });
-  cpSync(join(root, from), join(stage, from), {
-    recursive: true,
-    filter: (path) => path === join(root, from) || (dirname(path) === join(root, from) && path.endsWith(suffix)),
-  });
-}
+for (const path of packedFiles())
+  if (path !== "package.json" && !path.startsWith("native/prebuilt/"))
+    cpSync(join(root, path), join(stage, path), { recursive: true });
 
 /** What a library is called, and with which compilers it can be made where this is x64; the first that is there makes it. */
 const machine = process.arch === "arm64" ? "aarch64" : "x86_64";
