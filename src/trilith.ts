@@ -54,7 +54,7 @@ import { Parts } from "./trilith/parts.ts";
 import { reloaded, waiting } from "./trilith/restart.ts";
 import { Running } from "./trilith/running.ts";
 import { addressFor, selfOf, WILDCARD } from "./trilith/self.ts";
-import { mustFitMachine, mustFitSettings } from "./trilith/settings-rules.ts";
+import { mustFitMachine, mustFitSettings, toldOf } from "./trilith/settings-rules.ts";
 import { dropLeftovers } from "./trilith/sources.ts";
 import { Undo } from "./trilith/undo.ts";
 
@@ -109,7 +109,7 @@ const PEERS_LIVENESS_MS = 4_000;
 export function createTrilith(given: Partial<Settings> = {}, options: TrilithOptions = {}): Trilith {
   const settings = settingsOf(given);
   mustFitMachine(options);
-  return new Joined(settings, options);
+  return new Joined(settings, toldOf(options));
 }
 
 /** What is not told is as usual. @throws TrilithError `invalid` with what is wrong and what would be right */
@@ -118,7 +118,7 @@ function settingsOf(given: Partial<Settings>): Settings {
   const { bindAddress } = given;
   // Whoever names the host's own address means it for others, too, as with Consul's -bind.
   const own = bindAddress === undefined || WILDCARD.test(bindAddress) ? {} : { advertiseAddress: bindAddress };
-  const settings: Settings = { ...defaultSettings, ...own, ...given };
+  const settings: Settings = { ...defaultSettings, ...own, ...toldOf(given) };
   checkSettings(
     settings,
     protocols.map(({ name }) => name),

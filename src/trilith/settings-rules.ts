@@ -103,6 +103,11 @@ export function mustFitSettings(given: Partial<Settings>): void {
     mustFit(`createTrilith: guard.perService.${service}`, own, GUARD);
 }
 
+/** What is told: a setting that is undefined is as good as absent. */
+export function toldOf<Told extends object>(given: Told): Told {
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as Told;
+}
+
 /** The pieces of a machine, by name; each is looked at no further. @throws InputError */
 export function mustFitMachine<Options>(options: Options): void {
   const rules: Readonly<Record<string, Rule>> = {

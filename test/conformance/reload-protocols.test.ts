@@ -1,0 +1,209 @@
+// Protocols that take another configuration while the agent runs, are switched on and off, and leave what stands where it cannot be had.
+
+import { readFileSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { afterEach, describe, expect, it } from "vitest";
+import { callbackLog } from "../../src/base/log.ts";
+import type { Settings } from "../../src/contracts/settings.ts";
+import { type RunningAgent, startAgent } from "../support/ground.ts";
+import { eventually, freePort, ownFolder } from "../support/peers.ts";
+
+const ends: (() => Promise<unknown> | unknown)[] = [];
+afterEach(async () => {
+  for (const end of ends.splice(0).reverse()) await end();
+});
+
+/** An agent whose protocols' configuration is changed by `become`, which resolves to what was said. */
+async function changing(protocols: Readonly<Record<string, unknown>>, more: Partial<Settings> = {}) {
+  let now = protocols;
+  const said: string[] = [];
+  const agent: RunningAgent = await startAgent(
+    { ...more, protocols },
+    {
+      log: callbackLog((level, part, text) => void said.push(`${level} ${part}: ${text}`)),
+      reread: async () => ({ ...more, protocols: now }),
+    },
+  );
+  ends.push(() => agent.stop());
+  const become = async (next: Readonly<Record<string, unknown>>): Promise<readonly string[]> => {
+    now = next;
+    said.splice(0);
+    await agent.trilith.reload();
+    return said.filter((line) => !line.startsWith("debug"));
+  };
+  const register = (id: string, name = "web"): Promise<void> =>
+    agent.trilith.agent.register("api", {
+      ...{ id, name, tags: [], labels: {}, address: `192.0.2.${id.length}`, port: 80, checks: [] },
+    });
+  return { agent, become, register, said };
+}
+
+describe("hosts", () => {
+  it("writes other files and names, never an empty one in between, and takes out what nobody keeps true any more", async () => {
+    const folder = await ownFolder("reload-hosts");
+    ends.push(() => folder.remove());
+    const [one, two] = ["one", "two"].map((name) => `${folder.path}/${name}`) as [string, string];
+    for (const path of [one, two]) writeFileSync(path, "127.0.0.1\tlocalhost\n");
+    const { agent, become, register } = await changing({ hosts: [one, two] });
+    await register("a");
+    const text = (path: string): string => readFileSync(path, "utf8");
+    await eventually("both are written", () => [one, two].every((path) => /192\.0\.2\.1\tweb /.test(text(path))));
+    let empty = 0;
+    const looking = setInterval(() => {
+      if (!/192\.0\.2\.1\t/.test(text(one))) empty++;
+    }, 1);
+    ends.push(() => clearInterval(looking));
+    // Another name for the same: the address never goes.
+    await become({ hosts: [{ path: one, names: ["{name}.lan"] }] });
+    expect(text(two)).toBe("127.0.0.1\tlocalhost\n");
+    await eventually("the other names are written", () => /192\.0\.2\.1\tweb\.lan$/m.test(text(one)));
+    expect(text(one)).not.toContain("web.service");
+    await expect(become({ hosts: [{ path: one, name: "x" }] })).rejects.toThrow("hosts[0].name");
+    await register("bb");
+    await eventually("it goes on", () => /192\.0\.2\.2\tweb\.lan$/m.test(text(one)));
+    expect(empty).toBe(0);
+    clearInterval(looking);
+    expect(await become({})).toContain("info : hosts is switched off");
+    expect(text(one)).toBe("127.0.0.1\tlocalhost\n");
+    expect(agent.trilith.sources().map(({ name }) => name)).not.toContain("hosts");
+    expect(await become({ hosts: two })).toContain("info : hosts is switched on");
+    await eventually("it is on again", () => /192\.0\.2\.2\tweb /.test(text(two)));
+  });
+});
+
+describe("eureka", () => {
+  it("keeps its leases under another token and at another port, and where the port is taken stays where it is", async () => {
+    const { agent, become } = await changing({ eureka: { port: 0 } });
+    const at = (): string => `http://${agent.trilith.self.listening.get("eureka")}/eureka/apps`;
+    const instance = { instanceId: "i1", hostName: "h1", app: "WEB", ipAddr: "192.0.2.9", status: "UP" };
+    const port = { $: 80, "@enabled": "true" };
+    const dataCenterInfo = { "@class": "com.netflix.appinfo.InstanceInfo$DefaultDataCenterInfo", name: "MyOwn" };
+    const sent = await fetch(`${at()}/WEB`, {
+      ...{ method: "POST", headers: { "content-type": "application/json" } },
+      body: JSON.stringify({ instance: { ...instance, port, dataCenterInfo } }),
+    });
+    expect(sent.status).toBe(204);
+    const count = (): number => agent.trilith.lookup.resolveNow({ service: "web" }).endpoints.length;
+    await eventually("it is found", () => count() === 1);
+    const before = at();
+    const index = agent.trilith.directory.view().index;
+    await become({ eureka: { port: 0, token: "t" } });
+    expect(await fetch(`${at()}/WEB`).then(({ status }) => status)).toBe(403);
+    const told = await fetch(`${at()}/WEB`, {
+      headers: { authorization: "Bearer t", accept: "application/json" },
+    });
+    expect(await told.text()).toContain('"i1"');
+    expect(at()).not.toBe(before);
+    await expect(fetch(before)).rejects.toThrow();
+    const taken = createServer().listen(0, "127.0.0.1");
+    ends.push(() => taken.close());
+    await new Promise((resolve) => taken.once("listening", resolve));
+    const { port: other } = taken.address() as { readonly port: number };
+    await expect(become({ eureka: { port: other, token: "x" } })).rejects.toMatchObject({ code: "address-in-use" });
+    expect(await fetch(`${at()}/WEB`, { headers: { authorization: "Bearer t" } }).then(({ status }) => status)).toBe(
+      200,
+    );
+    // Onto the agent's own listener.
+    await become({ eureka: true });
+    expect(agent.trilith.self.listening.has("eureka")).toBe(false);
+    expect(await fetch(`${agent.url}/eureka/apps/WEB`).then(({ status }) => status)).toBe(200);
+    expect([count(), agent.trilith.directory.view().index]).toEqual([1, index]);
+    // Off: nobody renews its lease here any more, and no guard holds it.
+    await become({ eureka: false });
+    await eventually("it goes", () => count() === 0);
+    expect(agent.trilith.lookup.held()).toEqual([]);
+    expect(await fetch(`${agent.url}/eureka/apps/WEB`).then(({ status }) => status)).toBe(404);
+    const grave = [...agent.trilith.directory.view().list("grave")].findLast(({ scopes }) =>
+      scopes.includes("service:web"),
+    );
+    expect(grave?.why?.text).toBe("the configuration of eureka no longer asks for it");
+  });
+});
+
+describe("backends, the API and HTTP", () => {
+  const QUIET = { eureka: false, shim: false, proxy: false };
+  it("are opened, moved and closed", async () => {
+    const { agent, become, register } = await changing({ ...QUIET, api: false, consul: false });
+    expect(agent.trilith.self.listening.has("http")).toBe(false);
+    await register("a");
+    const port = await freePort();
+    expect(await become({ ...QUIET, backends: { port }, consul: false })).toEqual(
+      expect.arrayContaining(["info : backends is switched on", "info : api is switched on"]),
+    );
+    const http = `http://${agent.trilith.self.listening.get("http")}`;
+    const status = (url: string): Promise<number> => fetch(url).then((answer) => answer.status);
+    expect(await status(`http://127.0.0.1:${port}/proxy/backends.txt`)).toBe(200);
+    expect(await status(`${http}/v1/trilith/find/web`)).toBe(200);
+    expect(await status(`${http}/v1/agent/self`)).toBe(404);
+    const next = await freePort();
+    await become({ ...QUIET, backends: { port: next }, api: false });
+    await expect(status(`http://127.0.0.1:${port}/`)).rejects.toThrow();
+    expect(await status(`http://127.0.0.1:${next}/proxy/backends.txt`)).toBe(200);
+    expect(await status(`${http}/v1/trilith/find/web`)).not.toBe(200);
+    expect(await status(`${http}/v1/agent/self`)).toBe(200);
+  });
+
+  it("take another token at once", async () => {
+    const { agent, become } = await changing({ api: { token: "one" } });
+    const joined = (token: string): Promise<number> =>
+      fetch(`${agent.url}/v1/trilith/join/index`, {
+        headers: { authorization: `Bearer ${token}`, "x-forwarded-for": "192.0.2.1" },
+      }).then(({ status }) => status);
+    const [before, wrong] = [await joined("one"), await joined("two")];
+    expect([before, wrong]).toEqual([200, 403]);
+    await become({ api: { token: "two" } });
+    expect([await joined("one"), await joined("two")]).toEqual([wrong, before]);
+  });
+});
+
+it("says what waits for a restart in the settings' own names, and this host's address where it would be another one", async () => {
+  let now: Partial<Settings> = {};
+  const said: string[] = [];
+  const agent = await startAgent(
+    {},
+    { log: callbackLog((_level, _part, text) => void said.push(text)), reread: async () => now },
+  );
+  ends.push(() => agent.stop());
+  await agent.trilith.reload();
+  expect(said.filter((text) => text.includes("restart"))).toEqual([]);
+  now = { datacenter: "dc9", guard: { ...agent.trilith.settings.guard, holdMs: 1 }, nodeLabels: { rack: "r1" } };
+  await agent.trilith.reload();
+  expect(said.filter((text) => text.includes("restart"))).toEqual([
+    "datacenter is another one now: it counts after a restart",
+    "guard is another one now: it counts after a restart",
+  ]);
+  expect(agent.trilith.agent.node.labels["rack"]).toBe("r1");
+  expect(agent.trilith.directory.view().get("node", "alpha")?.labels["rack"]).toBe("r1");
+  now = { node: "a b" };
+  await expect(agent.trilith.reload()).rejects.toThrow('node "a b"');
+  now = { noed: "a" } as Partial<Settings>;
+  await expect(agent.trilith.reload()).rejects.toThrow('did you mean "node"?');
+  expect(agent.trilith.agent.node.labels["rack"]).toBe("r1");
+});
+
+it("reloads one after the other, and a stop waits for the one under way", async () => {
+  const order: string[] = [];
+  let go = (): void => {};
+  const gate = new Promise<void>((resolve) => (go = resolve));
+  let turn = 0;
+  const agent = await startAgent(
+    {},
+    {
+      reread: async () => {
+        const mine = ++turn;
+        order.push(`begin ${mine}`);
+        if (mine === 1) await gate;
+        order.push(`end ${mine}`);
+        return {};
+      },
+    },
+  );
+  const [first, second] = [agent.trilith.reload(), agent.trilith.reload()];
+  await eventually("the first has begun", () => order.length === 1);
+  const stopping = agent.stop().then(() => order.push("stopped"));
+  go();
+  await first;
+  await expect(second).rejects.toMatchObject({ code: "stopped" });
+  await stopping;
+  expect(order).toEqual(["begin 1", "end 1", "stopped"]);
+});
