@@ -1,7 +1,6 @@
 // connect("web") and trilith/undici in programs of their own, beside a real agent that is killed and comes back, and instances that come, move and die under load.
 import { once } from "node:events";
 import { createServer, type Server } from "node:http";
-import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
@@ -28,7 +27,9 @@ async function instance(
     for await (const chunk of request) text += chunk;
     response.end(`${name} ${request.headers.host}${text}`);
   });
-  server.listen(0, "127.0.0.1");
+  // It ends while it is asked for: nobody else is to answer there.
+  const port = await freePort();
+  server.listen(port, "127.0.0.1");
   await once(server, "listening");
   const stop = async (): Promise<void> => {
     if (!server.listening) return;
@@ -38,7 +39,7 @@ async function instance(
   };
   cleanUp.push(stop);
   return {
-    port: (server.address() as AddressInfo).port,
+    port,
     isAlone: () => new Promise((resolve) => server.getConnections((_, count) => resolve(count === 0))),
     stop,
   };

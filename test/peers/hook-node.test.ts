@@ -90,7 +90,7 @@ describe.skipIf(!able)("node --import trilith/hook", { timeout: 120_000 }, () =>
     const names = ["-subj", "/CN=test", "-addext", "subjectAltName=DNS:secure.service.consul"];
     await run("openssl", ["req", "-x509", ...words, ...names, "-keyout", keyFile, "-out", ca]);
     [key, cert] = [await readFile(keyFile), await readFile(ca)];
-  });
+  }, 600_000);
   const cleanUpAll: (() => unknown)[] = [];
   afterAll(async () => {
     for (const step of cleanUpAll) await step();

@@ -3,7 +3,6 @@ import { execFile } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
-import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
@@ -43,9 +42,11 @@ async function instance(number: number, address = "127.0.0.1"): Promise<Instance
     it.requests++;
     response.writeHead(200, { connection: "close" }).end(`instance ${number}\n`);
   });
-  await new Promise<void>((done) => server.listen(0, address, done));
+  // Some of them end while they are asked for: nobody else is to answer there.
+  const port = await freePort();
+  await new Promise<void>((done) => server.listen(port, address, done));
   const it: Instance = {
-    port: (server.address() as AddressInfo).port,
+    port,
     requests: 0,
     stop: () =>
       new Promise((done) => {

@@ -9,6 +9,7 @@ import { systemUdp } from "../../src/base/udp.ts";
 import type { Backend, Backends } from "../../src/contracts/connect.ts";
 import { createBalancer } from "../../src/lookup/balance/create.ts";
 import { type ConnectorParts, createConnector, type RunningConnector } from "../../src/lookup/connect/connector.ts";
+import { freePort } from "./peers.ts";
 
 export interface TestConnector {
   readonly connector: RunningConnector;
@@ -92,12 +93,8 @@ export function serve(connection: (socket: Socket) => void, port = 0, host = "12
   });
 }
 
-/** A port on which nobody listens. */
-export async function closedPort(): Promise<number> {
-  const server = await serve(() => {});
-  await server.close();
-  return server.port;
-}
+/** A port on which nobody listens, and which the system gives to nobody either. */
+export const closedPort: () => Promise<number> = freePort;
 
 /** Everything that comes until the end; rejects with the socket's error. */
 export function all(socket: Socket): Promise<Buffer> {

@@ -1,7 +1,7 @@
 // A stand-in for a real Consul server: the endpoints that a client host needs, each answer shaped by the recorded one of Consul 1.19.2.
 import { readFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
-import type { AddressInfo } from "node:net";
+import { freePort } from "./peers.ts";
 
 type Json = Record<string, unknown>;
 const expected = (scenario: string, step: string): unknown => {
@@ -82,10 +82,12 @@ export class ImitatedConsul {
     return `http://127.0.0.1:${this.port}`;
   }
 
+  /** On the port that it had before, which nobody else takes meanwhile. */
   async start(): Promise<void> {
+    this.port ||= await freePort();
     this.#server = createServer((request, response) => void this.#serve(request, response));
-    await new Promise<void>((resolve) => this.#server?.listen(this.port, "127.0.0.1", resolve));
-    this.port = (this.#server.address() as AddressInfo).port;
+    const server = this.#server;
+    await new Promise<void>((resolve, reject) => server.once("error", reject).listen(this.port, "127.0.0.1", resolve));
   }
 
   async stop(): Promise<void> {

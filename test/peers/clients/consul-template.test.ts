@@ -61,7 +61,7 @@ describe.runIf(there)("consul-template", { timeout: 120_000 }, () => {
       // It does not end by SIGTERM.
       undo.push(() => running.stop("SIGINT"));
     }
-  }, 300_000);
+  }, 600_000);
   afterAll(async () => {
     for (const step of undo.reverse()) await step();
   });

@@ -99,7 +99,7 @@ describe.runIf(there)("Consul's Go client", { timeout: 120_000 }, () => {
   beforeAll(async () => {
     folder = await ownFolder("go-api");
     client = await buildGo(folder.path, "go-api", { folder: join(import.meta.dirname, "go-api") });
-  }, 300_000);
+  }, 600_000);
   afterAll(() => folder?.remove());
 
   describe.each([
