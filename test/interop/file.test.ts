@@ -3,7 +3,7 @@ import { mkdir, rename, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, expect, it } from "vitest";
 import { eventually, freePort, ownFolder, startProgram } from "../support/peers.ts";
 
 const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
@@ -32,7 +32,7 @@ async function start(): Promise<void> {
     ],
     join(folder.path, "log"),
   );
-  await eventually("the agent", async () => (await fetch(`http://127.0.0.1:${port}/v1/agent/self`)).ok);
+  await eventually("the agent", async () => (await fetch(`http://127.0.0.1:${port}/v1/agent/self`)).ok, 60_000);
 }
 
 interface Service {
@@ -52,7 +52,7 @@ async function put(name: string, text: string): Promise<void> {
   await rename(join(folder.path, `${name}.new`), join(folder.path, name));
 }
 
-beforeAll(async () => {
+beforeEach(async () => {
   folder = await ownFolder("file-agent");
   await mkdir(join(folder.path, "data/services.d"), { recursive: true });
   port = await freePort();
@@ -61,84 +61,79 @@ beforeAll(async () => {
   await put("consul.hcl", 'node_name = "filetest"\nservice { id = "conf" name = "conf" port = 1 }\n');
   await start();
 });
-afterAll(async () => {
+afterEach(async () => {
   await agent?.stop();
   target.closeAllConnections();
   await new Promise((resolve) => target.close(resolve));
   await folder.remove();
 });
 
-describe("service files", () => {
-  it("dropped into a folder are services with checks; also into one that was not there at start", async () => {
-    await eventually("the configured service", async () => (await ids()) === "conf");
-    await put(
-      "data/services.d/web.hcl",
-      `service { id = "web-1" name = "web" port = ${targetPort} tags = ["v1"]
-         check { http = "http://127.0.0.1:${targetPort}/" interval = "1s" } }`,
-    );
-    await mkdir(join(folder.path, "more"));
-    await put(
-      "more/db.json",
-      '{"service": {"name": "db", "port": 5432}, "check": {"name": "disk", "ttl": "1h", "status": "passing"}}',
-    );
-    await eventually("both", async () => (await ids()) === "conf,db,web-1");
-    await eventually("the check to pass", async () => (await passing("web")) === 1);
-    expect(Object.keys(await get<object>("/v1/agent/checks")).sort()).toEqual(["disk", "service:web-1"]);
-    healthy = false;
-    await eventually("the check to fail", async () => (await passing("web")) === 0);
-    healthy = true;
-    await eventually("the check to pass again", async () => (await passing("web")) === 1);
-  });
+// One story: what each part leaves the next begins with.
+it("service files are read when dropped, changed, broken and reloaded, forgotten when removed", {
+  timeout: 180_000,
+}, async () => {
+  // Files that are dropped into a folder are services with checks; also into one that was not there at start.
+  await eventually("the configured service", async () => (await ids()) === "conf");
+  await put(
+    "data/services.d/web.hcl",
+    `service { id = "web-1" name = "web" port = ${targetPort} tags = ["v1"]
+       check { http = "http://127.0.0.1:${targetPort}/" interval = "1s" } }`,
+  );
+  await mkdir(join(folder.path, "more"));
+  await put(
+    "more/db.json",
+    '{"service": {"name": "db", "port": 5432}, "check": {"name": "disk", "ttl": "1h", "status": "passing"}}',
+  );
+  await eventually("both", async () => (await ids()) === "conf,db,web-1");
+  await eventually("the check to pass", async () => (await passing("web")) === 1);
+  expect(Object.keys(await get<object>("/v1/agent/checks")).sort()).toEqual(["disk", "service:web-1"]);
+  healthy = false;
+  await eventually("the check to fail", async () => (await passing("web")) === 0);
+  healthy = true;
+  await eventually("the check to pass again", async () => (await passing("web")) === 1);
 
-  it("that go bad change nothing, and are told with line and key", async () => {
-    await put("data/services.d/web.hcl", 'service {\n  id = "web-1"\n  name = "web"\n  prot = 1\n  port = "x"\n}');
-    await put("data/services.d/zed.hcl", 'service { name = "zed" }');
-    await eventually("the other file", async () => (await ids()) === "conf,db,web-1,zed");
-    const told = await eventually("the complaint", async () => {
-      const text = JSON.stringify(await get("/v1/trilith/doctor"));
-      return text.includes("web.hcl:5") ? text : undefined;
-    });
-    expect(told).toContain("web.hcl:5: service.port: must be a whole number, not");
-    expect((await services())["web-1"]).toMatchObject({ Port: targetPort, Tags: ["v1"] });
-    await put("data/services.d/web.hcl", `service { id = "web-1" name = "web" port = ${targetPort} tags = ["v2"] }`);
-    await eventually("v2", async () => (await services())["web-1"]?.Tags[0] === "v2");
-    await eventually(
-      "nothing to complain about",
-      async () => !JSON.stringify(await get("/v1/trilith/doctor")).includes("web.hcl:5"),
-    );
+  // Files that go bad change nothing, and are told with line and key.
+  await put("data/services.d/web.hcl", 'service {\n  id = "web-1"\n  name = "web"\n  prot = 1\n  port = "x"\n}');
+  await put("data/services.d/zed.hcl", 'service { name = "zed" }');
+  await eventually("the other file", async () => (await ids()) === "conf,db,web-1,zed");
+  const told = await eventually("the complaint", async () => {
+    const text = JSON.stringify(await get("/v1/trilith/doctor"));
+    return text.includes("web.hcl:5") ? text : undefined;
   });
+  expect(told).toContain("web.hcl:5: service.port: must be a whole number, not");
+  expect((await services())["web-1"]).toMatchObject({ Port: targetPort, Tags: ["v1"] });
+  await put("data/services.d/web.hcl", `service { id = "web-1" name = "web" port = ${targetPort} tags = ["v2"] }`);
+  await eventually("v2", async () => (await services())["web-1"]?.Tags[0] === "v2");
+  await eventually(
+    "nothing to complain about",
+    async () => !JSON.stringify(await get("/v1/trilith/doctor")).includes("web.hcl:5"),
+  );
 
-  it("are read again on SIGHUP, what was deregistered by hand and Consul's configuration included", async () => {
-    await fetch(`http://127.0.0.1:${port}/v1/agent/service/deregister/zed`, { method: "PUT" });
-    await put("consul.hcl", 'node_name = "filetest"\nservice { id = "conf" name = "conf" port = 2 }\n');
-    expect(await ids()).toBe("conf,db,web-1");
-    process.kill(agent?.pid ?? 0, "SIGHUP");
-    await eventually("zed back", async () => (await ids()) === "conf,db,web-1,zed");
-    await eventually("the new port", async () => (await services())["conf"]?.Port === 2);
-  });
+  // They are read again on SIGHUP, what was deregistered by hand and Consul's configuration included.
+  await fetch(`http://127.0.0.1:${port}/v1/agent/service/deregister/zed`, { method: "PUT" });
+  await put("consul.hcl", 'node_name = "filetest"\nservice { id = "conf" name = "conf" port = 2 }\n');
+  expect(await ids()).toBe("conf,db,web-1");
+  process.kill(agent?.pid ?? 0, "SIGHUP");
+  await eventually("zed back", async () => (await ids()) === "conf,db,web-1,zed");
+  await eventually("the new port", async () => (await services())["conf"]?.Port === 2);
 
-  it("removed while no agent runs are gone with its next start, and so is a removed check", async () => {
-    await agent?.stop();
-    await rm(join(folder.path, "data/services.d/zed.hcl"));
-    await put("more/db.json", '{"service": {"name": "db", "port": 5433}}');
-    await start();
-    await eventually("zed gone", async () => (await ids()) === "conf,db,web-1");
-    expect((await services())["db"]?.Port).toBe(5433);
-    await eventually("the check gone", async () => !("disk" in (await get<object>("/v1/agent/checks"))));
-    await rm(join(folder.path, "data/services.d/web.hcl"));
-    await eventually("web gone", async () => (await ids()) === "conf,db");
-  });
+  // Files removed while no agent runs are gone with its next start, and so is a removed check.
+  await agent?.stop();
+  await rm(join(folder.path, "data/services.d/zed.hcl"));
+  await put("more/db.json", '{"service": {"name": "db", "port": 5433}}');
+  await start();
+  await eventually("zed gone", async () => (await ids()) === "conf,db,web-1");
+  expect((await services())["db"]?.Port).toBe(5433);
+  await eventually("the check gone", async () => !("disk" in (await get<object>("/v1/agent/checks"))));
+  await rm(join(folder.path, "data/services.d/web.hcl"));
+  await eventually("web gone", async () => (await ids()) === "conf,db");
 
-  it("that ask for scripts are refused, because nobody allowed them", async () => {
-    await put(
-      "more/s.hcl",
-      'service {\n  name = "s"\n  check {\n    args = ["/bin/true"]\n    interval = "1s"\n  }\n}',
-    );
-    await eventually("the complaint", async () =>
-      JSON.stringify(await get("/v1/trilith/doctor")).includes(
-        "s.hcl:3: service.check: script checks are off on this agent",
-      ),
-    );
-    expect(await ids()).toBe("conf,db");
-  });
+  // Files that ask for scripts are refused, because nobody allowed them.
+  await put("more/s.hcl", 'service {\n  name = "s"\n  check {\n    args = ["/bin/true"]\n    interval = "1s"\n  }\n}');
+  await eventually("the complaint", async () =>
+    JSON.stringify(await get("/v1/trilith/doctor")).includes(
+      "s.hcl:3: service.check: script checks are off on this agent",
+    ),
+  );
+  expect(await ids()).toBe("conf,db");
 });

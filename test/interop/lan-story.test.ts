@@ -3,7 +3,7 @@ import type { ChildProcess } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { type AvahiHost, type AvahiLan, haveAvahiLan, startAvahiLan } from "../support/avahi-lan.ts";
 import { eventually, havePrograms, startProgram } from "../support/peers.ts";
 import { program } from "../support/program.ts";
@@ -46,11 +46,11 @@ const MODULES = [
 describe.runIf(possible)("front end and back ends on one LAN", () => {
   let lan: AvahiLan;
   const ends: (() => Promise<unknown>)[] = [];
-  beforeAll(async () => {
+  beforeEach(async () => {
     lan = await startAvahiLan("a", "b", "c", "d");
   });
-  afterAll(async () => {
-    for (const end of ends.reverse()) await end();
+  afterEach(async () => {
+    for (const end of ends.splice(0).reverse()) await end();
     await lan?.close();
   });
 
@@ -96,9 +96,11 @@ describe.runIf(possible)("front end and back ends on one LAN", () => {
     await daemon.serviceFile("master.service", MASTER);
 
     const come = (backEnd: { said: () => string }, mac: string) =>
-      eventually("it has joined", () => backEnd.said() === `201 ${mac} at 10.77.0.10\n`).catch((error: Error) => {
-        throw new Error(`${error.message}: ${backEnd.said()}`);
-      });
+      eventually("it has joined", () => backEnd.said() === `201 ${mac} at 10.77.0.10\n`, 40_000).catch(
+        (error: Error) => {
+          throw new Error(`${error.message}: ${backEnd.said()}`);
+        },
+      );
     await come(waits, "02:00:00:00:77:0b");
     await come(browses, "02:00:00:00:77:0c");
     await eventually("both are in the list", async () => (await list("txt")) === "10.77.0.11:8000\n10.77.0.12:8000\n");
@@ -141,5 +143,5 @@ ProxyPass / balancer://web/
     await fetched();
     process.kill(Number(readFileSync(at("apache.pid"), "utf8")), "SIGUSR1");
     await eventually("only the other one is served", async () => (await served()) === "c");
-  }, 120_000);
+  }, 180_000);
 });

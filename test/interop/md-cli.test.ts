@@ -1,11 +1,12 @@
 // `trilith md` against what Minidisc's md printed: three hosts' addresses in a namespace, a LocalAPI for each, the recorded files and lines.
 import type { ChildProcess } from "node:child_process";
 import { readFileSync } from "node:fs";
-import { symlink, writeFile } from "node:fs/promises";
+import { mkdir, symlink, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
-import { join, resolve } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { dirname, join, resolve } from "node:path";
+import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
 import { type Ended, runClient } from "../support/clients.ts";
+import { ownName } from "../support/own-name.ts";
 import { eventually, havePrograms, ownFolder, startProgram } from "../support/peers.ts";
 import { program } from "../support/program.ts";
 import { endHolder, inside, namespaces, type TailnetStatus } from "../support/tailnet.ts";
@@ -96,11 +97,17 @@ describe.skipIf(!here)("trilith md", () => {
     await folder?.remove();
   });
 
+  afterEach(async () => {
+    for (const one of running) await one.stop();
+    running.clear();
+  });
+
   test("nothing advertised: a message, exit code 1, under md's name 0", async () => {
     expect(await md(1, "list")).toEqual({ exitCode: 1, output: "No advertised services found\n" });
     expect(await md(1, "list", "--compat")).toEqual({ exitCode: 0, output: "No advertised services found\n" });
     expect(await md(1, "find", "web")).toEqual({ exitCode: 1, output: "No matching service found\n" });
-    const link = join(folder.path, "md");
+    const link = join(folder.path, ownName("called"), "md");
+    await mkdir(dirname(link));
     await symlink(program, link);
     const called = (...words: readonly string[]): Promise<Ended> =>
       runClient(inside(holder.pid, [process.execPath, link, ...words]), { env: { TS_SOCKET: socketOf(1) } });

@@ -53,7 +53,7 @@ function send(ip: string, bytes: string): Promise<string> {
 const suite = inside ? describe : (): void => {};
 
 (inside ? (): void => {} : describe.skipIf(!ready))("on a tailnet", () => {
-  it("passes", () => runInTailnet(import.meta.filename, 55_000), 60_000);
+  it("passes", () => runInTailnet(import.meta.filename, 170_000), 180_000);
 });
 
 suite("the wire", () => {

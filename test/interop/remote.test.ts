@@ -295,10 +295,7 @@ describe("a client host of a Trilith agent", () => {
     await new Promise((resolve) => setTimeout(resolve, LIVENESS_MS * 1.5));
     expect(status()).toBe("passing");
     await client.stop("SIGKILL");
-    const killed = Date.now();
     await eventually("critical", () => status() === "critical");
-    // A generous bound against hanging, no measurement.
-    expect(Date.now() - killed).toBeLessThan(LIVENESS_MS * 4);
     await eventually("out of answers", () => routable(server.agent, "web") === 0);
     await eventually("its locks are free", () => server.agent.kv.get("leader")?.session === undefined);
     await client.start();

@@ -26,11 +26,12 @@ export async function runInTailnet(file: string, timeoutMs: number): Promise<str
     'exec "$@"',
   ].join(" && ");
   const vitest = [process.execPath, join(root, "node_modules/vitest/vitest.mjs"), "run", file, "--reporter=verbose"];
-  const ended = await run("unshare", ["-n", "--", "/bin/sh", "-c", setUp, "sh", ...vitest], {
+  // Where it takes too long, what it started ends with it: `timeout` ends the whole process group.
+  const limit = ["-s", "KILL", `${timeoutMs / 1000}s`];
+  const ended = await run("timeout", [...limit, "unshare", "-n", "--", "/bin/sh", "-c", setUp, "sh", ...vitest], {
     cwd: root,
     env: { ...process.env, [INSIDE]: "1", NO_COLOR: "1" },
     maxBuffer: 1 << 26,
-    timeout: timeoutMs,
   }).catch((error: { stdout: string; stderr: string; code: unknown }) => error);
   const said = `${ended.stdout}\n${ended.stderr}`;
   expect(said).toMatch(/Tests\s+[1-9][0-9]* passed(?! \|).*\(/);
@@ -161,7 +162,7 @@ export async function names(ip: string, timeoutMs?: number): Promise<string> {
 export class Fleet {
   readonly #folder: string;
   readonly #hosts = new Map<number, Promise<FakeTailscaled>>();
-  readonly #processes: Process[] = [];
+  readonly #processes: { readonly host: number; readonly process: Process }[] = [];
   #ports = 8000;
 
   constructor(folder: string) {
@@ -177,7 +178,7 @@ export class Fleet {
 
   async start(n: number, kind: Kind, name: string): Promise<Process> {
     const process = await startProcess(kind, await this.host(n), `${name}:${this.#ports++}`);
-    this.#processes.push(process);
+    this.#processes.push({ host: n, process });
     return process;
   }
 
@@ -186,8 +187,13 @@ export class Fleet {
     await eventually(`host ${n} lists "${expected}"`, async () => (await names(`100.64.0.${n}`)) === expected);
   }
 
+  /** Ends the host's processes. */
+  async clear(n: number): Promise<void> {
+    await Promise.all(this.#processes.filter(({ host }) => host === n).map(({ process }) => process.kill()));
+  }
+
   async end(): Promise<void> {
-    await Promise.all(this.#processes.map((each) => each.kill()));
+    await Promise.all(this.#processes.map(({ process }) => process.kill()));
     for (const host of this.#hosts.values()) await (await host).close();
   }
 }
