@@ -1,4 +1,6 @@
 // Every key of a configuration file, changed while the agent runs: a reload takes it, or says by name that it waits for a restart; never neither.
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { callbackLog } from "../../src/base/log.ts";
 import { systemNet } from "../../src/base/net.ts";
@@ -186,8 +188,17 @@ describe("a reload", () => {
   });
   afterAll(() => trilith.stop());
 
-  it("is tried with every key that there is", () => {
+  it("is tried with every key that there is, and documented so", () => {
     expect(Object.keys(OTHERS).sort()).toEqual([...KNOWN.keys].sort());
+    const document = readFileSync(join(import.meta.dirname, "../../docs/compatibility.md"), "utf8");
+    const [paragraph = ""] = /\*\*A reload takes\*\*.*?Every other key/s.exec(document) ?? [];
+    const written = [...paragraph.matchAll(/`([\w.]+)`/g)].map(([, key = ""]) => key);
+    const taken = Object.keys(OTHERS).filter(
+      (key) => isReloaded(key) && !key.startsWith("acl") && (!(key in TOLD_AS) || /^(protocols|alt_domain)$/.test(key)),
+    );
+    const meant = [...KNOWN.definitions, ...taken, "hook.enabled", "docker", "proxy", "reload"];
+    expect(written.filter((key) => !meant.includes(key))).toEqual([]);
+    expect(taken.filter((key) => key !== "hook.enabled" && !written.includes(key))).toEqual([]);
   });
 
   /** Without an effect on an agent that keeps nothing, which is told instead. */
