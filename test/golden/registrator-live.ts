@@ -11,6 +11,7 @@ import { parseHost } from "../../src/protocols/docker/endpoint.ts";
 import { readContainer } from "../../src/protocols/docker/inspect.ts";
 import { dockerSource } from "../../src/protocols/docker/source.ts";
 import type { Docker } from "../support/docker.ts";
+import { ownName } from "../support/own-name.ts";
 import { eventually } from "../support/peers.ts";
 import { startRegistry } from "../support/registry.ts";
 import { createTrilith, type Trilith } from "../../src/trilith.ts";
@@ -118,7 +119,7 @@ export async function replayStatic(
     // All of them have been read when the source says so: an empty list is an answer, too.
     const count = new RegExp(`, ${runs.length} container`);
     await eventually("all containers are read", () => count.test(source.state().text));
-    await eventually("as recorded", matches, 3000).catch(() => {});
+    await eventually("as recorded", matches, 10_000).catch(() => {});
     const result = { got: now(), wanted: variants.find((one) => JSON.stringify(one) === JSON.stringify(now())) ?? variants[0] ?? [] };
     await docker.docker("rm", "-f", ...runs.map(({ name }) => name));
     await eventually("nothing is left", () => last?.list.length === 0);
@@ -152,7 +153,7 @@ const bare = (id: string): string => id.replace(/^(\{hostname\}|lifehost):/, "")
 class Host {
   readonly #docker: Docker;
   readonly #flags: readonly string[];
-  #folder = 0;
+  #folder = ownName("life");
   agent: Trilith | undefined;
   constructor(docker: Docker, flags: readonly string[]) {
     this.#docker = docker;
@@ -166,7 +167,7 @@ class Host {
   async start(life: string, docker = true): Promise<void> {
     const agent = createTrilith({
       node: "life",
-      dataDir: `${this.#docker.folder}/life-${encodeURIComponent(life)}-${this.#folder}`,
+      dataDir: `${this.#docker.folder}/${encodeURIComponent(life)}-${this.#folder}`,
       httpPort: -1,
       protocols: {
         process: false,
@@ -190,7 +191,7 @@ class Host {
   }
   /** As if everything on disk were lost. */
   forget(): void {
-    this.#folder++;
+    this.#folder = ownName("life");
   }
 }
 

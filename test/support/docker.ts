@@ -27,6 +27,8 @@ export interface Docker {
   start(options?: { readonly live?: boolean }): Promise<void>;
   /** Ends the daemon without warning. */
   kill(): Promise<void>;
+  /** After a try that failed: the daemon runs, and there are no containers, no swarm and none of these networks. */
+  clear(...networks: readonly string[]): Promise<void>;
   /** Removes all containers, ends the daemon and everything it left. */
   remove(): Promise<void>;
 }
@@ -142,6 +144,10 @@ export async function startDocker(name: string, flags: readonly string[] = []): 
     await program?.stop();
     program = undefined;
   };
+  const removeContainers = async (): Promise<void> => {
+    const ids = (await docker("ps", "-aq").catch(() => "")).split("\n").filter((id) => id !== "");
+    if (ids.length > 0) await docker("rm", "-f", ...ids).catch(() => "");
+  };
   const self: Docker = {
     host,
     socketPath,
@@ -166,10 +172,15 @@ export async function startDocker(name: string, flags: readonly string[] = []): 
       await program?.stop("SIGKILL");
       program = undefined;
     },
+    async clear(...networks) {
+      if (program === undefined) await start();
+      await docker("swarm", "leave", "--force").catch(() => "");
+      await removeContainers();
+      for (const network of networks) await docker("network", "rm", network).catch(() => "");
+    },
     async remove() {
       if (program !== undefined) {
-        const ids = (await docker("ps", "-aq").catch(() => "")).split("\n").filter((id) => id !== "");
-        if (ids.length > 0) await docker("rm", "-f", ...ids).catch(() => "");
+        await removeContainers();
         // Their bridges would outlive the daemon, with subnets that the next one's networks want.
         await docker("network", "prune", "-f").catch(() => "");
         await stop();

@@ -16,6 +16,8 @@ export interface Podman {
   /** Ends the service; containers run on. */
   stop(): Promise<void>;
   start(): Promise<void>;
+  /** After a try that failed: the service runs, and there are no containers. */
+  clear(): Promise<void>;
   /** Removes all containers, ends the service and everything it left. */
   remove(): Promise<void>;
 }
@@ -63,6 +65,10 @@ export async function startPodman(name: string): Promise<Podman> {
     podman,
     start,
     stop,
+    async clear() {
+      if (program === undefined) await start();
+      await podman("rm", "-f", "-t", "0", "-a");
+    },
     async remove() {
       await podman("rm", "-f", "-t", "0", "-a").catch(() => "");
       await stop();

@@ -1,5 +1,5 @@
 // The docker source against a real dockerd: starts, names, groups, drain, pause, rename, bursts, restarts of daemon and source.
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { systemClock } from "../../../src/base/clock.ts";
 import { systemDisk } from "../../../src/base/disk.ts";
 import { createHttp } from "../../../src/base/http.ts";
@@ -14,7 +14,8 @@ import type { TranslateOptions } from "../../../src/protocols/docker/registrator
 import { dockerSource } from "../../../src/protocols/docker/source.ts";
 import { createTrilith } from "../../../src/trilith.ts";
 import { type Docker, startDocker } from "../../support/docker.ts";
-import { eventually, havePrograms } from "../../support/peers.ts";
+import { ownName, triedBefore } from "../../support/own-name.ts";
+import { eventually, freePort, havePrograms } from "../../support/peers.ts";
 
 const HOST = "testhost";
 const options: TranslateOptions = {
@@ -86,6 +87,13 @@ describe.runIf(present)("docker", () => {
     seen = collect(docker);
     await eventually("the first list", () => seen.lists.length > 0);
   });
+  beforeEach(async (context) => {
+    if (!triedBefore(context)) return;
+    await seen.stop();
+    await docker.clear();
+    seen = collect(docker);
+    await eventually("the first list", () => seen.lists.length > 0);
+  });
   afterAll(async () => {
     await seen?.stop();
     await docker?.remove();
@@ -145,11 +153,14 @@ describe.runIf(present)("docker", () => {
       "bbexp1",
       "/bin/sh",
       "-c",
-      "trap 'sleep 1; exit 0' TERM; while :; do sleep 0.1; done",
+      "trap 'until [ -e /tmp/go ]; do sleep 0.1; done; exit 0' TERM; while :; do sleep 0.1; done",
     );
     await there("slow:80");
     const from = seen.lists.length;
-    await docker.docker("stop", "slow");
+    const stopped = docker.docker("stop", "-t", "60", "slow");
+    await eventually("it drains", () => seen.find("slow:80")?.draining);
+    await docker.docker("exec", "slow", "touch", "/tmp/go");
+    await stopped;
     await gone("slow:80");
     const after = seen.lists.slice(from).map(({ list }) => list.find(({ name }) => name === "slow")?.draining);
     expect(after).toEqual([true, undefined]);
@@ -172,8 +183,11 @@ describe.runIf(present)("docker", () => {
     );
     await there("tough:80");
     await docker.docker("kill", "-s", "HUP", "tough");
+    const from = seen.lists.length;
     await docker.docker("kill", "-s", "TERM", "tough");
-    await eventually("it drains", () => seen.find("tough:80")?.draining);
+    const drained = (): boolean =>
+      seen.lists.slice(from).some(({ list }) => list.some(({ id, draining }) => id === `${HOST}:tough:80` && draining));
+    await eventually("it drains", drained);
     await eventually("it is back", () => seen.find("tough:80")?.draining !== true);
     expect(seen.find("tough:80")).toBeDefined();
     await docker.docker("rm", "-f", "tough");
@@ -291,7 +305,7 @@ describe.runIf(present)("docker", () => {
   it("a whole agent: found while it runs, out on the stop signal, adopted unchanged after a restart of the agent", async () => {
     const settings = {
       node: "n1",
-      dataDir: `${docker.folder}/trilith`,
+      dataDir: `${docker.folder}/${ownName("whole")}`,
       httpPort: -1,
       protocols: { docker: { host: docker.host, enabled: true, hostname: HOST, ip: "192.0.2.1" }, dns: { port: -1 } },
     };
@@ -338,7 +352,7 @@ describe.runIf(present)("docker", () => {
   it("a restart of the host, dockerd and agent together: what it starts again is back as it was, what it ended is gone", async () => {
     const settings = {
       node: "n1",
-      dataDir: `${docker.folder}/rebooted`,
+      dataDir: `${docker.folder}/${ownName("rebooted")}`,
       httpPort: -1,
       protocols: { docker: { host: docker.host, enabled: true, hostname: HOST, ip: "192.0.2.1" }, dns: { port: -1 } },
     };
@@ -346,7 +360,7 @@ describe.runIf(present)("docker", () => {
     await agent.start();
     const ids = (): string => [...agent.agent.services().keys()].sort().join(" ");
     try {
-      await run("boots", "-p", "21980:80", "--restart", "always", "--stop-timeout", "1", "bbexp1");
+      await run("boots", "-p", `${await freePort()}:80`, "--restart", "always", "--stop-timeout", "1", "bbexp1");
       await run("ends", "-p", "80", "--stop-timeout", "1", "bbexp1");
       await eventually("both", () => ids() === `${HOST}:boots:80 ${HOST}:ends:80`);
       const before = agent.agent.services().get(`${HOST}:boots:80`)?.instance;

@@ -4,7 +4,7 @@ import { createSocket } from "node:dgram";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { callbackLog } from "../../../src/base/log.ts";
 import { applySetup, planSetup } from "../../../src/protocols/dns/cli.ts";
 import { serviceChange } from "../../support/directory.ts";
@@ -12,6 +12,7 @@ import { startDns, type ToldRecursor, toldRecursor } from "../../support/dns-pee
 import { type Docker, startDocker } from "../../support/docker.ts";
 import { type RunningAgent, startAgent } from "../../support/ground.ts";
 import { world } from "../../support/lookup.ts";
+import { triedBefore } from "../../support/own-name.ts";
 import { eventually, freePort, havePrograms, ownFolder } from "../../support/peers.ts";
 
 const run = promisify(execFile);
@@ -135,6 +136,12 @@ describe.runIf(haveDocker)("containers", () => {
       { log: callbackLog((level, part, text) => void lines.push(`${level} ${part}: ${text}`)) },
     );
   }, 120_000);
+  beforeEach(async (context) => {
+    if (!triedBefore(context)) return;
+    await docker.clear("apart");
+    recursor.asked.splice(0);
+    lines.splice(0);
+  });
   afterAll(async () => {
     await agent?.stop();
     await recursor?.stop();
@@ -181,7 +188,7 @@ describe.runIf(haveDocker)("containers", () => {
     await eventually("they are gone", () => agent.trilith.lookup.resolveNow({ service: "web" }).endpoints.length === 0);
     await expect(inContainer([], "/usr/bin/getent", "ahostsv4", "web")).rejects.toMatchObject({ code: 2 });
     expect(lines.filter((line) => line.startsWith("error"))).toEqual([]);
-  }, 60_000);
+  }, 180_000);
 
   it("on networks of their own get there through Docker's own resolver", async () => {
     await docker.docker("network", "create", "apart");
@@ -191,7 +198,7 @@ describe.runIf(haveDocker)("containers", () => {
     await eventually("it is found", () => agent.trilith.lookup.resolveNow({ service: "api" }).endpoints.length === 1);
     const found = await inContainer(["--network", "apart"], "/usr/bin/getent", "ahostsv4", "api");
     expect(found).toMatch(/^[\d.]+\s+STREAM api\.service\.consul/);
-  }, 60_000);
+  }, 120_000);
 });
 
 describe("resolv.conf", () => {

@@ -3,13 +3,14 @@ import { execFile } from "node:child_process";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createHttp } from "../../../src/base/http.ts";
 import type { Instance } from "../../../src/model/instance.ts";
 import { parseHost } from "../../../src/protocols/docker/endpoint.ts";
 import { execProbe } from "../../../src/protocols/docker/exec.ts";
 import { createTrilith, type Trilith } from "../../../src/trilith.ts";
 import { type Docker, startDocker } from "../../support/docker.ts";
+import { ownName, triedBefore } from "../../support/own-name.ts";
 import { eventually, freePort, havePrograms, ownFolder } from "../../support/peers.ts";
 import { type Podman, startPodman } from "../../support/podman.ts";
 
@@ -125,6 +126,11 @@ describe.runIf(present)("several engines", () => {
     ]);
     podman = await startPodman("engines");
   });
+  beforeEach(async (context) => {
+    if (!triedBefore(context)) return;
+    await docker.clear("over");
+    await podman.clear();
+  });
   afterEach(async () => {
     await agent?.stop();
     agent = undefined;
@@ -156,7 +162,7 @@ describe.runIf(present)("several engines", () => {
     expect(state()).toContain(`at ${host}, 1 container`);
     await agent?.stop();
     // And by a context, as `docker context create` writes it down.
-    const config = join(folder.path, "docker-config");
+    const config = join(folder.path, ownName("docker-config"));
     const pems = ["ca", "cert", "key"].map((pem) => `${pem}=${join(certPath, `${pem}.pem`)}`).join(",");
     await exec("docker", ["--config", config, "context", "create", "far", "--docker", `host=${host},${pems}`]);
     process.env["DOCKER_CONFIG"] = config;
@@ -238,7 +244,8 @@ describe.runIf(present)("several engines", () => {
   it("Docker, Podman and a dead one together: one list, and who is dead hides nobody, also after a restart of the agent", async () => {
     const dead = `tcp://127.0.0.1:${await freePort()}`;
     const settings = { endpoints: [docker.host, { host: podman.host, name: "podman" }, { host: dead, name: "dead" }] };
-    await begin(settings, "together");
+    const dataDir = ownName("together");
+    await begin(settings, dataDir);
     await docker.docker("run", "-d", "--name", "one", "-p", "80", "bbexp1");
     await podman.podman("run", "-d", "--name", "one", "-p", "31081:80", "pexp1");
     // Both run on one host, where two containers may have one name: the second engine's is told apart.
@@ -251,7 +258,7 @@ describe.runIf(present)("several engines", () => {
     await become("here:one:80", "here:two:80", pod);
     await agent?.stop();
     await docker.docker("rm", "-f", "one");
-    await begin(settings, "together");
+    await begin(settings, dataDir);
     await become("here:two:80", pod);
     await podman.podman("rm", "-f", "-t", "0", "one");
     await podman.start();
@@ -262,8 +269,6 @@ describe.runIf(present)("several engines", () => {
 
   it("the tasks of a swarm's services are ordinary containers, on their overlay, too", async () => {
     await begin({ host: docker.host, enabled: true });
-    // What a try before this one left; "not part of a swarm" is an error.
-    await docker.docker("swarm", "leave", "--force").catch(() => undefined);
     await become();
     await docker.docker(
       "swarm",

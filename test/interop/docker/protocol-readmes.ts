@@ -4,9 +4,10 @@ import { readFileSync } from "node:fs";
 import { chmod, mkdir, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { promisify } from "node:util";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, it, onTestFinished } from "vitest";
 import { type Docker, startDocker } from "../../support/docker.ts";
 import { type RunningAgent, startAgent } from "../../support/ground.ts";
+import { triedBefore } from "../../support/own-name.ts";
 import { eventually, freePort, havePrograms, ownFolder } from "../../support/peers.ts";
 
 const exec = promisify(execFile);
@@ -71,6 +72,9 @@ describe.runIf(able)("the examples of", () => {
     env = { ...process.env, PATH: `${bin}:${process.env["PATH"]}`, TRILITH_HTTP_ADDR: http, DOCKER_HOST: docker.host };
   }, 180_000);
 
+  beforeEach(async (context) => {
+    if (triedBefore(context)) await docker.clear();
+  });
   afterAll(async () => {
     await agent?.stop();
     await docker?.remove();
@@ -89,7 +93,9 @@ describe.runIf(able)("the examples of", () => {
       new RegExp(`"Port": *${port}\\b`),
     );
     await docker.docker("stop", "-t", "1", id);
-    expect(await shell("curl -s http://127.0.0.1:8500/v1/health/service/web?passing")).toMatch(/^\s*\[\]\s*$/);
+    await eventually("gone over HTTP", async () =>
+      /^\s*\[\]\s*$/.test(await shell("curl -s http://127.0.0.1:8500/v1/health/service/web?passing")),
+    );
     expect(await shell("dig @127.0.0.1 -p 8600 web.service.consul SRV")).toContain("ANSWER: 0");
   });
 
@@ -115,13 +121,17 @@ describe.runIf(able)("the examples of", () => {
   it("process and dns: a program under `trilith run` is found by name", async () => {
     const wrapper = spawn("bash", ["-c", example("process")], { env, detached: true, stdio: "ignore" });
     const ended = new Promise((done) => wrapper.once("exit", done));
+    const interrupt = async (): Promise<void> => {
+      if (wrapper.exitCode === null && wrapper.signalCode === null) process.kill(-(wrapper.pid ?? 0), "SIGINT");
+      await ended;
+    };
+    onTestFinished(interrupt);
     const answer = await eventually("an SRV record", async () => {
       const text = await shell(example("dns"));
       return text.includes("ANSWER: 1,") && text;
     });
     expect(answer).toMatch(/web\.service\.consul\.\s+0\s+IN\s+SRV\s+1 1 \d+ /);
-    process.kill(-(wrapper.pid ?? 0), "SIGINT");
-    await ended;
+    await interrupt();
     await eventually("gone with its process", async () => (await shell(example("dns"))).includes("ANSWER: 0,"));
   });
 
