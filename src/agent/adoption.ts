@@ -125,7 +125,8 @@ export class Adoption {
         complaints.push({ about: wanted.id, text: fault.message });
         return unaskable(spec, fault.message);
       });
-      this.#listing.putService(step, from, whole.authority, { ...wanted, checks }, true, stood.get(wanted.id));
+      const authority = wanted.authority ?? whole.authority;
+      this.#listing.putService(step, from, authority, { ...wanted, checks }, true, stood.get(wanted.id));
     }
     try {
       const refused: string[] = [];

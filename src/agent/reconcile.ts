@@ -155,7 +155,7 @@ export function reconcile(
   }
   const newIds = new Map([...renamed].map(([id, oldId]) => [oldId, id]));
   const gone: { id: string; why: Reason }[] = [];
-  for (const id of before.keys()) {
+  for (const [id, { authority = whole.authority }] of before) {
     if (list.has(id)) continue;
     const newId = newIds.get(id);
     const why: Reason =
@@ -164,7 +164,7 @@ export function reconcile(
         : (whole.gone?.get(id) ?? {
             code: "missing",
             text: `is no longer in the list of ${from}`,
-            confirmed: whole.authority === "first-hand",
+            confirmed: authority === "first-hand",
             atMs,
           });
     gone.push({ id, why });

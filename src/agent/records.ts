@@ -90,6 +90,7 @@ export function instanceOf(
     external: _external,
     aka: _aka,
     words: _words,
+    authority: _authority,
     overridden,
     foreignId,
     text,

@@ -87,6 +87,8 @@ export interface Registration extends ServiceFacts {
    * then others (a container's ID).
    */
   readonly aka?: readonly string[];
+  /** Where it is another than that of the rest of its source's list: what this host says itself beside what others do. */
+  readonly authority?: Authority;
   /** Set by the agent where overrides changed it, with all of what it was before. */
   readonly overridden?: Overridden & { readonly registration: Registration };
   /** Set where it is not this host's own: it is held on that node (see `SourceList`). */

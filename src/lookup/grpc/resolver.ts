@@ -97,8 +97,10 @@ export function resolverClass(
     }
 
     /** `first`: the first answer of a source that was away or was never asked. */
-    #tell({ endpoints, fresh }: Names, first: boolean): void {
+    #tell({ endpoints: known, fresh }: Names, first: boolean): void {
       this.#doubt?.cancel();
+      // An instance of which no port is known (a hosts file tells none) cannot be called.
+      const endpoints = known.filter(({ addresses }) => addresses.some(({ port }) => port !== 0));
       if (endpoints.length === 0) {
         if (!fresh) this.#fail(`${this.#what()}: nothing is known, and not everybody answers`);
         // Who has just started may not have heard of anybody yet.

@@ -129,5 +129,13 @@ it("leaves what is drained out of ?passing", async () => {
   expect(await get<unknown[]>(`/v1/health/service/${name}?passing`)).toHaveLength(1);
   await agent.trilith.agent.drain(name, true, why);
   expect(await get<unknown[]>(`/v1/health/service/${name}?passing`)).toHaveLength(0);
-  expect(await get<unknown[]>(`/v1/health/service/${name}`)).toHaveLength(1);
+  // Who looks at the checks himself sees it, too.
+  const [{ Checks } = { Checks: [] }, ...more] = await get<{ Checks: object[] }[]>(`/v1/health/service/${name}`);
+  expect(more).toEqual([]);
+  expect(Checks).toContainEqual(
+    expect.objectContaining({ CheckID: `trilith-draining:${name}`, Status: "critical", ServiceID: name }),
+  );
+  await agent.trilith.agent.drain(name, false, why);
+  const [back] = await get<{ Checks: object[] }[]>(`/v1/health/service/${name}?passing`);
+  expect(back?.Checks).not.toContainEqual(expect.objectContaining({ ServiceID: name }));
 });

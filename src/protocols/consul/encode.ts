@@ -6,6 +6,7 @@ import type { Instance, Resident, ServiceFacts, TaggedAddress } from "../../mode
 import type { KvPair } from "../../model/kv.ts";
 import type { Labels } from "../../model/node.ts";
 import { type Entry, keyOf, type Session } from "../../model/record.ts";
+import { DRAIN_CHECK } from "../../wire/consul-catalog.ts";
 import { formatGoDuration } from "../../wire/duration.ts";
 
 type Json = Record<string, unknown>;
@@ -217,8 +218,18 @@ export function encodeResident({ instance, node, checks }: Resident): Json {
   return {
     Node: encodeNode(node),
     Service: encodeNodeService(instance),
-    Checks: checks.map((check) => encodeCheck(check, check.serviceId === "" ? undefined : instance)),
+    Checks: [...checks, ...drainCheck(instance)].map((check) =>
+      encodeCheck(check, check.serviceId === "" ? undefined : instance),
+    ),
   };
+}
+
+/** Clients who read the checks themselves are told by one that an instance is on its way out: Consul has no other word for it. */
+function drainCheck(instance: Entry<"service">): readonly Entry<"check">[] {
+  if (instance.draining !== true) return [];
+  const { node, id: serviceId, modifyIndex } = instance;
+  const facts = { id: DRAIN_CHECK + serviceId, node, name: "Draining", notes: "on its way out", output: "", type: "" };
+  return [{ ...facts, status: "critical", serviceId, createIndex: modifyIndex, modifyIndex }];
 }
 
 const NO_DEFINITION: unknown = {

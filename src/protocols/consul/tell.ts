@@ -1,4 +1,5 @@
 // What Consul's HTTP API would answer about a service now, for `why`.
+import { hostPort } from "../../base/net.ts";
 import type { Told } from "../../contracts/protocol.ts";
 import type { Fetched } from "./watch-plan.ts";
 
@@ -17,7 +18,9 @@ export async function tellOf(
   const found = (Array.isArray(passing.json) ? passing.json : []).map((entry) => {
     const [of, node] = [object(object(entry)["Service"]), object(object(entry)["Node"])];
     const address = of["Address"] === "" ? node["Address"] : of["Address"];
-    return `${address}:${of["Port"]} (${of["ID"]} on ${node["Node"]})`;
+    // A service without a port has no such key in Consul's answer.
+    const at = of["Port"] === undefined ? String(address) : hostPort(String(address), Number(of["Port"]));
+    return `${at} (${of["ID"]} on ${node["Node"]})`;
   });
   const text = found.length === 0 ? "[]" : found.sort().join(", ");
   return [{ to: "everybody", text: `GET ${target}?passing=1: ${text}; without ?passing: ${count} in all` }];

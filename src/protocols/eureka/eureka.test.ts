@@ -129,6 +129,8 @@ describe("registering", () => {
       (list) => list.length === 1,
     );
     expect(found?.Node["Node"]).toBe("alpha");
+    const [resident] = agent?.trilith.directory.view().residents("shop") ?? [];
+    expect(resident?.instance.origin).toMatchObject({ source: "eureka", authority: "first-hand" });
     await fetch(`${base}/apps/SHOP/near?status=DOWN`, { method: "PUT" });
     await until(
       async () => (await (await fetch(`${agent?.url}/v1/health/service/shop?passing`)).json()) as unknown[],

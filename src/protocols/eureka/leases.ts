@@ -290,7 +290,8 @@ export class Leases implements Source {
       checks: [check],
       foreignId: keyOfLease(info.app, info.id),
       text: `${info.app} ${info.id}, by heartbeats as in Eureka`,
-      ...(external === undefined ? {} : { external }),
+      // What runs here says itself whether it is there, and is this host's to tell others.
+      ...(external === undefined ? { authority: "first-hand" as const } : { external }),
     };
   }
 

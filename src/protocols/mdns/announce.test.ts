@@ -195,6 +195,8 @@ describe("service files of this host", () => {
       { node: "alpha", id: "front._http._tcp", port: 80, labels: { a: "b", "mdns-instance": "front" } },
       { node: "alpha", id: "side._http._tcp" },
     ]);
+    // So other networks, which a host tells of its own, are told it, too.
+    expect(alpha.found("http").map(({ origin }) => origin.authority)).toEqual(["first-hand", "first-hand"]);
     await alpha.trilith.agent.undoOverride("back._http._tcp");
     await alpha.trilith.agent.maintenance("side._http._tcp", true, "paint");
     await eventually("in maintenance", async () => {

@@ -213,9 +213,9 @@ export class Announcer implements Announced {
     const { net, agent, nodeId } = this.#machine;
     const interfaces = net.interfaces();
     const routable = routableHere(agent);
-    // Somebody else's words, and the agent itself, are not ours to announce.
+    // Somebody else's words, and the agent itself, are not ours to announce; service files are announced as what they say.
     const own = [...(routable?.values() ?? [])].filter(
-      ({ origin, name }) => origin.authority === "first-hand" && name !== "consul",
+      ({ origin, name }) => origin.authority === "first-hand" && origin.source !== "mdns" && name !== "consul",
     );
     const planned = planAnnouncements(own, this.#rules, {
       label: this.#lan.hostLabel,

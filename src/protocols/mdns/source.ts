@@ -347,6 +347,8 @@ function filesOf(files: readonly FileGroup[]): Map<string, Registration> {
       all["mdns-type"] = type;
       own.set(id, {
         ...{ id, name: service, tags, labels: all, address: host ?? "", port, checks: [] },
+        // A file of this host is its own word, unlike what the LAN says.
+        authority: "first-hand",
         foreignId: `${path}:${id}`,
         text: `"${group.name}" (${type}), from ${path}`,
       });
