@@ -97,7 +97,9 @@ function deciding(facts: Facts, standing?: Standing): string {
   const output = (standing?.outputOf(culprit) ?? culprit.output).trim();
   const says =
     output === ""
-      ? "has no output"
+      ? culprit.type === "ttl"
+        ? `has no output: a TTL check is what its program says of it, by PUT /v1/agent/check/pass/${culprit.id}`
+        : "has no output"
       : `says: ${output.length > OUTPUT_CHARACTERS ? `${output.slice(0, OUTPUT_CHARACTERS)}…` : output}`;
   const whose =
     culprit.serviceId === ""

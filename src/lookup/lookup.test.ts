@@ -437,6 +437,17 @@ describe("explaining", () => {
     expect(said()[0]).toBe('critical: check "c" has no output');
   });
 
+  it("says of a TTL check that nobody speaks for how it is told", async () => {
+    const w = await started();
+    await w.directory.write([
+      serviceChange("home", "own", "web"),
+      checkChange("home", "service:own", "critical", { serviceId: "own", type: "ttl", output: "" }),
+    ]);
+    expect(why(w, "own")?.text).toBe(
+      'critical: check "service:own" has no output: a TTL check is what its program says of it, by PUT /v1/agent/check/pass/service:own',
+    );
+  });
+
   it("agrees with the answer, held instances included", async () => {
     const w = await started();
     await w.list("web", ["m1", "m2", "m3", "m4"]);

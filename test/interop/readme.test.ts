@@ -105,7 +105,7 @@ describe.runIf(able)("the README", () => {
   it("registers by hand, lists, explains and deregisters", async () => {
     const text = await shell(example("register"));
     expect(text).toContain("Registered service: db");
-    expect(text).toMatch(/^db\s/m);
+    expect(text).toMatch(/^db +1 +1 /m);
     expect(text).toContain("service:db");
     expect(text).toContain("Deregistered service: db");
   });

@@ -144,7 +144,7 @@ export function checkChange(
   node: string,
   id: string,
   status: Status,
-  more: { serviceId?: string; output?: string; notes?: string } = {},
+  more: { serviceId?: string; output?: string; notes?: string; type?: string } = {},
 ): Change {
   return {
     op: "put",
