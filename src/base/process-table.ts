@@ -3,6 +3,7 @@ import { closeSync, openSync, read, readdirSync, readlinkSync, readSync } from "
 import { readdir } from "node:fs/promises";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { promisify } from "node:util";
+import { throwIfShort } from "./shortage.ts";
 
 /** A process's identity and what changes when it executes another program. */
 export interface ProcessStat {
@@ -18,7 +19,10 @@ export interface ProcessStat {
 
 export type SocketTable = "tcp" | "tcp6" | "udp" | "udp6";
 
-/** What may be looked at about all processes. Nothing here throws: what is gone is undefined, what is forbidden is "denied". */
+/**
+ * What may be looked at about all processes. What is gone is undefined, what is forbidden is "denied"; nothing throws but `Shortage`, where
+ * this process has no descriptors left to look.
+ */
 export interface ProcessTable {
   /** True where the system has a /proc like Linux's. */
   here(): boolean;
@@ -44,8 +48,14 @@ const CHUNK_MOST_BYTES = 64 << 10;
 const LINKS_A_TURN = 500;
 
 const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? "";
-const refusal = (error: unknown): "denied" | undefined =>
-  ["EACCES", "EPERM"].includes(codeOf(error)) ? "denied" : undefined;
+function refusal(error: unknown): "denied" | undefined {
+  throwIfShort(error);
+  return ["EACCES", "EPERM"].includes(codeOf(error)) ? "denied" : undefined;
+}
+/** What cannot be read is not there. */
+function absent(error: unknown): undefined {
+  throwIfShort(error);
+}
 
 const scratch = Buffer.alloc(16 << 10);
 /** One read of a small file of /proc, which the kernel answers from memory. */
@@ -54,8 +64,8 @@ function small(path: string): string | undefined {
   try {
     file = openSync(path, "r");
     return scratch.toString("latin1", 0, readSync(file, scratch, 0, scratch.length, null));
-  } catch {
-    return undefined;
+  } catch (error) {
+    return absent(error);
   } finally {
     if (file !== undefined) closeSync(file);
   }
@@ -115,7 +125,7 @@ export const systemProcessTable: ProcessTable = {
     sockets: `${inUse(small("/proc/net/sockstat"))} ${inUse(small("/proc/net/sockstat6"))}`,
   }),
   async pids() {
-    const names = await readdir("/proc").catch(() => []);
+    const names = (await readdir("/proc").catch(absent)) ?? [];
     return names.flatMap((name) => (/^\d/.test(name) ? [Number(name)] : []));
   },
   stat(pid) {
@@ -162,8 +172,8 @@ export const systemProcessTable: ProcessTable = {
     const never = (): boolean => false;
     try {
       return (await chunks(`/proc/net/${name}`, 1 << 24, name.startsWith("tcp") ? others : never)).toString("latin1");
-    } catch {
-      return "";
+    } catch (error) {
+      return absent(error) ?? "";
     }
   },
 };

@@ -1,7 +1,7 @@
 // Socket tables of /proc, and which of a family of processes' sockets count.
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { listeningSockets, liveStat, mergePorts, PortFinder } from "./ports.ts";
+import { listeningSockets, liveStat, lives, mergePorts, PortFinder } from "./ports.ts";
 
 const HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
 const row = (local: string, remote: string, state: string, inode: number): string =>
@@ -194,4 +194,21 @@ it("a process that only waits to be collected does not live", async () => {
   });
   expect(await liveStat(procOf({ "10/stat": stat(10, 1, 100, "Z") }), 10)).toBeUndefined();
   expect(await liveStat(procOf({}), 10)).toBeUndefined();
+});
+
+describe("whether a process lives", () => {
+  const stat = (state: string, ticks: number): string =>
+    `7 (web) ${state} 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 ${ticks} 0`;
+  const machine = (text: string | undefined, exists: boolean) => ({ proc: async () => text, exists: () => exists });
+
+  it.each([
+    ["the very process", stat("S", 42), true, 42, true],
+    ["another one of its number", stat("S", 43), true, 42, false],
+    ["one that only waits to be collected", stat("Z", 42), true, 42, false],
+    ["one that is gone", undefined, false, 42, false],
+    ["one that is there and cannot be looked at, as where no descriptors are left", undefined, true, 42, true],
+    ["one without a start time, by its number", undefined, true, 0, true],
+  ])("%s", async (_, text, exists, start, expected) => {
+    expect(await lives(machine(text, exists), 7, start)).toBe(expected);
+  });
 });

@@ -83,7 +83,10 @@ export async function liveStat(
   | undefined
 > {
   const text = await processes.proc(`${pid}/stat`);
-  if (text === undefined) return undefined;
+  return text === undefined ? undefined : parseLiveStat(text);
+}
+
+function parseLiveStat(text: string): Awaited<ReturnType<typeof liveStat>> {
   // The command in field 2 may hold blanks and parentheses [proc(5)].
   const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
   const [state = "Z", parent, group, , , foreground] = fields;
@@ -103,7 +106,10 @@ export async function lives(
   start: number,
 ): Promise<boolean> {
   if (start === 0) return processes.exists(pid);
-  return (await liveStat(processes, pid))?.startTicks === start;
+  const text = await processes.proc(`${pid}/stat`);
+  // Who is there and cannot be looked at is not gone: perhaps there are no descriptors left to look with.
+  if (text === undefined) return processes.exists(pid);
+  return parseLiveStat(text)?.startTicks === start;
 }
 
 /** The ports that the system picks for clients. */

@@ -6,6 +6,7 @@ import { systemClock } from "../../base/clock.ts";
 import { silentLog } from "../../base/log.ts";
 import { systemProcesses } from "../../base/process.ts";
 import { type ProcessTable, systemProcessTable } from "../../base/process-table.ts";
+import { Shortage } from "../../base/shortage.ts";
 import { Scanner } from "./scanner.ts";
 import { processes } from "./setup.ts";
 
@@ -18,16 +19,24 @@ const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
 /** A host with these processes; `count` tells how often what was asked. */
 function host(environs: Map<number, Uint8Array | "denied" | Promise<never>>) {
   const count = { pids: 0, environ: 0, table: 0 };
-  const state = { pids: "1", sockets: "1", program: "a" };
+  const state = { pids: "1", sockets: "1", program: "a", short: false };
+  const look = (): void => {
+    if (state.short) throw new Shortage("no descriptors are left", new Error("EMFILE"));
+  };
   const table: ProcessTable = {
     here: () => true,
     pulse: () => ({ pids: state.pids, sockets: state.sockets }),
     async pids() {
+      look();
       count.pids++;
       return [...environs.keys()];
     },
-    stat: (pid) =>
-      environs.has(pid) ? { name: `p${pid}`, startTicks: pid, program: state.program, kernel: pid === 2 } : undefined,
+    stat(pid) {
+      look();
+      return environs.has(pid)
+        ? { name: `p${pid}`, startTicks: pid, program: state.program, kernel: pid === 2 }
+        : undefined;
+    },
     async environ(pid) {
       count.environ++;
       return (await environs.get(pid)) as Uint8Array | "denied" | undefined;
@@ -95,6 +104,22 @@ describe("the scanner", () => {
     await eventually("the other one", () => one.names().join() === "other");
     environs.delete(10);
     await eventually("none", () => one.names().length === 0);
+    await one.stop();
+  });
+
+  it("takes nobody for gone while it cannot look for want of descriptors, and looks again when it can", async () => {
+    const environs = new Map([[10, bytes("SERVICE_NAME=web\0")]]);
+    const one = host(environs);
+    await eventually("it looked", () => one.names().includes("web"));
+    one.state.short = true;
+    one.state.pids = "2";
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    expect(one.names()).toEqual(["web"]);
+    expect(one.changes()).toBe(1);
+    environs.set(12, bytes("SERVICE_NAME=db\0"));
+    environs.delete(10);
+    one.state.short = false;
+    await eventually("both changes", () => one.names().join() === "db");
     await one.stop();
   });
 

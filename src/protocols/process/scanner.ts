@@ -152,7 +152,8 @@ export class Scanner {
           this.container = groupOf((await this.machine.processes.proc("self/cgroup")) ?? "").container;
           this.range = await ephemeralRange(this.machine.processes);
         }
-        if (await this.look(signal)) {
+        // What a look found that broke off is not told yet.
+        if ((await this.look(signal)) || broken !== "") {
           this.result = servicesOf(this.carriers.values(), this.listening, this.range, this.plain, this.machine.checks);
           const now = JSON.stringify(this.result);
           if (now !== before) changed();
