@@ -13,7 +13,8 @@
  * system call of its own (libuv) is found out at its next connect.
  */
 struct attempt {
-	_Atomic uint32_t lock; /* never waited for: who finds it taken does without */
+	_Atomic uint32_t lock;
+	int pid; /* a child that closes its copy, or its parent's by vfork, gives nothing up */
 	struct table_backend backend;
 	struct target target;
 	uint64_t cookie;
@@ -36,21 +37,11 @@ enum { ATTEMPT_LATELY = 8, ATTEMPT_OLD_US = 20000, ATTEMPT_SILENT_US = 200000 };
 static _Atomic int attempt_lately[ATTEMPT_LATELY];
 static _Atomic uint32_t attempt_next;
 
-static bool attempt_lock(struct attempt *a)
-{
-	return atomic_exchange_explicit(&a->lock, 1, memory_order_acquire) == 0;
-}
-
-static void attempt_unlock(struct attempt *a)
-{
-	atomic_store_explicit(&a->lock, 0, memory_order_release);
-}
-
 static void attempt_remember(int fd, const struct target *target, const struct chosen *chosen, uint64_t begun_us)
 {
 	uint64_t cookie = socket_cookie(fd);
 	struct attempt *a = &attempts[(uint32_t)fd % ATTEMPT_PLACES];
-	if (fd < 0 || !attempt_lock(a))
+	if (fd < 0 || !lock_try(&a->lock))
 		return;
 	a->backend = chosen->backend;
 	a->target = *target;
@@ -58,23 +49,25 @@ static void attempt_remember(int fd, const struct target *target, const struct c
 	a->begun_us = begun_us;
 	atomic_store_explicit(&attempt_begun_us[a - attempts], begun_us, memory_order_relaxed);
 	a->try_ms = chosen->try_ms;
+	a->pid = (int)syscall(SYS_getpid);
 	atomic_store_explicit(&attempt_fds[a - attempts], fd + 1, memory_order_release);
-	attempt_unlock(a);
+	lock_leave(&a->lock);
 	uint32_t place = atomic_fetch_add_explicit(&attempt_next, 1, memory_order_relaxed) % ATTEMPT_LATELY;
 	atomic_store_explicit(&attempt_lately[place], fd + 1, memory_order_relaxed);
 	observed_asks(&chosen->backend, target->port);
 }
 
-/* What is under way on this descriptor; false = nothing. What belongs to a socket that is gone was given up. */
+/* What this process has under way on the descriptor; false = nothing. What belongs to a socket that is gone was given up. */
 static bool attempt_find(int fd, struct attempt *found)
 {
 	if (!attempt_maybe(fd))
 		return false;
 	uint64_t cookie = socket_cookie(fd);
 	struct attempt *a = &attempts[(uint32_t)fd % ATTEMPT_PLACES];
-	if (!attempt_lock(a))
+	if (!lock_try(&a->lock))
 		return false;
-	bool there = atomic_load_explicit(&attempt_fds[a - attempts], memory_order_relaxed) == fd + 1, gone = there && a->cookie != cookie;
+	bool there = atomic_load_explicit(&attempt_fds[a - attempts], memory_order_relaxed) == fd + 1 && a->pid == (int)syscall(SYS_getpid);
+	bool gone = there && a->cookie != cookie;
 	if (gone)
 		atomic_store_explicit(&attempt_fds[a - attempts], 0, memory_order_relaxed);
 	if (there) {
@@ -84,7 +77,7 @@ static bool attempt_find(int fd, struct attempt *found)
 		found->begun_us = a->begun_us;
 		found->try_ms = a->try_ms;
 	}
-	attempt_unlock(a);
+	lock_leave(&a->lock);
 	if (gone)
 		observed_report(&found->backend, found->target.port, EINPROGRESS, 0);
 	return there && !gone;

@@ -33,12 +33,19 @@ static bool connect_is_refused(int fd)
 	return prefetch_state(fd, &info) == TCP_CLOSE;
 }
 
+/* What no connect can have heard of that has only just begun: an earlier one of the same socket ended so, and nobody has asked since. */
+static bool connect_is_old_failure(int error)
+{
+	return error == ECONNREFUSED || error == ECONNRESET || error == ETIMEDOUT || error == EPIPE;
+}
+
 /* One try that does not wait: 0 or an errno. Of a datagram socket the kernel only notes the address. */
 static int connect_at_once(int fd, const struct wish *wish, const struct chosen *chosen, struct trying *trying)
 {
 	if (connect_to(fd, &chosen->backend, wish->target) == 0)
 		return 0;
 	int error = errno;
+	trying->is_old = connect_is_old_failure(error);
 	/* Asked again the kernel tells the error, and the socket is where it was before. */
 	if (error == EINPROGRESS && chosen->others && connect_is_refused(fd))
 		error = connect_to(fd, &chosen->backend, wish->target) == 0 ? EINPROGRESS : errno;
@@ -82,6 +89,8 @@ static int connect_by_tries(int fd, struct wish *wish)
 			began_us = monotonic_us();
 		}
 		error = wish->waits ? connect_waiting(fd, wish, &chosen, &trying, began_us) : connect_at_once(fd, wish, &chosen, &trying);
+		if (trying.is_old)
+			break;
 		if (!wish->datagrams) {
 			if (trying.under_way)
 				attempt_remember(fd, wish->target, &chosen, began_us);
@@ -208,12 +217,7 @@ HOOK(int, connect, int fd, const struct sockaddr *address, socklen_t bytes)
 	struct target target;
 	if (!prepared())
 		return connect_plainly(fd, address, bytes);
-	if (__builtin_expect(atomic_load_explicit(&range_v4, memory_order_relaxed) == 0, 0) && range_is_usual(address, bytes)) {
-		struct table *t = table_hold();
-		if (t != NULL)
-			table_release(t);
-	}
-	if (__builtin_expect(target_of(address, bytes, &target), 0))
+	if (__builtin_expect(target_found(address, bytes, &target), 0))
 		return connect_ours(fd, address, bytes, &target);
 	if (attempt_maybe(fd)) /* another address, or AF_UNSPEC: what was under way is of no interest any more */
 		attempt_forget(fd);
@@ -226,7 +230,19 @@ HOOK(int, epoll_ctl, int epoll, int operation, int fd, struct epoll_event *event
 	int result = real != NULL ? real(epoll, operation, fd, event) : (int)syscall(SYS_epoll_ctl, epoll, operation, fd, event);
 	if (result == 0 && operation == EPOLL_CTL_ADD) {
 		int errno_before = errno;
-		prefetch_watched(fd);
+		cookies_add(&prefetch_watched, fd);
+		errno = errno_before;
+	}
+	return result;
+}
+
+HOOK(int, setsockopt, int fd, int level, int option, const void *value, socklen_t bytes)
+{
+	setsockopt_function *real = real_setsockopt();
+	int result = real != NULL ? real(fd, level, option, value, bytes) : (int)syscall(SYS_setsockopt, fd, level, option, value, bytes);
+	if (__builtin_expect(option_is_secret(level, option), 0) && result == 0) {
+		int errno_before = errno;
+		cookies_add(&sockets_with_secrets, fd);
 		errno = errno_before;
 	}
 	return result;

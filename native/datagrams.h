@@ -8,7 +8,7 @@
 
 /* Which backend a socket's datagrams for a service go to. */
 struct flow {
-	_Atomic uint32_t lock; /* never waited for */
+	_Atomic uint32_t lock;
 	uint32_t slot;
 	uint64_t cookie; /* 0 = free */
 	struct table_backend backend;
@@ -41,7 +41,7 @@ static bool flow_is_good(const struct wish *wish, const struct table_backend *ba
 static enum choice flow_choose(const struct wish *wish, uint64_t cookie, struct table_backend *backend)
 {
 	struct flow *f = flow_at(cookie, wish->target->slot);
-	bool locked = cookie != 0 && atomic_exchange_explicit(&f->lock, 1, memory_order_acquire) == 0;
+	bool locked = cookie != 0 && lock_try(&f->lock);
 	enum choice choice = CHOICE_MADE;
 	if (locked && f->cookie == cookie && f->slot == wish->target->slot && flow_is_good(wish, &f->backend)) {
 		*backend = f->backend;
@@ -60,8 +60,14 @@ static enum choice flow_choose(const struct wish *wish, uint64_t cookie, struct 
 		}
 	}
 	if (locked)
-		atomic_store_explicit(&f->lock, 0, memory_order_release);
+		lock_leave(&f->lock);
 	return choice;
+}
+
+/* A stream socket's sendto names an address only to connect with the first data (TCP fast open). */
+static bool send_opens(int fd, int flags)
+{
+	return (flags & MSG_FASTOPEN) != 0 && is_stream(socket_number(fd, SOL_SOCKET, SO_PROTOCOL));
 }
 
 /*
@@ -71,11 +77,9 @@ static enum choice flow_choose(const struct wish *wish, uint64_t cookie, struct 
 static int datagram_to(int fd, const struct target *target, const struct sockaddr *said, int flags, struct sockaddr_storage *out)
 {
 	int errno_before = errno;
-	int protocol = socket_number(fd, SOL_SOCKET, SO_PROTOCOL);
-	struct wish wish = {.target = target, .datagrams = is_datagrams(protocol), .caller = caller_key, .fd = -1};
-	/* A stream socket's sendto names an address only to connect with the first data. */
-	bool opening = is_stream(protocol) && (flags & MSG_FASTOPEN) != 0;
-	if (wish.datagrams || opening)
+	struct wish wish = {.target = target, .caller = caller_key, .fd = -1};
+	wish.datagrams = is_datagrams(socket_number(fd, SOL_SOCKET, SO_PROTOCOL));
+	if (wish.datagrams || send_opens(fd, flags))
 		wish.families = connect_families(fd, target);
 	uint64_t cookie = wish.datagrams ? socket_cookie(fd) : 0;
 	errno = errno_before;
@@ -96,18 +100,44 @@ static int datagram_to(int fd, const struct target *target, const struct sockadd
 	return -1;
 }
 
+/* What becomes of a send to `target`. */
+enum send { SEND_TO, SEND_CONNECTED, SEND_NOT };
+
+/*
+ * SEND_TO: *bytes of *out are the address (0: as the program said it). SEND_CONNECTED: a connect has just been made, the data are to follow without an
+ * address. SEND_NOT: errno says why. A backend that refuses the first data could not be left for another one: so the connect comes first, as with
+ * TCP_FASTOPEN_CONNECT; who may not wait for it although his socket could (MSG_DONTWAIT) has one try.
+ */
+static enum send send_prepare(int fd, const struct target *target, const struct sockaddr *said, socklen_t said_bytes, int flags,
+			      struct sockaddr_storage *out, socklen_t *bytes)
+{
+	int errno_before = errno;
+	bool opens = (flags & MSG_FASTOPEN) != 0 && (flags & MSG_DONTWAIT) == 0 && send_opens(fd, flags);
+	errno = errno_before;
+	if (opens)
+		return connect_ours(fd, said, said_bytes, target) == 0 ? SEND_CONNECTED : SEND_NOT;
+	int n = datagram_to(fd, target, said, flags, out);
+	*bytes = n < 0 ? 0 : (socklen_t)n;
+	return n < 0 ? SEND_NOT : SEND_TO;
+}
+
 HOOK(ssize_t, sendto, int fd, const void *data, size_t bytes, int flags, const struct sockaddr *address, socklen_t address_bytes)
 {
 	sendto_function *real = real_sendto();
 	struct target target;
 	struct sockaddr_storage out;
-	if (address != NULL && prepared() && target_of(address, address_bytes, &target)) {
-		int n = datagram_to(fd, &target, address, flags, &out);
-		if (n < 0)
+	if (address != NULL && prepared() && target_found(address, address_bytes, &target)) {
+		socklen_t own_bytes = 0;
+		enum send send = send_prepare(fd, &target, address, address_bytes, flags, &out, &own_bytes);
+		if (send == SEND_NOT)
 			return -1;
-		if (n > 0) {
+		if (send == SEND_CONNECTED) {
+			address = NULL;
+			address_bytes = 0;
+			flags &= ~MSG_FASTOPEN;
+		} else if (own_bytes != 0) {
 			address = (const struct sockaddr *)&out;
-			address_bytes = (socklen_t)n;
+			address_bytes = own_bytes;
 		}
 	}
 	return real != NULL ? real(fd, data, bytes, flags, address, address_bytes)
@@ -122,16 +152,19 @@ HOOK(ssize_t, sendmsg, int fd, const struct msghdr *message, int flags)
 	struct msghdr own;
 	uintptr_t p = (uintptr_t)message;
 	if (p >= 4096 && p <= (uintptr_t)INTPTR_MAX && message->msg_name != NULL && prepared() &&
-	    target_of(message->msg_name, message->msg_namelen, &target)) {
-		int n = datagram_to(fd, &target, message->msg_name, flags, &out);
-		if (n < 0)
+	    target_found(message->msg_name, message->msg_namelen, &target)) {
+		socklen_t own_bytes = 0;
+		enum send send = send_prepare(fd, &target, message->msg_name, message->msg_namelen, flags, &out, &own_bytes);
+		if (send == SEND_NOT)
 			return -1;
-		if (n > 0) {
+		if (send == SEND_CONNECTED || own_bytes != 0) {
 			own = *message;
-			own.msg_name = &out;
-			own.msg_namelen = (socklen_t)n;
+			own.msg_name = own_bytes == 0 ? NULL : &out;
+			own.msg_namelen = own_bytes;
 			message = &own;
 		}
+		if (send == SEND_CONNECTED)
+			flags &= ~MSG_FASTOPEN;
 	}
 	return real != NULL ? real(fd, message, flags) : syscall(SYS_sendmsg, fd, message, flags);
 }
@@ -152,7 +185,7 @@ HOOK(int, sendmmsg, int fd, struct mmsghdr *messages, unsigned count, int flags)
 	if (p >= 4096 && p <= (uintptr_t)INTPTR_MAX && prepared())
 		for (ours = 0; ours < looked; ours++)
 			if (messages[ours].msg_hdr.msg_name != NULL &&
-			    target_of(messages[ours].msg_hdr.msg_name, messages[ours].msg_hdr.msg_namelen, &target))
+			    target_found(messages[ours].msg_hdr.msg_name, messages[ours].msg_hdr.msg_namelen, &target))
 				break;
 	if (ours == looked)
 		return sendmmsg_plainly(fd, messages, count, flags);
@@ -166,7 +199,7 @@ HOOK(int, sendmmsg, int fd, struct mmsghdr *messages, unsigned count, int flags)
 		for (; n < SENDMMSG_AT_ONCE && sent + n < looked; n++) {
 			own[n] = messages[sent + n];
 			struct msghdr *h = &own[n].msg_hdr;
-			if (h->msg_name == NULL || !target_of(h->msg_name, h->msg_namelen, &target))
+			if (h->msg_name == NULL || !target_found(h->msg_name, h->msg_namelen, &target))
 				continue;
 			int bytes = datagram_to(fd, &target, h->msg_name, flags, &out[n]);
 			if (bytes < 0) {

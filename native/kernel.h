@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/mman.h>
@@ -45,6 +46,25 @@ static inline uint64_t coarse_ms(void)
 	struct timespec t;
 	clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
 	return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
+}
+
+/*
+ * Locks that nobody waits for: who finds one taken does without. A thread that held one when another thread forked does not exist in the child: so each
+ * says in which generation of processes it was taken, and one of an older generation is as good as free.
+ */
+static _Atomic uint32_t lock_generation = 1;
+
+static bool lock_try(_Atomic uint32_t *lock)
+{
+	uint32_t mine = atomic_load_explicit(&lock_generation, memory_order_relaxed), found = 0;
+	if (atomic_compare_exchange_strong_explicit(lock, &found, mine, memory_order_acquire, memory_order_relaxed))
+		return true;
+	return found != mine && atomic_compare_exchange_strong_explicit(lock, &found, mine, memory_order_acquire, memory_order_relaxed);
+}
+
+static void lock_leave(_Atomic uint32_t *lock)
+{
+	atomic_store_explicit(lock, 0, memory_order_release);
 }
 
 /* At most this many tables are mapped in a process at a time: the present one and old ones that some thread still reads. */

@@ -36,6 +36,9 @@ struct look {
 	struct chosen next;
 	int open;
 	bool more; /* there is a next one, and a socket to ask it with */
+	bool way_known;
+	uint32_t way_count;
+	uint8_t way[OPTIONS]; /* places in socket_options of what differs from a fresh socket and decides the way */
 	struct pollfd polled[LOOK_AT_ONCE];
 	struct look_asked asked[LOOK_AT_ONCE];
 };
@@ -55,37 +58,42 @@ static void look_note_vain(uint32_t slot, uint64_t took_us)
 	atomic_store_explicit(&look_vain[slot % LOOK_VAIN_PLACES], (uint64_t)slot << 32 | until, memory_order_relaxed);
 }
 
-/* What decides the way that a connection takes, and which of the host's addresses it has. */
-static const struct {
-	int level, name;
-} look_options[] = {
-	{SOL_SOCKET, SO_MARK},
-	{SOL_SOCKET, SO_BINDTODEVICE},
-	{SOL_SOCKET, SO_DONTROUTE},
-	{IPPROTO_IP, IP_TOS},
-	{IPPROTO_IP, OPTION_IP_UNICAST_IF},
-	{IPPROTO_IP, IP_FREEBIND},
-	{IPPROTO_IP, IP_TRANSPARENT},
-	{IPPROTO_IPV6, IPV6_V6ONLY},
-	{IPPROTO_IPV6, IPV6_TCLASS},
-	{IPPROTO_IPV6, OPTION_IPV6_UNICAST_IF},
-};
-
-/* Gives a fresh socket the program's own way; false = it cannot be had, and then nothing is learnt about that way. */
-static bool look_goes_the_same_way(const struct look *look, int fd)
+/* What the program's socket was told about its way, beside a fresh one; false = another one cannot be told the same, and nothing is learnt by it. */
+static bool look_learn_way(struct look *look, int fresh)
 {
-	if (prefetch_network(fd) != prefetch_network(look->fd) || prefetch_user(fd) != prefetch_user(look->fd))
+	uint64_t cookie = socket_cookie(look->fd);
+	if (cookie == 0 || prefetch_network(fresh) != prefetch_network(look->fd) || prefetch_user(fresh) != prefetch_user(look->fd) ||
+	    socket_has_secrets(look->fd, cookie))
 		return false;
-	for (size_t i = 0; i < sizeof look_options / sizeof *look_options; i++) {
-		unsigned char value[OPTION_BYTES] = {0}, fresh[OPTION_BYTES] = {0};
-		socklen_t bytes = sizeof value, fresh_bytes = sizeof fresh;
-		int level = look_options[i].level, name = look_options[i].name;
-		if (level == IPPROTO_IPV6 && look->domain != AF_INET6)
+	look->way_count = 0;
+	for (int i = 0; i < OPTIONS; i++) {
+		unsigned char value[OPTION_BYTES] = {0}, other[OPTION_BYTES] = {0};
+		socklen_t bytes = sizeof value, other_bytes = sizeof other;
+		int level = socket_options[i].level, name = socket_options[i].name;
+		if (socket_options[i].look == LOOK_OWN || (level == IPPROTO_IPV6 && look->domain != AF_INET6) ||
+		    syscall(SYS_getsockopt, look->fd, level, name, value, &bytes) != 0) /* what it does not have it was not told */
 			continue;
+		if (syscall(SYS_getsockopt, fresh, level, name, other, &other_bytes) == 0 && bytes == other_bytes && memcmp(value, other, sizeof value) == 0)
+			continue;
+		if (socket_options[i].look == LOOK_NOT)
+			return false;
+		look->way[look->way_count++] = (uint8_t)i;
+	}
+	look->way_known = true;
+	return true;
+}
+
+/* Gives a fresh socket the program's own way; false = it cannot be had. */
+static bool look_goes_the_same_way(struct look *look, int fd)
+{
+	if (!look->way_known && !look_learn_way(look, fd))
+		return false;
+	for (uint32_t i = 0; i < look->way_count; i++) {
+		unsigned char value[OPTION_BYTES] = {0};
+		socklen_t bytes = sizeof value;
+		int level = socket_options[look->way[i]].level, name = socket_options[look->way[i]].name;
 		if (syscall(SYS_getsockopt, look->fd, level, name, value, &bytes) != 0 ||
-		    syscall(SYS_getsockopt, fd, level, name, fresh, &fresh_bytes) != 0 || memcmp(value, fresh, sizeof value) == 0)
-			continue;
-		if (syscall(SYS_setsockopt, fd, level, name, value, bytes) != 0)
+		    syscall(SYS_setsockopt, fd, level, name, value, bytes) != 0)
 			return false;
 	}
 	union socket_address own;
@@ -220,6 +228,7 @@ __attribute__((noinline)) static void look_before(int fd, const struct wish *wis
 	look.next = *chosen;
 	look.open = 0;
 	look.more = true;
+	look.way_known = false;
 	for (int i = 0; i < LOOK_AT_ONCE; i++)
 		look.polled[i].fd = -1;
 	uint64_t began_us = monotonic_us();

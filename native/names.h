@@ -146,6 +146,17 @@ static inline bool target_of(const struct sockaddr *address, socklen_t bytes, st
 	return false;
 }
 
+/* The same where the program may have begun before there was a table. */
+static inline bool target_found(const struct sockaddr *address, socklen_t bytes, struct target *target)
+{
+	if (__builtin_expect(atomic_load_explicit(&range_v4, memory_order_relaxed) == 0, 0) && range_is_usual(address, bytes)) {
+		struct table *t = table_hold();
+		if (t != NULL)
+			table_release(t);
+	}
+	return target_of(address, bytes, target);
+}
+
 /* The socket address of a backend, in the family that the caller used. */
 static socklen_t backend_sockaddr(const struct table_backend *backend, const struct target *target, struct sockaddr_storage *out)
 {

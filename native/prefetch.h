@@ -7,7 +7,7 @@
 
 #include "observed.h"
 #include "packet-filter.h"
-#include "prefetch-options.h"
+#include "socket-options.h"
 
 /*
  * A connection is opened by a connect that does not wait, in the thread that has just made the same one; there is no thread of our own. When
@@ -21,7 +21,6 @@ enum {
 	PREFETCH_REPORT_MS = 5000, /* a failure that is found later than this says nothing about now */
 	PREFETCH_REFUSALS = 3,	   /* so many sockets in a row that cannot be replaced: opening ahead is for nothing here */
 	PREFETCH_SAME_FILES = 1024, /* with more open files than that it is not looked whether one is a duplicate */
-	PREFETCH_WATCHED_BITS = 1 << 16,
 	PREFETCH_LOWEST_FD = 512
 };
 
@@ -61,28 +60,8 @@ static struct {
 	struct option_values values;
 } prefetch_defaults[2]; /* of a fresh socket: IPv4, IPv6 */
 
-/* Sockets that were ever added to an epoll set, by cookie: a Bloom filter. Wrong guesses only cost a connection opened ahead. */
-static _Atomic uint64_t prefetch_watched_bits[PREFETCH_WATCHED_BITS / 64];
-
-/* epoll_ctl(EPOLL_CTL_ADD) was called for this descriptor: its socket is never replaced. errno may change. */
-static void prefetch_watched(int fd)
-{
-	uint64_t cookie = socket_cookie(fd);
-	if (cookie == 0)
-		return;
-	uint64_t hash = balance_mix(cookie);
-	for (int i = 0; i < 2; i++, hash >>= 32)
-		atomic_fetch_or_explicit(&prefetch_watched_bits[hash % PREFETCH_WATCHED_BITS / 64], 1ull << (hash % 64), memory_order_relaxed);
-}
-
-static bool prefetch_is_watched(uint64_t cookie)
-{
-	uint64_t hash = balance_mix(cookie);
-	for (int i = 0; i < 2; i++, hash >>= 32)
-		if ((atomic_load_explicit(&prefetch_watched_bits[hash % PREFETCH_WATCHED_BITS / 64], memory_order_relaxed) >> (hash % 64) & 1) == 0)
-			return false;
-	return true;
-}
+/* Sockets that were ever added to an epoll set: they are never replaced. */
+static struct cookies prefetch_watched;
 
 static void prefetch_leave(void)
 {
@@ -142,6 +121,7 @@ static void prefetch_after_fork_in_child(void)
 			prefetch_drop(&prefetch_pool[i]);
 	memset(prefetch_habits, 0, sizeof prefetch_habits);
 	prefetch_pid = 0;
+	atomic_fetch_add_explicit(&lock_generation, 1, memory_order_relaxed);
 	prefetch_leave();
 	errno = errno_before;
 }
@@ -237,20 +217,13 @@ static int prefetch_state(int fd, struct tcp_info *info)
 	return syscall(SYS_getsockopt, fd, IPPROTO_TCP, TCP_INFO, info, &bytes) == 0 ? info->tcpi_state : -1;
 }
 
-/* A filter of the program's own; also where nobody can tell. */
-static bool prefetch_has_filter(int fd)
-{
-	socklen_t instructions = 0;
-	return syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_GET_FILTER, NULL, &instructions) != 0 || instructions != 0;
-}
-
 /* True where the socket is as good as another one of its kind, but for options that can be carried over. */
 static bool prefetch_can_replace(int fd, int domain, struct option_values *values)
 {
 	struct tcp_info info;
 	uint64_t cookie = socket_cookie(fd);
 	const struct option_values *defaults = prefetch_defaults_of(domain);
-	if (defaults == NULL || cookie == 0 || prefetch_is_watched(cookie) || prefetch_is_bound(fd) || prefetch_has_filter(fd) ||
+	if (defaults == NULL || cookie == 0 || cookies_have(&prefetch_watched, cookie) || prefetch_is_bound(fd) || socket_has_secrets(fd, cookie) ||
 	    prefetch_state(fd, &info) != TCP_CLOSE)
 		return false;
 	options_read(fd, domain, values);

@@ -30,6 +30,7 @@
 REAL(connect, int, int, const struct sockaddr *, socklen_t)
 REAL(close, int, int)
 REAL(getsockopt, int, int, int, int, void *, socklen_t *)
+REAL(setsockopt, int, int, int, int, const void *, socklen_t)
 REAL(sendto, ssize_t, int, const void *, size_t, int, const struct sockaddr *, socklen_t)
 REAL(sendmsg, ssize_t, int, const struct msghdr *, int)
 REAL(sendmmsg, int, int, struct mmsghdr *, unsigned, int)
@@ -52,6 +53,7 @@ static void real_prepare(void)
 	real_connect();
 	real_close();
 	real_getsockopt();
+	real_setsockopt();
 	real_sendto();
 	real_sendmsg();
 	real_sendmmsg();

@@ -9,7 +9,7 @@
  * the last one is kept; receiving looks here first, which costs one load for the others.
  */
 struct reply {
-	_Atomic uint32_t lock; /* never waited for */
+	_Atomic uint32_t lock;
 	uint64_t cookie;
 	uint8_t backend[16];
 	uint16_t backend_port;
@@ -29,7 +29,7 @@ static inline bool reply_maybe(int fd)
 static void reply_note(int fd, uint64_t cookie, const struct table_backend *backend, const struct target *target, const struct sockaddr *said)
 {
 	struct reply *r = &replies[(uint32_t)fd % REPLY_PLACES];
-	if (fd < 0 || atomic_exchange_explicit(&r->lock, 1, memory_order_acquire) != 0)
+	if (fd < 0 || !lock_try(&r->lock))
 		return;
 	r->cookie = cookie;
 	memcpy(r->backend, backend->address, 16);
@@ -43,7 +43,7 @@ static void reply_note(int fd, uint64_t cookie, const struct table_backend *back
 		memcpy(r->said + 12, (const char *)said + offsetof(struct sockaddr_in, sin_addr), 4);
 	}
 	atomic_store_explicit(&reply_fds[r - replies], fd + 1, memory_order_relaxed);
-	atomic_store_explicit(&r->lock, 0, memory_order_release);
+	lock_leave(&r->lock);
 }
 
 /* Puts what was said in the place of a backend's address, in the `room` bytes that the program gave. errno stays as it was. */
@@ -53,7 +53,7 @@ static void reply_rename(int fd, void *name, socklen_t room)
 	uint64_t cookie = socket_cookie(fd);
 	errno = errno_before;
 	struct reply *r = &replies[(uint32_t)fd % REPLY_PLACES];
-	if (name == NULL || room < sizeof(sa_family_t) || atomic_exchange_explicit(&r->lock, 1, memory_order_acquire) != 0)
+	if (name == NULL || room < sizeof(sa_family_t) || !lock_try(&r->lock))
 		return;
 	sa_family_t family;
 	memcpy(&family, name, sizeof family);
@@ -76,7 +76,7 @@ static void reply_rename(int fd, void *name, socklen_t room)
 			memcpy(bytes + 8, r->said, 16);
 		}
 	}
-	atomic_store_explicit(&r->lock, 0, memory_order_release);
+	lock_leave(&r->lock);
 }
 
 static inline socklen_t least_room(socklen_t a, socklen_t b)

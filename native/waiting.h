@@ -95,6 +95,7 @@ struct trying {
 	struct limit limit; /* of a blocking socket */
 	uint64_t begun_us;
 	bool under_way; /* the connect goes on although the call ends */
+	bool is_old;	/* what the kernel said is about an earlier connect of the socket */
 	bool was_cut;	/* the last try took longer than one may while there are others */
 };
 

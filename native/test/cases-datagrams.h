@@ -19,6 +19,20 @@ static void case_datagrams(void)
 	ONE[0].policy = BALANCE_ROUND_ROBIN;
 	backends(2, ports[0], ports[1]);
 	struct sockaddr_in a = magic4(1, 53);
+	/* A program that began before there was a table, and sends before it asks for a name or connects. */
+	for (int way = 0; way < 3; way++) {
+		int early = socket(AF_INET, SOCK_DGRAM, 0);
+		struct iovec part = {(void *)(uintptr_t) "abc", 3};
+		struct mmsghdr one_message = {.msg_hdr = {.msg_name = &a, .msg_namelen = sizeof a, .msg_iov = &part, .msg_iovlen = 1}};
+		atomic_store(&table_now, -1);
+		atomic_store(&range_v4, 0);
+		table_look_now();
+		CHECK_IS(way == 0 ? sendto(early, "abc", 3, 0, ADDRESS(a)) : way == 1 ? sendmsg(early, &one_message.msg_hdr, 0) : 3 * sendmmsg(early, &one_message, 1, 0), 3);
+		struct pollfd both[2] = {{servers[0], POLLIN, 0}, {servers[1], POLLIN, 0}};
+		CHECK_IS(poll(both, 2, 5000), 1);
+		CHECK_IS(received(both[0].revents != 0 ? servers[0] : servers[1]), 1);
+		close(early);
+	}
 	/* Connected: two sockets, two servers. */
 	int one = socket(AF_INET, SOCK_DGRAM, 0), two = socket(AF_INET, SOCK_DGRAM, 0);
 	CHECK_IS(connect(one, ADDRESS(a)), 0);
@@ -154,6 +168,64 @@ static void replies_are_from(int fd, const void *said, socklen_t said_bytes)
 	bytes = 2;
 	CHECK_IS(recvfrom(fd, data, sizeof data, 0, (struct sockaddr *)little, &bytes), 5);
 	CHECK(little[2] == 3 && little[3] == 4);
+}
+
+/* A connect with its first data (MSG_FASTOPEN): who refuses is left for the next one, as by connect. */
+static void case_first_data(void)
+{
+	uint16_t alive, dead;
+	int listener = server(AF_INET, SOCK_STREAM, &alive), refuser = refusing(&dead);
+	struct sockaddr_in a = magic4(1, 80);
+	struct iovec vector = {"abc", 3};
+	struct msghdr message = {.msg_name = &a, .msg_namelen = sizeof a, .msg_iov = &vector, .msg_iovlen = 1};
+	char data[4];
+	for (int kind = 0; kind < 4; kind++) {
+		bool waits = kind < 2;
+		backends(2, dead, alive);
+		look_forget();
+		int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | (waits ? 0 : SOCK_NONBLOCK), 0);
+		errno = 77;
+		ssize_t sent = kind % 2 == 0 ? sendto(fd, "abc", 3, MSG_FASTOPEN | MSG_NOSIGNAL, ADDRESS(a)) : sendmsg(fd, &message, MSG_FASTOPEN | MSG_NOSIGNAL);
+		CHECK_IS(sent, waits ? 3 : -1);
+		CHECK_IS(errno, waits ? 77 : EINPROGRESS);
+		if (!waits) {
+			wait_for(fd);
+			CHECK_IS(so_error(fd), 0);
+			CHECK_IS(send(fd, "abc", 3, MSG_NOSIGNAL), 3);
+		}
+		CHECK_IS(peer_port(fd), alive);
+		CHECK_IS(seen_of(dead).failures, 1);
+		int accepted_fd = accept(listener, NULL, NULL);
+		CHECK_IS(recv(accepted_fd, data, sizeof data, 0), 3);
+		CHECK_IS(memcmp(data, "abc", 3), 0);
+		if (waits) {
+			CHECK_IS(sendto(fd, "abc", 3, MSG_FASTOPEN | MSG_NOSIGNAL, ADDRESS(a)), -1);
+			CHECK_IS(errno, EISCONN);
+		}
+		kernel_close(accepted_fd);
+		close(fd);
+	}
+	CHECK(message.msg_name == &a && message.msg_namelen == sizeof a);
+	/* Who may not wait for this one call does not, although his socket could; with none left a refusal is the program's. */
+	struct silent s = silent();
+	backends(1, s.port);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CHECK_IS(sendto(fd, "abc", 3, MSG_FASTOPEN | MSG_NOSIGNAL | MSG_DONTWAIT, ADDRESS(a)), -1);
+	CHECK_IS(errno, EINPROGRESS);
+	close(fd);
+	silent_end(&s);
+	backends(1, dead);
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CHECK_IS(sendto(fd, "abc", 3, MSG_FASTOPEN | MSG_NOSIGNAL, ADDRESS(a)), -1);
+	CHECK_IS(errno, ECONNREFUSED);
+	close(fd);
+	/* Without the flag an address is nothing that a stream socket goes by. */
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CHECK_IS(sendto(fd, "abc", 3, MSG_NOSIGNAL, ADDRESS(a)), -1);
+	CHECK_IS(errno, EPIPE);
+	close(fd);
+	close(refuser);
+	close(listener);
 }
 
 static void case_replies(void)

@@ -90,6 +90,17 @@ static void case_addresses(void)
 		waitpid(child, &status, 0);
 		CHECK_IS(status, 0);
 	}
+	/* A magic address is an address like any other to who asks for its text, and to who has it already. */
+	struct sockaddr_in four = magic4(1, 80);
+	struct sockaddr_in6 six = magic6(1, 80);
+	char host[64], port[16];
+	CHECK_IS(getnameinfo(ADDRESS(four), host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV), 0);
+	CHECK_TEXT(host, "127.128.0.1");
+	CHECK_IS(getnameinfo(ADDRESS(six), host, sizeof host, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV), 0);
+	CHECK_TEXT(host, "fd01:203:405::1");
+	CHECK_TEXT(resolved("127.128.0.1", "80", AF_UNSPEC, AI_NUMERICHOST), "127.128.0.1:80");
+	CHECK_TEXT(resolved("fd01:203:405::1", "80", AF_INET6, 0), "fd01:203:405::1:80");
+	CHECK_TEXT(resolved("127.128.0.1", "80", AF_INET, AI_CANONNAME), "127.128.0.1:80 is 127.128.0.1");
 	struct addrinfo *list = NULL;
 	CHECK_IS(getaddrinfo("four.service.consul", "443", NULL, &list), 0);
 	CHECK(list != NULL && ((struct sockaddr_in *)list->ai_addr)->sin_port == htons(443));

@@ -231,11 +231,11 @@ static void case_options(void)
 	options_read(fd, AF_INET, &got);
 	options_read(control, AF_INET, &plain);
 	for (int i = 0; i < OPTIONS; i++)
-		if (prefetch_options[i].kind != OPTION_BEFORE && !option_is_default(&got, &plain, i)) {
-			printf("level %d option %d\n", prefetch_options[i].level, prefetch_options[i].name);
+		if (socket_options[i].kind != OPTION_BEFORE && !option_is_default(&got, &plain, i)) {
+			printf("level %d option %d\n", socket_options[i].level, socket_options[i].name);
 			CHECK(option_is_default(&got, &plain, i));
 		}
-	CHECK(!prefetch_has_filter(fd));
+	CHECK(!socket_has_secrets(fd, socket_cookie(fd)));
 	CHECK_IS(fcntl(fd, F_GETFD), 0);
 	CHECK_IS(fcntl(fd, F_GETFL), O_RDWR);
 	close(control);
@@ -270,8 +270,8 @@ static void case_options(void)
 	CHECK_IS(reach(fd), 1);
 	options_read(fd, AF_INET, &got);
 	for (int i = 0; i < OPTIONS; i++)
-		if (prefetch_options[i].kind != OPTION_BEFORE && !option_is_default(&got, &set, i)) {
-			printf("level %d option %d\n", prefetch_options[i].level, prefetch_options[i].name);
+		if (socket_options[i].kind != OPTION_BEFORE && !option_is_default(&got, &set, i)) {
+			printf("level %d option %d\n", socket_options[i].level, socket_options[i].name);
 			CHECK(option_is_default(&got, &set, i));
 		}
 	CHECK_IS(number(fd, SOL_SOCKET, SO_SNDBUF), 140000);
@@ -289,7 +289,7 @@ static void case_options(void)
 
 static void case_left_alone(void)
 {
-	enum { RCVBUF, MARK, DEVICE, MAXSEG, CLAMP, FASTOPEN, FILTER, LOCAL_PORTS, BOUND, BOUND_ADDRESS, EPOLL, DUPLICATE, MULTIPATH, KINDS };
+	enum { RCVBUF, MARK, DEVICE, MAXSEG, CLAMP, FASTOPEN, FILTER, LOCAL_PORTS, QUICKACK, KEY, BOUND, BOUND_ADDRESS, EPOLL, DUPLICATE, MULTIPATH, KINDS };
 	for (int kind = 0; kind < KINDS; kind++) {
 		int ahead, value = 1, extra = -1;
 		begin();
@@ -299,6 +299,10 @@ static void case_left_alone(void)
 		struct sock_filter pass = BPF_STMT(BPF_RET | BPF_K, 0xffffffffu);
 		struct sock_fprog filter = {1, &pass};
 		struct epoll_event event = {.events = EPOLLIN};
+		/* For somebody else than the server: who has a key for it does not speak with others. */
+		struct tcp_md5sig key = {.tcpm_keylen = 3, .tcpm_key = "key"};
+		struct sockaddr_in other = v4_address("127.0.0.77", 0);
+		memcpy(&key.tcpm_addr, &other, sizeof other);
 		int set = 0;
 		switch (kind) {
 		case RCVBUF:
@@ -321,6 +325,11 @@ static void case_left_alone(void)
 			value = (int)(50000u << 16 | 40000u);
 			set = setsockopt(fd, IPPROTO_IP, OPTION_IP_LOCAL_PORT_RANGE, &value, sizeof value);
 			break;
+		case QUICKACK:
+			value = 0;
+			set = setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &value, sizeof value);
+			break;
+		case KEY: set = setsockopt(fd, IPPROTO_TCP, OPTION_TCP_MD5SIG, &key, sizeof key); break;
 		case BOUND: set = bind(fd, ADDRESS(own)); break;
 		case BOUND_ADDRESS:
 			setsockopt(fd, IPPROTO_IP, OPTION_IP_BIND_ADDRESS_NO_PORT, &value, sizeof value);

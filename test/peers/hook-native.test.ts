@@ -81,7 +81,7 @@ describe.runIf(here)("the hook in C", { timeout: 180_000 }, () => {
     const HOOKS = [
       ["chroot", "close", "connect", "epoll_ctl", "getaddrinfo"],
       ["gethostbyname", "gethostbyname2", "gethostbyname2_r", "gethostbyname_r", "getsockopt"],
-      ["recvfrom", "recvmmsg", "recvmsg", "sendmmsg", "sendmsg", "sendto"],
+      ["recvfrom", "recvmmsg", "recvmsg", "sendmmsg", "sendmsg", "sendto", "setsockopt"],
     ].flat();
     for (const compiler of COMPILERS) {
       const { stdout } = await run("nm", ["-D", "--defined-only", libraryOf(compiler)]);
