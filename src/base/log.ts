@@ -28,6 +28,13 @@ export const silentLog: Log = {
   part: () => silentLog,
 };
 
+type Line = (text: string, fields?: LogFields) => void;
+
+/** A log's five ways to say something, each made for its level. */
+function levels(at: (level: LogLevel) => Line): Pick<Log, LogLevel> {
+  return { trace: at("trace"), debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
+}
+
 /** A log that hands each line to a function: for tests and for `monitor`. */
 export function callbackLog(
   line: (level: LogLevel, part: string, text: string, fields: LogFields) => void,
@@ -38,11 +45,7 @@ export function callbackLog(
     (text: string, fields: LogFields = {}): void =>
       line(level, part, text, fields);
   return {
-    trace: at("trace"),
-    debug: at("debug"),
-    info: at("info"),
-    warn: at("warn"),
-    error: at("error"),
+    ...levels(at),
     part: (name) => callbackLog(line, part === "" ? name : `${part}.${name}`),
   };
 }
@@ -62,11 +65,7 @@ export function tappedLog(to: Log): Log & Required<Pick<Log, "follow">> {
         for (const listener of listeners) listener(level, part, text, fields);
       };
     return {
-      trace: at("trace"),
-      debug: at("debug"),
-      info: at("info"),
-      warn: at("warn"),
-      error: at("error"),
+      ...levels(at),
       part: (name) => tap(inner.part(name), part === "" ? name : `${part}.${name}`),
       follow,
     };

@@ -97,6 +97,16 @@ export function clientFor(options: ClientOptions, io: Pick<Io, "env" | "signal">
   return client;
 }
 
+/** Something done with a client, which is closed afterwards. */
+export async function withClient<T>(options: ClientOptions, io: Io, act: (client: Client) => Promise<T>): Promise<T> {
+  const client = clientFor(options, io);
+  try {
+    return await act(client);
+  } finally {
+    await client.close();
+  }
+}
+
 const ANOTHER = "; name the agent with --http-addr or TRILITH_HTTP_ADDR";
 const STATUS_CODES: Readonly<Record<number, "invalid" | "not-found" | "not-allowed">> = {
   400: "invalid",

@@ -2,7 +2,7 @@
 import type { Command as Commander } from "commander";
 import { systemDisk } from "../../base/disk.ts";
 import { codeOf, InputError, messageOf, TrilithError } from "../../base/error.ts";
-import { type Client, type ClientOptions, clientFlags, clientFor, Refused, segment } from "../client.ts";
+import { type Client, type ClientOptions, clientFlags, Refused, segment, withClient } from "../client.ts";
 import type { Command, Io } from "../io.ts";
 
 interface Options extends ClientOptions {
@@ -129,34 +129,28 @@ export const command: Command = {
   summary: "read | write | list | delete configuration entries (kept, without an effect)",
   define(parser, io, done) {
     const sub = (name: string, summary: string): Commander => clientFlags(parser.command(name).description(summary));
-    const withClient = async (options: Options, act: (client: Client) => Promise<number>): Promise<void> => {
-      const client = clientFor(options, io);
-      try {
-        done(await act(client));
-      } finally {
-        await client.close();
-      }
-    };
+    const acting = async (options: Options, act: (client: Client) => Promise<number>): Promise<void> =>
+      done(await withClient(options, io, act));
     sub("read", "print an entry")
       .option("--kind <kind>", "its kind: service-defaults, proxy-defaults …")
       .option("--name <name>", "its name")
-      .action((options: Options) => withClient(options, (client) => read(client, options, io)));
+      .action((options: Options) => acting(options, (client) => read(client, options, io)));
     sub("list", "the names of all entries of a kind")
       .option("--kind <kind>", "the kind")
       .option("--filter <expression>", "only those that match, in Consul's filter language")
       .option("--json", "print the entries")
-      .action((options: Options) => withClient(options, (client) => list(client, options, io)));
+      .action((options: Options) => acting(options, (client) => list(client, options, io)));
     sub("write", "keep an entry")
       .argument("<file>", "HCL or JSON, or - for standard input")
       .option("--cas", "only if --modify-index still holds (0: only if there is none)")
       .option("--modify-index <index>", "the entry's ModifyIndex as read, for --cas")
-      .action((file: string, options: Options) => withClient(options, (client) => write(client, file, options, io)));
+      .action((file: string, options: Options) => acting(options, (client) => write(client, file, options, io)));
     sub("delete", "take an entry out")
       .option("--kind <kind>", "its kind")
       .option("--name <name>", "its name")
       .option("--filename <file>", "the file that it was written from, instead of kind and name")
       .option("--cas", "only if --modify-index still holds")
       .option("--modify-index <index>", "the entry's ModifyIndex as read, for --cas")
-      .action((options: Options) => withClient(options, (client) => remove(client, options, io)));
+      .action((options: Options) => acting(options, (client) => remove(client, options, io)));
   },
 };

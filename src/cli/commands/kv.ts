@@ -2,7 +2,7 @@
 import type { Command as Commander } from "commander";
 import { systemDisk } from "../../base/disk.ts";
 import { codeOf, InputError } from "../../base/error.ts";
-import { type Client, type ClientOptions, clientFlags, clientFor, jsonFlag, keyPath } from "../client.ts";
+import { type Client, type ClientOptions, clientFlags, jsonFlag, keyPath, withClient } from "../client.ts";
 import type { Command, Io } from "../io.ts";
 import { exportText, importPairs, isBase64, joined, parseWithFlags, readExport } from "./kv-transfer.ts";
 
@@ -182,14 +182,8 @@ export const command: Command = {
   summary: "get | put | delete | export | import keys",
   define(parser, io, done) {
     const sub = (name: string, summary: string): Commander => clientFlags(parser.command(name).description(summary));
-    const withClient = async (options: Options, act: (client: Client) => Promise<number>): Promise<void> => {
-      const client = clientFor(options, io);
-      try {
-        done(await act(client));
-      } finally {
-        await client.close();
-      }
-    };
+    const acting = async (options: Options, act: (client: Client) => Promise<number>): Promise<void> =>
+      done(await withClient(options, io, act));
     jsonFlag(sub("get", "the value of a key, or all below a prefix"))
       .argument("[key]", "the key", "")
       .option("--recurse", "all keys that start so")
@@ -197,7 +191,7 @@ export const command: Command = {
       .option("--separator <text>", "where to cut keys", "/")
       .option("--detailed", "with indexes, flags and session")
       .option("--base64", "leave values in base64")
-      .action((key: string, options: Options) => withClient(options, (client) => get(client, key, options, io)));
+      .action((key: string, options: Options) => acting(options, (client) => get(client, key, options, io)));
     sub("put", "set a key: the value, @file, or - for standard input")
       .argument("<key>", "the key")
       .argument("[value]", "the value, @file, or - for standard input")
@@ -214,22 +208,22 @@ export const command: Command = {
         const { rawArgs } = parser as unknown as { readonly rawArgs: readonly string[] };
         if (/^-./.test(key) && !rawArgs.includes("--"))
           throw new InputError("", `unknown option '${key}' (a key that begins so goes behind --)`);
-        return withClient(options, (client) => put(client, key, word, options, io));
+        return acting(options, (client) => put(client, key, word, options, io));
       });
     sub("delete", "remove a key, or all below a prefix")
       .argument("[key]", "the key, or the prefix with --recurse", "")
       .option("--recurse", "all keys that start so")
       .option("--cas", "only if --modify-index still holds")
       .option("--modify-index <index>", "the key's ModifyIndex as read, for --cas")
-      .action((key: string, options: Options) => withClient(options, (client) => remove(client, key, options, io)));
+      .action((key: string, options: Options) => acting(options, (client) => remove(client, key, options, io)));
     sub("export", "keys and values as JSON, for import")
       .argument("[prefix]", "only keys that start so", "")
-      .action((prefix: string, options: Options) => withClient(options, (client) => exported(client, prefix, io)));
+      .action((prefix: string, options: Options) => acting(options, (client) => exported(client, prefix, io)));
     sub("import", "set what export printed")
       .argument("<data>", "the JSON, @file, or - for standard input")
       .option("--prefix <prefix>", "put before every key", "")
       .action((word: string, options: Options & { readonly prefix: string }) =>
-        withClient(options, (client) => imported(client, word, options.prefix, io)),
+        acting(options, (client) => imported(client, word, options.prefix, io)),
       );
   },
 };

@@ -259,6 +259,7 @@ describe("files", () => {
     [{ node_name: 7 }, "agent.json: node_name: 7: expected a text"],
     [{ node_id: "x" }, "expected a UUID"],
     [{ log_level: "loud" }, "expected one of trace, debug, info, warn, err"],
+    [{ log_level: "constructor" }, "expected one of trace, debug, info, warn, err"],
     [{ client_addr: "{{ GetPrivateIP }}" }, "go-sockaddr templates are not understood"],
     [{ client_addr: "127.0.0.1 nowhere" }, '"nowhere" is none'],
     [{ bind_addr: "host.example" }, "expected an IP address"],

@@ -6,6 +6,7 @@ import { NODE_ALIVE_CHECK } from "../../../model/check.ts";
 import { keyOf } from "../../../model/record.ts";
 import type { Call, Reply, Row } from "../call.ts";
 import { Refusal } from "../errors.ts";
+import { LOG_LEVELS } from "../log-levels.ts";
 import { PROMETHEUS_TYPE, prometheusText } from "../prometheus.ts";
 
 /** What dashboards made for Consul ask for, by Consul's names: [dotted name, Prometheus' name, help, value]. */
@@ -131,23 +132,13 @@ function metricsStream(call: Call): Reply {
   return { stream };
 }
 
-const LEVELS: Readonly<Record<string, LogLevel>> = {
-  "": "info",
-  trace: "trace",
-  debug: "debug",
-  info: "info",
-  warn: "warn",
-  warning: "warn",
-  err: "error",
-  error: "error",
-};
 const RANK: Readonly<Record<LogLevel, number>> = { trace: 0, debug: 1, info: 2, warn: 3, error: 4 };
 /** A reader may be behind by so much; what comes then is dropped and counted. */
 const BEHIND_MAX_BYTES = 1 << 20;
 
 function monitor(call: Call): Reply {
   const asked = call.query.get("loglevel");
-  const level = LEVELS[asked.toLowerCase()];
+  const level = asked === "" ? "info" : LOG_LEVELS.get(asked.toLowerCase());
   if (level === undefined) throw new Refusal(400, `Unknown log level: ${asked}`);
   const { log, clock } = call.ground;
   const json = call.query.has("logjson");

@@ -2,6 +2,7 @@
 import type { LogLevel } from "../../../base/log.ts";
 import { networkFault } from "../../../base/networks.ts";
 import type { Settings } from "../../../contracts/settings.ts";
+import { LOG_LEVELS } from "../log-levels.ts";
 import type { Setter } from "./draft.ts";
 import { Value } from "./value.ts";
 
@@ -14,18 +15,8 @@ export const cluster =
     d.ignored.add(key);
   };
 
-const LOG_LEVELS: Readonly<Record<string, LogLevel>> = {
-  trace: "trace",
-  debug: "debug",
-  info: "info",
-  warn: "warn",
-  warning: "warn",
-  err: "error",
-  error: "error",
-};
-
 function logLevel(value: Value): LogLevel {
-  return LOG_LEVELS[value.text().toLowerCase()] ?? value.fail("one of trace, debug, info, warn, err");
+  return LOG_LEVELS.get(value.text().toLowerCase()) ?? value.fail("one of trace, debug, info, warn, err");
 }
 
 const domainOf = (value: Value): string => {

@@ -49,19 +49,24 @@ export function list<T>(
   };
 }
 
-/** An instance out of a PTR record that lists it. */
-export function readInstance(link: Link, entry: Entry): Found | undefined {
-  const { data } = entry.rec;
-  if (data.kind !== "PTR" || data.target.length < 4) return undefined;
-  const [label = "", ...rest] = data.target;
+/** What an instance's name says, and where it was heard. */
+export function instanceNamed(link: Link, name: Name, local: boolean): Found {
+  const [label = "", ...rest] = name;
   return {
     interface: link.interface,
     family: link.family,
     name: textFromLabel(label),
     type: plainText(rest.slice(0, 2)),
     domain: plainText(rest.slice(2)),
-    local: entry.local,
+    local,
   };
+}
+
+/** An instance out of a PTR record that lists it. */
+export function readInstance(link: Link, entry: Entry): Found | undefined {
+  const { data } = entry.rec;
+  if (data.kind !== "PTR" || data.target.length < 4) return undefined;
+  return instanceNamed(link, data.target, entry.local);
 }
 
 export function readType(link: Link, entry: Entry): FoundType | undefined {

@@ -1,6 +1,7 @@
 // An instance followed to its end: SRV, TXT and the host's addresses, place by place.
-import { type Name, TYPE, textFromLabel } from "../../../wire/dns/index.ts";
+import { type Name, TYPE } from "../../../wire/dns/index.ts";
 import type { Address, Following, Found, Gone, Resolved, ResolveEvent, Within } from "../engine.ts";
+import { instanceNamed } from "./browse.ts";
 import type { Entry } from "./cache.ts";
 import type { Follower, Followers } from "./follow.ts";
 import type { Link } from "./link.ts";
@@ -104,14 +105,8 @@ function put({ link, target }: At, name: Name, srv: Entry, txt: Entry): Resolved
     if (rec.data.kind === "A") addresses.push({ address: rec.data.address, family: 4 });
     else if (rec.data.kind === "AAAA") addresses.push({ address: rec.data.address, family: 6 });
   if (addresses.length === 0) return undefined;
-  const [label = "", ...rest] = name;
   return {
-    interface: link.interface,
-    family: link.family,
-    name: textFromLabel(label),
-    type: plainText(rest.slice(0, 2)),
-    domain: plainText(rest.slice(2)),
-    local: srv.local,
+    ...instanceNamed(link, name, srv.local),
     host: plainText(data.target),
     port: data.port,
     priority: data.priority,
