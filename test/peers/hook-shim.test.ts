@@ -212,6 +212,11 @@ describe.runIf(able)("trilith hook", { timeout: 120_000 }, () => {
     const known = (await (await fetch(`http://${agent.address}/v1/agent/services`)).json()) as Record<string, unknown>;
     for (const id of Object.keys(known)) if (!["a", "b", "c"].includes(id)) await agent.deregister(id);
     for (const each of instances) await agent.register("web", each, { Tags: [`only-${each.name}`] });
+    // Where another agent wrote it meanwhile, that one's stays until this one's sources have told what runs.
+    await eventually("its table is its own", async () => {
+      const table = await agent.written();
+      return backends(table, "web")?.length === 3 && backends(table, "mine") === undefined;
+    });
     await agent.told();
   }, 120_000);
   afterAll(async () => {

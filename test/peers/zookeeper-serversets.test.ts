@@ -21,7 +21,7 @@ const SESSION = "2s";
 const SET = "/discovery/web";
 const [prometheus, etcd] = [await havePrograms("prometheus"), await havePrograms("etcd")];
 
-describe.runIf((await haveZooKeeper()) && (await haveKazoo()))("server sets", { timeout: 120_000 }, () => {
+describe.runIf((await haveZooKeeper()) && (await haveKazoo()))("server sets", { timeout: 240_000 }, () => {
   let server: ZooKeeperServer;
   let folder: Awaited<ReturnType<typeof ownFolder>>;
   let zk: ZooKeeper;
@@ -341,13 +341,13 @@ describe.runIf((await haveZooKeeper()) && (await haveKazoo()))("server sets", { 
       await eventually(
         "it is heard",
         async () => (await states(seen)).at(-1)?.join() === "192.0.2.1,192.0.2.2",
-        30_000,
+        60_000,
       );
       await server.stop("SIGKILL");
       await systemClock.sleep(5000);
       await server.start();
       await agent.put("/v1/agent/service/register", { ID: "web-3", Name: "web", Address: "192.0.2.3", Port: 80 });
-      await eventually("all are there", async () => (await states(seen)).at(-1)?.join() === ALL.join(), 30_000);
+      await eventually("all are there", async () => (await states(seen)).at(-1)?.join() === ALL.join(), 60_000);
       expect(await seen.faults()).toEqual([]);
     });
   });
