@@ -1,5 +1,7 @@
 // Protocols that take another configuration while the agent runs, are switched on and off, and leave what stands where it cannot be had.
 
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
@@ -12,6 +14,10 @@ const ends: (() => Promise<unknown> | unknown)[] = [];
 afterEach(async () => {
   for (const end of ends.splice(0).reverse()) await end();
 });
+
+const whyGone = ({ trilith }: RunningAgent, service: string): string | undefined =>
+  [...trilith.directory.view().list("grave")].findLast(({ scopes }) => scopes.includes(`service:${service}`))?.why
+    ?.text;
 
 /** An agent whose protocols' configuration is changed by `become`, which resolves to what was said. */
 async function changing(protocols: Readonly<Record<string, unknown>>, more: Partial<Settings> = {}) {
@@ -113,10 +119,7 @@ describe("eureka", () => {
     await eventually("it goes", () => count() === 0);
     expect(agent.trilith.lookup.held()).toEqual([]);
     expect(await fetch(`${agent.url}/eureka/apps/WEB`).then(({ status }) => status)).toBe(404);
-    const grave = [...agent.trilith.directory.view().list("grave")].findLast(({ scopes }) =>
-      scopes.includes("service:web"),
-    );
-    expect(grave?.why?.text).toBe("the configuration of eureka no longer asks for it");
+    expect(whyGone(agent, "web")).toBe("the configuration of eureka no longer asks for it");
   });
 });
 
@@ -153,6 +156,40 @@ describe("backends, the API and HTTP", () => {
     expect([before, wrong]).toEqual([200, 403]);
     await become({ api: { token: "two" } });
     expect([await joined("one"), await joined("two")]).toEqual([wrong, before]);
+  });
+});
+
+describe("processes", () => {
+  it("are looked at or not, while what is announced stays", async () => {
+    const name = `reloaded-${process.pid}-${Date.now()}`;
+    const program =
+      'require("net").createServer().listen(0, "127.0.0.1", function () { console.log(this.address().port) })';
+    const child = spawn(process.execPath, ["-e", program], {
+      ...{ env: { ...process.env, SERVICE_NAME: name }, stdio: ["ignore", "pipe", "ignore"] },
+    });
+    ends.push(() => child.kill());
+    await once(child.stdout, "data");
+    const { agent, become } = await changing({ process: { environ: false } });
+    const count = (service: string): number => agent.trilith.lookup.resolveNow({ service }).endpoints.length;
+    const announced = await fetch(`${agent.url}/v1/trilith/announce`, {
+      ...{ method: "POST", headers: { "content-type": "application/json" } },
+      body: JSON.stringify({ name: "told", port: 9, protocol: "tcp" }),
+    });
+    expect(announced.status).toBe(200);
+    let lost = 0;
+    const looking = setInterval(() => {
+      if (count("told") !== 1) lost++;
+    }, 1);
+    ends.push(() => clearInterval(looking));
+    for (let i = 0; i < 2; i++) {
+      await become({ process: { environ: true } });
+      await eventually("it is found by its environment", () => count(name) === 1);
+      await become({ process: { environ: false } });
+      await eventually("it is not looked for any more", () => count(name) === 0);
+      expect(whyGone(agent, name)).toBe("the configuration of process no longer asks for what environments say");
+    }
+    expect(lost).toBe(0);
+    expect(agent.trilith.lookup.held()).toEqual([]);
   });
 });
 
