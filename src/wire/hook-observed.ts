@@ -138,12 +138,11 @@ export function encodeObserved(blocks: readonly SeenBlock[]): Uint8Array {
   for (const block of blocks) {
     if (!(block.place >= 0 && block.place < OBSERVED_BLOCKS))
       throw new InputError("", `block ${block.place}: expected 0 to ${OBSERVED_BLOCKS - 1}`);
-    const at = HEADER_BYTES + block.place * BLOCK_BYTES;
-    bytes.writeUInt32LE(block.pid, at);
-    bytes.writeUInt32LE(block.uid, at + 4);
-    bytes.writeBigUInt64LE(BigInt(block.startTicks), at + 8);
-    bytes.writeBigUInt64LE(BigInt(block.namespace), at + 16);
-    bytes.writeBigUInt64LE(BigInt(block.lastUsedMs), at + 24);
+    const at = blockAt(block.place);
+    writeOwner(bytes.subarray(at), {
+      ...{ pid: block.pid, uid: block.uid, usedMs: block.lastUsedMs, writer: 0n },
+      ...{ startTicks: BigInt(block.startTicks), namespace: BigInt(block.namespace) },
+    });
     for (const [place, seen] of block.entries) {
       if (!(place >= 0 && place < OBSERVED_ENTRIES))
         throw new InputError("", `entry ${place}: expected 0 to ${OBSERVED_ENTRIES - 1}`);
@@ -181,9 +180,8 @@ export function decodeObserved(given: Uint8Array): readonly SeenBlock[] {
   for (let i = 0; i < 24; i++) if (bytes[i] !== header[i]) throw wrong("their header is another");
   const blocks: SeenBlock[] = [];
   for (let place = 0; place < OBSERVED_BLOCKS; place++) {
-    const at = HEADER_BYTES + place * BLOCK_BYTES;
-    const pid = bytes.readUInt32LE(at);
-    const lastUsedMs = number(bytes, at + 24);
+    const at = blockAt(place);
+    const { pid, uid, startTicks, namespace, usedMs: lastUsedMs } = readOwner(bytes.subarray(at));
     if (pid === 0 && lastUsedMs === 0) continue;
     const entries = new Map<number, Seen>();
     for (let i = 0; i < OBSERVED_ENTRIES; i++) {
@@ -192,11 +190,7 @@ export function decodeObserved(given: Uint8Array): readonly SeenBlock[] {
     }
     blocks.push({
       place,
-      pid,
-      uid: bytes.readUInt32LE(at + 4),
-      startTicks: number(bytes, at + 8),
-      namespace: number(bytes, at + 16),
-      lastUsedMs,
+      ...{ pid, uid, lastUsedMs, startTicks: exactly(startTicks), namespace: exactly(namespace) },
       entries,
     });
   }
@@ -217,6 +211,11 @@ export function readEntry(bytes: Buffer, at: number): Seen {
     ejectedUntilMs: number(bytes, at + 48),
     changedMs: number(bytes, at + 56),
   };
+}
+
+/** At most what a number holds exactly. */
+function exactly(value: bigint): number {
+  return value > Number.MAX_SAFE_INTEGER ? Number.MAX_SAFE_INTEGER : Number(value);
 }
 
 /** A u64, at most what a number holds exactly. */

@@ -91,8 +91,9 @@ export function createRewrite({ table, balancer, caller }: RewriteParts): Rewrit
     },
     isOwn: (address) => table.at(address) !== undefined,
     connection(address, port, family): Dial | undefined {
-      let service = table.at(address);
-      if (service === undefined) return undefined;
+      const found = table.at(address);
+      if (found === undefined) return undefined;
+      let service: IndexedService = found;
       // As a rule the first one takes it: the order of the others is chosen when it is needed.
       let order = choose(service, family, "tcp", port, caller, 1);
       const tried = new Set<string>();
@@ -105,17 +106,17 @@ export function createRewrite({ table, balancer, caller }: RewriteParts): Rewrit
         let target = now === service ? untried() : undefined;
         if (target === undefined) {
           // By what was seen meanwhile: those that failed come last.
-          service = now as IndexedService;
+          service = now;
           order = choose(service, family, "tcp", port, caller, tried.size + A_FEW);
           target = untried();
         }
         if (target === undefined) return undefined;
-        const { backends } = reachable(service as IndexedService, family, "tcp");
+        const { backends } = reachable(service, family, "tcp");
         tried.add(keyOf(target.backend));
         return {
           address: addressOf(target, family),
           port: target.port,
-          ...(tried.size < Math.min(backends.length, MOST_TRIES) ? { limitMs: (service as IndexedService).tryMs } : {}),
+          ...(tried.size < Math.min(backends.length, MOST_TRIES) ? { limitMs: service.tryMs } : {}),
           ended: (outcome) => balancer.report(target, outcome),
         };
       };
