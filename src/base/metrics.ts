@@ -1,4 +1,4 @@
-// Counters and gauges; counting costs an addition, showing them is somebody else's business (part 2: Prometheus text and Consul's JSON).
+// Counters and gauges; counting costs an addition, showing them is the business of whoever is asked for figures.
 
 export interface Counter {
   add(by?: number): void;
