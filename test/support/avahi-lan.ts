@@ -43,6 +43,8 @@ export interface AvahiHost {
 
 export interface AvahiLan {
   host(name: string): AvahiHost;
+  /** Puts the network namespace of this process on the LAN, too, as eth0; for suites that run in one of their own. */
+  joinAs(name: string): Promise<Pick<AvahiHost, "ipv4" | "ipv6">>;
   close(): Promise<void>;
 }
 
@@ -76,29 +78,47 @@ export async function startAvahiLan(...names: readonly string[]): Promise<AvahiL
       if (host === undefined) throw new Error(`there is no host "${name}" on this LAN`);
       return host;
     },
+    async joinAs(name) {
+      const hub = `${prefix}-sw`;
+      await plug(hub, name, `${process.pid}`, (...words) => ip(...words));
+      undo.push(() => ip("link", "del", "eth0"));
+      return addressesOf(name);
+    },
     close,
   };
 }
 
 const ip = (...args: string[]): Promise<unknown> => run("ip", args);
 
-async function addHost(prefix: string, name: string, folder: string, undo: Undo): Promise<AvahiHost> {
-  const [hub, space, port] = [`${prefix}-sw`, `${prefix}-${name}`, `p-${name}`];
+/** "a" is 10.77.0.10 and fd77::a, "b" 10.77.0.11 … */
+function addressesOf(name: string): { readonly hex: string; readonly ipv4: string; readonly ipv6: string } {
   const number = 10 + name.charCodeAt(0) - 97;
   const hex = number.toString(16);
-  const [ipv4, ipv6] = [`10.77.0.${number}`, `fd77::${hex}`];
+  return { hex, ipv4: `10.77.0.${number}`, ipv6: `fd77::${hex}` };
+}
+
+/** A cable from the hub to eth0 of a namespace (its name, or a process in it), with the host's addresses; `within` runs `ip` there. */
+async function plug(hub: string, name: string, space: string, within: typeof ip): Promise<void> {
+  const port = `p-${name}`;
+  const { hex, ipv4, ipv6 } = addressesOf(name);
+  await ip("-n", hub, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", space);
+  await within("link", "set", "eth0", "address", `02:00:00:00:77:${hex.padStart(2, "0")}`);
+  await ip("-n", hub, "link", "set", port, "master", "br0");
+  await ip("-n", hub, "link", "set", port, "up");
+  await within("link", "set", "eth0", "up");
+  await within("addr", "add", `${ipv4}/24`, "dev", "eth0");
+  await within("addr", "add", `${ipv6}/64`, "dev", "eth0", "nodad");
+}
+
+async function addHost(prefix: string, name: string, folder: string, undo: Undo): Promise<AvahiHost> {
+  const [hub, space] = [`${prefix}-sw`, `${prefix}-${name}`];
+  const { ipv4, ipv6 } = addressesOf(name);
   await ip("netns", "add", space);
   undo.push(() => ip("netns", "del", space));
   await ip("-n", space, "link", "set", "lo", "up");
-  await ip("-n", hub, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", space);
-  const noDad = ["all", "eth0"].map((of) => `net.ipv6.conf.${of}.accept_dad=0`);
+  const noDad = ["all", "default"].map((of) => `net.ipv6.conf.${of}.accept_dad=0`);
   await ip("netns", "exec", space, "sysctl", "-qw", ...noDad);
-  await ip("-n", space, "link", "set", "eth0", "address", `02:00:00:00:77:${hex.padStart(2, "0")}`);
-  await ip("-n", hub, "link", "set", port, "master", "br0");
-  await ip("-n", hub, "link", "set", port, "up");
-  await ip("-n", space, "link", "set", "eth0", "up");
-  await ip("-n", space, "addr", "add", `${ipv4}/24`, "dev", "eth0");
-  await ip("-n", space, "addr", "add", `${ipv6}/64`, "dev", "eth0", "nodad");
+  await plug(hub, name, space, (...words) => ip("-n", space, ...words));
 
   const pid = await hold(space, name, folder, undo);
   const command = (...parts: readonly string[]): string[] => ["nsenter", "-t", pid, "-m", "-n", "-u", "--", ...parts];
@@ -121,7 +141,7 @@ async function addHost(prefix: string, name: string, folder: string, undo: Undo)
       await bus;
       return startAvahi(`host-${name}`, folder, command, env, conf, undo);
     },
-    link: async (up) => void (await ip("-n", hub, "link", "set", port, up ? "up" : "down")),
+    link: async (up) => void (await ip("-n", hub, "link", "set", `p-${name}`, up ? "up" : "down")),
   };
 }
 
