@@ -8,6 +8,9 @@ function askable(address: string): string {
   return first.replace(/^0\.0\.0\.0:/, "127.0.0.1:").replace(/^\[::\]:/, "[::1]:");
 }
 
+/** What to do about it stands at the end of a line more often than not. */
+const WHOLE = { whole: true };
+
 /** The start screen of a running agent. */
 export function startScreen(trilith: Trilith): string {
   const { self, settings } = trilith;
@@ -22,6 +25,10 @@ export function startScreen(trilith: Trilith): string {
       http === "off" || web === undefined ? http : `http://${http}`,
       http === "off" ? "" : "Consul's API and Trilith's own",
     ],
+    ...where("http-more", "")
+      .split(", ")
+      .filter((place) => place !== "")
+      .map((place) => ["", place.startsWith("unix:") ? place : `http://${place}`]),
     ["  DNS", dns, dns === "off" ? "" : `UDP and TCP, names below .${self.domain}`],
     ...(self.listening.has("dns-containers") ? [["", where("dns-containers", ""), "for containers"]] : []),
     ["  data", data, settings.storage === "etcd" ? `shared: ${settings.etcd?.endpoints.join(", ") ?? ""}` : ""],
@@ -52,7 +59,7 @@ export function startScreen(trilith: Trilith): string {
 
 ${table(rows)}
 Sources
-${table(sources)}${warnings === "" ? "" : `\nWarnings\n${warnings}`}
+${table(sources, WHOLE)}${warnings === "" ? "" : `\nWarnings\n${warnings}`}
 ${tries.length === 0 ? "" : `Try, in another terminal in this folder\n${tries.join("\n")}\n\n`}Ctrl-C stops the agent.
 `;
 }

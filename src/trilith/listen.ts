@@ -12,7 +12,7 @@ export interface ListenOptions {
   readonly http: Http;
   /** Put before the routes. */
   readonly front: (own: Handler) => Handler;
-  /** Filled in: "http" → "127.0.0.1:8500". */
+  /** Filled in: "http" → "127.0.0.1:8500", the first; "http-more" → all others, ", " between them. */
   readonly listening: Map<string, string>;
   readonly undo: Undo;
 }
@@ -20,12 +20,16 @@ export interface ListenOptions {
 /** Listens for HTTP. @throws TrilithError `address-in-use`, `not-allowed` */
 export async function listenForHttp({ routes, settings, http, front, listening, undo }: ListenOptions): Promise<void> {
   const handle = front(mount(routes));
+  const all: string[] = [];
   for (const host of settings.clientAddress.split(/[\s,]+/)) {
     const at = host.startsWith("unix://") ? { path: host.slice("unix://".length) } : { host, port: settings.httpPort };
     const server = await http.serve(at, handle);
     undo.push("HTTP", () => server.close());
-    if (!listening.has("http")) listening.set("http", "path" in at ? host : hostPort(server.host, server.port));
+    all.push("path" in at ? host : hostPort(server.host, server.port));
   }
+  const [first, ...more] = all;
+  if (first !== undefined) listening.set("http", first);
+  if (more.length > 0) listening.set("http-more", more.join(", "));
 }
 
 /** One handler for all routes; the longest prefix wins. */

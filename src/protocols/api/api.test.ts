@@ -21,6 +21,7 @@ let w: World;
 let server: Listening;
 let drains: unknown[];
 let states: SourceState[];
+let listening: Map<string, string>;
 let trouble: TrilithError | undefined;
 let complaints: { from: string; about: string; text: string }[];
 
@@ -51,6 +52,7 @@ async function serve(token?: string): Promise<void> {
       drains.push([id, draining, why]);
     },
   } as unknown as Agent;
+  listening = new Map([["http", "127.0.0.1:8500"]]);
   const ground: ApiGround = {
     clock: w.clock,
     log: silentLog,
@@ -74,7 +76,7 @@ async function serve(token?: string): Promise<void> {
       dev: false,
       compat: "none",
       scripts: { fromApi: false, fromFiles: false },
-      listening: new Map([["http", "127.0.0.1:8500"]]),
+      listening,
     },
   };
   const part = await api.setup(api.configure(token === undefined ? undefined : { token }), {
@@ -378,6 +380,16 @@ describe("doctor", () => {
       complaints: [],
       warnings: [],
     });
+  });
+
+  it("tells each address where other hosts can reach it, except where containers are answered", async () => {
+    listening.set("http-more", "10.9.0.1:8500, unix:///run/trilith.sock");
+    listening.set("dns", "127.0.0.1:8600, [::1]:8600, [2001:db8::1]:8600");
+    listening.set("dns-containers", "172.17.0.1:53");
+    expect((await get<DoctorJson>("doctor")).warnings).toEqual([
+      "http-more listens on 10.9.0.1:8500, where other hosts can reach it",
+      "dns listens on [2001:db8::1]:8600, where other hosts can reach it",
+    ]);
   });
 
   it("warns where every write is refused while reading goes on", async () => {

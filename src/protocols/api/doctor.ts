@@ -57,8 +57,9 @@ export async function diagnose(ground: ApiGround, signal: AbortSignal): Promise<
       warnings.push(`the override for "${target}" (${set.join(" ")}; by ${by}) changes nothing: ${note}`);
   // Whoever has containers answered has asked for that.
   for (const [name, where] of self.listening)
-    if (name !== CONTAINERS && !/^(127\.|\[::1\]|localhost|unix:|\/)/.test(where))
-      warnings.push(`${name} listens on ${where}, where other hosts can reach it`);
+    for (const place of name === CONTAINERS ? [] : where.split(", "))
+      if (!/^(127\.|\[::1\]|localhost|unix:|\/)/.test(place))
+        warnings.push(`${name} listens on ${place}, where other hosts can reach it`);
   if (self.dev) warnings.push("nothing is kept on disk (development mode): a restart forgets everything");
   return {
     self: {

@@ -1,0 +1,27 @@
+// Tests what a starting agent prints: every place that it listens at, and what its sources say to the end.
+import { expect, test } from "vitest";
+import type { Trilith } from "../index.ts";
+import { startScreen } from "./start-screen.ts";
+
+test("every address, and what to do about a source, is told whole", () => {
+  const advice = `no process says SERVICE_NAME; ${"much ".repeat(30)}run the agent with these rights`;
+  const screen = startScreen({
+    self: {
+      ...{ version: "9.9.9", node: "home", datacenter: "dc1", domain: "consul", dev: true },
+      listening: new Map([
+        ["http", "127.0.0.1:8500"],
+        ["http-more", "10.9.0.1:8500, unix:///run/trilith.sock"],
+        ["dns", "127.0.0.1:8600"],
+      ]),
+    },
+    settings: { storage: "memory" },
+    sources: () => [{ name: "process", ok: true, text: advice }],
+    warnings: [],
+  } as unknown as Trilith);
+  expect(screen).toContain("HTTP  http://127.0.0.1:8500");
+  expect(screen).toMatch(/^ +http:\/\/10\.9\.0\.1:8500$/m);
+  expect(screen).toMatch(/^ +unix:\/\/\/run\/trilith\.sock$/m);
+  expect(screen).toContain(advice);
+  // The first is the one to try.
+  expect(screen).toContain("npx trilith find web");
+});
