@@ -1,5 +1,6 @@
 // Consul's filter expressions (`?filter=`): parsed, checked against the fields there are, evaluated on encoded records.
 import { InputError, messageOf, TrilithError } from "../../base/error.ts";
+import { GO_ESCAPES } from "../../wire/go-escapes.ts";
 import { compile, type Pattern } from "../../wire/regexp.ts";
 import { parseBool } from "./query.ts";
 
@@ -54,23 +55,12 @@ function unquote(quoted: string, at: number): string {
   const inner = quoted.slice(1, -1);
   if (quoted.startsWith("`")) return inner;
   return inner.replace(/\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-7]{3}|.)/g, (_, escaped: string) => {
-    const simple = ESCAPES[escaped];
+    const simple = GO_ESCAPES.get(escaped);
     if (simple !== undefined) return simple;
     const code = /^[xuU]/.test(escaped) ? Number.parseInt(escaped.slice(1), 16) : Number.parseInt(escaped, 8);
     return Number.isNaN(code) || code > 0x10ffff ? syntax(at) : String.fromCodePoint(code);
   });
 }
-const ESCAPES: Readonly<Record<string, string>> = {
-  a: "\u0007",
-  b: "\b",
-  f: "\f",
-  n: "\n",
-  r: "\r",
-  t: "\t",
-  v: "\v",
-  "\\": "\\",
-  '"': '"',
-};
 
 function tokens(text: string): readonly Token[] {
   if (text.length > MAX_CHARACTERS)

@@ -1,4 +1,6 @@
 // HCL 1, the configuration language of Consul's files, into a tree with positions; follows the scanner and parser of the hashicorp/hcl library, version 1.
+
+import { GO_ESCAPES } from "../go-escapes.ts";
 import { Cursor } from "./cursor.ts";
 import { MAX_DEPTH, SyntaxFault, type Tree, type TreeEntry } from "./tree.ts";
 
@@ -7,17 +9,6 @@ const IDENTIFIER = /[\p{L}_][\p{L}\p{Nd}_.-]*/uy;
 const NUMBER = /-?(?:0[xX][0-9a-fA-F]+|\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?)/y;
 const HEREDOC = /<<(-?)([\p{L}\p{Nd}_]+)\r?\n/uy;
 const PLAIN = /[^"\\\n$]+/y;
-const ESCAPES: Readonly<Record<string, string>> = {
-  '"': '"',
-  "\\": "\\",
-  a: "\u0007",
-  b: "\b",
-  f: "\f",
-  n: "\n",
-  r: "\r",
-  t: "\t",
-  v: "\v",
-};
 
 class HclParser extends Cursor {
   document(): Tree {
@@ -189,7 +180,7 @@ class HclParser extends Cursor {
       if (code > 0x10_ffff) throw new SyntaxFault(at, "there is no character beyond U+10FFFF");
       return String.fromCodePoint(code);
     }
-    const meant = ESCAPES[c];
+    const meant = GO_ESCAPES.get(c);
     if (meant === undefined)
       throw new SyntaxFault(at, `there is no escape \\${c === "\n" ? "at the end of a line" : c}`);
     this.at += 2;
