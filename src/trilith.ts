@@ -528,9 +528,13 @@ class Joined implements Trilith {
   async #install(ground: Ground): Promise<void> {
     for (const protocol of protocols) {
       const told = configurationOf(protocol.name, this.settings);
-      const { name, key, check } = protocol;
+      const { name, key } = protocol;
       await this.#parts.add(
-        { name, key, check, install: async (raw) => (raw === false ? undefined : await protocol.install(raw, ground)) },
+        {
+          ...{ name, key },
+          check: async (raw) => raw === false || (await protocol.check(raw)),
+          install: async (raw) => (raw === false ? undefined : await protocol.install(raw, ground)),
+        },
         told,
       );
     }

@@ -53,9 +53,9 @@ export interface Part {
   reload?(read?: { readonly raw: unknown }): Promise<void>;
   /**
    * What becomes of another configuration on a reload. true: `reload` sees to it, or says by name what waits for a restart; afterwards `listeners`,
-   * `routes` and `source` may be others, or none. "anew": a part is made with it that takes this one's place, listeners first (the old one's close before
-   * the new one's open), then the background ends, the source is exchanged, and the new background begins. Absent: it counts after a restart, which is
-   * told. A protocol that is switched on or off by it is seen to in every case.
+   * `routes` and `source` may be others, or none. "anew": a part is made with it that takes this one's place: its listeners open (where both want one
+   * port, once the old one's are closed), then the old background ends, the source is exchanged, and the new background begins. Absent: it counts after
+   * a restart, which is told. A protocol that is switched on or off by it is seen to in every case.
    */
   readonly rereads?: true | "anew";
 }

@@ -1,5 +1,5 @@
 // What runs of the parts: what they listen on, what their sources tell, what goes on in the background; begun, exchanged by a reload, ended.
-import { messageOf } from "../base/error.ts";
+import { codeOf, messageOf } from "../base/error.ts";
 import type { Directory } from "../contracts/directory.ts";
 import type { Listener, Part } from "../contracts/protocol.ts";
 import type { Source } from "../contracts/source.ts";
@@ -23,6 +23,7 @@ interface Life {
 export class Running {
   readonly #machine: RunningMachine;
   readonly #lives = new Map<string, Life>();
+  readonly #where = new Map<Listener, string>();
 
   constructor(machine: RunningMachine) {
     this.#machine = machine;
@@ -52,23 +53,24 @@ export class Running {
     const before = life.listeners;
     const wanted = part?.listeners ?? [];
     const old = before.filter((listener) => !wanted.includes(listener));
-    // Of both on one port the old one has to go first.
-    for (const listener of old) await this.#close(listener);
-    const opened: Listener[] = [];
+    const fresh = wanted.filter((listener) => !before.includes(listener));
     try {
-      for (const listener of wanted.filter((each) => !before.includes(each))) {
-        opened.push(listener);
-        await this.#open(listener);
-      }
-      life.listeners = wanted;
+      await this.#openAll(fresh);
     } catch (error) {
-      for (const listener of opened) await this.#close(listener);
-      for (const listener of old)
-        await this.#open(listener).catch((again: unknown) =>
-          this.#machine.log.error(`${listener.name} does not listen any more`, { error: messageOf(again) }),
+      if (codeOf(error) !== "address-in-use" || old.length === 0) throw error;
+      // Of both on one port the old one has to go first.
+      for (const listener of old) await this.#close(listener);
+      try {
+        await this.#openAll(fresh);
+      } catch (again) {
+        await this.#openAll(old).catch((lost: unknown) =>
+          this.#machine.log.error(`${protocol} does not listen any more`, { error: messageOf(lost) }),
         );
-      throw error;
+        throw again;
+      }
     }
+    life.listeners = wanted;
+    for (const listener of old) await this.#close(listener);
   }
 
   /** Carries what a part's source tells, in place of another one's before; what that told goes where there is none now. */
@@ -128,16 +130,28 @@ export class Running {
     }
   }
 
-  async #open(listener: Listener): Promise<void> {
-    this.#machine.listening.set(listener.name, await listener.start());
+  /** All of them, or none. */
+  async #openAll(listeners: readonly Listener[]): Promise<void> {
+    for (const [i, listener] of listeners.entries())
+      try {
+        const where = await listener.start();
+        this.#where.set(listener, where);
+        this.#machine.listening.set(listener.name, where);
+      } catch (error) {
+        for (const opened of listeners.slice(0, i)) await this.#close(opened);
+        throw error;
+      }
   }
 
   async #close(listener: Listener): Promise<void> {
-    this.#machine.listening.delete(listener.name);
+    const { listening, log } = this.#machine;
+    // Another one of its name may have taken its place.
+    if (listening.get(listener.name) === this.#where.get(listener)) listening.delete(listener.name);
+    this.#where.delete(listener);
     try {
       await listener.stop();
     } catch (error) {
-      this.#machine.log.error(`could not stop ${listener.name}`, { error: messageOf(error) });
+      log.error(`could not stop ${listener.name}`, { error: messageOf(error) });
     }
   }
 }

@@ -15,6 +15,14 @@ afterEach(async () => {
   for (const end of ends.splice(0).reverse()) await end();
 });
 
+/** A port that somebody else has. */
+async function takenPort(): Promise<{ readonly port: number }> {
+  const taken = createServer().listen(0, "127.0.0.1");
+  ends.push(() => taken.close());
+  await once(taken, "listening");
+  return taken.address() as { readonly port: number };
+}
+
 const whyGone = ({ trilith }: RunningAgent, service: string): string | undefined =>
   [...trilith.directory.view().list("grave")].findLast(({ scopes }) => scopes.includes(`service:${service}`))?.why
     ?.text;
@@ -101,10 +109,7 @@ describe("eureka", () => {
     expect(await told.text()).toContain('"i1"');
     expect(at()).not.toBe(before);
     await expect(fetch(before)).rejects.toThrow();
-    const taken = createServer().listen(0, "127.0.0.1");
-    ends.push(() => taken.close());
-    await new Promise((resolve) => taken.once("listening", resolve));
-    const { port: other } = taken.address() as { readonly port: number };
+    const { port: other } = await takenPort();
     await expect(become({ eureka: { port: other, token: "x" } })).rejects.toMatchObject({ code: "address-in-use" });
     expect(await fetch(`${at()}/WEB`, { headers: { authorization: "Bearer t" } }).then(({ status }) => status)).toBe(
       200,
@@ -134,7 +139,8 @@ describe("backends, the API and HTTP", () => {
       expect.arrayContaining(["info : backends is switched on", "info : api is switched on"]),
     );
     const http = `http://${agent.trilith.self.listening.get("http")}`;
-    const status = (url: string): Promise<number> => fetch(url).then((answer) => answer.status);
+    const status = (url: string): Promise<number> =>
+      fetch(url, { headers: { connection: "close" } }).then((answer) => answer.status);
     expect(await status(`http://127.0.0.1:${port}/proxy/backends.txt`)).toBe(200);
     expect(await status(`${http}/v1/trilith/find/web`)).toBe(200);
     expect(await status(`${http}/v1/agent/self`)).toBe(404);
@@ -143,6 +149,13 @@ describe("backends, the API and HTTP", () => {
     await expect(status(`http://127.0.0.1:${port}/`)).rejects.toThrow();
     expect(await status(`http://127.0.0.1:${next}/proxy/backends.txt`)).toBe(200);
     expect(await status(`${http}/v1/trilith/find/web`)).not.toBe(200);
+    // Where it cannot listen, it goes on where it did.
+    const { port: taken } = await takenPort();
+    await expect(become({ ...QUIET, backends: { port: taken }, api: false })).rejects.toMatchObject({
+      code: "address-in-use",
+    });
+    expect(await status(`http://127.0.0.1:${next}/proxy/backends.txt`)).toBe(200);
+    expect(agent.trilith.self.listening.get("backends")).toBe(`127.0.0.1:${next}`);
     expect(await status(`${http}/v1/agent/self`)).toBe(200);
   });
 
@@ -238,6 +251,9 @@ it("reloads one after the other, and a stop waits for the one under way", async 
   const [first, second] = [agent.trilith.reload(), agent.trilith.reload()];
   await eventually("the first has begun", () => order.length === 1);
   const stopping = agent.stop().then(() => order.push("stopped"));
+  // A stop that does not wait would be over by then.
+  await new Promise((resolve) => setTimeout(resolve, 200));
+  expect(order).toEqual(["begin 1"]);
   go();
   await first;
   await expect(second).rejects.toMatchObject({ code: "stopped" });
