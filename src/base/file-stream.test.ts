@@ -43,3 +43,8 @@ it.each([
   expect(await readFile(path, "utf8")).toBe("before");
   expect(await readdir(folder.path)).toEqual(["file"]);
 });
+
+it("names the file that was meant where it cannot be written", async () => {
+  const path = join(folder.path, "missing", "file");
+  await expect(streamTo(path, pieces())).rejects.toThrow(`ENOENT: no such file or directory, open '${path}'`);
+});

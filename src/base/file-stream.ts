@@ -32,6 +32,8 @@ export async function streamTo(
     await rename(temporary, path);
   } catch (error) {
     await rm(temporary, { force: true });
+    // Nobody knows the temporary one.
+    if (error instanceof Error) error.message = error.message.replaceAll(temporary, path);
     throw error;
   }
 }

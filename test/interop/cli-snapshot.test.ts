@@ -72,6 +72,12 @@ it("says on a terminal how far it got, and only there", async () => {
   expect(await snapshot(false, "restore", file)).toMatchObject({ err: "" });
 });
 
+it("says which folder is missing, before it asks anybody", async () => {
+  const missing = join(folder.path, "missing");
+  const saving = snapshot(false, "save", join(missing, "a.snap"));
+  await expect(saving).rejects.toThrow(`${join(missing, "a.snap")}: there is no folder ${missing}`);
+});
+
 it("refuses a file in which one bit has changed, and nothing changes", async () => {
   const file = join(folder.path, "changed.snap");
   await snapshot(false, "save", file);

@@ -1,4 +1,5 @@
 // `trilith snapshot save|restore|inspect FILE`: the directory's whole content into a file, back, and what is in one.
+import { dirname } from "node:path";
 import { systemDisk } from "../../base/disk.ts";
 import { InputError } from "../../base/error.ts";
 import { streamFrom, streamTo } from "../../base/file-stream.ts";
@@ -27,6 +28,8 @@ async function* counted(pieces: AsyncIterable<Uint8Array>, io: Io, doing: string
 
 async function save(file: string, options: ClientOptions, io: Io): Promise<void> {
   const { readSnapshot } = await import("../../protocols/consul/cli.ts");
+  const folder = dirname(file);
+  if ((await systemDisk.info(folder))?.isDirectory !== true) throw new InputError(file, `there is no folder ${folder}`);
   const client = clientFor(options, io);
   try {
     const { body } = await client.request("GET", "/v1/snapshot");

@@ -82,7 +82,10 @@ async function answer(
   const id = decodeId(coded);
   if (method === "POST")
     return reply((await register(parts, id, caller, url.searchParams, await portIn(request, parts.clock))) ? 201 : 200);
-  await parts.agent.deregister(FROM, prefix(parts.config) + id, {
+  const serviceId = prefix(parts.config) + id;
+  if (!parts.agent.services().has(serviceId))
+    throw new TrilithError("not-found", `${JSON.stringify(id)} is not in the list of ${parts.config.service}`);
+  await parts.agent.deregister(FROM, serviceId, {
     code: "goodbye",
     text: `${caller} took it back`,
     confirmed: true,
