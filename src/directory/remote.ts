@@ -42,6 +42,8 @@ export type RemoteStorage = Storage &
 class ReadAnew extends Error {}
 
 const RETRY = { firstMs: 50, lastMs: 5000 } as const;
+/** What the commonest reason for a refused connection is. */
+const NOT_LISTENING = "an agent listens on loopback only, unless its --client names the address that this host reaches";
 /** Below the limit of Consul's transactions. */
 const MAX_CHANGES = 100;
 
@@ -74,8 +76,8 @@ class Remote implements RemoteStorage {
   #trouble = "";
   /** True where the trouble is that this host may not join. */
   #refused = false;
-  /** What was said of servers that do not let this host in, until one of them does. */
-  readonly #refusals = new Map<string, string>();
+  /** What was said last of servers that are away or do not let this host in, until one of them does. */
+  readonly #troubles = new Map<string, string>();
   readonly #position: Position = { line: "", index: 0, resumed: false, via: [] };
   /** A connection that was opened and goes on in `follow`. */
   #opened: AsyncGenerator<Batch> | undefined;
@@ -137,7 +139,7 @@ class Remote implements RemoteStorage {
         for await (const batch of this.#connection(url, AbortSignal.any([signal, this.#again.signal]))) {
           if (failures > 0 || this.#live?.url !== url) this.#log.info(`following the directory of ${url}`);
           failures = 0;
-          this.#refusals.clear();
+          this.#troubles.clear();
           yield* this.#handOn(batch);
         }
       } catch (error) {
@@ -147,14 +149,16 @@ class Remote implements RemoteStorage {
           continue;
         }
         const refused = codeOf(error) === "not-allowed";
-        // Told once: it stays as it is until somebody does something about it.
-        if (!refused || messageOf(error) !== this.#refusals.get(url))
-          this.#log.warn(refused ? `${url} does not let this host in` : `the directory of ${url} is away`, {
-            error: messageOf(error),
-          });
         this.#trouble = messageOf(error);
         this.#refused = refused;
-        if (refused) this.#refusals.set(url, this.#trouble);
+        // Told once: it stays as it is until somebody does something about it.
+        if (this.#trouble !== this.#troubles.get(url)) {
+          this.#troubles.set(url, this.#trouble);
+          this.#log.warn(refused ? `${url} does not let this host in` : `the directory of ${url} is away`, {
+            error: this.#trouble,
+            ...(this.#trouble.includes("ECONNREFUSED") ? { hint: NOT_LISTENING } : {}),
+          });
+        }
       } finally {
         this.#live = undefined;
         this.#position.via = [];
