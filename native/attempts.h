@@ -18,14 +18,13 @@ struct attempt {
 	struct table_backend backend;
 	struct target target;
 	uint64_t cookie;
-	uint64_t begun_us;
+	_Atomic uint64_t begun_us; /* may be read without the lock */
 	uint32_t try_ms;
 };
 
 enum { ATTEMPT_PLACES = 4096 };
 static struct attempt attempts[ATTEMPT_PLACES];
 static _Atomic int attempt_fds[ATTEMPT_PLACES]; /* descriptor + 1; 0 = free */
-static _Atomic uint64_t attempt_begun_us[ATTEMPT_PLACES]; /* as in the attempt, to be read without its lock */
 
 static inline bool attempt_maybe(int fd)
 {
@@ -46,8 +45,7 @@ static void attempt_remember(int fd, const struct target *target, const struct c
 	a->backend = chosen->backend;
 	a->target = *target;
 	a->cookie = cookie;
-	a->begun_us = begun_us;
-	atomic_store_explicit(&attempt_begun_us[a - attempts], begun_us, memory_order_relaxed);
+	atomic_store_explicit(&a->begun_us, begun_us, memory_order_relaxed);
 	a->try_ms = chosen->try_ms;
 	a->pid = (int)syscall(SYS_getpid);
 	atomic_store_explicit(&attempt_fds[a - attempts], fd + 1, memory_order_release);
@@ -163,7 +161,7 @@ static void attempts_look_back(uint64_t now_us)
 			atomic_compare_exchange_strong(&attempt_lately[i], &had, 0);
 			continue;
 		}
-		if (now_us - atomic_load_explicit(&attempt_begun_us[(uint32_t)fd % ATTEMPT_PLACES], memory_order_relaxed) < ATTEMPT_OLD_US ||
+		if (now_us - atomic_load_explicit(&attempts[(uint32_t)fd % ATTEMPT_PLACES].begun_us, memory_order_relaxed) < ATTEMPT_OLD_US ||
 		    !attempt_find(fd, &a))
 			continue;
 		struct tcp_info info;

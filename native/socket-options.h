@@ -285,9 +285,9 @@ static bool socket_has_secrets(int fd, uint64_t cookie)
 	socklen_t instructions = 0;
 	if (cookies_have(&sockets_with_secrets, cookie))
 		return true;
-	/* A packet filter; one of eBPF is refused to whoever asks. Emulators know no such question. */
+	/* A packet filter; one of eBPF is refused to whoever asks. Emulators do not understand the question. */
 	if (syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_GET_FILTER, NULL, &instructions) != 0)
-		return errno != ENOPROTOOPT && errno != EOPNOTSUPP;
+		return errno == EACCES || errno == EPERM;
 	return instructions != 0;
 }
 

@@ -210,8 +210,8 @@ static void case_first_data(void)
 	struct silent s = silent();
 	backends(1, s.port);
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	CHECK_IS(sendto(fd, "abc", 3, MSG_FASTOPEN | MSG_NOSIGNAL | MSG_DONTWAIT, ADDRESS(a)), -1);
-	CHECK_IS(errno, EINPROGRESS);
+	/* Where the kernel has a cookie of the host it takes them at once. */
+	CHECK(sendto(fd, "abc", 3, MSG_FASTOPEN | MSG_NOSIGNAL | MSG_DONTWAIT, ADDRESS(a)) == 3 || errno == EINPROGRESS);
 	close(fd);
 	silent_end(&s);
 	backends(1, dead);

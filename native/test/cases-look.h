@@ -100,6 +100,7 @@ static void case_look(void)
 	struct gone g;
 	uint16_t alive;
 	int listener = server(AF_INET, SOCK_STREAM, &alive), files;
+	look_patient(5000);
 	gone_begin(&g);
 	gone_backends(&g, alive);
 	look_forget();
@@ -172,7 +173,7 @@ static void case_look(void)
 	CHECK_IS(peer_port(fd), 0);
 	close(fd);
 	CHECK_IS(accepted(listener, NULL), 0);
-	look_limit_ms = 250;
+	look_patient(0);
 	gone_end(&g);
 	close(listener);
 }
@@ -265,6 +266,7 @@ static void case_look_refused(void)
 	enum { MANY = 40 };
 	uint16_t alive, dead[MANY];
 	int listener = server(AF_INET, SOCK_STREAM, &alive), refusers[MANY];
+	look_patient(5000);
 	memset(ONE[0].backends, 0, sizeof ONE[0].backends);
 	for (int i = 0; i < MANY; i++) {
 		refusers[i] = refusing(&dead[i]);
@@ -303,6 +305,7 @@ static void case_look_refused(void)
 		close(fd);
 		CHECK_IS(accepted(listener, NULL) + accepted(second, NULL), 2);
 	}
+	look_patient(0);
 	close(second);
 	close(listener);
 }
@@ -423,18 +426,19 @@ static void case_look_waiting(void)
 	struct gone g;
 	uint16_t alive;
 	int listener = server(AF_INET, SOCK_STREAM, &alive);
-	struct timeval limit = {0, 260000};
+	struct timeval limit = {1, 40000};
+	look_patient(400);
 	gone_begin(&g);
 	gone_backends(&g, alive);
 	struct sockaddr_in a = magic4(1, 80);
 	for (int i = 0; i < 2; i++) {
 		look_forget();
-		look_limit_ms = i == 0 ? 0 : 250;
+		look_limit_ms = i == 0 ? 0 : 400;
 		int fd = socket(AF_INET, SOCK_STREAM, 0);
 		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
 		CHECK_IS(connect(fd, ADDRESS(a)), i == 0 ? -1 : 0);
 		CHECK_IS(peer_port(fd), i == 0 ? 0 : alive);
-		CHECK(sndtimeo(fd) >= 250000);
+		CHECK(sndtimeo(fd) >= 1000000);
 		close(fd);
 	}
 	CHECK_IS(accepted(listener, NULL), 2);
@@ -452,6 +456,7 @@ static void case_look_waiting(void)
 	CHECK_IS(peer_port(fd), alive);
 	close(fd);
 	CHECK_IS(accepted(listener, NULL), 1);
+	look_patient(0);
 	close(refuser);
 	close(listener);
 	gone_end(&g);
@@ -463,6 +468,7 @@ static void case_look_after_another(void)
 	struct gone g;
 	uint16_t alive;
 	int listener = server(AF_INET, SOCK_STREAM, &alive);
+	look_patient(5000);
 	gone_begin(&g);
 	gone_backends(&g, alive);
 	look_forget();
@@ -483,7 +489,7 @@ static void case_look_after_another(void)
 				struct sockaddr_in a = magic4(1, 80);
 				connect(fd, ADDRESS(a));
 				struct pollfd p = {fd, POLLOUT, 0};
-				bool there = poll(&p, 1, try == 0 ? 5 : 2000) == 1 && peer_port(fd) == alive;
+				bool there = poll(&p, 1, try == 0 ? 5 : 10000) == 1 && peer_port(fd) == alive;
 				if (try == 0 && round == 1)
 					raise(SIGKILL); /* as `timeout` would, or a unit's limit */
 				close(fd);
@@ -498,6 +504,7 @@ static void case_look_after_another(void)
 	rmdir(observed_folder);
 	accepted(listener, NULL);
 	close(listener);
+	look_patient(0);
 	gone_end(&g);
 }
 

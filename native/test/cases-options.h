@@ -137,9 +137,13 @@ static void case_look_options(void)
 	CHECK(set > 3);
 	/* The device, and an address that is this host's only by its own word. */
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3) == 0) {
-		char device[16] = "";
-		socklen_t bytes = sizeof device;
+	char device[16] = "";
+	socklen_t bytes = sizeof device;
+	/* Emulators do not give the name back. */
+	if (setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3) == 0 && getsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, &bytes) == 0 &&
+	    strcmp(device, "lo") == 0) {
+		memset(device, 0, sizeof device);
+		bytes = sizeof device;
 		CHECK(looks_like(fd, &look_fd));
 		CHECK_IS(getsockopt(look_fd, SOL_SOCKET, SO_BINDTODEVICE, device, &bytes), 0);
 		CHECK_TEXT(device, "lo");

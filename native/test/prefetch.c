@@ -289,7 +289,7 @@ static void case_options(void)
 
 static void case_left_alone(void)
 {
-	enum { RCVBUF, MARK, DEVICE, MAXSEG, CLAMP, FASTOPEN, FILTER, LOCAL_PORTS, QUICKACK, KEY, BOUND, BOUND_ADDRESS, EPOLL, DUPLICATE, MULTIPATH, KINDS };
+	enum { RCVBUF, MARK, DEVICE, MAXSEG, CLAMP, FASTOPEN, FILTER, LOCAL_PORTS, QUICKACK, KEY, FORCED, BOUND, BOUND_ADDRESS, EPOLL, DUPLICATE, MULTIPATH, KINDS };
 	for (int kind = 0; kind < KINDS; kind++) {
 		int ahead, value = 1, extra = -1;
 		begin();
@@ -330,6 +330,10 @@ static void case_left_alone(void)
 			set = setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &value, sizeof value);
 			break;
 		case KEY: set = setsockopt(fd, IPPROTO_TCP, OPTION_TCP_MD5SIG, &key, sizeof key); break;
+		case FORCED: /* more than the host's limit */
+			value = 64 << 20;
+			set = setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &value, sizeof value);
+			break;
 		case BOUND: set = bind(fd, ADDRESS(own)); break;
 		case BOUND_ADDRESS:
 			setsockopt(fd, IPPROTO_IP, OPTION_IP_BIND_ADDRESS_NO_PORT, &value, sizeof value);
