@@ -101,6 +101,8 @@ describe("eureka", () => {
     await eventually("it is found", () => count() === 1);
     const before = at();
     const index = agent.trilith.directory.view().index;
+    await become({ eureka: { port: 0 } });
+    expect(at()).toBe(before);
     await become({ eureka: { port: 0, token: "t" } });
     expect(await fetch(`${at()}/WEB`).then(({ status }) => status)).toBe(403);
     const told = await fetch(`${at()}/WEB`, {

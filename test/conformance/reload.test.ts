@@ -74,7 +74,7 @@ const OTHERS: Readonly<Record<string, unknown>> = {
   "ports.server": 18300,
   "ports.serf_lan": 18301,
   "dns_config.node_ttl": "11s",
-  "dns_config.service_ttl": { "*": "12s" },
+  "dns_config.service_ttl": { web: "12s" },
   "dns_config.only_passing": true,
   "dns_config.enable_truncate": false,
   "dns_config.udp_answer_limit": 1,
@@ -298,6 +298,12 @@ describe("a reload", () => {
       const said = await become(key).catch((error: Error) => [error.message]);
       expect([key, said]).toEqual([key, (EFFECTS.find(([pattern]) => pattern.test(key)) ?? [])[1] ?? []]);
     }
+    expect(await become(undefined)).toEqual([]);
+  });
+
+  it("does not begin anew what goes on as it was", async () => {
+    expect(await become("disable_remote_exec")).toHaveLength(1);
+    expect(await become("disable_remote_exec")).toEqual([]);
     expect(await become(undefined)).toEqual([]);
   });
 });

@@ -99,3 +99,21 @@ it("announces and looks for something else", async () => {
   expect(alpha.found("ipp").length).toBe(1);
   expect([...printers]).toEqual(["P"]);
 });
+
+it("keeps what service files say when the agent stops", async () => {
+  const { clock, agent } = scene();
+  const folder = await ownFolder("mdns-stop");
+  try {
+    await writeFile(
+      join(folder.path, "f.service"),
+      "<service-group><name>F</name><service><type>_file._tcp</type><port>9</port></service></service-group>",
+    );
+    const alpha = await agent("alpha", ["10.0.0.1/24"], { files: folder.path });
+    await clock.advance(3000);
+    expect(alpha.trilith.agent.services().size).toBe(1);
+    await alpha.stop();
+    expect(alpha.trilith.agent.services().size).toBe(1);
+  } finally {
+    await folder.remove();
+  }
+});
