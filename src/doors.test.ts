@@ -1,4 +1,5 @@
 // The library's doors refuse what they do not understand, before they ask anybody.
+import grpc from "@grpc/grpc-js";
 import { describe, expect, it } from "vitest";
 import { InputError } from "./base/error.ts";
 import { connect } from "./connect.ts";
@@ -9,7 +10,6 @@ import { createAgent, install } from "./undici.ts";
 
 /** What a door without types is handed. */
 type Any = never;
-const grpc = { experimental: { registerResolver() {}, statusOrFromError() {} } } as Any;
 
 const doors: Record<string, (options: unknown) => unknown> = {
   connect: (options) => connect("web", options as Any),
@@ -85,6 +85,8 @@ describe("a door of the library", () => {
     expect((await saidBy(() => find("web", { labels: {} } as Any))).message).toContain("find: the labels");
     expect((await saidBy(() => advertise(undefined as Any))).message).toContain("advertise: name");
     expect((await saidBy(() => advertise({ name: "web", port: 70_000 }))).message).toContain("from 1 to 65535");
+    expect((await saidBy(() => advertise({ name: "web" } as Any))).message).toContain("advertise: port: undefined");
+    expect((await saidBy(() => advertise({ name: "", port: 80 }))).message).toContain('advertise: name: ""');
     expect((await saidBy(() => registerResolvers(grpc, { proxy: { host: "a" } } as Any))).message).toContain("1055");
     expect(() => registerResolvers(undefined as Any)).toThrow("expected the module @grpc/grpc-js");
   });

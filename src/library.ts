@@ -228,6 +228,7 @@ function grouped(services: readonly Found[]): Map<string, Found[]> {
 export async function advertise(options: AdvertiseOptions): Promise<Advertised> {
   mustFit("advertise", options, ADVERTISE);
   mustBe("advertise: name", options?.name, text);
+  mustBe("advertise: port", options.port, wholeNumber(1, 65_535));
   if (options.agent !== undefined || options.protocol === "udp" || isLoopback(options.address ?? ""))
     return await advertiseByAgent(options);
   const own = new OnTailnet(options);

@@ -50,9 +50,9 @@ describe("advertise", () => {
   });
 
   it.each([
-    [{ name: "", port: 1 }, /name "": expected a name/],
-    [{ name: "x", port: 0 }, /port 0: expected a whole number from 1 to 65535/],
-    [{ name: "x", port: 1.5 }, /port 1.5: expected/],
+    [{ name: "", port: 1 }, /name: "": expected a name/],
+    [{ name: "x", port: 0 }, /port: 0: expected a whole number from 1 to 65535/],
+    [{ name: "x", port: 1.5 }, /port: 1.5: expected/],
     [{ name: "x", port: 1, agent: "http://[" }, /is no HTTP address/],
   ])("refuses %j", async (wrong, text) => {
     await expect(advertise(wrong)).rejects.toThrow(text);

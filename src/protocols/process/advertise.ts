@@ -50,9 +50,9 @@ const INTERVAL_MS = 10_000;
 export async function advertise(options: AdvertiseOptions): Promise<Advertised> {
   const { name, port, protocol = "tcp", address = "" } = options;
   if (name === "" || name.includes("\0"))
-    throw new TrilithError("invalid", `name ${JSON.stringify(name)}: expected a name`);
+    throw new InputError("advertise: name", `${JSON.stringify(name)}: expected a name`);
   if (!Number.isInteger(port) || port < 1 || port > 65_535)
-    throw new TrilithError("invalid", `port ${port}: expected a whole number from 1 to 65535`);
+    throw new InputError("advertise: port", `${port}: expected a whole number from 1 to 65535`);
   const checks = (options.checks ?? []).map((word) => {
     const read = parseCheckWord(word, options.intervalMs ?? INTERVAL_MS, "");
     if ("script" in read || read.check.kind === "ttl")
