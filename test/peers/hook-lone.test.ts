@@ -39,12 +39,12 @@ describe.runIf(here)("a lone program, and eleven of twelve back ends that die at
     const log = join(folder.path, `${host.name}-${Math.random()}.log`);
     const words = [process.execPath, join(scripts, "server.mjs"), host.name, host.address, String(count)];
     const server = await startProgram(host.within(...words), log);
+    const kill = (): Promise<void> => server.stop("SIGKILL");
+    servers.push(kill);
     const ports = await eventually("they listen", async () => {
       const said = (await readFile(log, "utf8")).match(/^\d+$/gm);
       return said?.length === count && said.map(Number);
     });
-    const kill = (): Promise<void> => server.stop("SIGKILL");
-    servers.push(kill);
     return { ports, kill };
   }
 

@@ -230,6 +230,8 @@ async function startAvahi(
   undo.push(() => daemon.stop("SIGKILL"));
   await eventually("avahi-daemon runs", () => readFile(join(state, "pid"), "utf8").then((text) => text !== "")).catch(
     async (error: Error) => {
+      // Two on one host are in each other's way.
+      await daemon.stop("SIGKILL");
       throw new Error(`${error.message}\n${await readFile(log, "utf8")}`);
     },
   );

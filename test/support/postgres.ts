@@ -34,7 +34,12 @@ export async function startPostgres(folder: string): Promise<{ readonly port: nu
     join(folder, "postgres.log"),
   );
   const ready = command("pg_isready", "-q", "-h", "127.0.0.1", "-p", String(port));
-  await eventually("PostgreSQL answers", () => run(ready[0] ?? "", ready.slice(1)).then(() => true), 60_000);
+  await eventually("PostgreSQL answers", () => run(ready[0] ?? "", ready.slice(1)).then(() => true), 60_000).catch(
+    async (error: unknown) => {
+      await server.stop("SIGINT");
+      throw error;
+    },
+  );
   // SIGINT: connections are closed, rather than waited for.
   return { port, stop: () => server.stop("SIGINT") };
 }

@@ -60,6 +60,9 @@ export async function startAgent(flags: readonly string[]): Promise<RunningAgent
   await eventually("the agent answers", async () => {
     const response = await fetch(`${url}/v1/health/service/consul`);
     return response.ok && ((await response.json()) as unknown[]).length > 0;
+  }).catch(async (error: unknown) => {
+    await agent.stop("SIGKILL");
+    throw error;
   });
   return {
     url,

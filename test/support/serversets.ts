@@ -49,7 +49,10 @@ export async function joinSet(
   const peer = await kazoo(folder, ["join", ...words]);
   const member = await eventually("the member is in", async () =>
     (await peer.lines()).find((line) => line.startsWith("MEMBER "))?.slice("MEMBER ".length),
-  );
+  ).catch(async (error: unknown) => {
+    await peer.stop("SIGKILL");
+    throw error;
+  });
   return { ...peer, member };
 }
 
@@ -63,7 +66,10 @@ export async function watchSet(
     (await peer.lines())
       .filter((line) => line.startsWith("MEMBERS "))
       .map((line) => JSON.parse(line.slice("MEMBERS ".length)) as readonly SeenMember[]);
-  await eventually("the set is watched", async () => (await seen()).length > 0);
+  await eventually("the set is watched", async () => (await seen()).length > 0).catch(async (error: unknown) => {
+    await peer.stop("SIGKILL");
+    throw error;
+  });
   return { ...peer, seen, faults: async () => (await peer.lines()).filter((line) => line.startsWith("FAULT ")) };
 }
 
