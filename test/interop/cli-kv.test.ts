@@ -1,5 +1,6 @@
 // `trilith kv` as people type Consul's: export and import byte for byte, details, locks, flags of 64 bits.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { ownName } from "../support/own-name.ts";
 import { type RunningAgent, startAgent } from "../support/program.ts";
 
 describe("trilith kv", () => {
@@ -78,18 +79,19 @@ describe("trilith kv", () => {
   });
 
   it("takes and gives back locks in Consul's words", async () => {
+    const key = ownName("lock");
     const session = (
       (await (await fetch(`${agent.url}/v1/session/create`, { method: "PUT" })).json()) as { ID: string }
     ).ID;
-    const lock = ["kv", "put", "-acquire", `-session=${session}`, "lock", "mine"];
-    expect(await agent.trilith(lock)).toEqual({ exitCode: 0, err: "", out: "Success! Lock acquired on: lock\n" });
+    const lock = ["kv", "put", "-acquire", `-session=${session}`, key, "mine"];
+    expect(await agent.trilith(lock)).toEqual({ exitCode: 0, err: "", out: `Success! Lock acquired on: ${key}\n` });
     const other = ((await (await fetch(`${agent.url}/v1/session/create`, { method: "PUT" })).json()) as { ID: string })
       .ID;
-    const second = await agent.trilith(["kv", "put", "-acquire", `-session=${other}`, "lock", "mine"]);
+    const second = await agent.trilith(["kv", "put", "-acquire", `-session=${other}`, key, "mine"]);
     expect(second).toEqual({ exitCode: 1, err: "Error! Did not acquire lock\n", out: "" });
-    expect((await agent.trilith(["kv", "get", "-detailed", "lock"])).out).toContain(`Session          ${session}\n`);
-    const release = ["kv", "put", "-release", `-session=${session}`, "lock"];
-    expect((await agent.trilith(release)).out).toBe("Success! Lock released on: lock\n");
+    expect((await agent.trilith(["kv", "get", "-detailed", key])).out).toContain(`Session          ${session}\n`);
+    const release = ["kv", "put", "-release", `-session=${session}`, key];
+    expect((await agent.trilith(release)).out).toBe(`Success! Lock released on: ${key}\n`);
     expect((await agent.trilith(release)).err).toBe("Error! Did not release lock\n");
   });
 });

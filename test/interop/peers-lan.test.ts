@@ -2,8 +2,9 @@
 import { readFileSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { haveLan, type Lan, startLan } from "../support/lan.ts";
+import { triedBefore } from "../support/own-name.ts";
 import { eventually, havePrograms, ownFolder } from "../support/peers.ts";
 import { Member } from "../support/peers-mode.ts";
 
@@ -34,7 +35,12 @@ describe.skipIf(!here)("agents without a server that find each other on a LAN", 
       (host) => new Member(host, folder.path, host.name === "stranger" ? ["--config-file", theirs] : flags),
     );
     await Promise.all(all.map((one) => one.start()));
-  }, 60_000);
+  }, 180_000);
+  beforeEach(async (context) => {
+    if (!triedBefore(context)) return;
+    await lan.heal();
+    await Promise.all(all.map((one) => one.startAnew()));
+  });
   afterAll(async () => {
     await Promise.all((all ?? []).map((one) => one.stop("SIGKILL")));
     await lan?.stop();
@@ -61,8 +67,9 @@ describe.skipIf(!here)("agents without a server that find each other on a LAN", 
 
   it("loses who is killed or cut off, and finds it again, at another address too", async () => {
     const [a, b, c] = all as [Member, Member, Member, Member];
+    await Promise.all([a, b, c].map((one) => one.sees("alpha beta gamma")));
     await c.stop("SIGKILL");
-    await Promise.all([a.sees("alpha beta", "web", 5_000), b.sees("alpha beta", "web", 5_000)]);
+    await Promise.all([a.sees("alpha beta"), b.sees("alpha beta")]);
     await c.run("ip", "address", "flush", "dev", "eth0");
     await c.run("ip", "address", "add", "10.79.0.33/24", "dev", "eth0");
     Object.assign(c.host, { address: "10.79.0.33" });
@@ -70,13 +77,14 @@ describe.skipIf(!here)("agents without a server that find each other on a LAN", 
     await Promise.all([a, b, c].map((one) => one.sees("alpha beta gamma")));
     await eventually("by its new address", async () => (await a.dns("gamma.node.consul")) === "10.79.0.33");
     await lan.split([b.host]);
-    await a.sees("alpha gamma", "web", 5_000);
+    await a.sees("alpha gamma");
     await lan.heal();
     await Promise.all([a, b, c].map((one) => one.sees("alpha beta gamma")));
   });
 
   it("says goodbye and is found again when it starts", async () => {
     const [a, b] = all as [Member, Member, Member, Member];
+    await a.sees("alpha beta gamma");
     await b.stop("SIGTERM");
     expect(await a.web()).toBe("alpha gamma");
     await b.start();

@@ -3,10 +3,11 @@ import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
 import { createTrilith } from "../../src/trilith.ts";
 import { startDocker } from "../support/docker.ts";
 import { type RunningAgent, startAgent } from "../support/ground.ts";
+import { triedBefore } from "../support/own-name.ts";
 import { eventually, freePort, havePrograms, ownFolder } from "../support/peers.ts";
 
 const run = promisify(execFile);
@@ -65,6 +66,14 @@ function processes(): void {
     const children: ChildProcess[] = [];
     beforeAll(async () => {
       agent = await startAgent({ protocols: { process: {} } });
+    });
+    beforeEach(async (context) => {
+      if (!triedBefore(context)) return;
+      // Workers that nobody ended end by themselves after a minute.
+      const left = (): number =>
+        [...agent.trilith.agent.services().values()].filter(({ instance }) => instance.origin.source === "process")
+          .length;
+      await eventually("what the try before this one began is gone", () => left() === 0, 90_000);
     });
     afterAll(() => agent.stop());
     afterEach(async () => {

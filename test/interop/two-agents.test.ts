@@ -93,10 +93,11 @@ describe.skipIf(!here)("two agents on one etcd", () => {
       expect(seen).toEqual([...new Set(seen)].sort((x, y) => x - y));
       expect(seen.at(-1)).toBe(COUNT);
     }
-    const values = etcd.witness.changes
-      .filter(({ key }) => key === "a")
-      .map(({ value }) => (value as { value: Uint8Array }).value);
-    expect(values.map((value) => Number(Buffer.from(value).toString()))).toEqual(
+    const values = (): Uint8Array[] =>
+      etcd.witness.changes.filter(({ key }) => key === "a").map(({ value }) => (value as { value: Uint8Array }).value);
+    // The witness hears of it in its own time.
+    await eventually("witnessed", () => values().length >= COUNT);
+    expect(values().map((value) => Number(Buffer.from(value).toString()))).toEqual(
       Array.from({ length: COUNT }, (_, i) => i + 1),
     );
   });

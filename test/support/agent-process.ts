@@ -49,7 +49,11 @@ export async function startAgentProcess(
       const ending = program;
       program = undefined;
       if (ending === undefined) return;
-      process.kill(ending.pid, "SIGCONT");
+      try {
+        process.kill(ending.pid, "SIGCONT");
+      } catch {
+        // It ended by itself.
+      }
       await ending.stop(signal);
     },
     signal: (signal) => void (program !== undefined && process.kill(program.pid, signal)),

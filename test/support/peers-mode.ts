@@ -50,6 +50,12 @@ export class Member {
     this.#program = undefined;
     await program?.stop(signal);
   }
+  /** For another try: killed, whatever it was doing, and started without what it knew. */
+  async startAnew(): Promise<void> {
+    await this.stop("SIGKILL");
+    await rm(join(this.#folder, this.host.name), { recursive: true, force: true });
+    await this.start();
+  }
   get isRunning(): boolean {
     return this.#program !== undefined;
   }

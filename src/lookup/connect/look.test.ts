@@ -1,6 +1,6 @@
 // Looking around: who answers is first, who refuses or is silent is left out and told, and nothing stays open.
 import { getEventListeners } from "node:events";
-import { afterEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import { fakeClock } from "../../../test/simulated/clock.ts";
 import type { Backend } from "../../contracts/connect.ts";
 import type { Target } from "../balance/balancer.ts";
@@ -15,12 +15,14 @@ const targets = (count: number): Target<Backend>[] =>
   }));
 
 describe("looking around", () => {
-  const clock = fakeClock();
+  let clock: ReturnType<typeof fakeClock>;
   const reports: string[] = [];
   const begun: number[] = [];
   let open = 0;
   let destroyed = 0;
-  afterEach(() => {
+  beforeEach(() => {
+    // What a try before this one left waiting waits for ever.
+    clock = fakeClock();
     reports.length = 0;
     begun.length = 0;
     open = 0;
