@@ -333,6 +333,7 @@ function byList(machine: Machine): Entry[] {
 function byNeighbour(machine: Machine): Entry[] {
   const { far } = machine;
   const upstream = facts("another Consul's catalog", "consulup", 20020);
+  const peer = facts("another host's agent, without a server (`--peers lan`)", "peered", 20027);
   const [go, python] = [
     facts("Minidisc on the tailnet, as its Go programs", "mdgo", 20021, none),
     facts("Minidisc on the tailnet, as its Python programs", "mdpython", 20022, none),
@@ -403,6 +404,16 @@ function byNeighbour(machine: Machine): Entry[] {
       enter: () => machine.put(`${OTHER}/v1/agent/service/register`, { ...body(upstream), Check: TTL }),
       health: pushed(machine, "service:consulup", OTHER),
       leave: () => machine.put(`${OTHER}/v1/agent/service/deregister/consulup`),
+    },
+    {
+      ...peer,
+      ...others(machine),
+      enter: () => machine.putFar("/v1/agent/service/register", { ...body(peer), Check: TTL }),
+      health: {
+        sick: () => machine.putFar("/v1/agent/check/fail/service:peered"),
+        well: () => machine.putFar("/v1/agent/check/pass/service:peered"),
+      },
+      leave: () => machine.putFar("/v1/agent/service/deregister/peered"),
     },
     { ...go, ...minidisc(go, "go", TAILNET.go) },
     { ...python, ...minidisc(python, "python", TAILNET.python) },

@@ -54,15 +54,18 @@ function byHttp(machine: Machine): Exit[] {
       tags: Service?.Tags ?? [],
       labels: { ...Service?.Meta } as Record<string, string>,
     }));
-  const health = async (url: string, services: readonly string[]): Promise<Seen[]> =>
-    await each(services, async (name) =>
-      healthRows((await machine.get(`${url}/v1/health/service/${name}?passing`)) as Row[]),
-    );
+  type Get = (path: string) => Promise<unknown>;
+  const of =
+    (url: string): Get =>
+    (path) =>
+      machine.get(`${url}${path}`);
+  const health = (get: Get, services: readonly string[]): Promise<Seen[]> =>
+    each(services, async (name) => healthRows((await get(`/v1/health/service/${name}?passing`)) as Row[]));
   /** Everything that has a name there. */
-  const healthy = async (url: string): Promise<Seen[]> => {
-    const names = Object.keys((await machine.get(`${url}/v1/catalog/services`)) as object);
+  const healthy = async (get: Get): Promise<Seen[]> => {
+    const names = Object.keys((await get("/v1/catalog/services")) as object);
     return await health(
-      url,
+      get,
       names.filter((name) => !AGENTS_OWN.has(name)),
     );
   };
@@ -99,7 +102,7 @@ function byHttp(machine: Machine): Exit[] {
     {
       title: "Consul's HTTP API: health",
       carries: "address, port, tags, metadata",
-      shows: (services) => health(AGENT, services),
+      shows: (services) => health(of(AGENT), services),
       as: whole,
     },
     {
@@ -119,13 +122,19 @@ function byHttp(machine: Machine): Exit[] {
     {
       title: "a client host (`--join`)",
       carries: "address, port, tags, metadata",
-      shows: () => healthy(CLIENT_HOST),
+      shows: () => healthy(of(CLIENT_HOST)),
       as: whole,
     },
     {
       title: "another agent that has this one as `consul-upstream`",
       carries: "address, port, tags, metadata",
-      shows: () => healthy(OTHER),
+      shows: () => healthy(of(OTHER)),
+      as: whole,
+    },
+    {
+      title: "another host's agent, without a server (`--peers lan`)",
+      carries: "address, port, tags, metadata",
+      shows: () => healthy(machine.getFar),
       as: whole,
     },
     {

@@ -17,6 +17,8 @@ import { answersFrom } from "../zone.ts";
 import { startZooKeeper, type ZooKeeperServer } from "../zookeeper.ts";
 import type { Seen } from "./model.ts";
 
+const PEERS = { peers: "lan", peers_key: "a secret that both hosts share" };
+
 /** Where the agents answer; the namespace is the test's own, so the usual ports are free. */
 export const AGENT = "http://127.0.0.1:8500";
 export const OTHER = "http://127.0.0.1:8510";
@@ -51,6 +53,9 @@ export interface Machine {
   proxied(services: readonly string[]): Promise<readonly number[]>;
   put(path: string, body?: unknown): Promise<void>;
   get(path: string): Promise<unknown>;
+  /** The same of the agent on the other host. */
+  putFar(path: string, body?: unknown): Promise<void>;
+  getFar(path: string): Promise<unknown>;
   close(): Promise<void>;
 }
 
@@ -104,6 +109,11 @@ export async function startMachine(): Promise<Machine> {
     const zk = await openZooKeeper({ servers: zookeeper.address, sessionTimeoutMs: 10_000, clock: systemClock });
     ends.push(() => zk.close());
     const ports = new Map<string, number>();
+    const curl = async (...words: readonly string[]): Promise<string> => {
+      const { exitCode, out, err } = await far.run("curl", "-sSf", "-m", "10", ...words);
+      if (exitCode !== 0) throw new Error(`curl ${words.join(" ")} on the other host: ${exitCode} ${err}`);
+      return out;
+    };
     const machine: Machine = {
       ...{ folder: folder.path, here, far, docker, etcd, zookeeper, zone, ends, at, start, close },
       tailscaled: (ip) => at(ip),
@@ -131,19 +141,28 @@ export async function startMachine(): Promise<Machine> {
         ),
       members: (path) => membersOf(zk, path),
       async proxied(services) {
-        const fresh = services.filter((service) => !ports.has(service));
-        for (const service of fresh) ports.set(service, 21_000 + ports.size);
-        const rules = fresh.map((service) => `${ports.get(service)}=${service}`);
-        if (rules.length > 0) await start([process.execPath, program, "proxy", "--wait", "1s", ...rules]);
-        for (const service of fresh)
-          await eventually(`a port stands for ${service}`, () => answers(ports.get(service) ?? 0));
+        if (ports.size === 0) {
+          const wanted = services.map((service, i) => [service, 21_000 + i] as const);
+          const rules = wanted.map(([service, port]) => `${port}=${service}`);
+          const running = await start([process.execPath, program, "proxy", "--wait", "1s", ...rules]);
+          for (const [service, port] of wanted)
+            await eventually(`a port stands for ${service}`, () => answers(port)).catch(async (error: Error) => {
+              await running.stop();
+              throw new Error(`${error.message}\n${await readFile(at(`log-${logs}`), "utf8")}`, { cause: error });
+            });
+          for (const [service, port] of wanted) ports.set(service, port);
+        }
         return services.map((service) => ports.get(service) ?? 0);
       },
       put: async (path, body) =>
         void (await call(path, { method: "PUT", ...(body === undefined ? {} : { body: JSON.stringify(body) }) })),
       get: async (path) => JSON.parse(await call(path)),
+      putFar: async (path, body) =>
+        void (await curl("-X", "PUT", "-d", body === undefined ? "" : JSON.stringify(body), `${AGENT}${path}`)),
+      getFar: async (path) => JSON.parse(await curl(`${AGENT}${path}`)),
     };
     await startAgents(machine, dns.place);
+    await startFarAgent(machine);
     return machine;
   } catch (error) {
     await close();
@@ -205,6 +224,7 @@ async function startAgents(machine: Machine, resolver: string): Promise<void> {
     advertise_addr: here.ipv4,
     addresses: { dns: `127.0.0.1 ${here.ipv6}` },
     enable_script_checks: true,
+    ...PEERS,
     hook: { table: at("hook", "table") },
     protocols: {
       mdns: { publish: "all", files: at("avahi"), host_name: "alpha" },
@@ -232,4 +252,19 @@ async function startAgents(machine: Machine, resolver: string): Promise<void> {
   };
   await agent("beta", other, [8510, 8610], ...quiet);
   await agent("gamma", { protocols: { minidisc: false } }, [8520, 8620], ...quiet, "--join", AGENT);
+}
+
+/** The other host's own agent, without a server: each shows the other what is its own. */
+async function startFarAgent({ at, far, ends, getFar }: Machine): Promise<void> {
+  await writeFile(at("delta.json"), JSON.stringify({ ...PEERS, advertise_addr: far.ipv4 }));
+  const own = ["--node", "delta", "--data-dir", at("delta"), "--config-file", at("delta.json"), "--quiet"];
+  const words = [process.execPath, program, "agent", ...own, "--docker-host", "off", "--environ", "off"];
+  const running = await startProgram(far.command(...words), at("delta.log"));
+  ends.push(() => running.stop());
+  await eventually("both hosts' agents know each other", async () => {
+    const nodes = (await getFar("/v1/catalog/nodes")) as { Node: string }[];
+    return nodes.some(({ Node }) => Node === "alpha");
+  }).catch(async (error: Error) => {
+    throw new Error(`${error.message}\n${await readFile(at("delta.log"), "utf8")}`, { cause: error });
+  });
 }

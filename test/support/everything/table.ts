@@ -49,6 +49,12 @@ export const EXCEPTIONS: readonly Exception[] = [
     but: ({ of, service }) => of === "others" && service !== "avahipublish",
   },
   {
+    exits: ["another host's agent, without a server (`--peers lan`)"],
+    which: "others' services, but back ends, whose list is this host's own",
+    reason: "each host speaks for itself alone; what it has heard of is not shown on",
+    but: ({ of, service }) => of === "others" && !["peered", "backend"].includes(service),
+  },
+  {
     exits: ["the tailnet: `md list`"],
     which: "others' services",
     reason: "a host tells the tailnet what is its own; others' is theirs to tell",
