@@ -164,6 +164,11 @@ describe("bodies", () => {
 });
 
 describe("paths", () => {
+  it("tells who comes with a browser that there is no page", async () => {
+    const answer = await fetch(`${agent.url}/`);
+    expect([answer.url, answer.status]).toEqual([`${agent.url}/ui/`, 404]);
+    expect(await answer.text()).toContain('there is no page for browsers here; "trilith list"');
+  });
   it("refuses keys that are not UTF-8", async () => {
     const answer = await raw("GET /v1/kv/%ff HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     expect(answer).toMatch(/^HTTP\/1\.1 400 [\s\S]*400 Bad Request$/);

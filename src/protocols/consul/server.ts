@@ -179,7 +179,9 @@ export function createHandler(rows: readonly Row[], config: ConsulConfig, ground
     if (path !== "/") {
       const hint = path.includes("/v1/")
         ? "not a recognized HTTP API endpoint"
-        : "if attempting to use the HTTP API, ensure the path starts with '/v1/'";
+        : config.ui && path.startsWith("/ui/")
+          ? 'there is no page for browsers here; "trilith list", "trilith why" and "trilith doctor" tell what it would show'
+          : "if attempting to use the HTTP API, ensure the path starts with '/v1/'";
       plain(response, 404, `Invalid URL path: ${hint}\n`);
     } else if (config.ui) redirect(response, request, 301, "/ui/");
     else
