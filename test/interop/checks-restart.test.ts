@@ -21,7 +21,7 @@ async function start(port: number): Promise<void> {
   program = await startProgram(
     [
       ...[process.execPath, "--import", "tsx", main, "agent", "-data-dir", join(folder.path, "data"), "-node", "alpha"],
-      ...["-http-port", String(port), "-dns-port", "-1", "-docker-host", "off"],
+      ...["-http-port", String(port), "-dns-port", "-1", "-docker-host", "off", "-environ", "off"],
     ],
     join(folder.path, "log"),
   );

@@ -51,7 +51,8 @@ describe("the program", () => {
     "agent",
     `-http-port=${http}`,
     `-dns-port=${dns}`,
-    "-docker-host=off",
+    // Neither containers nor processes of other tests are this one's.
+    ...["-docker-host=off", "-environ=off"],
     `-data-dir=${join(folder.path, data)}`,
     `-services=${join(folder.path, SERVICES)}`,
   ];

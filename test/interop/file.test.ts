@@ -25,6 +25,8 @@ async function start(): Promise<void> {
         "-1",
         "--docker-host",
         "off",
+        "--environ",
+        "off",
         "--services",
         join(folder.path, "more"),
       ],

@@ -55,8 +55,9 @@ export async function startAgent(flags: readonly string[]): Promise<RunningAgent
   const folder = await ownFolder("agent");
   const [http, dns] = [await freePort(), await freePort()];
   const url = `http://127.0.0.1:${http}`;
-  const ports = ["--http-port", `${http}`, "--dns-port", `${dns}`, "--docker-host", "off"];
-  const agent = await startProgram([process.execPath, program, "agent", ...ports, ...flags], join(folder.path, "log"));
+  // Neither containers nor processes of other tests are this one's.
+  const own = ["--http-port", `${http}`, "--dns-port", `${dns}`, "--docker-host", "off", "--environ", "off"];
+  const agent = await startProgram([process.execPath, program, "agent", ...own, ...flags], join(folder.path, "log"));
   await eventually("the agent answers", async () => {
     const response = await fetch(`${url}/v1/health/service/consul`);
     return response.ok && ((await response.json()) as unknown[]).length > 0;
