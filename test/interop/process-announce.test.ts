@@ -114,8 +114,8 @@ describe("trilith announce", () => {
       expect.stringContaining('nothing is announced under the ID "free:84"'),
     ]);
     for (const [words, text] of [
-      [["--name", "x"], '--port: "": expected a whole number from 1 to 65535'],
-      [["--port", "1"], '--name: "": expected a name'],
+      [["--name", "x"], "--port: missing: which port does it listen on?"],
+      [["--port", "1"], "--name: missing: trilith announce --name web --port 80"],
       [["--name", "x", "--port", "1", "--ttl", "5"], '--ttl: time: missing unit in duration "5"; right would be "10s"'],
       [["--name", "x", "--port", "1", "--check", "script:true"], "expected http:/path"],
     ] as const)
