@@ -34,7 +34,7 @@ export function answerUnread(error: ReadFault, socket: Socket): void {
 }
 
 /** Why, for people. */
-export function unreadText({ code, reason, message, rawPacket }: ReadFault): string {
+function unreadText({ code, reason, message, rawPacket }: ReadFault): string {
   const line = IN_THE_LINE.has(code ?? "") ? requestLine(rawPacket) : undefined;
   const target = line === undefined ? undefined : /^[A-Z]+ (.+) HTTP\/[\d.]+$/.exec(line)?.[1];
   if (target === undefined) return reason ?? message;

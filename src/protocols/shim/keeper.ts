@@ -200,6 +200,7 @@ class Keeping implements Keeper {
       let after: Index = 0;
       let around = surroundings();
       let againMs = AGAIN_FIRST_MS;
+      let blind = false;
       while (!signal.aborted) {
         const beganMs = clock.monotonic();
         const waiters = this.#waiters;
@@ -208,14 +209,14 @@ class Keeping implements Keeper {
         let failed = false;
         try {
           after = await this.#round(writer, after);
-          this.#trouble = undefined;
+          if (!blind) this.#trouble = undefined;
           againMs = AGAIN_FIRST_MS;
         } catch (error) {
           // Whatever was to be written still is.
           failed = true;
           this.#note(error instanceof TrilithError ? error : troubleOf(place.file.path, error));
         }
-        this.#settle(waiters, signal.aborted ? signal.reason : this.#trouble);
+        this.#settle(waiters, signal.aborted ? signal.reason : failed ? this.#trouble : undefined);
         const tookMs = clock.monotonic() - beganMs;
         await this.#rest(failed ? againMs : pauseMs(tookMs), URGENT_MS);
         if (failed) {
@@ -231,9 +232,12 @@ class Keeping implements Keeper {
           }
           this.ring(this.#parts.composer.stale());
           if (await writer.isOutdated()) this.#again = true;
+          if (blind) this.#trouble = undefined;
+          blind = false;
         } catch (error) {
-          // A host that is out of descriptors cannot even look; when it can again, the table is kept as before.
+          // A host that is out of descriptors cannot even look; until it can again that stands, told once, and the table is kept as before.
           if (signal.aborted) throw error;
+          blind = true;
           this.#note(error);
           await this.#rest(AGAIN_FIRST_MS, URGENT_MS);
         }
