@@ -15,6 +15,8 @@ export interface PreparedOptions {
   readonly near?: string;
   /** The asker's IP address. */
   readonly asker?: string;
+  /** As `Query.family`. */
+  readonly family?: 4 | 6;
   /** Only instances of a service mesh, whatever the query says. */
   readonly connect?: boolean;
   /** Another datacenter's query; `unavailable` where it is not known. */

@@ -206,6 +206,7 @@ export function createPrepared(base: PreparedBase): Prepared {
       health: ignoreChecks.length > 0 ? "any" : onlyPassing ? "passing" : "routable",
       order: "random",
       ...(options.asker === undefined ? {} : { asker: options.asker }),
+      ...(options.family === undefined ? {} : { family: options.family }),
     };
     const fits = filterOf(entry.service);
     // There is no service mesh here, and there are no peers.

@@ -200,3 +200,143 @@ describe("several addresses", () => {
     expect(choose(one, "127.0.0.1")).toBe("10.2.0.1:81");
   });
 });
+
+describe("an address of the family that is asked for, whatever the asker's own is", () => {
+  const home = createHere(
+    "home",
+    () => [
+      ...INTERFACES,
+      { name: "eth0", address: "fd00:1::7", family: 6, cidr: "fd00:1::7/64", internal: false },
+      { name: "eth0", address: "fe80::7", family: 6, cidr: "fe80::7/64", internal: false },
+      { name: "docker0", address: "fd00:d::1", family: 6, cidr: "fd00:d::1/64", internal: false },
+    ],
+    () => 0,
+  );
+  const of = (family: 4 | 6, one: Resident, asker?: string, at = home): string | undefined => {
+    const place = chooseAddress(one, askerOf(asker, at), at, family);
+    return place === undefined ? undefined : `${place.host} ${place.port}`;
+  };
+  const both = (
+    node: { name: string; address: string },
+    port: number,
+    ...addresses: readonly Omit<Address, "port">[]
+  ) => resident(node, { address: "", port, addresses: addresses.map((each) => ({ ...each, port })) });
+
+  it("of the LAN: public ones for everybody, unique local ones on the link only, link-local ones for nobody", () => {
+    const heard = both(
+      FAR,
+      80,
+      { host: "10.2.0.1", reach: "lan" },
+      { host: "fe80::5%eth0", reach: "lan", network: "fe80::5/64" },
+      { host: "fd00:1::5", reach: "lan", network: "fd00:1::5/64" },
+    );
+    for (const asker of ["127.0.0.1", "10.1.4.4", "fd00:1::9", "fe80::9", "10.1.0.1"])
+      expect(of(6, heard, asker), asker).toBe("fd00:1::5 80");
+    for (const asker of ["172.17.0.9", "192.0.2.1", "2001:db8::1"])
+      expect(of(6, heard, asker), asker).toBe("10.2.0.1 80");
+    for (const asker of ["127.0.0.1", "fd00:1::9", "2001:db8::1", undefined])
+      expect(of(4, heard, asker), asker).toBe("10.2.0.1 80");
+    const onlyLinkLocal = both(FAR, 80, { host: "10.2.0.1", reach: "lan" }, { host: "fe80::5", reach: "lan" });
+    for (const asker of ["127.0.0.1", "10.1.4.4"]) expect(of(6, onlyLinkLocal, asker)).toBe("10.2.0.1 80");
+    const routed = both(FAR, 80, { host: "10.2.0.1", reach: "lan" }, { host: "2001:db8:5::5", reach: "lan" });
+    for (const asker of ["127.0.0.1", "192.0.2.1", "172.17.0.9"]) expect(of(6, routed, asker)).toBe("2001:db8:5::5 80");
+  });
+
+  it("of several the one on the asker's link, then the one that is reached from furthest", () => {
+    const one = both(
+      FAR,
+      80,
+      { host: "10.2.0.1", reach: "lan" },
+      { host: "2001:db8:5::5", reach: "lan" },
+      { host: "2001:db8:6::6", reach: "public" },
+      { host: "fd00:1::5", reach: "lan" },
+    );
+    expect(of(6, one, "10.1.4.4")).toBe("fd00:1::5 80");
+    expect(of(6, one, "192.0.2.1")).toBe("2001:db8:6::6 80");
+  });
+
+  it("of the tailnet: for its members, and for this host where it is one", () => {
+    const tailnet = { name: "lo1", address: "100.64.0.7", family: 4, cidr: "100.64.0.7/32", internal: false } as const;
+    const member = createHere(
+      "home",
+      () => [...INTERFACES, tailnet],
+      () => 0,
+    );
+    const one = both(
+      FAR,
+      80,
+      { host: "100.70.0.1", reach: "tailnet", network: "100.64.0.0/10" },
+      { host: "fd7a:115c:a1e0::5", reach: "tailnet", network: "fd7a:115c:a1e0::/48" },
+    );
+    expect(of(6, one, "100.101.0.2")).toBe("fd7a:115c:a1e0::5 80");
+    expect(of(4, one, "fd7a:115c:a1e0::9")).toBe("100.70.0.1 80");
+    expect(of(6, one, "127.0.0.1", member)).toBe("fd7a:115c:a1e0::5 80");
+    expect(of(6, one, "127.0.0.1")).toBe("10.2.0.1 80");
+    expect(of(6, one, "10.1.4.4", member)).toBe("10.2.0.1 80");
+  });
+
+  it("of a container: on its own host, for the host and the members of its network, at the port that is given without", () => {
+    const bridge = { host: "172.17.0.5", reach: "bridge", network: "172.17.0.0/16" } as const;
+    const six = { host: "fd00:d::5", reach: "bridge", network: "fd00:d::5/64" } as const;
+    const inside = (node: { name: string; address: string }) =>
+      resident(node, {
+        address: "172.17.0.5",
+        port: 80,
+        addresses: [bridge, six].map((each) => ({ ...each, port: 80 })),
+      });
+    for (const asker of ["127.0.0.1", "172.17.0.9", "10.1.0.1"])
+      expect(of(6, inside(HOME), asker), asker).toBe("fd00:d::5 80");
+    expect(of(6, inside(HOME), "172.18.0.9")).toBeUndefined();
+    expect(of(6, inside(FAR), "127.0.0.1")).toBeUndefined();
+    const published = resident(HOME, {
+      address: "10.1.0.1",
+      port: 8080,
+      addresses: [
+        { host: "10.1.0.1", port: 8080, reach: "lan" },
+        ...[bridge, six].map((each) => ({ ...each, port: 80 })),
+      ],
+    });
+    expect(of(6, published, "172.17.0.9")).toBe("fd00:d::5 80");
+    expect(of(6, published, "127.0.0.1")).toBe("10.1.0.1 8080");
+  });
+
+  it("of an overlay: for nobody whose membership its other address does not show", () => {
+    const one = both(
+      HOME,
+      80,
+      { host: "10.77.0.5", reach: "overlay", network: "10.77.0.0/24" },
+      { host: "fd00:77::5", reach: "overlay", network: "fd00:77::5/64" },
+    );
+    expect(of(6, one, "fd00:77::9")).toBe("fd00:77::5 80");
+    expect(of(6, one, "10.77.0.9")).toBe("10.77.0.5 80");
+    expect(of(6, one, "192.0.2.1")).not.toBe("fd00:77::5 80");
+  });
+
+  it("of loopback: for programs on the host that ask over loopback", () => {
+    const one = (node: { name: string; address: string }) =>
+      both(node, 5, { host: "127.0.0.1", reach: "loopback" }, { host: "::1", reach: "loopback" });
+    expect(of(6, one(HOME), "127.0.0.1")).toBe("::1 5");
+    expect(of(4, one(HOME), "::1")).toBe("127.0.0.1 5");
+    expect(of(6, one(FAR), "127.0.0.1")).toBeUndefined();
+    expect(of(6, one(HOME), "10.1.4.4")).toBeUndefined();
+  });
+
+  it("never changes whether an instance is reached, nor at which port", () => {
+    const host = fc.constantFrom("127.0.0.1", "::1", "10.1.0.1", "fd00:1::5", "fe80::5", "2001:db8::5", "web.example");
+    const reach = fc.constantFrom<Address["reach"]>("loopback", "bridge", "overlay", "lan", "tailnet", "public");
+    const address = fc.record({ host, reach, port: fc.constantFrom(80, 81) });
+    const asker = fc.constantFrom(undefined, "127.0.0.1", "10.1.4.4", "fd00:1::9", "192.0.2.1", "172.17.0.9");
+    fc.assert(
+      fc.property(fc.array(address), host, asker, fc.constantFrom(HOME, FAR), (addresses, own, text, node) => {
+        const one = resident(node, { address: own, port: 80, addresses });
+        const without = chooseAddress(one, askerOf(text, home), home);
+        for (const family of [4, 6] as const) {
+          const withFamily = chooseAddress(one, askerOf(text, home), home, family);
+          expect(withFamily?.port).toBe(without?.port);
+          if (without?.host.includes(":") === (family === 6) && !without.host.startsWith("fe80"))
+            expect(withFamily).toEqual(without);
+        }
+      }),
+    );
+  });
+});

@@ -1,6 +1,6 @@
 // Addresses: which of an instance's addresses an asker can reach, worked out from IP addresses and networks alone.
 import { type Interface, ipFamily } from "../base/net.ts";
-import type { Address, Resident } from "../model/instance.ts";
+import type { Address, Reach, Resident } from "../model/instance.ts";
 import { addressOf } from "../model/instance.ts";
 
 /** An IP address as 16 bytes; IPv4 in its IPv4-mapped form [RFC4291-2.5.5.2]. */
@@ -109,6 +109,8 @@ export interface Here {
   isOwn(ip: IpBytes): boolean;
   /** The networks this host is connected to, loopback left out. */
   networks(): readonly Network[];
+  /** True where one of this host's interfaces, loopback left out, is in networks that hold both: an IPv4 and an IPv6 address on one link. */
+  onOneLink(a: IpBytes, b: IpBytes): boolean;
 }
 
 /** The asker of a query, worked out once. */
@@ -126,16 +128,20 @@ export function createHere(node: string, interfaces: () => readonly Interface[],
   let readAt = Number.NEGATIVE_INFINITY;
   let own: readonly IpBytes[] = [];
   let networks: readonly Network[] = [];
+  let links: readonly (readonly Network[])[] = [];
   const read = (): void => {
     const now = monotonic();
     if (now - readAt < REFRESH_MS) return;
     readAt = now;
     const found = interfaces();
     own = found.map(({ address }) => parseIp(address)).filter((ip) => ip !== undefined);
-    networks = found
-      .filter(({ internal }) => !internal)
-      .map(({ cidr }) => parseNetwork(cidr))
-      .filter((network) => network !== undefined);
+    const byName = new Map<string, Network[]>();
+    for (const { name, cidr, internal } of found) {
+      const network = internal ? undefined : parseNetwork(cidr);
+      if (network !== undefined) byName.set(name, [...(byName.get(name) ?? []), network]);
+    }
+    links = [...byName.values()];
+    networks = links.flat();
   };
   return {
     node,
@@ -147,6 +153,11 @@ export function createHere(node: string, interfaces: () => readonly Interface[],
     networks() {
       read();
       return networks;
+    },
+    onOneLink(a, b) {
+      read();
+      const holds = (link: readonly Network[], ip: IpBytes): boolean => link.some((network) => inNetwork(ip, network));
+      return links.some((link) => holds(link, a) && holds(link, b));
     },
   };
 }
@@ -180,12 +191,32 @@ export function isAddressed(resident: Resident): boolean {
   return ip !== undefined && isLoopback(ip);
 }
 
-/** Where the asker reaches the instance; undefined where it cannot (what listens on loopback only stays on its host). */
+/** A host (an IP address or a name) and port at which an instance is reached. */
+export interface Place {
+  readonly host: string;
+  readonly port: number;
+}
+
+/**
+ * Where the asker reaches the instance; undefined where it cannot (what listens on loopback only stays on its host). With `family`: where
+ * it reaches it by that family; where it does not, the same as without.
+ */
 export function chooseAddress(
   resident: Resident,
   asker: Asker | undefined,
   here: Here,
-): { readonly host: string; readonly port: number } | undefined {
+  family?: 4 | 6,
+): Place | undefined {
+  const place = placeFor(resident, asker, here);
+  if (family === undefined || place === undefined) return place;
+  const ip = parseIp(place.host);
+  // A link-local address means something with its zone only, which no record can hold.
+  const fits = ip === undefined || (isIpv4(ip) === (family === 4) && !inNetwork(ip, LINK_LOCAL_6));
+  return fits ? place : (placeOfFamily(resident, asker, here, family, place.port) ?? place);
+}
+
+/** `chooseAddress` for the asker's own family. */
+function placeFor(resident: Resident, asker: Asker | undefined, here: Here): Place | undefined {
   const { instance } = resident;
   const usual = { host: addressOf(resident), port: instance.port };
   const addresses = instance.addresses ?? [];
@@ -220,7 +251,57 @@ export function chooseAddress(
 }
 
 /** In which order addresses are tried for an asker whose network is none of the instance's. */
-const WIDEST = ["public", "lan", "tailnet", "bridge"] as const;
+const WIDEST: readonly Reach[] = ["public", "lan", "tailnet", "bridge"];
+
+/**
+ * An address of a family that is not the one which the asker is given by its own network. Only at the same port, since A and AAAA records
+ * tell none: what is published at 8080 and listens at 80 inside its container would be looked for at the wrong one.
+ */
+function placeOfFamily(
+  resident: Resident,
+  asker: Asker | undefined,
+  here: Here,
+  family: 4 | 6,
+  port: number,
+): Place | undefined {
+  const local = asker === undefined || asker.here;
+  let best: Address | undefined;
+  let bestRank = Number.POSITIVE_INFINITY;
+  for (const address of resident.instance.addresses ?? []) {
+    const { host, reach } = address;
+    const ip = ipFamily(host) === family && address.port === port ? parseIp(host) : undefined;
+    if (ip === undefined || inNetwork(ip, LINK_LOCAL_6)) continue;
+    const near = local ? here.networks().some((network) => inNetwork(ip, network)) : here.onOneLink(asker.ip, ip);
+    let rank = near ? 0 : 1 + WIDEST.indexOf(reach);
+    switch (reach) {
+      case "loopback":
+        if (asker === undefined || !isLoopback(asker.ip) || !sharesHost(resident, asker, here)) continue;
+        rank = -1;
+        break;
+      case "bridge":
+        if (!livesHere(resident, here) || !(local || near)) continue;
+        break;
+      case "overlay":
+        if (!near) continue;
+        break;
+      case "tailnet":
+        if (!(local ? here.networks().some(({ bytes }) => isTailnet(bytes)) : isTailnet(asker.ip))) continue;
+        break;
+      default:
+        // Nobody routes these beyond their site; whether the asker is in it only a shared link tells.
+        if (!near && UNROUTED.some((network) => inNetwork(ip, network))) continue;
+    }
+    if (rank < bestRank) {
+      best = address;
+      bestRank = rank;
+    }
+  }
+  return best === undefined ? undefined : { host: best.host, port: best.port };
+}
+
+const LINK_LOCAL_6 = parseNetwork("fe80::/10") as Network;
+/** Unique local addresses [RFC 4193] and IPv4's link-local ones [RFC 3927]. */
+const UNROUTED = [parseNetwork("fc00::/7"), parseNetwork("169.254.0.0/16")] as readonly Network[];
 
 /** The address on the asker's own network: loopback for loopback, else the longest network that holds the asker. */
 function closest(addresses: readonly Address[], asker: Asker, sameHost: boolean): Address | undefined {

@@ -73,7 +73,8 @@ function leftOut(facts: Facts, { query, asker, here }: Standing): string | undef
       ? `its label is "${label}=${instance.labels[label]}", asked for was ${wanted}`
       : `lacks the label ${wanted}`;
   }
-  if (query.health === "any" || chooseAddress(facts.resident, asker, here) !== undefined) return undefined;
+  if (query.health === "any" || chooseAddress(facts.resident, asker, here, query.family) !== undefined)
+    return undefined;
   return `listens only where ${asker === undefined ? "this host" : `the asker ${asker.text}`} cannot reach it (loopback or a bridge of node "${instance.node}")`;
 }
 

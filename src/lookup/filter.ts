@@ -20,7 +20,7 @@ export interface Facts {
 /** Filtered lists by the kind of query; thrown away as a whole when it grows. */
 export type ListCache = Map<string, readonly Endpoint[]>;
 
-const CACHED_LISTS = 16;
+const CACHED_LISTS = 32;
 
 /** Everything worked out about one list of residents, which never changes. */
 export interface Picture {
@@ -116,12 +116,14 @@ function isRoutable(facts: Facts): boolean {
   return facts.status !== "critical" && isMeant(facts);
 }
 
-/** What of a query decides which endpoints it may have, as a key; the asker only where it matters. */
-export function kindOf(query: Query, asker: Asker | undefined): string {
+/** What of a query decides which endpoints it may have, as a key; asker and family only where they matter (`addressed`). */
+export function kindOf(query: Query, asker: Asker | undefined, addressed: boolean): string {
   let kind: string = query.health ?? "routable";
   if (query.tags !== undefined && query.tags.length > 0) kind += `\u0000t${JSON.stringify(query.tags)}`;
   if (query.labels !== undefined) kind += `\u0000l${JSON.stringify(query.labels)}`;
+  if (!addressed) return kind;
   if (asker !== undefined) kind += `\u0000a${asker.text}`;
+  if (query.family !== undefined) kind += `\u0000f${query.family}`;
   return kind;
 }
 
@@ -171,7 +173,7 @@ export function endpointOf(
   if (lackingTag(query, resident) !== undefined || lackingLabel(query, resident) !== undefined) return undefined;
   // Listings show everything recorded, wherever it can be reached from.
   const at =
-    chooseAddress(resident, asker, here) ??
+    chooseAddress(resident, asker, here, query.family) ??
     (query.health === "any" ? { host: addressOf(resident), port: resident.instance.port } : undefined);
   if (at === undefined) return undefined;
   return {

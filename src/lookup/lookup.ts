@@ -224,7 +224,7 @@ export function createLookup(parts: LookupParts): RunningLookup {
   ): { list: readonly Endpoint[]; panic: boolean; asker: Asker | undefined } => {
     const asker = asking(query, known.picture);
     const panic = query.health !== "any" && inPanic(query.service, known);
-    const kind = kindOf(query, known.picture.addressed ? asker : undefined);
+    const kind = kindOf(query, asker, known.picture.addressed);
     const lists: ListCache = known.hold?.lists ?? known.picture.lists;
     return { list: cached(lists, kind, () => build(query, known, panic, asker)), panic, asker };
   };

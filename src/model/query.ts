@@ -16,6 +16,11 @@ export interface Query {
   readonly health?: "routable" | "passing" | "any";
   /** The asker's IP address, so that an address on its network can be picked. */
   readonly asker?: string;
+  /**
+   * The family of address asked for (4 = A, 6 = AAAA), whatever the asker's own is: an address of it where an instance has one that the
+   * asker reaches at the same port; else the address that is given without it, which may be of the other family.
+   */
+  readonly family?: 4 | 6;
   /** The order of the answer: a picker's name; default "random". */
   readonly order?: "random" | "stable" | "near";
   /** At most so many endpoints; all unless told. */

@@ -67,6 +67,10 @@ async function directory(): Promise<World> {
     nodeChange("six", "2001:db8::6", { external: true }),
     serviceChange("n1", "w1", "web", { tags: ["v1"], port: 81 }),
     serviceChange("six", "w2", "web", { port: 82 }),
+    serviceChange("n1", "p", "printer", {
+      port: 83,
+      addresses: ["192.0.2.1", "fe80::1", "2001:db8::1"].map((host) => ({ host, port: 83, reach: "lan" })),
+    }),
     ...Array.from({ length: 60 }, (_, i) =>
       serviceChange("n1", `m${i}`, "many", { address: `10.8.0.${i + 1}`, port: i }),
     ),
@@ -94,6 +98,10 @@ describe.runIf(haveDig)("dig", () => {
   it("finds a service's addresses and ports, over UDP and TCP", async () => {
     expect(await short("web.service.consul", "A")).toEqual(["192.0.2.1"]);
     expect(await short("web.service.consul", "AAAA")).toEqual(["2001:db8::6"]);
+    for (const overTcp of [[], ["+tcp"]]) {
+      expect(await short(...overTcp, "printer.service.consul", "A")).toEqual(["192.0.2.1"]);
+      expect(await short(...overTcp, "printer.service.consul", "AAAA")).toEqual(["2001:db8::1"]);
+    }
     expect(await short("+tcp", "web.service.consul", "SRV")).toEqual([
       "1 1 81 n1.node.dc1.consul.",
       "1 1 82 six.node.dc1.consul.",

@@ -8,7 +8,7 @@ import type { Self } from "../../contracts/ground.ts";
 import type { Lookup } from "../../contracts/lookup.ts";
 import type { Magic } from "../../contracts/magic.ts";
 import type { Prepared } from "../../contracts/prepared.ts";
-import { type DnsRecord, type Edns, type Name, type Question, RCODE } from "../../wire/dns/index.ts";
+import { type DnsRecord, type Edns, type Name, type Question, RCODE, TYPE } from "../../wire/dns/index.ts";
 import type { Policy } from "./config.ts";
 import type { Errands } from "./errands.ts";
 import type { Access } from "./networks.ts";
@@ -44,6 +44,8 @@ export interface Asking {
   /** The name that answers belong to: the question's, or that of a CNAME being followed. */
   readonly owner: Name;
   readonly type: number;
+  /** The family of the addresses that the question is for; none for SRV, ANY and others. */
+  readonly family: 4 | 6 | undefined;
   readonly edns: Edns | undefined;
   readonly from: From;
   readonly view: View;
@@ -78,6 +80,11 @@ export const reply = (
   authorities,
   additionals,
 });
+
+/** The family of address that questions of a type ask for; undefined where both or none are. */
+export function familyOf(type: number): 4 | 6 | undefined {
+  return type === TYPE.A ? 4 : type === TYPE.AAAA ? 6 : undefined;
+}
 
 /** Nothing of ours. */
 export const refused = (): Reply => ({ ...reply(), rcode: RCODE.REFUSED, foreign: true });

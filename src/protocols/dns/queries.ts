@@ -54,11 +54,12 @@ export class Queries {
   /** From what is known here; who else has to be asked is asked where somebody waits for it. */
   #executed(asking: Asking, name: string, datacenter: string | undefined): PreparedAnswer | undefined {
     const { prepared } = this.#all.parts;
-    const { edns, errands, from } = asking;
+    const { edns, errands, family, from } = asking;
     const subnet = edns === undefined ? undefined : clientSubnet(edns);
     const options = {
       asker: (subnet === undefined ? undefined : subnetAddress(subnet)) ?? from.address,
       ...(datacenter === undefined ? {} : { datacenter }),
+      ...(family === undefined ? {} : { family }),
     };
     const bring = (): Promise<PreparedAnswer | undefined> =>
       this.#all.services.within(name, (limit) => prepared.execute(name, options, limit));

@@ -141,6 +141,7 @@ export class Services {
       ...(tag === "" ? {} : { tags: [tag] }),
       ...(datacenter === undefined ? {} : { datacenter }),
       ...(onlyPassing ? { health: "passing" as const } : {}),
+      ...(asking.family === undefined ? {} : { family: asking.family }),
     };
     this.#all.learn({ name, type, query, ttlS, datacenter: datacenter ?? this.#all.parts.self.datacenter, zone });
   }
@@ -187,7 +188,7 @@ export class Services {
   }
 
   /** From what is known here; for what is not, others are asked where somebody waits for it. */
-  resolve(query: Query, { from, errands }: Asking): Found {
+  resolve(query: Query, { from, errands, family }: Asking): Found {
     const { compat, onlyPassing } = this.#all.policy;
     const { lookup } = this.#all.parts;
     const full: Query = {
@@ -196,7 +197,7 @@ export class Services {
       asker: from.address,
       order: compat ? "stable" : "random",
     };
-    const now = lookup.resolveNow(full);
+    const now = lookup.resolveNow(family === undefined ? full : { ...full, family });
     if (now.known || errands === undefined) return now;
     const key = `lookup ${JSON.stringify(full)}`;
     if ((this.#unknown.get(key) ?? Number.NEGATIVE_INFINITY) > this.#all.parts.clock.monotonic()) return now;

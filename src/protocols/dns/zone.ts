@@ -12,7 +12,7 @@ import {
   RCODE,
   TYPE,
 } from "../../wire/dns/index.ts";
-import { type Asking, type From, type Reply, refused, reply } from "./asking.ts";
+import { type Asking, type From, familyOf, type Reply, refused, reply } from "./asking.ts";
 import type { Errands } from "./errands.ts";
 import { type Asked, consulLocality, datacenterOf, type InZone, readName } from "./names.ts";
 import { addressRecord, hostName, nodeName, record, wantsAddress } from "./records.ts";
@@ -43,6 +43,7 @@ export class Zone {
       question,
       owner: question.name,
       type: question.type,
+      family: familyOf(question.type),
       edns,
       from,
       view: this.#all.parts.directory.view(),
