@@ -30,8 +30,8 @@ describe.each([false, true])("addresses of both families, as Consul %s", (compat
       failover: { nearest: 0 },
     } as const;
     await prepared.create({ name: "find", session: "", token: "", ttl: "", service });
+    // Asked three times: the short way has a list of its own for each type, also when they take turns.
     for (const from of ["127.0.0.1", "10.9.9.9", "::1", "2001:db8:9::9"])
-      // Asked three times: the short way has a list of its own for each type, also when they take turns.
       for (const name of ["printer.service.consul", "colour.printer.service.consul", "find.query.consul"])
         for (let i = 0; i < 3; i++) {
           expect(line(name, { from }), `${name} from ${from}`).toBe(`NOERROR aa | ${name}. 0 A 192.0.2.1`);
