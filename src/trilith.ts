@@ -566,7 +566,7 @@ class Joined implements Trilith {
       });
     await this.#openHttp();
     const known = protocols.map(({ name }) => name);
-    await dropLeftovers({ agent, clock: base.clock, directory }, this.#parts.sources, known);
+    await dropLeftovers({ agent, clock: base.clock, directory }, this.#parts.bringers, known);
     this.#mustGoOn();
     this.#undo.push("the sources", () => running.silenceAll());
     for (const [protocol, part] of this.#parts.all) await running.tell(protocol, part);

@@ -35,6 +35,11 @@ export interface Part {
   readonly routes?: readonly Route[];
   /** Where undefined, there is nothing to bring in. */
   readonly source?: Source | undefined;
+  /**
+   * Without a `source`: services are registered one by one under the protocol's name (`Agent.register`). They stay while it is on, also over restarts,
+   * and go when it is switched off.
+   */
+  readonly registers?: true;
   /** For what a part brings in without a `source`: how that goes, for the start-up message and doctor. */
   states?(): readonly SourceState[];
   readonly upstream?: Pick<Lookup, "resolve">;

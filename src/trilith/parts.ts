@@ -7,6 +7,7 @@ import type { Lookup } from "../contracts/lookup.ts";
 import type { Probe } from "../contracts/probe.ts";
 import type { Part, Route, Told } from "../contracts/protocol.ts";
 import type { Source } from "../contracts/source.ts";
+import { bringerOf } from "./sources.ts";
 
 /** What a dialect would answer is waited for at most so long. */
 const ANSWER_MS = 3_000;
@@ -63,6 +64,11 @@ export class Parts {
 
   get sources(): readonly Source[] {
     return this.#all.flatMap(([, { source }]) => source ?? []);
+  }
+
+  /** Under which names services are brought in. */
+  get bringers(): ReadonlySet<string> {
+    return new Set(this.#all.flatMap(([protocol, part]) => bringerOf(protocol, part) ?? []));
   }
 
   get upstreams(): readonly Pick<Lookup, "resolve">[] {
@@ -156,6 +162,8 @@ export class Parts {
     if (part === undefined && next !== undefined) log.info(`${protocol.name} is switched on`);
     if (part !== undefined)
       log.info(`${protocol.name} ${next === undefined ? "is switched off" : "has another configuration"}`);
+    // What it finds in its files belongs to the answer, as with one that stays.
+    await next?.reload?.();
   }
 
   #put(slot: Slot, part: Part | undefined): void {

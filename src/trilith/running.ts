@@ -3,7 +3,7 @@ import { codeOf, messageOf } from "../base/error.ts";
 import type { Directory } from "../contracts/directory.ts";
 import type { Listener, Part } from "../contracts/protocol.ts";
 import type { Source } from "../contracts/source.ts";
-import { type Carried, type Carrying, carry, dropAll } from "./sources.ts";
+import { bringerOf, type Carried, type Carrying, carry, dropAll } from "./sources.ts";
 
 export interface RunningMachine extends Carrying {
   readonly directory: Pick<Directory, "view">;
@@ -15,6 +15,8 @@ export interface RunningMachine extends Carrying {
 interface Life {
   listeners: readonly Listener[];
   source: Source | undefined;
+  /** Under which name services are brought in. */
+  bringer: string | undefined;
   carried: Carried | undefined;
   background: Part["background"];
 }
@@ -73,16 +75,18 @@ export class Running {
     for (const listener of old) await this.#close(listener);
   }
 
-  /** Carries what a part's source tells, in place of another one's before; what that told goes where there is none now. */
+  /** Carries what a part's source tells, in place of another one's before; what was brought in goes where nobody brings it in now. */
   async tell(protocol: string, part: Part | undefined): Promise<void> {
     const life = this.#of(protocol);
     const { source } = part ?? {};
-    if (source === life.source) return;
-    const { source: before, carried } = life;
-    await carried?.stop();
-    life.source = source;
-    life.carried = source === undefined ? undefined : carry(source, this.#machine);
-    if (before !== undefined && before.name !== source?.name) await dropAll(before.name, this.#machine);
+    const { bringer: before, carried } = life;
+    life.bringer = bringerOf(protocol, part);
+    if (source !== life.source) {
+      await carried?.stop();
+      life.source = source;
+      life.carried = source === undefined ? undefined : carry(source, this.#machine);
+    }
+    if (before !== undefined && before !== life.bringer) await dropAll(before, this.#machine);
   }
 
   /** Begins what goes on while the agent runs. */
@@ -111,7 +115,7 @@ export class Running {
   #of(protocol: string): Life {
     let life = this.#lives.get(protocol);
     if (life === undefined) {
-      life = { listeners: [], source: undefined, carried: undefined, background: undefined };
+      life = { listeners: [], source: undefined, bringer: undefined, carried: undefined, background: undefined };
       this.#lives.set(protocol, life);
     }
     return life;

@@ -5,6 +5,7 @@ import type { Log } from "../base/log.ts";
 import { jitter, type Random } from "../base/random.ts";
 import type { Agent } from "../contracts/agent.ts";
 import type { Directory, View } from "../contracts/directory.ts";
+import type { Part } from "../contracts/protocol.ts";
 import { lastKnown } from "../contracts/second-hand.ts";
 import type { Source } from "../contracts/source.ts";
 import { goneKeyOf } from "../model/instance.ts";
@@ -64,7 +65,7 @@ async function carryOn(
   }
 }
 
-/** Takes out all that a source of this host told: nobody asks for it any more, so that no guard holds it either. */
+/** Takes out all that was brought in on this host under a name: nobody asks for it any more, so that no guard holds it either. */
 export async function dropAll(
   name: string,
   { agent, clock, directory }: Pick<Carrying, "agent" | "clock"> & { readonly directory: Pick<Directory, "view"> },
@@ -79,16 +80,24 @@ export async function dropAll(
     ...lastKnown(directory.view(), name, agent.node.name).map((each) => [goneKeyOf(each), reason] as const),
   ]);
   await agent.adopt(name, { list: [], authority: "first-hand", gone });
+  // What was registered one by one stands in no list.
+  for (const { instance } of own)
+    if (agent.services().get(instance.id)?.instance.origin.source === name)
+      await agent.deregister(name, instance.id, reason);
 }
 
-/** What a source brought in before it was switched off has nobody left to take it out. `known`: all there can be. */
+/** Under which name a part brings services in, by its source or one by one; undefined where it does not. */
+export function bringerOf(protocol: string, part: Part | undefined): string | undefined {
+  return part?.source?.name ?? (part?.registers === true ? protocol : undefined);
+}
+
+/** What was brought in by what was switched off since has nobody left to take it out. `alive`: who brings in; `known`: all there can be. */
 export async function dropLeftovers(
   to: Pick<Carrying, "agent" | "clock"> & { readonly directory: Pick<Directory, "view"> },
-  running: readonly Source[],
+  alive: ReadonlySet<string>,
   known: readonly string[],
 ): Promise<void> {
   const { agent } = to;
-  const alive = new Set(running.map(({ name }) => name));
   const held = heldBy(agent, to.directory.view());
   for (const name of known) if (held.has(name) && !alive.has(name)) await dropAll(name, to);
 }

@@ -3,7 +3,8 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import { type RunningAgent, startAgent } from "../../../test/support/ground.ts";
-import { eventually } from "../../../test/support/peers.ts";
+import { eventually, ownFolder } from "../../../test/support/peers.ts";
+import type { Settings } from "../../contracts/settings.ts";
 import { configureBackends } from "./config.ts";
 import { type Backend, listText } from "./lists.ts";
 
@@ -15,8 +16,8 @@ afterEach(async () => {
   for (const close of open.splice(0)) await close();
 });
 
-async function start(more: Record<string, unknown> = {}): Promise<string> {
-  agent = await startAgent({ protocols: { backends: { port: 0, ...more } } });
+async function start(more: Record<string, unknown> = {}, settings: Partial<Settings> = {}): Promise<string> {
+  agent = await startAgent({ ...settings, protocols: { backends: { port: 0, ...more } } });
   return `http://${agent.trilith.self.listening.get("backends")}/proxy`;
 }
 
@@ -141,6 +142,41 @@ describe("who may", () => {
     [7, "backends"],
   ])("refuses the configuration %j", (raw, where) => {
     expect(() => configureBackends(raw)).toThrow(where);
+  });
+});
+
+describe("what is in the list", () => {
+  it("stays over restarts of the agent, and goes with a restart without the list", async () => {
+    const folder = await ownFolder("backends-restart");
+    open.push(() => folder.remove());
+    const kept = { dev: false, dataDir: folder.path };
+    expect(await send(`${await start({}, kept)}/backend/a?port=81`, "POST")).toBe(201);
+    await agent?.stop();
+    const base = await start({ check: false }, kept);
+    expect(JSON.parse(await text(`${base}/backends.json`))).toMatchObject([{ id: "a", port: 81 }]);
+    expect(await send(`${base}/backend/a?port=81`, "POST")).toBe(200);
+    await agent?.stop();
+    agent = await startAgent(kept);
+    expect([...agent.trilith.agent.services().keys()]).toEqual([]);
+  });
+
+  it("stays with another configuration, and goes when the list is switched off", async () => {
+    let now: unknown = { port: 0 };
+    agent = await startAgent(
+      { protocols: { backends: now } },
+      { reread: async () => ({ protocols: { backends: now } }) },
+    );
+    const { trilith } = agent;
+    const base = (): string => `http://${trilith.self.listening.get("backends")}/proxy`;
+    expect(await send(`${base()}/backend/a?port=81`, "POST")).toBe(201);
+    now = { port: 0, scheme: "https" };
+    await trilith.reload();
+    expect(JSON.parse(await text(`${base()}/backends.json`))).toMatchObject([{ id: "a", port: 81 }]);
+    now = undefined;
+    await trilith.reload();
+    expect([...trilith.agent.services().keys()]).toEqual([]);
+    expect([...trilith.directory.view().list("service")].map(({ id }) => id)).toEqual(["consul"]);
+    expect(trilith.lookup.resolveNow({ service: "backend", health: "any" }).endpoints).toEqual([]);
   });
 });
 

@@ -28,6 +28,7 @@ export const backends: Protocol<
     });
     return {
       rereads: "anew",
+      registers: true,
       async answers(service): Promise<readonly Told[]> {
         if (service.toLowerCase() !== config.service.toLowerCase()) return [];
         const text = backendList({ config, lookup }, "txt").trim().split("\n").join(", ");
