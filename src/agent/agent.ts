@@ -435,6 +435,7 @@ class ListAgent implements RunningAgent {
     return [
       ...(rival === undefined ? [] : [{ from: OWN, about: this.node.name, text: rival }]),
       ...this.#listing.ownComplaints.values(),
+      ...this.#health.complaints(),
       ...this.#outside.complaints(),
       ...this.#overrides.complaints(),
       ...[...this.#listing.sources].flatMap(([from, { complaints }]) => complaints.map((one) => ({ from, ...one }))),

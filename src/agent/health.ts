@@ -11,7 +11,7 @@ import { head } from "../wire/check-output.ts";
 import { Aliases } from "./alias.ts";
 import { expiredOutput } from "./checks/ttl.ts";
 import { type Listing, newStep, type Step } from "./listing.ts";
-import { OWN } from "./owners.ts";
+import type { Complaint } from "./outside-list.ts";
 import { CheckRecord, isMaintenance } from "./records.ts";
 import { Shortages } from "./shortages.ts";
 import { OUTPUT_MAX_BYTES, Standing } from "./standing.ts";
@@ -42,17 +42,12 @@ export class Health {
   readonly aliases: Aliases;
   readonly #options: HealthOptions;
   readonly #listing: Listing;
+  readonly #shortages: Shortages;
 
   constructor(options: HealthOptions) {
     this.#options = options;
     this.#listing = options.listing;
-    const shortages = new Shortages(options.clock, options.log);
-    const { ownComplaints } = this.#listing;
-    const tellShortages = (): void => {
-      const [told] = shortages.complaints();
-      if (told === undefined) ownComplaints.delete("short");
-      else ownComplaints.set("short", { from: OWN, ...told });
-    };
+    this.#shortages = new Shortages(options.clock, options.log);
     const { directory, node, clock, random, metrics, probes, checkUpdateMs, maxRunning } = options;
     this.standing = new Standing({
       clock,
@@ -68,17 +63,13 @@ export class Health {
       },
       happening: {
         answered: (spec, outcome) => {
-          if (ownComplaints.has("short")) tellShortages();
           const held = this.#listing.checks.get(spec.id);
           if (held === undefined || held.spec !== spec) return;
           const status = held.counter.count(outcome);
           if (status === undefined) held.remember(clock.now(), outcome.status, outcome.output);
           else this.#standAndTell(held, status, outcome.output);
         },
-        short: (spec, shortage) => {
-          shortages.met(spec.id, shortage);
-          tellShortages();
-        },
+        short: (spec, shortage) => this.#shortages.met(spec.id, shortage),
         ranOut: (id) => {
           const held = this.#listing.checks.get(id);
           if (held !== undefined) this.#standAndTell(held, "critical", expiredOutput(held.check.output));
@@ -103,6 +94,11 @@ export class Health {
           this.#standAndTell(held, status, output);
       },
     });
+  }
+
+  /** What checks could not be asked for lately. */
+  complaints(): readonly Complaint[] {
+    return this.#shortages.complaints();
   }
 
   async report(checkId: string, outcome: Outcome): Promise<void> {

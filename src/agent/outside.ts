@@ -14,7 +14,6 @@ import type { Reason } from "../model/reason.ts";
 import { type Change, type Expect, keyOf } from "../model/record.ts";
 import { OutsideChecks } from "./outside-checks.ts";
 import { type Complaint, nameOf, nodeKeyOf, readOutside } from "./outside-list.ts";
-import { OWN } from "./owners.ts";
 import { same, whoIs } from "./reconcile.ts";
 import { instanceOf } from "./records.ts";
 import { Shortages } from "./shortages.ts";
@@ -196,8 +195,7 @@ export class Outside {
   }
 
   complaints(): readonly Complaint[] {
-    const short = this.#shortages.complaints().map((one) => ({ from: OWN, ...one }));
-    return [...short, ...[...this.#faults.values()].flat(), ...this.#conflicts.values()];
+    return [...this.#shortages.complaints(), ...[...this.#faults.values()].flat(), ...this.#conflicts.values()];
   }
 
   /** True where everything adopted so far is in the directory. */

@@ -2,7 +2,8 @@
 import type { Clock } from "../base/clock.ts";
 import type { Log } from "../base/log.ts";
 import type { Shortage } from "../base/shortage.ts";
-import type { Complaint } from "./listing.ts";
+import type { Complaint } from "./outside-list.ts";
+import { OWN } from "./owners.ts";
 
 /** So long a shortage is told, and so long nothing is logged again. */
 const TOLD_MS = 60_000;
@@ -32,6 +33,6 @@ export class Shortages {
   /** None, or one. */
   complaints(): readonly Complaint[] {
     if (this.#last === undefined || this.#clock.monotonic() - this.#last.atMs >= TOLD_MS) return [];
-    return [{ about: "checks", text: this.#last.text }];
+    return [{ from: OWN, about: "checks", text: this.#last.text }];
   }
 }

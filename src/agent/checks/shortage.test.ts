@@ -64,5 +64,12 @@ describe("a host that has run out of something", () => {
     short = false;
     await clock.advance(90_000);
     expect(agent.complaints()).toEqual([]);
+    // Of what nobody asks any more nothing is told for ever.
+    short = true;
+    await clock.advance(11_000);
+    expect(agent.complaints()).toHaveLength(1);
+    await agent.deregister("api", "web");
+    await clock.advance(60_000);
+    expect(agent.complaints()).toEqual([]);
   });
 });

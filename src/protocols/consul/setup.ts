@@ -69,7 +69,7 @@ class Exchanged {
   readonly #textOf: (config: ConsulConfig) => string;
   readonly #make: (config: ConsulConfig) => { start(): void; stop(): Promise<void> } | undefined;
   #text: string | undefined;
-  #work: { stop(): Promise<void> } | undefined;
+  #work: { start(): void; stop(): Promise<void> } | undefined;
 
   constructor(
     textOf: (config: ConsulConfig) => string,
@@ -82,16 +82,17 @@ class Exchanged {
   async take(config: ConsulConfig): Promise<void> {
     const text = this.#textOf(config);
     if (text === this.#text) return;
+    // The first begins at once: who stops in the same turn finds it.
+    if (this.#work !== undefined) await this.end();
     this.#text = text;
-    await this.end();
-    const work = this.#make(config);
-    this.#work = work;
-    work?.start();
+    this.#work = this.#make(config);
+    this.#work?.start();
   }
 
   async end(): Promise<void> {
     const work = this.#work;
     this.#work = undefined;
+    this.#text = undefined;
     await work?.stop();
   }
 }
