@@ -181,6 +181,7 @@ interface Signs {
   readonly vouch: Ground["vouch"];
   /** From now on this node lives. */
   begin(): void;
+  end(): Promise<void>;
 }
 
 /** The parts, joined. */
@@ -484,8 +485,8 @@ class Joined implements Trilith {
     return {
       vouch: (of, itsLife, forMs, signal) =>
         (kept === vouching ? vouching.vouch : kept.alive).call(kept, of, itsLife, forMs, signal),
+      end: () => liveness.stop(),
       begin: () => {
-        this.#undo.push("the sign of life", () => liveness.stop());
         // An embedded store has nobody to look after until a client host joins.
         if (storage.alive !== undefined) liveness.start();
         else vouching.inherit(node, ttlMs);
@@ -548,13 +549,9 @@ class Joined implements Trilith {
     await lookup.start();
     this.#mustGoOn();
     this.#undo.push("the agent", () => (this.#leaving ? agent.leave() : agent.stop()));
-    await agent.start();
-    this.#mustGoOn();
-    signs.begin();
+    this.#undo.push("the sign of life", () => signs.end());
     const running = new Running({ agent, directory, listening: this.#listening, ...base });
     this.#running = running;
-    this.#undo.push("the listeners", () => running.closeAll());
-    for (const [protocol, part] of this.#parts.all) await running.listen(protocol, part);
     this.#listenForHttp = () =>
       listenForHttp({
         routes: () => this.#parts.routes,
@@ -564,7 +561,19 @@ class Joined implements Trilith {
         listening: this.#listening,
         undo: this.#undo,
       });
-    await this.#openHttp();
+    await agent.start(async () => {
+      try {
+        for (const [protocol, part] of this.#parts.all) {
+          this.#mustGoOn();
+          await running.listen(protocol, part);
+        }
+      } finally {
+        this.#undo.push("the listeners", () => running.closeAll());
+      }
+      await this.#openHttp();
+    });
+    this.#mustGoOn();
+    signs.begin();
     const known = protocols.map(({ name }) => name);
     await dropLeftovers({ agent, clock: base.clock, directory }, this.#parts.bringers, known);
     this.#mustGoOn();

@@ -72,11 +72,15 @@ describe("the node", () => {
     };
     await put("beta", "other-id");
     const self = { node: "BETA", nodeId: "my-id", datacenter: "dc1", advertiseAddress: "192.0.2.2" };
-    expect(await refused(build({ shared: true, self }))).toMatchObject({
+    const rival = build({ shared: true, self });
+    expect(await refused(rival)).toMatchObject({
       code: "conflict",
       message:
         'the node name "BETA" belongs to another live host: node ID other-id at 192.0.2.9, this one has my-id at 192.0.2.2; give one of them another name',
     });
+    // Whoever may not take the name takes nobody along when it goes.
+    await rival.leave();
+    expect(directory.view().get("node", "beta")?.id).toBe("other-id");
     expect(await refused(build({ shared: true, self: { ...self, node: "gamma", nodeId: "other-id" } }))).toMatchObject({
       code: "conflict",
       message: expect.stringMatching(/belongs to the live host "beta" .* was this host's data folder copied\?/),

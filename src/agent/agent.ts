@@ -74,10 +74,11 @@ export interface AgentOptions {
 export interface RunningAgent extends Agent {
   /**
    * Reads the kept list, then keeps the directory in step with it. Starting twice = once. Resolves when the kept list is back and, with an
-   * embedded store, in the directory; a shared store that is away does not hold it up. @throws TrilithError `conflict` where another live
-   * host has this name or ID
+   * embedded store, in the directory; a shared store that is away does not hold it up. `open`: opens what this agent is asked on; called once
+   * when there is something to answer, and with a shared store before others are told of this host. @throws TrilithError `conflict` where another
+   * live host has this name or ID, or what `open` failed with: nobody was told of this host then
    */
-  start(): Promise<void>;
+  start(open?: () => Promise<void>): Promise<void>;
   /** Gives this host's node other labels of its own. Resolves as `register` does. */
   relabel(labels: Labels): Promise<void>;
   /** Ends checks and writes; what is registered stays registered. */
@@ -113,6 +114,8 @@ class ListAgent implements RunningAgent {
   readonly #stopping = new AbortController();
   #starting: Promise<void> | undefined;
   #stopped: Promise<void> | undefined;
+  /** Others may know this host by now. */
+  #told = false;
 
   constructor(options: AgentOptions) {
     this.#options = options;
@@ -215,9 +218,9 @@ class ListAgent implements RunningAgent {
 
   // ---- beginning and end ----
 
-  start(): Promise<void> {
+  start(open: () => Promise<void> = async () => {}): Promise<void> {
     if (this.#stopping.signal.aborted) return Promise.reject(this.#stopError());
-    this.#starting ??= this.#start().catch(async (error: unknown) => {
+    this.#starting ??= this.#start(open).catch(async (error: unknown) => {
       // What started half stops whole.
       await this.#end();
       throw error;
@@ -225,7 +228,7 @@ class ListAgent implements RunningAgent {
     return this.#starting;
   }
 
-  async #start(): Promise<void> {
+  async #start(open: () => Promise<void>): Promise<void> {
     const { directory, shared, clock } = this.#options;
     const stop = this.#stopping.signal;
     const kept = await this.#list.load();
@@ -237,19 +240,23 @@ class ListAgent implements RunningAgent {
       ...{ listing: this.#listing, overrides: this.#overrides, list: this.#list, node: this.node.name, clock },
       ...{ askFault: (from, spec) => this.#askFault(from, spec), log: this.#log },
     });
-    const go = async (): Promise<void> => {
-      await this.#rivals.outlive();
-      await this.#rivals.removeFormerNames();
-      this.#carrier.start();
-      if (shared) this.#outside.start();
-    };
     if (!shared) {
       await directory.ready(stop);
-      await go();
+      await this.#rivals.outlive();
+      await this.#rivals.removeFormerNames();
+      this.#told = true;
+      this.#carrier.start();
       await this.#carrier.settled();
       this.#outside.start();
-      return;
+      return await open();
     }
+    const tellOthers = async (): Promise<void> => {
+      await this.#rivals.removeFormerNames();
+      this.#mustRun();
+      this.#told = true;
+      this.#carrier.start();
+      this.#outside.start();
+    };
     const ready = directory.ready(stop).then(() => true);
     const waiting = new AbortController();
     const first = await Promise.race([
@@ -260,20 +267,20 @@ class ListAgent implements RunningAgent {
       ),
     ]);
     waiting.abort();
-    if (first) return await go();
+    if (first) {
+      await this.#rivals.outlive();
+      await open();
+      this.#mustRun();
+      return await tellOthers();
+    }
     this.#log.warn(
       "the directory's store is away: this host's list is served and will be carried over when it is back",
     );
+    await open();
     // A rival found this late stops the carrying (see `forbidden`) and is complained about, but not the agent.
-    ready
-      .then(async () => {
-        await this.#rivals.removeFormerNames();
-        this.#carrier.start();
-        this.#outside.start();
-      })
-      .catch((error: unknown) => {
-        if (!stop.aborted) this.#log.error("waiting for the directory failed", { error: messageOf(error) });
-      });
+    ready.then(tellOthers).catch((error: unknown) => {
+      if (!stop.aborted) this.#log.error("waiting for the directory failed", { error: messageOf(error) });
+    });
   }
 
   stop(): Promise<void> {
@@ -301,7 +308,8 @@ class ListAgent implements RunningAgent {
   async leave(): Promise<void> {
     await this.stop();
     const { directory, clock } = this.#options;
-    if (this.#carrier.forbidden !== undefined) return;
+    // What stands there under this name is not this agent's.
+    if (!this.#told || this.#carrier.forbidden !== undefined) return;
     await this.#outside.leave();
     const why: Reason = {
       code: "goodbye",

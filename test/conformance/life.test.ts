@@ -220,6 +220,54 @@ describe("an agent's life", () => {
     await first.stop();
   });
 
+  it.each(["http", "dns"])("tells no other host of one whose %s port is taken", async (taken) => {
+    const folder = await ownFolder("taken-port");
+    const server = createTrilith(await settings());
+    try {
+      await server.start();
+      const place = (name: string): string => server.self.listening.get(name) ?? "";
+      const join = { servers: [`http://${place("http")}`], livenessMs: 120_000 };
+      const given = async (port?: number, more: Partial<Settings> = {}): Promise<Partial<Settings>> => {
+        const all = await settings({ node: "client", join, ...more });
+        if (port === undefined) return all;
+        return taken === "http"
+          ? { ...all, httpPort: port }
+          : { ...all, protocols: { ...all.protocols, dns: { port } } };
+      };
+      const port = Number(place(taken).split(":")[1]);
+      const refused = async (more?: Partial<Settings>): Promise<void> => {
+        await expect(createTrilith(await given(port, more)).start()).rejects.toMatchObject({ code: "address-in-use" });
+      };
+      const kept = { dev: false, dataDir: folder.path };
+      const view = () => server.directory.view();
+      const known = () => ({
+        ...{ nodes: [...view().list("node")].map(({ name }) => name), alive: view().count("alive") },
+        ...{ graves: [...view().list("grave")].flatMap(({ scopes }) => scopes), web: view().residents("web").length },
+        client: view().get("node", "client"),
+      });
+      const nobody = { nodes: ["alpha"], alive: 0, graves: [], web: 0, client: undefined };
+      expect(known()).toEqual(nobody);
+      await refused();
+      await refused(kept);
+      expect(known()).toEqual(nobody);
+      // What its earlier life told stays.
+      const before = createTrilith(await given(undefined, kept));
+      await before.start();
+      await before.agent.register("api", {
+        ...{ id: "web", name: "web", tags: [], labels: {}, address: "", port: 80, checks: [] },
+      });
+      await before.agent.synced();
+      await before.stop();
+      const left = known();
+      expect(left).toMatchObject({ nodes: ["alpha", "client"], web: 1, graves: [] });
+      await refused(kept);
+      expect(known()).toEqual(left);
+    } finally {
+      await server.stop();
+      await folder.remove();
+    }
+  });
+
   it.each([
     [{ httpPort: 70_000 }, /httpPort: 70000: expected a port/],
     [{ node: "a b" }, /node "a b": expected a name/],

@@ -262,3 +262,37 @@ it("reloads one after the other, and a stop waits for the one under way", async 
   await stopping;
   expect(order).toEqual(["begin 1", "end 1", "stopped"]);
 });
+
+describe("service files", () => {
+  it("that are wrong are what a reload answers, and everything else is taken", async () => {
+    const folder = await ownFolder("reload-services");
+    ends.push(() => folder.remove());
+    const write = (name: string, text: string): void => writeFileSync(`${folder.path}/${name}`, text);
+    const file = { file: { consulPaths: [folder.path] } };
+    write("web.hcl", 'service { name = "web" port = 80 }');
+    const { agent, become, said } = await changing(file);
+    const ask = async () => {
+      const answer = await fetch(`${agent.url}/v1/agent/reload`, { method: "PUT" });
+      return [answer.status, await answer.text()] as const;
+    };
+    const held = (): readonly string[] =>
+      [...agent.trilith.agent.services().values()].map(({ instance }) => `${instance.id}:${instance.port}`).sort();
+    await agent.trilith.settled(10_000);
+    write("web.hcl", 'service { name = "web" port = "abc" }');
+    write("api.hcl", 'service { name = "api" port = 81 }');
+    const reason = /^.*web\.hcl:1.*port.*"abc".*\(its last good version stays in force\)$/;
+    expect(await ask()).toEqual([500, expect.stringMatching(reason)]);
+    expect(held()).toEqual(["api:81", "web:80"]);
+    expect(said.filter((line) => line.startsWith("error"))).toEqual(["error : file: could not read everything again"]);
+    // Made anew by another configuration of its own, it answers no less.
+    const more = { file: { ...file.file, definitions: [{ service: { name: "more", port: 82 } }] } };
+    await expect(become(more)).rejects.toMatchObject({
+      code: "invalid",
+      message: expect.stringContaining("web.hcl:1"),
+    });
+    expect(held()).toContain("more:82");
+    write("web.hcl", 'service { name = "web" port = 83 }');
+    expect(await ask()).toEqual([200, ""]);
+    expect(held()).toEqual(["api:81", "more:82", "web:83"]);
+  });
+});

@@ -8,10 +8,11 @@ import { createDirectory, type LocalDirectory } from "../../src/directory/local.
 import { type Check, NODE_ALIVE_CHECK } from "../../src/model/check.ts";
 import type { Registration } from "../../src/model/instance.ts";
 import { keyOf, scope } from "../../src/model/record.ts";
-import type { Trilith } from "../../src/trilith.ts";
+import { createTrilith, type Trilith } from "../../src/trilith.ts";
+import { QUIET } from "../support/agent-process.ts";
 import { etcdStorage } from "../support/etcd.ts";
 import { etcdAgents } from "../support/etcd-agents.ts";
-import { eventually, havePrograms } from "../support/peers.ts";
+import { eventually, havePrograms, ownFolder } from "../support/peers.ts";
 
 const here = await havePrograms("etcd", "etcdctl");
 const LIVENESS_MS = 3_000;
@@ -180,6 +181,24 @@ describe.skipIf(!here)("two agents on one etcd", () => {
     // Nothing but its new sign of life was written, and perhaps how far the two are from each other, which they measure from time to time.
     const written = etcd.witness.changes.slice(before).filter(({ key }) => !key.startsWith("consul.coordinate"));
     expect(written.map(({ table }) => table)).toEqual(["alive"]);
+  });
+
+  test("an agent whose port is taken tells nobody of itself", { timeout: 60_000 }, async () => {
+    const a = await inside("a");
+    await eventually("known", () => etcd.witness.changes.some(({ table, key }) => table === "alive" && key === "a"));
+    const { port } = new URL((await outside("b")).url);
+    const folder = await ownFolder("port-taken");
+    etcd.ends.push(() => folder.remove());
+    const c = createTrilith({
+      ...{ node: "c", storage: "etcd", dataDir: folder.path, httpPort: Number(port), advertiseAddress: "127.0.0.1" },
+      ...{ protocols: QUIET, etcd: { endpoints: [etcd.node.endpoint], prefix: etcd.prefix, livenessMs: LIVENESS_MS } },
+    });
+    await expect(c.start()).rejects.toMatchObject({ code: "address-in-use" });
+    // What was written before this is with the witness before it, too.
+    await a.agent.register("api", service("last", "last", 8001));
+    await eventually("the last", () => etcd.witness.changes.some(({ key }) => key.includes("last")));
+    expect(etcd.witness.changes.filter(({ key }) => /^c(\W|$)/.test(key))).toEqual([]);
+    expect(etcd.witness.changes.filter(({ key }) => /^b(\W|$)/.test(key))).not.toEqual([]);
   });
 
   test("etcd away: registering answers, lookups go on, and all is made up for when it is back", {

@@ -251,6 +251,32 @@ describe("changes", () => {
     expect(lists.length).toBe(count + 1);
     expect(checks.held.has("disk")).toBe(true);
   });
+
+  it("answers a reload with everything that is not in force as it stands there, and takes the rest", async () => {
+    await put("a.hcl", 'service { name = "a" }');
+    await mkdir(file("watched"));
+    start({ paths: [file("watched")], consulPaths: [folder.path] });
+    await until("a", () => names().join() === "a");
+    await put("a.hcl", 'service { name = "a" port = "abc" }');
+    await put("b.hcl", 'service { name = "b" }\ncheck { id = "c" name = "C" ttl = "1h" service_id = "nobody" }');
+    await put("watched/w.hcl", "service {");
+    const told = await source.reload().catch((error: unknown) => error as TrilithError);
+    expect(told).toBeInstanceOf(TrilithError);
+    const { code, message = "" } = told ?? {};
+    expect([code, ...message.replaceAll(folder.path, "").split("; ")]).toEqual([
+      "invalid",
+      expect.stringMatching(/^\/a\.hcl:1:.*port.*"abc".*\(its last good version stays in force\)$/),
+      expect.stringMatching(/^\/watched\/w\.hcl:1:/),
+      "check c: no service nobody",
+    ]);
+    expect(names()).toEqual(["a", "b"]);
+    await put("a.hcl", 'service { name = "a" port = 80 }\nservice { id = "b" name = "b" }');
+    await put("b.hcl", 'service { name = "b" }');
+    await rm(file("watched/w.hcl"));
+    // That an ID is there twice looks wrong, but its first owner is in force.
+    await source.reload();
+    expect(names()).toEqual(["a", "b"]);
+  });
 });
 
 describe("complaints", () => {

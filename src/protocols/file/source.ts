@@ -3,7 +3,7 @@ import { Bells, folderOf } from "../../base/bells.ts";
 import type { Clock, Timer } from "../../base/clock.ts";
 import { configFiles } from "../../base/config-files.ts";
 import type { Disk, FileInfo } from "../../base/disk.ts";
-import { codeOf, messageOf } from "../../base/error.ts";
+import { codeOf, messageOf, TrilithError } from "../../base/error.ts";
 import type { Log } from "../../base/log.ts";
 import type { Agent, CheckRegistration } from "../../contracts/agent.ts";
 import type { Source, SourceList } from "../../contracts/source.ts";
@@ -38,6 +38,11 @@ const SETTLE_MS = 300;
 const LOOK_AGAIN_MS = 15_000;
 const LARGEST_FILE_BYTES = 16 << 20;
 
+interface Trouble {
+  readonly about: string;
+  readonly text: string;
+}
+
 interface KnownFile {
   readonly path: string;
   readonly text: string | undefined;
@@ -49,11 +54,20 @@ interface KnownFile {
   readonly settlesAt: number | undefined;
 }
 
+interface Inline {
+  readonly name: string;
+  readonly definitions: Definitions;
+  readonly fault: string | undefined;
+}
+
 const NOTHING: Definitions = { services: [], checks: [], warnings: [] };
 
 /** The source and its `reload`. */
 export interface FileSource extends Source {
-  /** Reads everything again, also without a change; resolves when the agent has taken it over. */
+  /**
+   * Reads everything again, also without a change; resolves when the agent has taken it over. What is right is taken over in every case.
+   * @throws TrilithError `invalid` with each file and check that is not in force as it stands there, and why
+   */
   reload(): Promise<void>;
 }
 
@@ -68,16 +82,16 @@ class Files implements FileSource {
   private known = new Map<string, KnownFile>();
   private consulFiles: readonly KnownFile[] = [];
   private consulRead = false;
-  private troubles: { about: string; text: string }[] = [];
+  private troubles: Trouble[] = [];
   private registered = new Map<string, string>();
   /** Checks of their own that the agent did not take. */
-  private untaken: readonly { readonly about: string; readonly text: string }[] = [];
+  private untaken: readonly Trouble[] = [];
   private adopted = false;
   private summary: { ok: boolean; text: string };
   private wake: (() => void) | undefined;
   private rung = false;
   private again = false;
-  private waiting: (() => void)[] = [];
+  private readonly waiting: ((fault?: TrilithError) => void)[] = [];
   private running = false;
 
   constructor(config: FileConfig, machine: FileMachine) {
@@ -92,8 +106,8 @@ class Files implements FileSource {
 
   reload(): Promise<void> {
     if (!this.running) return Promise.resolve();
-    return new Promise((resolve) => {
-      this.waiting.push(resolve);
+    return new Promise((resolve, reject) => {
+      this.waiting.push((fault) => (fault === undefined ? resolve() : reject(fault)));
       this.again = true;
       this.ring();
     });
@@ -113,8 +127,7 @@ class Files implements FileSource {
     let last: string | undefined;
     try {
       while (!signal.aborted) {
-        const answered = this.waiting;
-        this.waiting = [];
+        const asked = this.waiting.length;
         const forced = this.again;
         this.again = false;
         this.rung = false;
@@ -128,7 +141,8 @@ class Files implements FileSource {
         }
         // The consumer asked for more, so the services are registered and checks can refer to them.
         const unplaced = await this.syncChecks(checks, forced);
-        for (const resolve of answered) resolve();
+        const fault = this.faultOfReload();
+        for (const answer of this.waiting.splice(0, asked)) answer(fault);
         if (signal.aborted) break;
         await this.nextBell(signal, unplaced);
         if (!signal.aborted && this.rung && !this.again) await this.quiet(clock, signal);
@@ -137,9 +151,18 @@ class Files implements FileSource {
       this.running = false;
       signal.removeEventListener("abort", stop);
       bells.close();
-      for (const resolve of this.waiting) resolve();
-      this.waiting = [];
+      for (const answer of this.waiting.splice(0)) answer();
     }
+  }
+
+  /** What whoever asked to read again is told, also of a file that may still be half-written; what is in force, but looks wrong, is left to doctor. */
+  private faultOfReload(): TrilithError | undefined {
+    const all = [
+      ...this.troubles.map(({ about, text }) => `${about}: ${text}`),
+      ...this.faults(() => true).map(({ text }) => text),
+      ...this.untaken.map(({ about, text }) => `${about}: ${text}`),
+    ];
+    return all.length === 0 ? undefined : new TrilithError("invalid", all.join("; "));
   }
 
   /** Folders whose change may change a file. A file is watched through its folder, because replacing it makes a new file; so is a folder that is missing. */
@@ -248,8 +271,9 @@ class Files implements FileSource {
     }
   }
 
-  private compose(): { list: SourceList; checks: readonly CheckRegistration[] } {
-    const inline = this.config.definitions.map((value, i) => {
+  /** The definitions of the configuration itself. */
+  private inline(): readonly Inline[] {
+    return this.config.definitions.map((value, i) => {
       const name = this.config.definitions.length === 1 ? "configuration" : `configuration (${i + 1})`;
       try {
         return {
@@ -261,19 +285,29 @@ class Files implements FileSource {
         return { name, definitions: NOTHING, fault: messageOf(error) };
       }
     });
+  }
+
+  /** What is wrong in the configuration itself and in the files that count. */
+  private faults(counts: (file: KnownFile) => boolean): readonly Trouble[] {
+    const faults: Trouble[] = [];
+    for (const { name, fault } of this.inline()) if (fault !== undefined) faults.push({ about: name, text: fault });
+    for (const file of [...this.consulFiles, ...this.known.values()])
+      if (file.fault !== undefined && counts(file))
+        faults.push({
+          about: file.path,
+          text: `${file.fault}${file.good === undefined ? "" : " (its last good version stays in force)"}`,
+        });
+    return faults;
+  }
+
+  private compose(): { list: SourceList; checks: readonly CheckRegistration[] } {
+    const inline = this.inline();
     const files = [...this.consulFiles, ...this.known.values()];
     const merged = mergeDefinitions([
       ...inline,
       ...files.map((file) => ({ name: file.path, definitions: file.good ?? NOTHING })),
     ]);
-    const faults: { about: string; text: string }[] = [];
-    for (const { name, fault } of inline) if (fault !== undefined) faults.push({ about: name, text: fault });
-    for (const file of files)
-      if (file.fault !== undefined && file.settlesAt === undefined)
-        faults.push({
-          about: file.path,
-          text: `${file.fault}${file.good === undefined ? "" : " (its last good version stays in force)"}`,
-        });
+    const faults = this.faults((file) => file.settlesAt === undefined);
     const complaints = [...this.troubles, ...faults, ...this.untaken, ...merged.complaints];
     const broken = this.troubles.length + faults.length;
     const services = merged.services.length;
@@ -313,7 +347,7 @@ class Files implements FileSource {
         });
       }
     let unplaced = false;
-    const untaken: { about: string; text: string }[] = [];
+    const untaken: Trouble[] = [];
     for (const [id, check] of wanted) {
       const text = JSON.stringify(check);
       const held = agent.checks().has(id);

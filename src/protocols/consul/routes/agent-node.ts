@@ -1,5 +1,6 @@
 // /v1/agent: the agent and its host: self, members, host, version, maintenance, reload, leave, join.
 
+import { messageOf } from "../../../base/error.ts";
 import { hostPort } from "../../../base/net.ts";
 import { NODE_ALIVE_CHECK, NODE_MAINTENANCE_CHECK } from "../../../model/check.ts";
 import type { Node } from "../../../model/node.ts";
@@ -201,7 +202,12 @@ async function maintenance(call: Call): Promise<undefined> {
 }
 
 async function reload(call: Call): Promise<undefined> {
-  await call.ground.control.reload();
+  try {
+    await call.ground.control.reload();
+  } catch (error) {
+    // Wrong files are no fault of whoever asks.
+    throw new Refusal(500, messageOf(error));
+  }
   return undefined;
 }
 
