@@ -21,6 +21,8 @@ export interface FakeClock extends Clock {
   stall(ms: number): void;
   /** Lets promises and pending I/O go on without moving time. */
   settle(): Promise<void>;
+  /** Keeps time from moving until this work of the real machine has ended, however long that takes; hands it back. */
+  during<T>(work: Promise<T>): Promise<T>;
   /** Puts the wall clock elsewhere without moving monotonic time: a jump. */
   jump(toMs: number): void;
   /** How many timers run. */
@@ -84,8 +86,12 @@ export function fakeClock(startMs: number = Date.UTC(2026, 0, 1)): FakeClock {
     next.callback();
     return true;
   };
+  const underWay = new Set<Promise<unknown>>();
   const rest = async (): Promise<void> => {
-    for (let i = 0; i < TURNS; i++) await new Promise((resolve) => setImmediate(resolve));
+    do {
+      await Promise.allSettled(underWay);
+      for (let i = 0; i < TURNS; i++) await new Promise((resolve) => setImmediate(resolve));
+    } while (underWay.size > 0);
   };
   const clock: FakeClock = {
     now: () => monotonicMs + offsetMs,
@@ -133,6 +139,12 @@ export function fakeClock(startMs: number = Date.UTC(2026, 0, 1)): FakeClock {
       while (fireOne(monotonicMs));
     },
     settle: rest,
+    during(work) {
+      underWay.add(work);
+      const over = (): void => void underWay.delete(work);
+      work.then(over, over);
+      return work;
+    },
     jump(toMs) {
       offsetMs = toMs - monotonicMs;
     },

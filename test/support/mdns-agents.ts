@@ -1,5 +1,6 @@
 // Agents with mDNS on a simulated LAN and clock, and plain engines beside them, as other people's responders.
 import { afterEach } from "vitest";
+import { type Disk, systemDisk } from "../../src/base/disk.ts";
 import { silentLog } from "../../src/base/log.ts";
 import { systemNet } from "../../src/base/net.ts";
 import { systemProcesses } from "../../src/base/process.ts";
@@ -38,6 +39,23 @@ afterEach(async () => {
   for (const end of ends.splice(0).reverse()) await end();
 });
 
+/** The real disk, on which no simulated time passes: how long it takes is up to the machine. */
+function timelessDisk(clock: FakeClock): Disk {
+  const disk = systemDisk;
+  return {
+    readBytes: (path) => clock.during(disk.readBytes(path)),
+    readText: (path) => clock.during(disk.readText(path)),
+    list: (path) => clock.during(disk.list(path)),
+    info: (path) => clock.during(disk.info(path)),
+    realPath: (path) => clock.during(disk.realPath(path)),
+    makeFolder: (path) => clock.during(disk.makeFolder(path)),
+    replace: (path, ...content) => clock.during(disk.replace(path, ...content)),
+    overwrite: (path, ...contents) => clock.during(disk.overwrite(path, ...contents)),
+    remove: (path) => clock.during(disk.remove(path)),
+    bell: (path, ring) => clock.during(disk.bell(path, ring)),
+  };
+}
+
 export function scene(seed = 1): Scene {
   const clock = fakeClock();
   const lan = new Lan(clock, seeded(seed));
@@ -65,7 +83,7 @@ export function scene(seed = 1): Scene {
           protocols: { consul: false, dns: false, mdns: { files: false, ...mdns }, ...settings.protocols },
         },
         {
-          ...{ clock, net, random: seeded(seed * 100 + count) },
+          ...{ clock, net, random: seeded(seed * 100 + count), disk: timelessDisk(clock) },
           processes: { ...systemProcesses, hostname: () => name },
           ...options,
         },
