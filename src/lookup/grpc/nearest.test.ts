@@ -69,15 +69,20 @@ function channel(options: grpc.ClientOptions = {}): {
   say(...endpoints: readonly NameEndpoint[]): void;
   who(times?: number): Promise<string[]>;
   call(deadlineMs?: number): Promise<string>;
+  /** False before the first call, and while the channel is idle. */
+  isFollowing(): boolean;
 } {
   const scheme = `near${schemes++}`;
   let bell = (): void => {};
   let now: Names | undefined;
+  let following = false;
   const source: NameSource = {
     name: "the test",
     reach: async () => {},
     async *follow(_, signal) {
       let last: Names | undefined;
+      following = true;
+      signal.addEventListener("abort", () => (following = false), { once: true });
       while (!signal.aborted) {
         if (now !== last && now !== undefined) {
           last = now;
@@ -106,6 +111,7 @@ function channel(options: grpc.ClientOptions = {}): {
   const call = (deadlineMs = 20_000): Promise<string> => client.call({ deadlineMs });
   return {
     call,
+    isFollowing: () => following,
     say(...endpoints) {
       now = { endpoints, known: true, fresh: true };
       bell();
@@ -203,6 +209,21 @@ describe("calls go to the nearest", () => {
     expect(await who()).toEqual(["far"]);
     say(at(spare, 0, { weight: 0 }));
     await soon(async () => expect(await who()).toEqual(["spare"]));
+  });
+
+  it("also when a channel was idle meanwhile, and on one that was there when the policy was registered again", async () => {
+    const [near, far] = [await server("near"), await server("far")];
+    const { say, call, isFollowing } = channel({ "grpc.client_idle_timeout_ms": 1_000 });
+    say(at(near, 0), at(far, 2));
+    expect(await call()).toBe("near");
+    await vi.waitFor(() => expect(isFollowing()).toBe(false), { timeout: 20_000 });
+    expect(await call()).toBe("near");
+    await vi.waitFor(() => expect(isFollowing()).toBe(false), { timeout: 20_000 });
+    say(at(await closedPort(), 0), at(far, 2));
+    expect(await call()).toBe("far");
+    registerNearest(grpc, systemClock);
+    say(at(near, 0), at(far, 2));
+    await soon(async () => expect(await call()).toBe("near"));
   });
 
   it("by a channel's own service config to all, or as it says", async () => {

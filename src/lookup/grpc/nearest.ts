@@ -67,6 +67,9 @@ export function registerNearest(grpc: NearestModule, clock: Pick<Clock, "after">
     }
   }
 
+  /** Not by its class: who registers the policy again gives channels that are there configurations of another one. */
+  const isOurs = (config: Config): config is ReadConfig => config.getLoadBalancerName() === NEAREST;
+
   /** What the channel gave last, but for the endpoints. */
   interface Circumstances {
     readonly config: ReadConfig;
@@ -164,7 +167,7 @@ export function registerNearest(grpc: NearestModule, clock: Pick<Clock, "after">
     }
 
     updateAddressList(given: Given, config: Config, options: ChannelOptions, note: string): boolean {
-      if (!(config instanceof ReadConfig)) return false;
+      if (!isOurs(config)) return false;
       if (!given.ok) {
         if (this.#groups.size === 0) this.#fail(given.error.details, given.error);
         return true;
