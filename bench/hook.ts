@@ -69,19 +69,24 @@ try {
 
   const plain: number[] = [];
   const added: number[] = [];
+  const option: number[] = [];
+  const optionAdded: number[] = [];
   const direct: number[] = [];
   const byName: number[] = [];
   for (let round = 0; round < ROUNDS; round++) {
-    const [without = 0] = await measure({}, "foreign", "2000000");
-    const [withHook = 0] = await measure(hooked, "foreign", "2000000");
+    const [without = 0, optionWithout = 0] = await measure({}, "foreign", "2000000");
+    const [withHook = 0, optionWithHook = 0] = await measure(hooked, "foreign", "2000000");
     plain.push(without);
     added.push(withHook - without);
+    option.push(optionWithout);
+    optionAdded.push(optionWithHook - optionWithout);
     const [known = 0, ours = 0] = await measure(hooked, "ours", "5000", String(redis));
     direct.push(known);
     byName.push(ours - known);
   }
   console.log(`${ROUNDS} rounds, median (least–most)`);
   console.log(`a connect that is not ours: ${show(plain, 1)} ns without the hook, which adds ${show(added, 1)} ns`);
+  console.log(`a setsockopt: ${show(option, 1)} ns without the hook, which adds ${show(optionAdded, 1)} ns`);
   console.log(`a connect that is ours: ${show(direct, 2)} µs to the known port; by name ${show(byName, 2)} µs more`);
 
   const WAYS = {
