@@ -108,8 +108,8 @@ export function grpcProbe(agentTls: CheckTls = {}): Probe<AddressDetail> {
               if (error !== null) {
                 const late = signal.aborted;
                 try {
-                  // The library keeps no more of an errno than its name.
-                  if (!late) throwIfShort(error, true);
+                  // The library keeps no more of an errno than its name; what a server says that was reached is about the server.
+                  if (!late && call.getPeer() === client.getChannel().getTarget()) throwIfShort(error, true);
                 } catch (shortage) {
                   return reject(shortage);
                 }

@@ -1,11 +1,14 @@
 // A host that can open no more connections, or start no more programs, knows nothing about whom it checks: no kind of check says anything then.
-import { describe, expect, test } from "vitest";
+import net from "node:net";
+import grpc from "@grpc/grpc-js";
+import { afterEach, describe, expect, onTestFinished, test, vi } from "vitest";
 import { asked, checkOf, host, service } from "../../../test/support/agent-host.ts";
 import type { Http } from "../../base/http.ts";
 import type { Net } from "../../base/net.ts";
 import type { Processes } from "../../base/process.ts";
 import { Shortage } from "../../base/shortage.ts";
 import type { Probe } from "../../contracts/probe.ts";
+import { grpcProbe } from "./grpc.ts";
 import { h2pingProbe } from "./h2ping.ts";
 import { httpProbe } from "./http.ts";
 import { osServiceProbe } from "./os-service.ts";
@@ -15,18 +18,20 @@ import { udpProbe } from "./udp.ts";
 
 const fails = (): Promise<never> =>
   Promise.reject(Object.assign(new Error("connect EMFILE 10.0.0.1:80"), { code: "EMFILE", syscall: "connect" }));
-const net = { connect: fails, exchange: fails } as unknown as Net;
+const noNet = { connect: fails, exchange: fails } as unknown as Net;
 const http = { request: fails } as unknown as Http;
 const processes = { run: fails } as unknown as Processes;
 
 const KINDS: readonly (readonly [Probe, unknown])[] = [
-  [tcpProbe(net) as Probe, {}],
-  [udpProbe(net) as Probe, {}],
-  [h2pingProbe(net) as Probe, {}],
+  [tcpProbe(noNet) as Probe, {}],
+  [udpProbe(noNet) as Probe, {}],
+  [h2pingProbe(noNet) as Probe, {}],
   [httpProbe(http) as Probe, { url: "/health" }],
   [scriptProbe(processes) as Probe, { args: ["/check"] }],
   [osServiceProbe(processes) as Probe, { name: "nginx" }],
 ];
+
+afterEach(() => vi.restoreAllMocks());
 
 describe("a host that has run out of something", () => {
   test.each(KINDS.map(([probe, raw]) => [probe.kind, probe, raw] as const))(
@@ -36,6 +41,46 @@ describe("a host that has run out of something", () => {
       await expect(asking).rejects.toThrow(Shortage);
     },
   );
+
+  test("gives no verdict by grpc; a server that has run out of something is another matter", async () => {
+    const said = "/grpc.health.v1.Health/Check: connect EMFILE 10.0.0.9:5432";
+    const server = new grpc.Server();
+    const identity = (bytes: Buffer): Buffer => bytes;
+    server.addService(
+      {
+        check: {
+          ...{ path: "/grpc.health.v1.Health/Check", requestStream: false, responseStream: false },
+          ...{ requestSerialize: identity, requestDeserialize: identity },
+          ...{ responseSerialize: identity, responseDeserialize: identity },
+        },
+      },
+      {
+        check: ((_, done) => done({ code: grpc.status.UNAVAILABLE, details: said })) as grpc.handleUnaryCall<
+          Buffer,
+          Buffer
+        >,
+      },
+    );
+    onTestFinished(() => server.forceShutdown());
+    const port = await new Promise<number>((resolve, reject) =>
+      server.bindAsync("127.0.0.1:0", grpc.ServerCredentials.createInsecure(), (error, bound) =>
+        error === null ? resolve(bound) : reject(error),
+      ),
+    );
+    const probe = grpcProbe();
+    const ask = () => probe.run(probe.parse({}), { address: "127.0.0.1", port }, new AbortController().signal);
+    expect(await ask()).toMatchObject({ status: "critical", output: expect.stringContaining(said) });
+    vi.spyOn(net, "connect").mockImplementation(() => {
+      const socket = new net.Socket();
+      const error = Object.assign(new Error(`connect EMFILE 127.0.0.1:${port}`), {
+        code: "EMFILE",
+        syscall: "connect",
+      });
+      process.nextTick(() => socket.destroy(error));
+      return socket;
+    });
+    await expect(ask()).rejects.toThrow(Shortage);
+  });
 
   test("leaves checks as they are, says so, and goes on where it left off", async () => {
     const { agent, directory, clock, told } = await host();
