@@ -3,7 +3,7 @@ import { codeOf, messageOf } from "../base/error.ts";
 import type { Directory } from "../contracts/directory.ts";
 import type { Listener, Part } from "../contracts/protocol.ts";
 import type { Source } from "../contracts/source.ts";
-import { bringerOf, type Carried, type Carrying, carry, dropAll } from "./sources.ts";
+import { bringerOf, type Carried, type Carrying, carry, dropAll, dropEach } from "./sources.ts";
 
 export interface RunningMachine extends Carrying {
   readonly directory: Pick<Directory, "view">;
@@ -79,14 +79,15 @@ export class Running {
   async tell(protocol: string, part: Part | undefined): Promise<void> {
     const life = this.#of(protocol);
     const { source } = part ?? {};
-    const { bringer: before, carried } = life;
+    const { bringer: before, carried, source: told } = life;
     life.bringer = bringerOf(protocol, part);
     if (source !== life.source) {
       await carried?.stop();
       life.source = source;
       life.carried = source === undefined ? undefined : carry(source, this.#machine);
     }
-    if (before !== undefined && before !== life.bringer) await dropAll(before, this.#machine);
+    if (before !== undefined && before !== life.bringer)
+      await (told === undefined ? dropEach : dropAll)(before, this.#machine);
   }
 
   /** Begins what goes on while the agent runs. */

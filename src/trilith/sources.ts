@@ -65,25 +65,29 @@ async function carryOn(
   }
 }
 
-/** Takes out all that was brought in on this host under a name: nobody asks for it any more, so that no guard holds it either. */
+const noLongerAsked = (name: string, clock: Clock): Reason => ({
+  ...{ code: "deregistered", text: `the configuration of ${name} no longer asks for it` },
+  ...{ confirmed: true, atMs: clock.now() },
+});
+
+/** Takes out what was registered one by one under a name, which stands in no list. */
+export async function dropEach(name: string, { agent, clock }: Pick<Carrying, "agent" | "clock">): Promise<void> {
+  for (const { instance } of [...agent.services().values()])
+    if (instance.origin.source === name) await agent.deregister(name, instance.id, noLongerAsked(name, clock));
+}
+
+/** Takes out all that a source of this host told: nobody asks for it any more, so that no guard holds it either. */
 export async function dropAll(
   name: string,
   { agent, clock, directory }: Pick<Carrying, "agent" | "clock"> & { readonly directory: Pick<Directory, "view"> },
 ): Promise<void> {
-  const reason: Reason = {
-    ...{ code: "deregistered", text: `the configuration of ${name} no longer asks for it` },
-    ...{ confirmed: true, atMs: clock.now() },
-  };
+  const reason = noLongerAsked(name, clock);
   const own = [...agent.services().values()].filter(({ instance }) => instance.origin.source === name);
   const gone = new Map<string, Reason>([
     ...own.map(({ instance }) => [instance.id, reason] as const),
     ...lastKnown(directory.view(), name, agent.node.name).map((each) => [goneKeyOf(each), reason] as const),
   ]);
   await agent.adopt(name, { list: [], authority: "first-hand", gone });
-  // What was registered one by one stands in no list.
-  for (const { instance } of own)
-    if (agent.services().get(instance.id)?.instance.origin.source === name)
-      await agent.deregister(name, instance.id, reason);
 }
 
 /** Under which name a part brings services in, by its source or one by one; undefined where it does not. */

@@ -7,6 +7,7 @@ import { createServer } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import { callbackLog } from "../../src/base/log.ts";
 import type { Settings } from "../../src/contracts/settings.ts";
+import { createTrilith } from "../../src/trilith.ts";
 import { type RunningAgent, startAgent } from "../support/ground.ts";
 import { eventually, freePort, ownFolder } from "../support/peers.ts";
 
@@ -294,5 +295,43 @@ describe("service files", () => {
     write("web.hcl", 'service { name = "web" port = 83 }');
     expect(await ask()).toEqual([200, ""]);
     expect(held()).toEqual(["api:81", "more:82", "web:83"]);
+  });
+});
+
+describe("a reload that is asked for while the agent starts", () => {
+  it("is done once it has started: nothing is begun twice, or with what was told before", async () => {
+    const [first, second] = [await freePort(), await freePort()];
+    const order: string[] = [];
+    const settings = (port: number): Partial<Settings> => ({
+      ...{ dev: true, node: "alpha", httpPort: 0 },
+      protocols: { docker: false, process: false, file: false, dns: { port: -1 }, backends: { port } },
+    });
+    const trilith = createTrilith(settings(first), {
+      reread: async () => {
+        order.push("read");
+        return settings(second);
+      },
+    });
+    ends.push(() => trilith.stop());
+    const starting = trilith.start().then(() => order.push("started"));
+    const reloading = trilith.reload();
+    await starting;
+    await reloading;
+    expect(order).toEqual(["started", "read"]);
+    expect(trilith.self.listening.get("backends")).toBe(`127.0.0.1:${second}`);
+    await expect(fetch(`http://127.0.0.1:${first}/`)).rejects.toThrow();
+  });
+
+  it("keeps nobody waiting who stops the agent, and is refused of one that was never started", async () => {
+    const never = createTrilith({ dev: true });
+    await expect(never.reload()).rejects.toMatchObject({ code: "stopped" });
+    const trilith = createTrilith({ dev: true, node: "alpha", httpPort: 0, protocols: { dns: { port: -1 } } });
+    const starting = trilith.start();
+    const reloading = trilith.reload();
+    const stopping = trilith.stop();
+    await expect(reloading).rejects.toMatchObject({ code: "stopped" });
+    await stopping;
+    await expect(starting).rejects.toMatchObject({ code: "stopped" });
+    await never.stop();
   });
 });
