@@ -1,6 +1,7 @@
 // How checks stand: pushed and asked ones, thresholds, maintenance, drains, and what follows from them.
 import { describe, expect, test } from "vitest";
 import { asked, checkOf, entryOf, host, reason, service, ttl } from "../../test/support/agent-host.ts";
+import { TrilithError } from "../base/error.ts";
 
 describe("checks", () => {
   test("ttl: runs out once, comes back with a report, is not touched by registering again", async () => {
@@ -37,6 +38,25 @@ describe("checks", () => {
     await agent.registerCheck("api", { ...ttl({ id: "ol", outputMaxBytes: 10 }), serviceId: "" });
     await agent.report("ol", { status: "passing", output: "0123456789abcdef" });
     expect(agent.checks().get("ol")?.check.output).toBe("0123456789 ... (captured 10 of 16 bytes)");
+  });
+
+  test("who reports what another one has just reported is answered when it stands in the directory, or fails with it", async () => {
+    const { agent, directory, durable } = await host();
+    await agent.registerCheck("api", { ...ttl({ id: "t" }), serviceId: "" });
+    const reports = (status: "passing" | "warning"): readonly Promise<void>[] =>
+      [0, 1].map(async () => {
+        await agent.report("t", { status, output: "" });
+        expect(checkOf(directory, "t")?.status).toBe(status);
+      });
+    await Promise.all(reports("passing"));
+    const { writes } = durable;
+    await agent.report("t", { status: "passing", output: "" });
+    expect(durable.writes).toBe(writes);
+    durable.failure = new TrilithError("disk-full", "no room");
+    const failed = await Promise.allSettled(reports("warning"));
+    expect(failed.map(({ status }) => status)).toEqual(["rejected", "rejected"]);
+    durable.failure = undefined;
+    await Promise.all(reports("warning"));
   });
 
   test("only what is pushed can be reported", async () => {

@@ -112,6 +112,8 @@ export class Health {
     this.#stand(step, held, outcome.status, head(outcome.output, spec.outputMaxBytes ?? OUTPUT_MAX_BYTES));
     if (step.kept.length === 0) this.standing.keepLater(spec);
     if (step.checks.size > 0) await this.#listing.commit(step, `keeping the state of check "${checkId}"`);
+    // The same may just be on its way for somebody else.
+    else await this.#listing.arrived(checkId);
   }
 
   #reap(checkId: string): void {

@@ -94,6 +94,8 @@ export class Listing {
   #joined: Clockwork | undefined;
   /** Steps that are not yet durable. */
   readonly #underWay = new Set<Step>();
+  /** Checks in steps that are not yet durable: how the last such step of each ends. */
+  readonly #arriving = new Map<string, Promise<void>>();
 
   constructor(options: ListingOptions) {
     this.#options = options;
@@ -354,6 +356,21 @@ export class Listing {
    * with `leaveOut`, services that the directory refuses for good are undone alone and told.
    */
   async commit(step: Step, doing: string, leaveOut?: (serviceId: string, text: string) => void): Promise<void> {
+    const ended = this.#commit(step, doing, leaveOut);
+    for (const id of step.checks.keys()) this.#arriving.set(id, ended);
+    try {
+      await ended;
+    } finally {
+      for (const id of step.checks.keys()) if (this.#arriving.get(id) === ended) this.#arriving.delete(id);
+    }
+  }
+
+  /** As `commit` of the last change of this check; nothing where that is over. For who wanted the same and changed nothing. */
+  arrived(checkId: string): Promise<void> | undefined {
+    return this.#arriving.get(checkId);
+  }
+
+  async #commit(step: Step, doing: string, leaveOut?: (serviceId: string, text: string) => void): Promise<void> {
     if (step.services.size === 0 && step.checks.size === 0) {
       // The same may just be on its way for somebody else: what is acknowledged must be durable.
       await this.#options.list.settled();
