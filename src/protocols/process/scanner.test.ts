@@ -53,7 +53,7 @@ function host(environs: Map<number, Uint8Array | "denied" | Promise<never>>) {
     {
       clock: systemClock,
       log: silentLog,
-      processes: { proc: async () => undefined },
+      processes: { proc: async () => undefined, exists: (pid) => environs.has(pid) },
       table,
       self: 99,
       checks: { scripts: false, probes: new Map(), nodeAddress: "" },
@@ -116,10 +116,14 @@ describe("the scanner", () => {
     await new Promise((resolve) => setTimeout(resolve, 500));
     expect(one.names()).toEqual(["web"]);
     expect(one.changes()).toBe(1);
+    // Who has ended is gone all the same: that much can be asked.
     environs.set(12, bytes("SERVICE_NAME=db\0"));
     environs.delete(10);
+    await eventually("it is gone", () => one.names().length === 0);
+    // The next look breaks off where it has seen that there is somebody new.
+    await new Promise((resolve) => setTimeout(resolve, 500));
     one.state.short = false;
-    await eventually("both changes", () => one.names().join() === "db");
+    await eventually("the new one", () => one.names().join() === "db");
     await one.stop();
   });
 

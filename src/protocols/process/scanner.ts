@@ -12,7 +12,7 @@ import { groupOf, isOverwritten, wordsOf } from "./words.ts";
 export interface ScannerMachine {
   readonly clock: Clock;
   readonly log: Log;
-  readonly processes: Pick<Processes, "proc">;
+  readonly processes: Pick<Processes, "proc" | "exists">;
   readonly table: ProcessTable;
   /** The agent's own process, which is no service of others. */
   readonly self: number;
@@ -146,6 +146,12 @@ export class Scanner {
     const { clock, log } = this.machine;
     let before = "";
     let broken = "";
+    const tell = (): void => {
+      this.result = servicesOf(this.carriers.values(), this.listening, this.range, this.plain, this.machine.checks);
+      const now = JSON.stringify(this.result);
+      if (now !== before) changed();
+      before = now;
+    };
     while (!signal.aborted) {
       try {
         if (!this.first) {
@@ -153,16 +159,13 @@ export class Scanner {
           this.range = await ephemeralRange(this.machine.processes);
         }
         // What a look found that broke off is not told yet.
-        if ((await this.look(signal)) || broken !== "") {
-          this.result = servicesOf(this.carriers.values(), this.listening, this.range, this.plain, this.machine.checks);
-          const now = JSON.stringify(this.result);
-          if (now !== before) changed();
-          before = now;
-        }
+        if ((await this.look(signal)) || broken !== "") tell();
         broken = "";
       } catch (error) {
         if (messageOf(error) !== broken) log.error("the processes could not be looked at", { error: messageOf(error) });
         broken = messageOf(error);
+        this.beginAnew();
+        if (this.forgetDead()) tell();
       }
       await clock.sleep(TICK_MS, signal).catch(() => {});
     }
@@ -304,6 +307,20 @@ export class Scanner {
     this.known.delete(pid);
     this.young.delete(pid);
     this.carriers.delete(pid);
+  }
+
+  /** Drops those that are gone for sure although nobody can be looked at: to ask that takes no descriptor. True where there were some. */
+  private forgetDead(): boolean {
+    const dead = [...this.carriers.keys()].filter((pid) => !this.machine.processes.exists(pid));
+    for (const pid of dead) this.forget(pid);
+    return dead.length > 0;
+  }
+
+  /** What a look has noted that broke off, and not gone on to look at, is looked at by the next. */
+  private beginAnew(): void {
+    this.pulse = { pids: "", sockets: "" };
+    this.at.owners = Number.NEGATIVE_INFINITY;
+    this.orphans = true;
   }
 
   /**
