@@ -122,9 +122,8 @@ export function kindOf(query: Query, asker: Asker | undefined, addressed: boolea
   if (query.tags !== undefined && query.tags.length > 0) kind += `\u0000t${JSON.stringify(query.tags)}`;
   if (query.labels !== undefined) kind += `\u0000l${JSON.stringify(query.labels)}`;
   if (!addressed) return kind;
-  if (asker !== undefined) kind += `\u0000a${asker.text}`;
-  if (query.family !== undefined) kind += `\u0000f${query.family}`;
-  return kind;
+  const { family } = query;
+  return kind + (family === 4 ? "\u00004" : family === 6 ? "\u00006" : "\u0000a") + (asker?.text ?? "");
 }
 
 /** The list under `kind`, made if it is not there. */
