@@ -181,6 +181,8 @@ class Joined implements Trilith {
   reload(): Promise<void> {
     // One after the other: SIGHUP comes when it comes.
     const turn = this.#reloading.then(async () => {
+      // What is being begun is not exchanged; whoever stops the agent meanwhile does not wait for that.
+      if (this.#reloads === undefined) await Promise.race([this.#building, this.stopped()]);
       this.#frame.mustGoOn();
       if (this.#reloads === undefined) throw new TrilithError("stopped", "the agent has not been started");
       await this.#reloads.reload();

@@ -96,6 +96,33 @@ describe("the node", () => {
     expect(directory.view().get("node", "gamma")?.id).toBe("other-id");
   });
 
+  test("in a shared store nobody is told of a host before it listens, nor of one that cannot", async () => {
+    const { directory, build } = await host();
+    const { index } = directory.view();
+    const self = { node: "beta", nodeId: "its-id", datacenter: "dc1", advertiseAddress: "192.0.2.2" };
+    /** Whatever is on its way gets there. */
+    const arrive = () => new Promise((resolve) => setImmediate(resolve));
+    const taken = build({ shared: true, self });
+    const started = taken.start(async () => {
+      await arrive();
+      throw new TrilithError("address-in-use", "taken");
+    });
+    await expect(started).rejects.toMatchObject({ code: "address-in-use" });
+    await arrive();
+    await taken.leave();
+    expect(directory.view().index).toBe(index);
+    const agent = build({ shared: true, self });
+    let known: unknown = "not opened";
+    await agent.start(async () => {
+      await arrive();
+      known = directory.view().get("node", "beta");
+    });
+    expect(known).toBeUndefined();
+    await agent.synced();
+    expect(directory.view().get("node", "beta")?.id).toBe("its-id");
+    await agent.stop();
+  });
+
   test.each([
     ["that was renamed", { node: "gamma", nodeId: "its-id" }],
     ["with a fresh data folder", { node: "beta", nodeId: "new-id" }],
