@@ -1,6 +1,6 @@
 // One HTTP server for the routes of all parts.
 import type { Handler, Http } from "../base/http.ts";
-import { hostPort } from "../base/net.ts";
+import { hostPort, type Listening } from "../base/net.ts";
 import type { Route } from "../contracts/protocol.ts";
 import type { Settings } from "../contracts/settings.ts";
 import type { Undo } from "./undo.ts";
@@ -17,16 +17,27 @@ export interface ListenOptions {
   readonly undo: Undo;
 }
 
-/** Listens for HTTP. @throws TrilithError `address-in-use`, `not-allowed` */
+/** Listens for HTTP at every address, or at none. @throws TrilithError `address-in-use`, `not-allowed` */
 export async function listenForHttp({ routes, settings, http, front, listening, undo }: ListenOptions): Promise<void> {
   const handle = front(mount(routes));
   const all: string[] = [];
-  for (const host of settings.clientAddress.split(/[\s,]+/)) {
-    const at = host.startsWith("unix://") ? { path: host.slice("unix://".length) } : { host, port: settings.httpPort };
-    const server = await http.serve(at, handle);
-    undo.push("HTTP", () => server.close());
-    all.push("path" in at ? host : hostPort(server.host, server.port));
+  const open: Listening[] = [];
+  const closeAll = async (): Promise<void> => void (await Promise.all(open.map((server) => server.close())));
+  try {
+    for (const host of settings.clientAddress.split(/[\s,]+/)) {
+      const at = host.startsWith("unix://")
+        ? { path: host.slice("unix://".length) }
+        : { host, port: settings.httpPort };
+      const server = await http.serve(at, handle);
+      open.push(server);
+      all.push("path" in at ? host : hostPort(server.host, server.port));
+    }
+  } catch (error) {
+    // A reload that tries again would find its own in the way.
+    await closeAll();
+    throw error;
   }
+  undo.push("HTTP", closeAll);
   const [first, ...more] = all;
   if (first !== undefined) listening.set("http", first);
   if (more.length > 0) listening.set("http-more", more.join(", "));
