@@ -8,7 +8,7 @@ export type Code =
   | "too-large"
   | "not-allowed" // forbidden by configuration or by the operating system
   | "unsupported"
-  | "unavailable" // a store, server or peer is away; trying later makes sense
+  | "unavailable" // a store, server or peer is away, or this host has run out of something; trying later makes sense
   | "timeout"
   | "stopped" // this agent is stopping
   | "locked" // another process uses the data folder
