@@ -59,7 +59,8 @@ describe("a job", () => {
     const folder = await ownFolder("rexec");
     vi.stubEnv("TMPDIR", folder.path);
     const Script = Buffer.from('ls "$(dirname "$0")" >&2; echo out; exit 7\n').toString("base64");
-    const id = await job(agent, { Script, Wait: 1_000_000_000 }, "other/place");
+    // However slowly it runs, its output is one piece.
+    const id = await job(agent, { Script, Wait: 60_000_000_000 }, "other/place");
     const found = await eventually("the exit code", async () => {
       const pairs = ((await ask(agent, "GET", `/v1/kv/other/place/${id}/?recurse`)) ?? []) as {
         Key: string;
@@ -74,9 +75,9 @@ describe("a job", () => {
       "job",
     ]);
     expect(new Set(found.map(({ Session }) => Session))).toEqual(new Set([id]));
-    expect(await (await fetch(`${agent.url}/v1/kv/other/place/${id}/alpha/out/00000?raw`)).text()).toMatch(
-      /^trilith-rexec-\S+\nout\n$/,
-    );
+    const output = await (await fetch(`${agent.url}/v1/kv/other/place/${id}/alpha/out/00000?raw`)).text();
+    // Two pipes: which of them is read first is up to the system.
+    expect(output.split("\n").toSorted()).toEqual(["", "out", expect.stringMatching(/^trilith-rexec-\S+$/)]);
     expect(await (await fetch(`${agent.url}/v1/kv/other/place/${id}/alpha/exit?raw`)).text()).toBe("7");
     await eventually("the script's file is gone", async () => (await readdir(folder.path)).length === 0);
     await folder.remove();
@@ -86,12 +87,17 @@ describe("a job", () => {
     const agent = await start();
     const id = await job(agent, { Command: "sleep 300 & echo $!; wait", Wait: 150_000_000 });
     const at = `_rexec/${id}/`;
-    const pieces = await eventually("two signs of life", async () => {
+    const pieces = await eventually("two signs of life beside what it said", async () => {
       const all = await written(agent, at);
-      return all["alpha/out/00002"] !== undefined && all;
+      const given = Object.keys(all).filter((name) => name.startsWith("alpha/out/"));
+      return given.length > 2 && given.some((name) => all[name] !== "") && all;
     });
-    expect([pieces["alpha/ack"], pieces["alpha/out/00001"], pieces["alpha/out/00002"]]).toEqual(["", "", ""]);
-    const pid = Number(pieces["alpha/out/00000"]);
+    const { job: _, "alpha/ack": acknowledged, ...given } = pieces;
+    expect(acknowledged).toBe("");
+    // On a busy machine there may be a sign of life before its first word.
+    const words = Object.values(given).filter((text) => text !== "");
+    expect(words).toHaveLength(1);
+    const pid = Number(words[0]);
     expect(pid).toBeGreaterThan(1);
     await ask(agent, "PUT", `/v1/session/destroy/${id}`);
     await eventually("what it started is ended", () => {
@@ -107,7 +113,7 @@ describe("a job", () => {
 
   it("that more is said by than one piece holds comes in pieces of 4096 bytes, in order", async () => {
     const agent = await start();
-    const id = await job(agent, { Args: ["seq", "1", "3000"], Wait: 1_000_000_000 });
+    const id = await job(agent, { Args: ["seq", "1", "3000"], Wait: 60_000_000_000 });
     const all = await eventually("the exit code", async () => {
       const pairs = await written(agent, `_rexec/${id}/`);
       return pairs["alpha/exit"] === "0" && pairs;
@@ -122,7 +128,7 @@ describe("a job", () => {
 
   it("is told of when the agent stops: 255", async () => {
     const agent = await start();
-    const id = await job(agent, { Command: "echo begun; sleep 300", Wait: 1_000_000_000 });
+    const id = await job(agent, { Command: "echo begun; sleep 300", Wait: 60_000_000_000 });
     await eventually("it runs", async () => (await written(agent, `_rexec/${id}/`))["alpha/out/00000"] === "begun\n");
     const { kv } = agent.trilith;
     await agents.pop()?.stop();
