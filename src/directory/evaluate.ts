@@ -260,7 +260,11 @@ export function evaluate(
     if (table === "service") {
       const { node, id: serviceId, name: serviceName } = value as TableTypes["service"];
       need("node", keyOf.node(node), () => `service "${serviceId}" names node "${node}"`);
-      const old = (before as Entry<"service"> | undefined)?.name;
+      const was = before as Entry<"service"> | undefined;
+      const old = was?.name;
+      // What drains no longer is gone from among the checks, and of what has none no record would tell when.
+      if (was?.draining === true && (value as TableTypes["service"]).draining !== true)
+        bury(undefined, ["checks", scope.checksOf(was.name)]);
       if (old !== undefined && old.toLowerCase() !== serviceName.toLowerCase()) {
         if (others)
           for (const check of tables.checksAbout(keyOf.node(node), serviceId))

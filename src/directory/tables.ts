@@ -153,8 +153,12 @@ export class Tables {
           this.#servicesOfChecks.set(each, service.modifyIndex);
     }
     const nodes = of("node");
-    for (const [key, { name, node, modifyIndex }] of services) {
+    for (const [key, { name, node, draining, modifyIndex }] of services) {
       const nodeKey = nodeOfKey(key);
+      if (draining === true) {
+        stamp("checks", modifyIndex);
+        stamp(scope.checksOf(name), modifyIndex);
+      }
       const nodeAt = Math.max(modifyIndex, nodes.get(nodeKey)?.modifyIndex ?? 0);
       stamp("services", modifyIndex);
       stamp(scope.node(node), modifyIndex);
@@ -256,9 +260,10 @@ export class Tables {
         return scopes;
       }
       case "service": {
-        const { name, node, id } = entry as TableTypes["service"];
+        const { name, node, id, draining } = entry as TableTypes["service"];
         const scopes: Scope[] = ["services", scope.node(node), scope.service(name), scope.instances(name)];
-        if (this.#indexes.hasChecks(node, id)) scopes.push("checks", scope.checksOf(name));
+        // A drain is told among the checks, as a check.
+        if (draining === true || this.#indexes.hasChecks(node, id)) scopes.push("checks", scope.checksOf(name));
         return scopes;
       }
       case "check": {
@@ -458,13 +463,14 @@ export class Tables {
   }
 }
 
-/** Of a service its checks tell only name and tags: other changes do not concern who waits for checks. */
+/** Of a service its checks tell only name and tags, and that it drains: other changes do not concern who waits for checks. */
 function spareChecks(
   before: TableTypes["service"] | undefined,
   after: TableTypes["service"],
   scopes: Set<Scope>,
 ): void {
   if (before === undefined || before.name !== after.name || !sameList(before.tags, after.tags)) return;
+  if (before.draining === true || after.draining === true) return;
   scopes.delete("checks");
   scopes.delete(scope.checksOf(after.name));
 }

@@ -139,3 +139,55 @@ it("leaves what is drained out of ?passing", async () => {
   const [back] = await get<{ Checks: object[] }[]>(`/v1/health/service/${name}?passing`);
   expect(back?.Checks).not.toContainEqual(expect.objectContaining({ ServiceID: name }));
 });
+
+it("tells what is drained in every list of checks, and who waits for one when it begins and ends", async () => {
+  const own = ownName("leaving");
+  const other = { tags: [], labels: {}, address: "", port: 1, checks: [] };
+  // One has a check, the other none: a drain must be seen of both.
+  const checks = [
+    { id: `${own}:1`, name: "c", notes: "", kind: "none", detail: undefined, intervalMs: 0, timeoutMs: 0 },
+  ];
+  const has = ownName("checked");
+  await agent.trilith.agent.register("api", { ...other, id: own, name: own });
+  await agent.trilith.agent.register("api", {
+    ...other,
+    id: has,
+    name: has,
+    checks: [{ ...checks[0], initial: "passing" }] as never,
+  });
+  const node = agent.trilith.self.node;
+  const why = { code: "draining", text: "it is asked to stop", confirmed: true, atMs: 0 } as const;
+  for (const name of [own, has]) {
+    const lists = [
+      `/v1/health/checks/${name}`,
+      `/v1/health/node/${node}`,
+      "/v1/health/state/any",
+      "/v1/health/state/critical",
+    ];
+    const drains = (rows: readonly { CheckID: string }[]): number =>
+      rows.filter(({ CheckID }) => CheckID === `trilith-draining:${name}`).length;
+    const begin = await Promise.all(lists.map((path) => fetch(agent.url + path)));
+    for (const answer of begin) expect(drains((await answer.json()) as never), answer.url).toBe(0);
+    let before = begin.map((answer) => Number(answer.headers.get("x-consul-index")));
+    for (const draining of [true, false]) {
+      const waits = lists.map((path, i) => fetch(`${agent.url}${path}?index=${before[i]}&wait=60s`));
+      await agent.trilith.agent.drain(name, draining, why);
+      const answers = await Promise.all(waits);
+      for (const [i, answer] of answers.entries()) {
+        const rows = (await answer.json()) as { CheckID: string; Node: string }[];
+        expect(drains(rows), answer.url).toBe(draining ? 1 : 0);
+        expect(Number(answer.headers.get("x-consul-index")), answer.url).toBeGreaterThan(before[i] as number);
+        const keys = rows.map(({ Node, CheckID }) => `${Node.toLowerCase()}\u0000${CheckID}`);
+        expect(keys, answer.url).toEqual(keys.toSorted());
+        if (!draining) continue;
+        expect(rows, answer.url).toContainEqual(
+          expect.objectContaining({ Status: "critical", ServiceID: name, ServiceName: name, Name: "Draining" }),
+        );
+      }
+      before = answers.map((answer) => Number(answer.headers.get("x-consul-index")));
+    }
+    expect(await get<unknown[]>("/v1/health/state/passing")).not.toContainEqual(
+      expect.objectContaining({ CheckID: `trilith-draining:${name}` }),
+    );
+  }
+}, 30_000);

@@ -218,14 +218,14 @@ export function encodeResident({ instance, node, checks }: Resident): Json {
   return {
     Node: encodeNode(node),
     Service: encodeNodeService(instance),
-    Checks: [...checks, ...drainCheck(instance)].map((check) =>
+    Checks: [...checks, ...drainChecks(instance)].map((check) =>
       encodeCheck(check, check.serviceId === "" ? undefined : instance),
     ),
   };
 }
 
-/** Clients who read the checks themselves are told by one that an instance is on its way out: Consul has no other word for it. */
-function drainCheck(instance: Entry<"service">): readonly Entry<"check">[] {
+/** Clients who read the checks themselves are told by one that an instance is on its way out: Consul has no other word for it. None for others. */
+export function drainChecks(instance: Entry<"service">): readonly Entry<"check">[] {
   if (instance.draining !== true) return [];
   const { node, id: serviceId, modifyIndex } = instance;
   const facts = { id: DRAIN_CHECK + serviceId, node, name: "Draining", notes: "on its way out", output: "", type: "" };

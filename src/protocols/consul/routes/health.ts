@@ -5,7 +5,7 @@ import { type Entry, keyOf, type Scope, scope } from "../../../model/record.ts";
 import { answerQuery, headersOfNothing, type Manner } from "../blocking.ts";
 import type { Call, Reply, Row } from "../call.ts";
 import { nearestFirst } from "../coordinates.ts";
-import { encodeCheck, encodeCheckOf, encodeResident } from "../encode.ts";
+import { drainChecks, encodeCheck, encodeCheckOf, encodeResident } from "../encode.ts";
 import { Refusal } from "../errors.ts";
 import { parseBool } from "../query.ts";
 import { checkShape, residentShape } from "../shapes.ts";
@@ -22,6 +22,20 @@ function named(call: Call, what: string): string {
 
 const byId = (a: Entry<"check">, b: Entry<"check">): number => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
 
+/** The checks below a prefix of the table's keys, in their order; those that tell of drains are among them. */
+function* checksIn(view: View, prefix?: string): Generator<Entry<"check">, void> {
+  const drains = Array.from(view.list("service", prefix)).flatMap(drainChecks);
+  const after = (a: Entry<"check">, b: Entry<"check">): boolean =>
+    keyOf.check(a.node, a.id) > keyOf.check(b.node, b.id);
+  drains.sort((a, b) => (after(a, b) ? 1 : -1));
+  let next = 0;
+  for (const check of view.list("check", prefix)) {
+    for (let drain = drains[next]; drain !== undefined && after(check, drain); drain = drains[++next]) yield drain;
+    yield check;
+  }
+  yield* drains.slice(next);
+}
+
 function nodeChecks(call: Call): Promise<Reply> {
   const node = named(call, "node name");
   const wanted = readFilter(call, checkShape, headersOfNothing());
@@ -29,7 +43,7 @@ function nodeChecks(call: Call): Promise<Reply> {
     index: view.at(scope.node(node)),
     waitOn: [scope.node(node)],
     reply: {
-      json: Array.from(view.list("check", keyOf.ofNode(node)), (check) => encodeCheckOf(view, check)).filter(wanted),
+      json: Array.from(checksIn(view, keyOf.ofNode(node)), (check) => encodeCheckOf(view, check)).filter(wanted),
     },
   }));
 }
@@ -52,7 +66,7 @@ function serviceChecks(call: Call): Promise<Reply> {
       if (!hasMeta(resident.node.labels, meta)) continue;
       if (resident.node.name !== node) flush();
       node = resident.node.name;
-      for (const check of resident.checks)
+      for (const check of [...resident.checks, ...drainChecks(resident.instance)])
         if (check.serviceId === resident.instance.id) own.push({ check, row: encodeCheck(check, resident.instance) });
     }
     flush();
@@ -71,7 +85,7 @@ function state(call: Call): Promise<Reply> {
   const meta = nodeMeta(call.query);
   return answerQuery(call, MANNER, (view) => {
     const rows: unknown[] = [];
-    for (const check of nearestFirst(view, near, Array.from(view.list("check")), ({ node }) => node)) {
+    for (const check of nearestFirst(view, near, Array.from(checksIn(view)), ({ node }) => node)) {
       const shown = check.foreign?.["ShownStatus"] ?? check.status;
       if (wantedState !== "any" && shown !== wantedState) continue;
       if (meta !== undefined && !hasMeta(view.get("node", check.node.toLowerCase())?.labels ?? {}, meta)) continue;
