@@ -217,4 +217,21 @@ describe("agents in this process", { timeout: 120_000 }, () => {
     await soon(() => placesOf(here, "s5")).toEqual([]);
     await soon(() => consul.waiting).toBe(MOST_STREAMS + 1);
   });
+
+  it("of a Trilith with very many services notices a drain alone", async () => {
+    const there = await startAgent({ node: "there", datacenter: "there" });
+    ending.push(() => there.stop());
+    for (let i = 0; i <= MOST_STREAMS; i++)
+      await there.trilith.agent.register("api", {
+        ...{ id: `s${i}`, name: `s${i}`, tags: [], labels: {}, address: "", port: i + 1, checks: [] },
+      });
+    const here = await reader({ url: there.url });
+    const routable = (service: string): number => here.trilith.lookup.resolveNow({ service }).endpoints.length;
+    await soon(() => routable(`s${MOST_STREAMS}`)).toBe(1);
+    const why = { code: "draining", text: "it is asked to stop", confirmed: true, atMs: 0 } as const;
+    for (const draining of [true, false, true]) {
+      await there.trilith.agent.drain("s3", draining, why);
+      await soon(() => routable("s3")).toBe(draining ? 0 : 1);
+    }
+  });
 });
