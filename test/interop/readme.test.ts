@@ -113,7 +113,7 @@ describe.runIf(able)("the README", () => {
   });
 
   it("registers by hand, lists, explains and deregisters", { timeout: 120_000 }, async () => {
-    // What an agent is told of a check reaches the directory a moment later, on a busy machine after `list` has looked.
+    // The 30 s for which it is well may be over before a busy machine comes to `list`.
     const text = await eventually(
       "it is listed as well",
       async () => {
