@@ -386,7 +386,7 @@ describe.runIf(possible)("trilith wait, on the LAN", () => {
       [["_http._tcp", "--tag", "x"], "the LAN knows no tags"],
       [["web", "--name", "x"], "--name: is for instances on the LAN"],
       [["web", "--format", "{addr}"], '"{addr}" is not known; {address}'],
-      [["web", "--timeout", "soon"], '--timeout: time: invalid duration "soon"'],
+      [["web", "--timeout", "soon"], '--timeout: "soon": expected a duration'],
     ] as const) {
       const { exitCode, err } = await runToEnd(trilith("wait", ...words));
       expect([exitCode, err]).toEqual([2, expect.stringContaining(says)]);
