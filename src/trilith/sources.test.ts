@@ -90,3 +90,19 @@ it("is started again, later and later, when it breaks", async () => {
   await stop();
   expect(clock.timers).toBe(0);
 });
+
+it("keeps nobody waiting for its first list who stops it before it told one", async () => {
+  const { adopted, to } = world();
+  const source: Source = {
+    name: "x",
+    state: () => ({ ok: true, text: "" }),
+    // biome-ignore lint/correctness/useYield: it has nothing to tell.
+    async *watch(signal) {
+      await aborted(signal);
+    },
+  };
+  const { first, stop } = carry(source, to);
+  await stop();
+  await first;
+  expect(adopted).toEqual([]);
+});

@@ -21,7 +21,7 @@ export interface Carrying {
 
 /** A source whose lists are on their way. */
 export interface Carried {
-  /** Resolves when it has told its first list. */
+  /** Resolves when it has told its first list, or was stopped: nobody waits for what will not come. */
   readonly first: Promise<void>;
   /** Resolves when it tells nothing any more, and what it told last is with the agent. */
   stop(): Promise<void>;
@@ -32,7 +32,7 @@ export function carry(source: Source, to: Carrying): Carried {
   const stop = new AbortController();
   let running: Promise<void> = Promise.resolve();
   const first = new Promise<void>((told) => {
-    running = carryOn(source, to, stop.signal, told);
+    running = carryOn(source, to, stop.signal, told).finally(told);
   });
   return {
     first,
