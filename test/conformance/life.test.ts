@@ -3,6 +3,7 @@ import { readdirSync, readlinkSync } from "node:fs";
 import { type AddressInfo, createServer } from "node:net";
 import { join } from "node:path";
 import { describe, expect, it } from "vitest";
+import { systemClock } from "../../src/base/clock.ts";
 import { createTrilith, type Settings, TrilithError } from "../../src/index.ts";
 import { startAgent } from "../support/ground.ts";
 import { freePort, ownFolder } from "../support/peers.ts";
@@ -33,6 +34,9 @@ async function settings(more: Partial<Settings> = {}): Promise<Partial<Settings>
     ...more,
   };
 }
+
+const forEver = (signal?: AbortSignal): Promise<never> =>
+  new Promise((_, reject) => signal?.addEventListener("abort", () => reject(signal.reason), { once: true }));
 
 describe("an agent's life", () => {
   it("does not begin with a protocol that there is not", () => {
@@ -186,6 +190,8 @@ describe("an agent's life", () => {
     await new Promise<void>((resolve) => silent.listen(0, "127.0.0.1", resolve));
     const url = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`;
     const called = new Promise((resolve) => silent.once("connection", resolve));
+    /** Nothing that is waited for runs out. */
+    const patient = { ...systemClock, sleep: (_ms: number, signal?: AbortSignal) => forEver(signal) };
     try {
       const trilith = createTrilith(
         await settings(
@@ -198,11 +204,15 @@ describe("an agent's life", () => {
               }
             : { join: { servers: [url], livenessMs: 15_000 } },
         ),
+        { clock: patient },
       );
       const started = trilith.start().catch(() => {});
+      // Who waits for the start to end, to reload, holds nobody up.
+      const reload = trilith.reload().catch((error: unknown) => error);
       await called;
       await trilith.stop();
       await started;
+      expect(await reload).toMatchObject({ code: "stopped" });
     } finally {
       silent.close();
       await folder.remove();
