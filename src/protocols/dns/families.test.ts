@@ -65,9 +65,10 @@ describe.each([false, true])("addresses of both families, as Consul %s", (compat
   it("stand beside each other where instances have one or the other; none is NODATA, not NXDOMAIN", async () => {
     const { directory, line } = await dnsWorld({ compat });
     const only = serviceChange("far", "four", "printer", { address: "192.0.2.4", port: 80 });
-    await directory.write([FAR_NODE, printer, only, serviceChange("far", "x", "four", { address: "192.0.2.4" })]);
-    expect(line("printer.service.consul", { type: "AAAA" })).toMatch(
-      /\| printer\.service\.consul\. 0 AAAA 2001:db8::1$/,
+    const six = serviceChange("far", "six", "printer", { address: "2001:db8::6", port: 80 });
+    await directory.write([FAR_NODE, printer, only, six, serviceChange("far", "x", "four", { address: "192.0.2.4" })]);
+    expect(line("printer.service.consul", { type: "AAAA" })).toBe(
+      "NOERROR aa | printer.service.consul. 0 AAAA 2001:db8::1; printer.service.consul. 0 AAAA 2001:db8::6",
     );
     expect(line("printer.service.consul")).toContain("192.0.2.1; printer.service.consul. 0 A 192.0.2.4");
     expect(line("four.service.consul", { type: "AAAA" })).toMatch(/^NOERROR aa \| {2}\|/);
