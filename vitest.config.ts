@@ -7,7 +7,8 @@ export default defineConfig({
   test: {
     include: peers ? ["test/peers/**/*.test.ts"] : ["src/**/*.test.ts", "test/**/*.test.ts"],
     exclude: peers ? [] : ["test/peers/**", "**/node_modules/**"],
-    testTimeout: 60_000,
+    // On a busy machine the first test of a file may spend most of a minute loading what it tests.
+    testTimeout: 120_000,
     hookTimeout: 180_000,
     setupFiles: ["test/support/setup.ts"],
     // CI's machine is shared and noisy: what fails there is tried twice more, and told. Elsewhere a failure is a failure.

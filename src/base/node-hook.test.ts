@@ -198,7 +198,7 @@ describe("a hooked Node", () => {
       tries = [{ ...tries[0], limitMs: 100 } as Try, { ...tries[0], port: silent.ports[1], limitMs: 100 } as Try];
       outcomes = [];
       const waiting = connect({ host: MAGIC, port: 80 });
-      await vi.waitUntil(() => outcomes.length === 2, { timeout: 5_000 });
+      await vi.waitUntil(() => outcomes.length === 2);
       expect([outcomes, waiting.connecting]).toEqual([["ETIMEDOUT", "ETIMEDOUT"], true]);
       waiting.destroy();
       await once(waiting, "close");
@@ -218,7 +218,7 @@ describe("a hooked Node", () => {
       await vi.waitUntil(() => open() > before + 2);
       socket.destroy();
       await once(socket, "close");
-      await vi.waitUntil(() => open() <= before, { timeout: 5_000 });
+      await vi.waitUntil(() => open() <= before);
       expect(outcomes).toEqual([]);
       // In the very moment in which the one beside it connects, or is refused.
       server.removeAllListeners("connection");
@@ -234,9 +234,9 @@ describe("a hooked Node", () => {
         await once(last, "close");
         onOutcome = undefined;
       }
-      await vi.waitUntil(() => ended.length === 1, { timeout: 5_000 });
+      await vi.waitUntil(() => ended.length === 1);
       await Promise.all(ended);
-      await vi.waitUntil(() => open() <= before, { timeout: 5_000 });
+      await vi.waitUntil(() => open() <= before);
     } finally {
       silent.stop();
     }

@@ -51,7 +51,7 @@ const client = async (port: number): Promise<Client> => {
     async ask(text) {
       const before = heard.length;
       socket.send(text, port, "127.0.0.1");
-      await vi.waitFor(() => expect(heard.length).toBeGreaterThan(before), { timeout: 5_000, interval: 5 });
+      await vi.waitFor(() => expect(heard.length).toBeGreaterThan(before), { interval: 5 });
       return heard[before] as string;
     },
   };
@@ -130,7 +130,7 @@ describe("a UDP proxy", () => {
     await (await client(port)).ask("hello");
     const listener = made.connector.proxies()[0] as ProxyListener;
     expect(listener.status()).toMatchObject({ open: 3, total: 4 });
-    await vi.waitFor(() => expect(listener.status().open).toBe(0), 5_000);
+    await vi.waitFor(() => expect(listener.status().open).toBe(0));
     expect(await early[0]?.ask("again")).toBe("a again");
     expect(listener.status()).toMatchObject({ open: 1, total: 5 });
     expect(status).toBeTypeOf("function");
