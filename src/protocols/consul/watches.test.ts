@@ -254,7 +254,8 @@ describe("the agent's watches", () => {
     await eventually(async () => expect(await linesOf("out")).toEqual(["null"]));
     await set("b", "other");
     await set("a", "1");
-    await eventually(async () => expect(await linesOf("out")).toHaveLength(2));
+    // Written after what it is the index of.
+    await eventually(async () => expect(await linesOf("out.index")).toHaveLength(2));
     expect(JSON.parse((await linesOf("out"))[1] as string)).toMatchObject({ Key: "a", Value: "MQ==" });
     expect((await linesOf("out.index"))[1]).toBe(String(agent?.trilith.kv.get("a")?.modifyIndex));
     expect(agent?.errors).toEqual([]);
