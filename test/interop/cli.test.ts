@@ -273,7 +273,11 @@ describe("the program", () => {
     await eventually("reloaded", async () => (await trilith(["find", "-1", "dropped"])).out === "127.0.0.1:2\n");
     const before = said().length;
     await writeFile(file, '{"service":{"name":"dropped","port":"x"}}');
-    expect(await trilith(["reload"])).toMatchObject({ code: 0 });
+    // Whoever reloads by a script hears of it, too.
+    expect(await trilith(["reload"])).toMatchObject({
+      code: 1,
+      err: expect.stringContaining(`${file}:1: service.port`),
+    });
     const doctor = await eventually("complaint", async () => {
       const outcome = await trilith(["doctor"]);
       return outcome.code === 1 ? outcome : undefined;
