@@ -160,6 +160,31 @@ describe("what is in the list", () => {
     expect([...agent.trilith.agent.services().keys()]).toEqual([]);
   });
 
+  it("is of another service where the configuration says so, by a reload and by a restart", async () => {
+    const folder = await ownFolder("backends-renamed");
+    open.push(() => folder.remove());
+    let now: unknown = { port: 0 };
+    const kept = { dev: false, dataDir: folder.path };
+    agent = await startAgent(
+      { ...kept, protocols: { backends: now } },
+      { reread: async () => ({ ...kept, protocols: { backends: now } }) },
+    );
+    const { trilith } = agent;
+    const base = (): string => `http://${trilith.self.listening.get("backends")}/proxy`;
+    expect(await send(`${base()}/backend/a?port=81`, "POST")).toBe(201);
+    now = { port: 0, service: "shop" };
+    await trilith.reload();
+    const ids = (): readonly string[] => [...(agent?.trilith.agent.services().keys() ?? [])];
+    await eventually("it is shop's", () => ids().join() === "shop-a");
+    expect(trilith.lookup.resolveNow({ service: "backend", health: "any" }).endpoints).toEqual([]);
+    expect(JSON.parse(await text(`${base()}/backends.json`))).toMatchObject([{ id: "a", port: 81 }]);
+    await agent.stop();
+    const other = await start({ service: "store" }, kept);
+    await eventually("it is the store's", () => ids().join() === "store-a");
+    expect(await send(`${other}/backend/a`, "DELETE")).toBe(204);
+    expect(ids()).toEqual([]);
+  });
+
   it("stays with another configuration, and goes when the list is switched off", async () => {
     let now: unknown = { port: 0 };
     agent = await startAgent(

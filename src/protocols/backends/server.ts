@@ -81,7 +81,7 @@ async function answer(
   if (method !== "POST" && method !== "DELETE") return refuse(response, reply, "POST, DELETE");
   const id = decodeId(coded);
   if (method === "POST")
-    return reply((await register(parts, id, caller, url.searchParams, await portIn(request, parts.clock))) ? 201 : 200);
+    return reply((await join(parts, id, caller, url.searchParams, await portIn(request, parts.clock))) ? 201 : 200);
   const serviceId = prefix(parts.config) + id;
   if (!parts.agent.services().has(serviceId))
     throw new TrilithError("not-found", `${JSON.stringify(id)} is not in the list of ${parts.config.service}`);
@@ -134,15 +134,40 @@ function formatOf(suffix: string | undefined, accept: string): Format {
   return format;
 }
 
-/** Port and address: query before body; the address is the caller's unless it speaks for another host from this very one. */
-async function register(
-  { config, agent, tcp }: ServerParts,
+/** Port: query before body. True if it was not in the list. */
+async function join(
+  parts: ServerParts,
   id: string,
-  caller: string,
+  address: string,
   query: URLSearchParams,
   body: string,
 ): Promise<boolean> {
-  const port = portOf(query.get("port") ?? (body || config.backendPort), "port", 0);
+  const port = portOf(query.get("port") ?? (body || parts.config.backendPort), "port", 0);
+  return await register(parts, { id, address, port, text: `${address} by POST /proxy/backend/${id}` });
+}
+
+/** What is in the list from when it was another service's is this one's now: many a back end POSTs itself once in its life. */
+export async function takeOver(parts: RegisterParts & Pick<ServerParts, "clock">): Promise<void> {
+  const { config, agent, clock } = parts;
+  for (const { instance, asked } of [...agent.services().values()]) {
+    const { id, name, address, port } = asked ?? instance;
+    const { source, foreignId, text } = instance.origin;
+    if (source !== FROM || name === config.service || foreignId === undefined) continue;
+    await register(parts, { id: foreignId, address, port, text: text ?? "" });
+    await agent.deregister(FROM, id, {
+      code: "deregistered",
+      text: `the list is of ${config.service} now`,
+      confirmed: true,
+      atMs: clock.now(),
+    });
+  }
+}
+
+type RegisterParts = Pick<ServerParts, "config" | "agent" | "tcp">;
+type Told = Required<Pick<Registration, "id" | "address" | "port" | "text">>;
+
+/** True if it was not in the list. */
+async function register({ config, agent, tcp }: RegisterParts, { id, address, port, text }: Told): Promise<boolean> {
   const { expireMs } = config;
   const serviceId = prefix(config) + id;
   const known = agent.services().get(serviceId);
@@ -176,13 +201,13 @@ async function register(
     name: config.service,
     tags: [],
     labels: {},
-    address: caller,
+    address,
     port,
     checks,
     foreignId: id,
-    text: `${caller} by POST /proxy/backend/${id}`,
+    text,
   };
-  const same = before?.address === caller && before.port === port && known?.checks.length === checks.length;
+  const same = before?.address === address && before.port === port && known?.checks.length === checks.length;
   if (!same) await agent.register(FROM, registration, { replaceChecks: true });
   if (expireMs !== undefined) await agent.report(heartbeat, { status: "passing", output: "" });
   return before === undefined;
