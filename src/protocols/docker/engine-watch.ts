@@ -20,8 +20,14 @@ export interface EngineOptions {
   readonly endpoints: readonly Endpoint[];
   /** True where the engine may be absent without that being a fault. */
   readonly optional: boolean;
-  /** How to translate, asked again for each connection (the host name may resolve to something else by then). */
-  readonly translation: (engine: EngineInfo) => Promise<TranslateOptions>;
+  /**
+   * How to translate, asked again for each connection (the host name may resolve to something else by then). `meanwhile` is told what to go by
+   * where that takes long: containers are not kept waiting for a resolver.
+   */
+  readonly translation: (
+    engine: EngineInfo,
+    meanwhile: (options: TranslateOptions) => void,
+  ) => Promise<TranslateOptions>;
   /**
    * What the end of a container means. "always" (default): it is gone. "on-success": what ended with a failure (exit codes 1 to 127, not
    * by a signal) stays registered until it is removed or runs again, and its checks tell.
@@ -75,6 +81,8 @@ export class EngineWatch {
   readonly #signals = new Map<string, Map<number, number>>();
   readonly #translations = new Map<string, { readonly container: Container; readonly translation: Translation }>();
   #translation: TranslateOptions | undefined;
+  /** True while the translation is the one for the meantime. */
+  #guessed = false;
   #listed = false;
   #told = false;
   #absent = false;
@@ -195,11 +203,16 @@ export class EngineWatch {
       const scan = startScan(engine, this.#known, this.#machine, session.signal, changed, this.#keeping());
       // A resolver that takes its time holds up neither events nor, once there was a list, the next one.
       const resolving = (async (): Promise<void> => {
-        const translation = await this.#options.translation(await engine.info());
-        if (session.signal.aborted) return;
-        if (JSON.stringify(translation) !== JSON.stringify(this.#translation)) this.#translations.clear();
-        this.#translation = translation;
-        changed();
+        const take = (translation: TranslateOptions, guessed: boolean): void => {
+          // What was found out before is better than a guess.
+          if (session.signal.aborted || (guessed && this.#translation !== undefined)) return;
+          if (this.#guessed || JSON.stringify(translation) !== JSON.stringify(this.#translation))
+            this.#translations.clear();
+          this.#translation = translation;
+          this.#guessed = guessed;
+          changed();
+        };
+        take(await this.#options.translation(await engine.info(), (meanwhile) => take(meanwhile, true)), false);
       })();
       const reading = (async (): Promise<never> => {
         for await (const happening of events) this.#on(happening, scan);
@@ -298,10 +311,13 @@ export class EngineWatch {
       this.#translations.set(container.id, { container, translation });
       return translation;
     }
-    const fresh = translate(container, options, (idOrName) => {
+    const other = (idOrName: string): Container | undefined => {
       const { running } = this.#known;
       return running.get(idOrName) ?? [...running.values()].find(({ name }) => name === idOrName);
-    });
+    };
+    let fresh = translate(container, options, other);
+    const hostIp = this.#guessed ? this.#hostIpBefore(container, fresh.registrations, options.hostIp) : undefined;
+    if (hostIp !== undefined && hostIp !== options.hostIp) fresh = translate(container, { ...options, hostIp }, other);
     // What did not change stays the same object, so that a health report or a resync is no change.
     const before = new Map(
       cached?.translation.registrations.map((registration) => [essence(registration), registration]),
@@ -312,6 +328,15 @@ export class EngineWatch {
     };
     this.#translations.set(container.id, { container, translation });
     return translation;
+  }
+
+  /** The host's address as this container was registered with it before this process began: a guess that differs would lead its callers astray. */
+  #hostIpBefore(container: Container, registrations: readonly Registration[], guess: string): string | undefined {
+    const held = new Map((this.#before.get(container.id) ?? []).map((one) => [one.foreignId, one]));
+    return registrations
+      .filter(({ address }) => address === guess)
+      .map(({ foreignId }) => held.get(foreignId)?.address)
+      .find((address) => address !== undefined);
   }
 
   /**

@@ -1,11 +1,19 @@
 // Docker's configuration: what is accepted, what is refused and how, and which address the host has.
 import { createHash } from "node:crypto";
+import { join } from "node:path";
 import { describe, expect, it } from "vitest";
-import type { Disk } from "../../base/disk.ts";
+import { fakeClock } from "../../../test/simulated/clock.ts";
+import { FakeEngine } from "../../../test/support/docker-engine.ts";
+import { ownFolder } from "../../../test/support/peers.ts";
+import { systemClock } from "../../base/clock.ts";
+import { type Disk, systemDisk } from "../../base/disk.ts";
+import { createHttp } from "../../base/http.ts";
+import { silentLog } from "../../base/log.ts";
 import { systemProcesses } from "../../base/process.ts";
+import { systemRandom } from "../../base/random.ts";
 import type { Ground } from "../../contracts/ground.ts";
 import { endpointOfContext, parseHost } from "./endpoint.ts";
-import { hostAddress } from "./host-address.ts";
+import { hostAddress, hostAddressSoon } from "./host-address.ts";
 import { signalNumber } from "./inspect.ts";
 import { docker, endpointOfEnvironment } from "./setup.ts";
 
@@ -167,6 +175,64 @@ describe("the address of the host", () => {
   ])("%j, advertised %s, compat %s: %s", async (addresses, advertised, compat, address) => {
     expect(await hostAddress(net(...addresses), "h", advertised, compat)).toBe(address);
   });
+  it("is guessed where the resolver takes its time, and only there", async () => {
+    const clock = fakeClock();
+    const guesses: string[] = [];
+    let found: (addresses: readonly string[]) => void = () => {};
+    const slow = {
+      resolve: () =>
+        new Promise<readonly string[]>((resolve) => {
+          found = resolve;
+        }),
+    };
+    const asked = hostAddressSoon(slow, clock, "h", "10.0.0.1", false, (address) => void guesses.push(address));
+    await clock.advance(1_000);
+    expect(guesses).toEqual(["10.0.0.1"]);
+    found(["192.0.2.1"]);
+    expect(await asked).toBe("192.0.2.1");
+    const soon = hostAddressSoon(
+      net("192.0.2.1"),
+      clock,
+      "h",
+      "10.0.0.1",
+      false,
+      (address) => void guesses.push(address),
+    );
+    expect(await soon).toBe("192.0.2.1");
+    expect(clock.timers).toBe(0);
+    expect(guesses).toHaveLength(1);
+  });
+});
+
+it("containers are listed while the resolver does not answer", async () => {
+  const folder = await ownFolder("docker-setup");
+  const serving = createHttp();
+  const http = createHttp();
+  const engine = new FakeEngine(join(folder.path, "docker.sock"));
+  engine.add("one", 1001);
+  await engine.start(serving);
+  const ground = {
+    ...{ processes: systemProcesses, disk: systemDisk, clock: systemClock, random: systemRandom, http, log: silentLog },
+    self: { advertiseAddress: "10.0.0.1", scripts: { fromApi: false, fromFiles: false } },
+    net: { resolve: () => new Promise(() => {}) },
+    ...{ probes: new Map(), agent: { services: () => new Map(), report: async () => {} } },
+  } as unknown as Ground;
+  const config = docker.configure({ host: `unix://${engine.path}`, hostname: "h", connect: false });
+  const stop = new AbortController();
+  try {
+    const part = await docker.setup(config, ground);
+    for await (const { list } of part?.source?.watch(stop.signal) ?? []) {
+      expect(list.map(({ id, address, port }) => [id, address, port])).toEqual([["h:one:80", "10.0.0.1", 1001]]);
+      stop.abort();
+    }
+    expect(stop.signal.aborted).toBe(true);
+  } finally {
+    stop.abort();
+    await http.close();
+    await engine.stop();
+    await serving.close();
+    await folder.remove();
+  }
 });
 
 describe("signals", () => {

@@ -13,7 +13,7 @@ import { connectAnswers, connectStates } from "./connect/tell.ts";
 import { certificatesIn, type Endpoint, endpointOfContext, farHost, parseHost } from "./endpoint.ts";
 import type { EngineOptions } from "./engine-watch.ts";
 import { execProbe } from "./exec.ts";
-import { hostAddress } from "./host-address.ts";
+import { hostAddressSoon } from "./host-address.ts";
 import type { TranslateOptions } from "./registrator.ts";
 import { mirrors } from "./registrator-command/mirror.ts";
 import { absentSource, dockerSource, engineIdentity } from "./source.ts";
@@ -149,7 +149,7 @@ export const docker: Protocol<DockerConfig, Needs> = defineProtocol({
 
 /** Follows the containers of these engines. */
 function partOf(config: DockerConfig, ground: Pick<Ground, Needs>, places: readonly Place[]): Part {
-  const { self, net, processes, probes } = ground;
+  const { self, clock, net, processes, probes } = ground;
   const tags = parseTemplate(config.tags);
   const name = config.name === "" ? undefined : parseTemplate(config.name);
   const own = config.hostname || processes.hostname();
@@ -165,11 +165,11 @@ function partOf(config: DockerConfig, ground: Pick<Ground, Needs>, places: reado
     endpoints: place.endpoints,
     optional: place.optional,
     deregister: config.deregister,
-    async translation(info): Promise<TranslateOptions> {
+    async translation(info, meanwhile): Promise<TranslateOptions> {
       const far = place.endpoints.map(farHost).find((host) => host !== undefined);
       const ip = place.config.ip || config.ip;
       const hostname = hostnameOf(place, i === 0 && far === undefined, info);
-      return {
+      const to = (hostIp: string): TranslateOptions => ({
         ip,
         internal: config.internal,
         explicit: config.explicit,
@@ -179,14 +179,19 @@ function partOf(config: DockerConfig, ground: Pick<Ground, Needs>, places: reado
         portSuffix: config.portSuffix,
         compat: config.compat,
         hostname,
-        // What another host publishes is reached at that host. Where the address is given, no resolver is waited for.
-        hostIp: ip || (await hostAddress(net, far ?? own, far ?? self.advertiseAddress, config.compat)),
+        hostIp,
         ...(far === undefined ? {} : { remote: true }),
         ...(place.name === "" ? {} : { engine: engineIdentity(place.name, info.id) }),
         scripts: self.scripts.fromApi,
         probes,
         nodeAddress: self.advertiseAddress,
-      };
+      });
+      // Where the address is given, no resolver is asked.
+      if (ip !== "") return to(ip);
+      // What another host publishes is reached at that host.
+      const [asked, advertised] = [far ?? own, far ?? self.advertiseAddress];
+      const guessed = (address: string): void => meanwhile(to(address));
+      return to(await hostAddressSoon(net, clock, asked, advertised, config.compat, guessed));
     },
   });
   const [main, ...others] = places.map(engineOf);

@@ -576,6 +576,71 @@ describe("the docker source", () => {
     await eventually("SIGKILL drains, too", () => lists.at(-1)?.list[0]?.draining);
   });
 
+  describe("while nobody knows the host's address", () => {
+    /** As of a resolver that does not answer: the guess at once, the address when the test says. */
+    const slowly = (): { readonly more: Partial<DockerOptions>; readonly found: (hostIp: string) => void } => {
+      let found: (hostIp: string) => void = () => {};
+      const resolving = new Promise<string>((resolve) => {
+        found = resolve;
+      });
+      const more: Partial<DockerOptions> = {
+        async translation(_, meanwhile) {
+          meanwhile({ ...options, hostIp: "10.0.0.9" });
+          return { ...options, hostIp: await resolving };
+        },
+      };
+      return { more, found };
+    };
+    const addresses = () => lists.at(-1)?.list.map(({ address, port }) => `${address}:${port}`);
+
+    it("containers are listed with the guess, and again with the address", async () => {
+      engine.add("one", 1001);
+      await engine.start(serving);
+      const { more, found } = slowly();
+      watch(systemClock, false, more);
+      await shows("h:one:80");
+      expect(addresses()).toEqual(["10.0.0.9:1001"]);
+      engine.happens("start", engine.add("two", 1002));
+      await shows("h:one:80", "h:two:80");
+      found("192.0.2.7");
+      await eventually("the address is known", () => addresses()?.[0] === "192.0.2.7:1001");
+      expect(addresses()).toEqual(["192.0.2.7:1001", "192.0.2.7:1002"]);
+      // A new connection asks anew; what was found out goes before a guess.
+      const before = lists.length;
+      engine.drop();
+      engine.happens("start", engine.add("three", 1003));
+      await eventually("it is connected again", () => names().length === 3);
+      expect(lists.slice(before).flatMap(({ list }) => list.map(({ address }) => address))).not.toContain("10.0.0.9");
+    });
+
+    it("what an earlier life of the agent knew stays, with the port of now", async () => {
+      const one = engine.add("one", 1001);
+      await engine.start(serving);
+      held = new Map([
+        [
+          "h:one:80",
+          {
+            checks: [],
+            instance: {
+              ...{ id: "h:one:80", name: "one", tags: [], labels: {}, address: "192.0.2.7", port: 999, node: "n" },
+              origin: { source: "docker", authority: "first-hand", foreignId: `${one}:80/tcp` },
+            },
+          },
+        ],
+      ]);
+      const { more, found } = slowly();
+      watch(systemClock, false, more);
+      await shows("h:one:80");
+      expect(addresses()).toEqual(["192.0.2.7:1001"]);
+      engine.happens("start", engine.add("two", 1002));
+      await shows("h:one:80", "h:two:80");
+      expect(addresses()).toEqual(["192.0.2.7:1001", "10.0.0.9:1002"]);
+      found("192.0.2.8");
+      await eventually("the address is known", () => addresses()?.[0] === "192.0.2.8:1001");
+      expect(addresses()).toEqual(["192.0.2.8:1001", "192.0.2.8:1002"]);
+    });
+  });
+
   it("stopped before it started it says nothing; stopped, it leaves no connection and no timer", async () => {
     const clock = fakeClock();
     engine.add("one", 1001);
