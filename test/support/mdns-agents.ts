@@ -40,7 +40,7 @@ afterEach(async () => {
 });
 
 /** The real disk, on which no simulated time passes: how long it takes is up to the machine. */
-function timelessDisk(clock: FakeClock): Disk {
+export function timelessDisk(clock: FakeClock): Disk {
   const disk = systemDisk;
   return {
     readBytes: (path) => clock.during(disk.readBytes(path)),

@@ -12,9 +12,10 @@ import type { Instance } from "../../model/instance.ts";
 import { avahiRuns } from "./announce-avahi.ts";
 import { keyOfName, type Planned, type PlanRules, planAnnouncements } from "./announce-plan.ts";
 import type { Group, Mdns, Published, Service } from "./engine.ts";
+import { collide } from "./service-file.ts";
 import { type FileGroup, watchServiceFiles } from "./service-file-folder.ts";
 import type { Announced } from "./source.ts";
-import type { Lan } from "./source-lan.ts";
+import type { Lan, Use } from "./source-lan.ts";
 import { idOf, markOf, serviceOfType } from "./source-registration.ts";
 
 /** Which service files are announced. */
@@ -58,6 +59,8 @@ export class Announcer implements Announced {
   readonly #refused = new Map<string, { readonly group: string; readonly text: string }>();
   readonly #leaving = new Set<Promise<void>>();
   #planned: readonly Planned[] = [];
+  /** The types that were announced under these rules: what others of this host say with them is looked at. */
+  readonly #types = new Set<string>();
   #files: readonly FileGroup[] = [];
   #fileComplaints: Announced["complaints"] = [];
   #running: Promise<void> | undefined;
@@ -81,6 +84,7 @@ export class Announcer implements Announced {
 
   /** Takes other rules: what they ask for as well stays as it stands, of the rest goodbye is said. */
   retell(rules: PlanRules, folder: FilesRule | undefined): void {
+    if (JSON.stringify(rules) !== JSON.stringify(this.#rules)) this.#types.clear();
     this.#rules = rules;
     const isOther = JSON.stringify(folder) !== JSON.stringify(this.#folder);
     this.#folder = folder;
@@ -140,18 +144,19 @@ export class Announcer implements Announced {
   async #run(): Promise<void> {
     const { clock, agent } = this.#machine;
     const { signal } = this.#stop;
-    const { mdns, release } = await this.#lan.acquire(this.#bell.ring);
+    const use = await this.#lan.acquire(this.#bell.ring);
+    const { mdns } = use;
     const others = [followHost(agent, this.#bell.ring, signal), this.#followFiles(mdns, signal)];
     try {
       while (!signal.aborted) {
-        this.#announce(mdns);
+        this.#announce(use);
         await this.#bell.heard();
         await clock.sleep(TOGETHER_MS, signal).catch(() => {});
       }
     } finally {
       for (const key of [...this.#standing.keys()]) this.#withdraw(key);
       await Promise.all(this.#leaving);
-      await release();
+      await use.release();
       await Promise.all(others);
     }
   }
@@ -162,14 +167,19 @@ export class Announcer implements Announced {
       this.#otherFolder = new AbortController();
       const either = AbortSignal.any([signal, this.#otherFolder.signal]);
       if (this.#folder !== undefined) await this.#followFolder(this.#folder, mdns, either);
-      else if (!either.aborted)
+      else {
+        this.#noFiles();
         await new Promise<void>((resolve) => either.addEventListener("abort", () => resolve(), { once: true }));
-      // When this agent stops, services of files stay this host's.
-      if (signal.aborted) return;
-      this.#files = [];
-      this.#fileComplaints = [];
-      this.#bell.ring();
+      }
+      // When this agent stops, services of files stay this host's; where another folder is told, until that is read.
     }
+  }
+
+  #noFiles(): void {
+    if (this.#files.length + this.#fileComplaints.length === 0) return;
+    this.#files = [];
+    this.#fileComplaints = [];
+    this.#bell.ring();
   }
 
   /** Service files, while nobody else announces them. */
@@ -200,16 +210,14 @@ export class Announcer implements Announced {
         round.abort();
         await looking;
         if (signal.aborted) return;
-        this.#files = [];
-        this.#fileComplaints = [];
-        this.#bell.ring();
       }
+      this.#noFiles();
       await clock.sleep(AVAHI_LOOK_MS, signal).catch(() => {});
     }
   }
 
   /** Brings what stands on the LAN to what should. */
-  #announce(mdns: Mdns): void {
+  #announce({ mdns, browse }: Use): void {
     const { net, agent, nodeId } = this.#machine;
     const interfaces = net.interfaces();
     const routable = routableHere(agent);
@@ -223,7 +231,8 @@ export class Announcer implements Announced {
       nodeAddress: agent.node.address,
       interfaceOf: (address) => interfaces.find((one) => !one.internal && one.address === address)?.name,
     });
-    for (const one of planned) if ("group" in one) for (const { type } of one.group.services) this.#lan.browse(type);
+    for (const one of planned) if ("group" in one) for (const { type } of one.group.services) this.#types.add(type);
+    browse(this.#types);
     this.#planned = planned.map((one) => this.#elsewhere(one, mdns));
     const wanted = new Map<string, { readonly service: string; readonly group: Group }>();
     for (const one of this.#planned) if ("group" in one) wanted.set(one.id, one);
@@ -231,10 +240,23 @@ export class Announcer implements Announced {
       const group = this.#ofFile(whole, routable as ReadonlyMap<string, Instance>);
       if (group.services.length > 0) wanted.set(path, { service: "", group });
     }
+    for (const [key, { service, group }] of wanted) if (service === "") this.#moved(key, group, wanted);
     for (const key of this.#refused.keys()) if (!wanted.has(key)) this.#refused.delete(key);
     for (const key of [...this.#standing.keys()]) if (!wanted.has(key)) this.#withdraw(key);
     for (const [key, { service, group }] of wanted) this.#put(mdns, key, service, group);
     this.#machine.changed();
+  }
+
+  /** What another file says now under the same name goes on, without a goodbye. */
+  #moved(key: string, { name, services }: Group, wanted: ReadonlyMap<string, unknown>): void {
+    if (this.#standing.has(key)) return;
+    for (const [before, standing] of this.#standing) {
+      if (standing.service !== "" || standing.group.name !== name || wanted.has(before)) continue;
+      if (!services.some((one) => standing.group.services.some((other) => collide(one, other)))) continue;
+      this.#standing.delete(before);
+      this.#standing.set(key, standing);
+      return;
+    }
   }
 
   #put(mdns: Mdns, key: string, service: string, group: Group): void {

@@ -23,6 +23,15 @@ const placeKey = ({ interface: name, family }: Place): string => `${name} ${fami
 const keyOf = ({ name, type, domain }: Pick<Found, "name" | "type" | "domain">): string =>
   `${keyOfName(name, type)}\u0000${domain.toLowerCase()}`;
 
+/** Who uses the picture. */
+export interface Use {
+  readonly mdns: Mdns;
+  /** Browses these types for this user from now on, in place of those before: what nobody asks for any more ends and is forgotten, what stays runs on. */
+  browse(types: "all" | ReadonlySet<string> | readonly string[]): void;
+  /** Stops the engine (with goodbyes) for the last one. */
+  release(): Promise<void>;
+}
+
 /** One per agent. `acquire` before anything else. */
 export class Lan {
   readonly #create: () => Mdns;
@@ -30,6 +39,8 @@ export class Lan {
   readonly #listeners = new Set<() => void>();
   readonly #entries = new Map<string, Entry>();
   readonly #types = new Map<string, Following>();
+  /** Which types each user asks for. */
+  readonly #wanted = new Map<object, "all" | readonly string[]>();
   readonly #left = new Map<string, Left>();
   #all: Following | undefined;
   #mdns: Mdns | undefined;
@@ -56,8 +67,9 @@ export class Lan {
     return (this.#mdns?.hostName ?? "").replace(/\.local$/i, "");
   }
 
-  /** Starts the engine for the first one; `release` stops it (with goodbyes) for the last one. `changed` is called when the picture changes. */
-  async acquire(changed: () => void): Promise<{ readonly mdns: Mdns; release(): Promise<void> }> {
+  /** Starts the engine for the first one. `changed` is called when the picture changes. */
+  async acquire(changed: () => void): Promise<Use> {
+    const user = {};
     this.#users++;
     this.#listeners.add(changed);
     this.#changing = this.#changing.then(async () => {
@@ -68,7 +80,10 @@ export class Lan {
     });
     let released: Promise<void> | undefined;
     const release = (): Promise<void> => {
-      released ??= this.#release(changed);
+      if (released !== undefined) return released;
+      this.#wanted.delete(user);
+      released = this.#release(changed);
+      this.#bring();
       return released;
     };
     try {
@@ -78,7 +93,15 @@ export class Lan {
       await release();
       throw error;
     }
-    return { mdns: this.#mdns as Mdns, release };
+    return {
+      mdns: this.#mdns as Mdns,
+      browse: (types) => {
+        if (released !== undefined) return;
+        this.#wanted.set(user, types === "all" ? types : [...types]);
+        this.#bring();
+      },
+      release,
+    };
   }
 
   #release(changed: () => void): Promise<void> {
@@ -92,6 +115,7 @@ export class Lan {
       for (const following of this.#types.values()) following.close();
       this.#all?.close();
       this.#all = undefined;
+      this.#wanted.clear();
       this.#entries.clear();
       this.#types.clear();
       this.#left.clear();
@@ -100,15 +124,45 @@ export class Lan {
     return this.#changing;
   }
 
+  /** Brings what is browsed to what the users ask for. */
+  #bring(): void {
+    const wanted = [...this.#wanted.values()];
+    if (wanted.includes("all")) {
+      this.#browseAll(wanted);
+      return;
+    }
+    this.#all?.close();
+    this.#all = undefined;
+    const types = new Map(wanted.flatMap((each) => [...each]).map((type) => [keyOfName("", type), type]));
+    for (const [key, following] of this.#types)
+      if (!types.has(key)) {
+        following.close();
+        this.#types.delete(key);
+        this.#forget(key);
+      }
+    for (const type of types.values()) this.#browse(type);
+  }
+
   /** Browses every type that there is, from now on, but that by which agents meet: whom they hear, they tell at first hand. */
-  browseAll(): void {
+  #browseAll(wanted: readonly ("all" | readonly string[])[]): void {
+    for (const types of wanted) if (types !== "all") for (const type of types) this.#browse(type);
     this.#all ??= this.#mdns?.browseTypes({}, (event) => {
-      if (event.kind === "add" && event.found.type.toLowerCase() !== AGENTS_TYPE) this.browse(event.found.type);
+      if (event.kind === "add" && event.found.type.toLowerCase() !== AGENTS_TYPE) this.#browse(event.found.type);
     });
   }
 
+  /** Nobody asks for a type any more: nothing of it is in the picture. */
+  #forget(type: string): void {
+    for (const [key, { found, resolving }] of this.#entries)
+      if (keyOfName("", found.type) === type) {
+        resolving.close();
+        this.#entries.delete(key);
+        this.#left.delete(key);
+      }
+  }
+
   /** Browses a type from now on; twice is once. */
-  browse(type: string): void {
+  #browse(type: string): void {
     const key = keyOfName("", type);
     if (this.#types.has(key) || this.#mdns === undefined) return;
     // Told at once of what is known already, before there is something to close.

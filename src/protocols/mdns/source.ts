@@ -14,7 +14,7 @@ import { fromTxt } from "../../model/txt.ts";
 import { keyOfName } from "./announce-plan.ts";
 import type { Resolved } from "./engine.ts";
 import type { FileGroup } from "./service-file-folder.ts";
-import type { Lan, Left } from "./source-lan.ts";
+import type { Lan, Left, Use } from "./source-lan.ts";
 import {
   addressesOf,
   idOf,
@@ -78,7 +78,7 @@ export class LanSource implements Source {
   /** Looks again at what is remembered. */
   #tick: Timer | undefined;
   #restored = false;
-  #running = false;
+  #use: Use | undefined;
 
   constructor(lan: Lan, announced: Announced, discover: boolean | readonly string[], machine: SourceMachine) {
     this.#lan = lan;
@@ -93,13 +93,12 @@ export class LanSource implements Source {
     this.#discover = types;
     for (const [key, { registration }] of this.#remembered)
       if (!this.#isWanted({ type: registration.labels["mdns-type"] ?? "" })) this.#remembered.delete(key);
-    if (this.#running) this.#browse();
+    this.#browse();
     this.ring();
   }
 
   #browse(): void {
-    if (this.#discover === true) this.#lan.browseAll();
-    else if (this.#discover !== false) for (const type of this.#discover) this.#lan.browse(type);
+    this.#use?.browse(this.#discover === true ? "all" : this.#discover || []);
   }
 
   /** True of what the configuration asks for; the announcing side has other types browsed, too. */
@@ -117,7 +116,7 @@ export class LanSource implements Source {
     const lastKnown = this.#remembered.size > 0 ? ` (${this.#remembered.size} last known, not heard yet)` : "";
     const counts = `${found} found${lastKnown}, ${this.#announced.count} announced`;
     if (places.length === 0)
-      return this.#running
+      return this.#use !== undefined
         ? { ok: false, text: `no interface with multicast is up; ${counts}` }
         : { ok: true, begun: false, text: "not started" };
     const interfaces = [...new Set(places.map((place) => place.interface))].map((name) => {
@@ -131,7 +130,7 @@ export class LanSource implements Source {
     if (signal.aborted) return;
     const { clock, directory } = this.#machine;
     const use = await this.#lan.acquire(this.ring);
-    this.#running = true;
+    this.#use = use;
     const begin = async (): Promise<void> => {
       this.#restore();
       this.#browse();
@@ -146,7 +145,7 @@ export class LanSource implements Source {
       const bell = this.#bell;
       yield* wholeLists({ clock, directory, bell, scopes: ["nodes", "services"], begin, compose }, signal);
     } finally {
-      this.#running = false;
+      this.#use = undefined;
       this.#tick?.cancel();
       // Where it is begun once more, nothing was heard yet.
       for (const [key, registration] of this.#last)
