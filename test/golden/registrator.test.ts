@@ -232,6 +232,14 @@ describe("beyond Registrator", () => {
     expect(complaints[0]?.text).toContain("without the name of the template docker.name: template:");
   });
 
+  it("a label that is not there is no tag and no name; with compat Go's word for it is the tag", () => {
+    const template = parseTemplate("{{.Config.Labels.nope}},a");
+    const options = { ...defaults, tags: (c: Container) => template(c.raw), name: (c: Container) => template(c.raw).slice(0, -2) };
+    const [one] = translate(plain().container, options).registrations;
+    expect([one?.tags, one?.name]).toEqual([["a"], "bbexp1"]);
+    expect(translate(plain().container, { ...options, compat: true }).registrations[0]?.tags).toEqual(["a", "<no value>"]);
+  });
+
   it("another host's engine: part of the identity, and its own networks are not offered", () => {
     const { container } = plain();
     const [one] = translate(container, { ...defaults, engine: "far/AAAA", remote: true }).registrations;

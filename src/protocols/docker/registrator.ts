@@ -67,6 +67,8 @@ interface Port {
   readonly hostPort: string;
 }
 
+/** What Go's templates print for a label that is not there; nobody wants it for a tag or a name. */
+const NO_VALUE = "<no value>";
 const ON_HOST: ReadonlySet<string> = new Set(["bridge", "default", "host", ""]);
 const EVERYWHERE: ReadonlySet<string> = new Set(["", "0.0.0.0", "::"]);
 
@@ -87,15 +89,18 @@ export function translate(
   complaints.push(...misdirected(container, all, ports).map((text) => ({ about, text })));
   if (ports.length === 0) return { registrations, complaints };
   const isGroup = ports.length > 1;
-  const forcedTags = rendered(options.tags, "tags of the -tags template", container, (text) =>
+  const written = rendered(options.tags, "tags of the -tags template", container, (text) =>
     complaints.push({ about, text }),
   );
+  const forcedTags = options.compat ? written : written.replaceAll(NO_VALUE, "");
   const defaultName =
     (options.name === undefined
       ? ""
       : rendered(options.name, "name of the template docker.name", container, (text) =>
           complaints.push({ about, text }),
-        ).trim()) || imageName(container.image);
+        )
+          .replaceAll(NO_VALUE, "")
+          .trim()) || imageName(container.image);
   const taken = new Set<string>();
   for (const port of ports) {
     const services = servicesOf(container, port, { isGroup, forcedTags, defaultName }, options, other, (text) =>

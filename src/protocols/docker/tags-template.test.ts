@@ -12,6 +12,8 @@ const data = {
   Name: "/web",
   Args: ["a", "b", "c"],
   Nothing: null,
+  Created: "2026-11-20T13:25:28.120000000Z",
+  NetworkSettings: { Networks: { regnet: { IPAddress: "172.30.7.2", Aliases: null } } },
   Config: { Env: ["A=1", "SERVICE_X=2", "SERVICE_Y=3"], Labels: { "x.y": "lv", empty: "" }, Image: "reg:5000/app:1" },
   State: { Running: true, Pid: 42 },
 };
@@ -39,7 +41,26 @@ describe("templates", () => {
     ],
     ['{{with jsonParse "{\\"a\\":[{\\"b\\":\\"x\\"}]}"}}{{range .a}}{{.b}}{{.c}}{{end}}{{.d}}{{end}}', "x"],
     ["{{sIndex 0 .Args}}{{sIndex -1 .Args}}{{sIndex 5 .Args}}", "acc"],
-    ['{{mIndex "x.y" .Config.Labels}}{{mIndex "absent" .Config.Labels}}{{.Config.Labels.absent}}', "lv"],
+    ['{{mIndex "x.y" .Config.Labels}}{{mIndex "absent" .Config.Labels}}{{.Config.Labels.absent}}', "lv<no value>"],
+    ["{{if .Config.Labels.absent}}y{{else}}n{{end}}{{with .Config.Labels.absent}}y{{else}}n{{end}}", "nn"],
+    // What Docker leaves out or calls null while it is empty.
+    [
+      "<{{.State.Health.Status}}> {{.Nothing}} {{.Config.ExposedPorts}} {{range .Config.Volumes}}x{{end}}",
+      "<> [] map[] ",
+    ],
+    ["{{.NetworkSettings.Networks.regnet.Aliases}}{{.NetworkSettings.Networks.regnet.IPAddress}}", "[]172.30.7.2"],
+    ['<{{(index .NetworkSettings.Networks "nope").IPAddress}}{{index .Config.Labels "nope"}}>', "<>"],
+    ["{{.Created}}", "2026-11-20 13:25:28.12 +0000 UTC"],
+    [
+      "{{and .Nothing .Name}} {{and .Name .ID}} {{or .Nothing .Args}} {{or false .Nothing}}",
+      "[] 0123456789abcdef [a b c] []",
+    ],
+    ['{{print 1 2}} {{print "a" 1 2 "b"}} {{println 1 "x"}}', "1 2 a1 2b 1 x\n"],
+    ["{{slice .ID 0 4}} {{slice .Args 1}}", "0123 [b c]"],
+    ['{{html "<a&\'>"}} {{urlquery "a b/ü"}}', "&lt;a&amp;&#39;&gt; a+b%2F%C3%BC"],
+    // Go's regular expressions, not JavaScript's.
+    ['{{matchFirstElement "(?i)^service_[[:alpha:]]=" .Config.Env}}', "SERVICE_X=2"],
+    ['{{printf "%.2f|%x|%X|%c|%05d" 1.5 255 "ab" 65 42}}', "1.50|ff|6162|A|00042"],
     ['{{index .Args 1}}{{index .Config.Labels "x.y"}}{{len .Args}}', "blv3"],
     ["{{if .State.Running}}up{{else}}down{{end}}", "up"],
     ['{{if eq .Name "x"}}1{{else if eq .State.Pid 42}}2{{else}}3{{end}}', "2"],

@@ -1,6 +1,19 @@
 // The functions that a -tags template may call: Registrator's own, and those of Go's text/template.
 import { messageOf } from "../../../base/error.ts";
-import { asInteger, asList, asText, everyKeyOptional, fail, kindOf, print, truthy, type Value } from "./values.ts";
+import { compile, type Pattern } from "../../../wire/regexp.ts";
+import {
+  asInteger,
+  asList,
+  asText,
+  emptyOf,
+  everyKeyOptional,
+  fail,
+  kindOf,
+  print,
+  printAll,
+  truthy,
+  type Value,
+} from "./values.ts";
 
 type Call = (args: readonly Value[]) => Value;
 
@@ -11,13 +24,38 @@ function element(list: readonly Value[], index: number, what: string): string {
   return asText(list[at], what);
 }
 
-function pattern(text: string): RegExp {
+function pattern(text: string): Pattern {
   try {
-    return new RegExp(text);
+    return compile(text);
   } catch (error) {
     return fail(`"${text}" is no regular expression: ${messageOf(error)}`);
   }
 }
+
+/** The place of the first value that is so, else of the last one. */
+function firstOf(args: readonly Value[], isSo: (value: Value) => boolean): number {
+  const at = args.findIndex(isSo);
+  return at < 0 ? args.length - 1 : at;
+}
+
+/** `slice` of a string or a list; a string is counted in bytes. */
+function sliced([value, from, to]: readonly Value[]): Value {
+  const whole = typeof value === "string" ? Buffer.from(value) : asList(value, "slice");
+  const start = from === undefined ? 0 : asInteger(from, "slice");
+  const end = to === undefined ? whole.length : asInteger(to, "slice");
+  if (start < 0 || end > whole.length || end < start) return fail(`slice: ${start} to ${end} is out of range`);
+  const part = whole.slice(start, end);
+  return Buffer.isBuffer(part) ? part.toString() : part;
+}
+
+const HTML: Readonly<Record<string, string>> = {
+  "&": "&amp;",
+  "<": "&lt;",
+  ">": "&gt;",
+  '"': "&#34;",
+  "'": "&#39;",
+  "\u0000": "\ufffd",
+};
 
 function compare(args: readonly Value[], what: string): number {
   const [a, b] = args;
@@ -33,13 +71,29 @@ function compare(args: readonly Value[], what: string): number {
 
 function printf(args: readonly Value[]): string {
   let next = 1;
-  return asText(args[0], "printf").replace(/%(%|[-+# 0]*\d*(?:\.\d+)?[vsdqtT])/g, (all, verb: string) => {
-    if (verb === "%") return "%";
-    const value = args[next++];
-    const text = verb.endsWith("q") ? JSON.stringify(print(value)) : print(value);
-    const width = Number(/\d+/.exec(all)?.[0] ?? 0);
-    return all.includes("-") ? text.padEnd(width) : text.padStart(width, /%0/.test(all) ? "0" : " ");
-  });
+  return asText(args[0], "printf").replace(
+    /%([-+# 0]*)(\d*)(?:\.(\d+))?([%vsdqtfgexXoc])/g,
+    (_, flags: string, wide: string, exact: string | undefined, verb: string) => {
+      if (verb === "%") return "%";
+      const text = formatted(args[next++], verb, exact === undefined ? undefined : Number(exact));
+      if (flags.includes("-")) return text.padEnd(Number(wide));
+      return text.padStart(Number(wide), flags.includes("0") ? "0" : " ");
+    },
+  );
+}
+
+/** A value as a verb of Go's fmt writes it; `exact` digits behind the point. */
+function formatted(value: Value, verb: string, exact: number | undefined): string {
+  if (verb === "q") return JSON.stringify(print(value));
+  if (/[xX]/.test(verb)) {
+    const hex = typeof value === "number" ? value.toString(16) : Buffer.from(print(value)).toString("hex");
+    return verb === "X" ? hex.toUpperCase() : hex;
+  }
+  if (typeof value !== "number") return print(value);
+  if (verb === "f") return value.toFixed(exact ?? 6);
+  if (verb === "e") return value.toExponential(exact ?? 6).replace(/e([+-])(\d)$/, "e$10$2");
+  if (verb === "o") return value.toString(8);
+  return verb === "c" ? String.fromCodePoint(value) : print(value);
 }
 
 /** Arguments each function takes: at least, at most. */
@@ -105,7 +159,7 @@ export const FUNCTIONS: Readonly<
     most: 2,
     call: ([text, list]) => {
       const matches = pattern(asText(text, "matchFirstElement"));
-      return asList(list, "matchFirstElement").find((item) => matches.test(print(item))) ?? "";
+      return asList(list, "matchFirstElement").find((item) => matches.found(print(item))) ?? "";
     },
   },
   matchAllElements: {
@@ -113,7 +167,7 @@ export const FUNCTIONS: Readonly<
     most: 2,
     call: ([text, list]) => {
       const matches = pattern(asText(text, "matchAllElements"));
-      return asList(list, "matchAllElements").filter((item) => matches.test(print(item)));
+      return asList(list, "matchAllElements").filter((item) => matches.found(print(item)));
     },
   },
   jsonParse: {
@@ -128,8 +182,8 @@ export const FUNCTIONS: Readonly<
     },
   },
   // Go's.
-  and: { least: 1, most: 99, call: (args) => args.find((value) => !truthy(value)) ?? args.at(-1) },
-  or: { least: 1, most: 99, call: (args) => args.find(truthy) ?? args.at(-1) },
+  and: { least: 1, most: 99, call: (args) => args[firstOf(args, (value) => !truthy(value))] },
+  or: { least: 1, most: 99, call: (args) => args[firstOf(args, truthy)] },
   not: { least: 1, most: 1, call: ([value]) => !truthy(value) },
   eq: { least: 2, most: 99, call: ([first, ...rest]) => rest.some((value) => value === first) },
   ne: { least: 2, most: 2, call: ([a, b]) => a !== b },
@@ -157,12 +211,22 @@ export const FUNCTIONS: Readonly<
           return key >= 0 && key < list.length ? list[key] : fail(`index: ${key} is out of range`);
         }
         const name = asText(key, "index");
-        return kindOf(from) === "map" && Object.hasOwn(from as object, name)
-          ? (from as Record<string, unknown>)[name]
-          : "";
+        if (kindOf(from) !== "map") return fail(`index: can't index ${kindOf(from)}`);
+        const map = from as Record<string, unknown>;
+        return Object.hasOwn(map, name) ? map[name] : emptyOf(map);
       }, value),
   },
-  print: { least: 0, most: 99, call: (args) => args.map(print).join("") },
+  slice: { least: 1, most: 3, call: sliced },
+  html: { least: 0, most: 99, call: (args) => printAll(args).replace(/[&<>"'\0]/g, (c) => HTML[c] ?? c) },
+  urlquery: {
+    least: 0,
+    most: 99,
+    call: (args) =>
+      encodeURIComponent(printAll(args))
+        .replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`)
+        .replaceAll("%20", "+"),
+  },
+  print: { least: 0, most: 99, call: printAll },
   println: { least: 0, most: 99, call: (args) => `${args.map(print).join(" ")}\n` },
   printf: { least: 1, most: 99, call: printf },
 } satisfies Record<string, { least: number; most: number; call: Call }>);

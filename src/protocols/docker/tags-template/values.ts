@@ -15,19 +15,35 @@ const MAPS: ReadonlySet<string> = new Set([
   "Options",
   "Sysctls",
 ]);
-/** Fields that Docker leaves out of its answer while they are empty. */
-const OPTIONAL: ReadonlySet<string> = new Set([
-  "StopSignal",
-  "StopTimeout",
-  "Healthcheck",
-  "Health",
-  "Shell",
-  "MacAddress",
-  "Node",
-  "Domainname",
-  "OnBuild",
+/** Fields that Docker leaves out of its answer while they are empty, with what the Go client has there then. */
+const OPTIONAL: ReadonlyMap<string, () => Value> = new Map<string, () => Value>([
+  ...["StopSignal", "MacAddress", "Domainname"].map((name) => [name, () => ""] as const),
+  ["StopTimeout", () => 0],
+  ...["Shell", "OnBuild", "Mounts", "ExecIDs"].map((name) => [name, () => []] as const),
+  ...[...MAPS].map((name) => [name, emptyMap] as const),
+  // What the Go client keeps by value has all its fields, empty.
+  ["Health", () => everyKeyOptional({ Status: "", FailingStreak: 0, Log: [] })],
 ]);
-const isMap = new WeakSet<object>();
+/** Fields that the Go client keeps as a pointer: missing, they are nil. */
+const POINTERS: ReadonlySet<string> = new Set(["Healthcheck", "Node", "IPAMConfig", "LogConfig"]);
+/** Fields that the Go client keeps as a time. */
+const TIMES: ReadonlySet<string> = new Set(["Created", "StartedAt", "FinishedAt"]);
+/** Objects that are maps in Go, with what a key gives that they do not have: no value at all, or an empty one. */
+const maps = new WeakMap<object, { readonly missing: Value }>();
+const NO_VALUE = { missing: undefined };
+const EMPTY = { missing: "" };
+
+/** "2026-11-20T13:25:28.120Z" as Go's time prints itself. */
+function goTime(text: string): string {
+  const [, day, time, fraction = ""] = /^(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(\.\d+)?Z$/.exec(text) ?? [];
+  return day === undefined ? text : `${day} ${time}${fraction.replace(/\.?0+$/, "")} +0000 UTC`;
+}
+
+function emptyMap(): Value {
+  const map = {};
+  maps.set(map, NO_VALUE);
+  return map;
+}
 
 /** Refuses a template, or what it meets, in the words of Go's text/template. @throws InputError */
 export function fail(text: string): never {
@@ -49,22 +65,34 @@ export function field(value: Value, name: string): Value {
   // The Go client spells Id as ID and the like.
   const key = Object.hasOwn(from, name)
     ? name
-    : isMap.has(from)
+    : maps.has(from)
       ? undefined
       : Object.keys(from).find((candidate) => candidate.toLowerCase() === name.toLowerCase());
   if (key === undefined) {
-    if (isMap.has(from) || OPTIONAL.has(name)) return "";
-    return fail(`can't evaluate field ${name}: the container has none`);
+    const map = maps.get(from);
+    if (map !== undefined) return map.missing;
+    if (POINTERS.has(name)) return undefined;
+    const empty = OPTIONAL.get(name);
+    return empty === undefined ? fail(`can't evaluate field ${name}: the container has none`) : empty();
   }
   const found = from[key];
-  if (MAPS.has(key) && typeof found === "object" && found !== null) isMap.add(found);
-  return found;
+  // Docker writes null for lists and maps without content.
+  if (found === null && !maps.has(from) && !POINTERS.has(key)) return MAPS.has(key) ? emptyMap() : [];
+  if (MAPS.has(key) && typeof found === "object" && found !== null) maps.set(found, NO_VALUE);
+  return TIMES.has(key) && typeof found === "string" ? goTime(found) : found;
+}
+
+/** What Go's `index` gives for a key that a map does not have: an empty value like the others. */
+export function emptyOf(map: Readonly<Record<string, unknown>>): Value {
+  const [like] = Object.values(map);
+  if (like === undefined || typeof like !== "object") return "";
+  return Array.isArray(like) ? [] : everyKeyOptional({});
 }
 
 /** What comes out of JSON are maps throughout: a key that is not there is no mistake. */
 export function everyKeyOptional(value: Value): Value {
   if (typeof value !== "object" || value === null) return value;
-  if (!Array.isArray(value)) isMap.add(value);
+  if (!Array.isArray(value)) maps.set(value, EMPTY);
   for (const item of Object.values(value)) everyKeyOptional(item);
   return value;
 }
@@ -96,6 +124,16 @@ export function print(value: Value): string {
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([key, item]) => `${key}:${print(item)}`)
     .join(" ")}]`;
+}
+
+/** Values as Go's `fmt.Sprint` joins them: with a blank between two of which none is a string. */
+export function printAll(values: readonly Value[]): string {
+  let text = "";
+  for (const [i, value] of values.entries()) {
+    if (i > 0 && typeof value !== "string" && typeof values[i - 1] !== "string") text += " ";
+    text += print(value);
+  }
+  return text;
 }
 
 /** False for what is empty: nil, 0, "", false, lists and maps without content. */
