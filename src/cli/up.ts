@@ -19,6 +19,8 @@ export interface HostPlan {
   readonly hostNetwork: boolean;
   /** It answers at port 53 of bridges. */
   readonly bridge: boolean;
+  /** It listens at the localhost of other containers, as their labels ask. */
+  readonly connect: boolean;
   /** What was guessed, and what else it could have been; one line each. */
   readonly notes: readonly string[];
 }
@@ -36,6 +38,7 @@ export interface Wishes {
   readonly client?: string;
   readonly recursor?: readonly string[];
   readonly dnsBridge?: string | true;
+  readonly connect?: boolean;
   readonly dataDir: string;
   readonly dockerSocket: string;
   readonly docker: boolean;
@@ -83,6 +86,9 @@ export function planHost(role: string, wishes: Wishes, interfaces: readonly Inte
   const bridge = wishes.dnsBridge !== undefined;
   if (bridge && !hostNetwork)
     throw new InputError("--dns-bridge", "the bridges are the host's: it cannot go with --no-host-network");
+  const connect = wishes.connect === true;
+  if (connect && !wishes.docker)
+    throw new InputError("--connect", "labels are those of containers: it cannot go with --no-docker");
   const notes: string[] = [];
   let { advertise } = wishes;
   if (advertise === undefined) {
@@ -97,6 +103,8 @@ export function planHost(role: string, wishes: Wishes, interfaces: readonly Inte
   const client = hostNetwork ? wishes.client : "0.0.0.0";
   if (role === "server" && wishes.client === undefined)
     notes.push("HTTP and DNS listen on loopback; client hosts need --client with an address that they reach");
+  if (format !== "systemd" && wishes.docker && !connect)
+    notes.push("labels connect.PORT of containers count with --connect: it lets this container enter the others");
   const flag = (name: string, value: string | undefined): string[] => (value === undefined ? [] : [`-${name}`, value]);
   const each = (name: string, values: readonly string[] = []): string[] => values.flatMap((value) => flag(name, value));
   const flags = [
@@ -133,6 +141,7 @@ export function planHost(role: string, wishes: Wishes, interfaces: readonly Inte
     dockerSocket: wishes.docker ? wishes.dockerSocket : undefined,
     hostNetwork,
     bridge,
+    connect,
     notes,
   };
 }
@@ -179,12 +188,22 @@ const mounts = ({ name, dataDir, dockerSocket, hostNetwork }: HostPlan): string[
 ];
 const PUBLISHED = ["127.0.0.1:8500:8500", "127.0.0.1:8600:8600", "127.0.0.1:8600:8600/udp"];
 
+/** What the container may do besides: answer at port 53; see other containers' processes and enter their networks, which AppArmor's profile for containers forbids. */
+const rights = ({ bridge, connect }: HostPlan) => ({
+  pid: connect ? ["host"] : [],
+  capabilities: [...(bridge ? ["NET_BIND_SERVICE"] : []), ...(connect ? ["SYS_ADMIN", "SYS_PTRACE"] : [])],
+  security: connect ? ["apparmor=unconfined"] : [],
+});
+
 /** The words of a docker run command. */
 export function dockerWords(plan: HostPlan, image: string): string[] {
+  const { pid, capabilities, security } = rights(plan);
   return [
     ...["docker", "run", "--detach", "--name", plan.name, "--restart", "unless-stopped"],
     ...(plan.hostNetwork ? ["--network", "host"] : PUBLISHED.flatMap((port) => ["--publish", port])),
-    ...(plan.bridge ? ["--cap-add", "NET_BIND_SERVICE"] : []),
+    ...pid.flatMap((whose) => ["--pid", whose]),
+    ...capabilities.flatMap((one) => ["--cap-add", one]),
+    ...security.flatMap((one) => ["--security-opt", one]),
     ...mounts(plan).flatMap((mount) => ["--volume", mount]),
     ...[image, "agent", ...plan.flags],
   ];
@@ -207,12 +226,21 @@ export function composeText(plan: HostPlan, image: string): string {
   // JSON's texts are YAML's, and compose reads $$ as $.
   const text = (word: string): string => JSON.stringify(word).replaceAll("$", "$$$$");
   const list = (words: readonly string[]): string => words.map((word) => `      - ${text(word)}\n`).join("");
+  const lists = (key: string, words: readonly string[]): string =>
+    words.length === 0 ? "" : `    ${key}:\n${list(words)}`;
+  const { pid, capabilities, security } = rights(plan);
   return [
     comments(plan.notes),
     `services:\n  ${text(plan.name)}:\n    image: ${text(image)}\n    container_name: ${text(plan.name)}\n    restart: unless-stopped\n`,
     plan.hostNetwork ? "    network_mode: host\n" : `    ports:\n${list(PUBLISHED)}`,
-    plan.bridge ? `    cap_add:\n${list(["NET_BIND_SERVICE"])}` : "",
-    `    volumes:\n${list(mounts(plan))}`,
-    `    command:\n${list(["agent", ...plan.flags])}`,
+    pid.map((whose) => `    pid: ${whose}\n`).join(""),
+    lists("cap_add", capabilities),
+    // Compose files write it with ":".
+    lists(
+      "security_opt",
+      security.map((one) => one.replace("=", ":")),
+    ),
+    lists("volumes", mounts(plan)),
+    lists("command", ["agent", ...plan.flags]),
   ].join("");
 }

@@ -59,20 +59,31 @@ describe("trilith up", () => {
     ]);
   });
 
-  const composeFile = async (): Promise<string> => {
-    const { out } = await up(...CLIENT, "-format=compose", "-image=me/t", "-data-dir", ODD, "-no-host-network");
-    const file = join(folder.path, "compose.yml");
+  const composeFile = async (...more: string[]): Promise<string> => {
+    const { out } = await up(
+      ...CLIENT,
+      "-format=compose",
+      "-image=me/t",
+      "-data-dir",
+      ODD,
+      "-no-host-network",
+      ...more,
+    );
+    const file = join(folder.path, `compose${more.join("")}.yml`);
     await writeFile(file, out);
     return file;
+  };
+  const yaml = async (file: string): Promise<{ readonly services: Readonly<Record<string, unknown>> }> => {
+    const code = "import json, sys, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1]))))";
+    const { out, err } = await runToEnd([python ?? "python3", "-c", code, file]);
+    expect(err).toBe("");
+    return JSON.parse(out);
   };
   it.skipIf(!compose && python === undefined)(
     "prints a compose file that is YAML and says what was asked",
     async () => {
-      const code = "import json, sys, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1]))))";
-      const { out, err } = await runToEnd([python ?? "python3", "-c", code, await composeFile()]);
-      expect(err).toBe("");
       const odd = ODD.replace("$", "$$$$");
-      expect(JSON.parse(out)).toEqual({
+      expect(await yaml(await composeFile())).toEqual({
         services: {
           trilith: {
             image: "me/t",
@@ -90,9 +101,31 @@ describe("trilith up", () => {
     },
   );
   it.skipIf(!compose)("prints a compose file that compose takes", async () => {
-    const { exitCode, err } = await runToEnd(["docker-compose", "--file", await composeFile(), "config", "--quiet"]);
-    expect({ exitCode, err }).toEqual({ exitCode: 0, err: "" });
+    for (const file of [await composeFile(), await composeFile("-connect")]) {
+      const { exitCode, err } = await runToEnd(["docker-compose", "--file", file, "config", "--quiet"]);
+      expect({ exitCode, err }).toEqual({ exitCode: 0, err: "" });
+    }
   });
+
+  it.skipIf(!compose && python === undefined)(
+    "gives the rights to enter other containers where that is asked for, and says so where not",
+    async () => {
+      const line = ["-format", "docker", "-image", "me/t", "-dns-bridge"];
+      const { out } = await up(...SERVER, ...line, "-connect");
+      expect(out).toContain(
+        " --network host --pid host --cap-add NET_BIND_SERVICE --cap-add SYS_ADMIN --cap-add SYS_PTRACE --security-opt apparmor=unconfined --volume ",
+      );
+      expect(out).not.toContain("with --connect");
+      const without = (await up(...SERVER, ...line)).out;
+      expect(without).toMatch(/^# labels connect\.PORT of containers count with --connect: /m);
+      expect(without).not.toMatch(/--pid|SYS_|apparmor/);
+      for (const none of [["-format=docker", "-image=x", "-no-docker"], ["-connect"]])
+        expect((await up(...SERVER, ...none)).out).not.toMatch(/connect|SYS_/);
+      expect((await yaml(await composeFile("-connect"))).services["trilith"]).toMatchObject({
+        ...{ pid: "host", cap_add: ["SYS_ADMIN", "SYS_PTRACE"], security_opt: ["apparmor:unconfined"] },
+      });
+    },
+  );
 
   it("guesses the address, says so, and uses it", async () => {
     const { out, exitCode, err } = await up("server", "-no-docker");
@@ -138,6 +171,7 @@ describe("trilith up", () => {
     [["server", "-format", "docker"], "--image"],
     [["server", "-format", "k8s"], "expected systemd, docker or compose"],
     [["server", "-format=docker", "-image=x", "-no-host-network", "-dns-bridge"], "--no-host-network"],
+    [["server", "-connect", "-no-docker"], "--no-docker"],
     [["server", "-data-dir", "relative"], "--data-dir"],
     [["server", "-node", "a\nb"], "line break"],
   ])("refuses %j", async (words, text) => {

@@ -116,6 +116,7 @@ export const command: Command = {
         collect,
       )
       .option("--dns-bridge [interface]", "answer containers at port 53 of their bridges, or of this one")
+      .option("--connect", "docker, compose: the rights that labels connect.PORT take, to enter other containers")
       .option("--data-dir <folder>", "where the agent keeps its data", "/var/lib/trilith")
       .option("--docker-socket <path>", "the Docker daemon's socket", "/var/run/docker.sock")
       .option("--no-docker", "look at no containers")

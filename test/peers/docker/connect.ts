@@ -1,6 +1,6 @@
 // Connectable's convention on a real dockerd: a label makes localhost:PORT inside a container a service, on every kind of network, through all that happens to containers.
 import { existsSync } from "node:fs";
-import { open } from "node:fs/promises";
+import { open, rm } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import { type AddressInfo, createServer as createTcpServer, type Socket } from "node:net";
 import { dirname, join, resolve } from "node:path";
@@ -9,7 +9,7 @@ import type { DoctorJson } from "../../../src/index.ts";
 import { createTrilith, type Trilith } from "../../../src/trilith.ts";
 import { type Docker, startDocker } from "../../support/docker.ts";
 import { ownName } from "../../support/own-name.ts";
-import { eventually, freePort, havePrograms } from "../../support/peers.ts";
+import { eventually, freePort, havePrograms, ownFolder } from "../../support/peers.ts";
 import { startPodman } from "../../support/podman.ts";
 import { program, runToEnd, startAgent } from "../../support/program.ts";
 
@@ -17,6 +17,12 @@ const root = resolve(import.meta.dirname, "../../..");
 const present = await havePrograms("dockerd", "docker", "iptables", "ip", "nsenter");
 /** Asking takes a process in the container each time. */
 const WAIT_MS = 20_000;
+
+/** Volumes by which Node and the program of this machine run in a container. */
+const machine = [
+  ...["/usr:/usr", "/usr/lib:/lib", ...(existsSync("/usr/lib64") ? ["/usr/lib64:/lib64"] : [])],
+  ...[dirname(process.execPath), root].filter((path) => !path.startsWith("/usr/")).map((path) => `${path}:${path}`),
+].flatMap((one) => ["-v", `${one}:ro`]);
 
 describe.runIf(present)("localhost in containers", () => {
   let docker: Docker;
@@ -455,15 +461,10 @@ describe.runIf(present)("localhost in containers", () => {
     ],
   ] as const)("by an agent in a container that %s", async (_, rights, says) => {
     await agent.stop();
-    // Node and the program are this machine's own.
-    const volumes = [
-      ...["/usr:/usr", "/usr/lib:/lib", ...(existsSync("/usr/lib64") ? ["/usr/lib64:/lib64"] : [])],
-      ...[dirname(process.execPath), root].filter((path) => !path.startsWith("/usr/")).map((path) => `${path}:${path}`),
-    ].flatMap((one) => ["-v", `${one}:ro`]);
     await docker.docker(
       ...["run", "-d", "--name", "agent", "--network", "host", "--security-opt", "apparmor=unconfined", ...rights],
       ...[
-        ...volumes,
+        ...machine,
         "-v",
         `${docker.socketPath}:/var/run/docker.sock`,
         "bb",
@@ -486,6 +487,57 @@ describe.runIf(present)("localhost in containers", () => {
       },
       WAIT_MS,
     );
+  });
+
+  it.each([
+    ["with --connect", ["-connect"], true],
+    ["without", [], false],
+  ] as const)("by an agent as `trilith up` starts it, %s", async (_, flags, stands) => {
+    await agent.stop();
+    const name = ownName(`up${process.pid}`);
+    const folder = await ownFolder(name);
+    onTestFinished(async () => {
+      await folder.remove();
+      // Docker made it where the table is mounted from.
+      await rm(`/run/${name}`, { recursive: true, force: true });
+    });
+    const made = await docker.docker("create", "bb", "/bin/sleep", "1");
+    const entry = `ENTRYPOINT ${JSON.stringify([process.execPath, program])}`;
+    await docker.docker("commit", "--change", entry, made, "trilith");
+    const { out, err } = await runToEnd([
+      ...[process.execPath, program, "up", "server", "-format", "docker", "-image", "trilith", ...flags],
+      ...["-advertise", "127.0.0.1", "-node", "n1", "-name", name, "-data-dir", folder.path],
+      ...["-docker-socket", docker.socketPath],
+    ]);
+    expect(err).toBe("");
+    const line = out.split("\n").find((one) => one.startsWith("docker run --detach "));
+    // As it stands, but for this machine's Node and ports that are free.
+    const [, , , ...words] = (line ?? "").split(" ");
+    await docker.docker("run", "--detach", ...machine, ...words, "-http-port", `${http}`, "-dns-port", `${dns}`);
+    await eventually(
+      "the agent answers",
+      async () => (await fetch(`http://127.0.0.1:${http}/v1/status/leader`)).ok,
+      WAIT_MS,
+    );
+    const redis = createTcpServer((socket) => {
+      socket.on("error", () => {});
+      socket.end("+PONG\r\n");
+    });
+    await new Promise<void>((resolve) => redis.listen(0, "127.0.0.1", resolve));
+    onTestFinished(() => void redis.close());
+    await register({ ID: "redis", Name: "redis", Port: (redis.address() as AddressInfo).port, Address: "127.0.0.1" });
+    await run("app", "--network", "none", "-l", "connect.6379=redis");
+    const ask = (): Promise<string> =>
+      docker.docker("exec", "app", "/bin/sh", "-c", "busybox timeout 5 nc 127.0.0.1 6379 </dev/null").catch(() => "");
+    if (stands) await eventually("redis answers in the container", async () => (await ask()) === "+PONG", WAIT_MS);
+    else {
+      const said = (): Promise<string> =>
+        runToEnd([process.execPath, program, "doctor", "-http-addr", `http://127.0.0.1:${http}`]).then(
+          (one) => one.out,
+        );
+      await eventually("doctor says what is lacking", async () => /needs --pid=host/.test(await said()), WAIT_MS);
+      expect(await ask()).toBe("");
+    }
   });
 
   it("by the built program, whose end leaves nothing behind", async () => {

@@ -221,7 +221,7 @@ export class Forwarding {
       else {
         followed.unseenSinceMs ??= clock.monotonic();
         if (clock.monotonic() - followed.unseenSinceMs >= PATIENCE_MS)
-          followed.trouble = `its process ${container.pid} is not to be seen: an agent in a container needs --pid=host`;
+          followed.trouble = `its process ${container.pid} is not to be seen: an agent in a container needs --pid=host (trilith up --connect)`;
       }
       return undefined;
     }
