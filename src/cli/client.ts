@@ -8,20 +8,23 @@ import type { Io } from "./io.ts";
 
 export { type ClientOptions, clientFlags } from "./connection.ts";
 
+/** What goes with a request. */
+export interface Asked {
+  readonly body?: string | Uint8Array | Readable;
+  /** A 404 is an answer, too. */
+  readonly missing?: true;
+  /** Milliseconds until the answer has to begin; 0 = no limit, 30 000 unless told. */
+  readonly headTimeoutMs?: number;
+}
+
+/** An agent, as commands ask it. */
 export interface Client {
   /** Where the agent is, for messages. */
   readonly address: string;
   /** Sends a request; throws a TrilithError with the agent's own words for statuses from 400 (but 404 where `missing` is set). */
-  request(
-    method: string,
-    path: string,
-    options?: {
-      readonly body?: string | Uint8Array | Readable;
-      readonly missing?: true;
-      /** Milliseconds until the answer has to begin; 0 = no limit, 30 000 unless told. */
-      readonly headTimeoutMs?: number;
-    },
-  ): Promise<HttpResponse>;
+  request(method: string, path: string, options?: Asked): Promise<HttpResponse>;
+  /** Sends a request and reads the text of its answer. */
+  send(method: string, path: string, options?: Asked): Promise<string>;
   /** The JSON of a GET. */
   get<T>(path: string): Promise<T>;
   close(): Promise<void>;
@@ -35,6 +38,11 @@ export function jsonFlag(command: Commander): Commander {
 /** A name as one segment of a path; "." and ".." would otherwise mean the segments above. */
 export function segment(name: string): string {
   return /^\.{1,2}$/.test(name) ? name.replaceAll(".", "%2E") : encodeURIComponent(name);
+}
+
+/** A path with its query, where there is one. */
+export function withQuery(path: string, query: URLSearchParams): string {
+  return query.size === 0 ? path : `${path}?${query}`;
 }
 
 /** A key as a path: slashes stay, everything else that a URL would read differently is escaped. */
@@ -84,8 +92,9 @@ export function clientFor(options: ClientOptions, io: Pick<Io, "env" | "signal">
       const text = await response.text();
       throw new Refused(response.status, messageIn(text, response.status, given));
     },
+    send: async (method, path, options) => await (await client.request(method, path, options)).text(),
     async get<T>(path: string): Promise<T> {
-      const text = await (await client.request("GET", path)).text();
+      const text = await client.send("GET", path);
       try {
         return JSON.parse(text) as T;
       } catch (error) {
@@ -98,7 +107,11 @@ export function clientFor(options: ClientOptions, io: Pick<Io, "env" | "signal">
 }
 
 /** Something done with a client, which is closed afterwards. */
-export async function withClient<T>(options: ClientOptions, io: Io, act: (client: Client) => Promise<T>): Promise<T> {
+export async function withClient<T>(
+  options: ClientOptions,
+  io: Pick<Io, "env" | "signal">,
+  act: (client: Client) => Promise<T>,
+): Promise<T> {
   const client = clientFor(options, io);
   try {
     return await act(client);

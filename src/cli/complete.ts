@@ -1,6 +1,6 @@
 // What may stand next on a command line: commands, flags, and names that the agent knows.
 import { Command as Commander, type Option } from "commander";
-import { type ClientOptions, clientFor } from "./client.ts";
+import { type ClientOptions, withClient } from "./client.ts";
 import { COMMANDS } from "./commands.ts";
 import type { Io } from "./io.ts";
 
@@ -116,31 +116,28 @@ async function valuesOf(
 
 /** Names that the agent knows; none where it does not answer. */
 async function ask(kind: Kind, text: string, options: ClientOptions, io: Io): Promise<readonly Candidate[]> {
-  const client = clientFor(options, io);
-  const get = async (path: string): Promise<unknown> => {
-    const response = await client.request("GET", path, { headTimeoutMs: PATIENCE_MS });
-    return JSON.parse(await response.text());
-  };
   try {
-    switch (kind) {
-      case "services":
-        return Object.keys((await get("/v1/catalog/services")) as object).map((word) => ({ word, about: "service" }));
-      case "nodes":
-        return ((await get("/v1/catalog/nodes")) as { Node: string }[]).map(({ Node }) => ({
-          word: Node,
-          about: "node",
-        }));
-      case "datacenters":
-        return ((await get("/v1/catalog/datacenters")) as string[]).map((word) => ({ word, about: "datacenter" }));
-      case "keys": {
-        const path = text.split("/").map(encodeURIComponent).join("/");
-        return ((await get(`/v1/kv/${path}?keys&separator=/`)) as string[]).map((word) => ({ word, about: "key" }));
+    return await withClient(options, io, async (client): Promise<readonly Candidate[]> => {
+      const get = async (path: string): Promise<unknown> =>
+        JSON.parse(await client.send("GET", path, { headTimeoutMs: PATIENCE_MS }));
+      switch (kind) {
+        case "services":
+          return Object.keys((await get("/v1/catalog/services")) as object).map((word) => ({ word, about: "service" }));
+        case "nodes":
+          return ((await get("/v1/catalog/nodes")) as { Node: string }[]).map(({ Node }) => ({
+            word: Node,
+            about: "node",
+          }));
+        case "datacenters":
+          return ((await get("/v1/catalog/datacenters")) as string[]).map((word) => ({ word, about: "datacenter" }));
+        case "keys": {
+          const path = text.split("/").map(encodeURIComponent).join("/");
+          return ((await get(`/v1/kv/${path}?keys&separator=/`)) as string[]).map((word) => ({ word, about: "key" }));
+        }
       }
-    }
+    });
   } catch {
     // A line that is being typed is no place for an error: without an agent there are no names to offer.
     return [];
-  } finally {
-    await client.close();
   }
 }

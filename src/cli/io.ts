@@ -61,6 +61,11 @@ function width(text: string): number {
   return columns;
 }
 
+/** What --json prints: indented, with a line break at its end. */
+export function json(value: unknown): string {
+  return `${JSON.stringify(value, null, 2)}\n`;
+}
+
 /** Collects a repeatable option. */
 export function collect(value: string, before: readonly string[] | undefined): readonly string[] {
   return [...(before ?? []), value];

@@ -322,7 +322,7 @@ class Semaphore implements Holder {
       delete places.Holders[this.#session.id];
       if (await this.#put(client, places, index)) break;
     }
-    await (await client.request("DELETE", keyPath(this.#contender))).text();
+    await client.send("DELETE", keyPath(this.#contender));
   }
 
   async cleanUp(client: Client): Promise<boolean> {

@@ -36,8 +36,8 @@ export class Session {
     const client = clientWith(new AbortController().signal);
     try {
       const body = JSON.stringify({ ...fields, TTL: `${SESSION_TTL_MS / 1000}s` });
-      const answer = await client.request("PUT", "/v1/session/create", { body });
-      const { ID } = JSON.parse(await answer.text()) as { readonly ID: string };
+      const answer = await client.send("PUT", "/v1/session/create", { body });
+      const { ID } = JSON.parse(answer) as { readonly ID: string };
       return new Session(ID, what, client, clock, clientWith);
     } catch (error) {
       await client.close();
@@ -99,7 +99,7 @@ export class Session {
     this.#renewing.abort();
     await this.#renewal;
     try {
-      await (await this.client.request("PUT", `/v1/session/destroy/${this.id}`, { headTimeoutMs: 5_000 })).text();
+      await this.client.send("PUT", `/v1/session/destroy/${this.id}`, { headTimeoutMs: 5_000 });
     } catch {
       // Its time to live ends it where the agent cannot be told.
     } finally {

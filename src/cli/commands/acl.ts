@@ -1,7 +1,7 @@
 // `trilith acl`, `login` and `logout`: Consul's verbs for access control. An agent of Trilith has none and says so, as a Consul does that has it switched off.
 import type { Command as Commander } from "commander";
 import { messageOf, TrilithError } from "../../base/error.ts";
-import { type ClientOptions, clientFlags, clientFor, Refused } from "../client.ts";
+import { type ClientOptions, clientFlags, Refused, withClient } from "../client.ts";
 import type { Command, Io } from "../io.ts";
 
 /** What is asked of the agent, and what Consul's command says in front of a refusal. */
@@ -35,20 +35,19 @@ function questionsOf([name, path, plural, said]: (typeof THINGS)[number]): Reado
 
 /** Asks, and passes the agent's refusal on. */
 async function ask({ method, path, failed }: Question, options: ClientOptions, io: Io): Promise<number> {
-  const client = clientFor(options, io);
-  try {
-    await (await client.request(method, path, method === "GET" ? {} : { body: "{}" })).text();
-  } catch (error) {
-    if (!(error instanceof Refused)) throw error;
-    io.err(`${failed}: Unexpected response code: ${error.status} (${messageOf(error)})\n`);
-    return 1;
-  } finally {
-    await client.close();
-  }
-  throw new TrilithError(
-    "unsupported",
-    `${client.address} has access control: only Consul's own program can manage it`,
-  );
+  return await withClient(options, io, async (client) => {
+    try {
+      await client.send(method, path, method === "GET" ? {} : { body: "{}" });
+    } catch (error) {
+      if (!(error instanceof Refused)) throw error;
+      io.err(`${failed}: Unexpected response code: ${error.status} (${messageOf(error)})\n`);
+      return 1;
+    }
+    throw new TrilithError(
+      "unsupported",
+      `${client.address} has access control: only Consul's own program can manage it`,
+    );
+  });
 }
 
 /** A verb with whatever flags and words Consul's has: nothing is done with them. */

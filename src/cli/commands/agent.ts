@@ -85,7 +85,14 @@ export const command: Command = {
         const { configFile = [], configDir = [], quiet, ...flags } = options;
         const loaded = async (): Promise<Partial<Settings>> => {
           const told = await loadSettings({ paths: [...configFile, ...configDir], flags, env: io.env });
-          return told.dev || told.dataDir !== undefined ? told : { ...told, dataDir: dataFolder(io) };
+          if (told.dev || told.dataDir !== undefined) return told;
+          const dataDir = dataFolder(io);
+          if (dataDir === undefined)
+            throw new InputError(
+              "--data-dir",
+              "this user has no home folder to keep data in: name another folder, or keep nothing with --dev",
+            );
+          return { ...told, dataDir };
         };
         const settings = await loaded();
         const { createTrilith } = await import("../../index.ts");

@@ -1,9 +1,8 @@
 // `trilith announce`: registers something that runs already, for scripts and systemd's ExecStartPost; and takes it back.
 import { systemClock } from "../../base/clock.ts";
 import { codeOf, InputError } from "../../base/error.ts";
-import type { HttpResponse } from "../../base/http.ts";
 import { systemProcesses } from "../../base/process.ts";
-import { type Client, type ClientOptions, clientFlags, clientFor } from "../client.ts";
+import { type Client, type ClientOptions, clientFlags, withClient } from "../client.ts";
 import { type Command, collect, type Io, pairs, printable } from "../io.ts";
 
 interface Options extends ClientOptions {
@@ -28,11 +27,11 @@ const RETRY_MS = 200;
 const LONG_MS = 86_400_000;
 
 /** Asks the agent, and goes on asking for so long where none is there yet: units start before it. */
-async function patiently(client: Client, method: string, body: object, waitMs: number, io: Io): Promise<HttpResponse> {
+async function patiently(client: Client, method: string, body: object, waitMs: number, io: Io): Promise<string> {
   const until = systemClock.monotonic() + waitMs;
   for (;;)
     try {
-      return await client.request(method, PATH, { body: JSON.stringify(body) });
+      return await client.send(method, PATH, { body: JSON.stringify(body) });
     } catch (error) {
       if (codeOf(error) !== "unavailable" || systemClock.monotonic() >= until) throw error;
       await systemClock.sleep(RETRY_MS, io.signal);
@@ -70,21 +69,18 @@ export const command: Command = {
             );
           return done(await stay(part, flags, options, io));
         }
-        const client = clientFor(options, io);
-        try {
+        await withClient(options, io, async (client) => {
           if (options.withdraw === true) {
             const id = part.idOf(flags);
-            await (await patiently(client, "DELETE", { id }, waitMs, io)).text();
+            await patiently(client, "DELETE", { id }, waitMs, io);
             io.out(`Taken back: ${printable(id)}\n`);
-            return done(0);
+            return;
           }
           const body = await part.announcementOf(flags, systemProcesses);
-          await (await patiently(client, "POST", body, waitMs, io)).text();
+          await patiently(client, "POST", body, waitMs, io);
           io.out(`Announced ${printable(body.name)} as ${printable(body.id)}, ${untilWhen(body, options.ttl)}\n`);
-          done(0);
-        } finally {
-          await client.close();
-        }
+        });
+        done(0);
       });
   },
 };

@@ -1,7 +1,7 @@
 // `trilith catalog datacenters|nodes|services`: the catalog in Consul's columns.
 import type { Command as Commander } from "commander";
-import { type Client, type ClientOptions, clientFlags, clientFor, jsonFlag, segment } from "../client.ts";
-import { type Command, collect, type Io, pairs, table } from "../io.ts";
+import { type Client, type ClientOptions, clientFlags, jsonFlag, segment, withClient } from "../client.ts";
+import { type Command, collect, type Io, json, pairs, table } from "../io.ts";
 
 interface Options extends ClientOptions {
   readonly service?: string;
@@ -44,14 +44,14 @@ function pairText(pairs: Record<string, string> | null | undefined): string {
 
 async function datacenters(client: Client, options: Options, io: Io): Promise<number> {
   const names = await client.get<string[]>("/v1/catalog/datacenters");
-  io.out(options.json ? `${JSON.stringify(names, null, 2)}\n` : names.map((name) => `${name}\n`).join(""));
+  io.out(options.json ? json(names) : names.map((name) => `${name}\n`).join(""));
   return 0;
 }
 
 async function nodes(client: Client, options: Options, io: Io): Promise<number> {
   const path = options.service === undefined ? "nodes" : `service/${segment(options.service)}`;
   const rows = await client.get<NodeRow[]>(`/v1/catalog/${path}${narrowing(options)}`);
-  if (options.json) io.out(`${JSON.stringify(rows, null, 2)}\n`);
+  if (options.json) io.out(json(rows));
   else if (rows.length > 0) {
     const unique = [...new Map(rows.map((row) => [row.Node, row])).values()];
     const detailed = options.detailed === true;
@@ -92,7 +92,7 @@ async function services(client: Client, options: Options, io: Io): Promise<numbe
   }
   const names = Object.keys(found).sort();
   const row = (name: string): string[] => (options.tags ? [name, (found[name] ?? []).toSorted().join(",")] : [name]);
-  if (options.json) io.out(`${JSON.stringify(found, null, 2)}\n`);
+  if (options.json) io.out(json(found));
   else io.out(table(names.map(row), { whole: true, gap: 6 }));
   if (names.length === 0) io.err(none("services"));
   return 0;
@@ -107,14 +107,9 @@ export const command: Command = {
       summary: string,
       act: (client: Client, options: Options, io: Io) => Promise<number>,
     ): Commander =>
-      jsonFlag(clientFlags(parser.command(name).description(summary))).action(async (options: Options) => {
-        const client = clientFor(options, io);
-        try {
-          done(await act(client, options, io));
-        } finally {
-          await client.close();
-        }
-      });
+      jsonFlag(clientFlags(parser.command(name).description(summary))).action(async (options: Options) =>
+        done(await withClient(options, io, (client) => act(client, options, io))),
+      );
     sub("datacenters", "all datacenters known here", datacenters);
     sub("nodes", "all nodes, or those that run a service", nodes)
       .option("--service <name>", "only nodes that run it")

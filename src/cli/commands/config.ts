@@ -79,8 +79,8 @@ async function write(client: Client, file: string, options: Options, io: Io): Pr
   const entry = await entryIn(file, io);
   const what = `${fieldOf(entry, "kind")}/${fieldOf(entry, "name") || "…"}`;
   const path = `/v1/config${casOf(options, false)}`;
-  const written = await asked(`Error writing config entry ${what}`, async () =>
-    (await client.request("PUT", path, { body: JSON.stringify(entry) })).text(),
+  const written = await asked(`Error writing config entry ${what}`, () =>
+    client.send("PUT", path, { body: JSON.stringify(entry) }),
   );
   if (written.trim() !== "true") {
     io.err(`Error writing config entry ${what}: entry is out of date\n`);
@@ -99,9 +99,7 @@ async function remove(client: Client, options: Options, io: Io): Promise<number>
   }
   const [ofKind, called] = [required(kind, "kind"), required(name, "name")];
   const path = `/v1/config/${segment(ofKind)}/${segment(called)}${casOf(options, true)}`;
-  const deleted = await asked(`Error deleting config entry ${ofKind}/${called}`, async () =>
-    (await client.request("DELETE", path)).text(),
-  );
+  const deleted = await asked(`Error deleting config entry ${ofKind}/${called}`, () => client.send("DELETE", path));
   if (deleted.trim() === "false") {
     io.err(`Config entry not deleted: ${ofKind}/${called}\n`);
     return 1;

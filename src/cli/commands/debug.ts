@@ -4,7 +4,7 @@ import { systemClock } from "../../base/clock.ts";
 import { systemDisk } from "../../base/disk.ts";
 import { InputError, messageOf, TrilithError } from "../../base/error.ts";
 import { packageVersion } from "../../base/terminal.ts";
-import { type Client, type ClientOptions, clientFlags, clientFor } from "../client.ts";
+import { type Client, type ClientOptions, clientFlags, withClient } from "../client.ts";
 import { type Command, collect, type Io } from "../io.ts";
 import { type TarFile, tarOf } from "../tar.ts";
 
@@ -67,14 +67,13 @@ async function debug(options: Options, io: Io): Promise<number> {
   const target = options.archive ? `${output}.tar.gz` : output;
   if ((await systemDisk.info(target)) !== undefined) throw new TrilithError("conflict", `${target} exists already`);
 
-  const client = clientFor(options, io);
   const files = new Map<string, Buffer[]>();
   const add = (name: string, text: string | Buffer): void => {
     const pieces = files.get(name) ?? [];
     pieces.push(Buffer.from(text));
     files.set(name, pieces);
   };
-  try {
+  await withClient(options, io, async (client) => {
     const { Config } = await client.get<{ Config: { Version: string } }>("/v1/agent/self");
     io.out("==> Starting debugger and capturing static information...\n");
     io.out(`     Agent Version: '${Config.Version}'\n`);
@@ -95,9 +94,7 @@ async function debug(options: Options, io: Io): Promise<number> {
     for (const [what, path] of Object.entries(STATIC))
       if (capture.includes(what)) add(`${what}.json`, JSON.stringify(await client.get<unknown>(path), null, 4));
     await captureWhile(captured, { durationMs, intervalMs }, options, io, client, add);
-  } finally {
-    await client.close();
-  }
+  });
   const folder = output.split("/").at(-1) ?? output;
   const whole = [...files].map(
     ([name, pieces]): TarFile => ({ name: `${folder}/${name}`, bytes: Buffer.concat(pieces) }),
@@ -127,7 +124,7 @@ async function captureWhile(
   const timer = systemClock.after(durationMs, () => end.abort(), true);
   const over = AbortSignal.any([end.signal, io.signal]);
   const logging = capture.includes("logs")
-    ? log(clientFor(options, { env: io.env, signal: over }), over, io, add)
+    ? withClient(options, { env: io.env, signal: over }, (client) => log(client, over, io, add))
     : undefined;
   try {
     for (let count = 0; capture.includes("metrics") && !over.aborted; count++) {
@@ -169,7 +166,5 @@ async function log(
     }
   } catch (error) {
     if (!over.aborted) io.err(`==> Error during capture: ${messageOf(error)}\n`);
-  } finally {
-    await client.close();
   }
 }

@@ -1,7 +1,7 @@
 // `trilith deregister ID`: takes services out that were registered on this agent.
 import { systemDisk } from "../../base/disk.ts";
 import { InputError } from "../../base/error.ts";
-import { type ClientOptions, clientFlags, clientFor, segment } from "../client.ts";
+import { type ClientOptions, clientFlags, segment, withClient } from "../client.ts";
 import { type Command, collect } from "../io.ts";
 
 /** A word that is a file means the services that it defines, as Consul reads it; another one is an ID. */
@@ -28,16 +28,13 @@ export const command: Command = {
       .action(async (ids: readonly string[], options: ClientOptions & { readonly id?: readonly string[] }) => {
         const all = [...(await idsOf(ids)), ...(options.id ?? [])];
         if (all.length === 0) throw new InputError("", "which service? trilith deregister ID");
-        const client = clientFor(options, io);
-        try {
+        await withClient(options, io, async (client) => {
           for (const id of all) {
-            await (await client.request("PUT", `/v1/agent/service/deregister/${segment(id)}`)).text();
+            await client.send("PUT", `/v1/agent/service/deregister/${segment(id)}`);
             io.out(`Deregistered service: ${id}\n`);
           }
-          done(0);
-        } finally {
-          await client.close();
-        }
+        });
+        done(0);
       });
   },
 };

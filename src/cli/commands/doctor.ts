@@ -2,8 +2,8 @@
 import { systemClock } from "../../base/clock.ts";
 import { HOOK_FOLDERS, sweepTemporaryFolders } from "../../base/temporary-folder.ts";
 import type { DoctorJson } from "../../index.ts";
-import { type ClientOptions, clientFlags, clientFor, jsonFlag } from "../client.ts";
-import { ago, type Command, table } from "../io.ts";
+import { type ClientOptions, clientFlags, jsonFlag, withClient } from "../client.ts";
+import { ago, type Command, json, table } from "../io.ts";
 
 /** What is wrong stands at the end of its line more often than not. */
 const WHOLE = { whole: true };
@@ -44,17 +44,12 @@ export const command: Command = {
     jsonFlag(clientFlags(parser))
       .addHelpText("after", "\nExit code 1 when there is something to look at.")
       .action(async (options: ClientOptions) => {
-        const client = clientFor(options, io);
         // Also where no agent answers: perhaps it was that one.
         for (const path of await sweepTemporaryFolders(HOOK_FOLDERS, systemClock.now()))
           io.err(`Removed ${path}, which an agent that was killed had left.\n`);
-        try {
-          const answer = await client.get<DoctorJson>("/v1/trilith/doctor");
-          io.out(options.json ? `${JSON.stringify(answer, null, 2)}\n` : doctorText(answer));
-          done(answer.warnings.length === 0 ? 0 : 1);
-        } finally {
-          await client.close();
-        }
+        const answer = await withClient(options, io, (client) => client.get<DoctorJson>("/v1/trilith/doctor"));
+        io.out(options.json ? json(answer) : doctorText(answer));
+        done(answer.warnings.length === 0 ? 0 : 1);
       });
   },
 };

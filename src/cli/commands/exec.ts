@@ -1,14 +1,12 @@
 // `trilith exec`: runs a command on all hosts, or some, whose agents allow it, and prints what they say; by Consul's protocol, so that each side may be a Consul.
 import { systemClock } from "../../base/clock.ts";
 import { InputError, messageOf } from "../../base/error.ts";
-import { type Client, type ClientOptions, clientFlags, clientFor, keyPath } from "../client.ts";
+import { type Client, type ClientOptions, clientFlags, clientFor, keyPath, withClient } from "../client.ts";
 import type { Command, Io } from "../io.ts";
 import { type ClientWith, Session } from "../session.ts";
+import { type Audience, audienceFlags, checkAudience, fire } from "../user-event.ts";
 
-interface Options extends ClientOptions {
-  readonly node?: string;
-  readonly service?: string;
-  readonly tag?: string;
+interface Options extends ClientOptions, Audience {
   readonly prefix: string;
   readonly shell: boolean;
   readonly wait: string;
@@ -33,12 +31,11 @@ export const command: Command = {
   summary: "run a command on all hosts, or some, whose agents allow it: trilith exec -service web uptime",
   passThrough: true,
   define(parser, io, done) {
-    clientFlags(parser)
-      .usage("[flags] <command | -> [arguments...]")
-      .argument("[command...]", "what to run; - = a script from standard input")
-      .option("--node <pattern>", "only hosts whose name it matches")
-      .option("--service <pattern>", "only hosts with a service that it matches")
-      .option("--tag <pattern>", "of these services only those with a tag that it matches")
+    audienceFlags(
+      clientFlags(parser)
+        .usage("[flags] <command | -> [arguments...]")
+        .argument("[command...]", "what to run; - = a script from standard input"),
+    )
       .option("--prefix <prefix>", "where in KV the job and its results lie meanwhile", "_rexec")
       .option("--shell", "have a shell run the command", true)
       .option("--no-shell", "run the command itself, without a shell")
@@ -74,8 +71,7 @@ async function jobOf(words: readonly string[], options: Options, waitMs: number,
 async function exec(words: readonly string[], options: Options, io: Io): Promise<number> {
   const waitMs = await durationMs(options.wait, "--wait");
   const replicationMs = await durationMs(options.waitRepl, "--wait-repl");
-  if (options.tag !== undefined && options.service === undefined)
-    throw new InputError("--tag", "Cannot provide tag filter without service filter.");
+  checkAudience(options);
   const job = await jobOf(words, options, waitMs, io);
   const tell = (text: string): void => {
     if (options.verbose) io.out(`${text}\n`);
@@ -90,15 +86,16 @@ async function exec(words: readonly string[], options: Options, io: Io): Promise
     try {
       tell(`Created remote execution session: ${session.id}`);
       const body = JSON.stringify(job);
-      const upload = await client.request("PUT", `${keyPath(place + JOB)}?acquire=${session.id}`, { body });
-      if ((await upload.text()).trim() !== "true") {
+      const uploaded = await client.send("PUT", `${keyPath(place + JOB)}?acquire=${session.id}`, { body });
+      if (uploaded.trim() !== "true") {
         io.err("Failed to create job file: failed to acquire key\n");
         return 1;
       }
       tell("Uploaded remote execution spec");
       // An agent that hears of the job should find it.
       await systemClock.sleep(replicationMs, io.signal);
-      tell(`Fired remote execution event: ${await fire(client, options, session.id)}`);
+      const told = JSON.stringify({ Prefix: options.prefix, Session: session.id });
+      tell(`Fired remote execution event: ${(await fire(client, "_rexec", options, told)).ID}`);
       return await new Results(clientWith, place, session, { waitMs, verbose: options.verbose === true }, io).follow();
     } catch (error) {
       if (!io.signal.aborted) throw error;
@@ -123,35 +120,21 @@ async function sessionFields(
   const own = { Name: "Remote Exec", Behavior: "delete" };
   if (options.datacenter === undefined) return own;
   const { datacenter: _, ...here } = options;
-  const asking = clientFor(here, io);
-  try {
-    const { Config } = await asking.get<{ Config: { Datacenter: string; NodeName: string } }>("/v1/agent/self");
-    if (Config.Datacenter.toLowerCase() === options.datacenter.toLowerCase()) return own;
-    tell("Remote exec in foreign datacenter, using Session TTL");
-    const servers = await client.get<{ Node: { Node: string } }[]>("/v1/health/service/consul?passing");
-    const [first] = servers;
-    if (first === undefined) throw new InputError("--datacenter", "Failed to find Consul server in remote datacenter");
-    const Name = `Remote Exec via ${Config.NodeName}@${Config.Datacenter}`;
-    return { ...own, Name, Node: first.Node.Node, Checks: [] };
-  } finally {
-    await asking.close();
-  }
-}
-
-async function fire(client: Client, options: Options, session: string): Promise<string> {
-  const query = new URLSearchParams();
-  for (const filter of ["node", "service", "tag"] as const) {
-    const pattern = options[filter];
-    if (pattern !== undefined) query.set(filter, pattern);
-  }
-  const body = JSON.stringify({ Prefix: options.prefix, Session: session });
-  const fired = await client.request("PUT", `/v1/event/fire/_rexec${query.size === 0 ? "" : `?${query}`}`, { body });
-  return (JSON.parse(await fired.text()) as { readonly ID: string }).ID;
+  const { Config } = await withClient(here, io, (asking) =>
+    asking.get<{ Config: { Datacenter: string; NodeName: string } }>("/v1/agent/self"),
+  );
+  if (Config.Datacenter.toLowerCase() === options.datacenter.toLowerCase()) return own;
+  tell("Remote exec in foreign datacenter, using Session TTL");
+  const servers = await client.get<{ Node: { Node: string } }[]>("/v1/health/service/consul?passing");
+  const [first] = servers;
+  if (first === undefined) throw new InputError("--datacenter", "Failed to find Consul server in remote datacenter");
+  const Name = `Remote Exec via ${Config.NodeName}@${Config.Datacenter}`;
+  return { ...own, Name, Node: first.Node.Node, Checks: [] };
 }
 
 async function cleanUp(client: Client, place: string, io: Io): Promise<void> {
   try {
-    await (await client.request("DELETE", `${keyPath(place)}?recurse`, { headTimeoutMs: 5_000 })).text();
+    await client.send("DELETE", `${keyPath(place)}?recurse`, { headTimeoutMs: 5_000 });
   } catch (error) {
     io.err(`Failed to remove ${place} from KV: ${messageOf(error)}\n`);
   } finally {

@@ -1,13 +1,31 @@
 // `trilith find NAME`: where to connect.
+import { hostPort } from "../../base/net.ts";
 import type { FindJson } from "../../index.ts";
-import { type ClientOptions, clientFlags, clientFor, jsonFlag, segment } from "../client.ts";
-import { ago, type Command, collect, pairs, table } from "../io.ts";
+import { type ClientOptions, clientFlags, jsonFlag, segment, withClient, withQuery } from "../client.ts";
+import { ago, type Command, collect, json, pairs, table } from "../io.ts";
 
 interface Options extends ClientOptions {
   readonly tag?: readonly string[];
   readonly label?: readonly string[];
   readonly passing?: boolean;
   readonly one?: boolean;
+}
+
+function endpointsText(endpoints: FindJson["endpoints"]): string {
+  return table([
+    ["ADDRESS", "PORT", "NODE", "STATUS", "ID", "TAGS", "LABELS"],
+    ...endpoints.map((found) => [
+      found.address,
+      String(found.port),
+      found.node,
+      found.held ? `${found.status} (held)` : found.status,
+      found.id,
+      found.tags.join(","),
+      Object.entries(found.labels)
+        .map(([key, value]) => `${key}=${value}`)
+        .join(","),
+    ]),
+  ]);
 }
 
 export const command: Command = {
@@ -28,49 +46,23 @@ export const command: Command = {
           query.append("label", `${key}=${value}`);
         if (options.passing) query.set("passing", "");
         if (options.one) query.set("limit", "1");
-        const client = clientFor(options, io);
-        try {
-          const answer = await client.get<FindJson>(
-            `/v1/trilith/find/${segment(service)}${query.size === 0 ? "" : `?${query}`}`,
+
+        const path = withQuery(`/v1/trilith/find/${segment(service)}`, query);
+        const answer = await withClient(options, io, (client) => client.get<FindJson>(path));
+        const { endpoints, known, fresh, ageMs, held } = answer;
+        if (options.json) io.out(json(answer));
+        else if (options.one) io.out(endpoints.map(({ address, port }) => `${hostPort(address, port)}\n`).join(""));
+        else if (endpoints.length > 0) io.out(endpointsText(endpoints));
+        if (!fresh)
+          io.err(`This is the last answer known good, ${ago(ageMs)} old: what is behind it does not answer.\n`);
+        if (held !== undefined) io.err(`The sharp-drop guard holds old instances: ${held.text}\n`);
+        if (endpoints.length === 0)
+          io.err(
+            known
+              ? `"${service}" is known, but no instance fits and is healthy. "trilith why ${service}" tells more.\n`
+              : `There is no service "${service}". "trilith list" shows what there is.\n`,
           );
-          const { endpoints, known, fresh, ageMs, held } = answer;
-          if (options.json) io.out(`${JSON.stringify(answer, null, 2)}\n`);
-          else if (options.one)
-            io.out(
-              endpoints
-                .map(({ address, port }) => `${address.includes(":") ? `[${address}]` : address}:${port}\n`)
-                .join(""),
-            );
-          else if (endpoints.length > 0)
-            io.out(
-              table([
-                ["ADDRESS", "PORT", "NODE", "STATUS", "ID", "TAGS", "LABELS"],
-                ...endpoints.map((found) => [
-                  found.address,
-                  String(found.port),
-                  found.node,
-                  found.held ? `${found.status} (held)` : found.status,
-                  found.id,
-                  found.tags.join(","),
-                  Object.entries(found.labels)
-                    .map(([key, value]) => `${key}=${value}`)
-                    .join(","),
-                ]),
-              ]),
-            );
-          if (!fresh)
-            io.err(`This is the last answer known good, ${ago(ageMs)} old: what is behind it does not answer.\n`);
-          if (held !== undefined) io.err(`The sharp-drop guard holds old instances: ${held.text}\n`);
-          if (endpoints.length === 0)
-            io.err(
-              known
-                ? `"${service}" is known, but no instance fits and is healthy. "trilith why ${service}" tells more.\n`
-                : `There is no service "${service}". "trilith list" shows what there is.\n`,
-            );
-          done(endpoints.length === 0 ? 1 : 0);
-        } finally {
-          await client.close();
-        }
+        done(endpoints.length === 0 ? 1 : 0);
       });
   },
 };

@@ -1,5 +1,5 @@
 // `trilith force-leave`: takes the node of an agent that is gone for good out of the directory.
-import { type ClientOptions, clientFlags, clientFor, segment } from "../client.ts";
+import { type ClientOptions, clientFlags, segment, withClient } from "../client.ts";
 import type { Command } from "../io.ts";
 
 interface Options extends ClientOptions {
@@ -16,14 +16,9 @@ export const command: Command = {
       .option("--prune", "accepted as Consul's flag: the node is taken out whole anyway")
       .option("--wan", "accepted as Consul's flag")
       .action(async (node: string, options: Options) => {
-        const client = clientFor(options, io);
-        try {
-          const query = options.prune ? "?prune=1" : "";
-          await (await client.request("PUT", `/v1/agent/force-leave/${segment(node)}${query}`)).text();
-          done(0);
-        } finally {
-          await client.close();
-        }
+        const path = `/v1/agent/force-leave/${segment(node)}${options.prune ? "?prune=1" : ""}`;
+        await withClient(options, io, (client) => client.send("PUT", path));
+        done(0);
       });
   },
 };

@@ -28,6 +28,7 @@ export const command: Command = {
       const agent = agentOf(options, io);
       // Signals are the program's.
       io.close();
+      const data = io.env("TRILITH_DATA_DIR") ?? dataFolder(io);
       const { hook } = await import("../../protocols/shim/cli.ts");
       done(
         await hook(
@@ -35,9 +36,7 @@ export const command: Command = {
             command: words,
             ...(options.table === undefined ? {} : { table: options.table }),
             // An agent that is named keeps its data nobody knows where.
-            ...(agent.shown === DEFAULT_ADDRESS
-              ? { lastTable: `${io.env("TRILITH_DATA_DIR") ?? dataFolder(io)}/hook/table` }
-              : {}),
+            ...(agent.shown === DEFAULT_ADDRESS && data !== undefined ? { lastTable: `${data}/hook/table` } : {}),
             ...(options.print === undefined ? {} : { print: options.print }),
             ...(options.libc === undefined ? {} : { libc: options.libc }),
             agent,

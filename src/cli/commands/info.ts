@@ -1,26 +1,34 @@
 // `trilith info`: the agent's own figures, section by section, as Consul prints them.
-import { type ClientOptions, clientFlags, clientFor } from "../client.ts";
-import type { Command } from "../io.ts";
+import { type ClientOptions, clientFlags, withClient } from "../client.ts";
+import { type Command, json } from "../io.ts";
+
+/** Figures by section. */
+type Stats = Readonly<Record<string, Readonly<Record<string, string>>>>;
+
+const byName = ([a]: readonly [string, unknown], [b]: readonly [string, unknown]): number => (a < b ? -1 : 1);
+
+function statsText(stats: Stats): string {
+  const lines = Object.entries(stats)
+    .sort(byName)
+    .flatMap(([section, figures]) => [
+      `${section}:\n`,
+      ...Object.entries(figures)
+        .sort(byName)
+        .map(([key, value]) => `\t${key} = ${value}\n`),
+    ]);
+  return lines.join("");
+}
 
 export const command: Command = {
   name: "info",
   summary: "the agent's own figures",
   define(parser, io, done) {
     clientFlags(parser).action(async (options: ClientOptions) => {
-      const client = clientFor(options, io);
-      try {
-        const { Stats } = await client.get<{ Stats: Record<string, Record<string, string>> }>("/v1/agent/self");
-        if (options.json) io.out(`${JSON.stringify(Stats, null, 2)}\n`);
-        else
-          for (const section of Object.keys(Stats).sort()) {
-            io.out(`${section}:\n`);
-            for (const [key, value] of Object.entries(Stats[section] ?? {}).sort(([a], [b]) => (a < b ? -1 : 1)))
-              io.out(`\t${key} = ${value}\n`);
-          }
-        done(0);
-      } finally {
-        await client.close();
-      }
+      const { Stats } = await withClient(options, io, (client) =>
+        client.get<{ readonly Stats: Stats }>("/v1/agent/self"),
+      );
+      io.out(options.json ? json(Stats) : statsText(Stats));
+      done(0);
     });
   },
 };

@@ -1,6 +1,6 @@
 // `trilith keyring`: Consul's verb for the keys of its gossip. Agents of Trilith do not gossip; the agent says so, as a Consul without encryption does.
 import { InputError, messageOf } from "../../base/error.ts";
-import { type ClientOptions, clientFlags, clientFor, Refused } from "../client.ts";
+import { type ClientOptions, clientFlags, Refused, withClient } from "../client.ts";
 import { type Command, table } from "../io.ts";
 
 interface Options extends ClientOptions {
@@ -27,6 +27,14 @@ const ACTIONS = [
   ["remove", "DELETE", "Removing gossip encryption key..."],
 ] as const;
 
+function keysText({ WAN, Datacenter, Keys, PrimaryKeys = {}, NumNodes }: Answer, primary: boolean): string {
+  const rows = Object.entries(primary ? PrimaryKeys : Keys).map(([key, number]) => [
+    `  ${key}`,
+    `[${number}/${NumNodes}]`,
+  ]);
+  return `\n${WAN ? "WAN" : Datacenter}:\n${table(rows)}`;
+}
+
 export const command: Command = {
   name: "keyring",
   summary: "keys of a gossip: agents of Trilith have none, and say so",
@@ -46,33 +54,25 @@ export const command: Command = {
         if (wanted > 1) throw new InputError("", "Only a single action is allowed");
         if (wanted === 0) throw new InputError("", "expected one of -install, -list, -list-primary, -remove and -use");
         if (options.localOnly && !listing) throw new InputError("-local-only", "only with -list");
-        const client = clientFor(options, io);
+        const [action] = actions;
+        const path = "/v1/operator/keyring";
         try {
-          const [action] = actions;
-          if (action !== undefined) {
-            const [name, method, doing] = action;
-            io.out(`==> ${doing}\n`);
-            const body = JSON.stringify({ Key: options[name] });
-            await (await client.request(method, "/v1/operator/keyring", { body })).text();
-            return done(0);
-          }
-          io.out("==> Gathering installed encryption keys...\n");
-          const answers = await client.get<Answer[]>(
-            `/v1/operator/keyring${options.localOnly ? "?local-only=true" : ""}`,
-          );
-          for (const { WAN, Datacenter, Keys, PrimaryKeys = {}, NumNodes } of answers) {
-            const keys = Object.entries(options.listPrimary ? PrimaryKeys : Keys);
-            io.out(
-              `\n${WAN ? "WAN" : Datacenter}:\n${table(keys.map(([key, number]) => [`  ${key}`, `[${number}/${NumNodes}]`]))}`,
-            );
-          }
+          await withClient(options, io, async (client) => {
+            if (action !== undefined) {
+              const [name, method, doing] = action;
+              io.out(`==> ${doing}\n`);
+              await client.send(method, path, { body: JSON.stringify({ Key: options[name] }) });
+              return;
+            }
+            io.out("==> Gathering installed encryption keys...\n");
+            const answers = await client.get<Answer[]>(`${path}${options.localOnly ? "?local-only=true" : ""}`);
+            for (const answer of answers) io.out(keysText(answer, options.listPrimary === true));
+          });
           done(0);
         } catch (error) {
           if (!(error instanceof Refused)) throw error;
           io.err(`error: Unexpected response code: ${error.status} (${messageOf(error)})\n`);
           done(1);
-        } finally {
-          await client.close();
         }
       });
   },

@@ -85,10 +85,9 @@ export async function importPairs(
 ): Promise<void> {
   for (const { key, flags, value } of pairs) {
     try {
-      const response = await client.request("PUT", `${path(key)}?flags=${flags}`, {
-        body: Buffer.from(value, "base64"),
-      });
-      if ((await response.text()).trim() !== "true") throw new TrilithError("conflict", "the agent did not write it");
+      const body = Buffer.from(value, "base64");
+      const written = await client.send("PUT", `${path(key)}?flags=${flags}`, { body });
+      if (written.trim() !== "true") throw new TrilithError("conflict", "the agent did not write it");
     } catch (error) {
       throw new TrilithError("unavailable", `Failed writing data for key ${key}: ${messageOf(error)}`, error);
     }

@@ -3,7 +3,7 @@ import type { Command as Commander } from "commander";
 import { systemDisk } from "../../base/disk.ts";
 import { codeOf, InputError } from "../../base/error.ts";
 import { type Client, type ClientOptions, clientFlags, jsonFlag, keyPath, withClient } from "../client.ts";
-import type { Command, Io } from "../io.ts";
+import { type Command, type Io, json } from "../io.ts";
 import { exportText, importPairs, isBase64, joined, parseWithFlags, readExport } from "./kv-transfer.ts";
 
 interface Pair {
@@ -59,7 +59,7 @@ async function get(client: Client, key: string, options: Options, io: Io): Promi
     });
     const text = await response.text();
     const keys = response.status === 404 ? [] : (JSON.parse(text) as string[]);
-    io.out(options.json ? `${JSON.stringify(keys, null, 2)}\n` : keys.map((found) => `${found}\n`).join(""));
+    io.out(options.json ? json(keys) : keys.map((found) => `${found}\n`).join(""));
     return 0;
   }
   if (!options.recurse) required(key);
@@ -72,7 +72,7 @@ async function get(client: Client, key: string, options: Options, io: Io): Promi
     io.err(`Error! No key exists at: ${key}\n`);
     return 1;
   }
-  if (options.json) io.out(`${withNumbers(JSON.stringify(pairs, null, 2))}\n`);
+  if (options.json) io.out(withNumbers(json(pairs)));
   else if (options.detailed) io.out(pairs.map((pair) => detailedText(pair, options.base64)).join("\n"));
   else if (options.recurse)
     io.out(pairs.map((pair) => `${pair.Key}:${valueIn(pair, options.base64).toString()}\n`).join(""));
@@ -132,10 +132,8 @@ async function put(client: Client, key: string, word: string | undefined, option
   if (options.acquire) query.set("acquire", options.session ?? "");
   if (options.release) query.set("release", options.session ?? "");
   const text = query.size === 0 ? "" : `?${query}`;
-  const done =
-    (
-      await (await client.request("PUT", `${keyPath(key)}${text}`, { body: await dataOf(word, options, io) })).text()
-    ).trim() === "true";
+  const body = await dataOf(word, options, io);
+  const done = (await client.send("PUT", `${keyPath(key)}${text}`, { body })).trim() === "true";
   const [success, failure] = options.acquire
     ? [`Lock acquired on: ${key}`, "acquire lock"]
     : options.release
@@ -155,7 +153,7 @@ async function remove(client: Client, key: string, options: Options, io: Io): Pr
     : options.cas
       ? `?cas=${number(options.modifyIndex ?? "", "--modify-index")}`
       : "";
-  const done = (await (await client.request("DELETE", `${keyPath(key)}${query}`)).text()).trim() === "true";
+  const done = (await client.send("DELETE", `${keyPath(key)}${query}`)).trim() === "true";
   if (done) io.out(options.recurse ? `Success! Deleted keys with prefix: ${key}\n` : `Success! Deleted key: ${key}\n`);
   else io.err(`Error! Did not delete key ${key}: CAS failed\n`);
   return done ? 0 : 1;

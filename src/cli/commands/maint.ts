@@ -1,7 +1,7 @@
 // `trilith maint`: takes this host or one of its services out of routing for a while, and back; says what is out.
 import { InputError } from "../../base/error.ts";
-import { type ClientOptions, clientFlags, clientFor, segment } from "../client.ts";
-import type { Command } from "../io.ts";
+import { type Client, type ClientOptions, clientFlags, segment, withClient, withQuery } from "../client.ts";
+import type { Command, Io } from "../io.ts";
 
 interface Options extends ClientOptions {
   readonly enable?: boolean;
@@ -15,6 +15,24 @@ interface Check {
   readonly CheckID: string;
   readonly ServiceID: string;
   readonly Notes: string;
+}
+
+async function show(client: Client, io: Io): Promise<void> {
+  const checks = await client.get<Record<string, Check>>("/v1/agent/checks");
+  for (const { CheckID, Node, ServiceID, Notes } of Object.values(checks))
+    if (CheckID === "_node_maintenance") io.out(`\nNode:\n  Name:   ${Node}\n  Reason: ${Notes}\n\n`);
+    else if (CheckID.startsWith("_service_maintenance:"))
+      io.out(`\nService:\n  ID:     ${ServiceID}\n  Reason: ${Notes}\n\n`);
+}
+
+async function set(client: Client, { enable, reason, service }: Options, io: Io): Promise<void> {
+  const query = new URLSearchParams({ enable: String(enable === true) });
+  if (enable && reason !== undefined) query.set("reason", reason);
+  const path = service === undefined ? "/v1/agent/maintenance" : `/v1/agent/service/maintenance/${segment(service)}`;
+  await client.send("PUT", withQuery(path, query));
+  const what = service === undefined ? "Node" : "Service";
+  const whose = service === undefined ? "" : ` for ${JSON.stringify(service)}`;
+  io.out(`${what} maintenance is now ${enable ? "enabled" : "disabled"}${whose}\n`);
 }
 
 export const command: Command = {
@@ -33,31 +51,9 @@ export const command: Command = {
           throw new InputError("", "Reason may only be provided with -enable");
         if (!enable && !disable && service !== undefined)
           throw new InputError("", "Service requires either -enable or -disable");
-        const client = clientFor(options, io);
-        try {
-          if (!enable && !disable) {
-            const checks = await client.get<Record<string, Check>>("/v1/agent/checks");
-            for (const { CheckID, Node, ServiceID, Notes } of Object.values(checks))
-              if (CheckID === "_node_maintenance") io.out(`\nNode:\n  Name:   ${Node}\n  Reason: ${Notes}\n\n`);
-              else if (CheckID.startsWith("_service_maintenance:"))
-                io.out(`\nService:\n  ID:     ${ServiceID}\n  Reason: ${Notes}\n\n`);
-            return done(0);
-          }
-          const query = new URLSearchParams({ enable: String(enable === true) });
-          if (enable && reason !== undefined) query.set("reason", reason);
-          const what =
-            service === undefined ? "/v1/agent/maintenance" : `/v1/agent/service/maintenance/${segment(service)}`;
-          await (await client.request("PUT", `${what}?${query}`)).text();
-          const state = enable ? "enabled" : "disabled";
-          io.out(
-            service === undefined
-              ? `Node maintenance is now ${state}\n`
-              : `Service maintenance is now ${state} for ${JSON.stringify(service)}\n`,
-          );
-          done(0);
-        } finally {
-          await client.close();
-        }
+
+        await withClient(options, io, (client) => (enable || disable ? set(client, options, io) : show(client, io)));
+        done(0);
       });
   },
 };

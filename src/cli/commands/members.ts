@@ -1,7 +1,7 @@
 // `trilith members`: the agents that share this directory, in Consul's columns.
 import { InputError, messageOf } from "../../base/error.ts";
-import { type ClientOptions, clientFlags, clientFor } from "../client.ts";
-import { type Command, table } from "../io.ts";
+import { type ClientOptions, clientFlags, withClient, withQuery } from "../client.ts";
+import { type Command, json, table } from "../io.ts";
 
 interface Options extends ClientOptions {
   readonly wan?: boolean;
@@ -48,6 +48,20 @@ function row(member: Member): string[] {
   ];
 }
 
+function detailedRow(member: Member): string[] {
+  const tags = Object.entries(member.Tags)
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([key, value]) => `${key}=${value}`);
+  return [member.Name, address(member), STATUS[member.Status] ?? "none", tags.join(",")];
+}
+
+function membersText(members: readonly Member[], detailed: boolean): string {
+  const rows = detailed
+    ? [["Node", "Address", "Status", "Tags"], ...members.map(detailedRow)]
+    : [["Node", "Address", "Status", "Type", "Build", "Protocol", "DC", "Partition", "Segment"], ...members.map(row)];
+  return table(rows, { whole: true });
+}
+
 export const command: Command = {
   name: "members",
   summary: "the agents that share this directory",
@@ -60,47 +74,22 @@ export const command: Command = {
       .option("--wan", "as known beyond this datacenter")
       .action(async (options: Options) => {
         const wanted = pattern(options.status);
-        const client = clientFor(options, io);
-        try {
-          const query = new URLSearchParams();
-          if (options.wan) query.set("wan", "1");
-          if (options.filter !== undefined) query.set("filter", options.filter);
-          const all = await client.get<Member[]>(`/v1/agent/members?${query}`);
-          const found = all
-            .filter(({ Status }) => wanted.test(STATUS[Status] ?? "none"))
-            .sort((a, b) => (a.Name < b.Name ? -1 : 1));
-          if (options.json) io.out(`${JSON.stringify(found, null, 2)}\n`);
-          if (found.length === 0) {
-            io.err("No members match\n");
-            return done(2);
-          }
-          if (options.json) return done(0);
-          const tags = ({ Tags }: Member): string =>
-            Object.entries(Tags)
-              .sort(([a], [b]) => (a < b ? -1 : 1))
-              .map(([key, value]) => `${key}=${value}`)
-              .join(",");
-          io.out(
-            options.detailed
-              ? table(
-                  [
-                    ["Node", "Address", "Status", "Tags"],
-                    ...found.map((one) => [one.Name, address(one), STATUS[one.Status] ?? "none", tags(one)]),
-                  ],
-                  { whole: true },
-                )
-              : table(
-                  [
-                    ["Node", "Address", "Status", "Type", "Build", "Protocol", "DC", "Partition", "Segment"],
-                    ...found.map(row),
-                  ],
-                  { whole: true },
-                ),
-          );
-          done(0);
-        } finally {
-          await client.close();
+
+        const query = new URLSearchParams();
+        if (options.wan) query.set("wan", "1");
+        if (options.filter !== undefined) query.set("filter", options.filter);
+        const path = withQuery("/v1/agent/members", query);
+        const all = await withClient(options, io, (client) => client.get<readonly Member[]>(path));
+        const found = all
+          .filter(({ Status }) => wanted.test(STATUS[Status] ?? "none"))
+          .sort((a, b) => (a.Name < b.Name ? -1 : 1));
+        if (options.json) io.out(json(found));
+        if (found.length === 0) {
+          io.err("No members match\n");
+          return done(2);
         }
+        if (!options.json) io.out(membersText(found, options.detailed === true));
+        done(0);
       });
   },
 };

@@ -1,5 +1,5 @@
 // `trilith monitor`: the agent's log as it is written, until interrupted.
-import { type ClientOptions, clientFlags, clientFor } from "../client.ts";
+import { type ClientOptions, clientFlags, withClient } from "../client.ts";
 import type { Command } from "../io.ts";
 
 interface Options extends ClientOptions {
@@ -15,13 +15,14 @@ export const command: Command = {
       .option("--log-level <level>", "trace, debug, info, warn or err", "info")
       .option("--log-json", "as lines of JSON")
       .action(async (options: Options) => {
-        const client = clientFor(options, io);
+        const query = new URLSearchParams({ loglevel: options.logLevel });
+        if (options.logJson) query.set("logjson", "true");
         try {
-          const query = new URLSearchParams({ loglevel: options.logLevel });
-          if (options.logJson) query.set("logjson", "true");
-          const { body } = await client.request("GET", `/v1/agent/monitor?${query}`);
-          body.setEncoding("utf8");
-          for await (const text of body as AsyncIterable<string>) io.out(text);
+          await withClient(options, io, async (client) => {
+            const { body } = await client.request("GET", `/v1/agent/monitor?${query}`);
+            body.setEncoding("utf8");
+            for await (const text of body as AsyncIterable<string>) io.out(text);
+          });
           io.err(
             "Remote side ended the monitor! This usually means that the remote side crashed or refused the connection.\n",
           );
@@ -30,8 +31,6 @@ export const command: Command = {
           // Being interrupted is how this ends.
           if (!io.signal.aborted) throw error;
           done(0);
-        } finally {
-          await client.close();
         }
       });
   },

@@ -1,8 +1,8 @@
 // `trilith operator`: what an operator of Consul asks: raft, autopilot, usage.
 import type { Command as Commander } from "commander";
 import { InputError, TrilithError } from "../../base/error.ts";
-import { type Client, type ClientOptions, clientFlags, clientFor } from "../client.ts";
-import { type Command, type Io, table } from "../io.ts";
+import { type Client, type ClientOptions, clientFlags, withClient } from "../client.ts";
+import { type Command, type Io, json, table } from "../io.ts";
 
 interface Options extends ClientOptions {
   readonly allDatacenters?: boolean;
@@ -24,7 +24,7 @@ interface Server {
 
 async function listPeers(client: Client, options: Options, io: Io): Promise<void> {
   const { Servers } = await client.get<{ Servers: Server[] }>("/v1/operator/raft/configuration");
-  if (options.json) return io.out(`${JSON.stringify(Servers, null, 2)}\n`);
+  if (options.json) return io.out(json(Servers));
   const last = Servers.find(({ Leader }) => Leader)?.LastIndex ?? 0;
   const behind = ({ Leader, LastIndex }: Server): string => {
     if (Leader) return "-";
@@ -53,18 +53,18 @@ async function removePeer(client: Client, options: Options, io: Io): Promise<voi
   if ((id === undefined) === (address === undefined))
     throw new InputError("", "exactly one of -id and -address is required");
   const query = new URLSearchParams(id === undefined ? { address: address ?? "" } : { id });
-  await (await client.request("DELETE", `/v1/operator/raft/peer?${query}`)).text();
+  await client.send("DELETE", `/v1/operator/raft/peer?${query}`);
   io.out(`Removed peer with ${id === undefined ? "address" : "id"} ${JSON.stringify(id ?? address)}\n`);
 }
 
 async function transferLeader(client: Client, _: Options, io: Io): Promise<void> {
-  await (await client.request("POST", "/v1/operator/raft/transfer-leader")).text();
+  await client.send("POST", "/v1/operator/raft/transfer-leader");
   io.out("Success\n");
 }
 
 async function getConfig(client: Client, options: Options, io: Io): Promise<void> {
   const config = await client.get<Record<string, unknown>>("/v1/operator/autopilot/configuration");
-  if (options.json) return io.out(`${JSON.stringify(config, null, 2)}\n`);
+  if (options.json) return io.out(json(config));
   for (const name of [
     "CleanupDeadServers",
     "LastContactThreshold",
@@ -134,8 +134,8 @@ async function setConfig(client: Client, options: Options & Config, io: Io): Pro
     ...(zone === undefined ? {} : { RedundancyZoneTag: zone }),
     ...(version === undefined ? {} : { UpgradeVersionTag: version }),
   };
-  const answer = await client.request("PUT", `${path}?cas=${String(at)}`, { body: JSON.stringify(set) });
-  if ((await answer.text()).trim() !== "true")
+  const answer = await client.send("PUT", `${path}?cas=${String(at)}`, { body: JSON.stringify(set) });
+  if (answer.trim() !== "true")
     throw new TrilithError("conflict", "Configuration could not be atomically updated, please try again");
   io.out("Configuration updated!\n");
 }
@@ -166,7 +166,7 @@ interface State {
 
 async function state(client: Client, options: Options, io: Io): Promise<void> {
   const found = await client.get<State>("/v1/operator/autopilot/state");
-  if (options.json) return io.out(`${JSON.stringify(found, null, 2)}\n`);
+  if (options.json) return io.out(json(found));
   io.out(`Healthy:                      ${found.Healthy}\n`);
   io.out(`Failure Tolerance:            ${found.FailureTolerance}\n`);
   io.out(`Leader:                       ${found.Leader}\n`);
@@ -199,7 +199,7 @@ interface Usage {
 async function instances(client: Client, options: Options, io: Io): Promise<void> {
   const query = options.allDatacenters ? "?global" : "";
   const { Usage: all } = await client.get<{ Usage: Record<string, Usage> }>(`/v1/operator/usage${query}`);
-  if (options.json) return io.out(`${JSON.stringify(all, null, 2)}\n`);
+  if (options.json) return io.out(json(all));
   const usages = Object.entries(all);
   const named = (dc: string, cells: readonly string[]): readonly string[] =>
     options.allDatacenters ? [dc, ...cells] : cells;
@@ -235,13 +235,8 @@ export const command: Command = {
       act: (client: Client, options: Options, io: Io) => Promise<void>,
     ): Commander =>
       clientFlags(group.command(name).description(summary)).action(async (options: Options) => {
-        const client = clientFor(options, io);
-        try {
-          await act(client, options, io);
-          done(0);
-        } finally {
-          await client.close();
-        }
+        await withClient(options, io, (client) => act(client, options, io));
+        done(0);
       });
     const raft = parser.command("raft").description("the agents that keep this directory");
     leaf(raft, "list-peers", "the agents that keep this directory", listPeers);

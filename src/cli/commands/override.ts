@@ -1,8 +1,8 @@
 // `trilith override NAME word…`: what an operator says about a service in place of its source; --undo takes it back, --list shows all.
 import { InputError } from "../../base/error.ts";
 import type { OverrideJson } from "../../index.ts";
-import { type ClientOptions, clientFlags, clientFor, jsonFlag, segment } from "../client.ts";
-import { type Command, printable, table } from "../io.ts";
+import { type Client, type ClientOptions, clientFlags, jsonFlag, segment, withClient } from "../client.ts";
+import { type Command, type Io, json, printable, table } from "../io.ts";
 
 interface Options extends ClientOptions {
   readonly undo?: boolean;
@@ -48,6 +48,28 @@ function setText(one: OverrideJson): string {
   return lines.map((line) => `${printable(line)}\n`).join("");
 }
 
+/** Without a name all overrides are shown. */
+async function act(
+  client: Client,
+  name: string | undefined,
+  words: readonly string[],
+  options: Options,
+  io: Io,
+): Promise<void> {
+  if (name === undefined) {
+    const { overrides } = await client.get<{ readonly overrides: readonly OverrideJson[] }>("/v1/trilith/overrides");
+    return io.out(options.json ? json(overrides) : listText(overrides));
+  }
+  const path = `/v1/trilith/override/${segment(name)}`;
+  if (options.undo === true) {
+    const text = await client.send("DELETE", path);
+    return io.out(options.json ? text : `${name}: as its source says it again\n`);
+  }
+  const by = io.env("SUDO_USER") ?? io.env("USER") ?? "";
+  const text = await client.send("PUT", path, { body: JSON.stringify({ set: words, by }) });
+  io.out(options.json ? text : setText(JSON.parse(text) as OverrideJson));
+}
+
 export const command: Command = {
   name: "override",
   summary: "say something about a service in place of its source: another name, tags, weight, check; or hide it",
@@ -65,28 +87,9 @@ export const command: Command = {
           throw new InputError("--list", "shows everything; no name and no words belong to it");
         if (options.undo === true && words.length > 0)
           throw new InputError("--undo", "takes back everything that was said about the name; no words belong to it");
-        const client = clientFor(options, io);
-        try {
-          if (name === undefined) {
-            const { overrides } = await client.get<{ readonly overrides: readonly OverrideJson[] }>(
-              "/v1/trilith/overrides",
-            );
-            io.out(options.json ? `${JSON.stringify(overrides, null, 2)}\n` : listText(overrides));
-            return done(0);
-          }
-          const path = `/v1/trilith/override/${segment(name)}`;
-          if (options.undo === true) {
-            const text = await (await client.request("DELETE", path)).text();
-            io.out(options.json ? text : `${name}: as its source says it again\n`);
-            return done(0);
-          }
-          const by = io.env("SUDO_USER") ?? io.env("USER") ?? "";
-          const text = await (await client.request("PUT", path, { body: JSON.stringify({ set: words, by }) })).text();
-          io.out(options.json ? text : setText(JSON.parse(text) as OverrideJson));
-          done(0);
-        } finally {
-          await client.close();
-        }
+
+        await withClient(options, io, (client) => act(client, name, words, options, io));
+        done(0);
       });
   },
 };

@@ -6,7 +6,7 @@ import { hostPort, type Listening } from "../../base/net.ts";
 import { onSignals } from "../../base/signals.ts";
 import type { ConnectPolicy, Proxies } from "../../index.ts";
 import { type ClientOptions, clientFlags } from "../client.ts";
-import { type Command, type Io, printable, table } from "../io.ts";
+import { type Command, type Io, json, printable, table } from "../io.ts";
 
 interface Options extends ClientOptions {
   readonly bind: string;
@@ -121,9 +121,7 @@ function figures(proxies: Proxies): Handler {
     else if (path === "/metrics")
       response.writeHead(200, { "content-type": "text/plain; version=0.0.4; charset=utf-8" }).end(proxies.metrics());
     else if (path === "/")
-      response
-        .writeHead(200, { "content-type": "application/json" })
-        .end(`${JSON.stringify({ proxies: proxies.status() }, null, 2)}\n`);
+      response.writeHead(200, { "content-type": "application/json" }).end(json({ proxies: proxies.status() }));
     else response.writeHead(404, { "content-type": "text/plain" }).end("there is / and /metrics\n");
   };
 }

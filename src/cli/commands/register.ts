@@ -1,6 +1,6 @@
 // `trilith register`: registers a service on the agent, by flags or from definition files, in Consul's spelling.
 import { InputError } from "../../base/error.ts";
-import { type ClientOptions, clientFlags, clientFor } from "../client.ts";
+import { type ClientOptions, clientFlags, withClient } from "../client.ts";
 import { type Command, collect, pairs } from "../io.ts";
 
 interface Options extends ClientOptions {
@@ -88,16 +88,13 @@ export const command: Command = {
             Checks: (options.check ?? []).map((word) => checkOf(word, host, port, options.interval)),
           });
         }
-        const client = clientFor(options, io);
-        try {
+        await withClient(options, io, async (client) => {
           for (const body of bodies) {
-            await (await client.request("PUT", "/v1/agent/service/register", { body: JSON.stringify(body) })).text();
+            await client.send("PUT", "/v1/agent/service/register", { body: JSON.stringify(body) });
             io.out(`Registered service: ${String(body["Name"] ?? body["name"])}\n`);
           }
-          done(0);
-        } finally {
-          await client.close();
-        }
+        });
+        done(0);
       });
   },
 };

@@ -1,5 +1,5 @@
 // `trilith release NAME`: ends the sharp-drop guard's hold on a service by hand.
-import { type ClientOptions, clientFlags, clientFor, segment } from "../client.ts";
+import { type ClientOptions, clientFlags, segment, withClient } from "../client.ts";
 import type { Command } from "../io.ts";
 
 export const command: Command = {
@@ -9,18 +9,13 @@ export const command: Command = {
     clientFlags(parser)
       .argument("<service>", "the service whose old instances are still answered")
       .action(async (service: string, options: ClientOptions) => {
-        const client = clientFor(options, io);
-        try {
-          const { released } = JSON.parse(
-            await (await client.request("POST", `/v1/trilith/release/${segment(service)}`)).text(),
-          ) as { released: boolean };
-          io.out(
-            released ? `${service}: released; answers show what is recorded now\n` : `${service}: nothing was held\n`,
-          );
-          done(released ? 0 : 1);
-        } finally {
-          await client.close();
-        }
+        const path = `/v1/trilith/release/${segment(service)}`;
+        const answer = await withClient(options, io, (client) => client.send("POST", path));
+        const { released } = JSON.parse(answer) as { readonly released: boolean };
+        io.out(
+          released ? `${service}: released; answers show what is recorded now\n` : `${service}: nothing was held\n`,
+        );
+        done(released ? 0 : 1);
       });
   },
 };

@@ -1,5 +1,5 @@
 // `trilith reload`: has the agent read its configuration and service files again (as SIGHUP does).
-import { type ClientOptions, clientFlags, clientFor } from "../client.ts";
+import { type ClientOptions, clientFlags, withClient } from "../client.ts";
 import type { Command } from "../io.ts";
 
 export const command: Command = {
@@ -7,14 +7,9 @@ export const command: Command = {
   summary: "have the agent read its files again",
   define(parser, io, done) {
     clientFlags(parser).action(async (options: ClientOptions) => {
-      const client = clientFor(options, io);
-      try {
-        await (await client.request("PUT", "/v1/agent/reload")).text();
-        io.out("Configuration reload triggered\n");
-        done(0);
-      } finally {
-        await client.close();
-      }
+      await withClient(options, io, (client) => client.send("PUT", "/v1/agent/reload"));
+      io.out("Configuration reload triggered\n");
+      done(0);
     });
   },
 };

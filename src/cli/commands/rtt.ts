@@ -1,6 +1,6 @@
 // `trilith rtt`: how long it takes between two nodes, estimated from their network coordinates.
 import { InputError, TrilithError } from "../../base/error.ts";
-import { type Client, type ClientOptions, clientFlags, clientFor } from "../client.ts";
+import { type Client, type ClientOptions, clientFlags, withClient } from "../client.ts";
 import type { Command } from "../io.ts";
 
 interface Options extends ClientOptions {
@@ -44,8 +44,7 @@ export const command: Command = {
         if (wan && ![first, second ?? "x."].every((name) => name.includes(".")))
           throw new InputError("", "Node names must be specified as <node name>.<datacenter> with -wan");
         const { distanceS } = await import("../../protocols/consul/cli.ts");
-        const client = clientFor(options, io);
-        try {
+        await withClient(options, io, async (client) => {
           const { Config } =
             second === undefined
               ? await client.get<{ Config: { NodeName: string; Datacenter: string } }>("/v1/agent/self")
@@ -67,10 +66,8 @@ export const command: Command = {
             io.out(
               `Estimated ${first} <-> ${other} rtt: ${ms.toFixed(3)} ms (using ${wan ? "WAN" : "LAN"} coordinates)\n`,
             );
-          done(0);
-        } finally {
-          await client.close();
-        }
+        });
+        done(0);
       });
   },
 };

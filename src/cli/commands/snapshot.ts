@@ -3,8 +3,8 @@ import { dirname } from "node:path";
 import { systemDisk } from "../../base/disk.ts";
 import { InputError } from "../../base/error.ts";
 import { streamFrom, streamTo } from "../../base/file-stream.ts";
-import { type ClientOptions, clientFlags, clientFor } from "../client.ts";
-import { type Command, type Io, table } from "../io.ts";
+import { type ClientOptions, clientFlags, withClient } from "../client.ts";
+import { type Command, type Io, json, table } from "../io.ts";
 
 /** @throws InputError where there is no such file */
 async function there(file: string): Promise<void> {
@@ -30,18 +30,15 @@ async function save(file: string, options: ClientOptions, io: Io): Promise<void>
   const { readSnapshot } = await import("../../protocols/consul/cli.ts");
   const folder = dirname(file);
   if ((await systemDisk.info(folder))?.isDirectory !== true) throw new InputError(file, `there is no folder ${folder}`);
-  const client = clientFor(options, io);
-  try {
+  let index = 0;
+  await withClient(options, io, async (client) => {
     const { body } = await client.request("GET", "/v1/snapshot");
     // The file gets its name only when what is in it has been read back and found whole.
-    let index = 0;
     await streamTo(file, counted(body, io, "saving"), 0o600, async (written) => {
       index = (await readSnapshot(streamFrom(written))).head.index;
     });
-    io.out(`Saved and verified snapshot to index ${index}\n`);
-  } finally {
-    await client.close();
-  }
+  });
+  io.out(`Saved and verified snapshot to index ${index}\n`);
 }
 
 async function restore(file: string, options: ClientOptions, io: Io): Promise<void> {
@@ -50,14 +47,11 @@ async function restore(file: string, options: ClientOptions, io: Io): Promise<vo
   // Looked over here first, so that a wrong file says so before the agent is bothered.
   await readSnapshot(streamFrom(file));
   const { Readable } = await import("node:stream");
-  const client = clientFor(options, io);
-  try {
+  await withClient(options, io, async (client) => {
     const body = Readable.from(counted(streamFrom(file), io, "restoring"), { objectMode: false });
-    await (await client.request("PUT", "/v1/snapshot", { body, headTimeoutMs: 0 })).text();
-    io.out("Restored snapshot\n");
-  } finally {
-    await client.close();
-  }
+    await client.send("PUT", "/v1/snapshot", { body, headTimeoutMs: 0 });
+  });
+  io.out("Restored snapshot\n");
 }
 
 const NAMES: Readonly<Record<string, string>> = {
@@ -85,7 +79,7 @@ async function inspect(file: string, options: ClientOptions, io: Io): Promise<vo
     .sort((a, b) => b.bytes - a.bytes);
   const total = rows.reduce((sum, { bytes }) => sum + bytes, 0);
   if (options.json) {
-    io.out(`${JSON.stringify({ ...head, size, checksum, tables: rows, total }, null, 2)}\n`);
+    io.out(json({ ...head, size, checksum, tables: rows, total }));
     return;
   }
   io.out(

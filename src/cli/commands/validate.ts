@@ -1,5 +1,5 @@
 // `trilith validate FILES`: reads configuration and service files as an agent would, and says what is wrong and where.
-import type { Command } from "../io.ts";
+import { type Command, json } from "../io.ts";
 
 export const command: Command = {
   name: "validate",
@@ -13,7 +13,7 @@ export const command: Command = {
         const { validateFiles } = await import("../../protocols/consul/cli.ts");
         const { settingsFaults } = await import("../../index.ts");
         const { errors, warnings } = await validateFiles(paths, undefined, settingsFaults);
-        if (options.json) io.out(`${JSON.stringify({ valid: errors.length === 0, errors, warnings }, null, 2)}\n`);
+        if (options.json) io.out(json({ valid: errors.length === 0, errors, warnings }));
         else {
           if (errors.length > 0) io.err(`Config validation failed: ${errors.join("\n")}\n`);
           if (!options.quiet) for (const warning of warnings) io.err(`warning: ${warning}\n`);

@@ -3,7 +3,7 @@ import { systemClock, type Timer } from "../../base/clock.ts";
 import { codeOf, InputError, messageOf } from "../../base/error.ts";
 import type { FindJson } from "../../index.ts";
 import { type Client, type ClientOptions, clientFlags, clientFor, jsonFlag, segment } from "../client.ts";
-import { type Command, collect, type Io, pairs } from "../io.ts";
+import { type Command, collect, type Io, json, pairs } from "../io.ts";
 
 interface Options extends ClientOptions {
   readonly name?: string;
@@ -68,7 +68,7 @@ async function wait(service: string, options: Options, io: Io): Promise<number> 
     );
     return TIMED_OUT;
   }
-  io.out(options.json ? `${JSON.stringify(found, null, 2)}\n` : `${formatted(found, options.format)}\n`);
+  io.out(options.json ? json(found) : `${formatted(found, options.format)}\n`);
   return 0;
 }
 

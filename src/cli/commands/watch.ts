@@ -3,7 +3,7 @@ import { systemClock } from "../../base/clock.ts";
 import { codeOf, InputError, messageOf } from "../../base/error.ts";
 import { systemProcesses } from "../../base/process.ts";
 import { systemRandom } from "../../base/random.ts";
-import { type ClientOptions, clientFlags, clientFor } from "../client.ts";
+import { type ClientOptions, clientFlags, withClient } from "../client.ts";
 import { type Command, collect, type Io } from "../io.ts";
 
 interface Options extends ClientOptions {
@@ -66,10 +66,9 @@ async function watch(words: readonly string[], options: Options, io: Io): Promis
     ...of("filter", options.filter),
     ...of("stale", options.stale),
   });
-  const client = clientFor(options, io);
   let asked = false;
   let exitCode = 0;
-  try {
+  await withClient(options, io, async (client) => {
     await follow(
       plan,
       {
@@ -100,10 +99,8 @@ async function watch(words: readonly string[], options: Options, io: Io): Promis
         return false;
       },
     );
-    return exitCode;
-  } finally {
-    await client.close();
-  }
+  });
+  return exitCode;
 }
 
 function of<K extends string, V>(key: K, value: V | undefined): Partial<Record<K, V>> {

@@ -2,8 +2,8 @@
 import { systemClock } from "../../base/clock.ts";
 import type { InstanceJson, WhyJson } from "../../index.ts";
 
-import { type ClientOptions, clientFlags, clientFor, jsonFlag, segment } from "../client.ts";
-import { ago, type Command, printable } from "../io.ts";
+import { type ClientOptions, clientFlags, jsonFlag, segment, withClient } from "../client.ts";
+import { ago, type Command, json, printable } from "../io.ts";
 
 type SaidJson = NonNullable<InstanceJson["overridden"]>["by"][number];
 
@@ -130,14 +130,10 @@ export const command: Command = {
     jsonFlag(clientFlags(parser))
       .argument("<service>", "the service's name")
       .action(async (service: string, options: ClientOptions) => {
-        const client = clientFor(options, io);
-        try {
-          const answer = await client.get<WhyJson>(`/v1/trilith/why/${segment(service)}`);
-          io.out(options.json ? `${JSON.stringify(answer, null, 2)}\n` : whyText(answer, systemClock.now()));
-          done(answer.known ? 0 : 1);
-        } finally {
-          await client.close();
-        }
+        const path = `/v1/trilith/why/${segment(service)}`;
+        const answer = await withClient(options, io, (client) => client.get<WhyJson>(path));
+        io.out(options.json ? json(answer) : whyText(answer, systemClock.now()));
+        done(answer.known ? 0 : 1);
       });
   },
 };
