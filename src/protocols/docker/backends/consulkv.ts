@@ -5,11 +5,13 @@ import { unexpected } from "./http.ts";
 import { keyValue, readEach, standingKeys } from "./keys.ts";
 import type { RegistryUri } from "./uri.ts";
 
-/** The backend for consulkv:// (and consulkv-unix://, consulkv-tls://): `<prefix>/<name>/<id>` = `ip:port`. */
+/** The backend for consulkv:// (and consulkv-unix://socket:/prefix, consulkv-tls://): `<prefix>/<name>/<id>` = `ip:port`. */
 export function consulKvBackend(uri: RegistryUri, ground: BackendGround): Backend {
-  const api = consulApi(uri, ground);
-  // The path of a socket is no prefix. (Registrator fails for want of one; here the keys then stand at the top.)
-  const prefix = uri.scheme.endsWith("-unix") ? "" : uri.path.replace(/^\/+|\/+$/g, "");
+  // Behind the path of a socket the prefix stands after a colon. (Registrator fails for want of one; here the keys then stand at the top.)
+  const colon = uri.scheme.endsWith("-unix") ? uri.path.indexOf(":") : -1;
+  const [socket, path] = colon < 0 ? [uri.path, ""] : [uri.path.slice(0, colon), uri.path.slice(colon + 1)];
+  const api = consulApi({ ...uri, path: socket }, ground);
+  const prefix = (uri.scheme.endsWith("-unix") ? path : uri.path).replace(/^\/+|\/+$/g, "");
   const above = prefix === "" ? "" : `${prefix}/`;
   const url = (key: string): string => `/v1/kv/${key.split("/").map(segment).join("/")}`;
   return {

@@ -1,6 +1,5 @@
 // zookeeper://: services as ephemeral znodes, which come back after the session was lost and leave no empty folders behind.
 import { codeOf, TrilithError } from "../../../base/error.ts";
-import { hostPort } from "../../../base/net.ts";
 import { openZooKeeper, type ZooKeeper } from "../../../base/zookeeper.ts";
 import { type Backend, type BackendGround, type Entry, each, type Standing } from "./backend.ts";
 import type { RegistryUri } from "./uri.ts";
@@ -74,7 +73,8 @@ export function zookeeperBackend(uri: RegistryUri, ground: BackendGround): Backe
 
   return {
     scheme: uri.scheme,
-    place: ({ name, ip, port }) => `${base}/${name}/${hostPort(ip, port)}`,
+    // Without brackets around IPv6, as Registrator writes it: others look for these names.
+    place: ({ name, ip, port }) => `${base}/${name}/${ip}:${port}`,
     content: znodeData,
     async ping() {
       const zk = await client();
