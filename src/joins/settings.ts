@@ -16,7 +16,8 @@ export function settingsOf(given: Partial<Settings> = {}): Settings {
   const { bindAddress } = given;
   // Whoever names the host's own address means it for others, too, as with Consul's -bind.
   const own = bindAddress === undefined || WILDCARD.test(bindAddress) ? {} : { advertiseAddress: bindAddress };
-  const settings: Settings = { ...defaultSettings, ...own, ...toldOf(given) };
+  const guard = { ...defaultSettings.guard, ...toldOf(given.guard ?? {}) };
+  const settings: Settings = { ...defaultSettings, ...own, ...toldOf(given), guard };
   checkSettings(settings, PROTOCOL_NAMES);
   return settings;
 }

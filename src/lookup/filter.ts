@@ -4,6 +4,7 @@ import { NODE_MAINTENANCE_CHECK, SERVICE_MAINTENANCE_CHECK, worst } from "../mod
 import { addressOf, type Resident } from "../model/instance.ts";
 import type { Endpoint, Query } from "../model/query.ts";
 import { keyOf } from "../model/record.ts";
+import { connectWishes } from "../wire/connect-labels.ts";
 import { type Asker, chooseAddress, type Here, isAddressed } from "./address.ts";
 
 /** A resident with what its checks come to. The node's checks count for all its instances (Consul's rule). */
@@ -31,6 +32,8 @@ export interface Picture {
   routable(): ReadonlyMap<string, Facts>;
   /** How many instances are neither draining nor in maintenance; worked out when first asked for. */
   meant(): number;
+  /** The panic threshold that the instances' own labels ask for; worked out when first asked for. */
+  panicPercent(complain: (text: string) => void): number | undefined;
   /** True where hearsay could take an instance away: it came second-hand, or lives on another agent's node. */
   readonly guarded: boolean;
   /** True where the answer depends on who asks. */
@@ -65,6 +68,7 @@ export function createPicture(residents: readonly Resident[], selfNode: string, 
   let byKey: Map<string, Facts> | undefined;
   let routable: Map<string, Facts> | undefined;
   let meant: number | undefined;
+  let panic: { readonly percent: number | undefined } | undefined;
   return {
     facts,
     byKey: () => {
@@ -78,6 +82,15 @@ export function createPicture(residents: readonly Resident[], selfNode: string, 
     meant: () => {
       meant ??= facts.filter(isMeant).length;
       return meant;
+    },
+    panicPercent(complain) {
+      panic ??= {
+        percent: connectWishes(
+          residents.map(({ instance }) => instance.labels),
+          complain,
+        ).panicPercent,
+      };
+      return panic.percent;
     },
     guarded,
     addressed,

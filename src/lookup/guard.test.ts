@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { afterEach, describe, expect, it } from "vitest";
 import { aliveChange, checkChange, goneChange, nodeChange, serviceChange } from "../../test/support/directory.ts";
 import { heldIds, ids, type World, world } from "../../test/support/lookup.ts";
-import { defaultSettings } from "../contracts/settings.ts";
+import { defaultSettings, type Settings } from "../contracts/settings.ts";
 
 const SIX = ["m1", "m2", "m3", "m4", "m5", "m6"];
 const ask = (w: World, service = "db") => w.lookup.resolveNow({ service });
@@ -474,6 +474,43 @@ describe("the panic threshold", () => {
       included: true,
       text: expect.stringContaining("panic threshold"),
     });
+  });
+
+  it("is the service's own where its instances' labels say so; the settings' word for that service stands above it", async () => {
+    const asked = async (labels: Record<string, string>, guard: Partial<Settings["guard"]> = {}) => {
+      const w = await started({ guard: { ...defaultSettings.guard, ...guard } });
+      await w.directory.write([
+        serviceChange("home", "a", "web", { port: 1 }),
+        serviceChange("home", "b", "web", { port: 2, labels }),
+        checkChange("home", "c", "critical", { serviceId: "b" }),
+        checkChange("home", "d", "critical", { serviceId: "a" }),
+      ]);
+      return ids(ask(w, "web").endpoints).join(" ");
+    };
+    expect(await asked({ "trilith.panic": "50" })).toBe("a b");
+    expect(await asked({ "trilith-panic": "50%" }, { panicPercent: 0 })).toBe("a b");
+    expect(await asked({ "trilith.panic": "0" }, { panicPercent: 80 })).toBe("");
+    expect(await asked({ "trilith.panic": "50" }, { perService: { WEB: { panicPercent: 0 } } })).toBe("");
+    expect(await asked({ "trilith.panic": "50" }, { perService: { web: { minInstances: 9 } } })).toBe("a b");
+    expect(await asked({ "trilith.panic": "half" })).toBe("");
+  });
+
+  it("follows a label that changes, and tells one that makes no sense once", async () => {
+    const w = await started();
+    const put = (panic: string, more = "") =>
+      w.directory.write([
+        serviceChange("home", "a", "web", { port: 1, labels: { "trilith.panic": panic, more } }),
+        checkChange("home", "c", "critical", { serviceId: "a" }),
+      ]);
+    await put("many");
+    expect(ask(w, "web").endpoints).toEqual([]);
+    await put("many", "x");
+    expect(ask(w, "web").endpoints).toEqual([]);
+    expect(w.lines.filter((line) => line.includes("trilith.panic=many"))).toHaveLength(1);
+    await put("10");
+    expect(ask(w, "web")).toMatchObject({ panic: true, endpoints: [{ port: 1 }] });
+    await put("0");
+    expect(ask(w, "web").endpoints).toEqual([]);
   });
 
   it("is off unless set", async () => {

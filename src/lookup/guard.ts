@@ -25,7 +25,7 @@ export interface Hold {
   readonly lists: ListCache;
 }
 
-type GuardSettings = Pick<Settings["guard"], "dropShare" | "minInstances" | "windowMs" | "holdMs" | "panicPercent">;
+type GuardSettings = Omit<Settings["guard"], "perService">;
 
 export interface Guard {
   /** Takes notice of the service's present picture and tells what is held. Cheap while nothing changed. */
@@ -34,7 +34,8 @@ export interface Guard {
   services(): Iterable<string>;
   /** True while there is any such service. */
   watches(): boolean;
-  settings(service: string): GuardSettings;
+  /** The service's panic threshold: as the settings say for it by name, else as its instances ask (`labelled`), else as for all. */
+  panicPercent(service: string, labelled: number | undefined): number;
   release(service: string): boolean;
   confirmLost(service: string, address: string, port: number): boolean;
   held(): readonly {
@@ -90,8 +91,11 @@ export function createGuard(parts: {
   const selfNode = parts.node.toLowerCase();
   const states = new Map<string, State>();
   const perService = new Map<string, GuardSettings>();
-  for (const [name, own] of Object.entries(parts.settings.perService))
+  const ownPanic = new Map<string, number>();
+  for (const [name, own] of Object.entries(parts.settings.perService)) {
     perService.set(name.toLowerCase(), { ...parts.settings, ...own });
+    if (own.panicPercent !== undefined) ownPanic.set(name.toLowerCase(), own.panicPercent);
+  }
   let losses = 0;
   let overflowing = false;
   let sweeper: Timer | undefined;
@@ -277,7 +281,7 @@ export function createGuard(parts: {
   };
 
   return {
-    settings,
+    panicPercent: (service, labelled) => ownPanic.get(service.toLowerCase()) ?? labelled ?? parts.settings.panicPercent,
     look(service, picture, view) {
       if (states.size === 0 && !picture.guarded) return undefined;
       const key = service.toLowerCase();

@@ -67,6 +67,7 @@ export interface RunningLookup extends Lookup {
 /** Between two looks at the states of sources. */
 const SOURCES_TICK_MS = 15_000;
 const CACHED_ASKERS = 1_024;
+const MOST_COMPLAINTS = 256;
 
 /** What is known of a service at a moment. */
 interface Known {
@@ -123,6 +124,7 @@ export function createLookup(parts: LookupParts): RunningLookup {
       ? undefined
       : createHearsay({ sources: parts.sources, clock, remember, startedAtMs: clock.now() });
   const askers = new Map<string, { readonly asker: Asker | undefined }>();
+  const complaints = new Set<string>();
   let ready = !parts.shared;
   const others = parts.shared || parts.peers === true;
   let life: { readonly controller: AbortController; readonly done: Promise<unknown> } | undefined;
@@ -179,8 +181,16 @@ export function createLookup(parts: LookupParts): RunningLookup {
     return entry.asker;
   };
 
+  /** A label that makes no sense is told once, whatever changes about the service besides. */
+  const complain = (text: string): void => {
+    if (!/^label trilith[._-]panic=/.test(text) || complaints.has(text)) return;
+    if (complaints.size >= MOST_COMPLAINTS) complaints.clear();
+    complaints.add(text);
+    log.warn(text);
+  };
+
   const inPanic = (service: string, { picture, hold }: Known): boolean => {
-    const { panicPercent } = guard.settings(service);
+    const panicPercent = guard.panicPercent(service, picture.panicPercent(complain));
     if (panicPercent <= 0) return false;
     let healthy = picture.routable().size;
     let meant = picture.meant();

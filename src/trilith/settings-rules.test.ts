@@ -2,6 +2,7 @@
 import { expect, it } from "vitest";
 import { InputError } from "../base/error.ts";
 import { defaultSettings } from "../contracts/settings.ts";
+import { settingsOf } from "../joins/settings.ts";
 import { createTrilith } from "../trilith.ts";
 
 const created = (given: object, machine?: object) => () =>
@@ -37,4 +38,9 @@ it("refuses pieces of a machine that there are not, and takes undefined for abse
   expect(created({}, { log: console.log })).toThrow(/second argument: log: .*expected an object with info/);
   const agent = created({ node: undefined, guard: undefined, log: undefined }, { log: undefined, clock: undefined })();
   expect(agent.settings).toEqual({ ...defaultSettings, dev: true });
+});
+
+it("what is told of the guard leaves the rest of it as usual", () => {
+  const told = { guard: { panicPercent: 40, holdMs: undefined } } as unknown as Parameters<typeof settingsOf>[0];
+  expect(settingsOf(told).guard).toEqual({ ...defaultSettings.guard, panicPercent: 40 });
 });

@@ -30,6 +30,27 @@ describe("labels about connecting", () => {
     expect(connectWishes([{ "trilith-id": "first", trilithbalance: "first", "trilith-": "x" }])).toEqual({});
   });
 
+  it("say how few have to be healthy before all are answered", () => {
+    for (const [text, panicPercent] of [
+      ["50", 50],
+      ["100 %", 100],
+      ["0%", 0],
+    ] as const)
+      expect(connectWishes([{ SERVICE: "x" }, { "trilith-panic": text }, { "trilith.panic": "7" }])).toEqual({
+        panicPercent,
+      });
+    const told: string[] = [];
+    expect(
+      connectWishes([{ trilith_panic: "101" }, { "trilith.panic": "-1" }, { "trilith.panic": "half" }], (text) =>
+        told.push(text),
+      ),
+    ).toEqual({});
+    expect(told).toHaveLength(3);
+    expect(told[0]).toBe(
+      "label trilith_panic=101: expected a percentage of healthy instances from 0 (never) to 100, such as 50",
+    );
+  });
+
   it("that make no sense are left out and told, and another instance's word counts", () => {
     const told: string[] = [];
     const wishes = connectWishes(

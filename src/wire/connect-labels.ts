@@ -1,4 +1,4 @@
-// How a service's instances ask to be connected to, in their labels: trilith.balance, trilith.try, trilith.prefetch, trilith.prefetch-idle, trilith.locality.
+// How a service's instances ask to be connected to, in their labels: trilith.balance, trilith.try, trilith.prefetch, trilith.prefetch-idle, trilith.locality, trilith.panic.
 // Consul's metadata have no dots and variables of the environment no dashes, so trilith-balance and trilith_balance (SERVICE_TRILITH_BALANCE) are the same.
 import { messageOf } from "../base/error.ts";
 import { parseGoDuration } from "./duration.ts";
@@ -14,6 +14,8 @@ export interface ConnectWishes {
   prefetchIdleMs?: number;
   /** False: backends on this host and in its zone are not preferred. */
   locality?: boolean;
+  /** Below this percentage of healthy instances all are answered. */
+  panicPercent?: number;
 }
 
 /**
@@ -64,6 +66,15 @@ const READERS: readonly (readonly [label: string, read: Reader])[] = [
     (text, wishes) => {
       if (!/^(on|off|true|false)$/i.test(text)) return "expected on or off";
       wishes.locality ??= /^(on|true)$/i.test(text);
+      return undefined;
+    },
+  ],
+  [
+    "trilith.panic",
+    (text, wishes) => {
+      const [, percent = ""] = /^(100|\d{1,2}) ?%?$/.exec(text) ?? [];
+      if (percent === "") return "expected a percentage of healthy instances from 0 (never) to 100, such as 50";
+      wishes.panicPercent ??= Number(percent);
       return undefined;
     },
   ],

@@ -2,6 +2,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { InputError } from "../../base/error.ts";
+import { defaultSettings } from "../../contracts/settings.ts";
 import { pathText } from "../../wire/hcl/config.ts";
 import { readConfig } from "../dns/config.ts";
 import { protocols } from "../index.ts";
@@ -130,6 +131,49 @@ describe("files", () => {
       recursorTimeoutMs: 3000,
     });
     expect(configure(protocols?.["consul"])).toMatchObject({ serverPort: 8300, kvMaxValueBytes: 1000 });
+  });
+
+  it("the guard's thresholds and the panic threshold, for all services and for one, as JSON and as HCL's blocks", () => {
+    const keys = { drop_percent: 70, min_instances: "5", window: "2m", hold: "90s", panic_percent: 20 };
+    const settings = { dropShare: 0.7, minInstances: 5, windowMs: 120_000, holdMs: 90_000, panicPercent: 20 };
+    const web = { panicPercent: 50, dropShare: 0.25 };
+    expect(from({ guard: { ...keys, services: { web: { panic_percent: 50, drop_percent: 25 } } } }).guard).toEqual({
+      ...settings,
+      perService: { web },
+    });
+    expect(from({ guard: [{ services: [{ web: [{ panic_percent: 50, drop_percent: 25 }] }] }] }).guard).toEqual({
+      ...defaultSettings.guard,
+      perService: { web },
+    });
+    expect(from({ node_name: "a" }).guard).toBeUndefined();
+    const several = settingsFrom(
+      [
+        file({ guard: { hold: "1m", services: { web: { drop_percent: 25 } } } }),
+        file({ guard: { services: { web: { panic_percent: 50 }, db: { hold: "1s" } } } }),
+      ],
+      {},
+    );
+    expect(several.guard).toEqual({
+      ...defaultSettings.guard,
+      holdMs: 60_000,
+      perService: { web, db: { holdMs: 1000 } },
+    });
+    for (const [wrong, text] of [
+      [{ drop_percent: 0.5 }, "agent.json: guard.drop_percent: 0.5: expected a whole number from 0 to 100"],
+      [{ hold: "0s" }, 'agent.json: guard.hold: "0s": expected a time from 1ms to 24h, such as "10m"'],
+      [
+        { services: { web: { panic: 3 } } },
+        "agent.json: guard.services.web.panic: 3: expected one of the keys drop_percent, ",
+      ],
+      [
+        { services: { web: { panic_percent: 101 } } },
+        "agent.json: guard.services.web.panic_percent: 101: expected a whole number",
+      ],
+      [{ services: { web: 3 } }, 'expected an object for "web", such as {"panic_percent": 50}'],
+      [{ services: "web" }, 'expected an object such as {"web": {"panic_percent": 50}}'],
+      [{ panic: 3 }, 'unknown key "guard.panic"'],
+    ] as const)
+      expect(() => from({ guard: wrong })).toThrow(text);
   });
 
   it("protocols without keys of their own are configured by name, as objects and as blocks", () => {

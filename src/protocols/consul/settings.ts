@@ -1,6 +1,6 @@
 // Consul's agent configuration (an object as JSON or HCL gives it) and Consul's command-line flags as Trilith's settings.
 import { InputError } from "../../base/error.ts";
-import type { Settings } from "../../contracts/settings.ts";
+import { defaultSettings, type Settings } from "../../contracts/settings.ts";
 import { CONSUL_KEYS } from "./settings/consul-keys.ts";
 import { type Draft, newDraft } from "./settings/draft.ts";
 import { type ConsulFile, DEFINITIONS, readFile } from "./settings/file.ts";
@@ -66,8 +66,9 @@ function finish(draft: Draft, consulPaths: readonly string[]): Partial<Settings>
   if (Object.keys(draft.soa).length > 0) draft.dns["soa"] = draft.soa;
   const clientAddress = draft.httpAddress ?? client;
   const protocols: Record<string, unknown> = { ...draft.told };
-  if (!draft.hook.enabled) protocols["shim"] = false;
-  else if (Object.keys(draft.hook.keys).length > 0) protocols["shim"] = draft.hook.keys;
+  const { enabled: isHooked, keys: hook } = draft.hook;
+  if (Object.keys(hook).length > 0) protocols["shim"] = isHooked ? hook : { enabled: false, ...hook };
+  else if (!isHooked) protocols["shim"] = false;
   if (draft.watches.length > 0) draft.consul["watches"] = draft.watches;
   for (const name of ["dns", "consul", "docker", "process"] as const)
     if (Object.keys(draft[name]).length > 0) protocols[name] = { ...(inner(draft.told[name]) ?? {}), ...draft[name] };
@@ -89,6 +90,7 @@ function finish(draft: Draft, consulPaths: readonly string[]): Partial<Settings>
     ...given("join", join),
     ...given("peers", peersOf(draft)),
     ...(Object.keys(draft.magic).length > 0 ? { magic: draft.magic } : {}),
+    ...(Object.keys(draft.guard).length > 0 ? { guard: { ...defaultSettings.guard, ...draft.guard } } : {}),
     ...given("datacenters", draft.datacenters),
     ...given("clientAddress", clientAddress),
     ...given("bindAddress", draft.bindAddress),

@@ -44,6 +44,7 @@ export interface Draft {
   readonly docker: Record<string, unknown>;
   readonly process: Record<string, unknown>;
   readonly magic: { v4?: string; v6?: string };
+  readonly guard: Partial<Writable<Settings["guard"]>>;
   readonly hook: { enabled: boolean; readonly keys: Record<string, unknown> };
   /** Trilith's own `protocols` and `--mdns`: raw configuration by protocol. */
   readonly told: Record<string, unknown>;
@@ -58,6 +59,8 @@ export interface Draft {
   readonly untilRestart: Record<string, string>;
 }
 
+type Writable<T> = { -readonly [K in keyof T]: T[K] };
+
 export type Setter = (draft: Draft, value: Value) => void;
 /** Taken over, or accepted without an effect. A name with `*` covers everything below it. */
 export type Known = Setter | "ignored";
@@ -68,6 +71,7 @@ export function newDraft(): Draft {
     cluster: [],
     peers: {},
     magic: {},
+    guard: {},
     hook: { enabled: true, keys: {} },
     dns: {},
     soa: {},

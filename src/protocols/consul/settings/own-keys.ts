@@ -1,6 +1,9 @@
 // Trilith's own configuration keys beside Consul's: client hosts, peers, other datacenters, hooked programs, protocols.
+import type { Settings } from "../../../contracts/settings.ts";
 import type { Setter } from "./draft.ts";
 import { inner, urlsOf, Value } from "./value.ts";
+
+const DAY_MS = 86_400_000;
 
 /** Protocols that are configured by keys of Consul's or Trilith's instead. */
 const BY_THEIR_OWN_KEYS: readonly string[] = ["file", "process", "peers", "shim", "consul", "dns"];
@@ -21,6 +24,33 @@ export const BELOW_PROTOCOLS: readonly string[] = [
   "proxy",
   "hosts",
 ];
+
+type GuardOf = { -readonly [K in keyof Omit<Settings["guard"], "perService">]?: number };
+
+const GUARD_KEYS: Readonly<Record<string, (guard: GuardOf, value: Value) => void>> = {
+  drop_percent: (guard, v) => {
+    guard.dropShare = v.integer(0, 100) / 100;
+  },
+  min_instances: (guard, v) => {
+    guard.minInstances = v.integer(0, 1_000_000);
+  },
+  window: (guard, v) => {
+    guard.windowMs = v.durationWithin(1, DAY_MS, 'a time from 1ms to 24h, such as "1m"');
+  },
+  hold: (guard, v) => {
+    guard.holdMs = v.durationWithin(1, DAY_MS, 'a time from 1ms to 24h, such as "10m"');
+  },
+  panic_percent: (guard, v) => {
+    guard.panicPercent = v.integer(0, 100);
+  },
+};
+
+/** Takes a key of the guard's, for all services or one of them. @throws InputError where there is no such key */
+function guardKey(guard: GuardOf, key: string, value: Value): void {
+  const set = Object.hasOwn(GUARD_KEYS, key) ? GUARD_KEYS[key] : undefined;
+  if (set === undefined) value.fail(`one of the keys ${Object.keys(GUARD_KEYS).join(", ")}`);
+  else set(guard, value);
+}
 
 /** By dotted key, in lower case. */
 export const OWN_KEYS: Readonly<Record<string, Setter>> = {
@@ -80,6 +110,23 @@ export const OWN_KEYS: Readonly<Record<string, Setter>> = {
   },
   "magic.v6": (d, v) => {
     d.magic.v6 = v.text();
+  },
+  // When what many say is gone is not believed at once, and when the unhealthy are answered, too (lookup/guard).
+  "guard.drop_percent": (d, v) => guardKey(d.guard, "drop_percent", v),
+  "guard.min_instances": (d, v) => guardKey(d.guard, "min_instances", v),
+  "guard.window": (d, v) => guardKey(d.guard, "window", v),
+  "guard.hold": (d, v) => guardKey(d.guard, "hold", v),
+  "guard.panic_percent": (d, v) => guardKey(d.guard, "panic_percent", v),
+  "guard.services": (d, v) => {
+    const object = inner(v.raw) ?? v.fail('an object such as {"web": {"panic_percent": 50}}');
+    const services: Record<string, GuardOf> = Object.assign(Object.create(null), d.guard.perService);
+    for (const [service, raw] of Object.entries(object)) {
+      const keys = inner(raw) ?? v.fail(`an object for "${service}", such as {"panic_percent": 50}`);
+      const own: GuardOf = { ...services[service] };
+      for (const [key, value] of Object.entries(keys)) guardKey(own, key.toLowerCase(), v.within(value, service, key));
+      services[service] = own;
+    }
+    d.guard.perService = services;
   },
   // The table of hooked programs (protocols/shim).
   "hook.enabled": (d, v) => {

@@ -14,6 +14,10 @@ export class Value {
     this.raw = raw;
     this.#at = at;
   }
+  /** What stands within this value, below `keys`. */
+  within(raw: unknown, ...keys: readonly string[]): Value {
+    return new Value(raw, [this.#at, ...keys].join("."));
+  }
   fail(right: string): never {
     throw new InputError(this.#at, `${JSON.stringify(this.raw) ?? String(this.raw)}: expected ${right}`);
   }
