@@ -29,19 +29,19 @@ export function cannotWrite(folder: string, error: unknown): TrilithError {
   if (errno === "ENOENT")
     return new TrilithError(
       "not-allowed",
-      `the data folder ${folder} cannot be made there (the file system takes no folders); give a folder on a disk`,
+      `the data folder ${folder} cannot be made there (the file system takes no folders); name one on a disk with --data-dir`,
       error,
     );
   if (errno === "EEXIST" || errno === "ENOTDIR")
     return new TrilithError(
       "conflict",
-      `the data folder ${folder} cannot be made: something that is no folder is in its place or above it; give another folder`,
+      `the data folder ${folder} cannot be made: something that is no folder is in its place or above it; name another with --data-dir`,
       error,
     );
   if (errno === "EROFS" || errno === "EACCES" || errno === "EPERM")
     return new TrilithError(
       "read-only",
-      `the data folder ${folder} cannot be written to (${errno === "EROFS" ? "its file system is mounted read-only" : "permission denied"}); give a folder that can be written`,
+      `the data folder ${folder} cannot be written to (${errno === "EROFS" ? "its file system is mounted read-only" : "permission denied"}); name another with --data-dir`,
       error,
     );
   if (codeOf(error) === "disk-full")
@@ -136,7 +136,7 @@ async function takeName(
             : `another process (pid ${holder.pid})`;
       throw new TrilithError(
         "locked",
-        `the data folder ${folder} is in use by ${who}; stop it, or give this one a folder of its own`,
+        `the data folder ${folder} is in use by ${who}; stop it, or name another folder with --data-dir`,
       );
     }
     if (holder.state === "dead") await removeDead(name, () => ask(addressOf(NAME)));

@@ -13,7 +13,6 @@ import {
   stat,
   unlink,
 } from "node:fs/promises";
-import { userInfo } from "node:os";
 import { dirname } from "node:path";
 import { makeFolders } from "./disk.ts";
 import { TrilithError } from "./error.ts";
@@ -150,7 +149,7 @@ function strange(path: string): TrilithError {
 
 /** Who this process is to the file system; -1 where the system has no such numbers. */
 export function ownUid(): number {
-  return userInfo().uid;
+  return process.geteuid?.() ?? -1;
 }
 
 /**

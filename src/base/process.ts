@@ -19,7 +19,10 @@ export interface Finished {
 export interface Processes {
   readonly pid: number;
   hostname(): string;
+  /** The user's name; the number of one that the system's list of users does not name. */
   userName(): string;
+  /** HOME, else what the system's list of users says; undefined where neither says anything. */
+  homeFolder(): string | undefined;
   env(name: string): string | undefined;
   /**
    * Runs a command in a process group of its own, output captured. When aborted, the whole group gets SIGTERM, then SIGKILL after
@@ -59,11 +62,23 @@ export interface Processes {
   readonly table?: ProcessTable;
 }
 
+/** What the system's list of users says; undefined for a user that is not in it, as in `docker run --user 1000`. */
+function fromPasswd(look: () => string): string | undefined {
+  try {
+    return look();
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ERR_SYSTEM_ERROR") return undefined;
+    throw error;
+  }
+}
+
 /** The system's processes. */
 export const systemProcesses: Processes = {
   pid: process.pid,
   hostname: () => hostname(),
-  userName: () => userInfo().username,
+  userName: () =>
+    fromPasswd(() => userInfo().username) ?? (process.geteuid?.() === 0 ? "root" : `${process.geteuid?.()}`),
+  homeFolder: () => process.env["HOME"] || fromPasswd(() => userInfo().homedir),
   env: (name) => process.env[name],
   run: (command, options) =>
     new Promise((resolve, reject) => {

@@ -45,3 +45,10 @@ test("where one of several client addresses is taken none is listened at, and a 
     await agent.stop();
   }
 });
+
+test("what is wrong with an address is told with what to do about it", async () => {
+  // RFC 5737's addresses are nobody's.
+  await expect(startAgent({ clientAddress: "192.0.2.1" })).rejects.toThrow(
+    /192\.0\.2\.1:\d+: .*this host has no such address/,
+  );
+});

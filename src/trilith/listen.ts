@@ -1,5 +1,6 @@
 // One HTTP server for the routes of all parts.
 import type { Handler, Http } from "../base/http.ts";
+import { explainListening } from "../base/listen-error.ts";
 import { hostPort, type Listening } from "../base/net.ts";
 import type { Route } from "../contracts/protocol.ts";
 import type { Settings } from "../contracts/settings.ts";
@@ -35,7 +36,7 @@ export async function listenForHttp({ routes, settings, http, front, listening, 
   } catch (error) {
     // A reload that tries again would find its own in the way.
     await closeAll();
-    throw error;
+    throw explainListening(error, settings.httpPort);
   }
   undo.push("HTTP", closeAll);
   const [first, ...more] = all;

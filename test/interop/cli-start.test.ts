@@ -1,10 +1,12 @@
 // `trilith agent` where a start fails or takes long: what is said, the exit code, and that SIGTERM is obeyed all the same.
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { chown, mkdir } from "node:fs/promises";
 import { type AddressInfo, createServer } from "node:net";
 import { join, resolve } from "node:path";
+import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, expect, it } from "vitest";
-import { freePort, ownFolder } from "../support/peers.ts";
+import { freePort, havePrograms, ownFolder } from "../support/peers.ts";
 
 const main = resolve(import.meta.dirname, "../../dist/cli/main.js");
 let folder: Awaited<ReturnType<typeof ownFolder>>;
@@ -49,4 +51,36 @@ it("stops at the first SIGTERM while a store that does not answer keeps it from 
   } finally {
     silent.close();
   }
+});
+
+/** As `docker run --user 23456` starts a program: a user that the system's list does not name. */
+const nameless = ["--reuid", "23456", "--regid", "23456", "--clear-groups", process.execPath];
+
+it("runs as a user without a name: where it has a home folder, or is told where to keep data", async () => {
+  await havePrograms("setpriv");
+  const home = join(folder.path, "nameless");
+  await mkdir(home);
+  await chown(home, 23456, 23456);
+  const words = [`-http-port=${await freePort()}`, "-dns-port=-1", "-docker-host=off"];
+  const env = { PATH: process.env["PATH"], HOME: home };
+  const child = spawn("setpriv", [...nameless, main, "agent", ...words], { env, stdio: ["ignore", "pipe", "inherit"] });
+  try {
+    let screen = "";
+    for await (const chunk of child.stdout as AsyncIterable<Buffer>) {
+      screen += chunk.toString();
+      if (screen.includes("Ctrl-C stops the agent.")) break;
+    }
+    expect(screen).toContain(`data  ${home}/.local/share/trilith (lmdb)`);
+  } finally {
+    child.kill("SIGTERM");
+  }
+  expect(await once(child, "exit")).toEqual([0, null]);
+});
+
+it("says what to do where a user has no home folder", async () => {
+  await havePrograms("setpriv");
+  const child = spawn("setpriv", [...nameless, main, "agent", "-dns-port=-1"], { env: { PATH: process.env["PATH"] } });
+  const said = text(child.stderr);
+  expect(await once(child, "exit")).toEqual([2, null]);
+  expect(await said).toMatch(/^trilith agent: --data-dir: this user has no home folder .*--dev\n$/);
 });

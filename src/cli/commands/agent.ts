@@ -1,6 +1,6 @@
 // `trilith agent`: runs an agent in the foreground until SIGINT or SIGTERM; Consul's flags are understood.
 
-import { codeOf, messageOf, TrilithError } from "../../base/error.ts";
+import { codeOf, InputError, messageOf, TrilithError } from "../../base/error.ts";
 import { programLog } from "../../base/log.ts";
 import { onHangup } from "../../base/terminal.ts";
 import type { Settings } from "../../index.ts";

@@ -1,6 +1,7 @@
 // The DNS on UDP and TCP: one listener for all hosts, the same port number for both transports.
 import type { Clock, Timer } from "../../base/clock.ts";
-import { codeOf, TrilithError } from "../../base/error.ts";
+import { codeOf } from "../../base/error.ts";
+import { explainListening } from "../../base/listen-error.ts";
 import type { Log } from "../../base/log.ts";
 import { type Datagrams, hostPort, type Listening, type Net, type Socket } from "../../base/net.ts";
 import type { Listener } from "../../contracts/protocol.ts";
@@ -71,7 +72,7 @@ async function listenAll(
     }
   } catch (error) {
     await Promise.all(listening.map((one) => one.close()));
-    throw explainPort(error, port);
+    throw explainListening(error, port);
   }
   return { where: places.join(", "), listening };
 }
@@ -184,14 +185,4 @@ function serveConnection(parts: Omit<ServerParts, "hosts">, socket: Socket, crow
     timer.cancel();
     crowd.remove(socket);
   });
-}
-
-/** The error with advice, where the system refuses a port below 1024. */
-function explainPort(error: unknown, port: number): unknown {
-  if (codeOf(error) !== "not-allowed" || port >= 1024 || port <= 0) return error;
-  return new TrilithError(
-    "not-allowed",
-    `port ${port} needs a privilege: run as root, or grant it with "setcap cap_net_bind_service=+ep" to node, or choose a port above 1023`,
-    error,
-  );
 }
