@@ -39,6 +39,7 @@ import { unaskable } from "./records.ts";
 import { Registering } from "./registering.ts";
 import { restore } from "./restore.ts";
 import { Rivals } from "./rivals.ts";
+import { Shortages } from "./shortages.ts";
 import { HostTruth } from "./truth.ts";
 
 export interface AgentOptions {
@@ -108,6 +109,7 @@ class ListAgent implements RunningAgent {
   readonly #registering: Registering;
   readonly #outOfRouting: OutOfRouting;
   readonly #health: Health;
+  readonly #shortages: Shortages;
   readonly #listing: Listing;
   readonly #truth: HostTruth;
   readonly #rivals: Rivals;
@@ -135,8 +137,10 @@ class ListAgent implements RunningAgent {
       started: () => this.#starting !== undefined,
     });
     this.#listing = listing;
+    this.#shortages = new Shortages(clock, log);
+    const shortages = this.#shortages;
     this.#health = new Health({
-      ...{ listing, directory, node: self.node, address, clock, random, metrics, log, signal },
+      ...{ listing, shortages, directory, node: self.node, address, clock, random, metrics, log, signal },
       ...{ probes: options.probes, checkUpdateMs: settings.checkUpdateMs, maxRunning: options.maxRunningChecks },
       missingNodePasses: self.compat === "consul",
       freed: (ids) => this.#adoption.offerAgain(ids),
@@ -173,6 +177,7 @@ class ListAgent implements RunningAgent {
       antiEntropyMs: settings.antiEntropyMs,
     });
     this.#outside = new Outside({
+      shortages,
       directory,
       node: self.node,
       datacenter: self.datacenter,
@@ -443,7 +448,7 @@ class ListAgent implements RunningAgent {
     return [
       ...(rival === undefined ? [] : [{ from: OWN, about: this.node.name, text: rival }]),
       ...this.#listing.ownComplaints.values(),
-      ...this.#health.complaints(),
+      ...this.#shortages.complaints(),
       ...this.#outside.complaints(),
       ...this.#overrides.complaints(),
       ...[...this.#listing.sources].flatMap(([from, { complaints }]) => complaints.map((one) => ({ from, ...one }))),

@@ -11,9 +11,8 @@ import { head } from "../wire/check-output.ts";
 import { Aliases } from "./alias.ts";
 import { expiredOutput } from "./checks/ttl.ts";
 import { type Listing, newStep, type Step } from "./listing.ts";
-import type { Complaint } from "./outside-list.ts";
 import { CheckRecord, isMaintenance } from "./records.ts";
-import { Shortages } from "./shortages.ts";
+import type { Shortages } from "./shortages.ts";
 import { OUTPUT_MAX_BYTES, Standing } from "./standing.ts";
 
 export interface HealthOptions {
@@ -30,6 +29,8 @@ export interface HealthOptions {
   readonly checkUpdateMs: number;
   readonly maxRunning: number | undefined;
   readonly missingNodePasses: boolean;
+  /** Told of checks that could not be asked. */
+  readonly shortages: Pick<Shortages, "met">;
   /** These ids are free again. */
   readonly freed: (ids: readonly string[]) => void;
   /** Aborted when the agent stops. */
@@ -42,12 +43,10 @@ export class Health {
   readonly aliases: Aliases;
   readonly #options: HealthOptions;
   readonly #listing: Listing;
-  readonly #shortages: Shortages;
 
   constructor(options: HealthOptions) {
     this.#options = options;
     this.#listing = options.listing;
-    this.#shortages = new Shortages(options.clock, options.log);
     const { directory, node, clock, random, metrics, probes, checkUpdateMs, maxRunning } = options;
     this.standing = new Standing({
       clock,
@@ -69,7 +68,7 @@ export class Health {
           if (status === undefined) held.remember(clock.now(), outcome.status, outcome.output);
           else this.#standAndTell(held, status, outcome.output);
         },
-        short: (spec, shortage) => this.#shortages.met(spec.id, shortage),
+        short: (spec, shortage) => options.shortages.met(spec.id, shortage),
         ranOut: (id) => {
           const held = this.#listing.checks.get(id);
           if (held !== undefined) this.#standAndTell(held, "critical", expiredOutput(held.check.output));
@@ -94,11 +93,6 @@ export class Health {
           this.#standAndTell(held, status, output);
       },
     });
-  }
-
-  /** What checks could not be asked for lately. */
-  complaints(): readonly Complaint[] {
-    return this.#shortages.complaints();
   }
 
   async report(checkId: string, outcome: Outcome): Promise<void> {

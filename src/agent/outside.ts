@@ -16,7 +16,7 @@ import { OutsideChecks } from "./outside-checks.ts";
 import { type Complaint, nameOf, nodeKeyOf, readOutside } from "./outside-list.ts";
 import { same, whoIs } from "./reconcile.ts";
 import { instanceOf } from "./records.ts";
-import { Shortages } from "./shortages.ts";
+import type { Shortages } from "./shortages.ts";
 import { type Planned, planNode, type Statement } from "./witness.ts";
 
 export interface OutsideOptions {
@@ -38,6 +38,8 @@ export interface OutsideOptions {
   readonly askable: (from: string, spec: CheckSpec) => CheckSpec;
   /** Something came, changed or went, for the history. */
   readonly note: (service: string, id: string, text: string) => void;
+  /** Told of checks that could not be asked. */
+  readonly shortages: Pick<Shortages, "met">;
   /** What `held` tells has changed. */
   readonly changed: () => void;
 }
@@ -56,7 +58,6 @@ export class Outside {
   readonly #options: OutsideOptions;
   readonly #log: Log;
   readonly #checks: OutsideChecks;
-  readonly #shortages: Shortages;
   /** By node key, then service id. */
   readonly #statements = new Map<string, Map<string, Statement>>();
   readonly #withdrawn = new Map<string, Map<string, { readonly why: Reason; readonly service: string }>>();
@@ -78,11 +79,10 @@ export class Outside {
   constructor(options: OutsideOptions) {
     this.#options = options;
     this.#log = options.log.part("outside");
-    this.#shortages = new Shortages(options.clock, this.#log);
     this.#checks = new OutsideChecks({
       ...options,
       changed: (nodeKey) => this.#ring(nodeKey),
-      short: (id, shortage) => this.#shortages.met(id, shortage),
+      short: (id, shortage) => options.shortages.met(id, shortage),
     });
     options.metrics.gauge("agent_outside_services", "Instances on external nodes that this host's sources list", () => {
       let count = 0;
@@ -195,7 +195,7 @@ export class Outside {
   }
 
   complaints(): readonly Complaint[] {
-    return [...this.#shortages.complaints(), ...[...this.#faults.values()].flat(), ...this.#conflicts.values()];
+    return [...[...this.#faults.values()].flat(), ...this.#conflicts.values()];
   }
 
   /** True where everything adopted so far is in the directory. */

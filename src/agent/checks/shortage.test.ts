@@ -92,6 +92,10 @@ describe("a host that has run out of something", () => {
       },
     });
     await agent.register("api", service("web", { checks: [asked("told", { intervalMs: 10_000 })] }));
+    // Checks of services on other nodes lack the same, which is told once.
+    const external = { node: { name: "printer", address: "192.0.2.77", labels: {} } };
+    const printer = { foreignId: "p", external, checks: [asked("told", { intervalMs: 10_000 })] };
+    await agent.adopt("mdns", { list: [service("ipp", printer)], authority: "second-hand" });
     await clock.advance(11_000);
     expect(checkOf(directory, "service:web")).toMatchObject({ status: "passing", output: "fine" });
     short = true;
@@ -114,6 +118,7 @@ describe("a host that has run out of something", () => {
     await clock.advance(11_000);
     expect(agent.complaints()).toHaveLength(1);
     await agent.deregister("api", "web");
+    await agent.adopt("mdns", { list: [], authority: "second-hand" });
     await clock.advance(60_000);
     expect(agent.complaints()).toEqual([]);
   });
