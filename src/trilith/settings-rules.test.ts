@@ -41,6 +41,8 @@ it("refuses pieces of a machine that there are not, and takes undefined for abse
 });
 
 it("what is told of the guard leaves the rest of it as usual", () => {
-  const told = { dev: true, guard: { panicPercent: 40, holdMs: undefined } } as unknown as Parameters<typeof settingsOf>[0];
+  const told = { dev: true, guard: { panicPercent: 40, holdMs: undefined } } as unknown as Parameters<
+    typeof settingsOf
+  >[0];
   expect(settingsOf(told).guard).toEqual({ ...defaultSettings.guard, panicPercent: 40 });
 });
