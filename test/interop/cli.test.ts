@@ -288,11 +288,19 @@ describe("the program", () => {
     await writeFile(file, '{"service":{"name":"dropped","port":3}}');
     await eventually("well again", async () => (await trilith(["doctor"])).code === 0);
     expect((await trilith(["doctor"])).out).toMatch(/^All is well\.$/m);
-    const { sources, warnings } = JSON.parse((await trilith(["doctor", "--json"])).out);
-    expect(warnings).toEqual([]);
+    const { sources, warnings, notes } = JSON.parse((await trilith(["doctor", "--json"])).out);
+    expect([warnings, notes]).toEqual([[], []]);
     expect(sources[0].text).toContain(SERVICES);
     // Nothing is cut off, however long.
     expect((await trilith(["doctor"])).out).toMatch(new RegExp(`^  · file +\\d+ services? in .*${SERVICES}$`, "m"));
+    // What somebody wanted so is told, and is no failure.
+    expect((await trilith(["override", "nobody", "weight=2"])).code).toBe(0);
+    const noted = await trilith(["doctor"]);
+    expect(noted.code).toBe(0);
+    expect(noted.out).toMatch(
+      /^Worth knowing\n {2}· the override for "nobody" .* changes nothing: .*\n\nAll is well\.\n$/m,
+    );
+    await trilith(["override", "nobody", "--undo"]);
   });
 
   it("puts, gets and deletes keys", async () => {

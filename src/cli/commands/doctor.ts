@@ -8,7 +8,7 @@ import { ago, type Command, json, table } from "../io.ts";
 /** What is wrong stands at the end of its line more often than not. */
 const WHOLE = { whole: true };
 
-function doctorText({ self, listening, sources, store, held, overrides, warnings }: DoctorJson): string {
+function doctorText({ self, listening, sources, store, held, overrides, warnings, notes }: DoctorJson): string {
   const counts = Object.entries(store.counts).map(
     ([name, number]) => `${number} ${number === 1 ? name.replace(/s$/, "") : name}`,
   );
@@ -34,7 +34,7 @@ ${table(
         WHOLE,
       )}`
 }${overrides.length === 0 ? "" : `\nOverridden\n${table(overrides.map((one) => [`  ${one.for}`, one.set.join(" "), `by ${one.by}`]))}`}
-${warnings.length === 0 ? "All is well.\n" : `To look at\n${warnings.map((text) => `  ! ${text}\n`).join("")}`}`;
+${notes.length === 0 ? "" : `Worth knowing\n${notes.map((text) => `  · ${text}\n`).join("")}\n`}${warnings.length === 0 ? "All is well.\n" : `To look at\n${warnings.map((text) => `  ! ${text}\n`).join("")}`}`;
 }
 
 export const command: Command = {
@@ -42,7 +42,7 @@ export const command: Command = {
   summary: "is this agent well, what did it find, what is wrong?",
   define(parser, io, done) {
     jsonFlag(clientFlags(parser))
-      .addHelpText("after", "\nExit code 1 when there is something to look at.")
+      .addHelpText("after", "\nExit code 1 when something is broken; what is merely worth knowing is none.")
       .action(async (options: ClientOptions) => {
         // Also where no agent answers: perhaps it was that one.
         for (const path of await sweepTemporaryFolders(HOOK_FOLDERS, systemClock.now()))

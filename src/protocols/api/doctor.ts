@@ -52,15 +52,16 @@ export async function diagnose(ground: ApiGround, signal: AbortSignal): Promise<
   for (const { from, about, text } of rest.slice(0, COMPLAINTS))
     warnings.push(text.startsWith(about) ? `${from}: ${text}` : `${from}: ${about}: ${text}`);
   if (rest.length > COMPLAINTS) warnings.push(`${rest.length - COMPLAINTS} more complaints of sources`);
+  const notes: string[] = [];
   for (const { for: target, set, by, note } of overrides)
     if (note !== undefined)
-      warnings.push(`the override for "${target}" (${set.join(" ")}; by ${by}) changes nothing: ${note}`);
+      notes.push(`the override for "${target}" (${set.join(" ")}; by ${by}) changes nothing: ${note}`);
   // Whoever has containers answered has asked for that.
   for (const [name, where] of self.listening)
     for (const place of name === CONTAINERS ? [] : where.split(", "))
       if (!/^(127\.|\[::1\]|localhost|unix:|\/)/.test(place))
-        warnings.push(`${name} listens on ${place}, where other hosts can reach it`);
-  if (self.dev) warnings.push("nothing is kept on disk (development mode): a restart forgets everything");
+        notes.push(`${name} listens on ${place}, where other hosts can reach it`);
+  if (self.dev) notes.push("nothing is kept on disk (development mode): a restart forgets everything");
   return {
     self: {
       version: self.version,
@@ -97,6 +98,7 @@ export async function diagnose(ground: ApiGround, signal: AbortSignal): Promise<
     complaints,
     overrides,
     warnings,
+    notes,
   };
 }
 

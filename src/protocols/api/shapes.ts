@@ -211,8 +211,10 @@ export interface DoctorJson {
   }[];
   readonly complaints: readonly { readonly from: string; readonly about: string; readonly text: string }[];
   readonly overrides: readonly OverrideJson[];
-  /** Sentences about what somebody should look at; empty = all is well. */
+  /** Sentences about what is broken, or answered otherwise than it is; empty = all is well. */
   readonly warnings: readonly string[];
+  /** Sentences about what is as somebody wanted it, and might be forgotten: a listener that other hosts reach, an override that changes nothing, nothing kept on disk. */
+  readonly notes: readonly string[];
 }
 
 /** Milliseconds since the epoch as ISO 8601. */
