@@ -46,6 +46,7 @@ beforeEach(async () => {
 });
 
 function make(datacenter: string): Composer {
+  const zone = { domain: "consul", datacenter };
   return new Composer({
     clock: host.clock,
     lookup: {
@@ -57,8 +58,8 @@ function make(datacenter: string): Composer {
     magic,
     own: () => ({ name: "home", labels }),
     ownAddresses: () => (address) => own.has(address),
-    zone: { domain: "consul", datacenter },
-    defaults: { policy: "p2c", prefetch: 0, prefetchIdleMs: 10_000, tryMs: 1_000, locality: true },
+    zone: () => zone,
+    defaults: () => ({ policy: "p2c", prefetch: 0, prefetchIdleMs: 10_000, tryMs: 1_000, locality: true }),
     isSuspect: (at, port) => suspects.has(`${at}:${port}`),
     addressesOf: (hostname) => addresses.get(hostname) ?? [],
   });

@@ -32,8 +32,9 @@ export interface ComposerParts {
   readonly own: () => Pick<Node, "name" | "labels">;
   /** Whether an IP address is this host's own (`ownAddresses`), as it is now. */
   readonly ownAddresses: () => (address: string) => boolean;
-  readonly zone: Zone;
-  readonly defaults: Defaults;
+  /** Another object where names lie elsewhere from now on. */
+  readonly zone: () => Zone;
+  readonly defaults: () => Defaults;
   /** True where the agent itself found that the backend refuses. */
   readonly isSuspect: (address: string, port: number) => boolean;
   /** The IP addresses of a host name, as far as they are known; asks for them otherwise. */
@@ -60,6 +61,8 @@ interface Composed {
 /** A subject as it stands in the table. */
 export interface Entry {
   readonly table: TableService;
+  /** Where its names lie. */
+  readonly zone: Zone;
   /** False until its address is written down for good: until then nobody may be told. */
   kept: boolean;
 }
@@ -132,9 +135,13 @@ export class Composer {
     if (before !== undefined) this.#unkept.delete(before);
     if (now !== undefined && !now.kept) this.#unkept.add(now);
     else if (now !== undefined) this.#put(now.table);
-    if (before === undefined || now !== undefined) return;
+    if (before === undefined) return;
     const { names, subject, slot } = before.table;
-    for (const name of names) if (this.#owners.get(name) === subject) this.#owners.delete(name);
+    if (names !== now?.table.names) {
+      const kept = new Set(now?.table.names);
+      for (const name of names) if (!kept.has(name) && this.#owners.get(name) === subject) this.#owners.delete(name);
+    }
+    if (now !== undefined) return;
     if (this.#bySlot.delete(slot)) this.#slots = undefined;
     this.#table = undefined;
   }
@@ -157,6 +164,7 @@ export class Composer {
       complaints.push(`${left} of its tags are not in the table: at most ${tags.length} tags of a service are`);
     const known = new Map((before?.subjects ?? []).map((entry) => [entry.table.subject, entry]));
     const subjects: Entry[] = [];
+    const zone = this.#parts.zone();
     const whole: readonly Subject[] = [{ service }, ...tags.map((tag) => ({ service, tag }))];
     for (const subject of whole) {
       const { tag } = subject;
@@ -177,7 +185,7 @@ export class Composer {
         complaints.push(messageOf(error));
         continue;
       }
-      const names = last?.table.names ?? this.#own(subject, text);
+      const names = last?.zone === zone ? last.table.names : this.#own(subject, text, zone);
       const table = this.#tableOf(
         { slot, subject: text, names },
         answer.endpoints.filter(({ resident }) => has(resident.instance)),
@@ -185,7 +193,8 @@ export class Composer {
         wishes,
         hostnames,
       );
-      const entry = last !== undefined && sameService(last.table, table) ? last : { table, kept: last?.kept ?? false };
+      const entry =
+        last !== undefined && sameService(last.table, table) ? last : { table, zone, kept: last?.kept ?? false };
       this.#replace(last, entry);
       subjects.push(entry);
     }
@@ -199,9 +208,9 @@ export class Composer {
     };
   }
 
-  #own(subject: Subject, text: string): readonly string[] {
-    return namesOf(subject, this.#parts.zone).filter((name) => {
-      if (this.#owners.has(name)) return false;
+  #own(subject: Subject, text: string, zone: Zone): readonly string[] {
+    return namesOf(subject, zone).filter((name) => {
+      if ((this.#owners.get(name) ?? text) !== text) return false;
       this.#owners.set(name, text);
       return true;
     });
@@ -214,7 +223,8 @@ export class Composer {
     wishes: ConnectWishes,
     hostnames: Set<string>,
   ): TableService {
-    const { defaults, isSuspect, addressesOf } = this.#parts;
+    const { isSuspect, addressesOf } = this.#parts;
+    const defaults = this.#parts.defaults();
     const own = this.#parts.own();
     const near = wishes.locality ?? defaults.locality;
     const most = wishes.prefetch ?? defaults.prefetch;
@@ -335,6 +345,7 @@ function isConsulServer({ name, labels }: Pick<Instance, "name" | "labels">): bo
 /** True where nothing would be written differently. */
 function sameService(a: TableService, b: TableService): boolean {
   return (
+    a.names === b.names &&
     a.policy === b.policy &&
     a.panic === b.panic &&
     a.held === b.held &&

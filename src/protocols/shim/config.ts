@@ -5,6 +5,7 @@ import type { Defaults } from "./composer.ts";
 
 /** Under `protocols.shim` of the settings; in configuration files `hook`. */
 export interface ShimConfig extends Defaults {
+  /** True: a table that is there is emptied, and none is written. */
   readonly off: boolean;
   /** The table's path; absent = in a temporary folder, from the first time that somebody asks. */
   readonly table?: string;
@@ -25,19 +26,28 @@ export function configure(raw: unknown): ShimConfig {
       "hook",
       `expected false or an object such as {"table": "/run/trilith/table"}, but got ${JSON.stringify(raw)}`,
     );
-  const { table, ownTable, altDomain, balance, prefetch, prefetchIdleMs, tryMs, locality, ...unknown } = raw as Record<
-    string,
-    unknown
-  >;
+  const {
+    enabled = true,
+    table,
+    ownTable,
+    altDomain,
+    balance,
+    prefetch,
+    prefetchIdleMs,
+    tryMs,
+    locality,
+    ...unknown
+  } = raw as Record<string, unknown>;
   const [strange] = Object.keys(unknown);
   if (strange !== undefined)
     throw new InputError(
       `hook.${strange}`,
-      'unknown key; known are "table", "balance", "prefetch", "prefetchIdleMs", "tryMs", "locality" and "altDomain"',
+      'unknown key; known are "table", "balance", "prefetch", "prefetchIdleMs", "tryMs", "locality", "altDomain" and "enabled"',
     );
   const wrong = (key: string, expected: string, got: unknown): never => {
     throw new InputError(`hook.${key}`, `expected ${expected}, but got ${JSON.stringify(got)}`);
   };
+  if (typeof enabled !== "boolean") wrong("enabled", "true or false", enabled);
   if (table !== undefined && (typeof table !== "string" || !table.startsWith("/") || table.endsWith("/")))
     wrong("table", 'the path of a file from "/" on, such as "/run/trilith/table"', table);
   if (altDomain !== undefined && (typeof altDomain !== "string" || altDomain === ""))
@@ -51,7 +61,7 @@ export function configure(raw: unknown): ShimConfig {
   };
   if (locality !== undefined && typeof locality !== "boolean") wrong("locality", "true or false", locality);
   return {
-    off: false,
+    off: enabled === false,
     placed: table !== undefined,
     ...(table === undefined && ownTable === undefined ? {} : { table: (table ?? ownTable) as string }),
     ...(altDomain === undefined ? {} : { altDomain: (altDomain as string).toLowerCase().replace(/^\.|\.$/g, "") }),

@@ -55,14 +55,15 @@ async function make(
   host = await world({ clock, directory });
   await directory.write([nodeChange("home", "10.1.0.1")]);
   magic = options.magic ?? (await magicInMemory());
+  const zone = { domain: "consul", datacenter: "dc1" };
   const composer = new Composer({
     clock,
     lookup: host.lookup,
     magic,
     ownAddresses: () => () => true,
     own: () => ({ name: "home", labels: {} }),
-    zone: { domain: "consul", datacenter: "dc1" },
-    defaults: { policy: "p2c", prefetch: 0, prefetchIdleMs: 10_000, tryMs: 1_000, locality: true },
+    zone: () => zone,
+    defaults: () => ({ policy: "p2c", prefetch: 0, prefetchIdleMs: 10_000, tryMs: 1_000, locality: true }),
     isSuspect: () => false,
     addressesOf: () => [],
   });
@@ -94,6 +95,7 @@ async function make(
     limits: undefined,
     usual: undefined,
     identity: async () => identity,
+    empty: async () => false,
     async close() {
       closed++;
     },

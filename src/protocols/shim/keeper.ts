@@ -6,7 +6,7 @@ import type { Directory } from "../../contracts/directory.ts";
 import type { Lookup } from "../../contracts/lookup.ts";
 import type { Index, Scope } from "../../model/record.ts";
 import type { Composer } from "./composer.ts";
-import { type Place, troubleOf } from "./place.ts";
+import { emptyText, type Place, troubleOf } from "./place.ts";
 import type { TableWriter, Written } from "./writer.ts";
 
 export interface KeeperParts {
@@ -43,8 +43,8 @@ export interface Standing {
 
 export interface Keeper {
   start(): void;
-  /** Ends writing; the table stays, for it is right until somebody writes another. */
-  stop(): Promise<void>;
+  /** Ends writing; the table stays, for it is right until somebody writes another. "off": there is to be none any more, so that it is emptied. */
+  stop(off?: "off"): Promise<void>;
   /** These services may stand differently although the directory did not change. */
   ring(services: Iterable<string>): void;
   /**
@@ -114,14 +114,21 @@ class Keeping implements Keeper {
     });
   }
 
-  async stop(): Promise<void> {
+  async stop(off?: "off"): Promise<void> {
     this.#over.abort(new TrilithError("stopped", "the agent is stopping"));
     this.#bell();
     await this.#life;
     await Promise.all(this.#following);
     this.#settle(this.#waiters, this.#over.signal.reason);
-    await this.#place?.close();
+    const place = this.#place;
     this.#place = undefined;
+    if (place === undefined) return;
+    try {
+      if (off !== undefined) await place.empty(this.#parts.clock.now());
+    } catch (error) {
+      this.#parts.log.error(emptyText(place.file.path, error));
+    }
+    await place.close();
   }
 
   ring(services: Iterable<string>): void {

@@ -14,6 +14,7 @@ import {
 } from "../../base/mapped-file.ts";
 import { HOOK_FOLDERS, makeTemporaryFolder, removeTemporaryFolder } from "../../base/temporary-folder.ts";
 import { decodeHookTable, type HookTable, SUPERSEDED_AT } from "../../wire/hook-table.ts";
+import { encodeHookTable } from "../../wire/hook-table-encode.ts";
 
 /** Where programs look that are told of no table: the same in `native/table.h` and `lookup/node`. */
 const USUAL_TABLE = "/run/trilith/table";
@@ -41,7 +42,15 @@ export interface Place {
   readonly usual: string | undefined;
   /** Which file is there now: another text after somebody replaced it, wrote into it or took it away. */
   identity(): Promise<string>;
-  /** Gives the folder back. The table stays: it is right until somebody writes another one. A temporary folder goes. */
+  /**
+   * Puts a table without services in the place of the one that is there: programs that run go on as if there were no hook, and those that only look
+   * later, too, as they would not if it were taken away. False where there is none with services. @throws as `MappedFile.replace`
+   */
+  empty(nowMs: number): Promise<boolean>;
+  /**
+   * Gives the folder back. The table stays: it is right until somebody writes another one. A temporary folder goes, unless the table was emptied: then
+   * it goes when no program has it any more (`sweepTemporaryFolders`).
+   */
   close(): Promise<void>;
 }
 
@@ -69,6 +78,7 @@ export async function openPlace(
     const held = lock;
     let limits = await limitsOf(table);
     let usual = await usualFault(table, usualTable);
+    let emptied = false;
     return {
       file,
       observed,
@@ -85,10 +95,22 @@ export async function openPlace(
         const found = await disk.info(table);
         return found === undefined ? "gone" : `${found.identity} ${found.size} ${found.modifiedMs}`;
       },
+      async empty(nowMs) {
+        const now = await adopt(file);
+        if (now === undefined || now.services.length === 0) return false;
+        const { generation } = now;
+        const bytes = encodeHookTable({
+          ...{ ...now, generation: generation + 1, writtenAtMs: nowMs, superseded: false, services: [] },
+        });
+        await file.replace(bytes);
+        emptied = true;
+        return true;
+      },
       async close() {
-        if (temporary !== undefined) await file.remove();
+        const goes = temporary !== undefined && !emptied;
+        if (goes) await file.remove();
         await held.release();
-        if (temporary !== undefined) await removeTemporaryFolder(temporary);
+        if (goes) await removeTemporaryFolder(temporary);
       },
     };
   } catch (error) {
@@ -153,4 +175,26 @@ export function troubleOf(table: string, error: unknown): TrilithError {
     `the hook's table ${table} cannot be written: ${say === undefined ? messageOf(error) : say(dirname(table), error)}`,
     error,
   );
+}
+
+/** The table should be emptied and cannot be. */
+export function emptyText(table: string, error: unknown): string {
+  return `the hook is switched off, and programs go on with its table ${table}, which cannot be emptied: ${messageOf(error)}`;
+}
+
+/**
+ * Empties the table that an agent of before left, where it is told that there is to be none.
+ * False where there is none, or another agent writes it. @throws TrilithError as `openPlace`
+ */
+export async function emptyLeftTable(path: string, disk: Pick<Disk, "info">, nowMs: number): Promise<boolean> {
+  if ((await disk.info(path).catch(() => undefined)) === undefined) return false;
+  const place = await openPlace(path, disk).catch((error: unknown) => {
+    if (codeOf(error) !== "locked") throw error;
+  });
+  if (place === undefined) return false;
+  try {
+    return await place.empty(nowMs);
+  } finally {
+    await place.close();
+  }
 }

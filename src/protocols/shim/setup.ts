@@ -1,4 +1,5 @@
 // The protocol "shim": writes the table by which hooked programs on this host find services without asking anybody, and learns from what they see.
+import { isDeepStrictEqual } from "node:util";
 import type { Timer } from "../../base/clock.ts";
 import { isAlive } from "../../base/counter-file.ts";
 import { messageOf } from "../../base/error.ts";
@@ -15,7 +16,8 @@ import { clearForgotten } from "./forgotten.ts";
 import { createHostView } from "./host.ts";
 import { createHostnames } from "./hostnames.ts";
 import { createKeeper } from "./keeper.ts";
-import { openPlace } from "./place.ts";
+import type { Zone } from "./names.ts";
+import { emptyLeftTable, emptyText, openPlace } from "./place.ts";
 import { createHookHandler, PREFIX } from "./route.ts";
 import { backendKey, createSuspicions } from "./suspicions.ts";
 import { answersAbout, hookStates } from "./tell.ts";
@@ -42,10 +44,23 @@ export const shim: Protocol<ShimConfig, (typeof NEEDS)[number]> = defineProtocol
   name: "shim",
   needs: NEEDS,
   configure,
-  setup(config, ground) {
-    if (config.off) return undefined;
+  async setup(first, ground) {
     const { clock, random, disk, net, metrics, directory, agent, lookup, magic, self } = ground;
     const log = ground.log.part("hook");
+    if (first.off) {
+      // What a run before left there nobody writes any more.
+      if (first.table !== undefined)
+        await emptyLeftTable(first.table, disk, clock.now()).catch((error: unknown) =>
+          log.warn(emptyText(first.table as string, error)),
+        );
+      return undefined;
+    }
+    let config = first;
+    const zoneOf = ({ altDomain }: ShimConfig): Zone => ({
+      ...{ domain: self.domain, datacenter: self.datacenter.toLowerCase() },
+      ...(altDomain === undefined ? {} : { altDomain }),
+    });
+    let zone = zoneOf(config);
     let backends: ReadonlySet<string> = new Set();
     let of: readonly TableService[] | undefined;
     const suspicions = createSuspicions({
@@ -88,12 +103,8 @@ export const shim: Protocol<ShimConfig, (typeof NEEDS)[number]> = defineProtocol
       magic,
       own: () => agent.node,
       ownAddresses: () => ownAddresses(() => net.interfaces()),
-      zone: {
-        domain: self.domain,
-        datacenter: self.datacenter.toLowerCase(),
-        ...(config.altDomain === undefined ? {} : { altDomain: config.altDomain }),
-      },
-      defaults: config,
+      zone: () => zone,
+      defaults: () => config,
       isSuspect: suspicions.isSuspect,
       addressesOf: hostnames.addressesOf,
     });
@@ -171,13 +182,29 @@ export const shim: Protocol<ShimConfig, (typeof NEEDS)[number]> = defineProtocol
           // What was killed a moment ago is too young at first.
           sweepAfter(SWEEP_AGAIN_MS);
         },
-        async stop() {
+        async stop(off) {
           again?.cancel();
           await sweeping;
           hostnames.stop();
           await suspicions.stop();
-          await keeper.stop();
+          await keeper.stop(off);
         },
+      },
+      rereads: true,
+      async reload(read) {
+        if (read === undefined) return;
+        const { table: wanted, ...now } = configure(read.raw);
+        const { table, placed } = config;
+        if (wanted !== table)
+          log.warn(
+            "hook.table is another one now: it counts after a restart, as programs that run look for the table where it is",
+          );
+        const before = config;
+        config = { ...now, placed, ...(table === undefined ? {} : { table }) };
+        if (isDeepStrictEqual(config, before)) return;
+        if (config.altDomain !== before.altDomain) zone = zoneOf(config);
+        // Only services that stand differently by it are written anew, and no address is another one.
+        keeper.ring(composer.names());
       },
     };
   },

@@ -50,6 +50,13 @@ const KEYS: ReadonlySet<string> = new Set([
   "dns_config.soa.min_ttl",
   "dns_config.recursion_from",
   "process.environ",
+  // What hooked programs get (protocols/shim).
+  "hook.enabled",
+  "hook.balance",
+  "hook.prefetch",
+  "hook.prefetch_idle",
+  "hook.try",
+  "hook.locality",
   // Refused where they say anything.
   "acl.enabled",
   "acl_datacenter",
@@ -61,13 +68,7 @@ const OTHERS_TELL: ReadonlySet<string> = new Set([
   "ports.dns",
   "dns_config.bridge",
   "addresses.dns",
-  "hook.enabled",
   "hook.table",
-  "hook.balance",
-  "hook.prefetch",
-  "hook.prefetch_idle",
-  "hook.try",
-  "hook.locality",
 ]);
 
 /** True of a key that a reload takes, or that its protocol tells of. `key`: dotted, in lower case. */
