@@ -25,3 +25,16 @@ test("every address, and what to do about a source, is told whole", () => {
   // The first is the one to try.
   expect(screen).toContain("npx trilith find web");
 });
+
+test("an etcd that does not answer yet is told", () => {
+  const screen = (fresh: boolean) =>
+    startScreen({
+      self: { version: "9.9.9", node: "home", datacenter: "dc1", domain: "consul", listening: new Map() },
+      settings: { storage: "etcd", dataDir: "/data", etcd: { endpoints: ["http://10.0.0.1:2379"] } },
+      directory: { view: () => ({ fresh }) },
+      sources: () => [],
+      warnings: [],
+    } as unknown as Trilith);
+  expect(screen(false)).toMatch(/\nWarnings\n {2}! the etcd does not answer yet: /);
+  expect(screen(true)).not.toContain("Warnings");
+});

@@ -54,7 +54,11 @@ export function startScreen(trilith: Trilith): string {
       : [`  npx trilith hook${flag} -- curl http://web.service.${self.domain}/`]),
     ...(dns === "off" ? [] : [`  dig @${host} -p ${port} web.service.${self.domain} SRV`]),
   ];
-  const warnings = trilith.warnings.map((text) => `  ! ${text}\n`).join("");
+  const away =
+    settings.storage === "etcd" && !trilith.directory.view().fresh
+      ? ["the etcd does not answer yet: this host's own services are found, and told to the others once it does"]
+      : [];
+  const warnings = [...away, ...trilith.warnings].map((text) => `  ! ${text}\n`).join("");
   return `Trilith ${self.version} · node ${self.node} · datacenter ${self.datacenter}
 
 ${table(rows)}

@@ -46,6 +46,9 @@ it("stops at the first SIGTERM while a store that does not answer keeps it from 
     const called = once(silent, "connection");
     const { child, ended } = await agent([`-data-dir=${join(folder.path, "data")}`, "-etcd", url]);
     await called;
+    // Nobody is left without a word.
+    for await (const chunk of child.stderr as AsyncIterable<Buffer>)
+      if (chunk.toString().includes(`waiting for an answer of ${url}`)) break;
     child.kill("SIGTERM");
     expect((await ended).code).toBe(0);
   } finally {

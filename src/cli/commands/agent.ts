@@ -1,5 +1,6 @@
 // `trilith agent`: runs an agent in the foreground until SIGINT or SIGTERM; Consul's flags are understood.
 
+import { systemClock } from "../../base/clock.ts";
 import { codeOf, InputError, messageOf, TrilithError } from "../../base/error.ts";
 import { programLog } from "../../base/log.ts";
 import { onHangup } from "../../base/terminal.ts";
@@ -16,6 +17,9 @@ interface Options {
 
 /** The start screen waits so long for what the sources find. */
 const SOURCES_MS = 500;
+
+/** Whoever starts an agent that waits for others is told so after this time. */
+const SILENCE_MS = 1000;
 
 function aborted(signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.resolve();
@@ -114,8 +118,17 @@ export const command: Command = {
             const hint = "perhaps another agent runs here; choose other ports with --http-port and --dns-port";
             throw new TrilithError("address-in-use", `${messageOf(error)}: ${hint}`, error);
           });
+          const patience = new AbortController();
+          const places = settings.etcd?.endpoints ?? settings.join?.servers;
+          if (places !== undefined)
+            void systemClock.sleep(SILENCE_MS, patience.signal).then(
+              () => log.info(`waiting for an answer of ${places.join(", ")}`),
+              () => {},
+            );
           // A start may take long, where a store is away; whoever asks to stop is not kept waiting for it.
-          const up = await Promise.race([started.then(() => true), aborted(io.signal).then(() => false)]);
+          const up = await Promise.race([started.then(() => true), aborted(io.signal).then(() => false)]).finally(() =>
+            patience.abort(),
+          );
           if (up && !quiet) {
             await trilith.settled(SOURCES_MS);
             io.out(startScreen(trilith));

@@ -121,6 +121,16 @@ describe("reading", () => {
     expect(source.state()).toEqual({ ok: true, text: `4 services in 2 files of ${folder.path}` });
   });
 
+  it("tells of a folder that is not there, as long as it is not", async () => {
+    const later = file("later.d");
+    start({ paths: [later] });
+    await until("it is told", () => source.state().text === `0 services in 0 files of ${later} (nothing is there yet)`);
+    await mkdir(later);
+    await put("later.d/a.json", '{"service": {"name": "a"}}');
+    await until("it is read", () => names().length === 1);
+    expect(source.state()).toEqual({ ok: true, text: `1 service in 1 file of ${later}` });
+  });
+
   it("takes what is said about services of other sources, and takes it back", async () => {
     await put("o.json", '{"overrides": [{"for": "web-1", "set": ["name=shop", "hidden"]}]}');
     start();

@@ -83,6 +83,8 @@ class Files implements FileSource {
   private consulFiles: readonly KnownFile[] = [];
   private consulRead = false;
   private troubles: Trouble[] = [];
+  /** Paths where nothing is. */
+  private readonly absent = new Set<string>();
   private registered = new Map<string, string>();
   /** Checks of their own that the agent did not take. */
   private untaken: readonly Trouble[] = [];
@@ -203,7 +205,9 @@ class Files implements FileSource {
     const files: string[] = [];
     for (const path of paths) {
       try {
-        files.push(...((await configFiles(path, this.machine.disk)) ?? []));
+        const found = await configFiles(path, this.machine.disk);
+        this.absent[found === undefined ? "add" : "delete"](path);
+        files.push(...(found ?? []));
       } catch (error) {
         this.troubles.push({ about: path, text: `cannot be read: ${messageOf(error)}` });
         // What stood in the folder stays until it can be read again.
@@ -312,7 +316,9 @@ class Files implements FileSource {
     const broken = this.troubles.length + faults.length;
     const services = merged.services.length;
     const readable = files.length;
-    const where = [...this.config.paths, ...this.config.consulPaths].join(", ");
+    const where = [...this.config.paths, ...this.config.consulPaths]
+      .map((path) => (this.absent.has(path) ? `${path} (nothing is there yet)` : path))
+      .join(", ");
     this.summary = {
       ok: broken === 0,
       text: `${services} ${services === 1 ? "service" : "services"} in ${readable} ${readable === 1 ? "file" : "files"}${where === "" ? "" : ` of ${where}`}${
