@@ -203,7 +203,7 @@ describe.skipIf(!here)("trilith md", () => {
     running.add(started);
     await eventually(
       "listed",
-      async () => (await md(1, "list")).output === "* in   100.64.0.2:7   { b=yes, n=~, v=1.0 }   \n",
+      async () => (await md(1, "list")).output === "* in   100.64.0.2:7   { b=yes, n=, v=1.0 }   \n",
     );
     running.delete(started);
     await started.stop("SIGTERM");
@@ -240,6 +240,13 @@ describe.skipIf(!here)("trilith md", () => {
     const twice = await bad(`services:\n${service(":80")}${service("100.64.0.1:80", "b")}`);
     expect([twice.exitCode, twice.output]).toEqual([1, expect.stringContaining("two services are at 100.64.0.1:80")]);
     expect((await md(1, "advertise", "/nonexistent.yaml")).exitCode).toBe(1);
+    // As md has it, what cannot be read is a wrong command line; what can be read, but not taken, is not.
+    expect((await md(1, "advertise", "--compat", "/nonexistent.yaml")).exitCode).toBe(2);
+    const file = join(folder.path, "shape.yaml");
+    await writeFile(file, "services: 3");
+    expect((await md(1, "advertise", "--compat", file)).exitCode).toBe(2);
+    await writeFile(file, `services:\n${service("localhost:80")}`);
+    expect((await md(1, "advertise", "--compat", file)).exitCode).toBe(1);
   });
 
   test("usage errors end with 2, a tailnet that is not there with 1 and why", async () => {

@@ -48,13 +48,15 @@ services:
     address: 100.64.0.9:631   # elsewhere on the tailnet`,
       )
       .action(async (file: string, options: Options) => {
+        // To md a file that cannot be read is a wrong command line.
+        const unread = isMd(options) ? 2 : 1;
         try {
-          done(await (await cli()).mdAdvertise(file, tailnet(options, io), { ...writing(io), printable }));
+          done(await (await cli()).mdAdvertise(file, tailnet(options, io), { ...writing(io), printable }, unread));
         } catch (error) {
           // A file that cannot be had is no mistake of the command line.
           if (codeOf(error) === "invalid") throw error;
           io.err(`${calledAs(invokedAs(), "md")} advertise: ${messageOf(error)}\n`);
-          done(1);
+          done(codeOf(error) === "not-found" ? unread : 1);
         }
       });
   },
@@ -62,13 +64,19 @@ services:
 
 function flags(command: Commander): Commander {
   return command
-    .option("--compat", "md's exit codes: 0 also where nothing is found; so it is when called by the name md")
+    .option(
+      "--compat",
+      "md's exit codes: 0 also where nothing is found, 2 for a file that cannot be read; so it is when called by the name md",
+    )
     .option("--socket <path>", "tailscaled's socket; default TS_SOCKET, then /var/run/tailscale/tailscaled.sock")
     .option("--proxy <host:port>", "tailscaled's SOCKS5 proxy for userspace networking; default ALL_PROXY");
 }
 
+/** True where exit codes have to be md's. */
+const isMd = ({ compat }: Options): boolean => compat === true || calledAs(invokedAs(), "md") === "md";
+
 /** Trilith's commands end with 1 where nothing is found, md does not. */
-const missed = ({ compat }: Options): number => (compat || calledAs(invokedAs(), "md") === "md" ? 0 : 1);
+const missed = (options: Options): number => (isMd(options) ? 0 : 1);
 
 const writing = ({ out, err, stdin, signal }: Io): Pick<Io, "out" | "err" | "stdin" | "signal"> => ({
   out,

@@ -68,10 +68,15 @@ async function withPeer<T>(
 
 const placeOf = ({ address, port }: Found): string => hostPort(address, port);
 
-/** One cell: `{ env=prod, zone=eu }`, by key, `{}` without any. */
-function labelCell({ labels, tags }: Found, printable: (text: string) => string): string {
-  const all = Object.entries(labelsOf(labels, tags)).sort(([a], [b]) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
-  return all.length === 0 ? "{}" : `{ ${all.map(([key, value]) => printable(`${key}=${value}`)).join(", ")} }`;
+/** One cell: `{ env=prod, zone=eu }`, in the order of these texts as md has it ("a-b=1" before "a=1"), `{}` without any. */
+export function labelCell(
+  { labels, tags }: Pick<Found, "labels" | "tags">,
+  printable: (text: string) => string,
+): string {
+  const all = Object.entries(labelsOf(labels, tags))
+    .map(([key, value]) => `${key}=${value}`)
+    .sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+  return all.length === 0 ? "{}" : `{ ${all.map(printable).join(", ")} }`;
 }
 
 /** Every cell padded to the widest of its column and three blanks more, the last one as well. */
@@ -112,9 +117,10 @@ export function mdFind(name: string, labels: Labels, options: MdOptions, io: MdI
 
 /**
  * `md advertise`: what a file ("-": standard input) says, until the signal; then it is withdrawn.
+ * @param unreadCode the exit code for a file that cannot be read at all
  * @returns the exit code: 0 when it was ended, 1 for a file that cannot be taken
  */
-export async function mdAdvertise(file: string, options: MdOptions, io: MdIo): Promise<number> {
+export async function mdAdvertise(file: string, options: MdOptions, io: MdIo, unreadCode: number): Promise<number> {
   const shown = file === "-" ? "standard input" : file;
   const text = await (file === "-"
     ? io.stdin().then((bytes) => Buffer.from(bytes).toString())
@@ -122,7 +128,7 @@ export async function mdAdvertise(file: string, options: MdOptions, io: MdIo): P
   const read = await readServicesFile(text, shown);
   if ("mistakes" in read) {
     for (const mistake of read.mistakes) io.err(`${io.printable(mistake)}\n`);
-    return 1;
+    return read.unread ? unreadCode : 1;
   }
   return await withPeer(options, io, async (peer, localApi) => {
     const twice = await twiceHere(read.offers, localApi, io.signal);

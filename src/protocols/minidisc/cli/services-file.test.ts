@@ -49,6 +49,34 @@ describe("a file of services", () => {
     );
   });
 
+  it.each([
+    ["services: [", true],
+    ["services: 3", true],
+    ["services: [3]", true],
+    ["- a", true],
+    ["services: [{name: [1], address: ':1'}]", true],
+    ["services: [{name: a, address: ':1', labels: x}]", true],
+    ["services: [{name: a, address: ':1', labels: {a: [1]}}]", true],
+    ["services: [{name: a, name: b, address: ':1'}]", true],
+    ["", false],
+    ["services: ~", false],
+    ["services: [{name: a, address: 'host:1'}]", false],
+    ["services: [{name: a}]", false],
+    ["services: [{address: ':1'}]", false],
+  ])("%s: Minidisc's YAML reader refuses it: %s", async (text, unread) => {
+    expect(await readServicesFile(text, "f")).toMatchObject({ unread });
+  });
+
+  it("nothing in a label's place is the empty text, as with Minidisc's YAML reader", async () => {
+    const text = `services: [{name: a, address: ":1", labels: {a: ~, b: null, c: , d: yes, e: 1.0, f: "~", ~: k}}]`;
+    expect(await readServicesFile(text, "f")).toEqual({
+      offers: [{ name: "a", port: 1, address: "", labels: { a: "", b: "", c: "", d: "yes", e: "1.0", f: "~" } }],
+    });
+    expect(await readServicesFile(`services: [{name: a, address: ":1", labels: ~}]`, "f")).toMatchObject({
+      offers: [{ name: "a", labels: {} }],
+    });
+  });
+
   it("knows one address told in two ways", () => {
     const offers = [
       { name: "a", port: 80 },

@@ -6,14 +6,21 @@ import type { Offer } from "../peer.ts";
 /** What a file says, or what is wrong with it: one sentence a mistake, beginning with the file and the line. */
 export type ServicesFile =
   | { readonly offers: readonly Offer[] }
-  | { readonly mistakes: readonly [string, ...(readonly string[])] };
+  | {
+      readonly mistakes: readonly [string, ...(readonly string[])];
+      /** True where it is no YAML, or something in it is of another kind than it has to be: md takes that for a wrong command line. */
+      readonly unread: boolean;
+    };
+
+/** Nothing, as YAML spells it. */
+const NULL = /^(?:~|null|Null|NULL|)$/;
 
 /** Remote services are taken from here only, as Minidisc does. */
 const REMOTE = "100.0.0.0/8";
 const EXPECTED = `expected ":port" for this host, or "ip:port" within ${REMOTE}`;
 
 /**
- * Reads such a file. Every scalar is a text as it is written (a label `1.0` stays "1.0"); keys that nobody knows are passed over.
+ * Reads such a file. Every scalar is a text as it is written (a label `1.0` stays "1.0"), and `~` and null are the empty one; keys that nobody knows are passed over.
  * @param shown what the file is called in messages
  */
 export async function readServicesFile(text: string, shown: string): Promise<ServicesFile> {
@@ -21,14 +28,19 @@ export async function readServicesFile(text: string, shown: string): Promise<Ser
   const lines = new LineCounter();
   const document = parseDocument(text, { schema: "failsafe", merge: true, lineCounter: lines, prettyErrors: false });
   const mistakes: string[] = [];
+  let unread = false;
   const wrong = (at: number | undefined, sentence: string): void => {
     mistakes.push(`${shown}${at === undefined ? "" : `:${lines.linePos(at).line}`}: ${sentence}`);
   };
+  const unlike = (at: number | undefined, sentence: string): void => {
+    unread = true;
+    wrong(at, sentence);
+  };
   const done = (offers: readonly Offer[]): ServicesFile => {
     const [first, ...more] = mistakes;
-    return first === undefined ? { offers } : { mistakes: [first, ...more] };
+    return first === undefined ? { offers } : { mistakes: [first, ...more], unread };
   };
-  for (const error of document.errors) wrong(error.pos[0], error.message);
+  for (const error of document.errors) unlike(error.pos[0], error.message);
   if (mistakes.length > 0) return done([]);
 
   type Place = { readonly range?: readonly [number, number, number] | null } | null | undefined;
@@ -38,16 +50,27 @@ export async function readServicesFile(text: string, shown: string): Promise<Ser
     const aliased = node as { resolve?: (of: typeof document) => unknown } | null;
     return typeof aliased?.resolve === "function" ? aliased.resolve(document) : node;
   };
+  const isNull = (node: unknown): boolean => {
+    const one = real(node);
+    return one === null || (isScalar(one) && one.type === "PLAIN" && NULL.test(String(one.value ?? "")));
+  };
   const textOf = (node: unknown): string | undefined => {
     const one = real(node);
     if (one === undefined || one === null) return "";
-    return isScalar(one) ? String(one.value ?? "") : undefined;
+    if (!isScalar(one)) return undefined;
+    const text = String(one.value ?? "");
+    return isNull(one) ? "" : text;
   };
 
   const top = document.contents;
   const services = isMap(top) ? real(top.get("services", true)) : undefined;
   if (!isSeq(services)) {
-    wrong(at(services) ?? at(top), 'services: expected a list of {name, address, labels}, such as "- name: web"');
+    // What is not there is no mistake of md's: it advertises nothing.
+    const absent = top === null || (isMap(top) && textOf(services) === "");
+    (absent ? wrong : unlike)(
+      at(services) ?? at(top),
+      'services: expected a list of {name, address, labels}, such as "- name: web"',
+    );
     return done([]);
   }
   if (services.items.length === 0) wrong(at(services), "services: the list is empty, so there is nothing to advertise");
@@ -58,16 +81,16 @@ export async function readServicesFile(text: string, shown: string): Promise<Ser
     const service = real(item);
     const key = `services[${i}]`;
     if (!isMap(service)) {
-      wrong(at(item), `${key}: expected name, address and labels`);
+      unlike(at(item), `${key}: expected name, address and labels`);
       continue;
     }
     const before = mistakes.length;
     const name = textOf(service.get("name", true));
-    if (name === undefined || name === "") wrong(at(service), `${key}.name: expected a name`);
+    if (name === undefined || name === "") (name === "" ? wrong : unlike)(at(service), `${key}.name: expected a name`);
     const address = textOf(service.get("address", true));
     const addressAt = at(service.get("address", true)) ?? at(service);
     const place = placeOf(address ?? "");
-    if (typeof place === "string") wrong(addressAt, `${key}.address: ${place}`);
+    if (typeof place === "string") (address === undefined ? unlike : wrong)(addressAt, `${key}.address: ${place}`);
     else {
       const first = seen.get(`${place.host}:${place.port}`);
       if (first === undefined) seen.set(`${place.host}:${place.port}`, i);
@@ -83,11 +106,11 @@ export async function readServicesFile(text: string, shown: string): Promise<Ser
       for (const { key: label, value } of given.items) {
         const [left, right] = [textOf(label), textOf(value)];
         if (left === undefined || right === undefined)
-          wrong(at(label), `${key}.labels: expected a text for "${left ?? "?"}"`);
-        else labels[left] = right;
+          unlike(at(label), `${key}.labels: expected a text for "${left ?? "?"}"`);
+        else if (left !== "" || !isNull(label)) labels[left] = right;
       }
     else if (given !== undefined && given !== null && textOf(given) !== "")
-      wrong(at(given), `${key}.labels: expected key: value pairs`);
+      unlike(at(given), `${key}.labels: expected key: value pairs`);
     if (mistakes.length === before && name !== undefined && typeof place !== "string")
       offers.push({ name, port: place.port, address: place.host, labels });
   }
