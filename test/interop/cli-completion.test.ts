@@ -105,11 +105,20 @@ describe("completion", () => {
   });
 
   it.skipIf(!fish)("fish offers it with what it is", async () => {
-    const ask = (line: string): Promise<Done> =>
-      runToEnd(["fish", "--no-config", "-c", `trilith completion fish | source; complete -C '${line}'`], env);
+    const files = join(folder.path, "files");
+    await mkdir(files);
+    for (const name of ["webfile", "export.txt"]) await writeFile(join(files, name), "");
+    const ask = (line: string): Promise<Done> => {
+      const script = `cd ${files}; trilith completion fish | source; complete -C '${line}'`;
+      return runToEnd(["fish", "--no-config", "-c", script], env);
+    };
     expect(await ask("trilith find we")).toMatchObject({ out: "web\tservice\nweb-api\tservice\n" });
-    // Files of the folder are offered beside it: many commands take them.
-    expect((await ask("trilith kv ex")).out.split("\n")).toContain("export\tkeys and values as JSON, for import");
+    expect((await ask("trilith kv ex")).out).toBe("export\tkeys and values as JSON, for import\n");
+    expect((await ask("trilith rtt al")).out).toBe("alpha\tnode\n");
+    // Files of the folder are offered where there is no name: many commands take them.
+    expect((await ask("trilith kv ")).out).not.toContain("webfile");
+    expect((await ask("trilith validate we")).out).toBe("webfile\n");
+    expect((await ask("trilith agent --config-file we")).out).toBe("webfile\n");
   });
 
   it.skipIf(!zsh)("zsh offers it", async () => {

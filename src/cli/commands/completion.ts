@@ -51,8 +51,13 @@ _${name}_complete() {
 }
 if [[ "\${funcstack[1]}" == "_${name}_complete" || "\${funcstack[1]}" == "_${program}" ]]; then _${name}_complete "$@"; else compdef _${name}_complete ${program}; fi
 `,
-  fish: (program) => `# ${program}'s completion for fish: ${program} completion fish | source
-complete -c ${program} -a '(command ${program} completion --candidates --about -- (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null)'
+  fish: (program, name) => `# ${program}'s completion for fish: ${program} completion fish | source
+function _${name}_complete
+  set -g _${name}_found (command ${program} completion --candidates --about -- (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null)
+  set -q _${name}_found[1]
+end
+# Files are offered where there is nothing else.
+complete -c ${program} -n _${name}_complete -f -a '$_${name}_found'
 `,
 };
 
