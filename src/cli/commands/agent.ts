@@ -5,6 +5,7 @@ import { codeOf, InputError, messageOf, TrilithError } from "../../base/error.ts
 import { programLog } from "../../base/log.ts";
 import { onHangup } from "../../base/terminal.ts";
 import type { Settings } from "../../index.ts";
+import { consulAgentFlags } from "../consul-agent-flags.ts";
 import { dataFolder } from "../data-folder.ts";
 import { type Command, collect } from "../io.ts";
 
@@ -30,56 +31,55 @@ export const command: Command = {
   name: "agent",
   summary: "run an agent on this host",
   define(parser, io, done) {
-    parser
+    consulAgentFlags(parser)
       .option("--dev", "keep nothing on disk (for trying things out)")
       .option("--data-dir <folder>", "where the agent keeps its data (TRILITH_DATA_DIR)")
       .option("--storage <name>", "memory, lmdb (default) or etcd")
       .option("--etcd <urls>", "etcd members, separated by commas; implies --storage etcd")
-      .option("--etcd-prefix <prefix>", "everything lies below it (default /trilith/)")
+      .option("--etcd-prefix <prefix>", "the prefix of all its keys (default /trilith/)")
       .option("--join <url>", "be a client host of this agent, http://host:8500 (repeatable)", collect)
-      .option("--join-token <token>", "what the joined agents want to be shown")
+      .option("--join-token <token>", "the token that the joined agents ask for")
       .option(
         "--peers <how>",
-        "no server: agents show each other their own; tailnet, lan, or hosts (10.0.0.2,10.0.0.3)",
+        "without a server, agents tell each other what is theirs: tailnet, lan, or hosts (10.0.0.2,10.0.0.3)",
       )
-      .option("--peers-key <secret>", "what all hosts of a LAN share (better: peers_key in a configuration file)")
-      .option("--peers-port <port>", "where hosts show their own (default 8504)")
-      .option("--peers-bind <address>", "the address to show it at")
-      .option("--peers-tailscaled <socket>", "tailscaled's unix socket, where it is elsewhere")
-      .option("--retry-join <host>", "Consul's way to say the same (repeatable)", collect)
-      .option("--node <name>", "this node's name (default: the host name)")
-      .option("--node-id <uuid>", "this node's ID (default: made once and kept)")
+      .option(
+        "--peers-key <secret>",
+        "the secret that all hosts of a LAN share (better: peers_key in a configuration file)",
+      )
+      .option("--peers-port <port>", "the port for that (default 8504)")
+      .option("--peers-bind <address>", "the address for that")
+      .option("--peers-tailscaled <socket>", "tailscaled's unix socket, if it is not in the usual place")
+      .option("--retry-join <host>", "Consul's spelling of --join (repeatable)", collect)
+      .option("--node <name>", "this node's name (default: the hostname)")
+      .option("--node-id <uuid>", "this node's ID (default: generated once and kept)")
       .option("--node-meta <key:value>", "a label of this node (repeatable)", collect)
       .option("--datacenter <name>", "the datacenter (default dc1)")
       .option("--domain <name>", "the DNS domain (default consul)")
       .option("--alt-domain <name>", "a second DNS domain")
       .option("--client <address>", "where HTTP and DNS listen (default 127.0.0.1)")
       .option("--bind <address>", "this host's own address")
-      .option("--advertise <address>", "the address others reach this node at")
+      .option("--advertise <address>", "the address at which others reach this node")
       .option("--http-port <port>", "HTTP port (default 8500, -1 = off)")
       .option("--dns-port <port>", "DNS port, UDP and TCP (default 8600, -1 = off)")
-      .option(
-        "--recursor <address>",
-        "a server for names that are not ours; system = this host's (repeatable)",
-        collect,
-      )
+      .option("--recursor <address>", "a DNS server for all other names; system = this host's (repeatable)", collect)
       .option(
         "--dns-bridge [interface]",
-        "answer containers at port 53 of their bridges, or of this one (docker0, an address)",
+        "answer containers on port 53 of all their bridges, or of this one (docker0, an address)",
       )
-      .option("--hook-table <path>", "where the table of hooked programs is (default: hook/table in the data folder)")
+      .option("--hook-table <path>", "where the table for hooked programs is (default: hook/table in the data folder)")
       .option("--mdns", "announce and find services on the LAN by multicast DNS (Avahi, Bonjour)")
       .option("--services <folder>", "a folder with service definition files (repeatable)", collect)
-      .option("--docker-host <url>", "unix:///path or tcp://host:port of a Docker daemon; off = none")
-      .option("--environ <on|off>", "register processes that say SERVICE_NAME in their environment (default on)")
-      .option("--enable-script-checks", "let anybody who may register run check scripts on this host")
+      .option("--docker-host <url>", "a Docker daemon, as unix:///path or tcp://host:port; off = none")
+      .option("--environ <on|off>", "register processes with SERVICE_NAME in their environment (default on)")
+      .option("--enable-script-checks", "let anyone who may register run check scripts on this host")
       .option("--enable-local-script-checks", "let service files run check scripts")
       .option("--config-file <file>", "a configuration file, JSON or HCL, in Consul's format (repeatable)", collect)
-      .option("--config-dir <folder>", "a folder of such files (repeatable)", collect)
+      .option("--config-dir <folder>", "a folder with such files (repeatable)", collect)
       .option("--compat <dialect>", "consul: reproduce Consul's DNS to the letter")
       .option("--log-level <level>", "trace, debug, info, warn, err")
       .option("--log-json", "log JSON lines")
-      .option("--quiet", "do not print where everything is")
+      .option("--quiet", "do not print the start screen")
       .option("--server", "accepted as Consul's flag")
       .option("--ui", "accepted as Consul's flag")
       .option("--bootstrap", "accepted as Consul's flag")

@@ -4,6 +4,46 @@ import type { Known, Setter } from "./draft.ts";
 import { OWN_KEYS } from "./own-keys.ts";
 import { inner } from "./value.ts";
 
+/** Flags of `consul agent` 1.19 about its gossip, its Raft and its files: accepted as their keys are, without an effect. */
+const IGNORED_FLAGS: readonly string[] = [
+  "bootstrap",
+  "bootstrapExpect",
+  "advertiseWan",
+  "autoReloadConfig",
+  "disableHostNodeId",
+  "disableKeyringFile",
+  "encrypt",
+  "grpcPort",
+  "grpcTlsPort",
+  "httpsPort",
+  "joinWan",
+  "logFile",
+  "logRotateBytes",
+  "logRotateDuration",
+  "logRotateMaxFiles",
+  "nonVotingServer",
+  "pidFile",
+  "primaryGateway",
+  "protocol",
+  "raftProtocol",
+  "readReplica",
+  "rejoin",
+  "retryInterval",
+  "retryIntervalWan",
+  "retryJoinWan",
+  "retryMax",
+  "retryMaxWan",
+  "segment",
+  "serfLanAllowedCidrs",
+  "serfLanBind",
+  "serfWanAllowedCidrs",
+  "serfWanBind",
+  "serfWanPort",
+  "syslog",
+  "uiContentPath",
+  "uiDir",
+];
+
 /** What the key of a file does. */
 function asKey(key: string): Setter {
   const setter = CONSUL_KEYS[key] ?? OWN_KEYS[key];
@@ -87,6 +127,12 @@ export const FLAGS: Readonly<Record<string, Known>> = {
     d.server = v.bool();
     d.ignored.add("-server");
   },
-  bootstrap: "ignored",
-  bootstrapExpect: "ignored",
+  // Those of Consul that say what a key says.
+  allowWriteHttpFrom: asKey("http_config.allow_write_http_from"),
+  check_output_max_size: asKey("check_output_max_size"),
+  defaultQueryTime: asKey("default_query_time"),
+  maxQueryTime: asKey("max_query_time"),
+  serfLanPort: asKey("ports.serf_lan"),
+  serverPort: asKey("ports.server"),
+  ...Object.fromEntries(IGNORED_FLAGS.map((name) => [name, "ignored"] as const)),
 };
