@@ -55,8 +55,11 @@ static void attempt_remember(int fd, const struct target *target, const struct c
 	observed_asks(&chosen->backend, target->port);
 }
 
-/* What this process has under way on the descriptor; false = nothing. What belongs to a socket that is gone was given up. */
-static bool attempt_find(int fd, struct attempt *found)
+/*
+ * What this process has under way on the descriptor; false = nothing. What belongs to a socket that is gone was given up. `goes_on` = the program asks
+ * for the very connect: what it has from the process that it was forked from is its own from then on.
+ */
+static bool attempt_find(int fd, struct attempt *found, bool goes_on)
 {
 	if (!attempt_maybe(fd))
 		return false;
@@ -64,7 +67,11 @@ static bool attempt_find(int fd, struct attempt *found)
 	struct attempt *a = &attempts[(uint32_t)fd % ATTEMPT_PLACES];
 	if (!lock_try(&a->lock))
 		return false;
-	bool there = atomic_load_explicit(&attempt_fds[a - attempts], memory_order_relaxed) == fd + 1 && a->pid == (int)syscall(SYS_getpid);
+	int pid = (int)syscall(SYS_getpid);
+	bool there = atomic_load_explicit(&attempt_fds[a - attempts], memory_order_relaxed) == fd + 1;
+	if (there && goes_on && a->cookie == cookie)
+		a->pid = pid;
+	there = there && a->pid == pid;
 	bool gone = there && a->cookie != cookie;
 	if (gone)
 		atomic_store_explicit(&attempt_fds[a - attempts], 0, memory_order_relaxed);
@@ -104,7 +111,7 @@ static void attempt_ended(int fd, const struct attempt *a, int error, uint64_t m
 static void attempt_look(int fd, int error, bool closing)
 {
 	struct attempt a;
-	if (!attempt_find(fd, &a))
+	if (!attempt_find(fd, &a, false))
 		return;
 	uint64_t waited_us = monotonic_us() - a.begun_us;
 	if (error != 0) {
@@ -162,7 +169,7 @@ static void attempts_look_back(uint64_t now_us)
 			continue;
 		}
 		if (now_us - atomic_load_explicit(&attempts[(uint32_t)fd % ATTEMPT_PLACES].begun_us, memory_order_relaxed) < ATTEMPT_OLD_US ||
-		    !attempt_find(fd, &a))
+		    !attempt_find(fd, &a, false))
 			continue;
 		struct tcp_info info;
 		if (now_us - a.begun_us >= attempt_patience_us(&a) && prefetch_state(fd, &info) == TCP_SYN_SENT)

@@ -33,19 +33,42 @@ static bool connect_is_refused(int fd)
 	return prefetch_state(fd, &info) == TCP_CLOSE;
 }
 
-/* What no connect can have heard of that has only just begun: an earlier one of the same socket ended so, and nobody has asked since. */
+/*
+ * What a connect that has only just begun can hardly have heard of: an earlier one of the same socket ended so, and nobody has asked since (or only for
+ * SO_ERROR: ECONNABORTED). By saying so the kernel forgets it.
+ */
 static bool connect_is_old_failure(int error)
 {
-	return error == ECONNREFUSED || error == ECONNRESET || error == ETIMEDOUT || error == EPIPE;
+	return error == ECONNREFUSED || error == ECONNRESET || error == ETIMEDOUT || error == EPIPE || error == ECONNABORTED;
+}
+
+/* False where the kernel answers for a connect that another process began, or another program in this one: it led elsewhere. */
+static bool connect_is_to(int fd, const struct table_backend *backend, const struct target *target)
+{
+	struct sockaddr_storage wanted;
+	union socket_address is;
+	socklen_t bytes = sizeof is;
+	memset(&is, 0, sizeof is);
+	if (syscall(SYS_getpeername, fd, &is, &bytes) != 0)
+		return false;
+	backend_sockaddr(backend, target, &wanted);
+	const struct sockaddr_in *v4 = (const struct sockaddr_in *)&wanted;
+	const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&wanted;
+	if (wanted.ss_family != is.v4.sin_family || v4->sin_port != is.v4.sin_port)
+		return false;
+	return wanted.ss_family == AF_INET ? v4->sin_addr.s_addr == is.v4.sin_addr.s_addr : memcmp(&v6->sin6_addr, &is.v6.sin6_addr, 16) == 0;
 }
 
 /* One try that does not wait: 0 or an errno. Of a datagram socket the kernel only notes the address. */
 static int connect_at_once(int fd, const struct wish *wish, const struct chosen *chosen, struct trying *trying)
 {
-	if (connect_to(fd, &chosen->backend, wish->target) == 0)
+	int error = connect_to(fd, &chosen->backend, wish->target) == 0 ? 0 : errno;
+	if (trying->is_first && !wish->datagrams && connect_is_old_failure(error))
+		error = connect_to(fd, &chosen->backend, wish->target) == 0 ? 0 : errno;
+	if (error == 0) {
+		trying->is_old = !wish->datagrams && !connect_is_to(fd, &chosen->backend, wish->target);
 		return 0;
-	int error = errno;
-	trying->is_old = connect_is_old_failure(error);
+	}
 	/* Asked again the kernel tells the error, and the socket is where it was before. */
 	if (error == EINPROGRESS && chosen->others && connect_is_refused(fd))
 		error = connect_to(fd, &chosen->backend, wish->target) == 0 ? EINPROGRESS : errno;
@@ -88,6 +111,7 @@ static int connect_by_tries(int fd, struct wish *wish)
 			look_before(fd, wish, &tries, &chosen);
 			began_us = monotonic_us();
 		}
+		trying.is_first = tries.count == 0;
 		error = wish->waits ? connect_waiting(fd, wish, &chosen, &trying, began_us) : connect_at_once(fd, wish, &chosen, &trying);
 		if (trying.is_old)
 			break;
@@ -179,7 +203,7 @@ static int connect_ours(int fd, const struct sockaddr *address, socklen_t bytes,
 {
 	int errno_before = errno;
 	struct attempt a;
-	if (attempt_find(fd, &a)) {
+	if (attempt_find(fd, &a, true)) {
 		errno = errno_before;
 		return connect_again(fd, &a);
 	}

@@ -95,7 +95,8 @@ struct trying {
 	struct limit limit; /* of a blocking socket */
 	uint64_t begun_us;
 	bool under_way; /* the connect goes on although the call ends */
-	bool is_old;	/* what the kernel said is about an earlier connect of the socket */
+	bool is_first;	/* nothing was tried before in this call */
+	bool is_old;	/* the socket is connected, by what was done before this call */
 	bool was_cut;	/* the last try took longer than one may while there are others */
 };
 
@@ -141,6 +142,8 @@ static int connect_waiting(int fd, const struct wish *wish, const struct chosen 
 		int error = errno;
 		if (error == EALREADY && resumed) /* what the kernel says when a second wait for the same connect ends */
 			error = EINPROGRESS;
+		if (error == ECONNABORTED && trying->is_first && !resumed) /* an earlier one, that did not wait, ended so */
+			continue;
 		if (error == EINTR && limit->known && limit->users_us == 0 && limit->set_us != 0 && connect_would_restart())
 			continue;
 		if (error == EINPROGRESS && !whole) {

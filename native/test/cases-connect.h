@@ -265,7 +265,7 @@ static void case_signals(void)
 	CHECK(errno == EINTR || errno == EALREADY);
 	alarm_every(0);
 	struct attempt attempt;
-	CHECK(attempt_find(fd, &attempt));
+	CHECK(attempt_find(fd, &attempt, false));
 	CHECK_IS(attempt.backend.port, other.port);
 	close(fd);
 	CHECK(!attempt_maybe(fd));

@@ -30,7 +30,7 @@ static const struct {
 	const char *name;
 	void (*run)(void);
 } cases[] = {CASE(early),    CASE(missing),	 CASE(spoilt),	 CASE(garbage),	  CASE(trust), CASE(replaced), CASE(addresses), CASE(hosts),
-	     CASE(blocking), CASE(spread),	 CASE(silent), CASE(slow),	 CASE(signals),	  CASE(refused_at_once), CASE(non_blocking), CASE(look), CASE(look_not), CASE(look_refused), CASE(look_odd), CASE(look_waiting), CASE(look_after_another), CASE(options_known), CASE(look_options), CASE(look_same_way), CASE(fast_open), CASE(families), CASE(foreign), CASE(datagrams), CASE(first_data), CASE(again), CASE(childs_close), CASE(left_locked), CASE(replies),
+	     CASE(blocking), CASE(spread),	 CASE(silent), CASE(slow),	 CASE(signals),	  CASE(refused_at_once), CASE(non_blocking), CASE(look), CASE(look_not), CASE(look_refused), CASE(look_odd), CASE(look_waiting), CASE(look_after_another), CASE(options_known), CASE(look_options), CASE(look_same_way), CASE(fast_open), CASE(families), CASE(foreign), CASE(datagrams), CASE(first_data), CASE(again), CASE(old_failure), CASE(refused_before), CASE(childs_connect), CASE(childs_close), CASE(left_locked), CASE(replies),
 	     CASE(network), CASE(first), CASE(threads),  CASE(fork),	 CASE(chroot),	 CASE(jump),	  CASE(handler), CASE(many)};
 
 /* Thousands of connections a second fill the host's connection tracking, and others' tests with it: a network of our own, where that may be had. */
