@@ -379,6 +379,33 @@ describe("flags", () => {
       ignored: ["-server", "-bootstrap-expect"],
     });
   });
+  it.each([
+    [{ node: "b" }, { node_name: "a" }],
+    [{ server: true }, { server: false }],
+    [{ dev: true }, { data_dir: "/nowhere" }],
+    [{ enableScriptChecks: true }, { enable_script_checks: false, enable_local_script_checks: true }],
+    [{ join: ["http://10.0.0.1:8500"], joinToken: "t" }, { join_token: "s" }],
+    [
+      { peers: "lan", peersKey: "k", peersPort: "1", peersBind: "127.0.0.1", peersTailscaled: "/t" },
+      { peers: "tailnet", peers_key: "l", peers_port: 2, peers_bind: "127.0.0.2", peers_tailscaled: "/u" },
+    ],
+  ])("%j leave nothing of %j to wait for a restart", (flags, keys) => {
+    expect(settingsFrom([file(keys)], flags).untilRestart).toBeUndefined();
+    const alone = Object.keys(flags)[0] === "join" ? { ...keys, join: ["http://10.0.0.2:8500"] } : keys;
+    expect(Object.keys(settingsFrom([file(alone)]).untilRestart ?? {})).toEqual(
+      expect.arrayContaining(Object.keys(keys)),
+    );
+  });
+  it.each([
+    [{ dev: false }, { data_dir: "/nowhere" }],
+    [{ enableScriptChecks: false }, { enable_local_script_checks: true }],
+    [{ enableScriptChecks: "false" }, { enable_local_script_checks: true }],
+    [{ join: ["http://10.0.0.1:8500"] }, { join: ["http://10.0.0.2:8500"] }],
+    [{ client: "0.0.0.0" }, { addresses: { http: "127.0.0.1" } }],
+  ])("%j leave %j what it says", (flags, keys) => {
+    expect(settingsFrom([file(keys)], flags).untilRestart).toEqual(settingsFrom([file(keys)]).untilRestart);
+    expect(settingsFrom([file(keys)], flags).untilRestart).toBeDefined();
+  });
   it("mean etcd", () => {
     expect(settingsFrom([], { etcd: "http://a:2379, http://b:2379", etcdPrefix: "/x/" })).toEqual({
       storage: "etcd",

@@ -46,11 +46,24 @@ export function settingsFrom(
     if (known === "ignored") draft.ignored.add(flag);
     else if (known !== undefined) {
       known(draft, new Value(raw, flag));
-      // Whatever files say of it, now or later.
-      for (const key of Object.keys(draft.untilRestart)) if (CONSUL_KEYS[key] === known) delete draft.untilRestart[key];
+      for (const key of Object.keys(draft.untilRestart)) if (overrides(name, raw, key)) delete draft.untilRestart[key];
     } else throw new InputError(flag, "unknown flag");
   }
   return finish(draft, paths);
+}
+
+/** Keys besides its own of which a flag that is set decides, too. */
+const ALSO: Readonly<Record<string, readonly string[]>> = {
+  dev: ["data_dir"],
+  enableScriptChecks: ["enable_local_script_checks"],
+};
+
+/** True where a flag wins, whatever files say under a key, now or later. */
+function overrides(flag: string, raw: unknown, key: string): boolean {
+  // Files and flags together say whom to join.
+  if (key === "join") return false;
+  if (FLAGS[flag] === (CONSUL_KEYS[key] ?? OWN_KEYS[key])) return true;
+  return flag === key || (ALSO[flag]?.includes(key) === true && new Value(raw, flag).bool());
 }
 
 function finish(draft: Draft, consulPaths: readonly string[]): Partial<Settings> {
