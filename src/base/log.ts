@@ -13,6 +13,8 @@ export interface Log {
   part(name: string): Log;
   /** Hears every line of every level and part until closed; absent where the log lets nobody listen. */
   follow?(listener: LogListener): { close(): void };
+  /** Leaves out what is below this level from now on; absent where the log's maker decides that. */
+  setLevel?(level: LogLevel): void;
 }
 
 /** Hears one line. Must not throw and must not block. */
@@ -70,14 +72,14 @@ export function tappedLog(to: Log): Log & Required<Pick<Log, "follow">> {
       follow,
     };
   };
-  return tap(to, "");
+  return { ...tap(to, ""), ...(to.setLevel === undefined ? {} : { setLevel: (level) => to.setLevel?.(level) }) };
 }
 
 /** The program's log by pino, as JSON lines or (on a terminal) as plain text, to standard error; what is below the level is left out. */
 export async function programLog(
   first: LogLevel,
   format: "text" | "json",
-): Promise<Log & { setLevel(level: LogLevel): void }> {
+): Promise<Log & Required<Pick<Log, "setLevel">>> {
   if (format === "json") {
     const { pino } = await import("pino");
     const logger = pino(

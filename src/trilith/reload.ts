@@ -59,6 +59,7 @@ export class Reloads {
         return failed(error);
       };
     const now = await this.#of.reread().catch(saying("the configuration cannot be read again: it stays as it was"));
+    if (now !== undefined) log.setLevel?.(now.log.level);
     const told = now && reloaded(settings, now);
     const configured = told && ((protocol: string) => configurationOf(protocol, told));
     await parts.reload(log, bring, configured).catch(failed);
@@ -72,7 +73,9 @@ export class Reloads {
   /** Takes what of the settings does not need a restart, and says what does. */
   async #take(now: Settings): Promise<void> {
     const { log, net, settings, self, agent } = this.#of;
-    for (const name of waiting(settings, now)) log.warn(`${name} is another one now: it counts after a restart`);
+    const { level } = log.setLevel === undefined ? settings.log : now.log;
+    for (const name of waiting({ ...settings, log: { ...settings.log, level } }, now))
+      log.warn(`${name} is another one now: it counts after a restart`);
     const address = addressFor({ ...settings, protocols: now.protocols }, net);
     if (address !== addressFor(settings, net))
       log.warn(`others are told ${self.advertiseAddress} as this host's address; after a restart it is ${address}`);

@@ -234,6 +234,31 @@ it("says what waits for a restart in the settings' own names, and this host's ad
   expect(agent.trilith.agent.node.labels["rack"]).toBe("r1");
 });
 
+it("takes the log's level with the rest, not from what is refused", async () => {
+  let now: Partial<Settings> = {};
+  const levels: string[] = [];
+  const said: string[] = [];
+  const log = callbackLog((_level, _part, text) => void said.push(text));
+  const agent = await startAgent(
+    {},
+    { log: { ...log, setLevel: (level) => void levels.push(level) }, reread: async () => now },
+  );
+  ends.push(() => agent.stop());
+  now = { node: "a b", log: { level: "debug", format: "text" } };
+  await expect(agent.trilith.reload()).rejects.toThrow('node "a b"');
+  expect(levels).toEqual([]);
+  now = { log: { level: "debug", format: "text" } };
+  await agent.trilith.reload();
+  expect(levels).toEqual(["debug"]);
+  expect(said.filter((text) => text.includes("restart"))).toEqual([]);
+  now = { log: { level: "info", format: "json" } };
+  await agent.trilith.reload();
+  expect(levels).toEqual(["debug", "info"]);
+  expect(said.filter((text) => text.includes("restart"))).toEqual([
+    "log is another one now: it counts after a restart",
+  ]);
+});
+
 it("reloads one after the other, and a stop waits for the one under way", async () => {
   const order: string[] = [];
   let go = (): void => {};

@@ -102,14 +102,7 @@ export const command: Command = {
         const { createTrilith } = await import("../../index.ts");
         const { startScreen } = await import("../start-screen.ts");
         const log = await programLog(settings.log?.level ?? "info", settings.log?.format ?? "text");
-        const trilith = createTrilith(settings, {
-          log,
-          reread: async () => {
-            const now = await loaded();
-            log.setLevel(now.log?.level ?? "info");
-            return now;
-          },
-        });
+        const trilith = createTrilith(settings, { log, reread: loaded });
         // What fails is logged where it does.
         const hangup = onHangup(() => void trilith.reload().catch(() => {}));
         try {
