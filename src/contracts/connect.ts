@@ -122,6 +122,8 @@ export interface ProxyListener {
   readonly port: number;
   /** What it did so far. */
   status(): ProxyStatus;
+  /** Chooses and tries by other options from now on; who is connected stays so, and its name stays. */
+  retell(options: ProxyOptions): void;
   /** Listens no more at once; open connections go on until they end or for `drainMs` (0 = cut now, Infinity = never; UDP's clients get their last answers). Resolves when all are gone; twice = once, the shorter time counts. */
   stop(drainMs?: number): Promise<void>;
 }

@@ -28,7 +28,8 @@ export interface ProxyShare {
 export interface ProxyParts extends ProxyShare {
   readonly name: string;
   readonly query: Query;
-  readonly options: ProxyOptions;
+  /** As told last. */
+  options: ProxyOptions;
   readonly tally: Tally;
   /** Told once, when nothing is open any more. */
   readonly ended: () => void;
@@ -119,6 +120,10 @@ class TcpProxy implements ProxyListener {
     const { name, query, tally } = this.#parts;
     const listening = hostPort(this.host, this.port);
     return tally.status({ name, protocol: "tcp", listening, query, draining: this.#stopping !== undefined });
+  }
+
+  retell(options: ProxyOptions): void {
+    this.#parts.options = options;
   }
 
   stop(drainMs: number = this.#parts.options.drainMs ?? DRAIN_MS): Promise<void> {

@@ -3,7 +3,7 @@ import type { Timer } from "../../base/clock.ts";
 import { messageOf } from "../../base/error.ts";
 import { hostPort } from "../../base/net.ts";
 import type { DatagramSocket, Udp, UdpConnected, UdpListening } from "../../base/udp.ts";
-import type { Backend, ProxyListener, ProxyStatus } from "../../contracts/connect.ts";
+import type { Backend, ProxyListener, ProxyOptions, ProxyStatus } from "../../contracts/connect.ts";
 import type { Target } from "../balance/balancer.ts";
 import { subjectOfQuery } from "./subject.ts";
 import type { BackendTally } from "./tally.ts";
@@ -121,6 +121,10 @@ class UdpProxy implements ProxyListener {
   }
 
   /** Datagrams of new clients are dropped at once; others may wait for the answer to what they asked. */
+  retell(options: ProxyOptions): void {
+    this.#parts.options = options;
+  }
+
   stop(drainMs: number = this.#parts.options.drainMs ?? LAST_ANSWER_MS): Promise<void> {
     this.#cut ??= new AbortController();
     const cut = this.#cut;

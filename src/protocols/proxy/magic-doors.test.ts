@@ -58,7 +58,7 @@ async function bench(
         calls.push(`+${key}`);
         open.add(key);
         return {
-          ...{ host: on.host, port: on.port, status: () => ({}) as never },
+          ...{ host: on.host, port: on.port, status: () => ({}) as never, retell() {} },
           async stop(drainMs) {
             if (open.delete(key)) calls.push(`-${key} ${drainMs}`);
           },

@@ -1,4 +1,5 @@
 // Listens on magic addresses for programs on this host that have no hook: for services that somebody asks for, or for all that exist.
+import { isDeepStrictEqual } from "node:util";
 import type { Clock } from "../../base/clock.ts";
 import { messageOf } from "../../base/error.ts";
 import type { Log } from "../../base/log.ts";
@@ -11,7 +12,8 @@ import { CONFIGURED, type MagicPort, magicPorts } from "./magic-ports.ts";
 import type { Ports, WantedPort } from "./ports.ts";
 
 export interface MagicParts {
-  readonly config: MagicConfig;
+  /** Undefined: nobody is to listen. */
+  readonly config: MagicConfig | undefined;
   readonly directory: Pick<Directory, "view" | "changed" | "ready">;
   readonly lookup: Pick<Lookup, "resolveNow">;
   readonly magic: Pick<Magic, "of" | "kept" | "asked" | "openBy">;
@@ -50,11 +52,17 @@ interface Wishes {
   readonly left: readonly MagicPort[];
 }
 
+/** Nobody is to listen. */
+const OFF: MagicConfig = { all: false, ports: new Map(), most: 0 };
+
 const NOTHING: Wishes = { wanted: [], left: [] };
 
 /** See the first line. `start` and `stop` are a part's background. */
 export class Doors implements MagicDoors {
   readonly #parts: MagicParts;
+  #config: MagicConfig;
+  /** Wakes whoever waits for something to change. */
+  #rouse: () => void = () => {};
   readonly #stop = new AbortController();
   /** Ports of instances that ever ran here: they come back. */
   readonly #own = new Set<number>();
@@ -69,10 +77,11 @@ export class Doors implements MagicDoors {
 
   constructor(parts: MagicParts) {
     this.#parts = parts;
+    this.#config = parts.config ?? OFF;
   }
 
   get all(): boolean {
-    return this.#parts.config.all;
+    return this.#config.all;
   }
 
   /** How many ports there is no room for. */
@@ -88,13 +97,40 @@ export class Doors implements MagicDoors {
 
   start(): void {
     if (this.#running !== undefined || this.#stop.signal.aborted) return;
-    const { magic, log } = this.#parts;
-    if (!this.all)
-      for (const { service, ports } of magic.asked.all()) this.#asked.set(service, { before: new Set(ports) });
-    magic.openBy(this);
+    const { log } = this.#parts;
+    this.#begin();
     this.#running = this.#watch().catch((error: unknown) => {
       if (!this.#stop.signal.aborted) log.error(`magic addresses are not kept any more: ${messageOf(error)}`);
     });
+  }
+
+  /** What was asked for in an earlier life is opened again, unless all is. */
+  #begin(): void {
+    const { magic } = this.#parts;
+    if (!this.#isOn) return;
+    if (!this.all)
+      for (const { service, ports } of magic.asked.all())
+        if (!this.#asked.has(service)) this.#asked.set(service, { before: new Set(ports) });
+    magic.openBy(this);
+  }
+
+  get #isOn(): boolean {
+    return this.#config !== OFF;
+  }
+
+  /** Listens for others from now on, or for nobody (undefined); what is open and still wanted is not touched, and who is connected stays so. */
+  async retell(config: MagicConfig | undefined): Promise<void> {
+    const now = config ?? OFF;
+    if (isDeepStrictEqual(now, this.#config) || this.#stop.signal.aborted) return;
+    this.#config = now;
+    if (this.#running === undefined) return;
+    if (this.#isOn) this.#begin();
+    else {
+      this.#parts.magic.openBy(undefined);
+      this.#open.clear();
+    }
+    await this.#look();
+    this.#rouse();
   }
 
   async stop(): Promise<void> {
@@ -111,7 +147,7 @@ export class Doors implements MagicDoors {
 
   open(service: string): Promise<void> {
     const name = service.toLowerCase();
-    if (this.isOpen(name) || this.#stop.signal.aborted) return Promise.resolve();
+    if (this.isOpen(name) || !this.#isOn || this.#stop.signal.aborted) return Promise.resolve();
     let opening = this.#opening.get(name);
     if (opening === undefined) {
       opening = this.#ask(name).finally(() => this.#opening.delete(name));
@@ -127,9 +163,9 @@ export class Doors implements MagicDoors {
   }
 
   async #ask(service: string): Promise<void> {
-    const { directory, lookup, config } = this.#parts;
+    const { directory, lookup } = this.#parts;
     const isNew = !this.#asked.has(service);
-    if (isNew && this.#asked.size >= config.most) {
+    if (isNew && this.#asked.size >= this.#config.most) {
       this.#beyond = Math.max(1, this.#beyond);
       return;
     }
@@ -158,13 +194,16 @@ export class Doors implements MagicDoors {
   }
 
   #wanted(): readonly WantedPort[] {
-    const { config, directory, lookup } = this.#parts;
+    const { directory, lookup } = this.#parts;
+    const config = this.#config;
     const view = directory.view();
     this.#learnOwn(view);
     const next = new Map<string, Wishes>();
     const names = this.all
       ? new Set([...view.serviceNames(), ...this.#wishes.keys()].map((name) => name.toLowerCase()))
-      : this.#asked.keys();
+      : this.#isOn
+        ? this.#asked.keys()
+        : [];
     for (const service of names) {
       const wishes = view.residents(service).length > 0 ? this.#wishesOf(service, view) : undefined;
       // What the directory no longer has and the guard still answers stays as it was.
@@ -191,8 +230,8 @@ export class Doors implements MagicDoors {
   }
 
   #wishesOf(service: string, view: View): Wishes {
-    const { config, magic } = this.#parts;
-    const { wanted, left } = magicPorts(service, view.residents(service), config, this.#own);
+    const { magic } = this.#parts;
+    const { wanted, left } = magicPorts(service, view.residents(service), this.#config, this.#own);
     const before = this.#asked.get(service)?.before;
     const meant = before === undefined ? wanted : wanted.filter((each) => before.has(keyOf(each)));
     if (meant.length === 0) return { wanted: [], left };
@@ -210,7 +249,7 @@ export class Doors implements MagicDoors {
 
   /** Writes down what was asked for and what is open for it, where that is news; what was away for too long is forgotten. */
   async #remember(): Promise<void> {
-    if (this.all) return;
+    if (this.all || !this.#isOn) return;
     const { magic, ports, clock, log } = this.#parts;
     const open = new Map<string, string[]>();
     for (const { wanted } of ports.listeners()) {
@@ -250,10 +289,11 @@ export class Doors implements MagicDoors {
       await this.#look();
       const again = new AbortController();
       const onStop = (): void => again.abort();
+      this.#rouse = onStop;
       signal.addEventListener("abort", onStop, { once: true });
       if (signal.aborted) onStop();
       const changed = directory.changed("services", after, again.signal);
-      const idle = !this.all && this.#asked.size === 0;
+      const idle = !this.all && (this.#asked.size === 0 || !this.#isOn);
       await (idle ? changed : Promise.race([changed, clock.sleep(LOOK_AGAIN_MS, again.signal)])).catch(() => {});
       signal.removeEventListener("abort", onStop);
       again.abort();

@@ -25,7 +25,7 @@ export interface MagicHandlerParts {
   readonly lookup: Pick<Lookup, "resolveNow">;
   readonly ports: Pick<Ports, "listeners" | "missing">;
   /** Undefined: switched off. */
-  readonly doors: Pick<Doors, "open" | "left"> | undefined;
+  readonly doors: () => Pick<Doors, "open" | "left"> | undefined;
 }
 
 /** See the first line. */
@@ -53,7 +53,9 @@ export function createMagicHandler(parts: MagicHandlerParts): Handler {
   };
 }
 
-async function magicOf(name: string, { magic, lookup, ports, doors }: MagicHandlerParts): Promise<MagicJson> {
+async function magicOf(name: string, parts: MagicHandlerParts): Promise<MagicJson> {
+  const { magic, lookup, ports } = parts;
+  const doors = parts.doors();
   const service = name.toLowerCase();
   if (service === "") throw new InputError(MAGIC_PREFIX, `expected a service behind it, as in ${MAGIC_PREFIX}/web`);
   if (doors === undefined)

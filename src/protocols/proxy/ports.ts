@@ -1,4 +1,5 @@
 // Keeps listeners as they are wanted: opens what is missing, closes what is wanted no more, tries again what could not be had.
+import { isDeepStrictEqual } from "node:util";
 import type { Clock } from "../../base/clock.ts";
 import { type Code, codeOf, messageOf } from "../../base/error.ts";
 import type { Log } from "../../base/log.ts";
@@ -35,7 +36,7 @@ export class Ports {
   readonly #connector: Pick<Connector, "proxy">;
   readonly #clock: Pick<Clock, "monotonic">;
   readonly #log: Log;
-  readonly #open = new Map<string, { readonly wanted: WantedPort; readonly listener: ProxyListener }>();
+  readonly #open = new Map<string, { wanted: WantedPort; readonly listener: ProxyListener }>();
   readonly #missing = new Map<string, MissingPort>();
   /** Listeners whose last connections are still open. */
   readonly #ending = new Map<ProxyListener, Promise<void>>();
@@ -49,14 +50,19 @@ export class Ports {
   /** Makes it so. Never rejects. Not to be called again before it resolves. */
   async want(all: readonly WantedPort[]): Promise<void> {
     const byKey = new Map(all.map((wanted) => [portKey(wanted), wanted]));
-    for (const [key, { wanted, listener }] of this.#open)
-      if (byKey.get(key)?.query.service !== wanted.query.service) {
+    for (const [key, open] of this.#open) {
+      const now = byKey.get(key);
+      if (now === undefined || !isDeepStrictEqual(now.query, open.wanted.query)) {
         this.#open.delete(key);
         // Who is connected stays so: a port that new clients should not use says nothing about those there are.
-        this.#end(listener, Number.POSITIVE_INFINITY);
+        this.#end(open.listener, Number.POSITIVE_INFINITY);
+        continue;
       }
+      if (!isDeepStrictEqual(now.options, open.wanted.options)) open.listener.retell(now.options);
+      open.wanted = now;
+    }
     for (const [key, { query }] of this.#missing)
-      if (byKey.get(key)?.query.service !== query.service) this.#missing.delete(key);
+      if (!isDeepStrictEqual(byKey.get(key)?.query, query)) this.#missing.delete(key);
     const nowMs = this.#clock.monotonic();
     for (const [key, wanted] of byKey) {
       if (this.#open.has(key) || (this.#missing.get(key)?.retryAtMs ?? 0) > nowMs) continue;

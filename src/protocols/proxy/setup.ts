@@ -17,37 +17,43 @@ export const proxy: Protocol<ProxyConfig, (typeof NEEDS)[number]> = defineProtoc
   name: "proxy",
   needs: NEEDS,
   configure: configureProxy,
-  setup(config, { clock, directory, lookup, connector, magic, self, agent, net, ...ground }) {
+  setup(first, { clock, directory, lookup, connector, magic, self, agent, net, ...ground }) {
     const log = ground.log.part("proxy");
-    const rules = config.listen(self.domain);
+    let config = first;
+    let rules = config.listen(self.domain);
     const fixed = new Ports({ connector, clock, log });
     const magical = new Ports({ connector, clock, log });
-    const doors =
-      config.magic === undefined
-        ? undefined
-        : new Doors({
-            ...{ config: config.magic, directory, lookup, magic, ports: magical, clock, log },
-            node: () => agent.node.name,
-            interfaces: () => net.interfaces(),
-          });
-    const ports = keepOpen(rules, fixed, clock);
+    const doors = new Doors({
+      ...{ config: config.magic, directory, lookup, magic, ports: magical, clock, log },
+      node: () => agent.node.name,
+      interfaces: () => net.interfaces(),
+    });
+    const ports = keepOpen(() => rules, fixed, clock);
     return {
       routes: [
         { prefix: PREFIX, handle: createStatusHandler(connector) },
-        { prefix: MAGIC_PREFIX, handle: createMagicHandler({ magic, lookup, ports: magical, doors }) },
+        {
+          prefix: MAGIC_PREFIX,
+          handle: createMagicHandler({
+            magic,
+            lookup,
+            ports: magical,
+            doors: () => (config.magic === undefined ? undefined : doors),
+          }),
+        },
       ],
       background: {
         start() {
           ports.start();
-          doors?.start();
+          doors.start();
         },
         async stop() {
-          await Promise.all([ports.stop(), doors?.stop()]);
+          await Promise.all([ports.stop(), doors.stop()]);
         },
       },
       states: () => [
         ...rules.map((rule) => stateOf(rule, fixed, self.domain)),
-        ...(doors === undefined ? [] : magicStates(magical, doors, magic.range.v4.text)),
+        ...(config.magic === undefined ? [] : magicStates(magical, doors, magic.range.v4.text)),
       ],
       async answers(service): Promise<readonly Told[]> {
         const isAbout = ({ query }: Pick<WantedPort, "query">): boolean =>
@@ -69,9 +75,16 @@ export const proxy: Protocol<ProxyConfig, (typeof NEEDS)[number]> = defineProtoc
           })),
         ];
       },
-      async reload() {
+      rereads: true,
+      async reload(read) {
+        if (read !== undefined) {
+          const now = configureProxy(read.raw);
+          rules = now.listen(self.domain);
+          config = now;
+          await doors.retell(config.magic);
+        }
         fixed.retry();
-        await Promise.all([ports.look(), doors?.retry()]);
+        await Promise.all([ports.look(), doors.retry()]);
       },
     };
   },
@@ -79,11 +92,10 @@ export const proxy: Protocol<ProxyConfig, (typeof NEEDS)[number]> = defineProtoc
 
 /** The ports of the configuration, opened as soon as they can be had. */
 function keepOpen(
-  rules: readonly ListenRule[],
+  rules: () => readonly ListenRule[],
   ports: Ports,
   clock: Clock,
 ): { start(): void; stop(): Promise<void>; look(): Promise<void> } {
-  const wanted = rules.map((rule) => ({ ...rule, insist: true }));
   let timer: { cancel(): void } | undefined;
   let turn: Promise<void> = Promise.resolve();
   let stopped = true;
@@ -91,7 +103,7 @@ function keepOpen(
     turn = turn.then(async () => {
       if (stopped) return;
       timer?.cancel();
-      await ports.want(wanted);
+      await ports.want(rules().map((rule) => ({ ...rule, insist: true })));
       const { retryAtMs } = ports;
       if (retryAtMs !== undefined && !stopped)
         timer = clock.after(Math.max(100, retryAtMs - clock.monotonic()), () => void look());
