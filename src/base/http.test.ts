@@ -49,3 +49,18 @@ it("takes over the file of a unix socket that a killed program left, and no othe
     await rm(folder, { recursive: true });
   }
 });
+
+it("tells what could not be asked without its query, and a unix socket as such", async () => {
+  const http = createHttp();
+  const socketPath = join(tmpdir(), "trilith-http-nobody.sock");
+  try {
+    await expect(
+      http.request({ url: "http://docker/events?filters=%7B%22type%22%3A%5B%5D%7D", socketPath }),
+    ).rejects.toThrow(`GET /events of unix://${socketPath}: connect ENOENT ${socketPath}`);
+    await expect(http.request({ url: "http://127.0.0.1:1/v1/list?token=secret", method: "PUT" })).rejects.toThrow(
+      /^PUT http:\/\/127\.0\.0\.1:1\/v1\/list: connect ECONNREFUSED/,
+    );
+  } finally {
+    await http.close();
+  }
+});

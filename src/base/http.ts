@@ -57,6 +57,12 @@ function dottedPath(url: string): string | undefined {
   return /\/(%2e|%2e%2e)([/?]|$)/i.test(path) ? path : undefined;
 }
 
+/** What was asked, as a person names it: without its query, which says much to a program and, at times, a secret. */
+function whereOf({ url, socketPath }: HttpRequest): string {
+  const [asked = ""] = url.split("?");
+  return socketPath === undefined ? asked : `${asked.replace(/^https?:\/\/[^/]*/, "")} of unix://${socketPath}`;
+}
+
 /** The system's HTTP. `background`: its connections and servers keep no process running; for streams that are listened to beside something else. */
 export function createHttp({ background = false }: { readonly background?: boolean } = {}): Http & {
   close(): Promise<void>;
@@ -118,7 +124,7 @@ export function createHttp({ background = false }: { readonly background?: boole
         };
       } catch (error) {
         if (request.signal?.aborted) throw request.signal.reason;
-        throw wrap(error, `${request.method ?? "GET"} ${request.socketPath ?? ""}${request.url}`);
+        throw wrap(error, `${request.method ?? "GET"} ${whereOf(request)}`);
       }
     },
     serve: (on, handle) =>

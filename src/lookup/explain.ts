@@ -98,9 +98,7 @@ function deciding(facts: Facts, standing?: Standing): string {
   const output = (standing?.outputOf(culprit) ?? culprit.output).trim();
   const says =
     output === ""
-      ? culprit.type === "ttl"
-        ? `has no output: a TTL check is what its program says of it, by PUT /v1/agent/check/pass/${culprit.id}`
-        : "has no output"
+      ? silence(culprit)
       : `says: ${output.length > OUTPUT_CHARACTERS ? `${output.slice(0, OUTPUT_CHARACTERS)}…` : output}`;
   const whose =
     culprit.serviceId === ""
@@ -109,6 +107,18 @@ function deciding(facts: Facts, standing?: Standing): string {
         : `check "${culprit.id}" of node "${culprit.node}"`
       : `check "${culprit.id}"`;
   return `${facts.status}: ${whose} ${says}`;
+}
+
+/** The results of these have a text at all times. */
+const SPEAKING: ReadonlySet<string> = new Set(["http", "tcp", "udp", "grpc", "h2ping"]);
+
+/** Why a check says nothing. */
+function silence({ id, type, intervalMs = 0 }: Check): string {
+  if (type === "ttl")
+    return `has no output: a TTL check is what its program says of it, by PUT /v1/agent/check/pass/${id}`;
+  if (intervalMs > 0 && SPEAKING.has(type))
+    return `has no result yet: the first comes within its interval (${seconds(intervalMs)})`;
+  return "has no output";
 }
 
 function count(number: number, noun: string): string {

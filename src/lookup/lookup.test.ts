@@ -448,6 +448,21 @@ describe("explaining", () => {
     );
   });
 
+  it("says of a check that was not asked yet when it is", async () => {
+    const w = await started();
+    const asked = { serviceId: "own", output: "", intervalMs: 10_000 };
+    await w.directory.write([
+      serviceChange("home", "own", "web"),
+      checkChange("home", "c", "critical", { ...asked, type: "http" }),
+    ]);
+    expect(why(w, "own")?.text).toBe(
+      'critical: check "c" has no result yet: the first comes within its interval (10 s)',
+    );
+    // A script may say nothing each time.
+    await w.directory.write([checkChange("home", "c", "critical", { ...asked, type: "script" })]);
+    expect(why(w, "own")?.text).toBe('critical: check "c" has no output');
+  });
+
   it("agrees with the answer, held instances included", async () => {
     const w = await started();
     await w.list("web", ["m1", "m2", "m3", "m4"]);
