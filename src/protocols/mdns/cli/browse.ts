@@ -1,6 +1,7 @@
 // `trilith browse`, a stand-in for avahi-browse 0.8: its flags, lines, order of things and exit codes, without a daemon.
 import type { BrowseEvent, Following, Found, FoundDomain, FoundType, Mdns, Place } from "../engine.ts";
 import { columnsOf, domainLine, escapeDomain, resolvedText, type Sign, type Style, serviceLine } from "../format.ts";
+import { domainName, serviceType } from "../service-file-values.ts";
 import { namedTypes, typeName } from "../types.ts";
 import { type Flag, getopt } from "./getopt.ts";
 import { Ending, type Machine, quitting, RESOLVE_MS, type Shell, withEngine } from "./machine.ts";
@@ -88,7 +89,7 @@ function read(words: readonly string[], shell: Shell): Asked | undefined {
   const given = new Set<string>();
   for (const { name, value } of parsed.flags) {
     given.add(name);
-    if (name === "domain") domain = value.replace(/\.$/, "");
+    if (name === "domain") domain = value === "" ? "local" : value.replace(/\.$/, "");
     if (name === "help" || name === "version" || name === "all") what = name;
     if (name === "browse-domains") what = "domains";
     if (name === "dump-db") what = "types";
@@ -102,9 +103,21 @@ function read(words: readonly string[], shell: Shell): Asked | undefined {
   return { what, type: type.replace(/\.$/, ""), domain, has: (name) => given.has(name) };
 }
 
-/** True for what Avahi browses: every label begins with "_" and has two more characters. */
+/** True for what Avahi browses: every label begins with "_" and has two bytes more. */
 const isBrowsable = (type: string): boolean =>
-  type.split(".").every((label) => /^_..+$/su.test(label) && Buffer.byteLength(label) <= 63);
+  type.split(".").every((label) => {
+    const bytes = Buffer.byteLength(label);
+    return label.startsWith("_") && bytes >= 3 && bytes <= 63;
+  });
+
+/** Under this name there are types in the place of instances [RFC 6763 §9]. */
+const TYPES_TYPE = "_services._dns-sd._udp";
+/** How Avahi's library calls what begins a list. */
+const BROWSERS: Readonly<Record<string, string>> = {
+  service: "service",
+  all: "service_type",
+  domains: "domain",
+};
 
 class Browsing {
   private readonly asked: Asked;
@@ -143,8 +156,14 @@ class Browsing {
       return 1;
     }
     if (asked.has("verbose") && !this.style.parsable) this.headings();
-    if (asked.what === "service" && !isBrowsable(asked.type)) {
-      shell.err("avahi_service_browser_new() failed: Invalid service type\n");
+    const wrong =
+      domainName(asked.domain) === undefined
+        ? "domain name"
+        : asked.what === "service" && !isBrowsable(asked.type)
+          ? "service type"
+          : undefined;
+    if (wrong !== undefined) {
+      shell.err(`avahi_${BROWSERS[asked.what]}_browser_new() failed: Invalid ${wrong}\n`);
       return 0;
     }
     this.browse();
@@ -190,7 +209,11 @@ class Browsing {
     this.browsed.add(written.toLowerCase());
     const [, subtype, ofType] = /^(.*)\._sub\.(.*)$/i.exec(written) ?? [];
     const type = ofType ?? written;
-    if (asked.domain.toLowerCase() !== "local" || !/^_[^.]+\._(tcp|udp)$/i.test(type)) {
+    if (asked.domain.toLowerCase() === "local" && written.toLowerCase() === TYPES_TYPE) {
+      this.browseTypesAsInstances();
+      return;
+    }
+    if (asked.domain.toLowerCase() !== "local" || serviceType(type) === undefined) {
       this.nothing();
       return;
     }
@@ -198,6 +221,19 @@ class Browsing {
     this.follow<Found>((listener) => mdns.browse(what, listener), {
       add: (found) => this.add(found),
       remove: (found) => this.remove(found),
+    });
+  }
+
+  /** The first label of each type is shown as an instance's name, the rest as its type. */
+  private browseTypesAsInstances(): void {
+    const { mdns, asked } = this;
+    const shown = (found: FoundType): Found => {
+      const [name = "", ...rest] = found.type.split(".");
+      return { ...found, name, type: rest.join(".") };
+    };
+    this.follow<FoundType>((listener) => mdns.browseTypes({ domain: asked.domain }, listener), {
+      add: (found) => this.add(shown(found)),
+      remove: (found) => this.remove(shown(found)),
     });
   }
 

@@ -160,6 +160,33 @@ describe("browse", () => {
     await lan.stopAll();
   });
 
+  it("shows the types that there are, where they are browsed as if they were instances", async () => {
+    const lan = world();
+    await withWeb(lan);
+    const at = await terminal(lan, "avahi-browse");
+    await within(lan, 3000, browse(["-tp", "_services._dns-sd._udp"], at.shell, at.machine));
+    expect([at.out, at.err]).toEqual(["+;eth0;IPv4;_http;_tcp;local\n", ""]);
+    await lan.stopAll();
+  });
+
+  it.each([
+    [["-tp", "-d", "", "_http._tcp"], "+;eth0;IPv4;web\\032one;Web Site;local\n", ""],
+    // Three bytes are a label, and nobody has such a type.
+    [["-t", "_ü._tcp"], "", ""],
+    [["-t", "_h ttp._tcp"], "", ""],
+    [["-t", "_a._tcp"], "", "avahi_service_browser_new() failed: Invalid service type\n"],
+    [["-t", "-d", "a..b", "_http._tcp"], "", "avahi_service_browser_new() failed: Invalid domain name\n"],
+    [["-ta", "-d", "a..b"], "", "avahi_service_type_browser_new() failed: Invalid domain name\n"],
+    [["-tD", "-d", "x".repeat(70)], "", "avahi_domain_browser_new() failed: Invalid domain name\n"],
+  ])("%j, as Avahi has it", async (words, out, err) => {
+    const lan = world();
+    await withWeb(lan);
+    const at = await terminal(lan, "avahi-browse");
+    expect((await within(lan, 3000, browse(words, at.shell, at.machine)))[0]).toBe(0);
+    expect([at.out, at.err]).toEqual([out, err]);
+    await lan.stopAll();
+  });
+
   it("says that there is no network, unless it shall wait for one", async () => {
     const lan = world();
     const at = await terminal(lan, "avahi-browse");
@@ -203,7 +230,8 @@ describe("publish", () => {
     ["-1", "-1"],
     ["65536", "65536"],
     ["80x", "80x"],
-    ["", ""],
+    ["", undefined],
+    [" ", " "],
   ])("reads the port %j as C does", async (port, fault) => {
     const lan = world();
     const at = await terminal(lan, "trilith publish");
@@ -214,6 +242,20 @@ describe("publish", () => {
     );
     await lan.stopAll();
   });
+});
+
+it("an empty host or domain is none given", async () => {
+  const lan = world();
+  const at = await terminal(lan, "avahi-publish");
+  const running = publish(["-s", "-H", "", "-d", "", "x", "_http._tcp", "80"], at.shell, at.machine);
+  await lan.clock.advance(3000);
+  expect(at.err).toBe("Established under name 'x'\n");
+  const looks = await terminal(lan, "avahi-browse");
+  await within(lan, 3000, browse(["-rtp", "_http._tcp"], looks.shell, looks.machine));
+  expect(looks.out).toMatch(/^=;eth0;IPv4;x;Web Site;local;looker[^;]*\.local;/m);
+  at.stop();
+  await within(lan, 3000, running);
+  await lan.stopAll();
 });
 
 /** What avahi-resolve says of it. */

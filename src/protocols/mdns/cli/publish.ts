@@ -139,14 +139,17 @@ function read(words: readonly string[], shell: Shell): Wanted | WantedAddress | 
     port,
     txt,
     subtypes,
-    domain: values.get("domain"),
-    host: values.get("host"),
+    // Given empty they are not given.
+    domain: values.get("domain") || undefined,
+    host: values.get("host") || undefined,
     ...manner,
   };
 }
 
 /** The number that C's strtol reads with base 0, of a whole text: 80, 0x50, 0120. */
 function strtol(text: string): number | undefined {
+  // What holds nothing is read to its end.
+  if (text === "") return 0;
   const [, sign = "", digits = ""] = /^[\t-\r ]*([+-]?)(0x[0-9a-f]+|\d+)$/i.exec(text) ?? [];
   if (digits === "" || /^0\d*[89]/.test(digits)) return undefined;
   return Number(/^0\d/.test(digits) ? `0o${digits.slice(1)}` : digits) * (sign === "-" ? -1 : 1);
