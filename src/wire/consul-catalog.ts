@@ -119,3 +119,17 @@ export function checkFactsFrom(raw: Json): CatalogCheck {
     ...(Object.keys(foreign).length === 0 ? {} : { foreign }),
   };
 }
+
+/** The one whose ID, a UUID, begins with a text: hexadecimal digits and hyphens, an odd last character not counted; an even number of digits must be left [consul agent/consul/state/catalog.go, nodeServices]. Undefined where none or several do. */
+export function onlyWithId<T extends { readonly id: string }>(all: Iterable<T>, text: string): T | undefined {
+  const even = text.length % 2 === 0 ? text : text.slice(0, -1);
+  const digits = even.replaceAll("-", "").toLowerCase();
+  if (even.length > 36 || even.length - digits.length > 4 || !/^(?:[0-9a-f]{2})+$/.test(digits)) return undefined;
+  let found: T | undefined;
+  for (const one of all) {
+    if (!one.id.replaceAll("-", "").toLowerCase().startsWith(digits)) continue;
+    if (found !== undefined) return undefined;
+    found = one;
+  }
+  return found;
+}

@@ -68,5 +68,7 @@ export type Endpoint = (call: Call) => Reply | undefined | Promise<Reply | undef
 export interface Row {
   readonly pattern: string;
   readonly methods: readonly string[];
+  /** The endpoint itself answers OPTIONS and refuses other methods. */
+  readonly ownMethods?: true;
   readonly endpoint: Endpoint;
 }

@@ -296,6 +296,44 @@ describe("what looks at fewer options", () => {
   ]);
 });
 
+it.each([
+  ["OPTIONS", "/v1/query/x", 200, "OPTIONS,GET,PUT,DELETE", ""],
+  ["OPTIONS", "/v1/query/x/execute", 200, "OPTIONS,GET", ""],
+  ["OPTIONS", "/v1/query/x/explain", 200, "OPTIONS,GET", ""],
+  ["PATCH", "/v1/query/x", 405, "GET,PUT,DELETE", "method PATCH not allowed"],
+  ["DELETE", "/v1/query/x/explain", 405, "GET", "method DELETE not allowed"],
+])("%s %s tells the methods of what is there", async (method, path, status, allow, text) => {
+  const { headers, ...got } = await ask(method, path);
+  expect([got.status, headers.get("allow"), got.body]).toEqual([status, allow, text]);
+});
+
+it("finds a node by its ID, or by as much of it as only one has", async () => {
+  const [node, twin] = [ownName("byid"), ownName("twin")];
+  const id = "5f0c1d2e-aaaa-4bbb-8ccc-0123456789ab";
+  const enter = (Node: string, ID: string): Promise<Got> =>
+    ask("PUT", "/v1/catalog/register", { Node, ID, Address: "192.0.2.7", Service: { Service: node } });
+  await enter(node, id);
+  await enter(twin, "5f0c1d2e-bbbb-4bbb-8ccc-0123456789ab");
+  const found = async (text: string): Promise<unknown> => {
+    const { body } = await ask("GET", `/v1/catalog/node/${text}`);
+    return (body as { Node: { Node: string } } | null)?.Node.Node;
+  };
+  for (const text of [id, id.toUpperCase(), "5f0c1d2eaa", "5f0c1d2eaab", "5f0c1d2e-aaaa-"])
+    expect([text, await found(text)]).toEqual([text, node]);
+  for (const text of ["5f0c1d2e", "5f0c1d2ecc", "5f0c1d2e-aa", `${id}00`, "5", "zz", "5-f-0-c-1-d"])
+    expect([text, await found(text)]).toEqual([text, undefined]);
+  const { body } = await ask("GET", `/v1/catalog/node-services/${id}`);
+  expect(body).toMatchObject({ Node: { Node: node }, Services: [{ Service: node }] });
+});
+
+it("streams no answer that configuration entries complete", async () => {
+  for (const [path, backend] of [
+    ["/v1/health/service/consul?index=1", "streaming"],
+    ["/v1/health/service/consul?index=1&merge-central-config", "blocking-query"],
+  ] as const)
+    expect((await ask("GET", path)).headers.get("x-consul-query-backend")).toBe(backend);
+});
+
 describe("a mesh that is off", () => {
   const off = "Connect must be enabled in order to use this endpoint";
   const none = "Intention not found";
@@ -331,6 +369,8 @@ describe("a mesh that is off", () => {
     ["GET", "/v1/connect/intentions/8f246b77-f3e1-ff88-5b48-8ec93abf3e05", undefined, 404, none],
     ["GET", "/v1/peering/west", undefined, 404, 'Peering not found for "west"'],
     ["POST", "/v1/peering/token", {}, 500, off],
+    ["GET", "/v1/exported-services", undefined, 200, []],
+    ["GET", "/v1/exported-services?ns=x", undefined, 200, []],
     ["POST", "/v1/internal/acl/authorize", [], 401, "ACL support disabled"],
     ["DELETE", "/v1/connect/intentions", undefined, 405, "method DELETE not allowed"],
   ]);

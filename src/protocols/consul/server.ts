@@ -99,8 +99,8 @@ export function createHandler(rows: readonly Row[], config: ConsulConfig, ground
       if (call.query.malformed) reply = { status: 500 };
       else if (config.blockEndpoints.some((prefix) => path.startsWith(prefix)))
         reply = { status: 403, text: "Endpoint is blocked by agent configuration" };
-      else if (method === "OPTIONS") reply = { headers: { Allow: allow() } };
-      else if (!row.methods.includes(method))
+      else if (method === "OPTIONS" && row.ownMethods !== true) reply = { headers: { Allow: allow() } };
+      else if (!row.methods.includes(method) && row.ownMethods !== true)
         reply = { status: 405, headers: { Allow: allow() }, text: `method ${method} not allowed` };
       else if (!mayWrite(request)) reply = { status: 403, text: "Access is restricted" };
       else reply = await row.endpoint(call);

@@ -43,6 +43,20 @@ describe("localities", () => {
     for (const name of ["node.consul", "n1.node.a.b.consul"]) expect(line(name, { type: "MX" }), name).toBe(NX);
   });
 
+  it("of nodes may stand behind a node's ID", async () => {
+    const { directory, line } = await dnsWorld({ compat: true });
+    const id = "5f0c1d2e-aaaa-4bbb-8ccc-0123456789ab";
+    await directory.write(
+      web.map((change) =>
+        change.op === "put" && change.table === "node"
+          ? ({ ...change, value: { ...change.value, id } } as Change)
+          : change,
+      ),
+    );
+    for (const name of [id, "5f0c1d2e"]) expect(line(`${name}.node.dc1.consul`), name).toContain("A 192.0.2.1");
+    expect(line("5f0c1d2f.node.consul")).toBe(NX);
+  });
+
   it("of virtual addresses may be a peer, since nothing is what peers have, too", async () => {
     const { line } = await dnsWorld({ compat: true });
     for (const name of ["x.virtual", "x.virtual.dc2", "x.virtual.p.peer", "x.virtual.dc1.dc"])

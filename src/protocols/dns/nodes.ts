@@ -1,6 +1,7 @@
 // Names of nodes and of addresses, and addresses backwards.
 import type { Node } from "../../model/node.ts";
 import { keyOf } from "../../model/record.ts";
+import { onlyWithId } from "../../wire/consul-catalog.ts";
 import { bytesOfHex, ipBytes, ipText, type Message, type Name, RCODE, TYPE } from "../../wire/dns/index.ts";
 import { type Asking, type Reply, reply } from "./asking.ts";
 import { serviceTtlMs } from "./config.ts";
@@ -59,7 +60,10 @@ export class Nodes {
 
   #nodeCalled({ view, errands }: Asking, name: string, datacenter: string | undefined): Node | undefined {
     if (datacenter === undefined || this.#all.zone.isOwnDatacenter(datacenter))
-      return view.get("node", keyOf.node(name));
+      return (
+        view.get("node", keyOf.node(name)) ??
+        (this.#all.policy.compat ? onlyWithId(view.list("node"), name) : undefined)
+      );
     const { lookup } = this.#all.parts;
     if (lookup.nodeElsewhere === undefined) return undefined;
     return errands?.get(`node ${name} ${datacenter}`, () =>

@@ -1,6 +1,7 @@
 // /v1/catalog: what the directory holds, and writing into it directly.
 import type { View } from "../../../contracts/directory.ts";
-import { keyOf, type Scope, scope } from "../../../model/record.ts";
+import { type Entry, keyOf, type Scope, scope } from "../../../model/record.ts";
+import { onlyWithId } from "../../../wire/consul-catalog.ts";
 import { answerQuery, headersOfNothing, type Manner } from "../blocking.ts";
 import { deregisterBody, registerBody } from "../bodies.ts";
 import { cacheHeaders } from "../cache.ts";
@@ -14,6 +15,7 @@ import type { Filter } from "../filter.ts";
 import { handOn } from "../hand-on.ts";
 import { readOptions, refuseEnterprise } from "../options.ts";
 import { catalogServiceShape, nodeServiceShape, nodeShape } from "../shapes.ts";
+import * as told from "../told-index.ts";
 import { chosen, hasMeta, meshed, nearOf, nodeMeta, readFilter } from "./choose.ts";
 
 const MANNER: Manner = { tellConsistency: true, headersOnError: true };
@@ -75,7 +77,7 @@ function nodes(call: Call): Promise<Reply> {
     const rows = nearestFirst(view, near, found, ({ name }) => name)
       .map(encodeNode)
       .filter(wanted);
-    return { index: view.at("nodes"), waitOn: ["nodes"], reply: { json: rows } };
+    return { index: told.nodes(call, view), waitOn: ["nodes"], reply: { json: rows } };
   });
 }
 
@@ -121,7 +123,7 @@ function service(call: Call): Promise<Reply> {
   const wanted = readFilter(call, catalogServiceShape, headersOfNothing());
   const near = nearOf(call);
   return answerQuery(call, CACHED, (view) => ({
-    index: view.at(scope.instances(name)),
+    index: told.instances(call, view, name),
     waitOn: [scope.instances(name)],
     reply: {
       json: nearestFirst(view, near, chosen(view.residents(name), call.query), ({ node }) => node.name)
@@ -131,21 +133,27 @@ function service(call: Call): Promise<Reply> {
   }));
 }
 
+/** A node by its name; else the only one whose ID begins so. */
+function nodeCalled(view: View, text: string): Entry<"node"> | undefined {
+  return view.get("node", keyOf.node(text)) ?? onlyWithId(view.list("node"), text);
+}
+
 function node(call: Call): Promise<Reply> {
   const name = named(call, "node name");
   const wanted = readFilter(call, nodeServiceShape, headersOfNothing());
   return answerQuery(call, MANNER, (view) => {
-    const found = view.get("node", keyOf.node(name));
+    const found = nodeCalled(view, name);
     let json: unknown = null;
     if (found !== undefined) {
       const held: Record<string, unknown> = Object.create(null);
-      for (const instance of view.list("service", keyOf.ofNode(name))) {
+      for (const instance of view.list("service", keyOf.ofNode(found.name))) {
         const row = encodeNodeService(instance);
         if (wanted(row)) held[instance.id] = row;
       }
       json = { Node: encodeNode(found), Services: held };
     }
-    return { index: view.at(scope.node(name)), waitOn: [scope.node(name)], reply: { json } };
+    const place = scope.node(found?.name ?? name);
+    return { index: view.at(place), waitOn: [place], reply: { json } };
   });
 }
 
@@ -153,11 +161,12 @@ function nodeServices(call: Call): Promise<Reply> {
   const name = named(call, "node name");
   const wanted = readFilter(call, nodeServiceShape, headersOfNothing());
   return answerQuery(call, MANNER, (view) => {
-    const found = view.get("node", keyOf.node(name));
-    const rows = Array.from(view.list("service", keyOf.ofNode(name)), encodeNodeService).filter(wanted);
+    const found = nodeCalled(view, name);
+    const place = scope.node(found?.name ?? name);
+    const rows = Array.from(view.list("service", keyOf.ofNode(found?.name ?? name)), encodeNodeService).filter(wanted);
     return {
-      index: view.at(scope.node(name)),
-      waitOn: [scope.node(name)],
+      index: view.at(place),
+      waitOn: [place],
       reply: {
         json: { Node: found === undefined ? null : encodeNode(found), Services: rows.length === 0 ? null : rows },
       },

@@ -9,6 +9,7 @@ import { drainChecks, encodeCheck, encodeCheckOf, encodeResident } from "../enco
 import { Refusal } from "../errors.ts";
 import { parseBool } from "../query.ts";
 import { checkShape, residentShape } from "../shapes.ts";
+import * as told from "../told-index.ts";
 import { chosen, hasMeta, meshed, nearOf, nodeMeta, readFilter } from "./choose.ts";
 
 const MANNER: Manner = { tellConsistency: true, headersOnError: true };
@@ -40,7 +41,7 @@ function nodeChecks(call: Call): Promise<Reply> {
   const node = named(call, "node name");
   const wanted = readFilter(call, checkShape, headersOfNothing());
   return answerQuery(call, MANNER, (view) => ({
-    index: view.at(scope.node(node)),
+    index: told.checks(call, view, scope.node(node)),
     waitOn: [scope.node(node)],
     reply: {
       json: Array.from(checksIn(view, keyOf.ofNode(node)), (check) => encodeCheckOf(view, check)).filter(wanted),
@@ -71,7 +72,7 @@ function serviceChecks(call: Call): Promise<Reply> {
     }
     flush();
     return {
-      index: view.at(scope.checksOf(service)),
+      index: told.serviceChecks(call, view, service, meta !== undefined),
       waitOn: [scope.checksOf(service)],
       reply: { json: rows.filter(wanted) },
     };
@@ -115,13 +116,14 @@ function residents(call: Call, manner: Manner, find: (view: View, name: string) 
   const near = nearOf(call);
   // Nothing is imported from peers.
   const ofPeer = query.get("peer") !== "";
-  // What is sorted is not streamed.
-  return answerQuery(call, near === "" ? manner : { ...manner, streams: false }, (view) => {
+  // What is sorted, or completed by configuration entries, is not streamed.
+  const streams = manner.streams === true && near === "" && !query.has("merge-central-config");
+  return answerQuery(call, { ...manner, streams }, (view) => {
     const { residents: all, waitOn } = find(view, name);
     const found = nearestFirst(view, near, chosen(ofPeer ? [] : all, query), (one) => one.node.name);
     const rows = passingOnly ? passing(found, call.ground.self.compat === "consul") : found;
     return {
-      index: Math.max(...waitOn.map((one) => view.at(one))),
+      index: told.health(call, view, waitOn, all.length > 0),
       waitOn,
       reply: { json: rows.map(encodeResident).filter(wanted) },
     };

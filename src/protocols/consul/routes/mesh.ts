@@ -3,7 +3,7 @@ import type { Scope } from "../../../model/record.ts";
 import { answerQuery, type Manner } from "../blocking.ts";
 import type { Call, Reply, Row } from "../call.ts";
 import { Refusal } from "../errors.ts";
-import { ownDatacenterOnly, readOptions } from "../options.ts";
+import { type Enterprise, ownDatacenterOnly, readOptions } from "../options.ts";
 
 const NEEDS_MESH: readonly (readonly [pattern: string, ...methods: string[]])[] = [
   ["/v1/agent/connect/authorize", "POST"],
@@ -12,7 +12,6 @@ const NEEDS_MESH: readonly (readonly [pattern: string, ...methods: string[]])[] 
   ["/v1/connect/ca/configuration", "GET", "PUT"],
   ["/v1/connect/ca/roots", "GET"],
   ["/v1/discovery-chain/", "GET", "POST"],
-  ["/v1/exported-services", "GET"],
   ["/v1/imported-services", "GET"],
   ["/v1/peering/establish", "POST"],
   ["/v1/peering/token", "POST"],
@@ -27,8 +26,8 @@ function meshDisabled(): never {
 /** Nothing there, and nothing will be: a waiter waits for its time to pass. */
 const NEVER: Scope = "kv:\u0000";
 
-function always(call: Call, json: unknown): Promise<Reply> {
-  return answerQuery(call, MANNER, () => ({ index: 1, waitOn: [NEVER], reply: { json } }));
+function always(call: Call, json: unknown, enterprise: Enterprise = "all"): Promise<Reply> {
+  return answerQuery(call, { ...MANNER, enterprise }, () => ({ index: 1, waitOn: [NEVER], reply: { json } }));
 }
 
 /** The one value of a parameter. @throws Refusal 500 in Consul's words */
@@ -99,6 +98,7 @@ export const meshRows: readonly Row[] = [
   { pattern: "/v1/connect/intentions/check", methods: ["GET"], endpoint: check },
   { pattern: "/v1/connect/intentions/exact", methods: ["GET", "PUT", "DELETE"], endpoint: exact },
   { pattern: "/v1/connect/intentions/", methods: ["GET", "PUT", "DELETE"], endpoint: one },
+  { pattern: "/v1/exported-services", methods: ["GET"], endpoint: (call) => always(call, [], "partition") },
   { pattern: "/v1/peerings", methods: ["GET"], endpoint: (call) => always(call, []) },
   { pattern: "/v1/peering/", methods: ["GET", "DELETE"], endpoint: peering },
 ];

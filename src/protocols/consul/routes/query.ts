@@ -17,23 +17,24 @@ const VERBS: readonly (readonly [verb: string, work: (call: Call, idOrName: stri
   ["/explain", explain],
 ];
 
+const METHODS = ["GET", "PUT", "DELETE"] as const;
+
 function general(call: Call): Promise<Reply> {
   return call.method === "POST" ? create(call) : list(call);
 }
 
-function specific(call: Call): Promise<Reply> {
+async function specific(call: Call): Promise<Reply> {
   const { suffix, method, path } = call;
-  const only = (methods: readonly string[]): void => {
-    // Consul's own list here, without OPTIONS.
-    if (!methods.includes(method)) throw new Refusal(405, `method ${method} not allowed`, { Allow: methods.join(",") });
-  };
   // By the whole path, as Consul looks at it: a query called "execute" is carried out by "/v1/query/execute".
-  for (const [verb, work] of VERBS)
-    if (path.endsWith(verb)) {
-      only(["GET"]);
-      return work(call, suffix.endsWith(verb) ? suffix.slice(0, -verb.length) : suffix);
-    }
-  only(["GET", "PUT", "DELETE"]);
+  const verb = VERBS.find(([name]) => path.endsWith(name));
+  const methods: readonly string[] = verb === undefined ? METHODS : ["GET"];
+  if (method === "OPTIONS") return { headers: { Allow: `OPTIONS,${methods.join(",")}` } };
+  // Consul's own list here, without OPTIONS.
+  if (!methods.includes(method)) throw new Refusal(405, `method ${method} not allowed`, { Allow: methods.join(",") });
+  if (verb !== undefined) {
+    const [name, work] = verb;
+    return work(call, suffix.endsWith(name) ? suffix.slice(0, -name.length) : suffix);
+  }
   return method === "GET" ? get(call) : method === "PUT" ? update(call) : remove(call);
 }
 
@@ -172,5 +173,5 @@ function uuidFault(text: string): string | undefined {
 
 export const queryRows: readonly Row[] = [
   { pattern: "/v1/query", methods: ["GET", "POST"], endpoint: general },
-  { pattern: "/v1/query/", methods: ["GET", "POST", "PUT", "DELETE"], endpoint: specific },
+  { pattern: "/v1/query/", methods: METHODS, ownMethods: true, endpoint: specific },
 ];
