@@ -137,6 +137,25 @@ describe.runIf(possible)("an agent on a LAN with Avahi", { timeout: 120_000 }, (
     await eventually("gone with its file", async () => (await seen()).length === 0);
   });
 
+  it("announces Avahi's static hosts, and service files on their behalf, while no avahi-daemon does", async () => {
+    await startAgentOn(d());
+    await d().run("sh", "-c", "echo '10.77.0.200 router.local # by hand' > /etc/avahi/hosts");
+    const xml = file("admin", 80).replace("</type>", "</type><host-name>router.local</host-name>");
+    await d().run("sh", "-c", `echo '${xml}' > /etc/avahi/services/admin.service`);
+    const resolved = async (...words: string[]): Promise<string> => (await a().run("avahi-resolve", ...words)).out;
+    await eventually("by name", async () => (await resolved("-n", "router.local")) === "router.local\t10.77.0.200\n");
+    expect(await resolved("-a", "10.77.0.200")).toBe("10.77.0.200\trouter.local\n");
+    const seen = () => browsed(a(), "_http._tcp");
+    const admin = '=;eth0;IPv4;admin;_http._tcp;local;router.local;10.77.0.200;80;"path=/admin"';
+    await eventually("what is published for it", async () => (await seen())[0] === admin);
+    const avahi = await startAvahi(d());
+    await eventually("of the daemon, too", async () => (await seen()).join() === admin);
+    await avahi.stop();
+    await eventually("it is the agent's again", async () => (await seen()).join() === admin);
+    await d().run("sh", "-c", "rm /etc/avahi/hosts /etc/avahi/services/*");
+    await eventually("gone with its file", async () => (await resolved("-n", "router.local")) === "");
+  });
+
   it("does what its README says", async () => {
     const readme = readFileSync(new URL("../../src/protocols/mdns/README.md", import.meta.url), "utf8");
     const example = /<!-- example -->\n+```\w+\n([\s\S]*?)```/.exec(readme)?.[1] ?? "";

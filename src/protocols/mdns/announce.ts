@@ -10,6 +10,7 @@ import type { Agent } from "../../contracts/agent.ts";
 import { followHost, routableHere } from "../../contracts/own.ts";
 import type { Instance } from "../../model/instance.ts";
 import { avahiRuns } from "./announce-avahi.ts";
+import { HostsAnnouncer, type HostsRule } from "./announce-hosts.ts";
 import { keyOfName, type Planned, type PlanRules, planAnnouncements } from "./announce-plan.ts";
 import type { Group, Mdns, Published, Service } from "./engine.ts";
 import { collide } from "./service-file.ts";
@@ -23,6 +24,15 @@ export interface FilesRule {
   readonly folder: string;
   /** True where Avahi's own daemon would announce them: then they are left to it while it runs. */
   readonly leftToAvahi: boolean;
+}
+
+/** What is announced. */
+export interface AnnounceRules {
+  readonly rules: PlanRules;
+  /** Absent = no service files. */
+  readonly files?: FilesRule;
+  /** Absent = no static hosts. */
+  readonly hosts?: HostsRule;
 }
 
 export interface AnnouncerMachine {
@@ -52,6 +62,7 @@ export class Announcer implements Announced {
   readonly #lan: Lan;
   #rules: PlanRules;
   #folder: FilesRule | undefined;
+  readonly #hosts: HostsAnnouncer;
   readonly #machine: AnnouncerMachine;
   readonly #stop = new AbortController();
   /** By instance id or file. */
@@ -67,10 +78,11 @@ export class Announcer implements Announced {
   readonly #bell = new Bell();
   #otherFolder = new AbortController();
 
-  constructor(lan: Lan, rules: PlanRules, folder: FilesRule | undefined, machine: AnnouncerMachine) {
+  constructor(lan: Lan, { rules, files, hosts }: AnnounceRules, machine: AnnouncerMachine) {
     this.#lan = lan;
     this.#rules = rules;
-    this.#folder = folder;
+    this.#folder = files;
+    this.#hosts = new HostsAnnouncer(hosts, machine);
     this.#machine = machine;
   }
 
@@ -83,7 +95,8 @@ export class Announcer implements Announced {
   }
 
   /** Takes other rules: what they ask for as well stays as it stands, of the rest goodbye is said. */
-  retell(rules: PlanRules, folder: FilesRule | undefined): void {
+  retell({ rules, files: folder, hosts }: AnnounceRules): void {
+    this.#hosts.retell(hosts);
     if (JSON.stringify(rules) !== JSON.stringify(this.#rules)) this.#types.clear();
     this.#rules = rules;
     const isOther = JSON.stringify(folder) !== JSON.stringify(this.#folder);
@@ -112,7 +125,7 @@ export class Announcer implements Announced {
       "why" in one && one.meant ? [{ about: one.id, text: `is not announced on the LAN: ${one.why}` }] : [],
     );
     const refused = [...this.#refused].map(([about, { text }]) => ({ about, text }));
-    return [...unmet, ...refused, ...this.#fileComplaints];
+    return [...unmet, ...refused, ...this.#fileComplaints, ...this.#hosts.complaints];
   }
 
   isMine(name: string, type: string): boolean {
@@ -146,7 +159,11 @@ export class Announcer implements Announced {
     const { signal } = this.#stop;
     const use = await this.#lan.acquire(this.#bell.ring);
     const { mdns } = use;
-    const others = [followHost(agent, this.#bell.ring, signal), this.#followFiles(mdns, signal)];
+    const others = [
+      followHost(agent, this.#bell.ring, signal),
+      this.#followFiles(mdns, signal),
+      this.#hosts.follow(mdns, signal, this.#machine.changed),
+    ];
     try {
       while (!signal.aborted) {
         this.#announce(use);

@@ -12,6 +12,7 @@ describe("mdns", () => {
       rules: { mode: "labelled", types: {} },
       discover: true,
       files: { folder: "/etc/avahi/services", leftToAvahi: true },
+      hosts: { path: "/etc/avahi/hosts", leftToAvahi: true },
     });
     expect(
       configureMdns({
@@ -26,6 +27,11 @@ describe("mdns", () => {
       hostName: "front",
     });
     expect(configureMdns({ files: false })).not.toHaveProperty("files");
+    expect(configureMdns({ files: false })).not.toHaveProperty("hosts");
+    expect(configureMdns({ hosts: false })).not.toHaveProperty("hosts");
+    expect(configureMdns({ files: false, hosts: "/srv/hosts" })).toMatchObject({
+      hosts: { path: "/srv/hosts", leftToAvahi: false },
+    });
   });
 
   it.each([
@@ -37,6 +43,7 @@ describe("mdns", () => {
     [{ types: { web: "_a_b._tcp" } }, /^mdns\.types\.web: "_a_b\._tcp" is no type of service/],
     [{ discover: ["sixteen-letters-"] }, /^mdns\.discover: "sixteen-letters-" is no type/],
     [{ files: 5 }, /^mdns\.files: expected a folder/],
+    [{ hosts: true }, /^mdns\.hosts: expected a file of Avahi's static hosts, or false, but got true/],
     [{ host_name: "a.b" }, /^mdns\.host_name: expected one label/],
   ])("says what is wrong with %j", (raw, text) => {
     expect(() => configureMdns(raw)).toThrow(text);

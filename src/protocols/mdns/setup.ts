@@ -29,7 +29,7 @@ export const mdns: Protocol<
         }),
       clock,
     );
-    const announcer = new Announcer(lan, config.rules, config.files, {
+    const announcer = new Announcer(lan, config, {
       ...{ clock, log, disk, net, processes, agent, nodeId: self.nodeId },
       changed: () => source.ring(),
     });
@@ -49,7 +49,7 @@ export const mdns: Protocol<
         ] as const)
           if (JSON.stringify(was) !== JSON.stringify(is))
             log.warn(`mdns.${key} is another one now: it counts after a restart`);
-        announcer.retell(now.rules, now.files);
+        announcer.retell(now);
         source.discover(now.discover);
       },
       answers: async (service) => tellOf(lan, announcer, service),
