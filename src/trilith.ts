@@ -163,6 +163,7 @@ class Joined implements Trilith {
       ...{ settings, parts, agent, self: base.self, log: base.log, net: base.net },
       reread: async () => base.reread && settingsOf(await base.reread()),
       bring: (protocol, part) => running.bring(protocol, part),
+      sweep: () => running.sweep(),
       openHttp: () => this.#openHttp(),
       takeCheckTls: (now) => takeCheckTls(now, base),
     });

@@ -13,6 +13,7 @@ export function httpListener(
   let listening: Promise<Listening> | undefined;
   return {
     name,
+    place: on,
     async start() {
       listening ??= http.serve(on, handle);
       try {

@@ -9,6 +9,8 @@ import type { Source } from "./source.ts";
 export interface Listener {
   /** "dns", "http" … as shown at start. */
   readonly name: string;
+  /** Where it is to listen, as far as that is known before (port 0 = any): so that a reload closes nothing that is not in the way. */
+  readonly place?: { readonly host: string; readonly port: number };
   /** Resolves when it listens, with where ("127.0.0.1:8600"). @throws TrilithError `address-in-use`, `not-allowed` */
   start(): Promise<string>;
   /** Listens no more; resolves when every port is free. */

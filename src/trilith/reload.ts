@@ -19,6 +19,8 @@ export interface Reloading {
   reread(): Promise<Settings | undefined>;
   readonly parts: Parts;
   readonly bring: Bring;
+  /** Takes out what nobody brings in any more. */
+  sweep(): Promise<void>;
   /** Listens for HTTP, once there is something to answer. */
   openHttp(): Promise<void>;
   readonly agent: Pick<Agent, "restate"> & { relabel(labels: Labels): Promise<void> };
@@ -63,6 +65,9 @@ export class Reloads {
     const told = now && reloaded(settings, now);
     const configured = told && ((protocol: string) => configurationOf(protocol, told));
     await parts.reload(log, bring, configured).catch(failed);
+    await this.#of
+      .sweep()
+      .catch(saying("what is no longer asked for could not be taken out: the next reload tries again"));
     await this.#of.openHttp().catch(failed);
     if (now !== undefined) await this.#take(now).catch(saying("not everything of the configuration could be taken"));
     // What was deregistered by hand and is still stated comes back, as with Consul.

@@ -1,5 +1,6 @@
 // What runs of the parts: what they listen on, what their sources tell, what goes on in the background; begun, exchanged by a reload, ended.
 import { codeOf, messageOf } from "../base/error.ts";
+import { ipFamily } from "../base/net.ts";
 import type { Directory } from "../contracts/directory.ts";
 import type { Listener, Part } from "../contracts/protocol.ts";
 import type { Source } from "../contracts/source.ts";
@@ -26,6 +27,8 @@ export class Running {
   readonly #machine: RunningMachine;
   readonly #lives = new Map<string, Life>();
   readonly #where = new Map<Listener, string>();
+  /** Who brought in what nobody brings in any more, and how it is taken out. */
+  readonly #leftovers = new Map<string, typeof dropAll>();
 
   constructor(machine: RunningMachine) {
     this.#machine = machine;
@@ -37,7 +40,8 @@ export class Running {
   }
 
   /**
-   * Brings to what a part puts at the agent's disposal now; undefined = it is off. What stays runs on, what a source told that is no longer there goes.
+   * Brings to what a part puts at the agent's disposal now; undefined = it is off. What stays runs on; what a source told that is no longer there goes with
+   * the next `sweep`.
    * @throws TrilithError `address-in-use`, `not-allowed`: everything is as it was before
    */
   async bring(protocol: string, part: Part | undefined): Promise<void> {
@@ -59,13 +63,14 @@ export class Running {
     try {
       await this.#openAll(fresh);
     } catch (error) {
-      if (codeOf(error) !== "address-in-use" || old.length === 0) throw error;
+      const inTheWay = old.filter((one) => fresh.some((other) => mayMeet(one, other)));
+      if (codeOf(error) !== "address-in-use" || inTheWay.length === 0) throw error;
       // Of both on one port the old one has to go first.
-      for (const listener of old) await this.#close(listener);
+      for (const listener of inTheWay) await this.#close(listener);
       try {
         await this.#openAll(fresh);
       } catch (again) {
-        await this.#openAll(old).catch((lost: unknown) =>
+        await this.#openAll(inTheWay).catch((lost: unknown) =>
           this.#machine.log.error(`${protocol} does not listen any more`, { error: messageOf(lost) }),
         );
         throw again;
@@ -75,7 +80,7 @@ export class Running {
     for (const listener of old) await this.#close(listener);
   }
 
-  /** Carries what a part's source tells, in place of another one's before; what was brought in goes where nobody brings it in now. */
+  /** Carries what a part's source tells, in place of another one's before; what was brought in and is not now is left to `sweep`. */
   async tell(protocol: string, part: Part | undefined): Promise<void> {
     const life = this.#of(protocol);
     const { source } = part ?? {};
@@ -87,7 +92,21 @@ export class Running {
       life.carried = source === undefined ? undefined : carry(source, this.#machine);
     }
     if (before !== undefined && before !== life.bringer)
-      await (told === undefined ? dropEach : dropAll)(before, this.#machine);
+      this.#leftovers.set(before, told === undefined ? dropEach : dropAll);
+    if (life.bringer !== undefined) this.#leftovers.delete(life.bringer);
+  }
+
+  /** Takes out what nobody brings in any more. @throws what the first failed with; the next sweep tries again */
+  async sweep(): Promise<void> {
+    const failures: unknown[] = [];
+    for (const [bringer, drop] of [...this.#leftovers])
+      try {
+        await drop(bringer, this.#machine);
+        this.#leftovers.delete(bringer);
+      } catch (error) {
+        failures.push(error);
+      }
+    if (failures.length > 0) throw failures[0];
   }
 
   /** Begins what goes on while the agent runs. */
@@ -159,4 +178,16 @@ export class Running {
       log.error(`could not stop ${listener.name}`, { error: messageOf(error) });
     }
   }
+}
+
+/** Whether one may be in the other's way: on one port, at one address or at all of them, as far as is known. */
+function mayMeet({ place: one }: Listener, { place: other }: Listener): boolean {
+  if (one === undefined || other === undefined) return true;
+  if (one.port !== other.port || one.port === 0) return false;
+  return one.host === other.host || !isOneAddress(one.host) || !isOneAddress(other.host);
+}
+
+/** False for names, and for the addresses that mean all. */
+function isOneAddress(host: string): boolean {
+  return ipFamily(host) !== 0 && !/^[0.:]+$/.test(host);
 }

@@ -203,10 +203,19 @@ describe("a reload", () => {
 
   /** Without an effect on an agent that keeps nothing, which is told instead. */
   const IDLE = ["retry_join", "start_join"];
-  const WAITING = Object.keys(OTHERS).filter((key) => !IDLE.includes(key) && (key in TOLD_AS || !isReloaded(key)));
+  /** --dev decides, whatever files say. */
+  const DECIDED = ["data_dir"];
+  const WAITING = Object.keys(OTHERS).filter(
+    (key) => ![...IDLE, ...DECIDED].includes(key) && (key in TOLD_AS || !isReloaded(key)),
+  );
 
   it.each(IDLE)("says once that %s has no effect", async (key) => {
     expect(await become(key)).toEqual([`warn ${key} is accepted and has no effect here`]);
+    expect(await become(key)).toEqual([]);
+    expect(await become(undefined)).toEqual([]);
+  });
+
+  it.each(DECIDED)("says nothing of %s, of which a flag decides", async (key) => {
     expect(await become(key)).toEqual([]);
     expect(await become(undefined)).toEqual([]);
   });
