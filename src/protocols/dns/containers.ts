@@ -4,6 +4,7 @@ import type { Disk } from "../../base/disk.ts";
 import { codeOf, messageOf } from "../../base/error.ts";
 import { hostPort } from "../../base/net.ts";
 import type { Listener } from "../../contracts/protocol.ts";
+import type { SourceHealth } from "../../contracts/source.ts";
 import { bridgesAmong, type LocalAddress, localAddresses, type WantedBridges } from "./bridges.ts";
 import { Crowd } from "./crowd.ts";
 import type { Network } from "./networks.ts";
@@ -21,6 +22,8 @@ export interface ContainerParts extends Omit<ServerParts, "hosts"> {
 export interface Containers {
   readonly listener: Listener;
   networks(): readonly Network[];
+  /** Which bridges are answered, and why others are not. */
+  state(): SourceHealth;
 }
 
 /** Bridges are looked for this often: there is no portable way of being told. */
@@ -29,6 +32,7 @@ const LOOK_EVERY_MS = 1_000;
 const TRY_AGAIN_MS = 10_000;
 
 interface Open {
+  readonly text: string;
   close(): Promise<void>;
 }
 
@@ -37,7 +41,8 @@ export function createContainers(parts: ContainerParts): Containers {
   const { clock, log, net, disk, port, bridges, procNet, covered } = parts;
   const open = new Map<string, Open>();
   const tryAgainMs = new Map<string, number>();
-  const warned = new Set<string>();
+  /** Why an address could not be listened on at the last try. */
+  const refused = new Map<string, string>();
   let networks: readonly Network[] = [];
   let signature = "";
   let timer: Timer | undefined;
@@ -49,15 +54,19 @@ export function createContainers(parts: ContainerParts): Containers {
     if ((tryAgainMs.get(address) ?? 0) > clock.monotonic()) return;
     try {
       const pair = await listenOn(parts, address, port, crowd);
-      open.set(address, { close: async () => void (await Promise.all(pair.map((one) => one.close()))) });
+      open.set(address, {
+        text: `${hostPort(address, port)} (${name})`,
+        close: async () => void (await Promise.all(pair.map((one) => one.close()))),
+      });
       tryAgainMs.delete(address);
-      warned.delete(address);
+      refused.delete(address);
       log.info(`answers containers at ${hostPort(address, port)} (${name})`);
     } catch (error) {
       tryAgainMs.set(address, clock.monotonic() + TRY_AGAIN_MS);
-      if (warned.has(address)) return;
-      warned.add(address);
-      log.warn(`containers on ${name} get no answers: ${adviceFor(error, hostPort(address, port), port)}`);
+      const told = refused.has(address);
+      const text = `containers on ${name} get no answers: ${adviceFor(error, hostPort(address, port), port)}`;
+      refused.set(address, text);
+      if (!told) log.warn(text);
     }
   };
 
@@ -75,6 +84,7 @@ export function createContainers(parts: ContainerParts): Containers {
         await one.close();
         log.info(`does not answer containers at ${hostPort(address, port)} any more: the address is gone`);
       }
+    for (const address of refused.keys()) if (!wanted.has(address)) refused.delete(address);
     for (const [address, one] of wanted) if (running && !open.has(address)) await openOne(one);
   };
 
@@ -88,8 +98,21 @@ export function createContainers(parts: ContainerParts): Containers {
     });
   };
 
+  const absent =
+    bridges === true
+      ? `port ${port} of containers' bridges, none yet`
+      : `port ${port} of ${bridges.join(", ")}, not there yet`;
+
   return {
     networks: () => networks,
+    state() {
+      const answered = [...open.values()].map(({ text }) => text);
+      const texts = [
+        ...(answered.length > 0 ? [`answers containers at ${answered.join(", ")}`] : []),
+        ...refused.values(),
+      ];
+      return { ok: refused.size === 0, text: texts.length === 0 ? absent : texts.join("; ") };
+    },
     listener: {
       name: "dns-containers",
       async start() {
@@ -100,9 +123,7 @@ export function createContainers(parts: ContainerParts): Containers {
           if (running) again();
         } else await looking;
         if (open.size > 0) return [...open.keys()].map((address) => hostPort(address, port)).join(", ");
-        return bridges === true
-          ? `port ${port} of containers' bridges, none yet`
-          : `port ${port} of ${bridges.join(", ")}, not there yet`;
+        return absent;
       },
       async stop() {
         running = false;

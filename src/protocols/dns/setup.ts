@@ -75,6 +75,7 @@ export const dns: Protocol<DnsConfig, Needs> = defineProtocol({
       log.debug("listens beyond this host", { hosts: hosts.map((host) => hostPort(host, port)) });
     return {
       listeners,
+      states: () => (containers === undefined ? [] : [{ name: "dns", ...containers.state() }]),
       answers: async (service) => tellOf(responder, service, self),
       rereads: true,
       async reload(read) {
