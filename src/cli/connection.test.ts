@@ -1,6 +1,6 @@
 // How flags and Consul's variables reach an agent: address, token, basic authentication, TLS; and what is said where they are wrong.
 import { execFile } from "node:child_process";
-import { readFile, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
@@ -50,6 +50,8 @@ beforeAll(async () => {
     ],
   ]);
   await writeFile(at("token"), " from-a-file\n");
+  await mkdir(at("authorities"));
+  await copyFile(at("cert.pem"), join(at("authorities"), "ca.pem"));
   const handle = (request: IncomingMessage, response: ServerResponse): void => {
     heard.push({
       url: request.url ?? "",
@@ -135,6 +137,12 @@ describe("an agent is reached", () => {
       { url: "/v1/x?dc=dc%202&ns=n&stale" },
     ],
     [
+      "with CONSUL_NAMESPACE and CONSUL_PARTITION",
+      () => ({}),
+      () => ({ CONSUL_HTTP_ADDR: plain, CONSUL_NAMESPACE: "n", CONSUL_PARTITION: "p" }),
+      { url: "/v1/x?ns=n&partition=p" },
+    ],
+    [
       "by https, unverified",
       () => ({}),
       () => ({ CONSUL_HTTP_ADDR: secure, CONSUL_HTTP_SSL: "true", CONSUL_HTTP_SSL_VERIFY: "false" }),
@@ -155,6 +163,16 @@ describe("an agent is reached", () => {
         CONSUL_TLS_SERVER_NAME: "agent.test",
         CONSUL_CLIENT_CERT: join(folder.path, "cert.pem"),
         CONSUL_CLIENT_KEY: join(folder.path, "key.pem"),
+      }),
+      {},
+    ],
+    [
+      "by https with the authorities of a folder, CONSUL_CAPATH",
+      () => ({}),
+      () => ({
+        CONSUL_HTTP_ADDR: `https://${secure}`,
+        CONSUL_CAPATH: join(folder.path, "authorities"),
+        CONSUL_TLS_SERVER_NAME: "agent.test",
       }),
       {},
     ],

@@ -30,13 +30,13 @@ const FLAGS: readonly (readonly [flag: string, about: string])[] = [
   ],
   ["--token <token>", "its token (TRILITH_HTTP_TOKEN, CONSUL_HTTP_TOKEN)"],
   ["--token-file <file>", "a file with its token (CONSUL_HTTP_TOKEN_FILE)"],
-  ["--ca-file <file>", "for https: the authorities that are believed (CONSUL_CACERT)"],
-  ["--ca-path <folder>", "for https: a folder with them (CONSUL_CAPATH)"],
-  ["--client-cert <file>", "for https: our own certificate (CONSUL_CLIENT_CERT)"],
+  ["--ca-file <file>", "for https: the certificate authorities to trust (CONSUL_CACERT)"],
+  ["--ca-path <folder>", "for https: a folder with such authorities (CONSUL_CAPATH)"],
+  ["--client-cert <file>", "for https: the client certificate (CONSUL_CLIENT_CERT)"],
   ["--client-key <file>", "for https: its key (CONSUL_CLIENT_KEY)"],
-  ["--tls-server-name <name>", "for https: the name that its certificate has to carry (CONSUL_TLS_SERVER_NAME)"],
-  ["--datacenter <name>", "another datacenter than its own"],
-  ["--stale", "answers may be what it knew last, where its store is away"],
+  ["--tls-server-name <name>", "for https: the name that its certificate must have (CONSUL_TLS_SERVER_NAME)"],
+  ["--datacenter <name>", "the datacenter, if not its own"],
+  ["--stale", "allow the last known answer if its store is unreachable"],
 ];
 /** Of Consul Enterprise: an agent refuses them by name. */
 const ENTERPRISE: readonly string[] = ["--namespace <name>", "--partition <name>"];

@@ -17,10 +17,10 @@ export function overview(): string {
   });
   return `Usage: trilith <command> [flags]
 
-Trilith is service discovery: what runs is found by name, over DNS and HTTP.
+Trilith is service discovery: whatever runs is found by name, over DNS and HTTP.
 
 ${parts.join("\n")}
-"trilith <command> --help" tells a command's flags. The first steps:
+"trilith <command> --help" lists a command's flags. First steps:
   trilith agent
   trilith run --name web -- python3 -m http.server 0
   trilith find web

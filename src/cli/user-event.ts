@@ -19,9 +19,9 @@ export interface Fired {
 /** Adds the flags by which hosts are chosen. */
 export function audienceFlags(command: Commander): Commander {
   return command
-    .option("--node <pattern>", "only hosts whose name it matches")
-    .option("--service <pattern>", "only hosts with a service that it matches")
-    .option("--tag <pattern>", "of these services only those with a tag that it matches");
+    .option("--node <pattern>", "only hosts whose name matches")
+    .option("--service <pattern>", "only hosts with a service whose name matches")
+    .option("--tag <pattern>", "of these services, only those with a tag that matches");
 }
 
 /** @throws InputError in Consul's words for a tag without a service */

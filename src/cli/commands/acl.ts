@@ -72,10 +72,10 @@ function refusing(command: Commander, question: Question, io: Io, done: (code: n
 
 export const command: Command = {
   name: "acl",
-  summary: "access control: an agent of Trilith has none, and says so",
+  summary: "access control: a Trilith agent has none, and says so",
   define(parser, io, done) {
     const bootstrap: Question = { method: "PUT", path: "/v1/acl/bootstrap", failed: "Failed ACL bootstrapping" };
-    verb(parser, "bootstrap", "make the first token", bootstrap, io, done);
+    verb(parser, "bootstrap", "create the first token", bootstrap, io, done);
     const agentToken: Question = { method: "PUT", path: "/v1/agent/token/default", failed: "Failed to set ACL token" };
     verb(parser, "set-agent-token", "set a token of the agent", agentToken, io, done);
     for (const thing of THINGS) {
@@ -90,7 +90,7 @@ export const command: Command = {
 
 export const login: Command = {
   name: "login",
-  summary: "get a token: an agent of Trilith has no access control, and says so",
+  summary: "get a token: a Trilith agent has no access control, and says so",
   define(parser, io, done) {
     refusing(clientFlags(parser), { method: "POST", path: "/v1/acl/login", failed: "Error logging in" }, io, done);
   },
@@ -98,7 +98,7 @@ export const login: Command = {
 
 export const logout: Command = {
   name: "logout",
-  summary: "give a token back: an agent of Trilith has no access control, and says so",
+  summary: "give a token back: a Trilith agent has no access control, and says so",
   define(parser, io, done) {
     refusing(
       clientFlags(parser),

@@ -40,7 +40,7 @@ async function patiently(client: Client, method: string, body: object, waitMs: n
 
 export const command: Command = {
   name: "announce",
-  summary: "register what runs already: trilith announce --name web --port 80 --pid $MAINPID",
+  summary: "register what is already running: trilith announce --name web --port 80 --pid $MAINPID",
   define(parser, io, done) {
     clientFlags(parser)
       .option("--name <name>", "the service's name")
@@ -52,11 +52,11 @@ export const command: Command = {
       .option("--label <key=value>", "a label (repeatable)", collect)
       .option("--check <check>", "http:/path, http://host/path, tcp, tcp:host:port (repeatable)", collect)
       .option("--interval <duration>", "how often to check", "10s")
-      .option("--pid <pid>", "it goes when this process ends")
-      .option("--ttl <duration>", "critical when it was not announced again for so long")
-      .option("--stay", "stay and keep it announced; take it back on SIGTERM and Ctrl-C")
-      .option("--withdraw", "take back what was announced with this --id, or --name and --port")
-      .option("--wait <duration>", "how long to wait for an agent that is not there yet", "10s")
+      .option("--pid <pid>", "take it back when this process ends")
+      .option("--ttl <duration>", "turn it critical unless it is announced again within this time")
+      .option("--stay", "keep running and keep it announced; take it back on SIGTERM and Ctrl-C")
+      .option("--withdraw", "take back what was announced with this --id, or with this --name and --port")
+      .option("--wait <duration>", "how long to wait for an agent that is not running yet", "10s")
       .action(async (options: Options) => {
         const part = await import("../../protocols/process/cli.ts");
         const flags = { ...options, labels: pairs(options.label ?? [], "--label") };

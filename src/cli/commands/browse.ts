@@ -5,7 +5,7 @@ import { calledAs } from "../links.ts";
 
 export const command: Command = {
   name: "browse",
-  summary: "which services are on the LAN? avahi-browse's flags and lines, without a daemon",
+  summary: "list services on the LAN, with avahi-browse's flags and output, without a daemon",
   define(parser) {
     parser
       .argument("[type]", "_http._tcp, or a subtype: _printer._sub._http._tcp")
@@ -14,13 +14,13 @@ export const command: Command = {
       .option("-a, --all", "all services, whatever their type")
       .option("-d, --domain <domain>", "the domain to browse in")
       .option("-v, --verbose", "headings, and when the list is complete")
-      .option("-t, --terminate", "end when the list is more or less complete, after about a second")
-      .option("-c, --cache", "the same: there is no daemon whose cache could be dumped")
-      .option("-l, --ignore-local", "without the services of this host")
+      .option("-t, --terminate", "stop when the list is more or less complete, after about a second")
+      .option("-c, --cache", "the same, as there is no daemon whose cache could be dumped")
+      .option("-l, --ignore-local", "leave out the services of this host")
       .option("-r, --resolve", "with host, address, port and TXT record")
-      .option("-f, --no-fail", "wait where there is no network yet")
-      .option("-p, --parsable", "lines for programs")
-      .option("-k, --no-db-lookup", "types as they are: _http._tcp, not Web Site")
+      .option("-f, --no-fail", "wait if there is no network yet")
+      .option("-p, --parsable", "print lines for programs to read")
+      .option("-k, --no-db-lookup", "leave types as they are: _http._tcp, not Web Site")
       .option("-b, --dump-db", "print the names of types");
   },
   async verbatim(words, io) {

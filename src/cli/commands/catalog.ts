@@ -113,13 +113,13 @@ export const command: Command = {
     sub("datacenters", "all datacenters known here", datacenters);
     sub("nodes", "all nodes, or those that run a service", nodes)
       .option("--service <name>", "only nodes that run it")
-      .option("--detailed", "with tagged addresses and labels")
+      .option("--detailed", "add tagged addresses and labels")
       .option("--node-meta <key=value>", "only nodes with this label (repeatable)", collect)
       .option("--near <node>", "nearest to this node first; _agent = the agent's own")
       .option("--filter <expression>", "only those that match, in Consul's filter language");
-    sub("services", "all services, or those of a node", services)
-      .option("--node <name>", "only this node's")
-      .option("--tags", "with their tags")
+    sub("services", "all services, or those on a node", services)
+      .option("--node <name>", "only those on this node")
+      .option("--tags", "add their tags")
       .option("--node-meta <key=value>", "only on nodes with this label (repeatable)", collect)
       .option("--filter <expression>", "only those that match, in Consul's filter language");
   },

@@ -124,12 +124,12 @@ async function asked<T>(failed: string, ask: () => Promise<T>): Promise<T> {
 
 export const command: Command = {
   name: "config",
-  summary: "read | write | list | delete configuration entries (kept, without an effect)",
+  summary: "read | write | list | delete configuration entries (kept, but without effect)",
   define(parser, io, done) {
     const sub = (name: string, summary: string): Commander => clientFlags(parser.command(name).description(summary));
     const acting = async (options: Options, act: (client: Client) => Promise<number>): Promise<void> =>
       done(await withClient(options, io, act));
-    sub("read", "print an entry")
+    sub("read", "print one entry")
       .option("--kind <kind>", "its kind: service-defaults, proxy-defaults …")
       .option("--name <name>", "its name")
       .action((options: Options) => acting(options, (client) => read(client, options, io)));
@@ -138,12 +138,12 @@ export const command: Command = {
       .option("--filter <expression>", "only those that match, in Consul's filter language")
       .option("--json", "print the entries")
       .action((options: Options) => acting(options, (client) => list(client, options, io)));
-    sub("write", "keep an entry")
+    sub("write", "store an entry")
       .argument("<file>", "HCL or JSON, or - for standard input")
       .option("--cas", "only if --modify-index still holds (0: only if there is none)")
       .option("--modify-index <index>", "the entry's ModifyIndex as read, for --cas")
       .action((file: string, options: Options) => acting(options, (client) => write(client, file, options, io)));
-    sub("delete", "take an entry out")
+    sub("delete", "remove an entry")
       .option("--kind <kind>", "its kind")
       .option("--name <name>", "its name")
       .option("--filename <file>", "the file that it was written from, instead of kind and name")

@@ -31,15 +31,15 @@ const LOG_MAX_BYTES = 256 << 20;
 
 export const command: Command = {
   name: "debug",
-  summary: "gather what a person who looks for a fault wants to see into one archive",
+  summary: "gather what is needed to look into a fault into one archive",
   define(parser, io, done) {
     clientFlags(parser)
       .option("--capture <what>", `${TARGETS.join(", ")} (repeatable; default: all)`, collect)
-      .option("--duration <duration>", "how long", "5m")
-      .option("--interval <duration>", "how often what changes is captured", "30s")
-      .option("--output <path>", "where to, without .tar.gz (default: consul-debug-<time> in this folder)")
-      .option("--archive", "one .tar.gz", true)
-      .option("--no-archive", "a folder instead")
+      .option("--duration <duration>", "how long to capture", "5m")
+      .option("--interval <duration>", "how often to capture what changes", "30s")
+      .option("--output <path>", "where to write, without .tar.gz (default: consul-debug-<time> in this folder)")
+      .option("--archive", "write one .tar.gz", true)
+      .option("--no-archive", "write a folder instead")
       .action(async (options: Options) => done(await debug(options, io)));
   },
 };

@@ -20,7 +20,7 @@ async function idsOf(words: readonly string[]): Promise<readonly string[]> {
 
 export const command: Command = {
   name: "deregister",
-  summary: "take a service out",
+  summary: "remove a service",
   define(parser, io, done) {
     clientFlags(parser)
       .argument("[ids...]", "the services' IDs, or files that define them")

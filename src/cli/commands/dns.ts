@@ -12,17 +12,17 @@ interface Options {
 
 export const command: Command = {
   name: "dns",
-  summary: "setup docker|resolved|dnsmasq: have this system's resolvers ask the agent",
+  summary: "setup docker|resolved|dnsmasq: make this system's resolvers ask the agent",
   define(parser, io, done) {
     parser
       .command("setup <what>")
-      .description("show how docker, resolved (systemd) or dnsmasq is told to ask the agent")
-      .option("--apply", "write it; daemons are not restarted")
-      .option("--undo", "show what takes it back; with --apply do it, byte for byte")
+      .description("show how to make docker, resolved (systemd) or dnsmasq ask the agent")
+      .option("--apply", "make the change; daemons are not restarted")
+      .option("--undo", "show how to undo it; with --apply undo it, byte for byte")
       .option("--domain <name>", "the agent's DNS domain", "consul")
-      .option("--address <ip>", "where the agent answers (docker: the bridge's address; else 127.0.0.1)")
+      .option("--address <ip>", "where the agent answers (default for docker: the bridge's address; else 127.0.0.1)")
       .option("--port <port>", "the agent's DNS port (resolved, dnsmasq)", "8600")
-      .option("--root <folder>", "put before every path, for another system's files", "")
+      .option("--root <folder>", "a folder to put before every path, for another system's files", "")
       .action(async (what: string, options: Options) => {
         const { applySetup, applyUndo, planSetup, planText, planUndo, setupTarget } = await import(
           "../../protocols/dns/cli.ts"

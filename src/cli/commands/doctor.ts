@@ -39,7 +39,7 @@ ${notes.length === 0 ? "" : `Worth knowing\n${notes.map((text) => `  · ${text}\
 
 export const command: Command = {
   name: "doctor",
-  summary: "is this agent well, what did it find, what is wrong?",
+  summary: "is this agent healthy, what did it find, what is wrong?",
   define(parser, io, done) {
     jsonFlag(clientFlags(parser))
       .addHelpText("after", "\nExit code 1 when something is broken; what is merely worth knowing is none.")

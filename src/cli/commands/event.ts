@@ -14,8 +14,8 @@ export const command: Command = {
   define(parser, io, done) {
     audienceFlags(
       jsonFlag(clientFlags(parser))
-        .argument("[payload]", "what comes with it, up to about 400 bytes")
-        .option("--name <name>", "what the event is called"),
+        .argument("[payload]", "data to send with it, up to about 400 bytes")
+        .option("--name <name>", "the event's name"),
     ).action(async (payload: string | undefined, options: Options) => {
       const { name } = options;
       if (name === undefined || name === "") throw new InputError("--name", "Event name must be specified");

@@ -36,12 +36,16 @@ export const command: Command = {
         .usage("[flags] <command | -> [arguments...]")
         .argument("[command...]", "what to run; - = a script from standard input"),
     )
-      .option("--prefix <prefix>", "where in KV the job and its results lie meanwhile", "_rexec")
-      .option("--shell", "have a shell run the command", true)
+      .option("--prefix <prefix>", "the prefix in KV for the job and its results", "_rexec")
+      .option("--shell", "run the command in a shell", true)
       .option("--no-shell", "run the command itself, without a shell")
-      .option("--wait <duration>", "it is over when nobody has said anything for so long", "2s")
-      .option("--wait-repl <duration>", "what the job gets to reach the agents before they are told of it", "200ms")
-      .option("--verbose", "tell what happens")
+      .option("--wait <duration>", "stop after this long without any output", "2s")
+      .option(
+        "--wait-repl <duration>",
+        "how long the job may take to reach the agents before they are told about it",
+        "200ms",
+      )
+      .option("--verbose", "say what happens")
       .action(async (words: readonly string[], options: Options) => {
         done(await exec(words, options, io));
       });

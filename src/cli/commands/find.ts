@@ -36,7 +36,7 @@ export const command: Command = {
       .argument("<service>", "the service's name")
       .option("-t, --tag <tag>", "only instances with this tag (repeatable)", collect)
       .option("-l, --label <key=value>", "only instances with this label (repeatable)", collect)
-      .option("--passing", "leave out those with warnings")
+      .option("--passing", "leave out instances with warnings")
       .option("-1, --one", "print one address:port, for scripts")
       .addHelpText("after", "\nExit code 1 when nothing was found.")
       .action(async (service: string, options: Options) => {

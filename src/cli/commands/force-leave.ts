@@ -9,11 +9,11 @@ interface Options extends ClientOptions {
 
 export const command: Command = {
   name: "force-leave",
-  summary: "take the node of an agent that is gone for good out of the directory",
+  summary: "remove the node of an agent that is gone for good from the directory",
   define(parser, io, done) {
     clientFlags(parser)
       .argument("<node>", "the node's name")
-      .option("--prune", "accepted as Consul's flag: the node is taken out whole anyway")
+      .option("--prune", "accepted as Consul's flag: the whole node is removed anyway")
       .option("--wan", "accepted as Consul's flag")
       .action(async (node: string, options: Options) => {
         const path = `/v1/agent/force-leave/${segment(node)}${options.prune ? "?prune=1" : ""}`;

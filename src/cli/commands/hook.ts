@@ -20,9 +20,9 @@ export const command: Command = {
       parser
         .usage("[flags] -- <command> [arguments...]")
         .argument("[command...]", "the program and its arguments, after --")
-        .option("--table <path>", "the agent's table, where the agent is not to be asked")
-        .option("--print", "print the variables instead, for a Dockerfile, a unit or a shell")
-        .option("--libc <name>", "for which programs: glibc or musl (default: as the program's file says)"),
+        .option("--table <path>", "the agent's table, to use without asking the agent")
+        .option("--print", "print the environment variables instead, for a Dockerfile, a unit or a shell")
+        .option("--libc <name>", "the C library of the program: glibc or musl (default: read from its file)"),
     ).action(async (words: readonly string[], options: Options) => {
       if (words.length > 0) mustHaveDashes(parser, "hook", words);
       const agent = agentOf(options, io);

@@ -9,7 +9,7 @@ interface Options extends ClientOptions {
 
 export const command: Command = {
   name: "join",
-  summary: "Consul's verb: the agent says how agents of Trilith come together",
+  summary: "as Consul's join; the agent answers how Trilith agents get together",
   define(parser, io, done) {
     clientFlags(parser)
       .argument("<addresses...>", "agents to join")

@@ -37,15 +37,15 @@ function keysText({ WAN, Datacenter, Keys, PrimaryKeys = {}, NumNodes }: Answer,
 
 export const command: Command = {
   name: "keyring",
-  summary: "keys of a gossip: agents of Trilith have none, and say so",
+  summary: "gossip encryption keys: Trilith agents have none, and say so",
   define(parser, io, done) {
     clientFlags(parser)
       .option("--install <key>", "add a key")
-      .option("--list", "the keys in use")
-      .option("--list-primary", "the keys that are used for sending")
-      .option("--remove <key>", "take a key out")
+      .option("--list", "list the keys in use")
+      .option("--list-primary", "list the keys used for sending")
+      .option("--remove <key>", "remove a key")
       .option("--use <key>", "use a key for sending")
-      .option("--local-only", "with -list: ask this agent only")
+      .option("--local-only", "with --list: ask this agent only")
       .option("--relay-factor <number>", "accepted as Consul's flag")
       .action(async (options: Options) => {
         const actions = ACTIONS.filter(([name]) => options[name] !== undefined && options[name] !== "");

@@ -184,10 +184,10 @@ export const command: Command = {
       done(await withClient(options, io, act));
     jsonFlag(sub("get", "the value of a key, or all below a prefix"))
       .argument("[key]", "the key", "")
-      .option("--recurse", "all keys that start so")
+      .option("--recurse", "all keys that start with it")
       .option("--keys", "only the keys")
-      .option("--separator <text>", "where to cut keys", "/")
-      .option("--detailed", "with indexes, flags and session")
+      .option("--separator <text>", "cut keys at this text", "/")
+      .option("--detailed", "add indexes, flags and session")
       .option("--base64", "leave values in base64")
       .action((key: string, options: Options) => acting(options, (client) => get(client, key, options, io)));
     sub("put", "set a key: the value, @file, or - for standard input")
@@ -200,26 +200,26 @@ export const command: Command = {
       .option("--cas", "only if --modify-index still holds (0: only if there is none)")
       .option("--modify-index <index>", "the key's ModifyIndex as read, for --cas")
       .option("--acquire", "take the lock")
-      .option("--release", "give the lock back")
+      .option("--release", "release the lock")
       .option("--session <id>", "for --acquire and --release")
       .action((key: string, word: string | undefined, options: Options) => {
         const { rawArgs } = parser as unknown as { readonly rawArgs: readonly string[] };
         if (/^-./.test(key) && !rawArgs.includes("--"))
-          throw new InputError("", `unknown option '${key}' (a key that begins so goes behind --)`);
+          throw new InputError("", `unknown option '${key}' (put -- before a key that begins with a dash)`);
         return acting(options, (client) => put(client, key, word, options, io));
       });
     sub("delete", "remove a key, or all below a prefix")
       .argument("[key]", "the key, or the prefix with --recurse", "")
-      .option("--recurse", "all keys that start so")
+      .option("--recurse", "all keys that start with it")
       .option("--cas", "only if --modify-index still holds")
       .option("--modify-index <index>", "the key's ModifyIndex as read, for --cas")
       .action((key: string, options: Options) => acting(options, (client) => remove(client, key, options, io)));
     sub("export", "keys and values as JSON, for import")
-      .argument("[prefix]", "only keys that start so", "")
+      .argument("[prefix]", "only keys that start with it", "")
       .action((prefix: string, options: Options) => acting(options, (client) => exported(client, prefix, io)));
     sub("import", "set what export printed")
       .argument("<data>", "the JSON, @file, or - for standard input")
-      .option("--prefix <prefix>", "put before every key", "")
+      .option("--prefix <prefix>", "a prefix to put before every key", "")
       .action((word: string, options: Options & { readonly prefix: string }) =>
         acting(options, (client) => imported(client, word, options.prefix, io)),
       );

@@ -17,12 +17,12 @@ const known = (): string[] =>
 
 export const command: Command = {
   name: "link",
-  summary: "have this program go by another one's name: trilith link avahi-browse",
+  summary: "let this program go by another one's name: trilith link avahi-browse",
   define(parser, io, done) {
     parser
-      .argument("[names...]", `${known().join(", ")}; none = show which links there are`)
+      .argument("[names...]", `${known().join(", ")}; without names: show the links that exist`)
       .option("--dir <folder>", "where the links are (default: the folder of trilith itself)")
-      .option("--remove", "take the links away")
+      .option("--remove", "remove the links")
       .action(async (names: readonly string[], options: Options) => {
         const folder = options.dir === undefined ? await ownFolder() : resolve(options.dir);
         const { file } = await programPlace();

@@ -28,7 +28,7 @@ function listText(services: readonly ListedJson[]): string {
 
 export const command: Command = {
   name: "list",
-  summary: "which services are there?",
+  summary: "list all services, and how healthy they are",
   define(parser, io, done) {
     jsonFlag(clientFlags(parser)).action(async (options: ClientOptions) => {
       const answer = await withClient(options, io, (client) => client.get<Answer>("/v1/trilith/list"));

@@ -31,18 +31,18 @@ export const command: Command = {
   define(parser, io, done) {
     clientFlags(parser)
       .usage("[flags] <prefix> <command> [arguments...]")
-      .argument("<prefix>", "where the lock's key lies: <prefix>/.lock")
+      .argument("<prefix>", "the lock's key is <prefix>/.lock")
       .argument("<command...>", "what to run while the lock is held")
       .option("-n <count>", "how many may hold it at once; more than 1 makes it a semaphore", "1")
       .option("--name <name>", "the session's name (default: made of the command and the prefix)")
-      .option("--timeout <duration>", "give up waiting after so long (default: never)")
+      .option("--timeout <duration>", "give up waiting after this long (default: never)")
       .option("--try <duration>", "the older name of --timeout")
       .option("--child-exit-code", "exit with 2 if the command failed")
-      .option("--monitor-retry <count>", "failures in a row of the agent to put up with while holding", "3")
-      .option("--pass-stdin", "hand standard input to the command")
+      .option("--monitor-retry <count>", "how many failures of the agent in a row to tolerate while holding", "3")
+      .option("--pass-stdin", "pass standard input to the command")
       .option("--shell", "run the command in $SHELL or /bin/sh", true)
       .option("--no-shell", "run the command itself, without a shell")
-      .option("--verbose", "tell what happens")
+      .option("--verbose", "say what happens")
       .action(async (prefix: string, words: readonly string[], options: Options) => {
         // Signals are the command's.
         io.close();

@@ -37,13 +37,13 @@ async function set(client: Client, { enable, reason, service }: Options, io: Io)
 
 export const command: Command = {
   name: "maint",
-  summary: "take this host or a service out of routing for a while, and back",
+  summary: "take this host or a service out of routing for a while, or put it back",
   define(parser, io, done) {
     clientFlags(parser)
       .option("--enable", "take it out")
       .option("--disable", "put it back")
-      .option("--reason <text>", "why, for those who look")
-      .option("--service <id>", "the service's ID; this host when absent")
+      .option("--reason <text>", "why, for others to see")
+      .option("--service <id>", "the service's ID (default: the whole host)")
       .action(async (options: Options) => {
         const { enable, disable, reason, service } = options;
         if (enable && disable) throw new InputError("", "Only one of -enable or -disable may be provided");

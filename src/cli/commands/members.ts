@@ -67,7 +67,7 @@ export const command: Command = {
   summary: "the agents that share this directory",
   define(parser, io, done) {
     clientFlags(parser)
-      .option("--detailed", "with all tags of each")
+      .option("--detailed", "add all tags of each")
       .option("--status <pattern>", "only those whose status matches this regular expression", ".*")
       .option("--filter <expression>", "only those that match, in Consul's filter language")
       .option("--segment <name>", "accepted as Consul's flag")

@@ -12,16 +12,16 @@ interface Options extends ClientOptions {
 const WORDS = `
 Words:
   name=shop                what it is called
-  tags+=a,b  tags-=a       tags more, tags less; tags=a,b sets all of them
-  label.k=v                a label; label.k= takes it away
-  weight=5                 how often it is chosen beside others
+  tags+=a,b  tags-=a       add or remove tags; tags=a,b sets all of them
+  label.k=v                a label; label.k= removes it
+  weight=5                 how often it is chosen compared with others
   port=8080  address=IP    where it is reached
-  check=http:/health       asked of the service itself; also check=tcp, check=URL, check=none; @30 behind it: every 30 s
-  hidden                   it is not registered and in no answer
+  check=http:/health       how to check it; also check=tcp, check=URL, check=none; with @30 behind it: every 30 s
+  hidden                   it is not registered, and in no answer
 
-NAME is an instance's id, a service's name, or a container's name or ID. What is said about an id outweighs what is said
-about a container, and that what is said about a service. It is kept until --undo, over restarts of agent and service.
-In files of definitions: overrides = [{ for = "NAME", set = ["name=shop"] }]
+NAME is an instance's ID, a service's name, or a container's name or ID. An override of an ID wins over one of a container,
+and that over one of a service. Overrides are kept until --undo, across restarts of the agent and of the service.
+In definition files: overrides = [{ for = "NAME", set = ["name=shop"] }]
 `;
 
 const when = (one: OverrideJson): string => (one.at === undefined ? "" : `, ${one.at}`);
@@ -72,13 +72,13 @@ async function act(
 
 export const command: Command = {
   name: "override",
-  summary: "say something about a service in place of its source: another name, tags, weight, check; or hide it",
+  summary: "replace what a service's source says about it (name, tags, weight, check), or hide it",
   define(parser, io, done) {
     jsonFlag(clientFlags(parser))
-      .argument("[name]", "an instance's id, a service's name, or a container's name or ID")
-      .argument("[words...]", "what is said about it")
-      .option("--undo", "take back what was said about it")
-      .option("--list", "show everything that is overridden")
+      .argument("[name]", "an instance's ID, a service's name, or a container's name or ID")
+      .argument("[words...]", "what to say instead")
+      .option("--undo", "take the override back")
+      .option("--list", "list all overrides")
       .addHelpText("after", WORDS)
       .action(async (name: string | undefined, words: readonly string[], options: Options) => {
         if (options.list !== true && name === undefined)

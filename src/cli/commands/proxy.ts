@@ -31,23 +31,26 @@ const POLICIES = [
 
 export const command: Command = {
   name: "proxy",
-  summary: "ports of this host that stand for services: trilith proxy 6379=redis 53/udp=dns",
+  summary: "make ports of this host stand for services: trilith proxy 6379=redis 53/udp=dns",
   define(parser, io, done) {
     clientFlags(parser)
       .argument("<rules...>", "[HOST:]PORT[/udp]=NAME; NAME is web, primary.db, db?env=prod or web.service.consul")
-      .option("--bind <address>", "where ports listen that name no address", "127.0.0.1")
+      .option("--bind <address>", "where ports without an address listen", "127.0.0.1")
       .option(
         "--policy <policy>",
-        `how a backend is chosen: ${POLICIES.join(", ")} (default: as its label says, or p2c)`,
+        `how to choose a backend: ${POLICIES.join(", ")} (default: what its label says, else p2c)`,
       )
-      .option("--proxy-protocol [version]", "tell backends who connects: 1, or 2 (default)")
+      .option("--proxy-protocol [version]", "send backends the PROXY protocol: version 1 or 2 (default)")
       .option("--try <duration>", "how long one backend may take to answer while others remain (default: 1s)")
       .option("--wait <duration>", "how long all tries for one connection may take (default: 5s)")
-      .option("--idle <duration>", "UDP: a client that is silent for so long is forgotten (default: 60s)")
+      .option("--idle <duration>", "UDP: forget a client after this long without a word (default: 60s)")
       .option("--drain <duration>", "how long open connections may go on after SIGTERM", "10s")
-      .option("--status <port>", "figures by HTTP at this [host:]port: / as JSON, /metrics for Prometheus")
+      .option("--status <port>", "serve figures over HTTP on this [host:]port: / as JSON, /metrics for Prometheus")
       .option("--domain <domain>", "the agent's DNS domain, for names that carry it", "consul")
-      .addHelpText("after", "\nSIGUSR1 prints the figures. The first SIGTERM or Ctrl-C drains, the second one ends it.")
+      .addHelpText(
+        "after",
+        "\nSIGUSR1 prints the figures. The first SIGTERM or Ctrl-C drains connections, the second one stops at once.",
+      )
       .action(async (rules: readonly string[], options: Options) => done(await run(rules, options, io)));
   },
 };

@@ -13,14 +13,14 @@ export const command: Command = {
       .argument("[port]", "0 to 65535")
       .argument("[txt...]", "key=value")
       .option("-V, --version", "print the version")
-      .option("-s, --service", "a service: what it does anyway")
-      .option("-a, --address", "an address under a host's name: trilith publish -a printer.local 192.0.2.7")
-      .option("-R, --no-reverse", "with -a: without the name's being found by the address")
-      .option("-v, --verbose", "tell the host's name")
+      .option("-s, --service", "publish a service (the default)")
+      .option("-a, --address", "publish an address under a hostname: trilith publish -a printer.local 192.0.2.7")
+      .option("-R, --no-reverse", "with -a: do not let the name be found by the address")
+      .option("-v, --verbose", "print this host's name")
       .option("-d, --domain <domain>", "the domain to publish in")
-      .option("-H, --host <host>", "the host that has it, where it is another one")
+      .option("-H, --host <host>", "the host that offers it, if not this one")
       .option("--subtype <subtype>", "_printer._sub._http._tcp (repeatable)", collect)
-      .option("-f, --no-fail", "wait where there is no network yet");
+      .option("-f, --no-fail", "wait if there is no network yet");
   },
   async verbatim(words, io) {
     const { publish } = await import("../../protocols/mdns/cli.ts");

@@ -51,15 +51,15 @@ export const command: Command = {
   summary: "register a service on the agent, by flags or from a file",
   define(parser, io, done) {
     clientFlags(parser)
-      .argument("[files...]", "definition files (JSON, HCL) with service or services")
+      .argument("[files...]", "definition files (JSON or HCL) with service or services")
       .option("--name <name>", "the service's name")
-      .option("--id <id>", "its ID, when there are several on this host (default: the name)")
+      .option("--id <id>", "its ID, if there are several on this host (default: the name)")
       .option("--address <address>", "its address (default: the node's)")
       .option("--port <port>", "its port")
       .option("--tag <tag>", "a tag (repeatable)", collect)
       .option("--meta <key=value>", "a label (repeatable)", collect)
       .option("--tagged-address <name=address:port>", "a further address: lan, wan … (repeatable)", collect)
-      .option("--socket-path <path>", "a unix socket that it listens on, instead of a port")
+      .option("--socket-path <path>", "the unix socket that it listens on, instead of a port")
       .option("--kind <kind>", "Consul's kind of service (connect-proxy …)")
       .option("--check <check>", "http:/path, tcp, ttl:30s, script:command (repeatable)", collect)
       .option("--interval <duration>", "how often to check", "10s")

@@ -11,14 +11,14 @@ export const command: Command = {
       .option("--deregister <when>", "exited services: always or on-success", "always")
       .option("--explicit", "only containers with SERVICE_NAME")
       .option("--internal", "internal ports instead of published ones")
-      .option("--ip <address>", "for ports mapped to the host")
-      .option("--resync <seconds>", "look at everything again so often")
-      .option("--retry-attempts <count>", "until the backend answers at the start; -1 = for ever")
-      .option("--retry-interval <ms>", "between these", "2000")
+      .option("--ip <address>", "the address for ports mapped to the host")
+      .option("--resync <seconds>", "how often to look at everything again")
+      .option("--retry-attempts <count>", "how often to try to reach the backend at startup; -1 = for ever")
+      .option("--retry-interval <ms>", "how long to wait between these", "2000")
       .option("--tags <template>", "further tags (a Go template)")
       .option("--ttl <seconds>", "TTL of entries in etcd and skydns2")
       .option("--ttl-refresh <seconds>", "how often they are refreshed")
-      .option("--useIpFromLabel <label>", "the address is in this label");
+      .option("--useIpFromLabel <label>", "take the address from this label");
   },
   async verbatim(words, io) {
     // Ended by a signal as the original is: nothing is deregistered.

@@ -7,7 +7,7 @@ export const command: Command = {
   summary: "end the sharp-drop guard's hold on a service",
   define(parser, io, done) {
     clientFlags(parser)
-      .argument("<service>", "the service whose old instances are still answered")
+      .argument("<service>", "the service whose old instances are still in answers")
       .action(async (service: string, options: ClientOptions) => {
         const path = `/v1/trilith/release/${segment(service)}`;
         const answer = await withClient(options, io, (client) => client.send("POST", path));

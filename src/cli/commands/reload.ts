@@ -4,7 +4,7 @@ import type { Command } from "../io.ts";
 
 export const command: Command = {
   name: "reload",
-  summary: "have the agent read its files again",
+  summary: "make the agent read its files again",
   define(parser, io, done) {
     clientFlags(parser).action(async (options: ClientOptions) => {
       await withClient(options, io, (client) => client.send("PUT", "/v1/agent/reload"));

@@ -5,14 +5,14 @@ import { calledAs } from "../links.ts";
 
 export const command: Command = {
   name: "resolve",
-  summary: "the address of a host on the LAN, or its name: trilith resolve -n host-a.local",
+  summary: "look up a LAN host's address by name, or its name by address: trilith resolve -n host-a.local",
   define(parser) {
     parser
       .argument("<what...>", "names or addresses")
       .option("-V, --version", "print the version")
-      .option("-n, --name", "addresses of hosts' names")
-      .option("-a, --address", "names of addresses")
-      .option("-v, --verbose", "tell the host's name")
+      .option("-n, --name", "look up addresses of hostnames")
+      .option("-a, --address", "look up hostnames of addresses")
+      .option("-v, --verbose", "print this host's name")
       .option("-4", "only IPv4")
       .option("-6", "only IPv6");
   },

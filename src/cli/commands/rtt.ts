@@ -33,11 +33,11 @@ async function coordinates(client: Client, wan: boolean): Promise<ReadonlyMap<st
 
 export const command: Command = {
   name: "rtt",
-  summary: "how long it takes between two nodes, by their network coordinates",
+  summary: "estimate the round-trip time between two nodes from their network coordinates",
   define(parser, io, done) {
     clientFlags(parser)
       .argument("<node1>")
-      .argument("[node2]", "this agent's node when absent")
+      .argument("[node2]", "the other node (default: this agent's)")
       .option("--wan", "between servers of datacenters, as node.datacenter")
       .action(async (first: string, second: string | undefined, options: Options) => {
         const wan = options.wan === true;

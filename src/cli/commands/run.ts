@@ -32,8 +32,8 @@ export const command: Command = {
         )
         .option("--check <check>", "http:/path, tcp, ttl:30s, script:command (repeatable)", collect)
         .option("--interval <duration>", "how often to check", "10s")
-        .option("--drain <duration>", "on SIGTERM: out of answers for so long before the program gets it", "500ms")
-        .option("--stop-timeout <duration>", "back in answers if it still runs so long after SIGTERM", "10s"),
+        .option("--drain <duration>", "on SIGTERM: how long to be out of answers before the program gets it", "500ms")
+        .option("--stop-timeout <duration>", "back into answers if it is still running this long after SIGTERM", "10s"),
     ).action(async (words: readonly string[], options: Options) => {
       mustHaveDashes(parser, "run", words);
       const agent = agentOf(options, io);

@@ -107,12 +107,12 @@ async function inspect(file: string, options: ClientOptions, io: Io): Promise<vo
 
 export const command: Command = {
   name: "snapshot",
-  summary: "save | restore | inspect: the directory's whole content into a file and back",
+  summary: "save | restore | inspect the directory's whole contents as a file",
   define(parser, io, done) {
     for (const [name, summary, act] of [
-      ["save", "write the directory's whole content into a file", save],
-      ["restore", "make the directory hold what a file holds", restore],
-      ["inspect", "what is in a file", inspect],
+      ["save", "write the directory's whole contents to a file", save],
+      ["restore", "replace the directory's contents by those of a file", restore],
+      ["inspect", "show what a file contains", inspect],
     ] as const) {
       const sub = clientFlags(parser.command(name).description(summary)).argument("<file>");
       sub.action(async (file: string, options: ClientOptions) => {

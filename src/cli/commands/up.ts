@@ -93,34 +93,33 @@ export const command: Command = {
       .argument("<role>", "server or client")
       .option("--format <format>", "systemd, docker or compose", "systemd")
       .option("--image <image>", "docker, compose: an image whose entry point is trilith")
-      .option("--start", "do it instead of printing it")
-      .option("--force", "with --start: replace a unit that says something else")
+      .option("--start", "install and start it instead of printing it")
+      .option("--force", "with --start: replace a unit with other contents")
       .option(
         "--root <folder>",
-        "with --start: put before the unit's path, and start nothing (for another system's files)",
+        "with --start: a folder to put before the unit's path, starting nothing (for another system's files)",
         "",
       )
-      .option("--name <name>", "of the unit or container", "trilith")
-      .option("--node <name>", "this node's name (default: the host name)")
-      .option("--advertise <address>", "the address others reach this host at (default: guessed, and shown)")
+      .option("--name <name>", "the name of the unit or container", "trilith")
+      .option("--node <name>", "this node's name (default: the hostname)")
+      .option("--advertise <address>", "the address at which others reach this host (default: guessed, and shown)")
       .option("--client <address>", "where HTTP and DNS listen (default 127.0.0.1)")
       .option("--datacenter <name>", "the datacenter")
-      .option("--etcd <urls>", "servers: the etcd that they share, members separated by commas")
-      .option("--etcd-prefix <prefix>", "everything lies below it")
-      .option("--bootstrap-expect <number>", "servers: how many there will be; more than 1 need --etcd")
+      .option("--etcd <urls>", "servers: the members of the etcd that they share, separated by commas")
+      .option("--etcd-prefix <prefix>", "the prefix of all its keys")
+      .option("--bootstrap-expect <number>", "servers: how many there will be; more than one needs --etcd")
       .option("--join <url>", "clients: a server, http://host:8500 (repeatable)", collect)
-      .option("--retry-join <host>", "clients: Consul's way to say the same (repeatable)", collect)
-      .option(
-        "--recursor <address>",
-        "a server for names that are not ours; system = this host's (repeatable)",
-        collect,
-      )
-      .option("--dns-bridge [interface]", "answer containers at port 53 of their bridges, or of this one")
-      .option("--connect", "docker, compose: the rights that labels connect.PORT take, to enter other containers")
+      .option("--retry-join <host>", "clients: Consul's spelling of --join (repeatable)", collect)
+      .option("--recursor <address>", "a DNS server for all other names; system = this host's (repeatable)", collect)
+      .option("--dns-bridge [interface]", "answer containers on port 53 of all their bridges, or of this one")
+      .option("--connect", "docker, compose: with the rights to enter other containers, which connect.PORT labels need")
       .option("--data-dir <folder>", "where the agent keeps its data", "/var/lib/trilith")
       .option("--docker-socket <path>", "the Docker daemon's socket", "/var/run/docker.sock")
-      .option("--no-docker", "look at no containers")
-      .option("--no-host-network", "docker, compose: a network of its own, ports published on this host's loopback")
+      .option("--no-docker", "ignore containers")
+      .option(
+        "--no-host-network",
+        "docker, compose: give it a network of its own, with ports published on this host's loopback",
+      )
       .action(async (role: string, options: Options) => {
         await up(role, { ...options, root: options.root.replace(/\/+$/, "") }, io);
         done(0);

@@ -33,20 +33,20 @@ const LAN_TYPE = /^(?:(_[^.]+)\._sub\.)?(_[^.]+\._(?:tcp|udp))\.?$/i;
 
 export const command: Command = {
   name: "wait",
-  summary: "until a service is there: trilith wait web, trilith wait _http._tcp --name master --timeout 60s",
+  summary: "wait until a service is there: trilith wait web, trilith wait _http._tcp --name master --timeout 60s",
   define(parser, io, done) {
     jsonFlag(clientFlags(parser))
       .argument(
         "<service>",
-        "a service's name: the agent is asked; or a type (_http._tcp, _printer._sub._http._tcp): the LAN is",
+        "a service's name, to ask the agent; or a type (_http._tcp, _printer._sub._http._tcp), to ask the LAN",
       )
-      .option("--name <instance>", "on the LAN: only the instance of this name")
+      .option("--name <instance>", "on the LAN: only the instance with this name")
       .option("-t, --tag <tag>", "at the agent: only with this tag (repeatable)", collect)
       .option("-l, --label <key=value>", "only with this label, or this pair in the TXT record (repeatable)", collect)
-      .option("--passing", "at the agent: not with warnings")
-      .option("--timeout <duration>", "how long at most; 0 = for ever", "60s")
+      .option("--passing", "at the agent: no instances with warnings")
+      .option("--timeout <duration>", "how long to wait at most; 0 = for ever", "60s")
       .option("--format <text>", "what to print: {address} {port} {host} {name} {label.KEY}", "{address} {port}")
-      .addHelpText("after", `\nExit code ${TIMED_OUT} when it did not come in time.`)
+      .addHelpText("after", `\nExit code ${TIMED_OUT} if it did not come in time.`)
       .action(async (service: string, options: Options) => done(await wait(service, options, io)));
   },
 };

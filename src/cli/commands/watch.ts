@@ -26,14 +26,14 @@ const GRACE_MS = 2000;
 
 export const command: Command = {
   name: "watch",
-  summary: "print something of the directory, or run a program on each change: trilith watch --type key --key a cmd…",
+  summary: "print part of the directory, or run a program on each change: trilith watch --type key --key a cmd…",
   passThrough: true,
   define(parser, io, done) {
     clientFlags(parser)
       .usage("--type <type> [flags] [command] [arguments...]")
       .argument(
         "[command...]",
-        "run at once and on each change, with JSON on standard input and CONSUL_INDEX; without it the JSON is printed once",
+        "run at once and on each change, with JSON on standard input and CONSUL_INDEX; without a command the JSON is printed once",
       )
       .option("--type <type>", "key, keyprefix, services, nodes, service, checks or event")
       .option("--key <key>", "for type key")
@@ -43,7 +43,7 @@ export const command: Command = {
       .option("--passingonly <bool>", "for type service: only instances whose checks all pass (true or false)")
       .option("--state <state>", "for type checks: any, passing, warning or critical")
       .option("--name <name>", "for type event: only events of this name")
-      .option("--filter <expression>", "only what Consul's filter language lets through")
+      .option("--filter <expression>", "only those that match, in Consul's filter language")
       .option("--shell", "run the command in $SHELL or /bin/sh", true)
       .option("--no-shell", "run the command itself, without a shell")
       .action(async (words: readonly string[], options: Options) => {

@@ -125,7 +125,7 @@ export function whyText(answer: WhyJson, nowMs: number): string {
 
 export const command: Command = {
   name: "why",
-  summary: "why is a service found, or not?",
+  summary: "explain why a service is found, or not",
   define(parser, io, done) {
     jsonFlag(clientFlags(parser))
       .argument("<service>", "the service's name")
