@@ -109,6 +109,14 @@ describe("cached", () => {
   });
 });
 
+it("folds keys at ?separator, also in its old spelling", async () => {
+  for (const key of ["s/a", "s/b/c", "s/b/d"]) await ask("PUT", `/v1/kv/${key}`, "1");
+  for (const word of ["separator", "seperator"])
+    expect((await ask("GET", `/v1/kv/s/?keys&${word}=/`)).body).toEqual(["s/a", "s/b/"]);
+  expect((await ask("GET", "/v1/kv/s/?keys&separator=&seperator=/")).body).toEqual(["s/a", "s/b/c", "s/b/d"]);
+  await ask("DELETE", "/v1/kv/s/?recurse");
+});
+
 it("takes changes from the given networks only", async () => {
   const guarded = await startAgent({ protocols: { consul: { allowWriteFrom: ["192.0.2.0/24"] } } });
   try {
