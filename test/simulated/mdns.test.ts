@@ -539,6 +539,20 @@ describe("stopping", () => {
 });
 
 describe("what is no name", () => {
+  it("a name of two lines, as service files have it, is one", async () => {
+    const { clock, host, stopAll } = world();
+    const [a, b] = [await host("host-a"), await host("host-b")];
+    await a.publish({ name: "two\n\tlines\u007f", services: [{ type: "_http._tcp", port: 80 }] });
+    await clock.advance(3000);
+    const seen: string[] = [];
+    b.browse({ type: "_http._tcp" }, (event) => {
+      if (event.kind === "add") seen.push(event.found.name);
+    });
+    await clock.advance(2000);
+    expect(seen).toEqual(["two\n\tlines\u007f"]);
+    await stopAll();
+  });
+
   it("is refused with what would be right", async () => {
     const { host, stopAll } = world();
     const a = await host("host-a");
@@ -549,7 +563,7 @@ describe("what is no name", () => {
     expect(() => a.publish({ name: "ü".repeat(32), services: [] })).toThrow(
       "has 64 bytes in UTF-8; an instance's name has 1 to 63",
     );
-    expect(() => a.publish({ name: "a\nb", services: [] })).toThrow("control character");
+    expect(() => a.publish({ name: "a\u0001b", services: [] })).toThrow("control character");
     expect(() => a.browse({ type: "_http._sctp" }, () => {})).toThrow("is no type of service");
     expect(one({ domain: `${"a".repeat(60)}.${"b".repeat(60)}.${"c".repeat(60)}` })).toThrow("255 are allowed");
     expect(() => a.resolve({ name: "x".repeat(64), type: "_http._tcp" }, () => {})).toThrow("63 are allowed");

@@ -299,7 +299,9 @@ class Browsing {
     if (this.known.has(key)) return;
     this.known.set(key, undefined);
     this.print("+", found);
-    if (this.asked.has("resolve")) this.known.set(key, this.resolve(key, found));
+    if (!this.asked.has("resolve")) return;
+    if (serviceType(found.type) === undefined) this.unresolved(found, "Invalid service type");
+    else this.known.set(key, this.resolve(key, found));
   }
 
   private remove(found: Found): void {
@@ -337,7 +339,7 @@ class Browsing {
     const timer = this.machine.clock.after(
       RESOLVE_MS,
       () => {
-        shell.err(`Failed to resolve service '${name}' of type '${type}' in domain '${domain}': Timeout reached\n`);
+        this.unresolved(found, "Timeout reached");
         close();
         this.check();
       },
@@ -353,6 +355,10 @@ class Browsing {
     // It may have come at once, from what was known.
     if (!open) following.close();
     return { close };
+  }
+
+  private unresolved({ name, type, domain }: Found, why: string): void {
+    this.shell.err(`Failed to resolve service '${name}' of type '${type}' in domain '${domain}': ${why}\n`);
   }
 
   private domain(sign: Sign, found: FoundDomain): void {

@@ -166,6 +166,11 @@ describe("browse", () => {
     const at = await terminal(lan, "avahi-browse");
     await within(lan, 3000, browse(["-tp", "_services._dns-sd._udp"], at.shell, at.machine));
     expect([at.out, at.err]).toEqual(["+;eth0;IPv4;_http;_tcp;local\n", ""]);
+    const again = await terminal(lan, "avahi-browse");
+    await within(lan, 3000, browse(["-rtp", "_services._dns-sd._udp"], again.shell, again.machine));
+    expect(again.err).toBe(
+      "Failed to resolve service '_http' of type '_tcp' in domain 'local': Invalid service type\n",
+    );
     await lan.stopAll();
   });
 

@@ -63,17 +63,19 @@ function subtypeLabel(subtype: string): string {
   return label;
 }
 
-/** An instance's name as a label. @throws InputError for none, one that is too long, or one with control characters [RFC 6763 §4.1.1] */
+/** Control characters that no instance's name may hold [RFC 6763 §4.1.1]; tabs and line ends stand in service files that are in use, and Avahi publishes them. */
+const CONTROL = /[\0-\x08\x0b\x0c\x0e-\x1f]/;
+
+/** An instance's name as a label. @throws InputError for none, one that is too long, or one with control characters */
 export function instanceLabel(name: string): string {
   const label = labelFromText(name);
   if (label.length === 0 || label.length > 63)
     throw new InputError("", `the name "${name}" has ${label.length} bytes in UTF-8; an instance's name has 1 to 63`);
-  for (let i = 0; i < label.length; i++)
-    if (label.charCodeAt(i) < 0x20 || label.charCodeAt(i) === 0x7f)
-      throw new InputError(
-        "",
-        `the name ${JSON.stringify(name)} holds a control character, which no instance's name may`,
-      );
+  if (CONTROL.test(label))
+    throw new InputError(
+      "",
+      `the name ${JSON.stringify(name)} holds a control character, which no instance's name may`,
+    );
   return label;
 }
 
