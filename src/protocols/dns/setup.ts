@@ -59,7 +59,7 @@ export const dns: Protocol<DnsConfig, Needs> = defineProtocol({
         ...(servers.length === 0 ? {} : { recursion: { access, recursors: recursors() } }),
       });
     };
-    const responder = new ReplacedResponder(responderOf(config), clock);
+    const responder = new ReplacedResponder(responderOf(config));
     let last = textOf(config);
     const listeners: Listener[] = [];
     const shared = { net, clock, log, responder, tcpIdleMs, places };
