@@ -6,6 +6,7 @@ import { type Check, NODE_ALIVE_CHECK, type Status } from "../../model/check.ts"
 import type { Instance, Origin } from "../../model/instance.ts";
 import type { Node } from "../../model/node.ts";
 import { type Change, type Entry, type Expect, keyOf } from "../../model/record.ts";
+import { metaFault } from "../../wire/consul-definition/faults.ts";
 import { kindFaults, multiError } from "../../wire/consul-definition/kind-faults.ts";
 import { formatGoDuration } from "../../wire/duration.ts";
 import type { CheckDefinitionBody, DeregisterBody, HealthCheckBody, NodeServiceBody, RegisterBody } from "./bodies.ts";
@@ -81,8 +82,20 @@ export async function register(call: Call, body: RegisterBody): Promise<void> {
       if (at === -1) changes.push(change);
       else changes[at] = change;
     }
+    refuseMeta(call, name, service);
     return { changes, expect };
   });
+}
+
+/** Consul takes services of others with such metadata only as its agents may have; here any is taken unless somebody asked for its behaviour. @throws Refusal 500 */
+function refuseMeta(call: Call, node: string, service: CheckedService | undefined): void {
+  if (service?.Meta === undefined || call.ground.self.compat !== "consul") return;
+  const fault = metaFault(service.Meta);
+  if (fault !== undefined)
+    throw new Refusal(
+      500,
+      `failed inserting service: Invalid Service Meta for node ${node} and serviceID ${service.ID}: ${fault}`,
+    );
 }
 
 /** Takes out a service, a check, or a node with everything on it. What is not there counts as taken out. */

@@ -85,6 +85,14 @@ it.each<[method: string, path: string, body: unknown, status: number, text: unkn
     "cannot register requests with PeerName in them",
   ],
   ["PUT", "/v1/catalog/register", { ...NODE, Service: { Service: "x", Connect: { Native: true } } }, 500, NATIVE],
+  [
+    "PUT",
+    "/v1/catalog/register",
+    { ...NODE, Service: { ID: "m1", Service: "m", Meta: { "a b": "c" } } },
+    500,
+    "failed inserting service: Invalid Service Meta for node n and serviceID m1: Couldn't load metadata pair ('a b', 'c'): Key contains invalid characters",
+  ],
+  ["GET", "/v1/catalog/service/m", undefined, 200, []],
   ["PUT", "/v1/catalog/deregister", { Node: "n", Datacenter: "nowhere" }, 500, "No path to datacenter"],
   [
     "PUT",
