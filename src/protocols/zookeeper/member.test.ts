@@ -65,12 +65,22 @@ describe("a member", () => {
     ['{"serviceEndpoint":{"host":"a b","port":1},"status":"ALIVE"}', /host "a b"/],
     ['{"serviceEndpoint":{"host":"a","port":0},"status":"ALIVE"}', /port 0: expected/],
     ['{"serviceEndpoint":{"host":"a","port":"80"},"status":"ALIVE"}', /port "80"/],
-    [
-      '{"serviceEndpoint":{"host":"a","port":1},"additionalEndpoints":{"x":1},"status":"ALIVE"}',
-      /additionalEndpoints\.x/,
-    ],
+    ['{"additionalEndpoints":{"x":1},"status":"ALIVE"}', /additionalEndpoints\.x/],
+    ['{"additionalEndpoints":[],"status":"ALIVE"}', /additionalEndpoints: expected an object/],
   ])("is none: %j", (text, fault) => {
     expect(() => decode(text)).toThrow(fault);
+  });
+
+  it("stays one where an additional endpoint is none", () => {
+    const member = (additional: string): Member =>
+      decode(`{"serviceEndpoint":{"host":"a","port":1},"additionalEndpoints":${additional},"status":"ALIVE"}`);
+    const some = member('{"x":1,"http":{"host":"a","port":8080},"y":{"host":"a","port":0}}');
+    expect([...some.additionalEndpoints.keys()]).toEqual(["http"]);
+    expect(some.faults).toEqual([
+      { endpoint: "x", text: expect.stringContaining("additionalEndpoints.x: expected") },
+      { endpoint: "y", text: expect.stringContaining("port 0") },
+    ]);
+    expect(member("[]")).toMatchObject({ serviceEndpoint: { port: 1 }, faults: [{ endpoint: "*" }] });
   });
 
   it.each([

@@ -1,5 +1,5 @@
 // A member of a server set as JSON, as Finagle and Aurora read and write it, to and from objects. Pure.
-import { InputError } from "../../base/error.ts";
+import { InputError, messageOf } from "../../base/error.ts";
 import type { Labels } from "../../model/node.ts";
 
 export interface MemberEndpoint {
@@ -18,6 +18,8 @@ export interface Member {
   readonly shard?: number;
   /** Key=value pairs, as newer Finagles have them. */
   readonly metadata: Labels;
+  /** Additional endpoints that are none ("*": all), and why; absent where all are. They cost the member nothing else. */
+  readonly faults?: readonly { readonly endpoint: string; readonly text: string }[];
 }
 
 /** The names of members; whatever else stands in a set, weights (`vector.ts`) aside, is somebody else's. */
@@ -41,13 +43,24 @@ export function jsonOf(bytes: Uint8Array, whose: string, longest: number): unkno
 /** @throws InputError that says what is wrong with it */
 export function decodeMember(bytes: Uint8Array): Member {
   const told = objectOf(jsonOf(bytes, "a member", LONGEST), "expected an object with serviceEndpoint and status");
-  const additional = new Map<string, MemberEndpoint>();
-  const others = told["additionalEndpoints"];
-  if (others !== undefined && others !== null)
-    for (const [name, each] of Object.entries(objectOf(others, "additionalEndpoints: expected an object")))
-      additional.set(name, endpointOf(each, `additionalEndpoints.${name}`));
   const main = told["serviceEndpoint"];
   const serviceEndpoint = main === undefined || main === null ? undefined : endpointOf(main, "serviceEndpoint");
+  const additional = new Map<string, MemberEndpoint>();
+  const faults: { endpoint: string; text: string }[] = [];
+  const tried = (endpoint: string, work: () => void): void => {
+    try {
+      work();
+    } catch (error) {
+      // Whoever has nothing else is no member.
+      if (serviceEndpoint === undefined) throw error;
+      faults.push({ endpoint, text: messageOf(error) });
+    }
+  };
+  const others = told["additionalEndpoints"] ?? {};
+  tried("*", () => {
+    for (const [name, each] of Object.entries(objectOf(others, "additionalEndpoints: expected an object")))
+      tried(name, () => additional.set(name, endpointOf(each, `additionalEndpoints.${name}`)));
+  });
   if (serviceEndpoint === undefined && additional.size === 0) throw new InputError("", "it has no serviceEndpoint");
   const shard = told["shard"];
   return {
@@ -56,6 +69,7 @@ export function decodeMember(bytes: Uint8Array): Member {
     status: statusOf(told["status"]),
     ...(typeof shard === "number" && Number.isInteger(shard) ? { shard } : {}),
     metadata: metadataOf(told["metadata"]),
+    ...(faults.length === 0 ? {} : { faults }),
   };
 }
 

@@ -17,7 +17,7 @@ export interface SetPicture {
   readonly members: readonly { readonly name: string; readonly member: Member }[];
   /** What weighs its members; each of the vectors is a factor. */
   readonly vectors: readonly (readonly Descriptor[])[];
-  /** Members and vectors that say nothing. */
+  /** Members and vectors that say nothing, and endpoints of members ("member_1#http") that are none. */
   readonly faults: readonly { readonly name: string; readonly text: string }[];
 }
 
@@ -107,7 +107,11 @@ async function readSet({ path, stars }: Place, rule: SetRule, znodes: Znodes): P
     if (znode === undefined) continue;
     try {
       if (isVectorName(name)) vectors.push(decodeVector(znode.data));
-      else members.push({ name, member: decodeMember(znode.data) });
+      else {
+        const member = decodeMember(znode.data);
+        members.push({ name, member });
+        for (const { endpoint, text } of member.faults ?? []) faults.push({ name: `${name}#${endpoint}`, text });
+      }
     } catch (error) {
       faults.push({ name, text: messageOf(error) });
     }

@@ -225,6 +225,16 @@ describe("the source", () => {
     expect(source.state().entries).toBeUndefined();
   });
 
+  it("an additional endpoint that is none costs its member nothing else, and is told", async () => {
+    const at = world();
+    at.zk.put(member(1), json("10.0.0.1", 80, { additionalEndpoints: { http: { host: "10.0.0.1", port: 0 } } }));
+    const { last } = await run(at);
+    expect(last()?.list.map(({ port }) => port)).toEqual([80]);
+    expect(last()?.complaints).toEqual([
+      { about: `${member(1)}#http`, text: expect.stringMatching(/^is left out: .*port 0: expected a number/) },
+    ]);
+  });
+
   it("weighs members by the vectors beside them: shares of a service, and 0 takes out", async () => {
     const at = world();
     for (const n of [1, 2, 3]) at.zk.put(member(n), json(`10.0.0.${n}`, 80, { shard: n }));
