@@ -44,7 +44,6 @@ export interface NodeServiceBody {
   readonly TaggedAddresses?: Readonly<Record<string, ServiceAddressBody>>;
   readonly Meta?: Readonly<Record<string, string>>;
   readonly Port?: number;
-  readonly Ports?: unknown;
   readonly SocketPath?: string;
   readonly Weights?: WeightsBody;
   readonly EnableTagOverride?: boolean;
@@ -64,7 +63,6 @@ const nodeServiceFields: FieldsOf<NodeServiceBody> = {
   TaggedAddresses: map(record<ServiceAddressBody>("ServiceAddress", { Address: text, Port: integer })),
   Meta: map(text),
   Port: integer,
-  Ports: anything,
   SocketPath: text,
   Weights: record<WeightsBody>("Weights", { Passing: integer, Warning: integer }),
   EnableTagOverride: flag,

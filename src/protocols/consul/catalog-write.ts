@@ -212,7 +212,7 @@ export function nodeOf(
 /** The record of a service as it was asked for; what an agent of ours registered stays its own. */
 export function instanceOf(service: CheckedService, node: string, existing: Instance | undefined): Instance {
   const foreign: Record<string, unknown> = Object.create(null);
-  for (const name of ["Kind", "Proxy", "Connect", "Locality", "Ports"] as const) {
+  for (const name of ["Kind", "Proxy", "Connect", "Locality"] as const) {
     const value = service[name];
     if (value !== undefined && value !== "") foreign[name] = value;
   }

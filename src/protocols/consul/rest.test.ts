@@ -117,6 +117,20 @@ it("folds keys at ?separator, also in its old spelling", async () => {
   await ask("DELETE", "/v1/kv/s/?recurse");
 });
 
+it("does not drop the several ports of a service in silence: to Consul 1.19 they are unknown", async () => {
+  const Ports = [{ Name: "http", Port: 80, Default: true }];
+  const refused = { status: 400, body: 'Request decode failed: json: unknown field "Ports"' };
+  expect(await ask("PUT", "/v1/agent/service/register", { Name: "several", Ports })).toEqual(refused);
+  expect(
+    await ask("PUT", "/v1/catalog/register", {
+      Node: "n",
+      Address: "192.0.2.1",
+      Service: { Service: "several", Ports },
+    }),
+  ).toEqual(refused);
+  expect(await ask("GET", "/v1/catalog/service/several")).toEqual({ status: 200, body: [] });
+});
+
 it("takes changes from the given networks only", async () => {
   const guarded = await startAgent({ protocols: { consul: { allowWriteFrom: ["192.0.2.0/24"] } } });
   try {

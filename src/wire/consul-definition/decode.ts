@@ -253,7 +253,7 @@ export function decodeService(raw: unknown, options: DecodeOptions): ServiceDefi
   }
 
   const foreign: Record<string, unknown> = Object.create(null);
-  for (const name of ["Kind", "Proxy", "Connect", "Locality", "Ports"]) {
+  for (const name of ["Kind", "Proxy", "Connect", "Locality"]) {
     const value = f.get(name)?.value;
     if (value !== undefined && value !== "") foreign[name] = value;
   }

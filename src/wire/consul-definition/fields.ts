@@ -40,7 +40,6 @@ export const SERVICE_FIELDS: readonly Field[] = [
   field("TaggedAddresses", "tagged_addresses", "object", ["tagged_addresses"]),
   field("Meta", "meta", "map"),
   field("Port", "port", "int"),
-  field("Ports", "ports", "any"),
   field("SocketPath", "socket_path", "string", ["socket_path"]),
   field("EnableTagOverride", "enable_tag_override", "bool", ["enable_tag_override"]),
   field("Weights", "weights", "object"),
