@@ -5,7 +5,8 @@ import { type AddressInfo, connect, type Socket } from "node:net";
 import type { Readable } from "node:stream";
 import { wrap } from "./error.ts";
 import { answerUnread } from "./http-unread.ts";
-import { hostPort, type Listening, type TlsClient, tlsName, tlsOptions } from "./net.ts";
+import { hostPort, type Listening } from "./net.ts";
+import { type TlsClient, tlsName, tlsOptions } from "./tls.ts";
 
 export type { IncomingMessage, ServerResponse };
 

@@ -3,7 +3,7 @@ import type { Clock } from "./clock.ts";
 import { codeOf, messageOf, TrilithError } from "./error.ts";
 import type { Http, HttpRequest, HttpResponse } from "./http.ts";
 import type { Log } from "./log.ts";
-import type { TlsClient } from "./net.ts";
+import type { TlsClient } from "./tls.ts";
 
 /** What is asked of a server: the path with its query behind the server's URL. */
 export interface Ask extends Omit<HttpRequest, "url"> {

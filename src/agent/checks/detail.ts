@@ -1,6 +1,6 @@
 // Reading a check's raw detail: which keys there may be, of which type, and errors that say what would be right.
 import { InputError } from "../../base/error.ts";
-import type { TlsClient } from "../../base/net.ts";
+import type { TlsClient } from "../../base/tls.ts";
 
 /** A raw detail under the reader's hands; every `where` names the check's kind and key. */
 export interface Fields {

@@ -1,7 +1,8 @@
 // The grpc check: asks grpc.health.v1.Health/Check; passing when the service is SERVING. Texts as Consul writes them.
 import type { ServiceError } from "@grpc/grpc-js";
-import { hostPort, secureContext } from "../../base/net.ts";
+import { hostPort } from "../../base/net.ts";
 import { throwIfShort } from "../../base/shortage.ts";
+import { secureContext } from "../../base/tls.ts";
 import { defaultLimits, type Limits, type Probe, type Target } from "../../contracts/probe.ts";
 import type { Outcome } from "../../model/check.ts";
 import { head } from "../../wire/check-output.ts";

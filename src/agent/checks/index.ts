@@ -2,8 +2,9 @@
 import type { Disk } from "../../base/disk.ts";
 import { wrap } from "../../base/error.ts";
 import type { Http } from "../../base/http.ts";
-import { type Net, secureContext } from "../../base/net.ts";
+import type { Net } from "../../base/net.ts";
 import type { Processes } from "../../base/process.ts";
+import { secureContext } from "../../base/tls.ts";
 import type { Probe } from "../../contracts/probe.ts";
 import type { Settings } from "../../contracts/settings.ts";
 import type { CheckTls } from "./detail.ts";

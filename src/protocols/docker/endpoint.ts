@@ -2,7 +2,8 @@
 import { createHash } from "node:crypto";
 import type { Disk } from "../../base/disk.ts";
 import { codeOf, InputError, messageOf } from "../../base/error.ts";
-import { ipFamily, type TlsClient } from "../../base/net.ts";
+import { ipFamily } from "../../base/net.ts";
+import type { TlsClient } from "../../base/tls.ts";
 
 /** Where an engine listens. */
 export interface Endpoint {

@@ -1,6 +1,6 @@
 // Consul's HTTP API as Registrator reaches it: by the URI, and by the CONSUL_* variables of Consul's own client.
 import { messageOf, TrilithError } from "../../../base/error.ts";
-import type { TlsClient } from "../../../base/net.ts";
+import type { TlsClient } from "../../../base/tls.ts";
 import type { BackendGround } from "./backend.ts";
 import { type Answer, ask, unexpected } from "./http.ts";
 import type { RegistryUri } from "./uri.ts";
