@@ -6,7 +6,8 @@ import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { ownFolder } from "../../test/support/peers.ts";
 import { systemDisk } from "./disk.ts";
-import { type Durable, durableFile, memoryDurable, openDurable } from "./durable.ts";
+import { type Durable, memoryDurable, openDurable } from "./durable.ts";
+import { durableFile } from "./durable-file.ts";
 
 let folder: Awaited<ReturnType<typeof ownFolder>>;
 beforeEach(async () => {
