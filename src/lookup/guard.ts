@@ -7,7 +7,7 @@ import type { Settings } from "../contracts/settings.ts";
 import { NODE_ALIVE_CHECK, NODE_DEAD_OUTPUT } from "../model/check.ts";
 import { addressOf } from "../model/instance.ts";
 import type { Reason } from "../model/reason.ts";
-import type { Index } from "../model/record.ts";
+import { whyGone } from "./buried.ts";
 import type { Facts, ListCache, Picture } from "./filter.ts";
 import type { Suspect } from "./second-opinion.ts";
 
@@ -359,49 +359,6 @@ export function createGuard(parts: {
       losses = 0;
     },
   };
-}
-
-/** Graves are found by when they were dug: their keys begin with that time in fifteen digits. */
-const TIME_DIGITS = 15;
-/** Graves are looked up in spans of ten to the power of this many milliseconds (100 s). */
-const SPAN_DIGITS = 5;
-const SPAN_MS = 10 ** SPAN_DIGITS;
-
-interface Buried {
-  readonly at: Index;
-  readonly why: Reason | undefined;
-}
-/** What a view's graves tell of services, found once per view; `whole` once all graves had to be read. */
-const graves = new WeakMap<View, { readonly found: Map<string, Buried>; whole: boolean }>();
-
-/** The grave of an instance that was there before; undefined where nobody is known to have removed it (the store lost it). */
-function whyGone(view: View, nowMs: number, facts: Facts): Buried | undefined {
-  let known = graves.get(view);
-  const read = (found: Map<string, Buried>, prefix: string): void => {
-    for (const { gone, why, modifyIndex } of view.list("grave", prefix))
-      for (const { table, key } of gone ?? [])
-        if (table === "service" && (found.get(key)?.at ?? 0) < modifyIndex) found.set(key, { at: modifyIndex, why });
-  };
-  if (known === undefined) {
-    known = { found: new Map(), whole: false };
-    graves.set(view, known);
-    for (const atMs of [nowMs, nowMs - SPAN_MS])
-      read(
-        known.found,
-        String(Math.max(0, Math.floor(atMs)))
-          .padStart(TIME_DIGITS, "0")
-          .slice(0, -SPAN_DIGITS),
-      );
-  }
-  const after = facts.resident.instance.modifyIndex;
-  const recent = known.found.get(facts.key);
-  if (recent !== undefined && recent.at > after) return recent;
-  if (known.whole) return undefined;
-  // Dug by a host whose clock is elsewhere, perhaps.
-  known.whole = true;
-  read(known.found, "");
-  const any = known.found.get(facts.key);
-  return any !== undefined && any.at > after ? any : undefined;
 }
 
 function socketOf({ resident }: Facts): string {
