@@ -1,8 +1,7 @@
 // Registrator's translation, as a pure function: what Docker says about a container → what is registered, and what could not be.
 import { messageOf } from "../../base/error.ts";
-import { ipFamily } from "../../base/net.ts";
 import type { CheckSpec } from "../../model/check.ts";
-import type { Address, Reach, Registration } from "../../model/instance.ts";
+import type { Registration } from "../../model/instance.ts";
 import { buildCheck, type CheckOptions } from "../../wire/service-check.ts";
 import {
   combineTags,
@@ -13,34 +12,25 @@ import {
   serviceMetadata,
   wordsOf,
 } from "../../wire/service-env.ts";
-import { type Attachment, type Binding, type Container, describe, shortId } from "./inspect.ts";
+import { type AddressOptions, addressesOf, addressOf, EVERYWHERE, type Port } from "./addresses.ts";
+import { type Binding, type Container, describe, shortId } from "./inspect.ts";
 
-/** How to translate. The first six are Registrator's flags. */
-export interface TranslateOptions extends CheckOptions {
-  /** `-ip`: forced on every service; "" = not. */
-  readonly ip: string;
-  /** `-internal`: container address and exposed port. */
-  readonly internal: boolean;
+/** How to translate: by Registrator's flags and what goes beyond them. */
+export interface TranslateOptions extends CheckOptions, AddressOptions {
   /** `-explicit`: only what has a name. */
   readonly explicit: boolean;
-  /** `-useIpFromLabel`: the label that holds the address; "" = none. */
-  readonly useIpFromLabel: string;
   /** `-tags`: renders the further tags for a container (a comma list). @throws Error where the template does not fit the container */
   readonly tags: (container: Container) => string;
   /** Exactly as Registrator: tags of one list reversed, no further addresses, no HEALTHCHECK. */
   readonly compat: boolean;
   /** The host part of IDs. */
   readonly hostname: string;
-  /** What the host name resolves to: the address of ports bound to 0.0.0.0. "" = unknown, the node's address then. */
-  readonly hostIp: string;
   /** Renders the name of containers that give none, instead of the image's. @throws Error as `tags` */
   readonly name?: (container: Container) => string;
   /** False = a container with several ports gets no `-port` behind its name. */
   readonly portSuffix?: boolean;
   /** The engine, as part of the identity, where an agent follows several. */
   readonly engine?: string;
-  /** True = the engine is another host's: its containers' own networks cannot be reached from here. */
-  readonly remote?: boolean;
 }
 
 export interface Complaint {
@@ -58,19 +48,9 @@ export function healthCheckId(serviceId: string): string {
   return `docker-health:${serviceId}`;
 }
 
-interface Port {
-  /** The number as text. */
-  readonly exposed: string;
-  readonly protocol: string;
-  readonly hostIp: string;
-  /** "" = not published. */
-  readonly hostPort: string;
-}
-
 /** What Go's templates print for a label that is not there; nobody wants it for a tag or a name. */
 const NO_VALUE = "<no value>";
 const ON_HOST: ReadonlySet<string> = new Set(["bridge", "default", "host", ""]);
-const EVERYWHERE: ReadonlySet<string> = new Set(["", "0.0.0.0", "::"]);
 
 /**
  * Translates one container. `other` finds the container whose network another one shares (`--net container:x`), by ID or name.
@@ -301,117 +281,6 @@ function aliasOf(service: string): CheckSpec {
 function imageName(image: string): string {
   const path = image.replace(/\/+$/, "");
   return path.slice(path.lastIndexOf("/") + 1).split(":")[0] ?? "";
-}
-
-function addressOf(
-  container: Container,
-  port: Port,
-  options: TranslateOptions,
-  other: (idOrName: string) => Container | undefined,
-  complain: (text: string) => void,
-): string {
-  let address = options.internal ? containerAddress(container) : options.ip || hostAddress(port, options);
-  if (options.useIpFromLabel !== "") {
-    const label = container.labels[options.useIpFromLabel] ?? "";
-    const slash = label.lastIndexOf("/");
-    const fromLabel = slash < 0 ? label : label.slice(0, slash);
-    // Consul refuses these two as a service's address.
-    if (fromLabel === "0.0.0.0" || fromLabel === "::")
-      complain(`label ${options.useIpFromLabel}="${label}" is no address one can connect to: not used`);
-    else if (fromLabel !== "") address = fromLabel;
-  }
-  if (container.networkMode.startsWith("container:")) {
-    const owner = other(container.networkMode.slice("container:".length));
-    if (owner !== undefined) address = containerAddress(owner);
-    else
-      complain(
-        `the container whose network it shares (${container.networkMode}) is not running: its address is not known`,
-      );
-  }
-  return address;
-}
-
-function hostAddress(port: Port, options: TranslateOptions): string {
-  return port.hostIp === "0.0.0.0" ? options.hostIp : port.hostIp;
-}
-
-function containerAddress(container: Container): string {
-  if (container.ipAddress !== "") return container.ipAddress;
-  const own = container.networks.find(({ name, id }) => name === container.networkMode || id === container.networkMode);
-  return own?.ipv4 || (container.networks.find(({ ipv4 }) => ipv4 !== "")?.ipv4 ?? "");
-}
-
-/** The primary address first, then the host's (if published) and the container's own on each of its networks. */
-function addressesOf(
-  container: Container,
-  port: Port,
-  primary: string,
-  primaryPort: number,
-  options: TranslateOptions,
-): Address[] {
-  const found = new Map<string, Address>();
-  const add = (address: Address): void => {
-    const key = `${address.host} ${address.port}`;
-    if (address.host !== "" && !found.has(key)) found.set(key, address);
-  };
-  const inside: Address[] = [];
-  const exposed = Number(port.exposed);
-  for (const network of options.remote === true ? [] : container.networks) {
-    const { ipv4, ipv6 } = network;
-    inside.push({ host: ipv4, port: exposed, reach: reachOn(network, ipv4), network: networkOf(network, 4) });
-    inside.push({ host: ipv6, port: exposed, reach: reachOn(network, ipv6), network: networkOf(network, 6) });
-  }
-  // The primary address is the operator's choice (-internal on a routed network): it is never bound to this host as a bridge address is.
-  const network = inside.find(({ host }) => host !== "" && host === primary)?.network;
-  add({ host: primary, port: primaryPort, reach: reachOf(primary), ...(network === undefined ? {} : { network }) });
-  if (port.hostPort !== "" && container.networkMode !== "none") {
-    const bindings = container.ports.get(`${port.exposed}/${port.protocol}`);
-    const hosts = container.networkMode === "host" ? [""] : (bindings ?? []).map(({ hostIp }) => hostIp);
-    for (const hostIp of hosts) {
-      const host = EVERYWHERE.has(hostIp) ? options.ip || options.hostIp : hostIp;
-      add({ host, port: Number(port.hostPort), reach: reachOf(host) });
-    }
-  }
-  for (const address of inside) add(address);
-  return [...found.values()];
-}
-
-/** A network in CIDR notation, so that an asker's address can be compared with it; its name where Docker tells no length. */
-function networkOf(network: Attachment, family: 4 | 6): string {
-  if (family === 6)
-    return ipFamily(network.ipv6) === 6 && network.ipv6PrefixLength > 0
-      ? `${network.ipv6}/${network.ipv6PrefixLength}`
-      : network.name;
-  const length = network.ipv4PrefixLength;
-  if (ipFamily(network.ipv4) !== 4 || length < 1 || length > 32) return network.name;
-  const masked = network.ipv4.split(".").map((part, i) => {
-    const bits = Math.max(0, Math.min(8, length - 8 * i));
-    return Number(part) & (0xff << (8 - bits)) & 0xff;
-  });
-  return `${masked.join(".")}/${length}`;
-}
-
-/** From where a container's own address can be reached, by its network's driver: macvlan and ipvlan put it onto the host's own network. */
-function reachOn({ driver }: Attachment, host: string): Reach {
-  if (driver === "overlay") return "overlay";
-  return driver === "macvlan" || driver === "ipvlan" ? reachOf(host) : "bridge";
-}
-
-/** From where an address can be reached, judged by its range [RFC1918, RFC4193, RFC6598, RFC3927, RFC4291-2.5.6]. Host names count as LAN. */
-function reachOf(host: string): Reach {
-  if (ipFamily(host) === 4) {
-    const [a = 0, b = 0] = host.split(".").map(Number);
-    if (a === 127) return "loopback";
-    if (a === 10 || (a === 172 && b >= 16 && b < 32) || (a === 192 && b === 168) || (a === 169 && b === 254))
-      return "lan";
-    return a === 100 && b >= 64 && b < 128 ? "tailnet" : "public";
-  }
-  if (ipFamily(host) === 6) {
-    if (host === "::1") return "loopback";
-    if (/^fd7a:115c:a1e0:/i.test(host)) return "tailnet";
-    return /^(f[cd]|fe[89ab])/i.test(host) ? "lan" : "public";
-  }
-  return "lan";
 }
 
 /** Docker's own HEALTHCHECK as a pushed check: critical until Docker says healthy for the first time. */
