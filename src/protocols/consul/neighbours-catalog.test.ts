@@ -57,6 +57,7 @@ it.each<[method: string, path: string, body: unknown, status: number, text: unkn
   ],
   ["PUT", "/v1/agent/maintenance?ns=a&enable=false", undefined, 200, ""],
   ["PUT", "/v1/agent/force-leave/x?partition=a", undefined, 400, PARTITION],
+  ["PUT", "/v1/agent/force-leave/alpha", undefined, 200, ""],
   ["GET", "/v1/catalog/nodes?partition=x", undefined, 400, PARTITION],
   ["GET", "/v1/catalog/datacenters?partition=x&ns=y", undefined, 200, ["dc1"]],
   ["PUT", "/v1/catalog/register?ns=a", "{", 400, NS],

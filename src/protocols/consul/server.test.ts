@@ -183,6 +183,12 @@ describe("paths", () => {
     );
     expect(await raw("GET /v1/status/leader HTTP/1.0\r\n\r\n")).toMatch(/^HTTP\/1\.[01] 200 OK/);
   });
+  it("speaks HTTP/1 only", async () => {
+    expect(await raw("GET /v1/status/leader HTTP/2.0\r\nHost: x\r\n\r\n")).toMatch(
+      /^HTTP\/1\.1 505 HTTP Version Not Supported: unsupported protocol version\r\n/,
+    );
+    expect(await raw("GET /v1/status/leader\r\n\r\n")).toMatch(/^HTTP\/1\.[01] 400 Bad Request\r\n/);
+  });
 });
 
 describe("answers", () => {

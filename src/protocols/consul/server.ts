@@ -153,10 +153,11 @@ export function createHandler(rows: readonly Row[], config: ConsulConfig, ground
   }
 
   return async (request, response) => {
-    const fault = hostFault(request);
+    const fault = requestFault(request);
     if (fault !== undefined) {
-      response.writeHead(400, `Bad Request: ${fault}`, { "Content-Type": TEXT, Connection: "close" });
-      response.end(`400 Bad Request: ${fault}`);
+      const [status, text] = fault;
+      response.writeHead(status, text, { "Content-Type": TEXT, Connection: "close" });
+      response.end(`${status} ${text}`);
       return;
     }
     const { path: escaped, query } = splitTarget(request.url ?? "/");
@@ -234,7 +235,14 @@ function redirect(response: ServerResponse, request: IncomingMessage, status: 30
 }
 const HTML: Readonly<Record<string, string>> = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&#34;", "'": "&#39;" };
 
-/** What Go's server has against a request's Host. */
+/** What Go's server has against a request before it looks at its path: status and text. */
+function requestFault(request: IncomingMessage): readonly [status: number, text: string] | undefined {
+  if (request.httpVersionMajor > 1) return [505, "HTTP Version Not Supported: unsupported protocol version"];
+  if (request.httpVersionMajor < 1) return [400, "Bad Request"];
+  const host = hostFault(request);
+  return host === undefined ? undefined : [400, `Bad Request: ${host}`];
+}
+
 function hostFault({ httpVersion, headersDistinct }: IncomingMessage): string | undefined {
   const hosts = headersDistinct["host"] ?? [];
   if (hosts.length === 0) return httpVersion === "1.1" ? "missing required Host header" : undefined;

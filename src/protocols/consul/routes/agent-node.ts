@@ -235,6 +235,8 @@ async function forceLeave(call: Call): Promise<undefined> {
   const { directory, clock } = call.ground;
   const node = directory.view().get("node", keyOf.node(name));
   if (node === undefined || node.external === true) throw new Refusal(500, `agent: No node found with name '${name}'`);
+  // Whoever is alive and is told to have gone says no; Consul lets it be.
+  if (node.name === call.ground.self.node && call.ground.self.compat === "consul") return undefined;
   if (node.name === call.ground.self.node) throw new Refusal(500, `agent: ${name} is this agent: use /v1/agent/leave`);
   const why = { code: "node-removed", text: "force-leave over HTTP", confirmed: true, atMs: clock.now() } as const;
   const written = await directory.write([{ op: "delete", table: "node", key: keyOf.node(name), why }], [], call.signal);
