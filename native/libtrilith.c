@@ -5,4 +5,5 @@
 
 #include "connect.h"
 #include "datagrams.h"
+#include "deep-bound.h"
 #include "resolve.h"

@@ -42,6 +42,7 @@ REAL(__recvfrom_chk, ssize_t, int, void *, size_t, size_t, int, struct sockaddr 
 #endif
 REAL(epoll_ctl, int, int, int, int, struct epoll_event *)
 REAL(chroot, int, const char *)
+REAL(dlopen, void *, const char *, int)
 REAL(getaddrinfo, int, const char *, const char *, const struct addrinfo *, struct addrinfo **)
 REAL(gethostbyname, struct hostent *, const char *)
 REAL(gethostbyname2, struct hostent *, const char *, int)
@@ -65,6 +66,7 @@ static void real_prepare(void)
 #endif
 	real_epoll_ctl();
 	real_chroot();
+	real_dlopen();
 	real_getaddrinfo();
 	real_gethostbyname();
 	real_gethostbyname2();

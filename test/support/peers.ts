@@ -52,6 +52,12 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   pg_ctlcluster: ["postgresql"],
   "/usr/lib/python3/dist-packages/kazoo": ["python3-kazoo"],
   "/usr/lib/python3/dist-packages/requests": ["python3-requests"],
+  "/usr/lib/python3/dist-packages/aiohttp": ["python3-aiohttp"],
+  "/usr/lib/python3/dist-packages/uvloop": ["python3-uvloop"],
+  "/usr/lib/python3/dist-packages/grpc": ["python3-grpcio"],
+  "/usr/share/perl5/LWP": ["libwww-perl"],
+  php: ["php-cli", "php-curl"],
+  ruby: ["ruby"],
 };
 
 const exists = (path: string): Promise<boolean> =>
