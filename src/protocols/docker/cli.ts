@@ -12,9 +12,9 @@ import { hasBackend, openBackend } from "./backends/open.ts";
 import { parseRegistryUri } from "./backends/uri.ts";
 import { Writer } from "./backends/writer.ts";
 import { parseHost } from "./endpoint.ts";
+import { endpointOfEnvironment } from "./places.ts";
 import { faultOf, parseFlags, type RegistratorFlags } from "./registrator-command/flags.ts";
 import { follow, statePath } from "./registrator-command/follow.ts";
-import { endpointOfEnvironment } from "./setup.ts";
 import { parseTemplate } from "./tags-template.ts";
 
 /** What the command line speaks for. */
@@ -118,7 +118,7 @@ async function run(
   for (const [, port = ""] of uri.host.matchAll(/:(\d+)(?=,|$)/g))
     if (Number(port) > PORT_MOST)
       throw new Fatal(`bad adapter uri: ${flags.uri}: port ${port} is more than ${PORT_MOST}`);
-  say(`Using ${uri.scheme} adapter: ${flags.uri}`);
+  say(`Using ${uri.scheme} adapter: ${uri.shown}`);
   let writer: Writer | undefined;
   const ground = {
     ...machine,

@@ -78,12 +78,32 @@ describe("registry URIs", () => {
     ["localhost:8500", "localhost", "", ""],
     ["consul", "", "", "consul"],
   ])("%s", (text, scheme, host, path) => {
-    expect(parseRegistryUri(text)).toEqual({ scheme, host, path, text });
+    expect(parseRegistryUri(text)).toMatchObject({ scheme, host, path, text });
   });
-  it.each(["127.0.0.1:8500", ":foo", "consul://h:port", "consul://h o", "etcd://h/%zz", "etcd://h\n"])(
-    "refused: %j",
-    (text) => {
-      expect(parseRegistryUri(text)).toBeUndefined();
-    },
-  );
+  // By Go's net/url, whose text Registrator logs.
+  it.each([
+    ["consul://", "consul:"],
+    ["CONSUL://H:1/P", "consul://H:1/P"],
+    ["consul:///p", "consul:///p"],
+    ["consul:foo", "consul:foo"],
+    ["consul://u:p@h:1/x?a=1#f", "consul://u:p@h:1/x?a=1#f"],
+    ["consul://h/a b%20ü", "consul://h/a%20b%20%C3%BC"],
+    ["consul-unix:///run/c.sock", "consul-unix:///run/c.sock"],
+    ["etcd://a:1,b:2/p", "etcd://a:1,b:2/p"],
+  ])("%s is shown as %s", (text, shown) => {
+    expect(parseRegistryUri(text)?.shown).toBe(shown);
+  });
+  it.each([
+    "consul://h%41",
+    "consul://h|x",
+    "consul://{h}",
+    "127.0.0.1:8500",
+    ":foo",
+    "consul://h:port",
+    "consul://h o",
+    "etcd://h/%zz",
+    "etcd://h\n",
+  ])("refused: %j", (text) => {
+    expect(parseRegistryUri(text)).toBeUndefined();
+  });
 });
