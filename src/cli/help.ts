@@ -1,7 +1,22 @@
 // What `trilith help` prints: all commands by subject, in lines that fit every terminal.
+import { Help } from "commander";
 import { GROUPS } from "./commands.ts";
+import { CLIENT_GROUP } from "./io.ts";
 
 const WIDTH = 80;
+
+/** How commander prints the help of one command. */
+export const HELP_STYLE: Pick<Help, "groupItems" | "minWidthToWrap"> = {
+  /** Beside the longest flags less than commander's 40 columns are left of 80. */
+  minWidthToWrap: 20,
+  /** A command's own flags come before those that all have. */
+  groupItems(unsorted, visible, getGroup) {
+    const groups = new Help().groupItems(unsorted, visible, getGroup);
+    const common = groups.get(CLIENT_GROUP);
+    if (common !== undefined && groups.delete(CLIENT_GROUP)) groups.set(CLIENT_GROUP, common);
+    return groups;
+  },
+};
 
 /** The overview of all commands. */
 export function overview(): string {

@@ -1,12 +1,11 @@
 #!/usr/bin/env node
 // The program `trilith`: finds the command, loads only that one, and turns errors into a sentence and an exit code.
-import { Command as Commander, CommanderError, Help } from "commander";
+import { Command as Commander, CommanderError } from "commander";
 import { codeOf, messageOf } from "../base/error.ts";
 import { processIo } from "../base/terminal.ts";
 import { COMMANDS } from "./commands.ts";
 import { goFlags } from "./go-flags.ts";
-import { overview } from "./help.ts";
-import { CLIENT_GROUP } from "./io.ts";
+import { HELP_STYLE, overview } from "./help.ts";
 import { wordsAs } from "./links.ts";
 
 /** Exit codes: 0 done, 1 it did not work or nothing was found, 2 the command line is wrong. */
@@ -50,7 +49,7 @@ async function main(argv: readonly string[]): Promise<number> {
       outputError: (text, write) => write(text.replace(/^error:/, `trilith ${command.name}:`)),
     })
     .helpOption("-h, --help", "show this help")
-    .configureHelp({ groupItems });
+    .configureHelp(HELP_STYLE);
   command.define(parser, io, (code) => {
     exitCode = code;
   });
@@ -77,14 +76,6 @@ async function main(argv: readonly string[]): Promise<number> {
     io.close();
   }
 }
-
-/** A command's own flags come before those that all have. */
-const groupItems: Help["groupItems"] = (unsorted, visible, getGroup) => {
-  const groups = new Help().groupItems(unsorted, visible, getGroup);
-  const common = groups.get(CLIENT_GROUP);
-  if (common !== undefined && groups.delete(CLIENT_GROUP)) groups.set(CLIENT_GROUP, common);
-  return groups;
-};
 
 /** The names of the flags that take no value, and of all. */
 function flagsOf(parser: Commander): [booleans: ReadonlySet<string>, all: ReadonlySet<string>] {

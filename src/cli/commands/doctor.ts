@@ -8,6 +8,14 @@ import { ago, type Command, json, table } from "../io.ts";
 /** What is wrong stands at the end of its line more often than not. */
 const WHOLE = { whole: true };
 
+/** Where it listens; all of HTTP's addresses in one line. */
+function places({ "http-more": more, ...listening }: DoctorJson["listening"]): (readonly [string, string])[] {
+  return Object.entries(listening).map(([name, where]) => [
+    name,
+    name === "http" && more !== undefined ? `${where}, ${more}` : where,
+  ]);
+}
+
 function doctorText({ self, listening, sources, store, held, overrides, warnings, notes }: DoctorJson): string {
   const counts = Object.entries(store.counts).map(
     ([name, number]) => `${number} ${number === 1 ? name.replace(/s$/, "") : name}`,
@@ -15,7 +23,7 @@ function doctorText({ self, listening, sources, store, held, overrides, warnings
   return `Trilith ${self.version} · node ${self.node} · datacenter ${self.datacenter} · up ${ago(self.upMs)}
 
 ${table([
-  ...Object.entries(listening).map(([name, where]) => [`  ${name}`, where]),
+  ...places(listening).map(([name, where]) => [`  ${name}`, where]),
   [
     "  store",
     `${store.reachable ? `answers in ${store.roundTripMs ?? 0} ms` : `away: ${store.error ?? ""}`}${store.reachable && !store.writable ? ", refuses writes" : ""}, index ${store.index}`,

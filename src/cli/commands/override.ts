@@ -16,11 +16,13 @@ Words:
   label.k=v                a label; label.k= removes it
   weight=5                 how often it is chosen compared with others
   port=8080  address=IP    where it is reached
-  check=http:/health       how to check it; also check=tcp, check=URL, check=none; with @30 behind it: every 30 s
+  check=http:/health       how to check it; also check=tcp, check=URL and
+                           check=none; with @30 behind it: every 30 s
   hidden                   it is not registered, and in no answer
 
-NAME is an instance's ID, a service's name, or a container's name or ID. An override of an ID wins over one of a container,
-and that over one of a service. Overrides are kept until --undo, across restarts of the agent and of the service.
+NAME is an instance's ID, a service's name, or a container's name or ID. An
+override of an ID wins over one of a container, and that over one of a service.
+Overrides are kept until --undo, across restarts of the agent and the service.
 In definition files: overrides = [{ for = "NAME", set = ["name=shop"] }]
 `;
 

@@ -49,7 +49,7 @@ export const command: Command = {
       .option("--domain <domain>", "the agent's DNS domain, for names that carry it", "consul")
       .addHelpText(
         "after",
-        "\nSIGUSR1 prints the figures. The first SIGTERM or Ctrl-C drains connections, the second one stops at once.",
+        "\nSIGUSR1 prints the figures. The first SIGTERM or Ctrl-C drains connections,\nthe second one stops at once.",
       )
       .action(async (rules: readonly string[], options: Options) => done(await run(rules, options, io)));
   },

@@ -391,7 +391,7 @@ describe("doctor", () => {
     // Whoever listens there wanted to.
     expect(warnings).toEqual([]);
     expect(notes).toEqual([
-      "http-more listens on 10.9.0.1:8500, where other hosts can reach it",
+      "http listens on 10.9.0.1:8500, where other hosts can reach it",
       "dns listens on [2001:db8::1]:8600, where other hosts can reach it",
     ]);
   });

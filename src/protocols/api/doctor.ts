@@ -60,7 +60,7 @@ export async function diagnose(ground: ApiGround, signal: AbortSignal): Promise<
   for (const [name, where] of self.listening)
     for (const place of name === CONTAINERS ? [] : where.split(", "))
       if (!/^(127\.|\[::1\]|localhost|unix:|\/)/.test(place))
-        notes.push(`${name} listens on ${place}, where other hosts can reach it`);
+        notes.push(`${name.replace("-more", "")} listens on ${place}, where other hosts can reach it`);
   if (self.dev) notes.push("nothing is kept on disk (development mode): a restart forgets everything");
   return {
     self: {
