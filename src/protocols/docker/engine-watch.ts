@@ -7,7 +7,7 @@ import type { Reason } from "../../model/reason.ts";
 import { createEngine, type EngineInfo } from "./client.ts";
 import { type Endpoint, farHost } from "./endpoint.ts";
 import type { Happening } from "./events.ts";
-import { byStart, type Container, isStopSignal, shortId } from "./inspect.ts";
+import { byStart, type Container, describe, isStopSignal, shortId } from "./inspect.ts";
 import { type Complaint, type TranslateOptions, type Translation, translate } from "./registrator.ts";
 import { type Keeping, type Known, type Scan, startScan } from "./scan.ts";
 import type { DockerMachine } from "./source.ts";
@@ -33,6 +33,8 @@ export interface EngineOptions {
    * by a signal) stays registered until it is removed or runs again, and its checks tell.
    */
   readonly deregister?: "always" | "on-success";
+  /** Another text where the engine is reached otherwise than before; where it is the same, its connection stays over `retell`. */
+  readonly connection?: string;
   /** Told, before each list, which containers stay in it though they ended with a failure. */
   readonly failed?: (containerIds: ReadonlySet<string>) => void;
 }
@@ -71,7 +73,7 @@ const GIVE_UP_ATTEMPTS = 4;
 
 /** Follows one engine from `begin` to the signal. What was last known outlives connections. */
 export class EngineWatch {
-  readonly #options: EngineOptions;
+  #options: EngineOptions;
   readonly #machine: DockerMachine;
   readonly #ring: () => void;
   readonly #known: Known = { running: new Map(), departed: new Map(), unread: new Map(), failed: new Map() };
@@ -83,6 +85,11 @@ export class EngineWatch {
   #translation: TranslateOptions | undefined;
   /** True while the translation is the one for the meantime. */
   #guessed = false;
+  /** True while the translation is that of the options before, until the next one is found out. */
+  #outdated = false;
+  /** Ends the connection that is there; finds out the translation anew in it. */
+  #reconnect: () => void = () => {};
+  #resolve: () => void = () => {};
   #listed = false;
   #told = false;
   #absent = false;
@@ -125,6 +132,29 @@ export class EngineWatch {
     return [...this.#before.values()].flat();
   }
 
+  /** Containers that are known, running or kept. */
+  *containers(): Generator<string, void, void> {
+    yield* this.#before.keys();
+    yield* this.#known.running.keys();
+    yield* this.#known.failed.keys();
+  }
+
+  /** Takes other options: containers are read by them as soon as that can be done, and as before until then; the engine is asked for nothing again unless it is reached otherwise. */
+  retell(options: EngineOptions): void {
+    const before = this.#options;
+    this.#options = options;
+    const { failed, departed } = this.#known;
+    if (options.deregister !== "on-success")
+      for (const [id, container] of failed) {
+        failed.delete(id);
+        const text = `the configuration of docker no longer keeps containers that failed, as ${describe(container)} did`;
+        departed.set(id, { code: "died", text, confirmed: true, atMs: this.#machine.clock.now() });
+      }
+    this.#outdated = true;
+    if (options.connection !== before.connection) this.#reconnect();
+    else this.#resolve();
+  }
+
   /** Keeps a connection to the engine until the signal. */
   async follow(signal: AbortSignal): Promise<void> {
     const { clock, random, log } = this.#machine;
@@ -133,10 +163,12 @@ export class EngineWatch {
       while (!signal.aborted) {
         const endpoint = await this.#find(signal);
         const startedMs = clock.monotonic();
+        const { connection } = this.#options;
         try {
           await this.#session(endpoint, signal);
         } catch (error) {
           if (signal.aborted) return;
+          if (this.#options.connection !== connection) continue;
           if (clock.monotonic() - startedMs > GOOD_CONNECTION_MS) waitMs = RECONNECT_MIN_MS;
           const text = this.#trouble(endpoint, error);
           if (this.ok || this.text !== text) log.warn(text);
@@ -162,9 +194,9 @@ export class EngineWatch {
 
   /** The endpoint to use: the only one, or the first socket that exists, waiting for one to appear. */
   async #find(signal: AbortSignal): Promise<Endpoint> {
-    const { endpoints, optional } = this.#options;
     const { clock, disk, random } = this.#machine;
     for (;;) {
+      const { endpoints, optional } = this.#options;
       for (const endpoint of endpoints) {
         if (endpoint.socketPath === undefined) return endpoint;
         // Where even looking is forbidden, connecting tells why.
@@ -193,6 +225,7 @@ export class EngineWatch {
     const session = new AbortController();
     const onAbort = (): void => session.abort(signal.reason);
     signal.addEventListener("abort", onAbort, { once: true });
+    this.#reconnect = () => session.abort(new Error("the engine is reached otherwise now"));
     try {
       const engine = createEngine(endpoint, http, clock, session.signal);
       const events = await engine.events();
@@ -202,18 +235,24 @@ export class EngineWatch {
       };
       const scan = startScan(engine, this.#known, this.#machine, session.signal, changed, this.#keeping());
       // A resolver that takes its time holds up neither events nor, once there was a list, the next one.
-      const resolving = (async (): Promise<void> => {
+      const resolve = async (): Promise<void> => {
+        const options = this.#options;
         const take = (translation: TranslateOptions, guessed: boolean): void => {
           // What was found out before is better than a guess.
-          if (session.signal.aborted || (guessed && this.#translation !== undefined)) return;
-          if (this.#guessed || JSON.stringify(translation) !== JSON.stringify(this.#translation))
+          if (session.signal.aborted || options !== this.#options || (guessed && this.#translation !== undefined))
+            return;
+          // Templates are functions, which no text tells apart.
+          if (this.#outdated || this.#guessed || JSON.stringify(translation) !== JSON.stringify(this.#translation))
             this.#translations.clear();
           this.#translation = translation;
+          this.#outdated = false;
           this.#guessed = guessed;
           changed();
         };
-        take(await this.#options.translation(await engine.info(), (meanwhile) => take(meanwhile, true)), false);
-      })();
+        take(await options.translation(await engine.info(), (meanwhile) => take(meanwhile, true)), false);
+      };
+      this.#resolve = () => void resolve().catch((error: unknown) => session.abort(error));
+      const resolving = resolve();
       const reading = (async (): Promise<never> => {
         for await (const happening of events) this.#on(happening, scan);
         throw new Error("the event stream ended");
@@ -238,6 +277,7 @@ export class EngineWatch {
         await Promise.allSettled([reading, scanning]);
       }
     } finally {
+      this.#reconnect = this.#resolve = () => {};
       session.abort();
       signal.removeEventListener("abort", onAbort);
     }
@@ -247,7 +287,7 @@ export class EngineWatch {
     const onSuccess = this.#options.deregister === "on-success";
     // Registrator 7.4.0, registrator.go: 0 and what a signal ended (128 and more) is a success.
     return {
-      keeps: (exitCode) => onSuccess && exitCode !== 0 && (exitCode & 128) === 0,
+      keeps: (exitCode) => this.#options.deregister === "on-success" && exitCode !== 0 && (exitCode & 128) === 0,
       before: new Set(onSuccess ? this.#before.keys() : []),
     };
   }

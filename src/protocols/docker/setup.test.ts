@@ -15,7 +15,8 @@ import type { Ground } from "../../contracts/ground.ts";
 import { endpointOfContext, parseHost } from "./endpoint.ts";
 import { hostAddress, hostAddressSoon } from "./host-address.ts";
 import { signalNumber } from "./inspect.ts";
-import { docker, endpointOfEnvironment } from "./setup.ts";
+import { endpointOfEnvironment } from "./places.ts";
+import { docker } from "./setup.ts";
 
 describe("configuration", () => {
   it("by default looks for the usual sockets", () => {
@@ -134,7 +135,7 @@ describe("configuration", () => {
     })();
     stop.abort();
     expect(await said).toEqual([]);
-    expect(() => docker.setup(docker.configure(true), ground)).toThrow("ssh://far");
+    await expect(docker.setup(docker.configure(true), ground)).rejects.toThrow("ssh://far");
   });
 
   it("without an engine, checks inside containers are critical and say why", async () => {

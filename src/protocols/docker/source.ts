@@ -38,7 +38,13 @@ const NAME = "docker";
 class Watch {
   readonly #machine: DockerMachine;
   readonly #bell = new Bell();
-  readonly engines: readonly EngineWatch[];
+  engines: readonly EngineWatch[];
+  readonly #ends = new Map<EngineWatch, AbortController>();
+  readonly #following = new Set<Promise<void>>();
+  /** Follows what there is until then; undefined before it began. */
+  #until: AbortSignal | undefined;
+  /** Containers of engines that nobody asks for any more, until that is told. */
+  readonly #unasked = new Set<string>();
   readonly #drained = new WeakMap<Registration, Registration>();
   readonly #reported = new Map<string, string>();
   #last: { readonly list: readonly Registration[]; readonly complaints: string } | undefined;
@@ -48,18 +54,51 @@ class Watch {
 
   constructor(options: DockerOptions, machine: DockerMachine) {
     this.#machine = machine;
-    const before = heldByEngine(machine);
-    this.engines = [options, ...(options.others ?? [])].map(
-      (one) => new EngineWatch(one, machine, before.get(one.name ?? "") ?? new Map(), () => this.#ring()),
-    );
+    this.engines = this.#enginesOf(options);
+  }
+
+  /** Those that are followed already go on under these options. */
+  #enginesOf(options: DockerOptions, known: readonly EngineWatch[] = []): readonly EngineWatch[] {
+    const before = heldByEngine(this.#machine);
+    return [options, ...(options.others ?? [])].map((one) => {
+      const name = one.name ?? "";
+      const same = known.find((engine) => engine.name === name);
+      same?.retell(one);
+      return same ?? new EngineWatch(one, this.#machine, before.get(name) ?? new Map(), () => this.#ring());
+    });
+  }
+
+  /** Follows other engines from now on, or reads their containers otherwise. */
+  retell(options: DockerOptions): void {
+    const before = this.engines;
+    this.engines = this.#enginesOf(options, before);
+    for (const engine of before)
+      if (!this.engines.includes(engine)) {
+        for (const id of engine.containers()) this.#unasked.add(id);
+        this.#ends.get(engine)?.abort(new Error("the configuration no longer names this engine"));
+        this.#ends.delete(engine);
+      }
+    if (this.#until !== undefined) this.#followAll(this.#until);
+    this.#ring();
+  }
+
+  #followAll(signal: AbortSignal): void {
+    for (const engine of this.engines) {
+      if (this.#ends.has(engine)) continue;
+      const end = new AbortController();
+      this.#ends.set(engine, end);
+      const following = engine.follow(AbortSignal.any([signal, end.signal]));
+      this.#following.add(following);
+      void following.finally(() => this.#following.delete(following)).catch(() => {});
+    }
   }
 
   #ring(): void {
     this.#bell.ring();
-    this.#machine.running?.(this.#running());
+    this.#machine.running?.(this.running());
   }
 
-  *#running(): Generator<RunningContainer, void, void> {
+  *running(): Generator<RunningContainer, void, void> {
     for (const engine of this.engines) yield* engine.running();
   }
 
@@ -71,7 +110,8 @@ class Watch {
     };
     if (signal.aborted) return;
     signal.addEventListener("abort", onAbort, { once: true });
-    const following = Promise.all(this.engines.map((engine) => engine.follow(inner.signal)));
+    this.#until = inner.signal;
+    this.#followAll(inner.signal);
     try {
       for (;;) {
         await this.#bell.heard();
@@ -84,7 +124,7 @@ class Watch {
     } finally {
       signal.removeEventListener("abort", onAbort);
       inner.abort();
-      await following;
+      await Promise.all(this.#following);
     }
   }
 
@@ -92,7 +132,8 @@ class Watch {
   #compose(): SourceList | undefined {
     const heard = this.engines.map((engine) => ({ engine, now: engine.present() }));
     // An engine that may be absent and is has nothing to say; where all of them are, what stands stays.
-    if (heard.every(({ now }) => now === undefined)) return undefined;
+    const isUnheard = heard.every(({ now }) => now === undefined);
+    if (isUnheard && this.#unasked.size === 0) return undefined;
     const complaints: Complaint[] = [];
     const owners = new Map<string, string>();
     const present: Present[] = [];
@@ -110,7 +151,7 @@ class Watch {
         });
     };
     for (const { engine, now } of heard) {
-      if (now === undefined && !engine.absent)
+      if (now === undefined && (isUnheard || !engine.absent))
         for (const held of engine.heldBefore) add(held, containerOf(held.foreignId ?? ""), false);
       complaints.push(...(now?.complaints ?? []));
       for (const one of now?.containers ?? []) {
@@ -126,8 +167,10 @@ class Watch {
     const departed = new Map(this.engines.flatMap((engine) => [...engine.departed()]));
     const gone = new Map<string, Reason>();
     for (const [id, containerId] of this.#owners)
-      if (!owners.has(id)) gone.set(id, departed.get(containerId) ?? this.#replaced(containerId, id));
+      if (!owners.has(id))
+        gone.set(id, departed.get(containerId) ?? this.#unaskedFor(containerId) ?? this.#replaced(containerId, id));
     this.#owners = owners;
+    this.#unasked.clear();
     const complained = JSON.stringify(complaints);
     const last = this.#last;
     if (
@@ -139,6 +182,12 @@ class Watch {
       return undefined;
     this.#last = { list, complaints: complained };
     return { list, authority: "first-hand", gone, complaints };
+  }
+
+  #unaskedFor(containerId: string): Reason | undefined {
+    if (!this.#unasked.has(containerId)) return undefined;
+    const text = `the configuration of ${NAME} no longer asks for it`;
+    return { code: "deregistered", text, confirmed: true, atMs: this.#machine.clock.now() };
   }
 
   #replaced(containerId: string, id: string): Reason {
@@ -228,8 +277,20 @@ function outcomeOf({ health }: Container): Outcome {
   return { status: "critical", output };
 }
 
+/** The source, with what a reload takes. */
+export interface DockerSource extends Source {
+  /**
+   * Other options from now on: an engine of the same name is followed on over its connection, where it is reached as before; a container's registrations are
+   * others only where the options say so, and go where its engine is no longer named.
+   */
+  retell(options: DockerOptions): void;
+  /** The containers that run, as far as the engines were heard. */
+  running(): Iterable<RunningContainer>;
+}
+
 /** Makes the source. Each `watch` has connections of its own; `state` tells of the last one. */
-export function dockerSource(options: DockerOptions, machine: DockerMachine): Source {
+export function dockerSource(first: DockerOptions, machine: DockerMachine): DockerSource {
+  let options = first;
   let watching: Watch | undefined;
   return {
     name: NAME,
@@ -237,6 +298,11 @@ export function dockerSource(options: DockerOptions, machine: DockerMachine): So
       watching = new Watch(options, machine);
       return watching.lists(signal);
     },
+    retell(now) {
+      options = now;
+      watching?.retell(now);
+    },
+    running: () => watching?.running() ?? [],
     state() {
       const [main, ...others] = watching?.engines ?? [];
       if (main === undefined) return { ok: true, text: "not started" };

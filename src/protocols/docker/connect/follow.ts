@@ -23,7 +23,7 @@ export interface ForwardingMachine {
   /** The agent's DNS domain. */
   readonly domain: string;
   /** True where images may ask for ports, too. */
-  readonly images: boolean;
+  images: boolean;
 }
 
 /** What became of one container's labels. */
@@ -72,7 +72,7 @@ export class Forwarding {
   #timer: Timer | undefined;
 
   constructor(machine: ForwardingMachine) {
-    this.#machine = machine;
+    this.#machine = { ...machine };
   }
 
   /** All containers that run now. Those that ended lose their listeners before this returns, so that their networks can go. */
@@ -94,6 +94,16 @@ export class Forwarding {
     if (!changed) return;
     for (const forwarder of this.#forwarders.values())
       if (!forwarder.wanted.holders.some((container) => this.#runs(container))) this.#close(forwarder, 0);
+    this.#ring();
+  }
+
+  /** Whether images may ask for ports, too, from now on. */
+  retell(images: boolean): void {
+    if (images === this.#machine.images) return;
+    this.#machine.images = images;
+    this.#followed = new Map(
+      [...this.#followed].map(([id, one]) => [id, { ...one, labels: this.#labelsOf(one.container) }]),
+    );
     this.#ring();
   }
 
