@@ -30,6 +30,11 @@ export interface Manner {
   readonly enterprise?: Enterprise;
 }
 
+/** Whether Consul would take an answer from a stream of changes that its agent keeps, which shows in headers and words. */
+export function isStreamed(manner: Manner, { minIndex, cached }: Options): boolean {
+  return manner.streams === true && (minIndex > 0 || (cached && manner.cacheable === true));
+}
+
 /** Answers a read with Consul's query headers, after waiting where the caller asked to. */
 export async function answerQuery(
   call: Call,
@@ -37,7 +42,7 @@ export async function answerQuery(
   read: (view: View, options: Options) => Seen,
 ): Promise<Reply> {
   const options = readOptions(call, manner.enterprise);
-  const streaming = manner.streams === true && (options.minIndex > 0 || (options.cached && manner.cacheable === true));
+  const streaming = isStreamed(manner, options);
   const cache = await begin(call, manner, options, streaming);
   const { directory } = call.ground;
   let view = directory.view();

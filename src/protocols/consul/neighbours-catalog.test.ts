@@ -37,6 +37,7 @@ const NS = 'Invalid query parameter: "ns" - Namespaces are a Consul Enterprise f
 const PARTITION = 'Invalid query parameter: "partition" - Partitions are a Consul Enterprise feature';
 const REGISTER = "/v1/agent/service/register";
 const NATIVE = "1 error occurred:\n\t* Port or SocketPath must be set for a Connect native service.\n\n";
+const NOPE = "filter=Nope%20%3D%3D%20x";
 const NODE = { Node: "n", Address: "192.0.2.1" };
 
 it.each<[method: string, path: string, body: unknown, status: number, text: unknown]>([
@@ -121,6 +122,22 @@ it.each<[method: string, path: string, body: unknown, status: number, text: unkn
   ["GET", "/v1/internal/ui/node/", undefined, 400, "Missing node name"],
   ["GET", "/v1/catalog/gateway-services/", undefined, 400, "Missing gateway name"],
   ["GET", "/v1/catalog/gateway-services/x", undefined, 200, []],
+  ["GET", "/v1/catalog/service/?index=abc", undefined, 400, "Invalid index"],
+  ["GET", "/v1/health/state/?wait=abc", undefined, 400, "Invalid wait time"],
+  ["GET", `/v1/catalog/nodes?${NOPE}&index=abc`, undefined, 400, "Invalid index"],
+  ["GET", `/v1/catalog/nodes?${NOPE}&ns=a`, undefined, 500, expect.stringMatching(/^Failed to create/)],
+  ["GET", `/v1/health/node/x?${NOPE}&ns=a`, undefined, 400, NS],
+  ["GET", `/v1/health/service/x?${NOPE}&dc=nowhere`, undefined, 500, "No path to datacenter"],
+  ["GET", "/v1/health/service/x?passing=no&index=abc", undefined, 400, "Invalid index"],
+  ["GET", `/v1/health/service/x?${NOPE}&index=1`, undefined, 500, 'Selector "Nope" is not valid'],
+  ["GET", `/v1/health/service/x?${NOPE}&cached`, undefined, 500, 'Selector "Nope" is not valid'],
+  [
+    "GET",
+    `/v1/health/service/x?${NOPE}&index=1&near=_agent`,
+    undefined,
+    500,
+    expect.stringMatching(/^Failed to create/),
+  ],
   ["GET", "/v1/health/connect/x?passing=no", undefined, 400, "Invalid value for ?passing"],
   [
     "GET",

@@ -18,7 +18,7 @@ import { readFilter } from "./choose.ts";
 function checks(call: Call): Reply {
   refuseEnterprise(call);
   // The one place where Consul leaves out the words in front of what is wrong.
-  const wanted = readFilter(call, checkShape, {}, "");
+  const wanted = readFilter(call, checkShape, "");
   const { agent } = call.ground;
   const services = agent.services();
   const json: Record<string, unknown> = Object.create(null);

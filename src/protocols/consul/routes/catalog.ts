@@ -2,7 +2,7 @@
 import type { View } from "../../../contracts/directory.ts";
 import { type Entry, keyOf, type Scope, scope } from "../../../model/record.ts";
 import { onlyWithId } from "../../../wire/consul-catalog.ts";
-import { answerQuery, headersOfNothing, type Manner } from "../blocking.ts";
+import { answerQuery, type Manner } from "../blocking.ts";
 import { deregisterBody, registerBody } from "../bodies.ts";
 import { cacheHeaders } from "../cache.ts";
 import type { Call, Reply, Row } from "../call.ts";
@@ -15,19 +15,14 @@ import type { Filter } from "../filter.ts";
 import { handOn } from "../hand-on.ts";
 import { readOptions, refuseEnterprise } from "../options.ts";
 import { catalogServiceShape, nodeServiceShape, nodeShape } from "../shapes.ts";
-import * as told from "../told-index.ts";
-import { chosen, hasMeta, meshed, nearOf, nodeMeta, readFilter } from "./choose.ts";
+import * as index from "../told-index.ts";
+import { chosen, hasMeta, meshed, namedBy, nearOf, nodeMeta, readQueryFilter } from "./choose.ts";
 
 const MANNER: Manner = { tellConsistency: true, headersOnError: true };
 /** Nodes belong to partitions, not to namespaces. */
 const OF_NODES: Manner = { ...MANNER, enterprise: "partition" };
 /** What Consul's agents keep in their cache for `?cached`. */
 const CACHED: Manner = { ...MANNER, cacheable: true };
-
-function named(call: Call, what: string): string {
-  if (call.suffix === "") throw new Refusal(400, `Missing ${what}`);
-  return call.suffix;
-}
 
 async function put(call: Call): Promise<Reply> {
   refuseEnterprise(call);
@@ -69,7 +64,7 @@ async function datacenters(call: Call): Promise<Reply> {
 }
 
 function nodes(call: Call): Promise<Reply> {
-  const wanted = readFilter(call, nodeShape, headersOfNothing());
+  const wanted = readQueryFilter(call, nodeShape, OF_NODES);
   const meta = nodeMeta(call.query);
   const near = nearOf(call);
   return answerQuery(call, OF_NODES, (view) => {
@@ -77,13 +72,12 @@ function nodes(call: Call): Promise<Reply> {
     const rows = nearestFirst(view, near, found, ({ name }) => name)
       .map(encodeNode)
       .filter(wanted);
-    return { index: told.nodes(call, view), waitOn: ["nodes"], reply: { json: rows } };
+    return { index: index.nodes(call, view), waitOn: ["nodes"], reply: { json: rows } };
   });
 }
 
 function services(call: Call): Promise<Reply> {
-  const wanted =
-    call.query.get("filter") === "" ? undefined : readFilter(call, catalogServiceShape, headersOfNothing());
+  const wanted = call.query.get("filter") === "" ? undefined : readQueryFilter(call, catalogServiceShape, CACHED);
   const meta = nodeMeta(call.query);
   const waitOn: readonly Scope[] = meta === undefined ? ["services"] : ["services", "nodes"];
   return answerQuery(call, CACHED, (view) => ({
@@ -119,11 +113,11 @@ function namesWithTags(
 }
 
 function service(call: Call): Promise<Reply> {
-  const name = named(call, "service name");
-  const wanted = readFilter(call, catalogServiceShape, headersOfNothing());
+  const name = namedBy(call, "service name", CACHED);
+  const wanted = readQueryFilter(call, catalogServiceShape, CACHED);
   const near = nearOf(call);
   return answerQuery(call, CACHED, (view) => ({
-    index: told.instances(call, view, name),
+    index: index.instances(call, view, name),
     waitOn: [scope.instances(name)],
     reply: {
       json: nearestFirst(view, near, chosen(view.residents(name), call.query), ({ node }) => node.name)
@@ -139,8 +133,8 @@ function nodeCalled(view: View, text: string): Entry<"node"> | undefined {
 }
 
 function node(call: Call): Promise<Reply> {
-  const name = named(call, "node name");
-  const wanted = readFilter(call, nodeServiceShape, headersOfNothing());
+  const name = namedBy(call, "node name", MANNER);
+  const wanted = readQueryFilter(call, nodeServiceShape, MANNER);
   return answerQuery(call, MANNER, (view) => {
     const found = nodeCalled(view, name);
     let json: unknown = null;
@@ -158,8 +152,8 @@ function node(call: Call): Promise<Reply> {
 }
 
 function nodeServices(call: Call): Promise<Reply> {
-  const name = named(call, "node name");
-  const wanted = readFilter(call, nodeServiceShape, headersOfNothing());
+  const name = namedBy(call, "node name", MANNER);
+  const wanted = readQueryFilter(call, nodeServiceShape, MANNER);
   return answerQuery(call, MANNER, (view) => {
     const found = nodeCalled(view, name);
     const place = scope.node(found?.name ?? name);
@@ -176,8 +170,8 @@ function nodeServices(call: Call): Promise<Reply> {
 
 /** Who can be reached by the mesh under a service's name: its proxies, and instances that speak the mesh's language themselves. */
 function connect(call: Call): Promise<Reply> {
-  const name = named(call, "service name");
-  const wanted = readFilter(call, catalogServiceShape, headersOfNothing());
+  const name = namedBy(call, "service name", CACHED);
+  const wanted = readQueryFilter(call, catalogServiceShape, CACHED);
   const near = nearOf(call);
   return answerQuery(call, CACHED, (view) => {
     const { residents, waitOn } = meshed(view, name, scope.instances);
@@ -195,7 +189,7 @@ function connect(call: Call): Promise<Reply> {
 
 /** What a gateway serves: gateways are not configured here, and of one that is not there Consul says nothing. */
 function gateway(call: Call): Promise<Reply> {
-  const name = named(call, "gateway name");
+  const name = namedBy(call, "gateway name", MANNER);
   return answerQuery(call, MANNER, () => ({ index: 1, waitOn: [scope.instances(name)], reply: { json: [] } }));
 }
 

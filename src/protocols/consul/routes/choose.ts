@@ -7,9 +7,11 @@ import type { Resident } from "../../../model/instance.ts";
 import { meshNameOf } from "../../../model/mesh.ts";
 import type { Labels } from "../../../model/node.ts";
 import type { Scope } from "../../../model/record.ts";
+import { headersOfNothing, isStreamed, type Manner } from "../blocking.ts";
 import type { Call } from "../call.ts";
 import { Refusal } from "../errors.ts";
 import { type Filter, parseFilter, type Shape } from "../filter.ts";
+import { ownDatacenterOnly, readOptions } from "../options.ts";
 import type { Query } from "../query.ts";
 
 /** `?node-meta=key:value`, several times; undefined = every node. Without a colon the value is "". */
@@ -77,19 +79,39 @@ export function askerOf({ request }: Call): string | undefined {
   return ipFamily(forwarded.trim()) > 0 ? forwarded.trim().replace(/^::ffff:(?=\d+\.)/i, "") : callerOf(request);
 }
 
+const NO_FILTER = "Failed to create boolean expression evaluator: ";
+
 /** The request's `?filter=` over records of a shape; without one everything passes. @throws Refusal 500, as Consul answers a bad expression */
-export function readFilter(
-  { query }: Call,
-  shape: Shape,
-  headers: Readonly<Record<string, string>> = {},
-  prefix = "Failed to create boolean expression evaluator: ",
-): Filter {
+export function readFilter(call: Call, shape: Shape, prefix: string = NO_FILTER): Filter {
+  return filterOr(call, shape, (why) => {
+    throw new Refusal(500, prefix + why);
+  });
+}
+
+/** As `readFilter` for what reads the directory: wrong options and another datacenter are told first, as Consul looks at them first. @throws Refusal */
+export function readQueryFilter(call: Call, shape: Shape, manner: Manner): Filter {
+  return filterOr(call, shape, (why) => {
+    const options = readOptions(call, manner.enterprise);
+    const headers = manner.headersOnError === true ? headersOfNothing() : {};
+    ownDatacenterOnly(options.datacenter, headers);
+    throw new Refusal(500, (isStreamed(manner, options) ? "" : NO_FILTER) + why, headers);
+  });
+}
+
+function filterOr({ query }: Call, shape: Shape, refuse: (why: string) => never): Filter {
   try {
     return parseFilter(query.get("filter"), shape) ?? everything;
   } catch (error) {
-    if (error instanceof TrilithError && error.code === "invalid")
-      throw new Refusal(500, prefix + messageOf(error), headers);
+    if (error instanceof TrilithError && error.code === "invalid") return refuse(messageOf(error));
     throw error;
   }
 }
+
+/** What stands behind the route's pattern. @throws Refusal 400 where nothing does; wrong options are told first */
+export function namedBy(call: Call, what: string, { enterprise }: Manner): string {
+  if (call.suffix !== "") return call.suffix;
+  readOptions(call, enterprise);
+  throw new Refusal(400, `Missing ${what}`);
+}
+
 const everything: Filter = () => true;

@@ -2,24 +2,20 @@
 import type { View } from "../../../contracts/directory.ts";
 import type { Resident } from "../../../model/instance.ts";
 import { type Entry, keyOf, type Scope, scope } from "../../../model/record.ts";
-import { answerQuery, headersOfNothing, type Manner } from "../blocking.ts";
+import { answerQuery, type Manner } from "../blocking.ts";
 import type { Call, Reply, Row } from "../call.ts";
 import { nearestFirst } from "../coordinates.ts";
 import { drainChecks, encodeCheck, encodeCheckOf, encodeResident } from "../encode.ts";
 import { Refusal } from "../errors.ts";
+import { readOptions } from "../options.ts";
 import { parseBool } from "../query.ts";
 import { checkShape, residentShape } from "../shapes.ts";
-import * as told from "../told-index.ts";
-import { chosen, hasMeta, meshed, nearOf, nodeMeta, readFilter } from "./choose.ts";
+import * as index from "../told-index.ts";
+import { chosen, hasMeta, meshed, namedBy, nearOf, nodeMeta, readQueryFilter } from "./choose.ts";
 
 const MANNER: Manner = { tellConsistency: true, headersOnError: true };
 /** A service's health is streamed to its waiters, and its errors are bare. */
 const STREAMED: Manner = { tellConsistency: true, streams: true, cacheable: true };
-
-function named(call: Call, what: string): string {
-  if (call.suffix === "") throw new Refusal(400, `Missing ${what}`);
-  return call.suffix;
-}
 
 const byId = (a: Entry<"check">, b: Entry<"check">): number => (a.id < b.id ? -1 : a.id > b.id ? 1 : 0);
 
@@ -38,10 +34,10 @@ function* checksIn(view: View, prefix?: string): Generator<Entry<"check">, void>
 }
 
 function nodeChecks(call: Call): Promise<Reply> {
-  const node = named(call, "node name");
-  const wanted = readFilter(call, checkShape, headersOfNothing());
+  const node = namedBy(call, "node name", MANNER);
+  const wanted = readQueryFilter(call, checkShape, MANNER);
   return answerQuery(call, MANNER, (view) => ({
-    index: told.checks(call, view, scope.node(node)),
+    index: index.checks(call, view, scope.node(node)),
     waitOn: [scope.node(node)],
     reply: {
       json: Array.from(checksIn(view, keyOf.ofNode(node)), (check) => encodeCheckOf(view, check)).filter(wanted),
@@ -50,9 +46,9 @@ function nodeChecks(call: Call): Promise<Reply> {
 }
 
 function serviceChecks(call: Call): Promise<Reply> {
-  const service = named(call, "service name");
+  const service = namedBy(call, "service name", MANNER);
   const near = nearOf(call);
-  const wanted = readFilter(call, checkShape, headersOfNothing());
+  const wanted = readQueryFilter(call, checkShape, MANNER);
   const meta = nodeMeta(call.query);
   return answerQuery(call, MANNER, (view) => {
     const rows: unknown[] = [];
@@ -72,7 +68,7 @@ function serviceChecks(call: Call): Promise<Reply> {
     }
     flush();
     return {
-      index: told.serviceChecks(call, view, service, meta !== undefined),
+      index: index.serviceChecks(call, view, service, meta !== undefined),
       waitOn: [scope.checksOf(service)],
       reply: { json: rows.filter(wanted) },
     };
@@ -80,9 +76,9 @@ function serviceChecks(call: Call): Promise<Reply> {
 }
 
 function state(call: Call): Promise<Reply> {
-  const wantedState = named(call, "check state");
+  const wantedState = namedBy(call, "check state", MANNER);
   const near = nearOf(call);
-  const wanted = readFilter(call, checkShape, headersOfNothing());
+  const wanted = readQueryFilter(call, checkShape, MANNER);
   const meta = nodeMeta(call.query);
   return answerQuery(call, MANNER, (view) => {
     const rows: unknown[] = [];
@@ -104,26 +100,30 @@ interface Found {
 
 /** Answers with the healthy, or all, of what `find` finds. */
 function residents(call: Call, manner: Manner, find: (view: View, name: string) => Found): Promise<Reply> {
-  const name = named(call, "service name");
+  const name = namedBy(call, "service name", manner);
   const { query } = call;
   let passingOnly = false;
   if (query.has("passing")) {
     const asked = query.get("passing") === "" ? true : parseBool(query.get("passing"));
-    if (asked === undefined) throw new Refusal(400, "Invalid value for ?passing");
+    if (asked === undefined) {
+      readOptions(call, manner.enterprise);
+      throw new Refusal(400, "Invalid value for ?passing");
+    }
     passingOnly = asked;
   }
-  const wanted = readFilter(call, residentShape);
   const near = nearOf(call);
   // Nothing is imported from peers.
   const ofPeer = query.get("peer") !== "";
   // What is sorted, or completed by configuration entries, is not streamed.
   const streams = manner.streams === true && near === "" && !query.has("merge-central-config");
-  return answerQuery(call, { ...manner, streams }, (view) => {
+  const told = { ...manner, streams };
+  const wanted = readQueryFilter(call, residentShape, told);
+  return answerQuery(call, told, (view) => {
     const { residents: all, waitOn } = find(view, name);
     const found = nearestFirst(view, near, chosen(ofPeer ? [] : all, query), (one) => one.node.name);
     const rows = passingOnly ? passing(found, call.ground.self.compat === "consul") : found;
     return {
-      index: told.health(call, view, waitOn, all.length > 0),
+      index: index.health(call, view, waitOn, all.length > 0),
       waitOn,
       reply: { json: rows.map(encodeResident).filter(wanted) },
     };

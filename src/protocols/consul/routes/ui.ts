@@ -9,13 +9,13 @@ import type { Call, Reply, Row } from "../call.ts";
 import { encodeCheckOf, encodeNode, encodeNodeService, encodeResident } from "../encode.ts";
 import { Refusal } from "../errors.ts";
 import { nodeShape, residentShape } from "../shapes.ts";
-import { readFilter } from "./choose.ts";
+import { readQueryFilter } from "./choose.ts";
 
 const MANNER = { tellConsistency: false } as const;
 
 function services(call: Call): Promise<Reply> {
   const filtered = call.query.get("filter") !== "";
-  const wanted = readFilter(call, residentShape);
+  const wanted = readQueryFilter(call, residentShape, MANNER);
   const residents = (view: View, name: string): readonly Resident[] => {
     const all = view.residents(name);
     return filtered ? all.filter((one) => wanted(encodeResident(one))) : all;
@@ -128,7 +128,7 @@ function encode(view: View, node: Entry<"node">): Record<string, unknown> {
 }
 
 function nodes(call: Call): Promise<Reply> {
-  const wanted = readFilter(call, nodeShape);
+  const wanted = readQueryFilter(call, nodeShape, MANNER);
   return answerQuery(call, MANNER, (view) => ({
     index: Math.max(view.at("services"), view.at("nodes"), view.at("checks")),
     waitOn: ["services", "nodes", "checks"],

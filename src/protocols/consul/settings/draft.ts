@@ -65,6 +65,7 @@ export type Setter = (draft: Draft, value: Value) => void;
 /** Taken over, or accepted without an effect. A name with `*` covers everything below it. */
 export type Known = Setter | "ignored";
 
+/** A configuration of which nothing is told yet. */
 export function newDraft(): Draft {
   return {
     nodeLabels: Object.create(null) as Record<string, string>,
