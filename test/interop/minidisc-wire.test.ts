@@ -104,6 +104,23 @@ suite("the wire", () => {
     }
   }, 25_000);
 
+  it.each([
+    ["GET /services%zz", 400],
+    ["GET /%ff", 404],
+    ["GET /%73ervices", 200],
+    ["GET /services;x", 404],
+    ["GET //ping", 404],
+    ["GET http://other/services", 200],
+    ["OPTIONS *", 200],
+    ["GET *", 404],
+    ["DELETE /services", 405],
+    ["PATCH /add-delegate", 405],
+    ["PROPFIND /nope", 404],
+  ])("%s is answered with %i, as Go's net/http answers", async (line, status) => {
+    const reply = await send("100.64.0.1", `${line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`);
+    expect(reply).toMatch(new RegExp(`^HTTP/1.1 ${status} `));
+  });
+
   it("is no delegate of itself, and takes none from another host", async () => {
     const post = (body: string): Promise<string> =>
       send(

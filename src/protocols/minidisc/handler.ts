@@ -31,6 +31,7 @@ const NOT_FOUND = "404 page not found\n";
 const NO_HOST = "400 Bad Request: missing required Host header";
 const BEAT_MS = { least: 200, most: 60_000, usual: 5_000 } as const;
 
+/** Answers Minidisc's programs and other peers: the list, changes of it, and the stream. */
 export function createHandler(spokesman: Spokesman, clock: Pick<Clock, "after">): Handler {
   return async (request, response) => {
     response.setHeader(MARK, spokesman.mark);
@@ -67,6 +68,15 @@ async function answer(
     return;
   }
   const { path, query } = pathOf(request.url ?? "/");
+  if (path === undefined) {
+    // What Go cannot read as a URL reaches none of its pages.
+    response.removeHeader("Transfer-Encoding");
+    response.writeHead(400, { "Content-Type": "text/plain; charset=utf-8", Connection: "close" });
+    response.end("400 Bad Request");
+    return;
+  }
+  // Asked of the server as a whole, which Go answers itself.
+  if (path === "*" && request.method === "OPTIONS") return end(request, response, 200);
   switch (path) {
     case "/services": {
       if (request.method !== "GET") return end(request, response, 405);
@@ -104,14 +114,15 @@ async function answer(
   }
 }
 
-/** Path and query as Go sees them: the path with its escapes resolved, and otherwise as it came. */
-function pathOf(target: string): { readonly path: string; readonly query: URLSearchParams } {
+/** Path and query as Go sees them: the path with its escapes resolved, and otherwise as it came; no path where a "%" is no escape. */
+function pathOf(target: string): { readonly path: string | undefined; readonly query: URLSearchParams } {
   const [, raw = "/", query = ""] = /^(?:https?:\/\/[^/?]*)?([^?]*)\??(.*)$/i.exec(target) ?? [];
-  let path = raw;
+  let path: string | undefined = raw;
   try {
     path = decodeURIComponent(raw);
   } catch {
-    // What is no escape names nothing here.
+    // Escaped bytes that are no UTF-8 name nothing here.
+    if (/%(?![0-9a-f]{2})/i.test(raw)) path = undefined;
   }
   return { path, query: new URLSearchParams(query) };
 }

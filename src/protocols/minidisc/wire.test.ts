@@ -96,6 +96,24 @@ describe("Minidisc's wire", () => {
     if (expected !== undefined) expect(addrPortText(expected)).toBe(text);
   });
 
+  it.each([
+    ['{"addrPort":"100.64.0.1:000080"}', { host: "100.64.0.1", port: 80 }],
+    ['{"ADDRPORT":"100.64.0.1:8\\u0030","more":[1]}', { host: "100.64.0.1", port: 80 }],
+    ['{"addrPort":"[fe80::1%eth0]:80"}', { host: "fe80::1", port: 80 }],
+    ['{"addrPort":null}', undefined],
+    ['{"addrPort":""}', undefined],
+    ["null", undefined],
+    ["{}", undefined],
+    ['{"addrPort":" 100.64.0.1:80"}', "bad"],
+    ['{"addrPort":"100.64.0.1:0x50"}', "bad"],
+    ['{"addrPort":"[100.64.0.1%eth0]:80"}', "bad"],
+    ['{"addrPort":"[fe80::1%]:80"}', "bad"],
+    ['{"addrPort":["100.64.0.1:80"]}', "bad"],
+    ['"100.64.0.1:80"', "bad"],
+  ])("reads the announcement %s as Go does", (body, expected) => {
+    expect(decodeDelegate(body)).toEqual(expected);
+  });
+
   it("knows an address in every spelling", () => {
     expect(sameAt({ host: "FD7A::0:1", port: 1 }, { host: "fd7a::1", port: 1 })).toBe(true);
     expect(sameAt({ host: "fd7a::1", port: 1 }, { host: "fd7a::1", port: 2 })).toBe(false);

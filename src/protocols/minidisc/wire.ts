@@ -1,4 +1,5 @@
 // What Minidisc's processes tell each other: lists of services and addresses of delegates, decoded entry by entry and encoded as Go does.
+import { isObject } from "../../base/is-object.ts";
 import { hostPort, ipFamily } from "../../base/net.ts";
 import type { Labels } from "../../model/node.ts";
 
@@ -55,7 +56,7 @@ const MOST_LABELS = 1024;
 export function parseAddrPort(text: string): AddrPort | undefined {
   const at = text.lastIndexOf(":");
   const portText = text.slice(at + 1);
-  if (at < 0 || !/^\d{1,5}$/.test(portText) || Number(portText) > 65_535) return undefined;
+  if (at < 0 || !/^\d+$/.test(portText) || Number(portText) > 65_535) return undefined;
   const left = text.slice(0, at);
   const bracketed = left.startsWith("[") && left.endsWith("]");
   const host = bracketed ? left.slice(1, -1) : left;
@@ -69,9 +70,6 @@ const short = (value: unknown): string => {
   const text = JSON.stringify(value) ?? String(value);
   return text.length > 80 ? `${text.slice(0, 79)}…` : text;
 };
-
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
 
 /** One entry, or why it is none. */
 function readService(raw: unknown): WireService | string {
@@ -133,6 +131,7 @@ export function decodeLine(line: string): (Streamed & { readonly dropped: readon
   return { mark: raw["mark"], leads: raw["leads"] === true, services, delegates, dropped };
 }
 
+/** One line of the stream that delegates and followers read. */
 export function encodeLine({ mark, leads, services, delegates }: Streamed): string {
   const entries = services.map(({ name, labels, at, tags, also, health, owner }) => ({
     name,
@@ -186,7 +185,9 @@ export function decodeDelegate(body: string): AddrPort | "bad" | undefined {
   let told: unknown;
   for (const [key, value] of Object.entries(raw)) if (key.toLowerCase() === "addrport") told = value;
   if (told === undefined || told === null || told === "") return undefined;
-  return typeof told === "string" ? (parseAddrPort(told) ?? "bad") : "bad";
+  if (typeof told !== "string") return "bad";
+  // With a zone it is an address all the same, and nobody's own.
+  return parseAddrPort(told.replace(/^(\[[^%\]]+)%[^\]]+\]/, "$1]")) ?? "bad";
 }
 
 /** True where both are the same address and port, however IPv6 is written. */
