@@ -278,9 +278,9 @@ export const sessionBody: Decoder<SessionBody> = record<SessionBody>(
 );
 
 const UINT64_MAX = (1n << 64n) - 1n;
-/** A number that may be beyond 2^53 and then comes as its digits. */
+/** A number that may be beyond 2^53 and then comes as its digits, 16 or more. */
 const uint64: Decoder<bigint> = (raw, at) => {
-  const value = BigInt(typeof raw === "string" && /^\d+$/.test(raw) ? raw : integer(raw, at));
+  const value = BigInt(typeof raw === "string" && /^\d{16,20}$/.test(raw) ? raw : integer(raw, at));
   if (value < 0n || value > UINT64_MAX)
     throw new TrilithError(
       "invalid",

@@ -185,6 +185,13 @@ describe("transactions", () => {
     [
       "PUT",
       "/v1/txn",
+      [{ KV: { Verb: "set", Key: "f", Flags: "7" } }],
+      400,
+      expect.stringMatching(/^Failed to parse body: json: cannot unmarshal string into Go struct field KVTxnOp.Flags/),
+    ],
+    [
+      "PUT",
+      "/v1/txn",
       [{ KV: { Verb: "cas", Key: "f", Index: -1 } }],
       400,
       "Failed to parse body: json: cannot unmarshal number -1 into Go struct field KVTxnOp.Index of type uint64",
