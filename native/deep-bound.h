@@ -50,25 +50,29 @@ static uintptr_t deep_address(const struct dl_phdr_info *info, ElfW(Addr) said)
 	return said < info->dlpi_addr ? info->dlpi_addr + said : said;
 }
 
-/* The pages that the loader has made read-only, once it had filled the tables in them. */
+/* The pages that the loader has made read-only, once it had filled the tables in them: opened when the first of a library's is to change. */
 struct deep_sealed {
 	uintptr_t begin, end;
+	bool is_open;
 };
 
-static void deep_store(deep_function *_Atomic *slot, deep_function *hook, const struct deep_sealed *sealed)
+static bool deep_protect(struct deep_sealed *sealed, bool open)
+{
+	if (mprotect((void *)sealed->begin, sealed->end - sealed->begin, open ? PROT_READ | PROT_WRITE : PROT_READ) != 0)
+		return false;
+	sealed->is_open = open;
+	return true;
+}
+
+static void deep_store(deep_function *_Atomic *slot, deep_function *hook, struct deep_sealed *sealed)
 {
 	uintptr_t at = (uintptr_t)slot;
-	bool is_sealed = at >= sealed->begin && at < sealed->end;
-	size_t bytes = sealed->end - sealed->begin;
-	if (is_sealed && mprotect((void *)sealed->begin, bytes, PROT_READ | PROT_WRITE) != 0)
-		return;
-	atomic_store(slot, hook);
-	if (is_sealed)
-		mprotect((void *)sealed->begin, bytes, PROT_READ);
+	if (at < sealed->begin || at >= sealed->end || sealed->is_open || deep_protect(sealed, true))
+		atomic_store(slot, hook);
 }
 
 static void deep_relocations(const struct deep *deep, const struct dl_phdr_info *info, const ElfW(Rela) *at, size_t bytes, const ElfW(Sym) *symbols,
-			     const char *strings, const struct deep_sealed *sealed, uintptr_t end)
+			     const char *strings, struct deep_sealed *sealed, uintptr_t end)
 {
 	for (size_t i = 0; i < bytes / sizeof *at; i++) {
 		unsigned type = (unsigned)ELF64_R_TYPE(at[i].r_info);
@@ -95,7 +99,7 @@ static int deep_library(struct dl_phdr_info *info, size_t size, void *context)
 	if (deep->place++ < deep->known)
 		return 0;
 	const ElfW(Dyn) *dynamic = NULL;
-	struct deep_sealed sealed = {0, 0};
+	struct deep_sealed sealed = {0, 0, false};
 	uintptr_t end = info->dlpi_addr, page = (uintptr_t)sysconf(_SC_PAGESIZE);
 	for (int i = 0; i < info->dlpi_phnum; i++) {
 		const ElfW(Phdr) *part = &info->dlpi_phdr[i];
@@ -103,7 +107,7 @@ static int deep_library(struct dl_phdr_info *info, size_t size, void *context)
 		if (part->p_type == PT_DYNAMIC)
 			dynamic = (const ElfW(Dyn) *)begin;
 		else if (part->p_type == PT_GNU_RELRO)
-			sealed = (struct deep_sealed){begin & ~(page - 1), its_end & ~(page - 1)};
+			sealed = (struct deep_sealed){begin & ~(page - 1), its_end & ~(page - 1), false};
 		else if (part->p_type == PT_LOAD && its_end > end)
 			end = its_end;
 	}
@@ -127,6 +131,8 @@ static int deep_library(struct dl_phdr_info *info, size_t size, void *context)
 		deep_relocations(deep, info, called, called_bytes, symbols, strings, &sealed, end);
 	if (others != NULL)
 		deep_relocations(deep, info, others, others_bytes, symbols, strings, &sealed, end);
+	if (sealed.is_open)
+		deep_protect(&sealed, false);
 	return 0;
 }
 
