@@ -1,5 +1,6 @@
 // What a program hands to one of the library's doors, looked at before anything is done with it: unknown names and wrong values are told with what would be right.
 import { InputError } from "./error.ts";
+import { isObject } from "./is-object.ts";
 import { nearestName } from "./nearest-name.ts";
 
 /** What is right for one option: in words ("a whole number from 1 to 65535"), and the test. */
@@ -8,8 +9,6 @@ export type Rule = readonly [what: string, isRight: (value: unknown) => boolean]
 /** A rule for each option of a door: a new one does not compile until it has one. */
 export type Rules<Options> = { readonly [Key in keyof Required<Options>]: Rule };
 
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
 const isText = (value: unknown): boolean => typeof value === "string";
 
 export const text: Rule = ["a text", isText];

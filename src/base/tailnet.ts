@@ -1,6 +1,7 @@
 // The tailnet as tailscaled's LocalAPI shows it: this host's addresses, its peers, and whether the address can be used here.
 import { TrilithError } from "./error.ts";
 import type { Http } from "./http.ts";
+import { isObject } from "./is-object.ts";
 import { ipFamily } from "./net.ts";
 
 /** Where tailscaled listens unless told. */
@@ -32,8 +33,6 @@ export interface Tailnet {
   readonly peers: readonly TailnetHost[];
 }
 
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
 const textOf = (value: unknown): string => (typeof value === "string" ? value : "");
 
 function hostOf(raw: unknown, ips: unknown): TailnetHost {
@@ -92,6 +91,7 @@ export interface LocalApi {
   status(signal?: AbortSignal): Promise<Tailnet>;
 }
 
+/** tailscaled's local API at its unix socket. Nothing is asked before `status`. */
 export function createLocalApi(http: Pick<Http, "request">, path: string = DEFAULT_SOCKET): LocalApi {
   return {
     path,

@@ -1,5 +1,6 @@
 // A part of the configuration that somebody wrote: its keys one by one, each checked, with a text that says which and what would be right.
 import { InputError } from "../base/error.ts";
+import { isObject } from "../base/is-object.ts";
 import { parseGoDuration } from "./duration.ts";
 
 /** One object of the configuration. What is not there is undefined; what is there and wrong throws InputError with its place. */
@@ -21,9 +22,6 @@ export interface Given {
   words(key: string, what: string): Readonly<Record<string, string>>;
   wrong(key: string, what: string): InputError;
 }
-
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
 
 /** @throws InputError where it is no object, or has a key that is not among `keys` */
 export function given(value: unknown, where: string, keys: readonly string[], example: string): Given {

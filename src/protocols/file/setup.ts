@@ -1,5 +1,6 @@
 // The protocol "file": services and checks that are defined in files, in Consul's format.
 import { TrilithError } from "../../base/error.ts";
+import { isObject } from "../../base/is-object.ts";
 import { defineProtocol, type Protocol } from "../../contracts/protocol.ts";
 import { createFileSource, type FileConfig } from "./source.ts";
 
@@ -12,8 +13,6 @@ function listOf<T>(raw: unknown, key: string, fits: (value: unknown) => value is
 }
 
 const isPath = (value: unknown): value is string => typeof value === "string" && value !== "";
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
 const KEYS: readonly (keyof FileConfig)[] = ["paths", "consulPaths", "definitions"];
 
 export const file: Protocol<FileConfig | undefined, "clock" | "disk" | "log" | "agent" | "self" | "probes"> =

@@ -1,6 +1,7 @@
 // Lists of endpoints as people and programs keep them in files: JSON, YAML, lines and the hosts format. Pure.
 import { parseDocument } from "yaml";
 import { InputError } from "../../base/error.ts";
+import { isObject } from "../../base/is-object.ts";
 import { ipFamily } from "../../base/net.ts";
 import type { Labels } from "../../model/node.ts";
 
@@ -77,9 +78,6 @@ function readYaml(text: string): unknown {
     throw new InputError("", (fault as Error).message);
   }
 }
-
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
 
 /** A list of endpoints, or lists by service. */
 function fromData(data: unknown, options: ParseOptions): Lists {

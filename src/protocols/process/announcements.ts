@@ -2,6 +2,7 @@
 import type { Clock } from "../../base/clock.ts";
 import { type Code, codeOf, InputError, messageOf, TrilithError } from "../../base/error.ts";
 import type { Handler, IncomingMessage, ServerResponse } from "../../base/http.ts";
+import { isObject } from "../../base/is-object.ts";
 import type { Log } from "../../base/log.ts";
 import type { Processes } from "../../base/process.ts";
 import { bodyOf, isFromHere } from "../../base/requests.ts";
@@ -14,7 +15,6 @@ import {
   isCount,
   isMs,
   isName,
-  isObject,
   isPid,
   isPort,
   isProtocol,

@@ -1,5 +1,6 @@
 // What a wrapper states about its program, line by line, and the registrations that follow from it. Pure.
 import { InputError } from "../../base/error.ts";
+import { isObject } from "../../base/is-object.ts";
 import type { CheckSpec, Status } from "../../model/check.ts";
 import type { Registration } from "../../model/instance.ts";
 import { parseGoDuration } from "../../wire/duration.ts";
@@ -51,9 +52,7 @@ export type Line =
 /** What the agent answers. */
 export type Reply = { readonly taken: number } | { readonly error: string };
 
-export const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
-
+/** The value, where it fits. @throws InputError that names where it stood and what was expected */
 export function need<T>(value: unknown, where: string, fits: (value: unknown) => value is T, what: string): T {
   if (!fits(value)) throw new InputError(where, `${JSON.stringify(value) ?? "nothing"}: expected ${what}`);
   return value;

@@ -2,6 +2,8 @@
 //
 // decodeService(raw, { spelling, at }) → ServiceDefinition (+ `unknown`: fields nobody knows; the API refuses them with unknownFieldText(), files tell the nearest)
 // → serviceFault(), checkFault() (`faults.ts`) → registrationOf(), checkSpecOf() (`registration.ts`).
+
+import { isObject } from "../../base/is-object.ts";
 import { formatGoDuration } from "../duration.ts";
 import {
   DURATIONS,
@@ -12,7 +14,7 @@ import {
   TAGGED_FIELDS,
   WEIGHT_FIELDS,
 } from "./fields.ts";
-import { type DecodeOptions, describe, type Fields, isObject, type Path, Reader, type UnknownField } from "./reader.ts";
+import { type DecodeOptions, describe, type Fields, type Path, Reader, type UnknownField } from "./reader.ts";
 
 export type Labels = Readonly<Record<string, string>>;
 export interface Weights {

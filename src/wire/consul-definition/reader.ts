@@ -1,5 +1,6 @@
 // Objects read field by field, as Go's JSON decoder does it for the API and as HCL gives them in files; every complaint has its place.
 import { InputError } from "../../base/error.ts";
+import { isObject } from "../../base/is-object.ts";
 import { nearestName, plainName } from "../../base/nearest-name.ts";
 import { parseDurationValue } from "../duration.ts";
 import type { Field, FieldType } from "./fields.ts";
@@ -51,9 +52,7 @@ function indexOf(fields: readonly Field[]): Index {
   return index;
 }
 
-export const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
-
+/** A value as messages show it: short, and objects by their kind. */
 export function describe(value: unknown): string {
   if (value === null) return "null";
   if (Array.isArray(value)) return "a list";
