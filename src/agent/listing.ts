@@ -48,6 +48,7 @@ export interface Step {
   readonly whys: Map<string, Reason>;
 }
 
+/** A step in which nothing has changed yet. */
 export function newStep(): Step {
   return { services: new Map(), checks: new Map(), kept: [], whys: new Map() };
 }

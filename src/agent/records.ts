@@ -140,6 +140,7 @@ export function checkOf(
   };
 }
 
+/** Whether a check by this id is one of those that put a node or a service into maintenance. */
 export function isMaintenance(checkId: string): boolean {
   return checkId === NODE_MAINTENANCE_CHECK || checkId.startsWith(SERVICE_MAINTENANCE_CHECK);
 }

@@ -55,6 +55,7 @@ export async function identityOf(path: string): Promise<string | undefined> {
   }
 }
 
+/** Has the disk hold what was written to a file or folder. */
 export async function sync(path: string): Promise<void> {
   const handle = await openFile(path, "r");
   try {

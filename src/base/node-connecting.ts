@@ -40,11 +40,13 @@ const PACE_MS = 100;
 /** Who was silent so many times as long before another one began as that took to answer has failed. */
 const MUCH_LONGER = 4;
 
+/** libuv's number of a system error, which is negative. @throws TypeError for a code that this system has not */
 export function errorNumber(code: string): number {
   for (const [number, [name]] of getSystemErrorMap()) if (name === code) return number;
   throw new TypeError(`this system has no error ${code}`);
 }
 
+/** An object's own symbol by its description, as Node's internals are found; undefined where it has none. */
 export function symbolIn(object: object, description: string): symbol | undefined {
   return Object.getOwnPropertySymbols(object).find((each) => each.description === description);
 }

@@ -18,6 +18,7 @@ export interface NamedAgent {
   readonly token?: string;
 }
 
+/** Adds the flags that name the agent: few, as a program's own flags follow. */
 export function wrapFlags(parser: Commander): Commander {
   return parser
     .option("--http-addr <address>", "the agent's HTTP address: host:port, http://…, unix:///path (TRILITH_HTTP_ADDR)")
@@ -30,6 +31,7 @@ export function mustHaveDashes(parser: Commander, name: string, words: readonly 
     throw new InputError("", `put -- before the command: trilith ${name} -- ${words.join(" ")}`);
 }
 
+/** The agent that the flags and the environment name. @throws InputError for an address that is none */
 export function agentOf(options: WrapOptions, io: Pick<Io, "env">): NamedAgent {
   const { text, base, socketPath } = agentAddress(options.httpAddr);
   const token = options.token ?? io.env("TRILITH_HTTP_TOKEN") ?? io.env("CONSUL_HTTP_TOKEN");

@@ -37,6 +37,7 @@ export function recordKey(kind: Kind, name: string): string {
   return keyOf.kept(kind, idOf(name));
 }
 
+/** The record of this kind about a key or session; undefined where there is none. */
 export function recordOf(view: Records, kind: Kind, name: string): Entry<"kept"> | undefined {
   return view.get("kept", recordKey(kind, name));
 }
@@ -46,11 +47,13 @@ export function aboutOf(record: Entry<"kept">): string {
   return nameOf(record.id);
 }
 
+/** The change that keeps `value` about a key or session. */
 export function putRecord(kind: Kind, name: string, value: unknown): Change {
   const id = idOf(name);
   return { op: "put", table: "kept", key: keyOf.kept(kind, id), value: { kind, id, value } };
 }
 
+/** The change that forgets a record. */
 export function dropRecord(record: Entry<"kept">): Change {
   return { op: "delete", table: "kept", key: keyOf.kept(record.kind, record.id) };
 }

@@ -69,6 +69,7 @@ export interface BlockOwner {
 /** Where a block begins. */
 export const blockAt = (place: number): number => HEADER_BYTES + place * BLOCK_BYTES;
 
+/** Who has a block, by its first bytes. */
 export function readOwner(bytes: Buffer): BlockOwner {
   return {
     pid: bytes.readUInt32LE(0),
@@ -80,6 +81,7 @@ export function readOwner(bytes: Buffer): BlockOwner {
   };
 }
 
+/** Writes who has a block to its first bytes. */
 export function writeOwner(bytes: Buffer, owner: BlockOwner): void {
   bytes.writeUInt32LE(owner.pid, 0);
   bytes.writeUInt32LE(owner.uid, 4);
@@ -197,6 +199,7 @@ export function decodeObserved(given: Uint8Array): readonly SeenBlock[] {
   return blocks;
 }
 
+/** What a block's entry at this place says of a backend. */
 export function readEntry(bytes: Buffer, at: number): Seen {
   const address = bytes.subarray(at, at + 16);
   const mapped = bytes.readUInt16LE(at + 10) === 0xffff && address.subarray(0, 10).every((byte) => byte === 0);

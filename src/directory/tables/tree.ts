@@ -8,6 +8,7 @@ export type Tree<V> = InstanceType<typeof sortedBtree.default<string, V>>;
 const BTree = sortedBtree.default ?? (sortedBtree as unknown as typeof sortedBtree.default);
 const NODE_SIZE = 32;
 
+/** A tree without entries, in the order of keys. */
 export function emptyTree<V>(): Tree<V> {
   return new BTree<string, V>(undefined, compareUtf8, NODE_SIZE);
 }

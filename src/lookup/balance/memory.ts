@@ -39,6 +39,7 @@ export interface Memory {
   listed: number;
 }
 
+/** A backend of which nothing is known yet. */
 export function newMemory(address: string, port: number): Memory {
   return {
     address,
@@ -67,6 +68,7 @@ export function shareOf(memory: Memory, nowMs: number): number {
   return Math.min(1, Math.max(LEAST_SHARE, (nowMs - memory.ejectedUntilMs) / RETURN_MS));
 }
 
+/** A try reached it, in `tookMs`: its ejection ends. */
 export function connected(memory: Memory, tookMs: number, nowMs: number): void {
   memory.connects++;
   memory.consecutiveFailures = 0;
@@ -77,6 +79,7 @@ export function connected(memory: Memory, tookMs: number, nowMs: number): void {
   memory.changedAtMs = nowMs;
 }
 
+/** A try failed with a system error code: it is ejected, twice as long each time. A code that says nothing about the backend changes nothing. */
 export function failed(memory: Memory, code: string, nowMs: number, random: Pick<Random, "fraction">): void {
   if (!FAILURES.has(code)) return;
   memory.failures++;
@@ -94,6 +97,7 @@ export function latelyOf(memory: Memory, nowMs: number): number {
   return faded < 1 / 128 ? 0 : faded;
 }
 
+/** A try begins: it counts among those of late. */
 export function tried(memory: Memory, nowMs: number): void {
   memory.lately = latelyOf(memory, nowMs) + 1;
   memory.latelyAtMs = nowMs;

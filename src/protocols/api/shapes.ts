@@ -222,6 +222,7 @@ export function time(atMs: number): string {
   return new Date(atMs).toISOString();
 }
 
+/** What the sharp-drop guard holds, as a field to spread; none where it holds nothing. */
 export function heldJson(held: Answer["held"]): { held?: { since: string; text: string } } {
   return held === undefined ? {} : { held: { since: time(held.sinceMs), text: held.text } };
 }
@@ -272,6 +273,7 @@ function saidJson({ for: target, set, by, atMs }: Override): SaidJson {
   return { for: target, set, by, ...(atMs === undefined ? {} : { at: time(atMs) }) };
 }
 
+/** An override, with what it changes at present. */
 export function overrideJson(held: HeldOverride): OverrideJson {
   return {
     ...saidJson(held),
@@ -283,6 +285,7 @@ export function overrideJson(held: HeldOverride): OverrideJson {
   };
 }
 
+/** An instance with the verdict on it. `here`: what only its own host knows. */
 export function instanceJson(verdict: Verdict, here: KnownHere | undefined): InstanceJson {
   const { resident, included, text, stale } = verdict;
   const { instance, node, checks } = resident;

@@ -30,6 +30,7 @@ const LIST = /^\/proxy\/backends(?:\.([a-z]+))?$/;
 const LARGEST_BODY = 4096;
 const LONGEST_ID = 128;
 
+/** Answers back ends that POST themselves, and front ends that fetch the list. */
 export function createBackendsHandler(parts: ServerParts): Handler {
   return async (request, response) => {
     const reply = (status: number, body = "", type = "text/plain; charset=utf-8"): void => {

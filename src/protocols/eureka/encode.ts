@@ -26,6 +26,7 @@ export interface Encoded {
 const json = (body: unknown): Encoded => ({ type: "application/json", body: JSON.stringify(body) });
 const xml = (body: string): Encoded => ({ type: "application/xml", body });
 
+/** All applications, as JSON or XML. */
 export function encodeApplications({ version, hash, applications }: Applications, asJson: boolean): Encoded {
   if (asJson)
     return json({
@@ -41,12 +42,14 @@ export function encodeApplications({ version, hash, applications }: Applications
   );
 }
 
+/** One application with its instances, as JSON or XML. */
 export function encodeApplication(application: Application, asJson: boolean): Encoded {
   return asJson
     ? json({ application: { name: application.name, instance: application.instances } })
     : xml(applicationXml(application));
 }
 
+/** One instance as it told itself, as JSON or XML. */
 export function encodeInstance(instance: ToldObject, asJson: boolean): Encoded {
   return asJson ? json({ instance }) : xml(elementXml("instance", instance));
 }

@@ -71,6 +71,7 @@ export interface FileSource extends Source {
   reload(): Promise<void>;
 }
 
+/** A source of the services in these files and folders. Nothing is read before it runs. */
 export function createFileSource(config: FileConfig, machine: FileMachine): FileSource {
   return new Files(config, machine);
 }

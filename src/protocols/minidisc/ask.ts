@@ -71,6 +71,7 @@ export interface AskerMachine {
   readonly net: Pick<Net, "connect">;
 }
 
+/** Asks Minidisc peers over HTTP, through a SOCKS proxy where there is one. */
 export function createAsker(
   { http, clock, net }: AskerMachine,
   proxy: () => SocksProxy | undefined = () => undefined,

@@ -76,6 +76,7 @@ export interface ProcessSource extends Source {
   scan(environ: ProcessMachine["environ"]): void;
 }
 
+/** The source of this host's processes: found by their environment, announced, advertised, or run under `trilith run`. */
 export function createProcessSource(machine: ProcessMachine): ProcessSource {
   return new Runs(machine);
 }

@@ -29,6 +29,7 @@ export interface HookJson {
 /** A first table of many thousands of services takes its time. */
 const LIMIT_MS = 10_000;
 
+/** Answers where the table is and how the hook does; a first question waits for the first table. */
 export function createHookHandler(parts: {
   readonly clock: Pick<Clock, "after">;
   readonly log: Pick<Log, "debug">;
