@@ -112,7 +112,6 @@ const OTHERS: Readonly<Record<string, unknown>> = {
 /** How the protocols' own words begin for what they tell themselves. */
 const TOLD_AS: Readonly<Record<string, string>> = {
   "hook.table": "hook.table",
-  protocols: "protocols.docker",
   "ports.dns": "dns.port (ports.dns)",
   "addresses.dns": "dns.host (client_addr, addresses.dns)",
   "dns_config.bridge": "dns.bridge (dns_config.bridge)",
@@ -193,10 +192,8 @@ describe("a reload", () => {
     const document = readFileSync(join(import.meta.dirname, "../../docs/compatibility.md"), "utf8");
     const [paragraph = ""] = /\*\*A reload takes\*\*.*?Every other key/s.exec(document) ?? [];
     const written = [...paragraph.matchAll(/`([\w.]+)`/g)].map(([, key = ""]) => key);
-    const taken = Object.keys(OTHERS).filter(
-      (key) => isReloaded(key) && !key.startsWith("acl") && (!(key in TOLD_AS) || key === "protocols"),
-    );
-    const meant = [...KNOWN.definitions, ...taken, "docker", "proxy", "reload"];
+    const taken = Object.keys(OTHERS).filter((key) => isReloaded(key) && !key.startsWith("acl") && !(key in TOLD_AS));
+    const meant = [...KNOWN.definitions, ...taken, "reload"];
     expect(written.filter((key) => !meant.includes(key))).toEqual([]);
     expect(taken.filter((key) => !written.includes(key))).toEqual([]);
   });
