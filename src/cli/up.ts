@@ -235,11 +235,7 @@ export function composeText(plan: HostPlan, image: string): string {
     plan.hostNetwork ? "    network_mode: host\n" : `    ports:\n${list(PUBLISHED)}`,
     pid.map((whose) => `    pid: ${whose}\n`).join(""),
     lists("cap_add", capabilities),
-    // Compose files write it with ":".
-    lists(
-      "security_opt",
-      security.map((one) => one.replace("=", ":")),
-    ),
+    lists("security_opt", security),
     lists("volumes", mounts(plan)),
     lists("command", ["agent", ...plan.flags]),
   ].join("");

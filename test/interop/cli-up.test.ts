@@ -122,7 +122,7 @@ describe("trilith up", () => {
       for (const none of [["-format=docker", "-image=x", "-no-docker"], ["-connect"]])
         expect((await up(...SERVER, ...none)).out).not.toMatch(/connect|SYS_/);
       expect((await yaml(await composeFile("-connect"))).services["trilith"]).toMatchObject({
-        ...{ pid: "host", cap_add: ["SYS_ADMIN", "SYS_PTRACE"], security_opt: ["apparmor:unconfined"] },
+        ...{ pid: "host", cap_add: ["SYS_ADMIN", "SYS_PTRACE"], security_opt: ["apparmor=unconfined"] },
       });
     },
   );

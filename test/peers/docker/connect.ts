@@ -1,6 +1,6 @@
 // Connectable's convention on a real dockerd: a label makes localhost:PORT inside a container a service, on every kind of network, through all that happens to containers.
 import { existsSync } from "node:fs";
-import { open, rm } from "node:fs/promises";
+import { open, rm, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import { type AddressInfo, createServer as createTcpServer, type Socket } from "node:net";
 import { dirname, join, resolve } from "node:path";
@@ -14,7 +14,7 @@ import { startPodman } from "../../support/podman.ts";
 import { program, runToEnd, startAgent } from "../../support/program.ts";
 
 const root = resolve(import.meta.dirname, "../../..");
-const present = await havePrograms("dockerd", "docker", "iptables", "ip", "nsenter");
+const present = await havePrograms("dockerd", "docker", "docker-compose", "iptables", "ip", "nsenter");
 /** Asking takes a process in the container each time. */
 const WAIT_MS = 20_000;
 
@@ -490,9 +490,10 @@ describe.runIf(present)("localhost in containers", () => {
   });
 
   it.each([
-    ["with --connect", ["-connect"], true],
-    ["without", [], false],
-  ] as const)("by an agent as `trilith up` starts it, %s", async (_, flags, stands) => {
+    ["docker", "with --connect", ["-connect"], true],
+    ["compose", "with --connect", ["-connect"], true],
+    ["docker", "without", [], false],
+  ] as const)("by an agent as `trilith up --format %s` starts it, %s", async (format, _, flags, stands) => {
     await agent.stop();
     const name = ownName(`up${process.pid}`);
     const folder = await ownFolder(name);
@@ -505,15 +506,37 @@ describe.runIf(present)("localhost in containers", () => {
     const entry = `ENTRYPOINT ${JSON.stringify([process.execPath, program])}`;
     await docker.docker("commit", "--change", entry, made, "trilith");
     const { out, err } = await runToEnd([
-      ...[process.execPath, program, "up", "server", "-format", "docker", "-image", "trilith", ...flags],
+      ...[process.execPath, program, "up", "server", "-format", format, "-image", "trilith", ...flags],
       ...["-advertise", "127.0.0.1", "-node", "n1", "-name", name, "-data-dir", folder.path],
       ...["-docker-socket", docker.socketPath],
     ]);
     expect(err).toBe("");
-    const line = out.split("\n").find((one) => one.startsWith("docker run --detach "));
     // As it stands, but for this machine's Node and ports that are free.
-    const [, , , ...words] = (line ?? "").split(" ");
-    await docker.docker("run", "--detach", ...machine, ...words, "-http-port", `${http}`, "-dns-port", `${dns}`);
+    const ports = ["-http-port", `${http}`, "-dns-port", `${dns}`];
+    if (format === "docker") {
+      const line = out.split("\n").find((one) => one.startsWith("docker run --detach "));
+      const [, , , ...words] = (line ?? "").split(" ");
+      await docker.docker("run", "--detach", ...machine, ...words, ...ports);
+    } else {
+      const items = (words: readonly string[]): string =>
+        words.map((one) => `      - ${JSON.stringify(one)}\n`).join("");
+      const volumes = items(machine.filter((word) => word !== "-v"));
+      const file = join(folder.path, "compose.yml");
+      await writeFile(file, out.replace("    volumes:\n", `    volumes:\n${volumes}`) + items(ports));
+      const compose = [
+        "docker-compose",
+        "--host",
+        docker.host,
+        "--project-name",
+        name,
+        "--file",
+        file,
+        "up",
+        "--detach",
+      ];
+      const done = await runToEnd(compose);
+      expect(done.exitCode, done.err).toBe(0);
+    }
     await eventually(
       "the agent answers",
       async () => (await fetch(`http://127.0.0.1:${http}/v1/status/leader`)).ok,
