@@ -70,4 +70,21 @@ describe("goFlags", () => {
   it("leaves a nonsensical boolean for the parser to refuse", () => {
     expect(goFlags(["-dev=maybe"], booleans)).toEqual(["--dev=maybe"]);
   });
+
+  it.each([
+    [["-join", "--dev"], '-join: its value is missing: "--dev" follows (-join=--dev if that is meant)'],
+    [["--join", "-join=http://10.0.0.1:8500"], "--join: its value is missing"],
+    [["--dev", "--join", "--help"], "--join: its value is missing"],
+  ])("takes no flag for a value: %j", (given, says) => {
+    expect(() => goFlags(given, booleans, false, new Set(["dev", "join", "help"]), new Set(["join"]))).toThrow(says);
+  });
+
+  it("takes what is no flag for a value, and leaves out one that need not be", () => {
+    const known = new Set(["dev", "join", "bridge"]);
+    const flags = (...given: string[]) => goFlags(given, booleans, false, known, new Set(["join"]));
+    expect(flags("--join", "-1")).toEqual(["--join", "-1"]);
+    expect(flags("--join", "--other")).toEqual(["--join", "--other"]);
+    expect(flags("--join=--dev")).toEqual(["--join=--dev"]);
+    expect(flags("--bridge", "--dev")).toEqual(["--bridge", "--dev"]);
+  });
 });

@@ -64,8 +64,8 @@ async function main(argv: readonly string[]): Promise<number> {
   try {
     const words = help ? [...rest.slice(1), "--help"] : rest;
     if (command.passThrough) parser.passThroughOptions();
-    const [booleans, all] = flagsOf(parser);
-    await parser.parseAsync(goFlags(words, booleans, command.passThrough, all), { from: "user" });
+    const { booleans, all, valued } = flagsOf(parser);
+    await parser.parseAsync(goFlags(words, booleans, command.passThrough, all, valued), { from: "user" });
     return exitCode;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
@@ -77,21 +77,23 @@ async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-/** The names of the flags that take no value, and of all. */
-function flagsOf(parser: Commander): [booleans: ReadonlySet<string>, all: ReadonlySet<string>] {
+/** The names of the flags that take no value, of those that must have one, and of all. */
+function flagsOf(parser: Commander): Readonly<Record<"booleans" | "valued" | "all", ReadonlySet<string>>> {
   const booleans = new Set(["h", "help"]);
   const all = new Set(booleans);
+  const valued = new Set<string>();
   const take = (command: Commander): void => {
     for (const option of command.options)
       for (const flag of [option.long?.slice(2), option.short?.slice(1)]) {
         if (flag === undefined) continue;
         all.add(flag);
         if (option.isBoolean() || option.negate) booleans.add(flag);
+        if (option.required) valued.add(flag);
       }
     for (const sub of command.commands) take(sub as Commander);
   };
   take(parser);
-  return [booleans, all];
+  return { booleans, all, valued };
 }
 
 /** How many letters have to be put in, taken out or changed (Levenshtein). */
