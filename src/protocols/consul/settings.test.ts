@@ -385,10 +385,6 @@ describe("flags", () => {
     [{ dev: true }, { data_dir: "/nowhere" }],
     [{ enableScriptChecks: true }, { enable_script_checks: false, enable_local_script_checks: true }],
     [{ join: ["http://10.0.0.1:8500"], joinToken: "t" }, { join_token: "s" }],
-    [
-      { peers: "lan", peersKey: "k", peersPort: "1", peersBind: "127.0.0.1", peersTailscaled: "/t" },
-      { peers: "tailnet", peers_key: "l", peers_port: 2, peers_bind: "127.0.0.2", peers_tailscaled: "/u" },
-    ],
   ])("%j leave nothing of %j to wait for a restart", (flags, keys) => {
     expect(settingsFrom([file(keys)], flags).untilRestart).toBeUndefined();
     const alone = Object.keys(flags)[0] === "join" ? { ...keys, join: ["http://10.0.0.2:8500"] } : keys;

@@ -11,7 +11,8 @@ import { type Hello, PEERS_VERSION } from "./lines.ts";
 
 export interface CircleOptions extends Pick<Ground, "clock" | "random" | "http" | "directory" | "vouch" | "self"> {
   readonly log: Log;
-  readonly key: string | undefined;
+  /** The key as it is now. */
+  readonly key: () => string | undefined;
   readonly port: number;
   /** This start of the agent. */
   readonly life: string;
@@ -40,6 +41,8 @@ interface Place {
   /** Monotonic milliseconds at which it was last heard; -1 = never. */
   heardMs: number;
   nudge: (() => void) | undefined;
+  /** The stream that stands: with which key it was asked for, and how it ends. */
+  stream: { readonly key: string | undefined; readonly cut: AbortController } | undefined;
   running: Promise<void>;
 }
 
@@ -87,6 +90,13 @@ export class Circle {
     if (place?.standing.kind === "silent" || place?.standing.kind === "gone") place.nudge?.();
   }
 
+  /** Streams that were asked for with another key are asked for anew. */
+  cutOthers(): void {
+    for (const { stream } of this.#places.values())
+      if (stream !== undefined && stream.key !== this.#options.key())
+        stream.cut.abort(new TrilithError("stopped", "the key is another one now"));
+  }
+
   /** Where others are heard at this moment. */
   heard(): readonly string[] {
     return [...this.#copies.values()].flatMap((copy) => (copy.connected ? [copy.claim.place] : []));
@@ -129,6 +139,7 @@ export class Circle {
       lastMs: this.#options.clock.monotonic(),
       heardMs: -1,
       nudge: undefined,
+      stream: undefined,
       running: Promise.resolve(),
     };
     this.#places.set(at, place);
@@ -182,6 +193,7 @@ export class Circle {
   async #listen(place: Place, signal: AbortSignal): Promise<Standing> {
     const cut = new AbortController();
     const pass = (): void => cut.abort(signal.reason);
+    place.stream = { key: this.#options.key(), cut };
     signal.addEventListener("abort", pass, { once: true });
     let copy: Copy | undefined;
     let held: { readonly release: () => Promise<void> } | undefined;
@@ -222,6 +234,7 @@ export class Circle {
       if (place.standing.text !== text) this.#log.error(`peer ${place.at}: ${text}`);
       return { kind: "refused", text };
     } finally {
+      place.stream = undefined;
       signal.removeEventListener("abort", pass);
       await held?.release();
     }

@@ -6,7 +6,8 @@ import { PEERS_PATH, type PeerLine, readPeerLine } from "./lines.ts";
 import { createSeal, proofOf, type Seal } from "./secret.ts";
 
 export interface FollowOptions extends Pick<Ground, "http" | "random"> {
-  readonly key: string | undefined;
+  /** The key as it is now. */
+  readonly key: () => string | undefined;
   /** Where this host shows its own; 0 = nowhere. */
   readonly port: number;
 }
@@ -39,9 +40,10 @@ export async function* linesOf(place: string, options: FollowOptions, signal: Ab
 
 async function open(
   place: string,
-  { http, random, key, port }: FollowOptions,
+  { http, random, key: keyNow, port }: FollowOptions,
   signal: AbortSignal,
 ): Promise<{ readonly answer: HttpResponse; readonly seal: Seal }> {
+  const key = keyNow();
   const ask = async (path: string, headers: Readonly<Record<string, string>> = {}): Promise<HttpResponse> => {
     const answer = await http.request({
       url: `http://${place}${path}`,

@@ -11,7 +11,8 @@ import { type Hello, ownLine, PEERS_PATH, PEERS_VERSION, type ToldRows } from ".
 import { createSeal, isProof, type Seal } from "./secret.ts";
 
 export interface OwnOptions extends Pick<Ground, "clock" | "random" | "log" | "directory" | "self"> {
-  readonly key: string | undefined;
+  /** The key as it is now. */
+  readonly key: () => string | undefined;
   readonly life: string;
   /** Where others are heard at this moment. */
   readonly heard: () => readonly string[];
@@ -22,6 +23,8 @@ export interface OwnOptions extends Pick<Ground, "clock" | "random" | "log" | "d
 /** What answers other hosts, and ends with a goodbye. */
 export interface Own {
   readonly handle: Handler;
+  /** Readers that showed another key than the present one are told nothing more. */
+  cutOthers(): void;
   /** Tells every reader that this agent stops, and waits for a moment until they have it. */
   goodbye(leave: boolean): Promise<void>;
 }
@@ -36,13 +39,16 @@ const GOODBYE_MS = 500;
 const CALLER = /^Trilith-Peer ([A-Za-z0-9_-]{20,100})$/;
 
 interface Reader {
+  /** With which he was let in. */
+  readonly key: string | undefined;
+  cut(): void;
   goodbye(leave: boolean): void;
   readonly gone: Promise<void>;
 }
 
 /** See `Own`. */
 export function createOwn(options: OwnOptions): Own {
-  const { clock, directory, key, random, self } = options;
+  const { clock, directory, random, self } = options;
   const log = options.log.part("peers");
   /** Given out and not used yet, with when they were. */
   const nonces = new Map<string, number>();
@@ -61,7 +67,7 @@ export function createOwn(options: OwnOptions): Own {
   };
 
   /** Each nonce is good for one request. */
-  const authorize = (request: IncomingMessage, query: URLSearchParams): Seal => {
+  const authorize = (request: IncomingMessage, query: URLSearchParams, key: string | undefined): Seal => {
     if (request.headers.origin !== undefined)
       throw new TrilithError("not-allowed", `a web page of ${request.headers.origin} is no peer`);
     const from = request.socket.remoteAddress ?? "";
@@ -96,10 +102,12 @@ export function createOwn(options: OwnOptions): Own {
   });
 
   /** Tells everything and then what changes, for as long as the reader stays. */
-  async function follow(response: ServerResponse, seal: Seal): Promise<void> {
+  async function follow(response: ServerResponse, seal: Seal, key: string | undefined): Promise<void> {
     const gone = new AbortController();
     let closed: () => void = () => {};
     const reader: Reader = {
+      key,
+      cut: () => response.destroy(),
       gone: new Promise((resolve) => {
         closed = resolve;
       }),
@@ -158,6 +166,7 @@ export function createOwn(options: OwnOptions): Own {
     async handle(request, response) {
       request.resume();
       const url = new URL(request.url ?? "/", "http://peer");
+      const key = options.key();
       try {
         if (stopping) throw new TrilithError("unavailable", "this agent is stopping");
         if (request.method !== "GET")
@@ -165,11 +174,11 @@ export function createOwn(options: OwnOptions): Own {
         if (url.pathname === `${PEERS_PATH}nonce`)
           return reply(response, 200, key === undefined ? { key: false } : { key: true, nonce: nonce() });
         if (url.pathname !== `${PEERS_PATH}own`) throw new TrilithError("not-found", `nothing is at ${url.pathname}`);
-        const seal = authorize(request, url.searchParams);
+        const seal = authorize(request, url.searchParams, key);
         const port = Number(url.searchParams.get("port"));
         const from = (request.socket.remoteAddress ?? "").replace(/^::ffff:(?=\d+\.)/i, "");
         if (Number.isInteger(port) && port > 0 && port <= 65_535 && from !== "") options.caller(hostPort(from, port));
-        await follow(response, seal);
+        await follow(response, seal, key);
       } catch (error) {
         if (response.headersSent) {
           if (!stopping) log.warn("telling a peer of this host's own", { error: messageOf(error) });
@@ -181,6 +190,9 @@ export function createOwn(options: OwnOptions): Own {
         const status = { "not-found": 404, "not-allowed": 403, unavailable: 503 }[code as string] ?? 500;
         reply(response, status, { error: { code, message } });
       }
+    },
+    cutOthers() {
+      for (const reader of readers) if (reader.key !== options.key()) reader.cut();
     },
     async goodbye(leave) {
       stopping = true;

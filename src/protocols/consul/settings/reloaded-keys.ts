@@ -69,6 +69,11 @@ const OTHERS_TELL: ReadonlySet<string> = new Set([
   "dns_config.bridge",
   "addresses.dns",
   "hook.table",
+  "peers",
+  "peers_key",
+  "peers_port",
+  "peers_bind",
+  "peers_tailscaled",
 ]);
 
 /** True of a key that a reload takes, or that its protocol tells of. `key`: dotted, in lower case. */
