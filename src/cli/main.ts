@@ -70,11 +70,20 @@ async function main(argv: readonly string[]): Promise<number> {
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
     if (io.signal.aborted) return 130;
-    io.err(`trilith ${command.name}: ${messageOf(error)}\n`);
+    io.err(`trilith ${command.name}: ${forbiddenPlace(error) ?? messageOf(error)}\n`);
     return codeOf(error) === "invalid" ? 2 : 1;
   } finally {
     io.close();
   }
+}
+
+/** What to say of a file that this user may not read or write. */
+function forbiddenPlace(error: unknown): string | undefined {
+  const { code, path } = error as NodeJS.ErrnoException;
+  if (path === undefined || (code !== "EACCES" && code !== "EPERM")) return undefined;
+  // Files are written beside their place first.
+  const place = path.endsWith(".tmp") ? path.slice(0, path.lastIndexOf("/")) || "/" : path;
+  return `no permission for ${place}: run this as root (sudo) or as the user it belongs to`;
 }
 
 /** The names of the flags that take no value, of those that must have one, and of all. */

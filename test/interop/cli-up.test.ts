@@ -28,6 +28,22 @@ describe("trilith up", () => {
   });
   afterAll(() => folder?.remove());
 
+  it("says who may write the unit, where this user may not", async () => {
+    await havePrograms("setpriv");
+    const somebody = ["setpriv", "--reuid", "23456", "--regid", "23456", "--clear-groups"];
+    const root = await ownFolder("up-root");
+    try {
+      const words = [process.execPath, program, "up", "server", "--start", "--root", root.path];
+      const { err, exitCode } = await runToEnd([...somebody, ...words]);
+      expect({ err, exitCode }).toEqual({
+        err: `trilith up: no permission for ${root.path}/etc: run this as root (sudo) or as the user it belongs to\n`,
+        exitCode: 1,
+      });
+    } finally {
+      await root.remove();
+    }
+  });
+
   it.skipIf(!systemd)("prints a unit that systemd takes", async () => {
     for (const [i, words] of [[...SERVER, "-dns-bridge", "-data-dir", ODD], CLIENT].entries()) {
       const { out, err, exitCode } = await up(...words);
