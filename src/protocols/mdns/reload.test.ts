@@ -88,8 +88,10 @@ it("announces and looks for something else", async () => {
   said.splice(0);
   expect(await became({ files: false, host_name: "beta", interfaces: ["eth0"] })).toEqual([]);
   expect(said.filter((text) => text.includes("restart"))).toEqual([
-    "mdns.interfaces is another one now: it counts after a restart",
-    "mdns.host_name is another one now: it counts after a restart",
+    ...["interfaces", "host_name"].map(
+      (key) =>
+        `mdns.${key} is another one now: it counts after a restart, as everything that is announced would have to say goodbye`,
+    ),
   ]);
   mdns = { publish: "some" };
   await expect(alpha.trilith.reload()).rejects.toThrow("mdns.publish");

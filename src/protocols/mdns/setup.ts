@@ -48,7 +48,9 @@ export const mdns: Protocol<
           ["host_name", config.hostName, now.hostName],
         ] as const)
           if (JSON.stringify(was) !== JSON.stringify(is))
-            log.warn(`mdns.${key} is another one now: it counts after a restart`);
+            log.warn(
+              `mdns.${key} is another one now: it counts after a restart, as everything that is announced would have to say goodbye`,
+            );
         announcer.retell(now);
         source.discover(now.discover);
       },
