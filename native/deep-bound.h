@@ -14,6 +14,8 @@
  */
 #if defined(RTLD_DEEPBIND) && defined(__LP64__) && defined(__OPTIMIZE__) && (defined(__x86_64__) || defined(__aarch64__))
 
+#include <linux/futex.h>
+
 #ifdef __x86_64__
 enum { DEEP_CALLED = R_X86_64_JUMP_SLOT, DEEP_POINTED_TO = R_X86_64_GLOB_DAT, DEEP_KEPT = R_X86_64_64 };
 #else
@@ -64,11 +66,28 @@ static bool deep_protect(struct deep_sealed *sealed, bool open)
 	return true;
 }
 
+enum deep_pages { DEEP_SEALED, DEEP_OPEN, DEEP_UNKNOWN };
+
+/*
+ * Another thread may be loading a library, which stands in the list already: its tables are open, the loader goes on filling them and seals them itself.
+ * What tells is whether the kernel can add nothing to what is there.
+ */
+static enum deep_pages deep_pages_at(uintptr_t at)
+{
+	uint32_t nobody = 0;
+	long said = syscall(SYS_futex, &nobody, FUTEX_WAKE_OP | FUTEX_PRIVATE_FLAG, 0, 0L, (uint32_t *)at, FUTEX_OP(FUTEX_OP_ADD, 0, FUTEX_OP_CMP_EQ, 0));
+	return said >= 0 ? DEEP_OPEN : errno == EFAULT ? DEEP_SEALED : DEEP_UNKNOWN;
+}
+
 static void deep_store(deep_function *_Atomic *slot, deep_function *hook, struct deep_sealed *sealed)
 {
 	uintptr_t at = (uintptr_t)slot;
-	if (at < sealed->begin || at >= sealed->end || sealed->is_open || deep_protect(sealed, true))
-		atomic_store(slot, hook);
+	if (at >= sealed->begin && at < sealed->end && !sealed->is_open) {
+		enum deep_pages pages = deep_pages_at(at);
+		if (pages == DEEP_UNKNOWN || (pages == DEEP_SEALED && !deep_protect(sealed, true)))
+			return;
+	}
+	atomic_store(slot, hook);
 }
 
 static void deep_relocations(const struct deep *deep, const struct dl_phdr_info *info, const ElfW(Rela) *at, size_t bytes, const ElfW(Sym) *symbols,

@@ -121,6 +121,30 @@ describe.runIf(here).each(Object.entries(MACHINES))("%s", (_name, { compiler, st
       );
   });
 
+  it("threads may open libraries at the same time, each while the loader still fills another one's tables", async () => {
+    // The loader takes its time for so many; emulated for fewer.
+    const emulated = started(undefined).words.length > 0;
+    const names = ["puts", "malloc", "free", "printf", "abort", "exit", "getenv", "calloc", "realloc", "rand"];
+    const addresses = Array.from({ length: emulated ? 500 : 20_000 }, (_, i) => `(void *)${names[i % names.length]}`);
+    const source = `#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+const void *const many[] = {(void *)connect, ${addresses.join(", ")}};`;
+    await writeFile(join(folder, "many.c"), source);
+    const paths = [1, 2, 3, 4].map((number) => join(folder, `many-${number}.so`));
+    const seal = ["-Wl,-z,now", "-Wl,-z,relro"];
+    for (const path of paths)
+      await run(compiler, ["-shared", "-fPIC", "-O1", ...seal, "-o", path, join(folder, "many.c")]);
+    const threads = join(folder, "threads");
+    await run(compiler, ["-O1", "-pthread", "-o", threads, join(native, "test/deep-threads.c"), "-ldl"]);
+    const { words, env } = started(preload);
+    const [first = "", ...more] = [...words, threads, ...paths];
+    for (let i = 0; i < (emulated ? 1 : 4); i++) {
+      const { stdout } = await run(first, more, { env: { ...process.env, ...env }, timeout: 60_000 });
+      expect(stdout).toBe("opened\n".repeat(4));
+    }
+  });
+
   it("another library that is preloaded before comes first, for the program and for what it opens", async () => {
     const front = join(folder, "front.so");
     const source = `
