@@ -325,6 +325,51 @@ describe.runIf(able)("trilith hook", { timeout: 120_000 }, () => {
     for (let i = 0; i < 10; i++) expect(await caller.get("web.service.consul")).toBe("a");
   }, 120_000);
 
+  it("goes on without it when the agent is told to stop hooking, in C and in Node, and with it when it is told to again", async () => {
+    const own = await new Agent(join(folder.path, unused("told"))).startHere();
+    await own.register("web", instances[0]!);
+    const become = async (enabled: boolean): Promise<void> => {
+      const hook = { enabled, table: own.table };
+      await writeFile(join(own.folder, "hook.json"), JSON.stringify({ hook }));
+      expect(await own.run("reload")).toMatchObject({ exitCode: 0 });
+    };
+    const caller = new Caller([process.execPath, program, "hook", "--"], own.env);
+    const node = `require("readline").createInterface({ input: process.stdin }).on("line", (host) =>
+      fetch("http://" + host).then((answer) => answer.text()).then((text) => console.log(text.trim()), (error) => console.log(error.cause?.code)))`;
+    const { out } = await own.run("hook", "--print");
+    const env = {
+      ...process.env,
+      ...Object.fromEntries(
+        out
+          .trim()
+          .split("\n")
+          .map((line) => line.split("=")),
+      ),
+    };
+    delete env.LD_PRELOAD;
+    const child = spawn(process.execPath, ["--import", join(dirname(program), "../hook.js"), "-e", node], {
+      ...{ stdio: ["pipe", "pipe", "inherit"], env },
+    });
+    ending.push(async () => void child.kill());
+    const lines = createInterface({ input: child.stdout! })[Symbol.asyncIterator]();
+    const get = async (): Promise<readonly string[]> => {
+      child.stdin?.write("web.service.consul\n");
+      return [await caller.get("web.service.consul"), (await lines.next()).value as string];
+    };
+    expect(await get()).toEqual(["a", "a"]);
+    const { v4, services } = await own.written();
+    await become(false);
+    expect(await get()).toEqual(["gaierror", expect.stringMatching(/^(ENOTFOUND|EAI_AGAIN)$/)]);
+    expect((await own.run("hook", "--", "true")).err).toContain("hook.enabled is false");
+    await become(true);
+    await eventually("it is back", async () => (await get()).join() === "a,a");
+    const now = await own.written();
+    expect([now.v4, now.services.map(({ slot, subject }) => `${slot} ${subject}`)]).toEqual([
+      v4,
+      services.map(({ slot, subject }) => `${slot} ${subject}`),
+    ]);
+  }, 120_000);
+
   it("finds the table that the agent of this host left in its data folder", async () => {
     const own = join(folder.path, unused("left"));
     const alone = await new Agent(own, { table: join(own, "data", "hook", "table") }).startHere();
