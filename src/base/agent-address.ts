@@ -22,7 +22,7 @@ export function agentAddress(given: string | undefined): AgentAddress {
   if (!URL.canParse(base))
     throw new TrilithError(
       "invalid",
-      `"${text}" is no HTTP address: expected host:port, http://host:port or unix:///path`,
+      `"${text}" is not an HTTP address: expected host:port, http://host:port or unix:///path`,
     );
   return { text, base };
 }

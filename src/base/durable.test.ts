@@ -178,8 +178,8 @@ describe("the data folder", () => {
   test.each([
     ["/proc/trilith", "not-allowed", "takes no folders"],
     ["/proc/trilith/deeper", "not-allowed", "takes no folders"],
-    ["/dev/null", "conflict", "no folder"],
-    ["/dev/null/data", "conflict", "no folder"],
+    ["/dev/null", "conflict", "not a folder"],
+    ["/dev/null/data", "conflict", "not a folder"],
   ])("%s cannot be a data folder, and that is said at once", async (path, code, says) => {
     await expect(openDurable(path)).rejects.toMatchObject({ code, message: expect.stringContaining(says) });
     await expect(systemDisk.makeFolder(path)).rejects.toThrow(/ENOENT|EEXIST|ENOTDIR/);

@@ -35,7 +35,7 @@ export function cannotWrite(folder: string, error: unknown): TrilithError {
   if (errno === "EEXIST" || errno === "ENOTDIR")
     return new TrilithError(
       "conflict",
-      `the data folder ${folder} cannot be made: something that is no folder is in its place or above it; name another with --data-dir`,
+      `the data folder ${folder} cannot be made: something that is not a folder is in its place or above it; name another with --data-dir`,
       error,
     );
   if (errno === "EROFS" || errno === "EACCES" || errno === "EPERM")

@@ -88,8 +88,8 @@ describe("a mapped file", () => {
     const file = make();
     await writeFile(join(folder, "other"), bytes(7));
     await symlink("other", file.path);
-    await expect(file.replace(bytes(1))).rejects.toThrow(/table is no file of this program's/);
-    await expect(file.read(100)).rejects.toThrow(/no file of this program's/);
+    await expect(file.replace(bytes(1))).rejects.toThrow(/table is not a file of this program's/);
+    await expect(file.read(100)).rejects.toThrow(/not a file of this program's/);
     expect(await readFile(join(folder, "other"))).toEqual(bytes(7));
     await rm(file.path);
     await mkdir(file.path);
@@ -104,7 +104,7 @@ describe("a mapped file", () => {
     } finally {
       await held.close();
     }
-    await expect(file.read(10)).rejects.toThrow(/no file/);
+    await expect(file.read(10)).rejects.toThrow(/not a file/);
   });
 });
 
@@ -115,7 +115,7 @@ describe("folders", () => {
     expect((await stat(path)).mode & 0o777).toBe(0o755);
     await writeFile(join(folder, "file"), "");
     for (const no of ["file", "file/below"])
-      await expect(makeTrustedFolder(join(folder, no))).rejects.toThrow(/no folder is in the place of .*file/);
+      await expect(makeTrustedFolder(join(folder, no))).rejects.toThrow(/not a folder is in the place of .*file/);
     await chmod(path, 0o777);
     await expect(makeTrustedFolder(path)).rejects.toThrow(/can be written to by others/);
     await chmod(path, 0o1777);
@@ -139,7 +139,7 @@ describe("folders", () => {
     expect((await stat(path)).mode & 0o7777).toBe(0o1777);
     await rm(path, { recursive: true });
     await symlink(folder, path);
-    await expect(makeOpenFolder(path)).rejects.toThrow(/is no folder of user/);
+    await expect(makeOpenFolder(path)).rejects.toThrow(/is not a folder of user/);
   });
 });
 

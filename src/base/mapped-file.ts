@@ -143,7 +143,7 @@ function unlessUnsupported(error: unknown): void {
 function strange(path: string): TrilithError {
   return new TrilithError(
     "conflict",
-    `${path} is no file of this program's (a folder, link or something larger): move it away`,
+    `${path} is not a file of this program's (a folder, link or something larger): move it away`,
   );
 }
 
@@ -161,7 +161,7 @@ export async function makeTrustedFolder(path: string): Promise<void> {
     await makeFolders(path, 0o755);
   } catch (error) {
     if (errnoOf(error) !== "EEXIST" && errnoOf(error) !== "ENOTDIR") throw error;
-    throw new TrilithError("conflict", `something that is no folder is in the place of ${path}, or above it`, error);
+    throw new TrilithError("conflict", `something that is not a folder is in the place of ${path}, or above it`, error);
   }
   const found = await stat(path);
   const own = ownUid();
@@ -189,7 +189,7 @@ export async function makeOpenFolder(path: string): Promise<void> {
   }
   const found = await lstat(path);
   if (!found.isDirectory() || found.uid !== ownUid())
-    throw new TrilithError("conflict", `${path} is no folder of user ${ownUid()}: move it away`);
+    throw new TrilithError("conflict", `${path} is not a folder of user ${ownUid()}: move it away`);
   if ((found.mode & 0o7777) !== 0o1777) await chmod(path, 0o1777);
 }
 

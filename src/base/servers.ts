@@ -133,7 +133,7 @@ export class Servers {
     try {
       return { value: answer.status === 404 || body === "" ? undefined : JSON.parse(body), index };
     } catch (error) {
-      throw new TrilithError("unavailable", `${url}${path}: the answer is no JSON`, error);
+      throw new TrilithError("unavailable", `${url}${path}: the answer is not JSON`, error);
     }
   }
 
@@ -155,7 +155,7 @@ export function jsonOf(
   try {
     return { value: JSON.parse(text), index: Number(headers["x-consul-index"] ?? 0) };
   } catch (error) {
-    throw new TrilithError("unavailable", `${from}: the answer is no JSON`, error);
+    throw new TrilithError("unavailable", `${from}: the answer is not JSON`, error);
   }
 }
 

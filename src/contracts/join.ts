@@ -62,9 +62,9 @@ export function readLine(text: string): JoinLine {
   try {
     parsed = JSON.parse(text) as typeof parsed;
   } catch {
-    return damaged("a line that is no JSON");
+    return damaged("a line that is not JSON");
   }
-  if (typeof parsed !== "object" || parsed === null) return damaged("a line that is no object");
+  if (typeof parsed !== "object" || parsed === null) return damaged("a line that is not an object");
   if (parsed.kind === "still") return parsed as JoinLine;
   if (parsed.kind === "hello") {
     const { line, datacenter, node, via } = parsed as Partial<Hello>;
@@ -119,20 +119,20 @@ export function recordToldBy<T extends "node" | "service" | "check">(who: string
   const wrong =
     typeof record === "object" && record !== null
       ? fault(table, record as unknown as Record<string, unknown>)
-      : "it is no object";
+      : "it is not an object";
   if (wrong !== undefined) throw new TrilithError("invalid", `${who}: ${table}: ${wrong}`);
   return record;
 }
 
 function fault(table: string, value: Record<string, unknown>): string | undefined {
-  for (const name of TEXTS[table] ?? []) if (typeof value[name] !== "string") return `${name} is no text`;
+  for (const name of TEXTS[table] ?? []) if (typeof value[name] !== "string") return `${name} is not text`;
   const isMap = (name: string): boolean => typeof value[name] === "object" && value[name] !== null;
   if (table === "node" && !(isMap("labels") && isMap("taggedAddresses")))
     return "labels or taggedAddresses are missing";
   if (table === "check" && !STATUSES.has(value["status"])) return "the status is unknown";
   if (table !== "service") return undefined;
   const tags = value["tags"];
-  if (!Array.isArray(tags) || !tags.every((tag) => typeof tag === "string")) return "tags is no list of texts";
+  if (!Array.isArray(tags) || !tags.every((tag) => typeof tag === "string")) return "tags is not a list of texts";
   if (!isMap("labels") || !isMap("origin")) return "labels or origin are missing";
   return Number.isInteger(value["port"]) ? undefined : "port is no whole number";
 }
@@ -154,7 +154,7 @@ export function readCommit(text: string): Commit {
     const { op, table, key, value, why } = raw ?? {};
     if (typeof table !== "string" || !WRITABLE_TABLES.has(table))
       return invalid(`table ${JSON.stringify(table)} is not for clients`);
-    if (typeof key !== "string") return invalid("a key is no text");
+    if (typeof key !== "string") return invalid("a key is not text");
     if (op === "delete") return { op, table: table as Table, key, ...(why === undefined ? {} : { why }) } as Change;
     if (op !== "put") return invalid(`${JSON.stringify(op)}: expected put or delete`);
     const record = recordFrom(table as Table, value);

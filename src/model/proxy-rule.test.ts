@@ -21,13 +21,13 @@ describe("a port that stands for a service", () => {
 
   it.each([
     ["6379", /"6379": expected \[HOST:\]PORT\[\/udp\]=NAME, such as "6379=redis"/],
-    ["redis=6379", /"redis" is no port from 0 to 65535; expected \[HOST:\]PORT\[\/udp\], such as/],
-    ["70000=web", /"70000" is no port/],
-    ["=web", /"" is no port/],
+    ["redis=6379", /"redis" is not a port from 0 to 65535; expected \[HOST:\]PORT\[\/udp\], such as/],
+    ["70000=web", /"70000" is not a port/],
+    ["=web", /"" is not a port/],
     ["80=", /the service's name is missing/],
     ["80/sctp=web", /"\/sctp" is neither \/tcp nor \/udp/],
-    ["web:80=web", /"web" is no IP address of this host/],
-    ["::1:80=web", /"::1" is no IP address of this host \(IPv6 in brackets\)/],
+    ["web:80=web", /"web" is not an IP address of this host/],
+    ["::1:80=web", /"::1" is not an IP address of this host \(IPv6 in brackets\)/],
     ["80=10.0.0.1", /an address is no service/],
     ["80=redis:6379", /leave out ":6379"/],
     ["web?a=b", /expected \[HOST:\]PORT/],

@@ -23,11 +23,11 @@ export function proxyPortFromText(text: string, where = ""): ProxyPort {
   const fault = (said: string): InputError => new InputError(where, `${JSON.stringify(text)}: ${said}; ${RIGHT}`);
   const [, rawHost, port = "", protocol = "tcp"] = /^(?:(.*):)?([^:/]*)(?:\/(.*))?$/.exec(text.trim()) ?? [];
   if (protocol !== "tcp" && protocol !== "udp") throw fault(`"/${protocol}" is neither /tcp nor /udp`);
-  if (!/^\d{1,5}$/.test(port) || Number(port) > 65_535) throw fault(`"${port}" is no port from 0 to 65535`);
+  if (!/^\d{1,5}$/.test(port) || Number(port) > 65_535) throw fault(`"${port}" is not a port from 0 to 65535`);
   const rule = { port: Number(port), protocol } as const;
   if (rawHost === undefined) return rule;
   const host = hostFromText(rawHost);
-  if (host === undefined) throw fault(`"${rawHost}" is no IP address of this host (IPv6 in brackets)`);
+  if (host === undefined) throw fault(`"${rawHost}" is not an IP address of this host (IPv6 in brackets)`);
   return { host, ...rule };
 }
 

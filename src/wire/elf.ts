@@ -28,7 +28,7 @@ export function isElf(start: Uint8Array): boolean {
  * @throws InputError where it is none, or is cut off
  */
 export async function readElf(read: (at: number, bytes: number) => Promise<Uint8Array>): Promise<Elf> {
-  const wrong = (what: string): InputError => new InputError("", `this is no program that can be read: ${what}`);
+  const wrong = (what: string): InputError => new InputError("", `this is not a program that can be read: ${what}`);
   const part = async (at: number, bytes: number): Promise<DataView> => {
     if (!Number.isSafeInteger(at)) throw wrong("it points outside of itself");
     const piece = await read(at, bytes);

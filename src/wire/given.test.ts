@@ -48,7 +48,7 @@ describe("given", () => {
     expect((fault as InputError).message).toBe(text);
   });
 
-  it("refuses what is no object, and keys that are nobody's", () => {
+  it("refuses what is not an object, and keys that are nobody's", () => {
     for (const value of [null, [], "x", 1])
       expect(() => of(value)).toThrow(/^part: expected an object such as \{"a": 1\}/);
     expect(() => of({ c: 1 })).toThrow("part.c: unknown key; known are a, b");

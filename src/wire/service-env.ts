@@ -125,7 +125,7 @@ export function labelsOf(
   const labels: Record<string, string> = Object.create(null);
   let pairs = 0;
   const refuse = (key: string, why: string): void =>
-    complain(`SERVICE_${key.slice(0, META_KEY_LENGTH).toUpperCase()} is no label: ${why}`);
+    complain(`SERVICE_${key.slice(0, META_KEY_LENGTH).toUpperCase()} is not a label: ${why}`);
   for (const [key, value] of [...attributes].sort(([a], [b]) => (a < b ? -1 : 1))) {
     if (key === "") refuse(key, "nothing stands behind the underscore");
     else if (!META_KEY.test(key)) refuse(key, "a key may hold letters, digits, - and _ only");

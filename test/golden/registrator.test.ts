@@ -56,10 +56,10 @@ describe("what differs from Registrator, and how", () => {
   it("labels beyond Consul's limits are left out by name, the service and its other labels stay", () => {
     const long = translateAll(named("attr-value-513"));
     expect(long.registrations[0]?.labels).toEqual({});
-    expect(long.complaints[0]).toContain("SERVICE_FOO is no label: its value has 513 bytes, 512 are allowed");
+    expect(long.complaints[0]).toContain("SERVICE_FOO is not a label: its value has 513 bytes, 512 are allowed");
     const many = translateAll(named("attr-65-keys"));
     expect(Object.keys(many.registrations[0]?.labels ?? {})).toHaveLength(64);
-    expect(many.complaints).toEqual([expect.stringContaining("SERVICE_K64 is no label")]);
+    expect(many.complaints).toEqual([expect.stringContaining("SERVICE_K64 is not a label")]);
     const reserved = translateAll(named("attr-consul-prefix"));
     expect({ ...reserved.registrations[0]?.labels }).toEqual({ consul: "x" });
     expect(reserved.complaints[0]).toContain('keys that begin with "consul-" are reserved');

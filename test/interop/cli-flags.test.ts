@@ -108,7 +108,7 @@ it("kv", { timeout: 180_000 }, async () => {
     [["kv", "put", "-cas", "-modify-index=0", "app/b/c", "1"], 0, "Success! Data written to: app/b/c\n"],
     [["kv", "put", "-cas", "app/b/c", "1"], 1, "", "Error! Did not write to app/b/c: CAS failed\n"],
     [["kv", "put", "-base64", "app/d", "aGk="], 0, "Success! Data written to: app/d\n"],
-    [["kv", "put", "-base64", "app/d", "%%"], 2, "", "trilith kv: --base64: the value is no base64\n"],
+    [["kv", "put", "-base64", "app/d", "%%"], 2, "", "trilith kv: --base64: the value is not base64\n"],
     [["kv", "put", "-nope", "x"], 2, "", /unknown option '-nope'/],
     [["kv", "put", "a", "b", "c"], 2, "", /too many arguments/],
     [["kv", "put", "-flags=42", "/app/e", "v"], 0, "Success! Data written to: /app/e\n"],

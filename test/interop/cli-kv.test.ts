@@ -46,7 +46,7 @@ describe("trilith kv", () => {
   });
 
   it.each([
-    ["{", "is no JSON"],
+    ["{", "is not JSON"],
     ['{"key": "a"}', "expected a list"],
     ['[{"key": "fine", "value": "YQ=="}, {"key": ""}]', "data[1].key"],
     ['[{"key": "fine", "value": "YQ=="}, {"key": "b", "value": "***"}]', 'data[1].value: of key "b": expected base64'],

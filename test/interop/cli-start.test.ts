@@ -19,16 +19,26 @@ async function agent(words: readonly string[]) {
   const ports = [`-http-port=${await freePort()}`, "-dns-port=-1", "-docker-host=off"];
   const child = spawn(process.execPath, [main, "agent", ...ports, ...words], { stdio: ["ignore", "ignore", "pipe"] });
   let said = "";
+  let heard = (): void => {};
   child.stderr.on("data", (chunk: Buffer) => {
     said += chunk.toString();
+    heard();
   });
   const ended = once(child, "close").then(([code]) => ({ code: code as number | null, said }));
-  return { child, ended };
+  /** Also for what was said before anybody waited for it. */
+  const says = (text: string): Promise<void> =>
+    new Promise((resolve) => {
+      heard = () => {
+        if (said.includes(text)) resolve();
+      };
+      heard();
+    });
+  return { child, ended, says };
 }
 
 it.each([
   ["/proc/trilith", "cannot be made there"],
-  ["/dev/null", "something that is no folder"],
+  ["/dev/null", "something that is not a folder"],
 ])("says that %s cannot be the data folder", async (path, says) => {
   const { ended } = await agent([`-data-dir=${path}`]);
   const { code, said } = await ended;
@@ -44,11 +54,10 @@ it("stops at the first SIGTERM while a store that does not answer keeps it from 
   try {
     const url = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`;
     const called = once(silent, "connection");
-    const { child, ended } = await agent([`-data-dir=${join(folder.path, "data")}`, "-etcd", url]);
+    const { child, ended, says } = await agent([`-data-dir=${join(folder.path, "data")}`, "-etcd", url]);
     await called;
     // Nobody is left without a word.
-    for await (const chunk of child.stderr as AsyncIterable<Buffer>)
-      if (chunk.toString().includes(`waiting for an answer of ${url}`)) break;
+    await says(`waiting for an answer of ${url}`);
     child.kill("SIGTERM");
     expect((await ended).code).toBe(0);
   } finally {

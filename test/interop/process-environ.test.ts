@@ -354,7 +354,9 @@ s=socket.socket(); s.bind(('',0)); s.listen(); print(1, flush=True); time.sleep(
       }
       for (const name of ["elsewhere", "wrapped", "nothing"]) expect(held(name)).toEqual([]);
       const complaints = agent.trilith.agent.complaints().map(({ text }) => text);
-      expect(complaints).toContainEqual(expect.stringMatching(/SERVICE_BLOB is no label: its value has 100000 bytes/));
+      expect(complaints).toContainEqual(
+        expect.stringMatching(/SERVICE_BLOB is not a label: its value has 100000 bytes/),
+      );
       expect(complaints).toContainEqual("not registered: its name has 1000 characters, 255 are allowed");
     });
 

@@ -47,7 +47,7 @@ export function parseEndpoint(endpoint: string): { readonly target: string; read
   if (match === null || Number(match[3]) > 65_535)
     throw new InputError(
       "etcd.endpoints",
-      `"${endpoint}" is no endpoint; write it as "http://host:2379" or "https://host:2379"`,
+      `"${endpoint}" is not an endpoint; write it as "http://host:2379" or "https://host:2379"`,
     );
   return { target: `${match[2]}:${match[3]}`, tls: match[1] === "https" };
 }

@@ -19,7 +19,7 @@ describe("endpoints", () => {
     "%s is refused with what would be right",
     (text) => {
       expect(() => parseEndpoint(text)).toThrow(
-        `etcd.endpoints: "${text}" is no endpoint; write it as "http://host:2379"`,
+        `etcd.endpoints: "${text}" is not an endpoint; write it as "http://host:2379"`,
       );
     },
   );

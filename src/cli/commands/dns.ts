@@ -31,7 +31,7 @@ export const command: Command = {
         const target = setupTarget(what);
         const port = Number(options.port);
         if (!Number.isInteger(port) || port < 1 || port > 65_535)
-          throw new InputError("--port", `"${options.port}" is no port from 1 to 65535`);
+          throw new InputError("--port", `"${options.port}" is not a port from 1 to 65535`);
         const root = options.root.replace(/\/+$/, "");
         if (options.undo) {
           const plan = await planUndo({ target, root });

@@ -46,7 +46,7 @@ export function readExport(text: string): readonly Exported[] {
   try {
     list = parseWithFlags(text);
   } catch (error) {
-    throw new InputError("data", `is no JSON: ${messageOf(error)}`);
+    throw new InputError("data", `is not JSON: ${messageOf(error)}`);
   }
   if (!Array.isArray(list)) throw new InputError("data", "expected a list of {key, flags, value}");
   return list.map((raw: unknown, i): Exported => {

@@ -118,7 +118,7 @@ async function dataOf(word: string | undefined, options: Options, io: Io): Promi
   const text = Buffer.from(bytes)
     .toString("latin1")
     .replace(/[\r\n]/g, "");
-  if (!isBase64(text)) throw new InputError("--base64", "the value is no base64");
+  if (!isBase64(text)) throw new InputError("--base64", "the value is not base64");
   return Buffer.from(text, "base64");
 }
 

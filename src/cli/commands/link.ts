@@ -70,7 +70,7 @@ async function remove(path: string, file: string, io: Io): Promise<void> {
     return;
   }
   if (typeof there !== "object" || there.to !== file)
-    throw new TrilithError("conflict", `${path} is no link to this program; it stays`);
+    throw new TrilithError("conflict", `${path} is not a link to this program; it stays`);
   await removeLink(path);
   io.out(`${path} is gone\n`);
 }

@@ -155,7 +155,7 @@ function entry<T extends Table>(value: Tables[T], raw: Json): Entry<T> {
 
 /** Instances as Consul's health answers list them. @throws TrilithError `unavailable` for what is no such list */
 export function residentsOf(value: unknown): readonly Resident[] {
-  if (!Array.isArray(value)) throw new TrilithError("unavailable", "the answer is no list of instances");
+  if (!Array.isArray(value)) throw new TrilithError("unavailable", "the answer is not a list of instances");
   return (value as Json[]).map((raw) => {
     const node = raw["Node"] as Json;
     const service = raw["Service"] as Json;

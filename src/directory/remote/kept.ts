@@ -59,7 +59,7 @@ function parsed<T>(servers: Servers, what: string, text: string): T {
   try {
     return JSON.parse(text) as T;
   } catch (error) {
-    throw new TrilithError("unavailable", `${what} at ${servers.current}: the answer is no JSON`, error);
+    throw new TrilithError("unavailable", `${what} at ${servers.current}: the answer is not JSON`, error);
   }
 }
 

@@ -42,7 +42,7 @@ export function queriesOf(servers: Servers, node: string): QueriesElsewhere {
     try {
       found = JSON.parse(text) as ExecutedJson;
     } catch (error) {
-      throw new TrilithError("unavailable", `query "${idOrName}" at ${servers.current}: the answer is no JSON`, error);
+      throw new TrilithError("unavailable", `query "${idOrName}" at ${servers.current}: the answer is not JSON`, error);
     }
     return {
       service: found.Service ?? "",

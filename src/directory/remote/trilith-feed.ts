@@ -75,7 +75,7 @@ export async function* streamOf(
   if (answer.status === 403) throw new TrilithError("not-allowed", `${url}: ${await errorText(answer)}`);
   if (answer.status !== 200 || !String(answer.headers["content-type"] ?? "").startsWith("application/x-ndjson")) {
     await answer.text();
-    throw new NotTrilith(`${url} is no Trilith agent`);
+    throw new NotTrilith(`${url} is not a Trilith agent`);
   }
   try {
     for await (const text of linesOf(answer)) {

@@ -271,7 +271,7 @@ describe("override", () => {
     expect(await refused("override", "DELETE")).toMatchObject({ status: 400 });
     expect(await refused("override/web", "PUT")).toMatchObject({
       status: 400,
-      message: expect.stringMatching(/no JSON/),
+      message: expect.stringMatching(/not JSON/),
     });
     expect(await refused("override/web", "DELETE")).toMatchObject({
       status: 404,

@@ -30,7 +30,7 @@ export function authorizeWrite(request: IncomingMessage, token: string | undefin
  */
 export function authorizePeer(request: IncomingMessage, token: string | undefined): void {
   if (request.headers.origin !== undefined)
-    throw new TrilithError("not-allowed", `a web page of ${request.headers.origin} is no client host`);
+    throw new TrilithError("not-allowed", `a web page of ${request.headers.origin} is not a client host`);
   if (token === undefined || hasToken(request, token) || isFromHere(request)) return;
   const what =
     tokensOf(request).length === 0

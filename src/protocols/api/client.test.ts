@@ -44,7 +44,7 @@ it("says who answers when it is no agent, and that nobody does", async () => {
   });
   await expect(find("web", {}, options)).rejects.toMatchObject({
     code: "unsupported",
-    message: expect.stringContaining("is no Trilith agent: status 404"),
+    message: expect.stringContaining("is not a Trilith agent: status 404"),
   });
   await server?.close();
   await expect(list(options)).rejects.toMatchObject({

@@ -55,7 +55,7 @@ async function read<T>(response: HttpResponse, options: ClientOptions): Promise<
   } catch (error) {
     throw new TrilithError(
       "unsupported",
-      `what answers at ${text} is no Trilith agent: status ${response.status} and ${JSON.stringify(body.slice(0, 80))}, expected JSON`,
+      `what answers at ${text} is not a Trilith agent: status ${response.status} and ${JSON.stringify(body.slice(0, 80))}, expected JSON`,
       error,
     );
   }

@@ -25,7 +25,7 @@ export async function overrideOf(
   try {
     parsed = JSON.parse(body.toString("utf8")) as typeof parsed;
   } catch (error) {
-    throw new InputError("body", `is no JSON: ${SHAPE}`, error);
+    throw new InputError("body", `is not JSON: ${SHAPE}`, error);
   }
   const { set, by = "" } = parsed ?? {};
   if (!Array.isArray(set) || !set.every((word) => typeof word === "string") || typeof by !== "string")

@@ -138,7 +138,7 @@ describe("a job", () => {
 
 describe("refused is", () => {
   it.each<readonly [what: string, payload: unknown, says: RegExp]>([
-    ["a payload that is no JSON", "nope", /error remote-exec: .*payload of a remote exec event is no JSON/],
+    ["a payload that is not JSON", "nope", /error remote-exec: .*payload of a remote exec event is not JSON/],
     ["a payload without a session", { Prefix: "_rexec" }, /error remote-exec: .*expected Prefix and Session/],
     ["a job that is not there", { Prefix: "_rexec", Session: "x" }, /warn remote-exec: remote exec missing job spec/],
   ])("%s", async (_, payload, says) => {

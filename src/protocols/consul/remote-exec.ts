@@ -208,7 +208,7 @@ function objectIn(bytes: Uint8Array, what: string): Readonly<Record<string, unkn
   try {
     raw = JSON.parse(Buffer.from(bytes).toString("utf8"));
   } catch (error) {
-    throw new TrilithError("invalid", `${what} is no JSON: ${messageOf(error)}`, error);
+    throw new TrilithError("invalid", `${what} is not JSON: ${messageOf(error)}`, error);
   }
   if (typeof raw !== "object" || raw === null || Array.isArray(raw))
     throw new TrilithError("invalid", `${what}: expected an object`);

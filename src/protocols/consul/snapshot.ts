@@ -185,7 +185,7 @@ class Reading {
     } catch {
       throw damaged(`line ${this.#line} is not JSON`);
     }
-    if (typeof row !== "object" || row === null) throw damaged(`line ${this.#line} is no object`);
+    if (typeof row !== "object" || row === null) throw damaged(`line ${this.#line} is not an object`);
     if (this.#head === undefined) this.#takeHead(row);
     else if (HASH in row) {
       this.#takeFoot(row);

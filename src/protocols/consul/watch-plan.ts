@@ -193,6 +193,6 @@ export function parseExact(text: string): unknown {
       key === "Flags" && typeof value === "string" && value.startsWith("\u0000") ? BigInt(value.slice(1)) : value,
     );
   } catch (error) {
-    throw new TrilithError("unavailable", `the answer is no JSON: ${messageOf(error)}`, error);
+    throw new TrilithError("unavailable", `the answer is not JSON: ${messageOf(error)}`, error);
   }
 }

@@ -177,7 +177,7 @@ it("keeps flags of 64 bits", () => {
     { Flags: 7 },
   ]);
   expect(printed(parseExact(text))).toContain('"Flags": 12345678901234567890');
-  expect(() => parseExact("<html>")).toThrow("no JSON");
+  expect(() => parseExact("<html>")).toThrow("not JSON");
 });
 
 describe("files", () => {

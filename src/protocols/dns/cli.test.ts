@@ -118,7 +118,9 @@ describe("every target", () => {
 
   it("refuses what is no target, address or domain", async () => {
     expect(() => setupTarget("bind")).toThrow("known are docker, resolved, dnsmasq");
-    await expect(setup("dnsmasq", { address: "localhost" })).rejects.toThrow('--address: "localhost" is no IP address');
+    await expect(setup("dnsmasq", { address: "localhost" })).rejects.toThrow(
+      '--address: "localhost" is not an IP address',
+    );
     for (const domain of ["", ".", "a b", "x/y", "a..b", "x\ny"])
       await expect(setup("dnsmasq", { domain }), domain).rejects.toMatchObject({ code: "invalid" });
   });

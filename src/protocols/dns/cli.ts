@@ -249,7 +249,7 @@ function parseDaemonJson(text: string, path: string): Record<string, unknown> {
   try {
     config = JSON.parse(text);
   } catch (error) {
-    throw new InputError(path, `is no JSON, so nothing can be added to it: ${messageOf(error)}`, error);
+    throw new InputError(path, `is not JSON, so nothing can be added to it: ${messageOf(error)}`, error);
   }
   if (typeof config === "object" && config !== null && !Array.isArray(config)) return config as Record<string, unknown>;
   throw new InputError(path, "holds no JSON object, so nothing can be added to it");
@@ -284,7 +284,7 @@ async function dockerAddress(config: Readonly<Record<string, unknown>>, { net, d
 
 function addressOf(text: string): string {
   if (ipFamily(text) !== 0) return text;
-  throw new InputError("--address", `"${text}" is no IP address`);
+  throw new InputError("--address", `"${text}" is not an IP address`);
 }
 
 function domainOf(text: string): string {
@@ -293,7 +293,7 @@ function domainOf(text: string): string {
     nameFromText(domain);
     return domain;
   }
-  throw new InputError("--domain", `"${text}" is no DNS domain such as "consul"`);
+  throw new InputError("--domain", `"${text}" is not a DNS domain such as "consul"`);
 }
 
 function sameBytes(a: Uint8Array | undefined, b: Uint8Array | undefined): boolean {

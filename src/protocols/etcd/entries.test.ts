@@ -139,7 +139,7 @@ describe("the configuration", () => {
   });
   it.each([
     [{ registrator: "/a" }, "etcd.endpoints: is missing"],
-    [{ endpoints: ["etcd:2379"], registrator: "/a" }, '"etcd:2379" is no endpoint'],
+    [{ endpoints: ["etcd:2379"], registrator: "/a" }, '"etcd:2379" is not an endpoint'],
     [{ endpoints }, "nothing is to be read"],
     [{ endpoints, registrator: "a" }, "etcd.registrator: expected a path"],
     [{ endpoints, registrator: ["/a", "/a/b"] }, 'what lies below "/a/b/" would be read twice'],

@@ -47,7 +47,7 @@ export function formatOf(path: string): Format {
 /** @throws InputError where the whole text is not of the format: with lines and columns where they are known */
 export function parseLists(text: string, format: Format, options: ParseOptions): Lists {
   const plain = text.replace(/^\uFEFF/, "");
-  if (plain.includes("\0")) throw new InputError("", "it is no text: there are NUL characters in it");
+  if (plain.includes("\0")) throw new InputError("", "it is not text: there are NUL characters in it");
   switch (format) {
     case "json":
       return fromData(readJson(plain), options);
@@ -144,7 +144,7 @@ function tagsOf(value: unknown): readonly string[] {
   if (value === undefined || value === null) return [];
   const list = Array.isArray(value) ? value : [value];
   for (const one of list)
-    if (typeof one !== "string" || one === "") throw new InputError("tags", `${JSON.stringify(one)} is no tag`);
+    if (typeof one !== "string" || one === "") throw new InputError("tags", `${JSON.stringify(one)} is not a tag`);
   return list as string[];
 }
 

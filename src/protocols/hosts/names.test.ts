@@ -56,7 +56,7 @@ describe("names", () => {
       '"a b" is no host\'s name',
       '"10.0.0.9" is no host\'s name',
       "printer stands in others' lines already",
-      'ext: "db.example.com" is no IP address',
+      'ext: "db.example.com" is not an IP address',
     ]);
   });
 });

@@ -40,7 +40,7 @@ export function namesOf(
   const not = new Set<string>();
   const add = (name: string, address: string): void => {
     const lower = name.toLowerCase().replace(/\.$/, "");
-    if (ipFamily(address.replace(/%.*$/, "")) === 0) not.add(`${lower}: "${address}" is no IP address`);
+    if (ipFamily(address.replace(/%.*$/, "")) === 0) not.add(`${lower}: "${address}" is not an IP address`);
     else if (!NAME.test(lower) || ipFamily(lower) !== 0) not.add(`"${lower}" is no host's name`);
     else if (OWN.test(lower)) not.add(`${lower} is each host's own name`);
     else if (taken.has(lower)) not.add(`${lower} stands in others' lines already`);

@@ -53,12 +53,12 @@ describe("advertise", () => {
     [{ name: "", port: 1 }, /name: "": expected a name/],
     [{ name: "x", port: 0 }, /port: 0: expected a whole number from 1 to 65535/],
     [{ name: "x", port: 1.5 }, /port: 1.5: expected/],
-    [{ name: "x", port: 1, agent: "http://[" }, /is no HTTP address/],
+    [{ name: "x", port: 1, agent: "http://[" }, /is not an HTTP address/],
   ])("refuses %j", async (wrong, text) => {
     await expect(advertise(wrong)).rejects.toThrow(text);
   });
 
-  it("tells what the agent says where it is no Trilith agent", async () => {
+  it("tells what the agent says where it is not a Trilith agent", async () => {
     const off = await startAgent();
     await expect(advertise({ name: "x", port: 1, agent: off.url })).rejects.toThrow(/refuses "x"/);
     await off.stop();

@@ -266,6 +266,6 @@ async function jsonOf(request: IncomingMessage, clock: Clock): Promise<unknown> 
   try {
     return JSON.parse(body.toString("utf8"));
   } catch (error) {
-    throw new InputError("body", `is no JSON: ${messageOf(error)}`);
+    throw new InputError("body", `is not JSON: ${messageOf(error)}`);
   }
 }

@@ -164,7 +164,10 @@ async function askAgent({ base, shown, socketPath, token }: HookFlags["agent"]):
     try {
       json = JSON.parse(text) as typeof json;
     } catch {
-      throw new TrilithError("unsupported", `what answers at ${shown} is no Trilith agent that has the hook's table`);
+      throw new TrilithError(
+        "unsupported",
+        `what answers at ${shown} is not a Trilith agent that has the hook's table`,
+      );
     }
     if (status === 200 && typeof json.table === "string") return json.table;
     if (status === 404)

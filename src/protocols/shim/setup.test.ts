@@ -76,7 +76,7 @@ describe("the route", () => {
     const answer = await ask();
     expect([answer.status, await answer.text()]).toEqual([
       409,
-      expect.stringMatching(/the hook's table .* cannot be written: something that is no folder/),
+      expect.stringMatching(/the hook's table .* cannot be written: something that is not a folder/),
     ]);
     expect(told()[0]).toMatch(/^false the hook's table/);
     await rm(join(folder.path, "run"));

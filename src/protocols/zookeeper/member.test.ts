@@ -57,7 +57,7 @@ describe("a member", () => {
 
   it.each([
     ["", /empty/],
-    ["not json", /no JSON/],
+    ["not json", /not JSON/],
     ["[]", /expected an object/],
     ["{}", /no serviceEndpoint/],
     ['{"serviceEndpoint":{"host":"a","port":1}}', /status: undefined: expected "ALIVE"/],

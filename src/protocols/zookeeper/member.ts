@@ -36,7 +36,7 @@ export function jsonOf(bytes: Uint8Array, whose: string, longest: number): unkno
   try {
     return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch {
-    throw new InputError("", bytes.length === 0 ? "it is empty" : "it is no JSON");
+    throw new InputError("", bytes.length === 0 ? "it is empty" : "it is not JSON");
   }
 }
 

@@ -253,7 +253,7 @@ describe("the source", () => {
     await at.clock.advance(300);
     expect(weights()).toEqual([1, 3, 1]);
     expect(source.state()).toMatchObject({ ok: true });
-    expect(source.state().text).toMatch(/vector_0000000008 is left out: it is no JSON$/);
+    expect(source.state().text).toMatch(/vector_0000000008 is left out: it is not JSON$/);
     at.zk.remove(`${SET}/vector_0000000007`);
     await at.clock.advance(300);
     expect(weights()).toEqual([1, 1, 1]);

@@ -34,7 +34,7 @@ describe("a vector", () => {
 
   it.each([
     ["", /it is empty/],
-    ["{", /no JSON/],
+    ["{", /not JSON/],
     ["[]", /expected \{"vector"/],
     ["null", /expected \{"vector"/],
     ['{"vector": {}}', /expected \{"vector"/],

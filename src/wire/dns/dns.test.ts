@@ -315,7 +315,7 @@ describe("messages", () => {
   it("refuse to write what no message can carry", () => {
     const write = (record: DnsRecord): Uint8Array =>
       encodeMessage({ ...header, questions: [], answers: [record], authorities: [], additionals: [] });
-    expect(() => write(a("a", "::1"))).toThrow("no IPv4 address");
+    expect(() => write(a("a", "::1"))).toThrow("not an IPv4 address");
     expect(() => write({ ...a("a", "1.2.3.4"), ttlS: -1 })).toThrow("32-bit");
     expect(() => write({ ...a("a", "1.2.3.4"), class: 65536 })).toThrow("16-bit");
     expect(() => write({ ...a("a", "1.2.3.4"), name: ["☎"] })).toThrow("no byte");

@@ -159,7 +159,7 @@ export class MessageBuilder {
 
   #u16(value: number, what: string, reserved = false): void {
     if (!(value >= 0 && value <= 0xffff && Number.isInteger(value)))
-      throw new TrilithError("invalid", `${what} ${value} is no 16-bit number`);
+      throw new TrilithError("invalid", `${what} ${value} is not a 16-bit number`);
     this.#room(2, reserved);
     this.#bytes[this.#at++] = value >> 8;
     this.#bytes[this.#at++] = value & 255;
@@ -167,7 +167,7 @@ export class MessageBuilder {
 
   #u32(value: number, what: string): void {
     if (!(value >= 0 && value <= 0xffff_ffff && Number.isInteger(value)))
-      throw new TrilithError("invalid", `${what} ${value} is no 32-bit number`);
+      throw new TrilithError("invalid", `${what} ${value} is not a 32-bit number`);
     this.#room(4);
     this.#bytes[this.#at++] = (value >>> 24) & 255;
     this.#bytes[this.#at++] = (value >>> 16) & 255;
@@ -224,13 +224,13 @@ export class MessageBuilder {
     switch (data.kind) {
       case "A": {
         const bytes = ipv4Bytes(data.address);
-        if (bytes === undefined) throw new TrilithError("invalid", `"${data.address}" is no IPv4 address`);
+        if (bytes === undefined) throw new TrilithError("invalid", `"${data.address}" is not an IPv4 address`);
         this.#raw(bytes);
         return;
       }
       case "AAAA": {
         const bytes = ipv6Bytes(data.address);
-        if (bytes === undefined) throw new TrilithError("invalid", `"${data.address}" is no IPv6 address`);
+        if (bytes === undefined) throw new TrilithError("invalid", `"${data.address}" is not an IPv6 address`);
         this.#raw(bytes);
         return;
       }
@@ -286,7 +286,7 @@ function typeBitmap(types: readonly number[]): Uint8Array {
   const windows = new Map<number, Uint8Array>();
   for (const type of [...types].sort((a, b) => a - b)) {
     if (!(type >= 0 && type <= 0xffff && Number.isInteger(type)))
-      throw new TrilithError("invalid", `NSEC type ${type} is no 16-bit number`);
+      throw new TrilithError("invalid", `NSEC type ${type} is not a 16-bit number`);
     const window = type >> 8;
     const at = (type & 255) >> 3;
     let bits = windows.get(window);

@@ -232,7 +232,10 @@ describe.runIf(present)("containers through a whole agent", () => {
     );
     expect({ ...(await there("odd:80")).labels }).toEqual({ ok: "y" });
     await agent.agent.synced();
-    const told = [/SERVICE_A\.B is no label: a key may hold/, /SERVICE_LONG is no label: its value has 513 bytes/];
+    const told = [
+      /SERVICE_A\.B is not a label: a key may hold/,
+      /SERVICE_LONG is not a label: its value has 513 bytes/,
+    ];
     const why = (await exec("curl", ["-s", `http://${agent.self.listening.get("http")}/v1/trilith/why/odd`])).stdout;
     for (const text of told) {
       await eventually("in the log", () => logged.some((line) => line.startsWith("warn") && text.test(line)));
