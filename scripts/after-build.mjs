@@ -1,8 +1,8 @@
-// After tsc: copies what is not TypeScript into dist, makes one file of Node's hook, makes the program executable, and stamps the build time.
-import { chmodSync, cpSync, readdirSync, statSync, utimesSync } from "node:fs";
-import { join, relative } from "node:path";
+// After tsc: copies what is not TypeScript into dist, makes one file of Node's hook, makes the program executable, and writes down that the build is complete.
+import { chmodSync, cpSync, mkdirSync, readdirSync, statSync, writeFileSync } from "node:fs";
+import { dirname, join, relative } from "node:path";
 import { buildSync } from "esbuild";
-import { root } from "./ensure.mjs";
+import { root, stamp } from "./ensure.mjs";
 
 /** Elsewhere for tests of another build. */
 const dist = process.argv[2] ?? join(root, "dist");
@@ -28,6 +28,8 @@ buildSync({
   legalComments: "none",
   logLevel: "warning",
 });
-const main = join(dist, "cli", "main.js");
-chmodSync(main, 0o755);
-utimesSync(main, new Date(), new Date());
+chmodSync(join(dist, "cli", "main.js"), 0o755);
+if (process.argv[2] === undefined) {
+  mkdirSync(dirname(stamp), { recursive: true });
+  writeFileSync(stamp, "");
+}

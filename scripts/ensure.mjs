@@ -1,7 +1,7 @@
 // Makes a fresh clone ready: installs packages and builds when something is missing or older than its source.
 import { spawnSync } from "node:child_process";
-import { existsSync, readdirSync, statSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { existsSync, readdirSync, rmSync, statSync } from "node:fs";
+import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 
 export const root = join(dirname(fileURLToPath(import.meta.url)), "..");
@@ -33,13 +33,23 @@ export function ensureInstalled() {
   must("npm", ["install", "--no-save", "--no-audit", "--no-fund", "--loglevel=error"], { stdio: ["ignore", 2, 2] });
 }
 
+/** Written when a build is complete: one that was interrupted leaves some of its files, the program's perhaps among them. */
+export const stamp = join(root, ".tmp", "built");
+
+/** True where what was built in a folder is whole, and no older than its sources. */
+export function isBuilt(folder) {
+  const [main, built] = [join(folder, "dist", "cli", "main.js"), join(folder, relative(root, stamp))];
+  if (!existsSync(main) || !existsSync(built)) return false;
+  const sources = ["src", "package.json", "tsconfig.build.json", "tsconfig.json"].map((name) =>
+    newest(join(folder, name)),
+  );
+  return statSync(built).mtimeMs >= Math.max(...sources);
+}
+
 export function ensureBuilt() {
   ensureInstalled();
-  const built = join(root, "dist", "cli", "main.js");
-  const sources = ["src", "package.json", "tsconfig.build.json", "tsconfig.json"].map((name) =>
-    newest(join(root, name)),
-  );
-  if (existsSync(built) && statSync(built).mtimeMs >= Math.max(...sources)) return;
+  if (isBuilt(root)) return;
   console.error("Building …");
+  rmSync(stamp, { force: true });
   must("npm", ["run", "--silent", "build"], { stdio: ["ignore", 2, 2] });
 }
