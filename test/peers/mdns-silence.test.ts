@@ -1,6 +1,6 @@
 // A real avahi-daemon that is killed says nothing: its services stay for the 120 s of their records, go as hearsay and are held in answers.
 import { afterAll, afterEach, beforeAll, describe, expect, it } from "vitest";
-import { removeServiceFiles, startAgentOn } from "../support/avahi-agent.ts";
+import { answerAt, removeServiceFiles, startAgentOn } from "../support/avahi-agent.ts";
 import { type AvahiDaemon, type AvahiLan, haveAvahiLan, startAvahiLan } from "../support/avahi-lan.ts";
 import { eventually, havePrograms } from "../support/peers.ts";
 
@@ -26,6 +26,7 @@ describe.runIf(possible)("a killed avahi-daemon", () => {
   };
 
   it("is missed when its records run out, not before, and what it announced is held", async () => {
+    await answerAt(ends, lan.host("a"), 8091, 8092, 8093);
     const daemon = await startAvahi();
     const agent = await startAgentOn(ends, lan.host("b"));
     for (const n of [1, 2, 3]) await daemon.serviceFile(`${n}.service`, file(`web${n}`, 8090 + n));

@@ -2,7 +2,7 @@
 import { mkdtemp } from "node:fs/promises";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
-import { browsed, removeServiceFiles, startAgentOn as startOn } from "../support/avahi-agent.ts";
+import { answerAt, browsed, removeServiceFiles, startAgentOn as startOn } from "../support/avahi-agent.ts";
 import { type AvahiDaemon, type AvahiHost, type AvahiLan, haveAvahiLan, startAvahiLan } from "../support/avahi-lan.ts";
 import { eventually, havePrograms, startProgram } from "../support/peers.ts";
 
@@ -44,6 +44,7 @@ describe.runIf(possible)("what agents know of a LAN", { timeout: 120_000 }, () =
 
   it("is kept over a restart while its announcer is silent, and held when it went by hearsay", async () => {
     const data = await mkdtemp(join(d().folder, "kept-"));
+    await answerAt(ends, a(), 8091, 8092, 8093);
     let agent = await startAgentOn(d(), "--data-dir", data);
     for (const n of [1, 2, 3]) await daemon.serviceFile(`${n}.service`, file(`web${n}`, 8090 + n));
     const instances = async (): Promise<number> => ((await agent.get("/v1/health/service/http")) as unknown[]).length;

@@ -53,6 +53,25 @@ export async function startAgentOn(
   return agent;
 }
 
+/** Something answers at these ports of a host: what the guard holds there is not found to refuse, which would end the hold after two seconds. */
+export async function answerAt(
+  ends: (() => Promise<unknown>)[],
+  host: AvahiHost,
+  ...ports: readonly number[]
+): Promise<void> {
+  const script = `Promise.all([${ports}].map((port) => new Promise((up) => require("net").createServer((one) => one.destroy()).listen(port, "::", up)))).then(() => console.log("up"))`;
+  const child = host.spawn(process.execPath, "-e", script);
+  const ended = new Promise((resolve) => child.once("close", resolve));
+  ends.push(() => {
+    child.kill("SIGKILL");
+    return ended;
+  });
+  await new Promise<void>((resolve, reject) => {
+    child.stdout?.once("data", () => resolve());
+    child.once("close", (code) => reject(new Error(`nothing answers at ${ports}: exit code ${code}`)));
+  });
+}
+
 /** Takes all service files off a host. */
 export async function removeServiceFiles(host: AvahiHost): Promise<void> {
   const services = join(host.folder, "etc", "services");
