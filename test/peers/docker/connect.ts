@@ -5,6 +5,7 @@ import { createServer, type Server } from "node:http";
 import { type AddressInfo, createServer as createTcpServer, type Socket } from "node:net";
 import { dirname, join, resolve } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, onTestFinished } from "vitest";
+import type { Settings } from "../../../src/contracts/settings.ts";
 import type { DoctorJson } from "../../../src/index.ts";
 import { createTrilith, type Trilith } from "../../../src/trilith.ts";
 import { type Docker, startDocker } from "../../support/docker.ts";
@@ -31,18 +32,25 @@ describe.runIf(present)("localhost in containers", () => {
   let dns = 0;
   const servers = new Map<string, Server>();
 
+  let config: Readonly<Record<string, unknown>> = {};
+  const settings = (): Partial<Settings> => ({
+    node: "n1",
+    dev: true,
+    httpPort: http,
+    protocols: {
+      ...{ process: false, file: false, dns: { port: dns } },
+      docker: { host: docker.host, enabled: true, hostname: "h", ...config },
+    },
+  });
   /** An agent on the same ports each time. */
   const startTrilith = async (more: Readonly<Record<string, unknown>> = {}): Promise<void> => {
-    agent = createTrilith({
-      node: "n1",
-      dev: true,
-      httpPort: http,
-      protocols: {
-        ...{ process: false, file: false, dns: { port: dns } },
-        docker: { host: docker.host, enabled: true, hostname: "h", ...more },
-      },
-    });
+    config = more;
+    agent = createTrilith(settings(), { reread: async () => settings() });
     await agent.start();
+  };
+  const become = async (more: Readonly<Record<string, unknown>>): Promise<void> => {
+    config = more;
+    await agent.reload();
   };
   /** A service of the agent's own host: answers every request with `says`. */
   const serve = async (id: string, says: string, more: Readonly<Record<string, unknown>> = {}): Promise<number> => {
@@ -107,6 +115,34 @@ describe.runIf(present)("localhost in containers", () => {
     await agent?.stop();
   });
   afterAll(() => docker?.remove());
+
+  it("stays while a reload has Docker's configuration changed, and goes where that says so", async () => {
+    await run("app", "-p", "80", "-l", "connect.8080=web");
+    await gets("app", "http://localhost:8080", "web 1");
+    const total = async (): Promise<number> => {
+      const { proxies } = (await (await fetch(`http://127.0.0.1:${http}/v1/trilith/proxies`)).json()) as {
+        proxies: readonly { name: string; total: number }[];
+      };
+      return Math.max(0, ...proxies.filter(({ name }) => name === "containers:8080=web").map((one) => one.total));
+    };
+    const own = () => [...agent.agent.services().values()].find(({ instance }) => instance.id === "h:app:80")?.instance;
+    let before = await total();
+    for (const more of [{ tags: "x,{{.Name}}" }, { connect: "images" }, { internal: true }, {}]) {
+      await become(more);
+      // The same listener still counts.
+      expect(await get("app", "http://localhost:8080")).toBe("web 1");
+      expect(await total()).toBeGreaterThan(before);
+      before = await total();
+      if (more.tags !== undefined) await eventually("its tags", () => own()?.tags.includes("/app"));
+      if (more.internal === true) await eventually("its address", () => own()?.port === 80);
+    }
+    await become({ connect: false });
+    expect(await get("app", "http://localhost:8080")).toBe("");
+    expect(told()).toEqual([]);
+    expect(own()).toBeDefined();
+    await become({});
+    await gets("app", "http://localhost:8080", "web 1");
+  });
 
   it.each([
     ["the default bridge", ["--network", "bridge"], false],
