@@ -11,6 +11,24 @@ function askable(address: string): string {
 /** What to do about it stands at the end of a line more often than not. */
 const WHOLE = { whole: true };
 
+/** Listeners with a line of their own. */
+const KNOWN: ReadonlySet<string> = new Set(["http", "http-more", "dns", "dns-containers"]);
+
+/** Where the others listen: those of dialects that were given a port of their own. */
+const otherPlaces = (listening: ReadonlyMap<string, string>): (readonly [string, string])[] =>
+  [...listening].filter(([name]) => !KNOWN.has(name));
+
+/** A running agent in one line, for the service manager. */
+export function statusLine({ self }: Pick<Trilith, "self">): string {
+  const { listening } = self;
+  const named = (["http", "dns"] as const).flatMap((name) => {
+    const where = listening.get(name);
+    return where === undefined ? [] : [`${name.toUpperCase()} ${where}`];
+  });
+  const places = [...named, ...otherPlaces(listening).map(([name, where]) => `${name} ${where}`)].join(", ");
+  return `node ${self.node}, datacenter ${self.datacenter}${places === "" ? "" : `: ${places}`}`;
+}
+
 /** The start screen of a running agent. */
 export function startScreen(trilith: Trilith): string {
   const { self, settings } = trilith;
@@ -31,6 +49,7 @@ export function startScreen(trilith: Trilith): string {
       .map((place) => ["", place.startsWith("unix:") ? place : `http://${place}`]),
     ["  DNS", dns, dns === "off" ? "" : `UDP and TCP, names below .${self.domain}`],
     ...(self.listening.has("dns-containers") ? [["", where("dns-containers", ""), "for containers"]] : []),
+    ...otherPlaces(self.listening).map(([name, place]) => [`  ${name}`, place]),
     ["  data", data, settings.storage === "etcd" ? `shared: ${settings.etcd?.endpoints.join(", ") ?? ""}` : ""],
   ];
   const states = trilith.sources();

@@ -163,6 +163,9 @@ Wants=network-online.target
 After=network-online.target${docker}
 
 [Service]
+# Up means that it listens. It speaks by systemd-notify: with another User= than root only NotifyAccess=all lets it be heard.
+Type=notify
+NotifyAccess=all
 ExecStart=${[...program, "agent", ...plan.flags].map(unitWord).join(" ")}
 ExecReload=/bin/kill -HUP $MAINPID
 Restart=on-failure

@@ -49,6 +49,7 @@ const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   "redis-benchmark": ["redis-tools"],
   wget: ["wget"],
   setpriv: ["util-linux"],
+  "systemd-notify": ["systemd"],
   pg_ctlcluster: ["postgresql"],
   "/usr/lib/python3/dist-packages/kazoo": ["python3-kazoo"],
   "/usr/lib/python3/dist-packages/requests": ["python3-requests"],

@@ -3,6 +3,8 @@
 import { systemClock } from "../../base/clock.ts";
 import { codeOf, InputError, messageOf, TrilithError } from "../../base/error.ts";
 import { programLog } from "../../base/log.ts";
+import { serviceManager } from "../../base/notify.ts";
+import { systemProcesses } from "../../base/process.ts";
 import { onHangup } from "../../base/terminal.ts";
 import type { Settings } from "../../index.ts";
 import { consulAgentFlags } from "../consul-agent-flags.ts";
@@ -100,11 +102,18 @@ export const command: Command = {
         };
         const settings = await loaded();
         const { createTrilith } = await import("../../index.ts");
-        const { startScreen } = await import("../start-screen.ts");
+        const { startScreen, statusLine } = await import("../start-screen.ts");
         const log = await programLog(settings.log?.level ?? "info", settings.log?.format ?? "text");
+        const manager = serviceManager({ processes: systemProcesses, clock: systemClock, log });
         const trilith = createTrilith(settings, { log, reread: loaded });
-        // What fails is logged where it does.
-        const hangup = onHangup(() => void trilith.reload().catch(() => {}));
+        const hangup = onHangup(() => {
+          manager?.reloading();
+          void trilith.reload().then(
+            () => manager?.ready(statusLine(trilith)),
+            // What fails is logged where it does.
+            (error: unknown) => manager?.ready(`not everything of the last reload was taken: ${messageOf(error)}`),
+          );
+        });
         try {
           const started = trilith.start().catch((error: unknown) => {
             if (codeOf(error) !== "address-in-use") throw error;
@@ -115,13 +124,18 @@ export const command: Command = {
           const places = settings.etcd?.endpoints ?? settings.join?.servers;
           if (places !== undefined)
             void systemClock.sleep(SILENCE_MS, patience.signal).then(
-              () => log.info(`waiting for an answer of ${places.join(", ")}`),
+              () => {
+                const text = `waiting for an answer of ${places.join(", ")}`;
+                log.info(text);
+                manager?.status(text);
+              },
               () => {},
             );
           // A start may take long, where a store is away; whoever asks to stop is not kept waiting for it.
           const up = await Promise.race([started.then(() => true), aborted(io.signal).then(() => false)]).finally(() =>
             patience.abort(),
           );
+          if (up) manager?.ready(statusLine(trilith));
           if (up && !quiet) {
             await trilith.settled(SOURCES_MS);
             io.out(startScreen(trilith));
@@ -130,6 +144,7 @@ export const command: Command = {
           done(0);
         } finally {
           hangup.close();
+          manager?.stopping();
           await trilith.stop();
         }
       });
