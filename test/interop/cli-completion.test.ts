@@ -106,7 +106,7 @@ describe("completion", () => {
 
   it.skipIf(!fish)("fish offers it with what it is", async () => {
     const files = join(folder.path, "files");
-    await mkdir(files);
+    await mkdir(files, { recursive: true });
     for (const name of ["webfile", "export.txt"]) await writeFile(join(files, name), "");
     const ask = (line: string): Promise<Done> => {
       const script = `cd ${files}; trilith completion fish | source; complete -C '${line}'`;

@@ -71,7 +71,7 @@ const nameless = ["--reuid", "23456", "--regid", "23456", "--clear-groups", proc
 it("runs as a user without a name: where it has a home folder, or is told where to keep data", async () => {
   await havePrograms("setpriv");
   const home = join(folder.path, "nameless");
-  await mkdir(home);
+  await mkdir(home, { recursive: true });
   await chown(home, 23456, 23456);
   const words = [`-http-port=${await freePort()}`, "-dns-port=-1", "-docker-host=off"];
   const env = { PATH: process.env["PATH"], HOME: home };

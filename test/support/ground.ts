@@ -1,7 +1,9 @@
 // A whole agent in this process for tests: nothing on disk, HTTP on a free port, what it logs as errors is kept.
+import { vi } from "vitest";
 import { callbackLog } from "../../src/base/log.ts";
 import type { Settings } from "../../src/contracts/settings.ts";
 import { createTrilith, type Trilith, type TrilithOptions } from "../../src/trilith.ts";
+import { eventually } from "./peers.ts";
 
 export interface RunningAgent {
   readonly trilith: Trilith;
@@ -40,4 +42,11 @@ export async function startAgent(
     errors,
     stop: () => trilith.stop(),
   };
+}
+
+/** Resolves when somebody begins to wait for a change in `scope`. */
+export function somebodyWaits({ trilith }: RunningAgent, scope: string): Promise<unknown> {
+  const { calls } = vi.spyOn(trilith.directory, "changed").mock;
+  const before = calls.length;
+  return eventually(`somebody waits for ${scope}`, () => calls.slice(before).some(([each]) => each === scope));
 }

@@ -120,11 +120,11 @@ class UdpProxy implements ProxyListener {
     return tally.status({ name, protocol: "udp", listening, query, draining: this.#stopping !== undefined });
   }
 
-  /** Datagrams of new clients are dropped at once; others may wait for the answer to what they asked. */
   retell(options: ProxyOptions): void {
     this.#parts.options = options;
   }
 
+  /** Datagrams of new clients are dropped at once; others may wait for the answer to what they asked. */
   stop(drainMs: number = this.#parts.options.drainMs ?? LAST_ANSWER_MS): Promise<void> {
     this.#cut ??= new AbortController();
     const cut = this.#cut;

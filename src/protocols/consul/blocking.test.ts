@@ -1,6 +1,6 @@
 // Blocking queries: woken by their scope only, ended by time, and gone without a trace when the client goes.
-import { afterEach, beforeEach, expect, it, vi } from "vitest";
-import { type RunningAgent, startAgent } from "../../../test/support/ground.ts";
+import { afterEach, beforeEach, expect, it } from "vitest";
+import { type RunningAgent, somebodyWaits, startAgent } from "../../../test/support/ground.ts";
 import { eventually } from "../../../test/support/peers.ts";
 
 let agent: RunningAgent;
@@ -20,12 +20,6 @@ const indexOf = async (path: string): Promise<string> => {
 
 /** The agent itself waits for a few things, and not for the same ones at every moment. */
 const OWN_WAITERS = 5;
-
-/** Resolves when somebody begins to wait for a change in `scope`. */
-function somebodyWaits(scope: string): Promise<unknown> {
-  const changed = vi.spyOn(agent.trilith.directory, "changed");
-  return eventually(`somebody waits for ${scope}`, () => changed.mock.calls.some(([each]) => each === scope));
-}
 
 it("frees the waiters of 1000 aborted connections", { timeout: 150_000 }, async () => {
   const before = waiting();
@@ -53,7 +47,7 @@ it("frees the waiters of 1000 aborted connections", { timeout: 150_000 }, async 
 it("wakes the waiters of a service by its health and by nothing else", async () => {
   await put("/v1/agent/service/register", JSON.stringify({ Name: "woken", Check: { TTL: "1h", Status: "passing" } }));
   const index = await indexOf("/v1/health/service/woken");
-  const waits = somebodyWaits("service:woken");
+  const waits = somebodyWaits(agent, "service:woken");
   let answered = false;
   const waiter = fetch(`${agent.url}/v1/health/service/woken?index=${index}&wait=60s`).then((answer) => {
     answered = true;
@@ -74,7 +68,7 @@ it("wakes the waiters of a service by its health and by nothing else", async () 
 
 it("lets a missing key sleep while others come and go, and wakes it when it appears", async () => {
   const index = await indexOf("/v1/kv/late");
-  const waits = somebodyWaits("kv:late");
+  const waits = somebodyWaits(agent, "kv:late");
   const waiter = fetch(`${agent.url}/v1/kv/late?index=${index}&wait=60s`);
   await waits;
   await put("/v1/kv/early", "1");

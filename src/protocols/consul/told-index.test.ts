@@ -1,6 +1,6 @@
 // The index that catalog and health tell: Consul's with its tables where somebody asked for that, else that of what was asked for alone.
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { type RunningAgent, startAgent } from "../../../test/support/ground.ts";
+import { type RunningAgent, somebodyWaits, startAgent } from "../../../test/support/ground.ts";
 import { ownName } from "../../../test/support/own-name.ts";
 
 /** The change of each path's index while something is done: "up" or "same"; never down. */
@@ -102,23 +102,32 @@ describe.each([
   });
 
   it("who waits is woken by what was asked for alone", async () => {
-    const { node, web, never } = names();
+    const { node, other, web } = names();
     await enter(agent, { Node: node, Address: "192.0.2.4", Service: { Service: web } });
-    for (const path of [`/v1/health/checks/${never}`, `/v1/catalog/service/${never}`, "/v1/catalog/nodes"]) {
+    const [checked, entered] = [ownName("checked"), ownName("entered")];
+    const check = (id: string): object => ({ CheckID: id, Status: "passing", ServiceID: checked });
+    for (const [path, scope, news] of [
+      [`/v1/health/checks/${checked}`, `checks:${checked}`, { Service: { Service: checked }, Check: check(checked) }],
+      [`/v1/catalog/service/${entered}`, `instances:${entered}`, { Service: { Service: entered } }],
+      ["/v1/catalog/nodes", "nodes", { Node: other, Address: "192.0.2.5" }],
+    ] as const) {
       const first = await fetch(agent.url + path);
       const before = await first.text();
       const index = first.headers.get("x-consul-index");
+      const waits = somebodyWaits(agent, scope);
       let ended = false;
-      const waiting = fetch(`${agent.url}${path}?index=${index}&wait=400ms`).then(async (answer) => {
+      const waiting = fetch(`${agent.url}${path}?index=${index}&wait=60s`).then(async (answer) => {
         ended = true;
         return await answer.text();
       });
+      await waits;
       // Others come to the agent while that one waits; what they say is no news for it.
-      await new Promise((resolve) => setTimeout(resolve, 50));
-      const check = { CheckID: ownName("c"), Status: "passing" };
-      await enter(agent, { Node: node, SkipNodeUpdate: true, Service: { Service: ownName("s") }, Check: check });
+      const elsewhere = { CheckID: ownName("c"), Status: "passing" };
+      await enter(agent, { Node: node, SkipNodeUpdate: true, Service: { Service: ownName("s") }, Check: elsewhere });
+      await (await fetch(`${agent.url}/v1/status/leader`)).arrayBuffer();
       expect([path, ended]).toEqual([path, false]);
-      expect(await waiting).toBe(before);
+      await enter(agent, { Node: node, SkipNodeUpdate: true, ...news });
+      expect(await waiting).not.toBe(before);
     }
   });
 });
