@@ -61,6 +61,7 @@ describe("templates", () => {
     // Go's regular expressions, not JavaScript's.
     ['{{matchFirstElement "(?i)^service_[[:alpha:]]=" .Config.Env}}', "SERVICE_X=2"],
     ['{{printf "%.2f|%x|%X|%c|%05d" 1.5 255 "ab" 65 42}}', "1.50|ff|6162|A|00042"],
+    ['{{printf "%05d|%+d|%-4d|%05s|%.2s|%c" -42 7 -1 "ab" "äöü" -1}}', "-0042|+7|-1  |000ab|äö|\ufffd"],
     ['{{index .Args 1}}{{index .Config.Labels "x.y"}}{{len .Args}}', "blv3"],
     ["{{if .State.Running}}up{{else}}down{{end}}", "up"],
     ['{{if eq .Name "x"}}1{{else if eq .State.Pid 42}}2{{else}}3{{end}}', "2"],

@@ -75,25 +75,40 @@ function printf(args: readonly Value[]): string {
     /%([-+# 0]*)(\d*)(?:\.(\d+))?([%vsdqtfgexXoc])/g,
     (_, flags: string, wide: string, exact: string | undefined, verb: string) => {
       if (verb === "%") return "%";
-      const text = formatted(args[next++], verb, exact === undefined ? undefined : Number(exact));
-      if (flags.includes("-")) return text.padEnd(Number(wide));
-      return text.padStart(Number(wide), flags.includes("0") ? "0" : " ");
+      const value = args[next++];
+      const text = formatted(value, verb, exact === undefined ? undefined : Number(exact));
+      const signed = typeof value === "number" && flags.includes("+") && !text.startsWith("-") ? `+${text}` : text;
+      if (flags.includes("-")) return signed.padEnd(Number(wide));
+      if (!flags.includes("0")) return signed.padStart(Number(wide));
+      // Zeros stand between a number's sign and its digits.
+      const sign = typeof value === "number" ? (/^[-+]/.exec(signed)?.[0] ?? "") : "";
+      return sign + signed.slice(sign.length).padStart(Number(wide) - sign.length, "0");
     },
   );
 }
 
-/** A value as a verb of Go's fmt writes it; `exact` digits behind the point. */
+/** As many digits as JavaScript writes behind a point. */
+const MOST_DIGITS = 100;
+
+/** A value as a verb of Go's fmt writes it; `exact`: digits behind a number's point, characters of a text. */
 function formatted(value: Value, verb: string, exact: number | undefined): string {
-  if (verb === "q") return JSON.stringify(print(value));
-  if (/[xX]/.test(verb)) {
-    const hex = typeof value === "number" ? value.toString(16) : Buffer.from(print(value)).toString("hex");
+  if (typeof value !== "number") {
+    const whole = print(value);
+    const text = exact !== undefined && /[svq]/.test(verb) ? [...whole].slice(0, exact).join("") : whole;
+    if (verb === "q") return JSON.stringify(text);
+    if (!/[xX]/.test(verb)) return text;
+    const hex = Buffer.from(text).toString("hex");
     return verb === "X" ? hex.toUpperCase() : hex;
   }
-  if (typeof value !== "number") return print(value);
-  if (verb === "f") return value.toFixed(exact ?? 6);
-  if (verb === "e") return value.toExponential(exact ?? 6).replace(/e([+-])(\d)$/, "e$10$2");
+  if (verb === "x") return value.toString(16);
+  if (verb === "X") return value.toString(16).toUpperCase();
+  if (verb === "f") return value.toFixed(Math.min(exact ?? 6, MOST_DIGITS));
+  if (verb === "e") return value.toExponential(Math.min(exact ?? 6, MOST_DIGITS)).replace(/e([+-])(\d)$/, "e$10$2");
   if (verb === "o") return value.toString(8);
-  return verb === "c" ? String.fromCodePoint(value) : print(value);
+  if (verb === "q") return JSON.stringify(print(value));
+  if (verb !== "c") return print(value);
+  const isCharacter = Number.isInteger(value) && value >= 0 && value <= 0x10_ffff;
+  return isCharacter ? String.fromCodePoint(value) : "\ufffd";
 }
 
 /** Arguments each function takes: at least, at most. */
