@@ -38,6 +38,26 @@ struct deep {
 	deep_function *libcs[DEEP_HOOKS]; /* libc's own, where that is what the new libraries find; else NULL */
 };
 
+/* Whether the bytes at an address lie in one part of a library, one that may be written where that is asked. */
+static bool deep_is_in(const struct dl_phdr_info *info, uintptr_t at, size_t bytes, bool writable)
+{
+	for (int i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *part = &info->dlpi_phdr[i];
+		uintptr_t begin = info->dlpi_addr + part->p_vaddr;
+		if (part->p_type == PT_LOAD && at >= begin && at - begin < part->p_memsz && part->p_memsz - (at - begin) >= bytes)
+			return !writable || (part->p_flags & PF_W) != 0;
+	}
+	return false;
+}
+
+static const ElfW(Dyn) *deep_dynamic(const struct dl_phdr_info *info)
+{
+	for (int i = 0; i < info->dlpi_phnum; i++)
+		if (info->dlpi_phdr[i].p_type == PT_DYNAMIC)
+			return (const ElfW(Dyn) *)(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
+	return NULL;
+}
+
 static int deep_count(struct dl_phdr_info *info, size_t bytes, void *known)
 {
 	(void)info;
@@ -68,10 +88,7 @@ static bool deep_protect(struct deep_sealed *sealed, bool open)
 
 enum deep_pages { DEEP_SEALED, DEEP_OPEN, DEEP_UNKNOWN };
 
-/*
- * Another thread may be loading a library, which stands in the list already: its tables are open, the loader goes on filling them and seals them itself.
- * What tells is whether the kernel can add nothing to what is there.
- */
+/* Whether a place can be written, asked without writing to it: by whether the kernel can add nothing to what is there. */
 static enum deep_pages deep_pages_at(uintptr_t at)
 {
 	uint32_t nobody = 0;
@@ -79,34 +96,42 @@ static enum deep_pages deep_pages_at(uintptr_t at)
 	return said >= 0 ? DEEP_OPEN : errno == EFAULT ? DEEP_SEALED : DEEP_UNKNOWN;
 }
 
-static void deep_store(deep_function *_Atomic *slot, deep_function *hook, struct deep_sealed *sealed)
+/*
+ * Another thread may be loading a library, which stands in the list already. Its tables are open, and its loader may seal them at any moment, between a look
+ * and a store, too: so what is to be sealed changes only once it is. The other thread comes here with that library when its loader is done.
+ */
+static void deep_store(const struct dl_phdr_info *info, deep_function *_Atomic *slot, deep_function *was, deep_function *hook,
+		       struct deep_sealed *sealed)
 {
 	uintptr_t at = (uintptr_t)slot;
-	if (at >= sealed->begin && at < sealed->end && !sealed->is_open) {
-		enum deep_pages pages = deep_pages_at(at);
-		if (pages == DEEP_UNKNOWN || (pages == DEEP_SEALED && !deep_protect(sealed, true)))
-			return;
-	}
-	atomic_store(slot, hook);
+	bool is_sealed = at >= sealed->begin && at < sealed->end;
+	if (!is_sealed && (!deep_is_in(info, at, sizeof *slot, true) || deep_pages_at(at) != DEEP_OPEN))
+		return;
+	if (is_sealed && !sealed->is_open && (deep_pages_at(at) != DEEP_SEALED || !deep_protect(sealed, true)))
+		return;
+	/* A pointer in its data is the library's own to change. */
+	atomic_compare_exchange_strong(slot, &was, hook);
 }
 
 static void deep_relocations(const struct deep *deep, const struct dl_phdr_info *info, const ElfW(Rela) *at, size_t bytes, const ElfW(Sym) *symbols,
-			     const char *strings, struct deep_sealed *sealed, uintptr_t end)
+			     const char *strings, struct deep_sealed *sealed)
 {
 	for (size_t i = 0; i < bytes / sizeof *at; i++) {
 		unsigned type = (unsigned)ELF64_R_TYPE(at[i].r_info);
 		const ElfW(Sym) *symbol = &symbols[ELF64_R_SYM(at[i].r_info)];
 		if ((type != DEEP_CALLED && type != DEEP_POINTED_TO && type != DEEP_KEPT) || symbol->st_shndx != SHN_UNDEF)
 			continue;
+		deep_function *_Atomic *slot = (deep_function *_Atomic *)(info->dlpi_addr + at[i].r_offset);
+		if ((uintptr_t)slot % sizeof *slot != 0) /* of a packed structure: not to be read or written at once */
+			continue;
 		for (int k = 0; k < DEEP_HOOKS; k++) {
 			if (deep->libcs[k] == NULL || strcmp(strings + symbol->st_name, deep_hooks[k].name) != 0)
 				continue;
-			deep_function *_Atomic *slot = (deep_function *_Atomic *)(info->dlpi_addr + at[i].r_offset);
-			uintptr_t is = (uintptr_t)atomic_load(slot);
+			deep_function *is = atomic_load(slot);
 			/* One that has not been called yet leads into the library itself, to what would ask the loader. */
-			bool is_unasked = type == DEEP_CALLED && is >= info->dlpi_addr && is < end;
-			if (is == (uintptr_t)deep->libcs[k] || is_unasked)
-				deep_store(slot, deep_hooks[k].hook, sealed);
+			bool is_unasked = type == DEEP_CALLED && deep_is_in(info, (uintptr_t)is, 1, false);
+			if (is == deep->libcs[k] || is_unasked)
+				deep_store(info, slot, is, deep_hooks[k].hook, sealed);
 		}
 	}
 }
@@ -117,24 +142,19 @@ static int deep_library(struct dl_phdr_info *info, size_t size, void *context)
 	(void)size;
 	if (deep->place++ < deep->known)
 		return 0;
-	const ElfW(Dyn) *dynamic = NULL;
 	struct deep_sealed sealed = {0, 0, false};
-	uintptr_t end = info->dlpi_addr, page = (uintptr_t)sysconf(_SC_PAGESIZE);
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
 	for (int i = 0; i < info->dlpi_phnum; i++) {
 		const ElfW(Phdr) *part = &info->dlpi_phdr[i];
 		uintptr_t begin = info->dlpi_addr + part->p_vaddr, its_end = begin + part->p_memsz;
-		if (part->p_type == PT_DYNAMIC)
-			dynamic = (const ElfW(Dyn) *)begin;
-		else if (part->p_type == PT_GNU_RELRO)
+		if (part->p_type == PT_GNU_RELRO)
 			sealed = (struct deep_sealed){begin & ~(page - 1), its_end & ~(page - 1), false};
-		else if (part->p_type == PT_LOAD && its_end > end)
-			end = its_end;
 	}
 	const ElfW(Sym) *symbols = NULL;
 	const char *strings = NULL;
 	const ElfW(Rela) *called = NULL, *others = NULL;
 	size_t called_bytes = 0, others_bytes = 0;
-	for (; dynamic != NULL && dynamic->d_tag != DT_NULL; dynamic++)
+	for (const ElfW(Dyn) *dynamic = deep_dynamic(info); dynamic != NULL && dynamic->d_tag != DT_NULL; dynamic++)
 		switch (dynamic->d_tag) {
 		case DT_SYMTAB: symbols = (const ElfW(Sym) *)deep_address(info, dynamic->d_un.d_ptr); break;
 		case DT_STRTAB: strings = (const char *)deep_address(info, dynamic->d_un.d_ptr); break;
@@ -147,9 +167,9 @@ static int deep_library(struct dl_phdr_info *info, size_t size, void *context)
 	if (symbols == NULL || strings == NULL)
 		return 0;
 	if (called != NULL)
-		deep_relocations(deep, info, called, called_bytes, symbols, strings, &sealed, end);
+		deep_relocations(deep, info, called, called_bytes, symbols, strings, &sealed);
 	if (others != NULL)
-		deep_relocations(deep, info, others, others_bytes, symbols, strings, &sealed, end);
+		deep_relocations(deep, info, others, others_bytes, symbols, strings, &sealed);
 	if (sealed.is_open)
 		deep_protect(&sealed, false);
 	return 0;

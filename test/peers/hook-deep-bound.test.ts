@@ -43,6 +43,7 @@ const LINKED: Readonly<Record<string, readonly string[]>> = {
   "when called, never sealed": ["-Wl,-z,lazy", "-Wl,-z,norelro"],
   "without stubs": ["-fno-plt"],
   "without libc, which the program has": ["-nostdlib"],
+  "with addresses in its text": ["-DIN_ITS_TEXT", "-Wl,-z,notext", "-Wl,-z,lazy"],
 };
 
 describe.runIf(here).each(Object.entries(MACHINES))("%s", (_name, { compiler, started }) => {
