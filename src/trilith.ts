@@ -165,6 +165,7 @@ class Joined implements Trilith {
       bring: (protocol, part) => running.bring(protocol, part),
       sweep: () => running.sweep(),
       openHttp: () => this.#openHttp(),
+      takeGuard: (now) => lookup.takeGuard(now),
       takeCheckTls: (now) => takeCheckTls(now, base),
     });
   }

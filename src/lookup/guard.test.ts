@@ -96,6 +96,30 @@ describe("a second-hand source that lies", () => {
     expect(w.lookup.held()).toEqual([]);
   });
 
+  it("is believed when other settings say so, which count for what is held at once", async () => {
+    const w = await started();
+    const take = (guard: Partial<Settings["guard"]>) => w.lookup.takeGuard({ ...defaultSettings.guard, ...guard });
+    await w.list("db", SIX);
+    ask(w);
+    await w.list("db", ["m1"]);
+    await w.clock.advance(100_000);
+    take({ holdMs: 200_000 });
+    await w.clock.advance(99_000);
+    expect(ids(ask(w).endpoints)).toEqual(SIX);
+    take({ holdMs: 150_000 });
+    await w.clock.advance(1);
+    expect(ids(ask(w).endpoints)).toEqual(["m1"]);
+    expect(w.lines.at(-1)).toContain("the longest time for holding, 150 s, is over");
+
+    await w.list("db", SIX);
+    ask(w);
+    await w.list("db", ["m1"]);
+    expect(ids(ask(w).endpoints)).toEqual(SIX);
+    take({ perService: { DB: { dropShare: 0.9 } } });
+    expect(ids(ask(w).endpoints)).toEqual(["m1"]);
+    expect(w.lookup.held()).toEqual([]);
+  });
+
   it("that comes to its senses ends the hold; what it still misses is believed to be gone", async () => {
     const w = await started();
     await w.list("db", SIX);
@@ -493,6 +517,31 @@ describe("the panic threshold", () => {
     expect(await asked({ "trilith.panic": "50" }, { perService: { WEB: { panicPercent: 0 } } })).toBe("");
     expect(await asked({ "trilith.panic": "50" }, { perService: { web: { minInstances: 9 } } })).toBe("a b");
     expect(await asked({ "trilith.panic": "half" })).toBe("");
+  });
+
+  it("becomes another one while it runs, for one service or all, also in answers that were given before", async () => {
+    const w = await started();
+    await w.directory.write([
+      serviceChange("home", "a", "web", { port: 1 }),
+      checkChange("home", "c", "critical", { serviceId: "a" }),
+    ]);
+    const following = w.lookup.follow({ service: "web" }, new AbortController().signal)[Symbol.asyncIterator]();
+    const followed = async () => ids((await following.next()).value?.endpoints ?? []).join(" ");
+    expect(await followed()).toBe("");
+    const asked = (guard: Partial<Settings["guard"]>) => {
+      w.lookup.takeGuard({ ...defaultSettings.guard, ...guard });
+      return ids(ask(w, "web").endpoints).join(" ");
+    };
+    const next = followed();
+    expect(asked({ panicPercent: 10 })).toBe("a");
+    expect(await next).toBe("a");
+    expect(asked({})).toBe("");
+    expect(asked({ perService: { Web: { panicPercent: 10 } } })).toBe("a");
+    expect(asked({ panicPercent: 10, perService: { web: { panicPercent: 0 } } })).toBe("");
+    const last = followed();
+    expect(asked({})).toBe("");
+    expect(await last).toBe("");
+    await following.return?.();
   });
 
   it("follows a label that changes, and tells one that makes no sense once", async () => {

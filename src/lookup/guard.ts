@@ -46,6 +46,8 @@ export interface Guard {
   }[];
   /** Everybody who is held, for a second opinion. */
   suspects(): readonly Suspect[];
+  /** Other settings from now on; what is held, or was lost within the window, is weighed again by them. */
+  take(settings: Settings["guard"]): void;
   /** Lets go of every timer and memory. */
   stop(): void;
 }
@@ -67,6 +69,8 @@ interface State {
   /** How many losses were confirmed while held: they still count as gone, or confirming some would free the rest. */
   confirmed: number;
   timer: Timer | undefined;
+  /** Monotonic milliseconds at which the hold began. */
+  heldAtMs: number;
 }
 
 /** Over all services; beyond it nothing more is held, so that a source that makes names up cannot fill the memory. */
@@ -90,12 +94,19 @@ export function createGuard(parts: {
   const { clock, log } = parts;
   const selfNode = parts.node.toLowerCase();
   const states = new Map<string, State>();
+  let common: GuardSettings = parts.settings;
   const perService = new Map<string, GuardSettings>();
   const ownPanic = new Map<string, number>();
-  for (const [name, own] of Object.entries(parts.settings.perService)) {
-    perService.set(name.toLowerCase(), { ...parts.settings, ...own });
-    if (own.panicPercent !== undefined) ownPanic.set(name.toLowerCase(), own.panicPercent);
-  }
+  const read = (settings: Settings["guard"]): void => {
+    common = settings;
+    perService.clear();
+    ownPanic.clear();
+    for (const [name, own] of Object.entries(settings.perService)) {
+      perService.set(name.toLowerCase(), { ...settings, ...own });
+      if (own.panicPercent !== undefined) ownPanic.set(name.toLowerCase(), own.panicPercent);
+    }
+  };
+  read(parts.settings);
   let losses = 0;
   let overflowing = false;
   let sweeper: Timer | undefined;
@@ -106,7 +117,7 @@ export function createGuard(parts: {
     return count;
   });
 
-  const settings = (service: string): GuardSettings => perService.get(service.toLowerCase()) ?? parts.settings;
+  const settings = (service: string): GuardSettings => perService.get(service.toLowerCase()) ?? common;
 
   const forget = (state: State, key: string): void => {
     if (state.lost.delete(key)) losses--;
@@ -204,6 +215,17 @@ export function createGuard(parts: {
     for (const [key, { atMs }] of state.lost) if (now - atMs > windowMs) forget(state, key);
   };
 
+  /** A hold lasts `holdMs` from its beginning at most. */
+  const endLater = (key: string, state: State, holdMs: number): void => {
+    state.timer?.cancel();
+    state.timer = clock.after(Math.max(0, state.heldAtMs + holdMs - clock.monotonic()), () => {
+      forgetAll(state);
+      endHold(state, `the longest time for holding, ${Math.round(holdMs / 1000)} s, is over`, "warn");
+      tidy(key, state);
+      parts.changed(key);
+    });
+  };
+
   /** Weighs what was lost against what was known: starts, renews or ends the hold. */
   const weigh = (key: string, state: State): void => {
     const { dropShare, minInstances, windowMs, holdMs } = settings(key);
@@ -236,12 +258,8 @@ export function createGuard(parts: {
         log.warn(
           `service "${state.name}": ${state.hold.text}; answers keep them until their loss is confirmed, at most ${Math.round(holdMs / 1000)} s`,
         );
-        state.timer = clock.after(holdMs, () => {
-          forgetAll(state);
-          endHold(state, `the longest time for holding, ${Math.round(holdMs / 1000)} s, is over`, "warn");
-          tidy(key, state);
-          parts.changed(key);
-        });
+        state.heldAtMs = clock.monotonic();
+        endLater(key, state, holdMs);
       }
     } else if (state.lost.size > 0) sweepLater(windowMs);
     tidy(key, state);
@@ -281,7 +299,7 @@ export function createGuard(parts: {
   };
 
   return {
-    panicPercent: (service, labelled) => ownPanic.get(service.toLowerCase()) ?? labelled ?? parts.settings.panicPercent,
+    panicPercent: (service, labelled) => ownPanic.get(service.toLowerCase()) ?? labelled ?? common.panicPercent,
     look(service, picture, view) {
       if (states.size === 0 && !picture.guarded) return undefined;
       const key = service.toLowerCase();
@@ -295,6 +313,7 @@ export function createGuard(parts: {
             hold: undefined,
             confirmed: 0,
             timer: undefined,
+            heldAtMs: 0,
           });
         return undefined;
       }
@@ -351,6 +370,19 @@ export function createGuard(parts: {
           tags: resident.instance.tags,
         })),
       ),
+    take(settings) {
+      read(settings);
+      for (const [key, state] of states) {
+        if (state.lost.size === 0 && state.hold === undefined) continue;
+        const { holdMs } = perService.get(key) ?? common;
+        if (state.hold !== undefined) {
+          state.hold = { ...state.hold, untilMs: state.hold.sinceMs + holdMs };
+          endLater(key, state, holdMs);
+        }
+        weigh(key, state);
+        parts.changed(key);
+      }
+    },
     stop() {
       sweeper?.cancel();
       sweeper = undefined;

@@ -60,6 +60,8 @@ export interface LookupParts {
 export interface RunningLookup extends Lookup {
   /** Reads what was remembered and begins to watch the directory. Resolves without waiting for the directory. Twice = once. */
   start(): Promise<void>;
+  /** Other settings of the guard's from now on. */
+  takeGuard(settings: Settings["guard"]): void;
   /** Ends watching, writes what is to be remembered. Afterwards no timer runs. */
   stop(): Promise<void>;
 }
@@ -234,7 +236,8 @@ export function createLookup(parts: LookupParts): RunningLookup {
   ): { list: readonly Endpoint[]; panic: boolean; asker: Asker | undefined } => {
     const asker = asking(query, known.picture);
     const panic = query.health !== "any" && inPanic(query.service, known);
-    const kind = kindOf(query, asker, known.picture.addressed);
+    // Whether there is panic may change with the settings alone.
+    const kind = `${kindOf(query, asker, known.picture.addressed)}${panic ? "\u0000p" : ""}`;
     const lists: ListCache = known.hold?.lists ?? known.picture.lists;
     return { list: cached(lists, kind, () => build(query, known, panic, asker)), panic, asker };
   };
@@ -344,6 +347,10 @@ export function createLookup(parts: LookupParts): RunningLookup {
       return all;
     },
     release: guard.release,
+    takeGuard(settings) {
+      guard.take(settings);
+      following.ringAll();
+    },
     held: guard.held,
     confirmLost: (service, address, port) => void guard.confirmLost(service, address, port),
     async start() {

@@ -25,6 +25,8 @@ export interface Reloading {
   openHttp(): Promise<void>;
   readonly agent: Pick<Agent, "restate"> & { relabel(labels: Labels): Promise<void> };
   readonly self: Pick<Self, "advertiseAddress">;
+  /** Answers are guarded by these settings from now on. */
+  takeGuard(now: Settings["guard"]): void;
   /** Checks ask from now on with what the files hold that these settings name. */
   takeCheckTls(now: Settings): Promise<void>;
   readonly log: Log;
@@ -89,6 +91,7 @@ export class Reloads {
         this.#ignored.add(key);
         log.warn(ignoredText(key));
       }
+    this.#of.takeGuard(now.guard);
     await agent.relabel(now.nodeLabels);
     if (now.checkTls !== undefined || this.#hasCheckTls) {
       await this.#of.takeCheckTls(now);

@@ -2,7 +2,15 @@
 import type { Settings } from "../contracts/settings.ts";
 
 /** Taken by a reload, or told otherwise: protocols each for itself. */
-const TAKEN: readonly (keyof Settings)[] = ["nodeLabels", "checkTls", "protocols", "peers", "ignored", "untilRestart"];
+const TAKEN: readonly (keyof Settings)[] = [
+  "nodeLabels",
+  "checkTls",
+  "guard",
+  "protocols",
+  "peers",
+  "ignored",
+  "untilRestart",
+];
 
 /** The settings from which protocols are told on a reload: their own configuration as it is now, everything else as it was at the start. */
 export function reloaded(before: Settings, now: Settings): Settings {

@@ -32,7 +32,7 @@ const OTHERS: Readonly<Record<string, unknown>> = {
   "guard.window": "2m",
   "guard.hold": "1m",
   "guard.panic_percent": 20,
-  "guard.services": { web: { panic_percent: 50 } },
+  "guard.services": { sick: { panic_percent: 50 } },
   "hook.enabled": false,
   "hook.table": "/nowhere/table",
   "hook.balance": "random",
@@ -188,6 +188,8 @@ describe("a reload", () => {
     await trilith.agent.register("api", {
       ...{ id: "w2", name: "web", tags: [], labels: {}, address: "192.0.2.2", port: 80, checks: [] },
     });
+    const ill = JSON.stringify({ Name: "sick", Port: 80, Check: { TTL: "1h", Status: "critical" } });
+    await fetch(url("/v1/agent/service/register"), { method: "PUT", body: ill });
   });
   afterAll(() => trilith.stop());
 
@@ -252,6 +254,7 @@ describe("a reload", () => {
     }
   };
   const web = (): Promise<string> => dns("web.service.consul");
+  const sick = (): Promise<string> => dns("sick.service.consul");
   const none = (): Promise<string> => dns("none.service.consul");
 
   /** What is another one for users; the same before and after a key that is not taken. */
@@ -277,6 +280,8 @@ describe("a reload", () => {
     recursors: async () => String((await none()).includes('"recursionAvailable":true')),
     "dns_config.node_ttl": () => dns("alpha.node.consul"),
     "dns_config.service_ttl": web,
+    "guard.panic_percent": sick,
+    "guard.services": sick,
     "dns_config.a_record_limit": async () => String((await web()).length),
     "dns_config.udp_answer_limit": async () => String((await web()).length),
     "dns_config.soa.refresh": none,

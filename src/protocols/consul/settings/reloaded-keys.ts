@@ -50,6 +50,13 @@ const KEYS: ReadonlySet<string> = new Set([
   "dns_config.soa.min_ttl",
   "dns_config.recursion_from",
   "process.environ",
+  // What answers are guarded by (lookup/guard).
+  "guard.drop_percent",
+  "guard.min_instances",
+  "guard.window",
+  "guard.hold",
+  "guard.panic_percent",
+  "guard.services",
   // What hooked programs get (protocols/shim).
   "hook.enabled",
   "hook.balance",
