@@ -214,7 +214,7 @@ class Lock implements Holder {
       const found = await find(client, this.watched, `wait=${WAIT_MS}ms&index=${index}`);
       const pair = found.pairs[0];
       if (pair !== undefined && found.flags.get(pair.Key) !== LOCK_FLAGS)
-        throw new LockConflict(`the key ${this.watched} is there and is no lock (its flags are another's)`);
+        throw new LockConflict(`the key ${this.watched} is there and is not a lock (its flags are another's)`);
       if (pair?.Session !== undefined) {
         index = found.index;
         continue;
@@ -271,14 +271,14 @@ class Semaphore implements Holder {
   #places({ pairs, flags }: Found): { readonly places: Places; readonly index: number } {
     const pair = pairs.find(({ Key }) => Key === this.#key);
     if (pair !== undefined && flags.get(pair.Key) !== SEMAPHORE_FLAGS)
-      throw new LockConflict(`the key ${this.#key} is there and is no semaphore (its flags are another's)`);
+      throw new LockConflict(`the key ${this.#key} is there and is not a semaphore (its flags are another's)`);
     const text = Buffer.from(pair?.Value ?? "", "base64").toString();
     let kept: Places = { Limit: this.#wish.limit, Holders: {} };
     if (text !== "")
       try {
         kept = JSON.parse(text) as Places;
       } catch (error) {
-        throw new LockConflict(`the value of ${this.#key} is no semaphore's: ${messageOf(error)}`);
+        throw new LockConflict(`the value of ${this.#key} is not a semaphore's: ${messageOf(error)}`);
       }
     const alive = new Set(pairs.map(({ Session: id }) => id));
     const holders: Record<string, boolean> = Object.create(null);

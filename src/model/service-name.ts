@@ -34,7 +34,7 @@ export function queryFromText(text: string, domain: string, where = ""): NamedQu
   const labels = mark < 0 ? undefined : readLabels(text.slice(mark + 1), fault);
   const name = (mark < 0 ? text : text.slice(0, mark)).trim().replace(/\.$/, "");
   if (name === "") throw fault(`the service's name is missing; ${RIGHT}`);
-  if (ADDRESS.test(name)) throw fault(`an address is no service; ${RIGHT}`);
+  if (ADDRESS.test(name)) throw fault(`an address is not a service; ${RIGHT}`);
   const port = /:(\d*)$/.exec(name);
   if (port !== null) throw fault(`a service tells its own ports, leave out "${port[0]}"`);
   const odd = /[\s/@:,]/.exec(name);
@@ -53,10 +53,10 @@ export function queryFromText(text: string, domain: string, where = ""): NamedQu
     );
     const found = kind < 0 ? undefined : (lower[kind] as string);
     if (found === undefined || OTHER_KINDS.test(found))
-      throw fault(`a name below "${domain}" that is no service's; expected "NAME.service.${domain}"`);
+      throw fault(`a name below "${domain}" that is not a service's; expected "NAME.service.${domain}"`);
     const behind = words.slice(kind + 1, end);
     if (behind.length > 2 || (behind.length === 2 && behind[1]?.toLowerCase() !== "dc"))
-      throw fault(`"${behind.join(".")}" is no datacenter; expected "NAME.service.DATACENTER.${domain}"`);
+      throw fault(`"${behind.join(".")}" is not a datacenter; expected "NAME.service.DATACENTER.${domain}"`);
     datacenter = behind[0];
     words = words.slice(0, kind);
     if (words.length === 0) throw fault(`the service's name is missing; expected "NAME.service.${domain}"`);

@@ -210,7 +210,7 @@ describe("snapshot", () => {
     for (const verb of ["inspect", "restore"])
       expect(await trilith("snapshot", verb, broken)).toMatchObject({
         exitCode: 1,
-        err: expect.stringMatching(/no snapshot that can be restored: .*Nothing was changed/) as string,
+        err: expect.stringMatching(/not a snapshot that can be restored: .*Nothing was changed/) as string,
       });
   });
 });

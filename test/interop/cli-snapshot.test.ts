@@ -86,8 +86,11 @@ it("refuses a file in which one bit has changed, and nothing changes", async () 
   bytes[middle] = (bytes[middle] as number) ^ 1;
   await writeFile(file, bytes);
   await fetch(`${agent.url}/v1/kv/since`, { method: "PUT", body: "1" });
-  await expect(snapshot(false, "restore", file)).rejects.toThrow(/no snapshot that can be restored/);
+  await expect(snapshot(false, "restore", file)).rejects.toThrow(/not a snapshot that can be restored/);
   const sent = await fetch(`${agent.url}/v1/snapshot`, { method: "PUT", body: bytes });
-  expect([sent.status, await sent.text()]).toEqual([500, expect.stringContaining("no snapshot that can be restored")]);
+  expect([sent.status, await sent.text()]).toEqual([
+    500,
+    expect.stringContaining("not a snapshot that can be restored"),
+  ]);
   expect((await fetch(`${agent.url}/v1/kv/since`)).status).toBe(200);
 });

@@ -151,7 +151,7 @@ describe("trilith lock", () => {
     await eventually("one is in", () => held.text().includes("up"));
     const { err, code } = await lock(["-n", "3", at, "true"]).ended;
     expect([code, err]).toEqual([1, expect.stringContaining("others count to 2, this one to 3")]);
-    expect(await lock([at, "true"]).ended).toMatchObject({ code: 1, err: expect.stringContaining("is no lock") });
+    expect(await lock([at, "true"]).ended).toMatchObject({ code: 1, err: expect.stringContaining("is not a lock") });
     const work = `echo in >> "$OUT/${at}"; sleep 0.3; echo out >> "$OUT/${at}"`;
     const rest = [1, 2, 3].map(() => lock(["-n", "2", at, work]));
     expect((await Promise.all(rest.map(({ ended }) => ended))).map((end) => end.code)).toEqual([0, 0, 0]);

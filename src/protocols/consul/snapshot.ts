@@ -102,7 +102,7 @@ function keyIn(table: Table, value: Tables[Table]): string {
 }
 
 function damaged(what: string): TrilithError {
-  return new TrilithError("damaged", `this is no snapshot that can be restored: ${what}. Nothing was changed`);
+  return new TrilithError("damaged", `this is not a snapshot that can be restored: ${what}. Nothing was changed`);
 }
 
 /**

@@ -79,7 +79,7 @@ export function execProbe(
 
   async function json(answer: HttpResponse): Promise<Readonly<Record<string, unknown>>> {
     const value: unknown = JSON.parse(await answer.text(ANSWER_MAX_BYTES));
-    if (typeof value !== "object" || value === null) throw new Failed("the Docker engine's answer is no object");
+    if (typeof value !== "object" || value === null) throw new Failed("the Docker engine's answer is not an object");
     return value as Readonly<Record<string, unknown>>;
   }
 

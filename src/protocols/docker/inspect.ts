@@ -219,7 +219,10 @@ export function readContainer(raw: unknown): Container {
       ? "Id"
       : ["Config", "HostConfig", "NetworkSettings"].find((key) => typeof top[key] !== "object" || top[key] === null);
   if (missing !== undefined)
-    throw new TrilithError("damaged", `Docker's answer is no container: "${missing}" is missing or of the wrong type`);
+    throw new TrilithError(
+      "damaged",
+      `Docker's answer is not a container: "${missing}" is missing or of the wrong type`,
+    );
   const state = object(top["State"]);
   if (top["State"] !== undefined && typeof state["Running"] !== "boolean")
     throw new TrilithError("damaged", `Docker's answer does not say whether container ${shortId(id)} is running`);

@@ -110,7 +110,7 @@ describe("templates", () => {
     ["{{.Nope}}", "can't evaluate field Nope"],
     ["{{.Name.More}}", "can't evaluate field More in type string"],
     ["{{sIndex 0 .Nothing}}", "the list is empty"],
-    ['{{matchFirstElement "(" .Args}}', "is no regular expression"],
+    ['{{matchFirstElement "(" .Args}}', "is not a regular expression"],
     ["{{toUpper .State.Pid}}", "expected a string, found number"],
     ["{{index .Args 3}}", "out of range"],
   ])("does not run %s", (template, text) => {

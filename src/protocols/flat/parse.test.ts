@@ -96,7 +96,7 @@ describe("lists of endpoints", () => {
     ['[{"host": "a", "port": 1, "wieght": 1}]', "json", /wieght: unknown key; known are host/],
     ['{"web": [{"host": "a", "port": 1, "weight": 0}]}', "json", /web\[0\]: weight: expected/],
     ['[{"host": "a", "port": 1, "labels": {"a": {}}}]', "json", /labels\.a: expected a text/],
-    ["10.0.0.1 a_b/c", "hosts", /"a_b\/c" is no host's name/],
+    ["10.0.0.1 a_b/c", "hosts", /"a_b\/c" is not a host's name/],
   ])("leaves one entry out: %s", (text, format, fault) => {
     const { faults, services } = read(text, format);
     expect([...services.values()].flat()).toEqual([]);

@@ -71,7 +71,7 @@ function readJson(text: string): unknown {
 function readYaml(text: string): unknown {
   const document = parseDocument(text, { logLevel: "silent" });
   const [error] = document.errors;
-  if (error !== undefined) throw new InputError("", error.message.split("\n")[0] ?? "it is no YAML");
+  if (error !== undefined) throw new InputError("", error.message.split("\n")[0] ?? "it is not YAML");
   try {
     return document.toJS() as unknown;
   } catch (fault) {
@@ -239,7 +239,7 @@ function fromHosts(text: string, { port, oneService = false }: ParseOptions): Li
     if (names.length === 0) faults.push(`line ${number}: ${address} has no name`);
     for (const name of oneService ? [""] : names) {
       if (name !== "" && !HOST.test(name)) {
-        faults.push(`line ${number}: "${name}" is no host's name`);
+        faults.push(`line ${number}: "${name}" is not a host's name`);
         continue;
       }
       const list = services.get(name.toLowerCase()) ?? [];

@@ -53,8 +53,8 @@ describe("names", () => {
     expect(names.size).toBe(0);
     expect(not).toEqual([
       "localhost is each host's own name",
-      '"a b" is no host\'s name',
-      '"10.0.0.9" is no host\'s name',
+      '"a b" is not a host\'s name',
+      '"10.0.0.9" is not a host\'s name',
       "printer stands in others' lines already",
       'ext: "db.example.com" is not an IP address',
     ]);

@@ -41,7 +41,7 @@ export function namesOf(
   const add = (name: string, address: string): void => {
     const lower = name.toLowerCase().replace(/\.$/, "");
     if (ipFamily(address.replace(/%.*$/, "")) === 0) not.add(`${lower}: "${address}" is not an IP address`);
-    else if (!NAME.test(lower) || ipFamily(lower) !== 0) not.add(`"${lower}" is no host's name`);
+    else if (!NAME.test(lower) || ipFamily(lower) !== 0) not.add(`"${lower}" is not a host's name`);
     else if (OWN.test(lower)) not.add(`${lower} is each host's own name`);
     else if (taken.has(lower)) not.add(`${lower} stands in others' lines already`);
     else names.set(lower, (names.get(lower) ?? new Set()).add(address));

@@ -224,7 +224,7 @@ describe("the configuration", () => {
     [{ listne: {} }, /^proxy\.listne: unknown key; known are listen, bind/],
     [{ listen: ["6379=redis"] }, /^proxy\.listen: expected an object such as/],
     [{ listen: { redis: "6379" } }, /^proxy\.listen\.redis: "redis": "redis" is not a port/],
-    [{ listen: { "80": "10.0.0.1" } }, /^proxy\.listen\.80: .*an address is no service/],
+    [{ listen: { "80": "10.0.0.1" } }, /^proxy\.listen\.80: .*an address is not a service/],
     [{ listen: { "80": { service: "web", policy: "fair" } } }, /^proxy\.listen\.80\.policy: expected one of p2c/],
     [{ listen: { "80": { policy: "p2c" } } }, /^proxy\.listen\.80\.service: expected a service/],
     [{ listen: { "53/udp": { service: "dns", proxy_protocol: 2 } } }, /proxy_protocol: expected none for UDP/],

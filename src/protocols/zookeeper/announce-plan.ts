@@ -74,7 +74,7 @@ export function planMembers(candidates: readonly Candidate[], rule: AnnounceRule
     else if (at.port === 0) not.push({ id, why: "it has no port" });
     else if (isLoopback(at.host) && !host.loopback)
       not.push({ id, why: `it is reached on this host only (${at.host})` });
-    else if (!/^(\/[^/\s]+)+$/.test(path)) not.push({ id, why: `"${path}" is no path of a znode` });
+    else if (!/^(\/[^/\s]+)+$/.test(path)) not.push({ id, why: `"${path}" is not a path of a znode` });
     else {
       const shard = /^\d{1,9}$/.test(labels[rule.shard] ?? "") ? Number(labels[rule.shard]) : undefined;
       const additional = new Map<string, MemberEndpoint>();

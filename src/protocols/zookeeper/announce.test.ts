@@ -257,7 +257,7 @@ describe("writing", () => {
     [{ port: 0 }, /it has no port/],
     [{ address: "127.0.0.1" }, /reached on this host only/],
     [{ address: "localhost" }, /reached on this host only/],
-    [{ name: "a b", address: "192.0.2.1" }, /no path of a znode/],
+    [{ name: "a b", address: "192.0.2.1" }, /not a path of a znode/],
   ])("does not write %j, and says why", (more, text) => {
     const [rule] = configureZooKeeper({ announce: { service: "*", path: "/d/{service}" } })?.announce ?? [];
     if (rule === undefined) throw new Error("no rule");

@@ -59,7 +59,7 @@ export function consulBackend(uri: RegistryUri, ground: BackendGround): Backend 
     if (answer.status !== 200) throw unexpected("", answer);
     const value: unknown = JSON.parse(answer.text);
     if (typeof value !== "object" || value === null)
-      throw new TrilithError("unavailable", "GET /v1/agent/services: the answer is no object");
+      throw new TrilithError("unavailable", "GET /v1/agent/services: the answer is not an object");
     return Object.entries(value as Record<string, Json>);
   };
   return {

@@ -29,7 +29,7 @@ function parse(answer: Answer): Json {
   } catch (error) {
     throw new TrilithError("unavailable", `etcd: the answer is not JSON (${messageOf(error)})`, error);
   }
-  throw new TrilithError("unavailable", "etcd: the answer is no object");
+  throw new TrilithError("unavailable", "etcd: the answer is not an object");
 }
 
 /** etcd at "a:2379,b:2379", asked in that order, the one that answered last first. */

@@ -77,7 +77,7 @@ function literal(token: string): { readonly value: Value } | undefined {
         ),
       };
     } catch {
-      fail(`${token} is no string`);
+      fail(`${token} is not a string`);
     }
   }
   if (/^[+-]?\d/.test(token)) return { value: Number(token) };
@@ -134,7 +134,7 @@ function readCommand(reader: Reader, declared: ReadonlySet<string>, piped: Expre
   }
   if (piped !== undefined) args.push(piped);
   if (first.name !== undefined) return callOf(first.name, args);
-  if (args.length > 0) fail("can't give arguments to something that is no function");
+  if (args.length > 0) fail("can't give arguments to something that is not a function");
   return first.value ?? fail("missing value for command");
 }
 

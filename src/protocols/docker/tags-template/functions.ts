@@ -28,7 +28,7 @@ function pattern(text: string): Pattern {
   try {
     return compile(text);
   } catch (error) {
-    return fail(`"${text}" is no regular expression: ${messageOf(error)}`);
+    return fail(`"${text}" is not a regular expression: ${messageOf(error)}`);
   }
 }
 
