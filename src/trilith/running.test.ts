@@ -27,11 +27,11 @@ function world() {
     log: callbackLog((level, _part, text) => void said.push(`${level} ${text}`)),
     ...{ clock: fakeClock(), random: systemRandom, listening: new Map<string, string>() },
   } as unknown as RunningMachine & { readonly listening: Map<string, string> };
-  const listener = (host: string, port: number, tells = true): Listener => {
+  const listener = (host: string, port: number, tells = true, name = "http"): Listener => {
     const at = `${host}:${port}`;
     let open = false;
     return {
-      name: "http",
+      name,
       ...(tells ? { place: { host, port } } : {}),
       async start() {
         if (taken.has(at)) throw new TrilithError("address-in-use", `${at} is taken`);
@@ -74,6 +74,27 @@ it("a port that somebody else has costs the old one nothing, not for a moment", 
     await expect(running.bring("x", { listeners: [listener(host, port)] })).rejects.toThrow(`${host}:${port} is taken`);
   expect(did).toEqual([]);
   expect(machine.listening.get("http")).toBe("127.0.0.1:1");
+});
+
+it("what was open before the port that could not be had closes again, and where the old ones are is still known", async () => {
+  const { running, machine, did, taken, listener } = world();
+  await running.bring("x", {
+    listeners: [listener("127.0.0.1", 1, true, "udp"), listener("127.0.0.1", 2, true, "tcp")],
+  });
+  taken.add("127.0.0.1:4");
+  did.splice(0);
+  const wanted = [listener("127.0.0.1", 3, true, "udp"), listener("127.0.0.1", 4, true, "tcp")];
+  await expect(running.bring("x", { listeners: wanted })).rejects.toThrow("127.0.0.1:4 is taken");
+  expect(did).toEqual(["open 127.0.0.1:3", "close 127.0.0.1:3"]);
+  expect(Object.fromEntries(machine.listening)).toEqual({ udp: "127.0.0.1:1", tcp: "127.0.0.1:2" });
+});
+
+it("a port that the system chose may be told later", async () => {
+  const { running, machine, taken, listener } = world();
+  const chosen = listener("127.0.0.1", 1);
+  await running.bring("x", { listeners: [{ ...chosen, place: { host: "127.0.0.1", port: 0 } }] });
+  await running.bring("x", { listeners: [listener("127.0.0.1", 1)] });
+  expect([machine.listening.get("http"), [...taken]]).toEqual(["127.0.0.1:1", ["127.0.0.1:1"]]);
 });
 
 it("the new one listens before the old one ends; on one port the old one goes first", async () => {

@@ -63,7 +63,7 @@ export class Running {
     try {
       await this.#openAll(fresh);
     } catch (error) {
-      const inTheWay = old.filter((one) => fresh.some((other) => mayMeet(one, other)));
+      const inTheWay = old.filter((one) => fresh.some((other) => isInTheWay(one, other)));
       if (codeOf(error) !== "address-in-use" || inTheWay.length === 0) throw error;
       // Of both on one port the old one has to go first.
       for (const listener of inTheWay) await this.#close(listener);
@@ -156,13 +156,20 @@ export class Running {
 
   /** All of them, or none. */
   async #openAll(listeners: readonly Listener[]): Promise<void> {
+    const { listening } = this.#machine;
+    const before = new Map(listening);
     for (const [i, listener] of listeners.entries())
       try {
         const where = await listener.start();
         this.#where.set(listener, where);
-        this.#machine.listening.set(listener.name, where);
+        listening.set(listener.name, where);
       } catch (error) {
-        for (const opened of listeners.slice(0, i)) await this.#close(opened);
+        for (const opened of listeners.slice(0, i)) {
+          await this.#close(opened);
+          // One of its name that it was to replace is open all the same.
+          const is = before.get(opened.name);
+          if (is !== undefined) listening.set(opened.name, is);
+        }
         throw error;
       }
   }
@@ -180,11 +187,12 @@ export class Running {
   }
 }
 
-/** Whether one may be in the other's way: on one port, at one address or at all of them, as far as is known. */
-function mayMeet({ place: one }: Listener, { place: other }: Listener): boolean {
-  if (one === undefined || other === undefined) return true;
-  if (one.port !== other.port || one.port === 0) return false;
-  return one.host === other.host || !isOneAddress(one.host) || !isOneAddress(other.host);
+/** Whether an open one may be in the way of one that is to be opened: on one port, at one address or at all of them, as far as is known. */
+function isInTheWay({ place: open }: Listener, { place: wanted }: Listener): boolean {
+  if (open === undefined || wanted === undefined) return true;
+  // Port 0 is free for whoever asks for it, and may have become any.
+  if (wanted.port === 0 || (open.port !== wanted.port && open.port !== 0)) return false;
+  return open.host === wanted.host || !isOneAddress(open.host) || !isOneAddress(wanted.host);
 }
 
 /** False for names, and for the addresses that mean all. */
