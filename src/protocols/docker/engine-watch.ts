@@ -161,9 +161,11 @@ export class EngineWatch {
     let waitMs = RECONNECT_MIN_MS;
     try {
       while (!signal.aborted) {
-        const endpoint = await this.#find(signal);
-        const startedMs = clock.monotonic();
         const { connection } = this.#options;
+        const endpoint = await this.#find(signal);
+        // What was found may be the place of before.
+        if (this.#options.connection !== connection) continue;
+        const startedMs = clock.monotonic();
         try {
           await this.#session(endpoint, signal);
         } catch (error) {

@@ -87,9 +87,11 @@ class Watch {
       if (this.#ends.has(engine)) continue;
       const end = new AbortController();
       this.#ends.set(engine, end);
-      const following = engine.follow(AbortSignal.any([signal, end.signal]));
+      const following = engine
+        .follow(AbortSignal.any([signal, end.signal]))
+        .catch((error: unknown) => this.#machine.log.error(`an engine is followed no more: ${messageOf(error)}`))
+        .finally(() => this.#following.delete(following));
       this.#following.add(following);
-      void following.finally(() => this.#following.delete(following)).catch(() => {});
     }
   }
 
