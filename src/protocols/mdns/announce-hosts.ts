@@ -134,7 +134,7 @@ export class HostsAnnouncer {
       standing.lost = true;
       this.#faults.set(key, `${host.name} is not announced for ${host.address}: another host of the LAN has that name`);
       this.#machine.log.warn(this.#faults.get(key) ?? "");
-      void standing.published.withdraw();
+      void this.#goodbye(key, standing);
       changed();
     };
     const publish = (reverse: boolean): Pick<Published, "withdraw"> =>
@@ -158,7 +158,11 @@ export class HostsAnnouncer {
   async #withdraw(key: string): Promise<void> {
     const standing = this.#standing.get(key);
     this.#standing.delete(key);
-    await standing?.published.withdraw().catch((error: unknown) => {
+    if (standing !== undefined) await this.#goodbye(key, standing);
+  }
+
+  async #goodbye(key: string, { published }: Standing): Promise<void> {
+    await published.withdraw().catch((error: unknown) => {
       this.#machine.log.warn(`goodbye of "${key}" was not sent`, { error: messageOf(error) });
     });
   }
