@@ -86,6 +86,11 @@ it("asks further hosts, and goes on with those it hears", async () => {
     "warn peers_bind is another one now: it counts after a restart, as other hosts ask at the address that they were told",
   ]);
   expect(await alpha.become(list(a, c))).toEqual([]);
+  // With others than this host's own it would listen elsewhere.
+  expect(await alpha.become({ find: "list", hosts: [at(c), "100.127.255.254"], port: a })).toEqual([
+    "warn peers: this host shows its own at 127.0.0.1 until a restart, where not all of the hosts that are named now can ask it",
+  ]);
+  expect(await alpha.become(list(a, c))).toEqual([]);
   expect(await alpha.become(undefined)).toEqual(["warn peers is another one now: it counts after a restart"]);
   await expect(alpha.become({ find: "list", hosts: [], port: a })).rejects.toThrow("peers.hosts");
   await alpha.hears("beta,gamma");

@@ -86,6 +86,7 @@ export const peers: Protocol<PeersConfig | undefined, (typeof NEEDS)[number]> = 
         const now = configurePeers({ ...(read.raw as object), port });
         const told = configurePeers(read.raw);
         if (now === undefined || told === undefined) return;
+        const isElsewhere = told.find === find && bindOf(told, self.bindAddress) !== on.host;
         for (const [name, was, is, why] of [
           ["peers", find, told.find, "how hosts find each other decides where this one shows its own"],
           ["peers_port", port, told.port, "other hosts ask at the port that they were told"],
@@ -93,6 +94,10 @@ export const peers: Protocol<PeersConfig | undefined, (typeof NEEDS)[number]> = 
           ["peers_tailscaled", tailscaled, told.tailscaled, "it says where this host is on the tailnet"],
         ] as const)
           if (was !== is) log.warn(`${name} is another one now: it counts after a restart, as ${why}`);
+        if (isElsewhere && first.bind === told.bind)
+          log.warn(
+            `peers: this host shows its own at ${on.host} until a restart, where not all of the hosts that are named now can ask it`,
+          );
         const before = config;
         const { key: _, ...rest } = before;
         config = { ...rest, hosts: now.hosts, ...(now.key === undefined ? {} : { key: now.key }) };
