@@ -8,7 +8,7 @@ export type ServicesFile =
   | { readonly offers: readonly Offer[] }
   | {
       readonly mistakes: readonly [string, ...(readonly string[])];
-      /** True where it is no YAML, or something in it is of another kind than it has to be: md takes that for a wrong command line. */
+      /** True where it is not YAML, or something in it is of another kind than it has to be: md takes that for a wrong command line. */
       readonly unread: boolean;
     };
 
