@@ -66,6 +66,12 @@ export function json(value: unknown): string {
   return `${JSON.stringify(value, null, 2)}\n`;
 }
 
+/** What Consul's -format takes. @throws InputError */
+export function formatOf(value: string): "pretty" | "json" {
+  if (value === "pretty" || value === "json") return value;
+  throw new InputError("-format", `"${value}": expected pretty or json`);
+}
+
 /** Collects a repeatable option. */
 export function collect(value: string, before: readonly string[] | undefined): readonly string[] {
   return [...(before ?? []), value];

@@ -199,8 +199,10 @@ describe("snapshot", () => {
     expect((await trilith("snapshot", "save", file)).out).toMatch(/^Saved and verified snapshot to index \d+\n$/);
     expect((await stat(file)).mode & 0o777).toBe(0o600);
     const inspected = await trilith("snapshot", "inspect", file);
-    expect(inspected.out).toMatch(/^ID +[0-9a-f]{16}\nSize +\d+\nIndex +\d+\nVersion +1\n/);
-    expect(inspected.out).toMatch(/\nType +Count +Size\n---- +---- +----\n[\s\S]*KVS +1 +\d+B\n[\s\S]*Total +\d+B\n$/);
+    expect(inspected.out).toMatch(/^ ID +[0-9a-f]{16}\n Size +\d+\n Index +\d+\n Term +1\n Version +1\n/);
+    expect(inspected.out).toMatch(
+      /\n Type +Count +Size\n ---- +---- +----\n[\s\S]* KVS +1 +\d+B\n[\s\S]* Total +[\d.]+K?B\n$/,
+    );
     await fetch(`${url}/v1/kv/snap/a`, { method: "DELETE" });
     expect(await trilith("snapshot", "restore", file)).toEqual({ exitCode: 0, out: "Restored snapshot\n", err: "" });
     expect(await (await fetch(`${url}/v1/kv/snap/a?raw`)).text()).toBe('"1"');

@@ -77,6 +77,28 @@ describe("operator autopilot set-config", () => {
   });
 });
 
+describe("operator autopilot state", () => {
+  it("is told in Consul's columns, or as JSON", async () => {
+    const asked = async (...flags: string[]) => await agent.trilith(["operator", "autopilot", "state", ...flags]);
+    const { out } = await asked("-format=json");
+    const state = JSON.parse(out) as { Leader: string; Servers: Record<string, { Meta: object; LastIndex: number }> };
+    expect(out).toMatch(/^\{\n {4}"Healthy": true,\n/);
+    expect(state.Servers[state.Leader]).toMatchObject({ Name: "alpha" });
+    const pretty = (await asked("-format", "pretty")).out;
+    const { Leader } = state;
+    expect(pretty.replace(/Index: .*/, "Index: N")).toMatch(
+      new RegExp(
+        `^Healthy: {22}true\nFailure Tolerance: {12}0\nOptimistic Failure Tolerance: 0\nLeader: {23}${Leader}\nVoters:\n {3}${Leader}\nServers:\n {3}${Leader}\n {6}Name: {12}alpha\n {6}Address: {9}\\S+\n {6}Version: {9}\\S+\n {6}Status: {10}leader\n {6}Node Type: {7}voter\n {6}Node Status: {5}alive\n {6}Healthy: {9}true\n {6}Last Contact: {4}0s\n {6}Last Term: {7}1\n {6}Last Index: N\n {6}Meta\n( {9}"[^"]+": "[^"]*"\n)+$`,
+      ),
+    );
+    expect(await asked()).toMatchObject({ exitCode: 0, out: expect.stringContaining("      Meta\n") as string });
+    expect(await asked("-format=yaml")).toMatchObject({
+      exitCode: 2,
+      err: expect.stringContaining('-format: "yaml": expected pretty or json') as string,
+    });
+  });
+});
+
 describe("config", () => {
   const defaults = ["-kind", "service-defaults", "-name", "web"];
   it("writes, reads, lists and deletes an entry from HCL, by index where told", async () => {

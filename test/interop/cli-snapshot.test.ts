@@ -1,6 +1,6 @@
 // `trilith snapshot` on a terminal: says how far it got, streams what is large, and refuses what was changed on the way.
 import { randomBytes } from "node:crypto";
-import { readFile, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Command } from "commander";
 import { afterAll, beforeAll, expect, it } from "vitest";
@@ -70,6 +70,52 @@ it("says on a terminal how far it got, and only there", async () => {
   expect(await (await fetch(`${agent.url}/v1/kv/large/?keys`)).json()).toHaveLength(KEYS);
   expect(await snapshot(false, "save", file)).toMatchObject({ err: "" });
   expect(await snapshot(false, "restore", file)).toMatchObject({ err: "" });
+});
+
+it("inspects as Consul does: JSON, and keys by their beginnings", async () => {
+  const file = join(folder.path, "inspected.snap");
+  await fetch(`${agent.url}/v1/kv/app/one/a`, { method: "PUT", body: "1" });
+  await fetch(`${agent.url}/v1/kv/app/one/b`, { method: "PUT", body: "1" });
+  await fetch(`${agent.url}/v1/kv/app/two`, { method: "PUT", body: "1" });
+  await snapshot(false, "save", file);
+  const inspect = async (...words: string[]) => (await snapshot(false, "inspect", ...words, file)).out;
+  const plain = await inspect("--format", "json");
+  expect(plain).toMatch(/^\{\n {3}"Meta": \{\n {6}"ID": "[0-9a-f]{16}",\n/);
+  const told = JSON.parse(plain) as {
+    readonly Stats: { Name: string; Sum: number; Count: number }[];
+    TotalSize: number;
+  };
+  expect(Object.keys(told)).toEqual(["Meta", "Stats", "StatsKV", "TotalSize", "TotalSizeKV"]);
+  expect(told).toMatchObject({ Meta: { Term: 1, Version: 1 }, StatsKV: null, TotalSizeKV: 0 });
+  expect(told.Stats[0]).toMatchObject({ Name: "KVS", Count: KEYS + 3 });
+  expect(told.TotalSize).toBe(told.Stats.reduce((sum, { Sum }) => sum + Sum, 0));
+
+  const detailed = JSON.parse(await inspect("--format=json", "--kvdetails")) as Record<"StatsKV", unknown[]>;
+  expect(detailed.StatsKV).toHaveLength(KEYS + 2);
+  const few = ["--format=json", "--kvdetails", "--kvdepth=1", "--kvfilter=app/"];
+  const app = JSON.parse(await inspect(...few)) as { StatsKV: { Sum: number }[]; TotalSizeKV: number };
+  expect(app).toMatchObject({ StatsKV: [{ Name: "app", Count: 3 }], TotalSizeKV: app.StatsKV[0]?.Sum });
+  expect(await inspect("--kvdetails", "--kvfilter", "app/")).toMatch(
+    /\n Key Name +Count +Size\n.*\n app\/one +2 +\d+B\n app\/two +1 +\d+B\n.*\n Total +\d+B\n$/,
+  );
+  // Without -kvdetails nobody asked.
+  expect(await inspect("--kvfilter", "app/")).not.toContain("Key Name");
+  await expect(inspect("--format=yaml")).rejects.toThrow('-format: "yaml": expected pretty or json');
+  await expect(inspect("--kvdetails", "--kvdepth=x")).rejects.toThrow('-kvdepth: "x": expected a whole number');
+});
+
+it("adds to the file's name what the agent says", async () => {
+  const file = join(folder.path, "named.d", "backup.snap");
+  await mkdir(join(folder.path, "named.d"));
+  await snapshot(false, "save", "--append-filename", "node,dc,status", file);
+  const { Config } = (await (await fetch(`${agent.url}/v1/agent/self`)).json()) as {
+    Config: { Datacenter: string; NodeName: string };
+  };
+  expect(await readdir(join(folder.path, "named.d"))).toEqual([
+    `backup-${Config.Datacenter}-${Config.NodeName}-leader.snap`,
+  ]);
+  const wrong = snapshot(false, "save", "--append-filename=leader", file);
+  await expect(wrong).rejects.toThrow('-append-filename: "leader": expected version, dc, node, status');
 });
 
 it("says which folder is missing, before it asks anybody", async () => {

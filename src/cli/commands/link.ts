@@ -1,5 +1,6 @@
 // `trilith link`: links by which this program stands in for others (avahi-browse, consul, md), so that scripts run unchanged.
 import { resolve } from "node:path";
+import { systemDisk } from "../../base/disk.ts";
 import { InputError, TrilithError } from "../../base/error.ts";
 import { invokedAs, linkAt, makeLink, programPlace, removeLink } from "../../base/program.ts";
 import { COMMANDS } from "../commands.ts";
@@ -24,7 +25,7 @@ export const command: Command = {
       .option("--dir <folder>", "where the links are (default: the folder of trilith itself)")
       .option("--remove", "remove the links")
       .action(async (names: readonly string[], options: Options) => {
-        const folder = options.dir === undefined ? await ownFolder() : resolve(options.dir);
+        const folder = options.dir === undefined ? await ownFolder() : await namedFolder(options.dir);
         const { file } = await programPlace();
         for (const name of names)
           if (!known().includes(name))
@@ -41,6 +42,15 @@ async function ownFolder(): Promise<string> {
   const { folder } = await programPlace();
   if (invokedAs() === "trilith" || Object.hasOwn(LINKS, invokedAs())) return folder;
   throw new InputError("--dir", "this was not started as the program trilith, so name a folder that is in the PATH");
+}
+
+/** @throws InputError where there is no such folder */
+async function namedFolder(dir: string): Promise<string> {
+  const folder = resolve(dir);
+  const info = await systemDisk.info(folder);
+  if (info?.isDirectory === true) return folder;
+  const is = info === undefined ? "there is no such folder" : "this is no folder";
+  throw new InputError("--dir", `${folder}: ${is}: name one that is in the PATH, or make it first (mkdir -p)`);
 }
 
 async function show(folder: string, file: string, io: Io): Promise<number> {

@@ -2,7 +2,7 @@
 import type { Command as Commander } from "commander";
 import { InputError, TrilithError } from "../../base/error.ts";
 import { type Client, type ClientOptions, clientFlags, withClient } from "../client.ts";
-import { type Command, type Io, json, table } from "../io.ts";
+import { type Command, formatOf, type Io, json, table } from "../io.ts";
 
 interface Options extends ClientOptions {
   readonly allDatacenters?: boolean;
@@ -10,6 +10,7 @@ interface Options extends ClientOptions {
   readonly onlyConnect?: boolean;
   readonly id?: string;
   readonly address?: string;
+  readonly format?: string;
 }
 
 interface Server {
@@ -143,6 +144,7 @@ async function setConfig(client: Client, options: Options & Config, io: Io): Pro
 interface State {
   readonly Healthy: boolean;
   readonly FailureTolerance: number;
+  readonly OptimisticFailureTolerance?: number;
   readonly Leader: string;
   readonly Voters: readonly string[];
   readonly Servers: Readonly<
@@ -159,19 +161,25 @@ interface State {
         readonly LastContact: string;
         readonly LastTerm: number;
         readonly LastIndex: number;
+        readonly Meta?: Readonly<Record<string, string>> | null;
       }
     >
   >;
 }
 
+const byName = ([a]: readonly [string, unknown], [b]: readonly [string, unknown]): number => (a < b ? -1 : 1);
+
 async function state(client: Client, options: Options, io: Io): Promise<void> {
+  const form = formatOf(options.format ?? "pretty");
   const found = await client.get<State>("/v1/operator/autopilot/state");
   if (options.json) return io.out(json(found));
+  if (form === "json") return io.out(`${JSON.stringify(found, null, 4)}\n`);
   io.out(`Healthy:                      ${found.Healthy}\n`);
   io.out(`Failure Tolerance:            ${found.FailureTolerance}\n`);
+  io.out(`Optimistic Failure Tolerance: ${found.OptimisticFailureTolerance ?? 0}\n`);
   io.out(`Leader:                       ${found.Leader}\n`);
   io.out(`Voters:\n${found.Voters.map((id) => `   ${id}\n`).join("")}Servers:\n`);
-  for (const [id, server] of Object.entries(found.Servers)) {
+  for (const [id, server] of Object.entries(found.Servers).sort(byName)) {
     io.out(`   ${id}\n`);
     for (const [what, value] of [
       ["Name:", server.Name],
@@ -185,7 +193,10 @@ async function state(client: Client, options: Options, io: Io): Promise<void> {
       ["Last Term:", server.LastTerm],
       ["Last Index:", server.LastIndex],
     ] as const)
-      io.out(`      ${what.padEnd(17)} ${value}\n`);
+      io.out(`      ${what.padEnd(16)} ${value}\n`);
+    const labels = Object.entries(server.Meta ?? {}).sort(byName);
+    if (labels.length > 0) io.out("      Meta\n");
+    for (const [name, value] of labels) io.out(`         ${JSON.stringify(name)}: ${JSON.stringify(value)}\n`);
   }
 }
 
@@ -255,7 +266,7 @@ export const command: Command = {
       .option("--redundancy-zone-tag <label>", "accepted as Consul's flag")
       .option("--disable-upgrade-migration [bool]", "accepted as Consul's flag")
       .option("--upgrade-version-tag <label>", "accepted as Consul's flag");
-    leaf(autopilot, "state", "how the agents are", state);
+    leaf(autopilot, "state", "how the agents are", state).option("--format <form>", "pretty or json", "pretty");
     const usage = parser.command("usage").description("how much there is");
     leaf(usage, "instances", "services and instances", instances)
       .option("--all-datacenters", "of all datacenters, not only the agent's")

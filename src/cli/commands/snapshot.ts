@@ -1,10 +1,26 @@
 // `trilith snapshot save|restore|inspect FILE`: the directory's whole content into a file, back, and what is in one.
 import { dirname } from "node:path";
+import type { Command as Commander } from "commander";
 import { systemDisk } from "../../base/disk.ts";
 import { InputError } from "../../base/error.ts";
 import { streamFrom, streamTo } from "../../base/file-stream.ts";
 import { type ClientOptions, clientFlags, withClient } from "../client.ts";
-import { type Command, type Io, json, table } from "../io.ts";
+import { type Command, formatOf, type Io, json } from "../io.ts";
+import { appendedName, appendedOf, bySize, keyStats, prettyText, type SelfNames } from "../snapshot-forms.ts";
+
+interface SaveOptions extends ClientOptions {
+  readonly appendFilename?: string;
+}
+
+interface InspectOptions extends ClientOptions {
+  readonly format: string;
+  readonly kvdetails?: boolean;
+  readonly kvdepth: string;
+  readonly kvfilter: string;
+}
+
+/** There are no elections: it is always the first term, as /v1/operator/autopilot/state says. */
+const TERM = 1;
 
 /** @throws InputError where there is no such file */
 async function there(file: string): Promise<void> {
@@ -26,12 +42,16 @@ async function* counted(pieces: AsyncIterable<Uint8Array>, io: Io, doing: string
   if (told > 0) io.err("\r\u001b[K");
 }
 
-async function save(file: string, options: ClientOptions, io: Io): Promise<void> {
+async function save(given: string, options: SaveOptions, io: Io): Promise<void> {
+  const appended = options.appendFilename === undefined ? undefined : appendedOf(options.appendFilename);
   const { readSnapshot } = await import("../../protocols/consul/cli.ts");
-  const folder = dirname(file);
-  if ((await systemDisk.info(folder))?.isDirectory !== true) throw new InputError(file, `there is no folder ${folder}`);
+  const folder = dirname(given);
+  if ((await systemDisk.info(folder))?.isDirectory !== true)
+    throw new InputError(given, `there is no folder ${folder}`);
   let index = 0;
   await withClient(options, io, async (client) => {
+    const file =
+      appended === undefined ? given : appendedName(given, appended, await client.get<SelfNames>("/v1/agent/self"));
     const { body } = await client.request("GET", "/v1/snapshot");
     // The file gets its name only when what is in it has been read back and found whole.
     await streamTo(file, counted(body, io, "saving"), 0o600, async (written) => {
@@ -63,7 +83,10 @@ const NAMES: Readonly<Record<string, string>> = {
   kept: "Other",
 };
 
-async function inspect(file: string, options: ClientOptions, io: Io): Promise<void> {
+async function inspect(file: string, options: InspectOptions, io: Io): Promise<void> {
+  const format = formatOf(options.format);
+  if (!/^\d{1,9}$/.test(options.kvdepth))
+    throw new InputError("-kvdepth", `"${options.kvdepth}": expected a whole number of 0 or more`);
   const { readSnapshot } = await import("../../protocols/consul/cli.ts");
   await there(file);
   let size = 0;
@@ -73,52 +96,58 @@ async function inspect(file: string, options: ClientOptions, io: Io): Promise<vo
       yield piece;
     }
   }
-  const { head, sizes, checksum } = await readSnapshot(sized());
-  const rows = [...sizes]
-    .map(([name, { count, bytes }]) => ({ name: NAMES[name] ?? name, count, bytes }))
-    .sort((a, b) => b.bytes - a.bytes);
-  const total = rows.reduce((sum, { bytes }) => sum + bytes, 0);
+  const { head, sizes, checksum, records } = await readSnapshot(sized());
+  const Stats = bySize(
+    Array.from(sizes, ([name, { count, bytes }]) => ({ Name: NAMES[name] ?? name, Sum: bytes, Count: count })),
+  );
+  const TotalSize = Stats.reduce((sum, { Sum }) => sum + Sum, 0);
   if (options.json) {
-    io.out(json({ ...head, size, checksum, tables: rows, total }));
+    const tables = Stats.map(({ Name, Count, Sum }) => ({ name: Name, count: Count, bytes: Sum }));
+    io.out(json({ ...head, size, checksum, tables, total: TotalSize }));
     return;
   }
-  io.out(
-    table([
-      ["ID", checksum.slice(0, 16)],
-      ["Size", String(size)],
-      ["Index", String(head.index)],
-      ["Version", String(head.version)],
-      ["Taken", new Date(head.takenAtMs).toISOString()],
-      ["Datacenter", head.datacenter],
-      ["Node", head.node],
-    ]),
+  const keys = records.flatMap(({ table, value, bytes }) =>
+    table === "kv" && "key" in value ? [{ key: value.key, bytes }] : [],
   );
-  const line = ["----", "----", "----"];
-  io.out(
-    `\n${table([
-      ["Type", "Count", "Size"],
-      line,
-      ...rows.map(({ name, count, bytes }) => [name, String(count), `${bytes}B`]),
-      line,
-      ["Total", "", `${total}B`],
-    ])}`,
-  );
+  const StatsKV = options.kvdetails === true ? keyStats(keys, Number(options.kvdepth), options.kvfilter) : null;
+  const inspected = {
+    Meta: { ID: checksum.slice(0, 16), Size: size, Index: head.index, Term: TERM, Version: head.version },
+    ...{ Stats, StatsKV, TotalSize },
+    TotalSizeKV: (StatsKV ?? []).reduce((sum, { Sum }) => sum + Sum, 0),
+  };
+  if (format === "json") return io.out(`${JSON.stringify(inspected, null, 3)}\n`);
+  const more = [
+    ["Taken", new Date(head.takenAtMs).toISOString()],
+    ["Datacenter", head.datacenter],
+    ["Node", head.node],
+  ] as const;
+  io.out(prettyText(inspected, more));
 }
 
 export const command: Command = {
   name: "snapshot",
   summary: "save | restore | inspect the directory's whole contents as a file",
   define(parser, io, done) {
-    for (const [name, summary, act] of [
-      ["save", "write the directory's whole contents to a file", save],
-      ["restore", "replace the directory's contents by those of a file", restore],
-      ["inspect", "show what a file contains", inspect],
-    ] as const) {
-      const sub = clientFlags(parser.command(name).description(summary)).argument("<file>");
-      sub.action(async (file: string, options: ClientOptions) => {
-        await act(file, options, io);
-        done(0);
-      });
-    }
+    const leaf = <Options extends ClientOptions>(
+      name: string,
+      summary: string,
+      act: (file: string, options: Options, io: Io) => Promise<void>,
+    ): Commander =>
+      clientFlags(parser.command(name).description(summary))
+        .argument("<file>")
+        .action(async (file: string, options: Options) => {
+          await act(file, options, io);
+          done(0);
+        });
+    leaf("save", "write the directory's whole contents to a file", save).option(
+      "--append-filename <words>",
+      "add these of the agent's to the file's name: version, dc, node, status, separated by commas",
+    );
+    leaf("restore", "replace the directory's contents by those of a file", restore);
+    leaf("inspect", "show what a file contains", inspect)
+      .option("--format <form>", "pretty, or json as Consul prints it", "pretty")
+      .option("--kvdetails", "show how much space keys take, by their beginnings")
+      .option("--kvdepth <number>", "with --kvdetails: so many names of a key are its beginning", "2")
+      .option("--kvfilter <prefix>", "with --kvdetails: only keys that begin with this", "");
   },
 };

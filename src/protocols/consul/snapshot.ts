@@ -37,7 +37,13 @@ export interface SnapshotHead {
 /** A whole snapshot, checked. */
 export interface Snapshot {
   readonly head: SnapshotHead;
-  readonly records: readonly { readonly table: Table; readonly key: string; readonly value: Tables[Table] }[];
+  readonly records: readonly {
+    readonly table: Table;
+    readonly key: string;
+    readonly value: Tables[Table];
+    /** Before compression. */
+    readonly bytes: number;
+  }[];
   /** The checksum of everything but the foot, in hexadecimal: the snapshot's identity. */
   readonly checksum: string;
   /** By table: how many records, and how many bytes before compression. */
@@ -153,7 +159,7 @@ function isTar(chunk: Buffer): boolean {
 /** Takes bytes, makes records, checks the foot. */
 class Reading {
   readonly #hash = createHash(HASH);
-  readonly #records: { table: Table; key: string; value: Tables[Table] }[] = [];
+  readonly #records: { table: Table; key: string; value: Tables[Table]; bytes: number }[] = [];
   readonly #sizes = new Map<Table, { count: number; bytes: number }>();
   #rest: Buffer[] = [];
   #restBytes = 0;
@@ -217,7 +223,7 @@ class Reading {
       throw damaged(`line ${this.#line} holds no record of table ${table} (${messageOf(error)})`);
     }
     if (own !== key) throw damaged(`line ${this.#line}: the key does not belong to the record`);
-    this.#records.push({ table, key, value });
+    this.#records.push({ table, key, value, bytes });
     const size = this.#sizes.get(table) ?? { count: 0, bytes: 0 };
     this.#sizes.set(table, { count: size.count + 1, bytes: size.bytes + bytes });
   }
