@@ -35,6 +35,7 @@ enum { DEEP_HOOKS = sizeof deep_hooks / sizeof *deep_hooks };
 
 struct deep {
 	size_t place, known;		   /* the libraries of before the call come first */
+	unsigned long long closed;	   /* how many were closed until then */
 	deep_function *libcs[DEEP_HOOKS]; /* libc's own, where that is what the new libraries find; else NULL */
 };
 
@@ -58,11 +59,12 @@ static const ElfW(Dyn) *deep_dynamic(const struct dl_phdr_info *info)
 	return NULL;
 }
 
-static int deep_count(struct dl_phdr_info *info, size_t bytes, void *known)
+static int deep_count(struct dl_phdr_info *info, size_t bytes, void *context)
 {
-	(void)info;
+	struct deep *deep = context;
 	(void)bytes;
-	++*(size_t *)known;
+	deep->known++;
+	deep->closed = info->dlpi_subs;
 	return 0;
 }
 
@@ -140,6 +142,11 @@ static int deep_library(struct dl_phdr_info *info, size_t size, void *context)
 {
 	struct deep *deep = context;
 	(void)size;
+	if (deep->place == 0) {
+		/* Those that others closed meanwhile may have stood before the new ones. */
+		unsigned long long closed = info->dlpi_subs - deep->closed;
+		deep->known -= closed < deep->known ? (size_t)closed : deep->known;
+	}
 	if (deep->place++ < deep->known)
 		return 0;
 	struct deep_sealed sealed = {0, 0, false};
@@ -190,7 +197,7 @@ __attribute__((noinline)) static void *deep_open(dlopen_function *real, const ch
 {
 	struct deep deep;
 	memset(&deep, 0, sizeof deep);
-	dl_iterate_phdr(deep_count, &deep.known);
+	dl_iterate_phdr(deep_count, &deep);
 	void *handle = real(path, mode);
 	if (handle == NULL)
 		return NULL;

@@ -1,4 +1,4 @@
-// A program whose threads open and close deep-bound libraries all the time: each thread the one that its word names.
+// A program whose threads open and close deep-bound libraries all the time, each thread the one that its word names, and look where their tables lead.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
@@ -10,7 +10,12 @@ static void *opens(void *path)
 {
 	for (int i = 0; i < ROUNDS; i++) {
 		void *handle = dlopen(path, RTLD_NOW | RTLD_DEEPBIND);
-		if (handle == NULL || dlclose(handle) != 0)
+		void *const *many = handle == NULL ? NULL : dlsym(handle, "many");
+		if (many == NULL)
+			return (void *)dlerror();
+		if (many[0] != dlsym(RTLD_DEFAULT, "connect"))
+			return "past the hook";
+		if (dlclose(handle) != 0)
 			return (void *)dlerror();
 	}
 	return NULL;
