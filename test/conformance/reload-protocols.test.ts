@@ -219,11 +219,11 @@ it("says what waits for a restart in the settings' own names, and this host's ad
   ends.push(() => agent.stop());
   await agent.trilith.reload();
   expect(said.filter((text) => text.includes("restart"))).toEqual([]);
-  now = { datacenter: "dc9", guard: { ...agent.trilith.settings.guard, holdMs: 1 }, nodeLabels: { rack: "r1" } };
+  now = { datacenter: "dc9", domain: "other.example", nodeLabels: { rack: "r1" } };
   await agent.trilith.reload();
   expect(said.filter((text) => text.includes("restart"))).toEqual([
     "datacenter is another one now: it counts after a restart",
-    "guard is another one now: it counts after a restart",
+    "domain is another one now: it counts after a restart",
   ]);
   expect(agent.trilith.agent.node.labels["rack"]).toBe("r1");
   expect(agent.trilith.directory.view().get("node", "alpha")?.labels["rack"]).toBe("r1");

@@ -6,16 +6,22 @@ import { goFlags } from "../go-flags.ts";
 import type { Io } from "../io.ts";
 import { command } from "./agent.ts";
 
-const parser = new Command("agent");
-command.define(parser, {} as Io, () => {});
+/** Each test has its own: a parser keeps what it has read. */
+function parserOfAgent(): Command {
+  const parser = new Command("agent");
+  command.define(parser, {} as Io, () => {});
+  return parser;
+}
 
 test("are those that the settings know, no more and no less", () => {
+  const parser = parserOfAgent();
   const ofTheCommand = new Set(["configFile", "configDir", "quiet"]);
   const defined = parser.options.map((option) => option.attributeName()).filter((name) => !ofTheCommand.has(name));
   expect(defined.toSorted()).toEqual([...KNOWN.flags, ...KNOWN.ignoredFlags].toSorted());
 });
 
 test("of a unit of Consul's are taken, and those without an effect are told by name", async () => {
+  const parser = parserOfAgent();
   const words = [
     ..."-server -bootstrap-expect=3 -data-dir=/var/lib/consul -encrypt abc= -pid-file=/run/consul.pid -log-file /var/log/consul/".split(
       " ",
