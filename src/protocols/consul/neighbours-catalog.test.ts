@@ -271,16 +271,17 @@ it("hands on to the datacenter that a body names", async () => {
     };
     const there = async (): Promise<readonly string[]> =>
       ((await (await fetch(`${other.url}/v1/catalog/nodes`)).json()) as { Node: string }[]).map(({ Node }) => Node);
-    const named = { Node: "far", Address: "192.0.2.9", Datacenter: "DC2" };
+    // No name that could be the beginning of a node's ID.
+    const named = { Node: "yonder", Address: "192.0.2.9", Datacenter: "DC2" };
     expect(await put("/v1/catalog/register", named)).toEqual([200, "true"]);
-    expect(await there()).toEqual(["far", "omega"]);
-    expect(await (await fetch(`${here.url}/v1/catalog/node/far`)).json()).toBeNull();
+    expect(await there()).toEqual(["omega", "yonder"]);
+    expect(await (await fetch(`${here.url}/v1/catalog/node/yonder`)).json()).toBeNull();
     const Coord = { Vec: [1, 0, 0, 0, 0, 0, 0, 0], Error: 1, Adjustment: 0, Height: 0.001 };
-    expect(await put("/v1/coordinate/update", { Node: "far", Datacenter: "dc2", Coord })).toEqual([200, ""]);
-    expect(await (await fetch(`${other.url}/v1/coordinate/node/far`)).json()).toEqual([
-      { Node: "far", Segment: "", Coord },
+    expect(await put("/v1/coordinate/update", { Node: "yonder", Datacenter: "dc2", Coord })).toEqual([200, ""]);
+    expect(await (await fetch(`${other.url}/v1/coordinate/node/yonder`)).json()).toEqual([
+      { Node: "yonder", Segment: "", Coord },
     ]);
-    expect(await put("/v1/catalog/deregister", { Node: "far", Datacenter: "dc2" })).toEqual([200, "true"]);
+    expect(await put("/v1/catalog/deregister", { Node: "yonder", Datacenter: "dc2" })).toEqual([200, "true"]);
     expect(await there()).toEqual(["omega"]);
     expect(await put("/v1/catalog/register", { ...named, Datacenter: "dc3" })).toEqual([500, "No path to datacenter"]);
     expect(await put("/v1/catalog/register", { ...named, Address: "" })).toEqual([
