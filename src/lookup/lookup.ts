@@ -1,4 +1,5 @@
 // Stone 3, the lookup: query → view → filter → guard → picker → answer, cheap enough to stand behind every DNS packet.
+import { isDeepStrictEqual } from "node:util";
 import type { Clock, Timer } from "../base/clock.ts";
 import type { Durable } from "../base/durable.ts";
 import { messageOf } from "../base/error.ts";
@@ -94,8 +95,9 @@ export function createLookup(parts: LookupParts): RunningLookup {
     resolve: (query, signal) => resolve(query, signal),
     elsewhere: (query) => elsewhere(query),
   });
+  let guarded = parts.guard;
   const guard = createGuard({
-    settings: parts.guard,
+    settings: guarded,
     node: parts.node,
     clock,
     log,
@@ -348,6 +350,8 @@ export function createLookup(parts: LookupParts): RunningLookup {
     },
     release: guard.release,
     takeGuard(settings) {
+      if (isDeepStrictEqual(settings, guarded)) return;
+      guarded = settings;
       guard.take(settings);
       following.ringAll();
     },
