@@ -1,4 +1,4 @@
-// Tests the address that an agent tells others to reach it at: loopback as long as it speaks to nobody else, then one of this host's.
+// Tests who an agent is: its node's ID, and the address it tells others to reach it at: loopback as long as it speaks to nobody else, then one of this host's.
 import { expect, test } from "vitest";
 import { systemClock } from "../base/clock.ts";
 import { memoryDurable } from "../base/durable.ts";
@@ -23,16 +23,29 @@ const INTERFACES = [
   at("eth0", "2001:db8::1"),
 ];
 
+const MACHINE = {
+  clock: systemClock,
+  random: systemRandom,
+  net: { ...systemNet, interfaces: () => INTERFACES },
+  processes: systemProcesses,
+};
+
 async function advertised(settings: Partial<Settings>): Promise<string> {
-  const machine = {
-    clock: systemClock,
-    random: systemRandom,
-    net: { ...systemNet, interfaces: () => INTERFACES },
-    processes: systemProcesses,
-  };
-  const self = await selfOf({ ...defaultSettings, ...settings }, memoryDurable(), machine, new Map());
+  const self = await selfOf({ ...defaultSettings, ...settings }, memoryDurable(), MACHINE, new Map());
   return self.advertiseAddress;
 }
+
+test("a node's new ID is a UUID with which no name of letters begins; it stays", async () => {
+  for (const first of ["00", "63", "64", "ba", "db", "ff"]) {
+    const random = { ...systemRandom, uuid: () => `${first}12d3c4-0000-4000-8000-0123456789ab` };
+    const durable = memoryDurable();
+    const { nodeId } = await selfOf(defaultSettings, durable, { ...MACHINE, random }, new Map());
+    expect(nodeId).toMatch(/^\d\d12d3c4-0000-4000-8000-0123456789ab$/);
+    expect((await selfOf(defaultSettings, durable, MACHINE, new Map())).nodeId).toBe(nodeId);
+  }
+  const told = { ...defaultSettings, nodeId: "ba12d3c4-0000-4000-8000-0123456789ab" };
+  expect((await selfOf(told, memoryDurable(), MACHINE, new Map())).nodeId).toBe(told.nodeId);
+});
 
 test.each([
   [{}, "127.0.0.1"],

@@ -24,7 +24,7 @@ export async function selfOf(
   listening: ReadonlyMap<string, string>,
 ): Promise<Self> {
   const kept = durable.get("self", "node-id");
-  const nodeId = settings.nodeId ?? (kept === undefined ? random.uuid() : Buffer.from(kept).toString("utf8"));
+  const nodeId = settings.nodeId ?? (kept === undefined ? newNodeId(random) : Buffer.from(kept).toString("utf8"));
   if (kept === undefined || Buffer.from(kept).toString("utf8") !== nodeId)
     await durable.write([{ table: "self", key: "node-id", value: Buffer.from(nodeId) }]);
   const node = settings.node ?? (processes.hostname().split(".")[0] || "localhost");
@@ -45,6 +45,12 @@ export async function selfOf(
     scripts: settings.scripts,
     listening,
   };
+}
+
+/** A UUID that begins with two digits: nodes are found by the beginning of their ID, too, and a name such as "db" or "bar" must not be that of another node's. */
+function newNodeId(random: Random): string {
+  const id = random.uuid();
+  return String(Number.parseInt(id.slice(0, 2), 16) % 100).padStart(2, "0") + id.slice(2);
 }
 
 /** Addresses that mean every one of this host's. */
