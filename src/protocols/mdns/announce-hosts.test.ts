@@ -4,9 +4,9 @@ import { join } from "node:path";
 import { afterEach, expect, it } from "vitest";
 import { fakeClock } from "../../../test/simulated/clock.ts";
 import { type AgentScene, scene } from "../../../test/support/mdns-agents.ts";
-import { ownFolder } from "../../../test/support/peers.ts";
-import type { Disk } from "../../base/disk.ts";
-import { silentLog } from "../../base/log.ts";
+import { eventually, ownFolder } from "../../../test/support/peers.ts";
+import { type Disk, systemDisk } from "../../base/disk.ts";
+import { callbackLog, silentLog } from "../../base/log.ts";
 import { TYPE, textOfName } from "../../wire/dns/index.ts";
 import { HostsAnnouncer } from "./announce-hosts.ts";
 import type { Mdns } from "./engine.ts";
@@ -178,4 +178,34 @@ it("Avahi's own file is left to its daemon while that runs", async () => {
   await over;
   expect(clock.timers).toBe(0);
   expect(hosts.complaints).toEqual([]);
+});
+
+it("a lost name whose goodbye cannot be sent is told, and the agent goes on", async () => {
+  const clock = fakeClock();
+  const path = await hostsFile("10.0.0.50 router.local\n10.0.0.51 nas.local\n");
+  const told: string[] = [];
+  const lose: (() => void)[] = [];
+  const mdns = {
+    publishAddress({ name }: { readonly name: string }, { changed }: { changed(event: { kind: "renamed" }): void }) {
+      lose.push(() => changed({ kind: "renamed" }));
+      return { name, withdraw: () => Promise.reject(new Error("the network is down")) };
+    },
+  } as unknown as Mdns;
+  const log = callbackLog((_level, _part, text) => void told.push(text));
+  const hosts = new HostsAnnouncer(
+    { path, leftToAvahi: false },
+    { clock, log, disk: systemDisk, processes: { exists: () => false } },
+  );
+  const stop = new AbortController();
+  const over = hosts.follow(mdns, stop.signal, () => {});
+  await eventually("both are announced", () => lose.length === 2);
+  lose[0]?.();
+  await eventually("it is told", () => told.length === 2);
+  expect(told).toEqual([
+    "router.local is not announced for 10.0.0.50: another host of the LAN has that name",
+    'goodbye of "router.local 10.0.0.50" was not sent',
+  ]);
+  expect(hosts.complaints.map(({ text }) => text)).toEqual(told.slice(0, 1));
+  stop.abort();
+  await over;
 });
