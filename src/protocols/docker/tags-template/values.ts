@@ -1,8 +1,5 @@
-// What the Go templates of Registrator's -tags work on: a container's inspect object seen with Go's eyes, and values read, compared and printed.
-import { InputError } from "../../../base/error.ts";
-
-/** Whatever JSON holds; undefined and null are Go's nil. */
-export type Value = unknown;
+// What the Go templates of Registrator's -tags work on: a container's inspect object seen with Go's eyes.
+import { fail, kindOf, type Value } from "../../../wire/go-template/values.ts";
 
 /** Objects of the inspect answer that are maps in Go: a key that is not there gives the empty value instead of an error. */
 const MAPS: ReadonlySet<string> = new Set([
@@ -45,18 +42,7 @@ function emptyMap(): Value {
   return map;
 }
 
-/** Refuses a template, or what it meets, in the words of Go's text/template. @throws InputError */
-export function fail(text: string): never {
-  throw new InputError("", `template: tags: ${text}`);
-}
-
-/** Go's word for what a value is, near enough for an error. */
-export function kindOf(value: Value): string {
-  if (value === null || value === undefined) return "nil";
-  return Array.isArray(value) ? "list" : typeof value === "object" ? "map" : typeof value;
-}
-
-/** A field of an object, by its name in Go. @throws InputError where there is none, and Go would know that */
+/** A field of an object, by its name in Go. @throws TemplateFault where there is none, and Go would know that */
 export function field(value: Value, name: string): Value {
   if (value === null || value === undefined) return undefined;
   if (typeof value !== "object" || Array.isArray(value))
@@ -95,49 +81,4 @@ export function everyKeyOptional(value: Value): Value {
   if (!Array.isArray(value)) maps.set(value, EMPTY);
   for (const item of Object.values(value)) everyKeyOptional(item);
   return value;
-}
-
-/** The value as a string; `what` asks for it. @throws InputError */
-export function asText(value: Value, what: string): string {
-  return typeof value === "string" ? value : fail(`${what}: expected a string, found ${kindOf(value)}`);
-}
-
-/** The value as an integer; `what` asks for it. @throws InputError */
-export function asInteger(value: Value, what: string): number {
-  return typeof value === "number" && Number.isInteger(value)
-    ? value
-    : fail(`${what}: expected an integer, found ${kindOf(value)}`);
-}
-
-/** The value as a list, nil as an empty one; `what` asks for it. @throws InputError */
-export function asList(value: Value, what: string): readonly Value[] {
-  if (value === null || value === undefined) return [];
-  return Array.isArray(value) ? value : fail(`${what}: expected a list, found ${kindOf(value)}`);
-}
-
-/** A value as Go's `%v` prints it. */
-export function print(value: Value): string {
-  if (value === null || value === undefined) return "<no value>";
-  if (Array.isArray(value)) return `[${value.map(print).join(" ")}]`;
-  if (typeof value !== "object") return String(value);
-  return `map[${Object.entries(value)
-    .sort(([a], [b]) => (a < b ? -1 : 1))
-    .map(([key, item]) => `${key}:${print(item)}`)
-    .join(" ")}]`;
-}
-
-/** Values as Go's `fmt.Sprint` joins them: with a blank between two of which none is a string. */
-export function printAll(values: readonly Value[]): string {
-  let text = "";
-  for (const [i, value] of values.entries()) {
-    if (i > 0 && typeof value !== "string" && typeof values[i - 1] !== "string") text += " ";
-    text += print(value);
-  }
-  return text;
-}
-
-/** False for what is empty: nil, 0, "", false, lists and maps without content. */
-export function truthy(value: Value): boolean {
-  if (Array.isArray(value)) return value.length > 0;
-  return typeof value === "object" && value !== null ? Object.keys(value).length > 0 : Boolean(value);
 }
