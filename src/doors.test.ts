@@ -6,6 +6,7 @@ import { connect } from "./connect.ts";
 import { registerResolvers } from "./grpc.ts";
 import { advertise, find, list } from "./library.ts";
 import { proxy } from "./proxy.ts";
+import { render } from "./render.ts";
 import { createAgent, install } from "./undici.ts";
 
 /** What a door without types is handed. */
@@ -18,6 +19,7 @@ const doors: Record<string, (options: unknown) => unknown> = {
   registerResolvers: (options) => registerResolvers(grpc, options as Any),
   find: (options) => find("web", {}, options as Any),
   list: (options) => list(options as Any),
+  render: (options) => render(options as Any),
   proxy: (options) => proxy(["0=web"], options as Any),
   // All of its options are in one object, with some that must be there.
   advertise: (options) =>

@@ -27,4 +27,5 @@ export type {
 } from "./protocols/api/shapes.ts";
 export type { Advertised, AdvertiseOptions } from "./protocols/process/advertise.ts";
 export { type Proxies, type ProxyServiceOptions, proxy } from "./proxy.ts";
+export { type RenderEvent, type RenderOptions, type Renders, render } from "./render.ts";
 export { createTrilith, settingsFaults, type Trilith, type TrilithOptions } from "./trilith.ts";

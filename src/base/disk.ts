@@ -1,6 +1,6 @@
 // The disk: the only door to files, with the writes that survive a power cut.
 import { type FSWatcher, watch as fsWatch } from "node:fs";
-import { mkdir, open, readdir, readFile, realpath, rename, rm, stat } from "node:fs/promises";
+import { type FileHandle, mkdir, open, readdir, readFile, realpath, rename, rm, stat } from "node:fs/promises";
 import { dirname } from "node:path";
 
 export interface FileInfo {
@@ -15,6 +15,13 @@ export interface FileInfo {
   readonly identity: string;
   /** Permission bits. */
   readonly mode?: number;
+  readonly owner?: FileOwner;
+}
+
+/** User and group that a file belongs to. */
+export interface FileOwner {
+  readonly uid: number;
+  readonly gid: number;
 }
 
 /** Files and folders. All methods reject with Node's errno errors. */
@@ -28,8 +35,11 @@ export interface Disk {
   /** Where a path leads when every link is followed; undefined where nothing is. */
   realPath(path: string): Promise<string | undefined>;
   makeFolder(path: string): Promise<void>;
-  /** Replaces a file so that readers see the old or the new content whole, also after a power cut. Errors name the file, whatever stood in its place meanwhile. */
-  replace(path: string, content: string | Uint8Array, mode?: number): Promise<void>;
+  /**
+   * Replaces a file so that readers see the old or the new content whole, also after a power cut. It belongs to this process's user unless an owner
+   * is told. Errors name the file, whatever stood in its place meanwhile.
+   */
+  replace(path: string, content: string | Uint8Array, mode?: number, owner?: FileOwner): Promise<void>;
   /**
    * Puts other content into a file that has to stay the same file (one that is mounted elsewhere by itself, or whose folder may not be written):
    * in one write from where it differs, so that what comes before is never touched. Readers may see both for a moment.
@@ -72,6 +82,11 @@ export async function makeFolders(path: string, mode = 0o777): Promise<void> {
   }
 }
 
+async function isOther(handle: FileHandle, { uid, gid }: FileOwner): Promise<boolean> {
+  const now = await handle.stat();
+  return now.uid !== uid || now.gid !== gid;
+}
+
 /** Files replaced so far: two replacements of one file at once are two temporary files. */
 let replaced = 0;
 
@@ -91,6 +106,7 @@ export const systemDisk: Disk = {
         isFile: found.isFile(),
         identity: `${found.dev}:${found.ino}`,
         mode: found.mode & 0o7777,
+        owner: { uid: found.uid, gid: found.gid },
       };
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === "ENOENT") return undefined;
@@ -106,7 +122,7 @@ export const systemDisk: Disk = {
     }
   },
   makeFolder: (path) => makeFolders(path),
-  async replace(path, content, mode = 0o644) {
+  async replace(path, content, mode = 0o644, owner) {
     const temporary = `${path}.${process.pid}.${++replaced}.tmp`;
     try {
       // What an earlier process with this number left must lend neither its rights nor, being a link, its target.
@@ -114,6 +130,11 @@ export const systemDisk: Disk = {
       const handle = await open(temporary, "wx", mode);
       try {
         try {
+          if (owner !== undefined && (await isOther(handle, owner))) {
+            await handle.chown(owner.uid, owner.gid);
+            // Both the umask and a new owner take bits away.
+            await handle.chmod(mode);
+          }
           await handle.writeFile(content);
           await handle.sync();
         } finally {

@@ -41,6 +41,12 @@ export const GROUPS: Readonly<Record<string, Readonly<Record<string, Entry>>>> =
     hook: ["run a program that reaches services by name, port included", () => import("./commands/hook.ts")],
     proxy: ["make ports of this host stand for services", () => import("./commands/proxy.ts")],
   },
+  "Files for other programs": {
+    render: [
+      "keep files up to date: load balancers' configuration, or any by templates",
+      () => import("./commands/render.ts"),
+    ],
+  },
   "Keys, locks and events": {
     kv: ["get | put | delete | export | import keys", () => import("./commands/kv.ts")],
     lock: ["run a command while holding a lock or a slot of a semaphore", () => import("./commands/lock.ts")],

@@ -69,6 +69,8 @@ interface Narrowed {
   readonly tags?: readonly string[];
   /** Another datacenter than the agent's own. */
   readonly datacenter?: string;
+  /** Those with all checks passing; with warnings, too, unless told. */
+  readonly health?: "passing" | "routable";
 }
 
 /**
@@ -112,11 +114,12 @@ export async function* follow(
 
 const gone = (options: ClientOptions): string => `the agent at ${agentAddress(options.agent).text} went away`;
 
-function pathOf(service: string, labels: Labels, { tags = [], datacenter }: Narrowed): string {
+function pathOf(service: string, labels: Labels, { tags = [], datacenter, health }: Narrowed): string {
   const query = new URLSearchParams();
   for (const [key, value] of Object.entries(labels)) query.append("label", `${key}=${value}`);
   for (const tag of tags) query.append("tag", tag);
   if (datacenter !== undefined) query.append("dc", datacenter);
+  if (health !== undefined) query.append("health", health);
   return `${encodeURIComponent(service)}${query.size === 0 ? "" : `?${query}`}`;
 }
 
