@@ -61,19 +61,32 @@ export function agentFollow(source: RenderSource): Follow {
   };
 }
 
-async function followFile(path: string, { disk, clock }: RenderSource, signal: AbortSignal, tell: Told): Promise<void> {
+async function followFile(
+  path: string,
+  { disk, clock, once, onEvent }: RenderSource,
+  signal: AbortSignal,
+  tell: Told,
+): Promise<void> {
   let last: { readonly text: string | undefined } | undefined;
+  let said: string | undefined;
   while (!signal.aborted) {
-    let text: string | undefined;
     try {
-      text = await disk.readText(path);
+      const text = await disk.readText(path);
+      if (last?.text !== text) tell(text);
+      last = { text };
+      said = undefined;
     } catch (error) {
+      const isMissing = codeOf(error) === "not-found";
       // Whoever replaces it may take it away for a moment: what it said last stands.
-      if (codeOf(error) !== "not-found") throw new TrilithError(codeOf(error), `${path}: ${messageOf(error)}`, error);
-      text = last?.text;
+      if (isMissing && last === undefined) {
+        last = { text: undefined };
+        tell(undefined);
+      }
+      const text = `${path} cannot be read: ${messageOf(error)}; what it said last is used`;
+      if (once && !isMissing) throw new TrilithError(codeOf(error), text, error);
+      if (said === undefined && !isMissing) onEvent({ event: "note", text });
+      if (!isMissing) said = text;
     }
-    if (last === undefined || last.text !== text) tell(text);
-    last = { text };
     await clock.sleep(LOOK_MS, signal).catch(() => {});
   }
 }

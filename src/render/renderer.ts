@@ -128,15 +128,15 @@ export class Renderer {
     standing.retry = undefined;
     const { path } = standing.file.rule;
     const needs = new Set<string>();
-    const open: string[] = [];
+    const open: Followed[] = [];
     const lacking: string[] = [];
     const reading: Reading = {
       get: <N extends Need>(need: N) => {
         const key = needKey(need);
         needs.add(key);
-        const known = (this.#followed.get(key) ?? this.#begin(key, need)).known;
-        if (known === undefined) open.push(needText(need));
-        return known as { readonly value: KnownOf<N> } | undefined;
+        const followed = this.#followed.get(key) ?? this.#begin(key, need);
+        if (followed.known === undefined) open.push(followed);
+        return followed.known as { readonly value: KnownOf<N> } | undefined;
       },
       lacks: (what) => void lacking.push(what),
     };
@@ -146,13 +146,13 @@ export class Renderer {
     } catch (error) {
       standing.needs = needs;
       // It may only be that not everything is there yet.
-      if (open.length + lacking.length > 0) this.#wait(standing, [...open, ...lacking]);
+      if (open.length + lacking.length > 0) this.#wait(standing, open, lacking);
       else this.#fail(standing, `${path} stays as it was: ${messageOf(error)}`, true);
       return;
     }
     standing.needs = needs;
     if (open.length + lacking.length > 0) {
-      this.#wait(standing, [...open, ...lacking]);
+      this.#wait(standing, open, lacking);
       return;
     }
     standing.waiting?.cancel();
@@ -190,11 +190,14 @@ export class Renderer {
     standing.retry = this.#machine.clock.after(pauseMs, () => this.#queue(standing), true);
   }
 
-  #wait(standing: Standing, what: readonly string[]): void {
+  #wait(standing: Standing, open: readonly Followed[], lacking: readonly string[]): void {
+    const { path } = standing.file.rule;
     standing.waiting?.cancel();
     standing.waiting = this.#machine.clock.after(SAY_WAITING_MS, () => {
-      const text = `${standing.file.rule.path} waits for ${[...new Set(what)].join(", ")}`;
-      if (standing.said !== text) this.#machine.onEvent({ event: "waiting", path: standing.file.rule.path, text });
+      // Some of it has come meanwhile.
+      const still = open.filter(({ known }) => known === undefined).map(({ need }) => needText(need));
+      const text = `${path} waits for ${[...new Set([...still, ...lacking])].join(", ")}`;
+      if (standing.said !== text) this.#machine.onEvent({ event: "waiting", path, text });
       standing.said = text;
     });
   }

@@ -1,0 +1,178 @@
+// When files are made, under a test's clock: once all is known, after bursts, again after failures; and what is followed for how long.
+import { afterEach, expect, it } from "vitest";
+import { fakeClock } from "../../test/simulated/clock.ts";
+import { fakeDisk } from "../../test/simulated/disk.ts";
+import type { Need } from "./needs.ts";
+import { type RenderEvent, type Rendered, Renderer } from "./renderer.ts";
+import type { Content } from "./template.ts";
+
+const key = (name: string): Extract<Need, { kind: "key" }> => ({ kind: "key", key: name });
+/** The keys, joined; it cannot be made while one is not there. */
+const joined =
+  (...names: readonly string[]): Content =>
+  (reading) =>
+    names
+      .map((name) => {
+        const known = reading.get(key(name));
+        if (known !== undefined && known.value === undefined) reading.lacks(`key "${name}"`);
+        if (known?.value === "broken") throw new Error("cannot be made");
+        return known?.value;
+      })
+      .join(" ");
+
+function world(manner: Partial<{ once: boolean; dry: boolean }> = {}) {
+  const clock = fakeClock();
+  const disk = fakeDisk(clock, ["/"]);
+  const tell = new Map<string, (value: string | undefined) => void>();
+  const events: RenderEvent[] = [];
+  const commands: string[] = [];
+  let exitCode = 0;
+  const renderer = new Renderer(
+    {
+      clock,
+      disk,
+      processes: {
+        pid: 1,
+        run: async (command) => {
+          commands.push(command[2] ?? "");
+          return { exitCode, signal: null, output: new Uint8Array(), totalBytes: 0 };
+        },
+      },
+      onOutput: () => {},
+      onEvent: (event) => void events.push(event),
+      follow: (need, signal, told) => {
+        const name = (need as { key: string }).key;
+        tell.set(name, told);
+        return new Promise((resolve) =>
+          signal.addEventListener("abort", () => {
+            tell.delete(name);
+            resolve();
+          }),
+        );
+      },
+    },
+    { once: false, dry: false, ...manner },
+  );
+  renderers.push(renderer);
+  return {
+    ...{ clock, disk, tell, events, commands, renderer },
+    fails: (code: number) => {
+      exitCode = code;
+    },
+    words: () => events.map(({ event }) => event).join(" "),
+  };
+}
+const renderers: Renderer[] = [];
+afterEach(async () => {
+  for (const renderer of renderers.splice(0)) await renderer.stop();
+});
+const file = (path: string, content: Content, more: Partial<Rendered["rule"]> = {}): Rendered => ({
+  rule: { path, commandTimeoutMs: 1_000, makeFolders: true, ...more },
+  content,
+  waitMs: 250,
+  waitMostMs: 2_000,
+});
+
+it("writes when all is known, and says what is waited for", async () => {
+  const w = world();
+  w.renderer.set([file("/out", joined("a", "b"))]);
+  await w.clock.advance(0);
+  w.tell.get("a")?.("1");
+  await w.clock.advance(10_000);
+  expect([w.disk.text("/out"), w.words()]).toEqual([undefined, "waiting"]);
+  expect(w.events[0]).toMatchObject({ text: '/out waits for key "b"' });
+  w.tell.get("b")?.(undefined);
+  await w.clock.advance(10_000);
+  expect(w.disk.text("/out")).toBe(undefined);
+  w.tell.get("b")?.("2");
+  await w.clock.advance(250);
+  expect([w.disk.text("/out"), w.events.at(-1)]).toEqual(["1 2", { event: "written", path: "/out" }]);
+});
+
+it("waits for bursts to end, but not for ever, and leaves alone what is the same", async () => {
+  const w = world();
+  w.renderer.set([file("/out", joined("a"), { command: "reload" })]);
+  await w.clock.advance(0);
+  w.tell.get("a")?.("0");
+  await w.clock.advance(0);
+  expect([w.disk.text("/out"), w.commands]).toEqual(["0", ["reload"]]);
+  for (let i = 1; i <= 5; i++) {
+    w.tell.get("a")?.(`${i}`);
+    await w.clock.advance(200);
+  }
+  expect(w.disk.text("/out")).toBe("0");
+  await w.clock.advance(50);
+  expect([w.disk.text("/out"), w.commands.length]).toEqual(["5", 2]);
+  for (let i = 0; i < 11; i++) {
+    w.tell.get("a")?.(`b${i}`);
+    await w.clock.advance(200);
+  }
+  expect(w.disk.text("/out")).toMatch(/^b\d+$/);
+  w.tell.get("a")?.("b10");
+  await w.clock.advance(5_000);
+  const writes = w.disk.writes.length;
+  w.tell.get("a")?.("b10");
+  await w.clock.advance(5_000);
+  expect(w.disk.writes.length).toBe(writes);
+});
+
+it("tries again what failed, says it once, and goes on with what is not broken", async () => {
+  const w = world();
+  w.renderer.set([file("/out", joined("a"), { command: "reload" }), file("/two", joined("a"))]);
+  await w.clock.advance(0);
+  w.fails(1);
+  w.tell.get("a")?.("1");
+  await w.clock.advance(20_000);
+  expect([w.disk.text("/out"), w.disk.text("/two"), w.words()]).toEqual([undefined, "1", "failed written"]);
+  w.fails(0);
+  await w.clock.advance(60_000);
+  expect([w.disk.text("/out"), w.words()]).toEqual(["1", "failed written written"]);
+  w.tell.get("a")?.("broken");
+  await w.clock.advance(60_000);
+  expect([w.disk.text("/out"), w.events.at(-1)]).toMatchObject(["1", { text: "/two stays as it was: cannot be made" }]);
+  w.tell.get("a")?.("3");
+  await w.clock.advance(250);
+  expect([w.disk.text("/out"), w.disk.text("/two")]).toEqual(["3", "3"]);
+});
+
+it("follows what its files need, and nothing else any more", async () => {
+  const w = world();
+  w.renderer.set([file("/out", (reading) => (joined("a")(reading) === "b" ? joined("b")(reading) : "x"))]);
+  await w.clock.advance(0);
+  w.tell.get("a")?.("b");
+  await w.clock.advance(0);
+  expect([...w.tell.keys()]).toEqual(["a", "b"]);
+  w.tell.get("b")?.("1");
+  await w.clock.advance(0);
+  expect(w.disk.text("/out")).toBe("1");
+  w.tell.get("a")?.("c");
+  await w.clock.advance(250);
+  expect([w.disk.text("/out"), ...w.tell.keys()]).toEqual(["x", "a"]);
+  w.renderer.set([file("/other", joined("c"))]);
+  await w.clock.advance(0);
+  w.tell.get("c")?.("2");
+  await w.clock.advance(0);
+  expect([w.disk.text("/other"), ...w.tell.keys()]).toEqual(["2", "c"]);
+  await w.renderer.stop();
+  expect(w.tell.size).toBe(0);
+});
+
+it("ends once everything was made, and tells whether it went well", async () => {
+  const w = world({ once: true });
+  w.renderer.set([file("/out", joined("a")), file("/two", () => "fixed")]);
+  await w.clock.advance(0);
+  w.tell.get("a")?.("1");
+  expect(await w.renderer.ended()).toBe(true);
+  const bad = world({ once: true });
+  bad.fails(1);
+  bad.renderer.set([file("/out", () => "1", { check: "no" })]);
+  expect(await bad.renderer.ended()).toBe(false);
+  expect(bad.disk.text("/out")).toBe(undefined);
+});
+
+it("prints rather than writes", async () => {
+  const w = world({ once: true, dry: true });
+  w.renderer.set([file("/out", () => "1", { command: "reload" })]);
+  await w.renderer.ended();
+  expect([w.events, w.commands, w.disk.writes]).toEqual([[{ event: "dry", path: "/out", text: "1" }], [], []]);
+});
