@@ -26,6 +26,7 @@ describe("the examples", () => {
       "greeter.mjs",
       "grpc.mjs",
       "localhost.yml",
+      "render.hcl",
       "services",
       "tailnet-sidecar.yml",
     ]);
@@ -62,6 +63,28 @@ describe("the examples", () => {
       expect(stdout).toMatch(/^hello from 127\.0\.0\.1:\d+$/m);
       expect(stdout).toContain("greeter: 1 passing");
       await eventually("gone", () => trilith.lookup.resolveNow({ service: "greeter" }).endpoints.length === 0);
+    } finally {
+      await trilith.stop();
+    }
+  });
+
+  it("has files that are kept by `trilith render`", async () => {
+    const httpPort = await freePort();
+    const trilith = createTrilith({ dev: true, httpPort, protocols: { dns: { port: -1 }, docker: false } });
+    await trilith.start();
+    try {
+      const registered = await fetch(`http://127.0.0.1:${httpPort}/v1/agent/service/register`, {
+        method: "PUT",
+        body: JSON.stringify({ ID: "g1", Name: "greeter", Address: "127.0.0.1", Port: 4711 }),
+      });
+      expect(registered.status).toBe(200);
+      const words = ["render", "--config", join(examples, "render.hcl"), "--once", "--dry"];
+      const { stdout } = await run(process.execPath, [main, ...words], {
+        env: { ...process.env, TRILITH_HTTP_ADDR: `127.0.0.1:${httpPort}` },
+      });
+      expect(stdout).toContain("> /etc/haproxy/greeter.cfg\n# greeter: ");
+      expect(stdout).toContain("server g1 127.0.0.1:4711 weight 1\n");
+      expect(stdout).toMatch(/^> \/etc\/greeters\n\n127\.0\.0\.1:4711 # g1 on \S+\n$/m);
     } finally {
       await trilith.stop();
     }
