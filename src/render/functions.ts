@@ -193,7 +193,7 @@ function textFunctions(): Record<string, TemplateFunction> {
     try {
       return compile(asText(pattern, what));
     } catch (error) {
-      return fail(`${what}: ${print(pattern)} is no regular expression: ${(error as Error).message}`);
+      return fail(`${what}: ${print(pattern)} is not a regular expression: ${(error as Error).message}`);
     }
   };
   return {

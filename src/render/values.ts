@@ -98,6 +98,6 @@ export function jsonValue(text: string): Value {
       typeof value === "object" && value !== null && !Array.isArray(value) ? mapValue(value) : value,
     );
   } catch {
-    return fail(`parseJSON: ${JSON.stringify(asText(text, "parseJSON").slice(0, 40))} is no JSON`);
+    return fail(`parseJSON: ${JSON.stringify(asText(text, "parseJSON").slice(0, 40))} is not JSON`);
   }
 }

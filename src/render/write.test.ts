@@ -44,7 +44,7 @@ it("writes what changed, keeps rights and links, and touches nothing else", asyn
   expect((await readdir(folder)).sort()).toEqual(["link", "log", "out", "out.bak"]);
   expect(await write("deep", { path: at("a/b/c") })).toBe(true);
   await expect(write("deep", { path: at("d/e"), makeFolders: false })).rejects.toThrow("ENOENT");
-  await expect(write("x", { path: folder })).rejects.toThrow("is no file");
+  await expect(write("x", { path: folder })).rejects.toThrow("is not a file");
 });
 
 it("leaves the file where the check does not take the new one, which it sees beside it", async () => {

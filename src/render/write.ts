@@ -43,7 +43,7 @@ const READ_BYTES = 4096;
 async function before(path: string, { disk }: WriteMachine): Promise<Before | undefined> {
   const info = await disk.info(path);
   if (info === undefined) return undefined;
-  if (!info.isFile) throw new TrilithError("conflict", `${path} is no file`);
+  if (!info.isFile) throw new TrilithError("conflict", `${path} is not a file`);
   const text = await disk.readText(path);
   return { text, mode: info.mode ?? 0o644, ...(info.owner === undefined ? {} : { owner: info.owner }) };
 }
