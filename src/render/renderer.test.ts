@@ -2,7 +2,7 @@
 import { afterEach, expect, it } from "vitest";
 import { fakeClock } from "../../test/simulated/clock.ts";
 import { fakeDisk } from "../../test/simulated/disk.ts";
-import type { Need } from "./needs.ts";
+import type { Need, ServiceKnown } from "./needs.ts";
 import { type RenderEvent, type Rendered, Renderer } from "./renderer.ts";
 import type { Content } from "./template.ts";
 
@@ -23,7 +23,7 @@ const joined =
 function world(manner: Partial<{ once: boolean; dry: boolean }> = {}) {
   const clock = fakeClock();
   const disk = fakeDisk(clock, ["/"]);
-  const tell = new Map<string, (value: string | undefined) => void>();
+  const tell = new Map<string, (value: string | ServiceKnown | undefined) => void>();
   const events: RenderEvent[] = [];
   const commands: string[] = [];
   let exitCode = 0;
@@ -41,7 +41,7 @@ function world(manner: Partial<{ once: boolean; dry: boolean }> = {}) {
       onOutput: () => {},
       onEvent: (event) => void events.push(event),
       follow: (need, signal, told) => {
-        const name = (need as { key: string }).key;
+        const name = need.kind === "service" ? need.service : (need as { key: string }).key;
         tell.set(name, told);
         return new Promise((resolve) =>
           signal.addEventListener("abort", () => {
@@ -168,6 +168,35 @@ it("ends once everything was made, and tells whether it went well", async () => 
   bad.renderer.set([file("/out", () => "1", { check: "no" })]);
   expect(await bad.renderer.ended()).toBe(false);
   expect(bad.disk.text("/out")).toBe(undefined);
+});
+
+it("empties no file that is there in its first minute: after a boot the agent may not have found anybody yet", async () => {
+  const of = (service: string): Need => ({ kind: "service", service, health: "routable" });
+  const list =
+    (service: string): Content =>
+    (reading) =>
+      (reading.get(of(service))?.value as ServiceKnown | undefined)?.answer.map(({ id }) => id).join(" ") ?? "";
+  const known = (...ids: string[]) => ({ answer: ids.map((id) => ({ id })), all: [] }) as unknown as ServiceKnown;
+  const w = world();
+  await w.disk.replace("/web", "a b", 0o644);
+  await w.disk.replace("/db", "c", 0o644);
+  w.renderer.set([file("/web", list("web")), file("/db", list("db")), file("/new", list("new"))]);
+  await w.clock.advance(0);
+  for (const service of ["web", "db", "new"]) w.tell.get(service)?.(known());
+  await w.clock.advance(10_000);
+  expect([w.disk.text("/web"), w.disk.text("/db"), w.disk.text("/new")]).toEqual(["a b", "c", ""]);
+  expect(w.words()).toBe("held held written");
+  w.tell.get("db")?.(known());
+  w.tell.get("web")?.(known("b"));
+  await w.clock.advance(250);
+  expect([w.disk.text("/web"), w.words()]).toEqual(["b", "held held written released written"]);
+  await w.clock.advance(49_000);
+  expect(w.disk.text("/db")).toBe("c");
+  await w.clock.advance(1_000);
+  expect([w.disk.text("/db"), w.words()]).toEqual(["", "held held written released written released written"]);
+  w.tell.get("web")?.(known());
+  await w.clock.advance(250);
+  expect(w.disk.text("/web")).toBe("");
 });
 
 it("prints rather than writes", async () => {

@@ -45,6 +45,8 @@ const RETRY_FIRST_MS = 5_000;
 const RETRY_LONGEST_MS = 300_000;
 /** Whoever waits for longer is told what for. */
 const SAY_WAITING_MS = 3_000;
+/** For so long after the beginning no file that is there is emptied: after a boot the agent may not have found anybody yet. */
+const FRESH_MS = 60_000;
 
 interface Followed {
   readonly need: Need;
@@ -74,6 +76,10 @@ export class Renderer {
   readonly #followed = new Map<string, Followed>();
   readonly #stop = new AbortController();
   readonly #held = new Map<string, string>();
+  /** Services of which nobody is known so soon after the beginning. */
+  readonly #nobodyYet = new Set<string>();
+  #isFresh: boolean;
+  #freshness?: Timer;
   #standings: Standing[] = [];
   #turn: Promise<void> = Promise.resolve();
   #failed = false;
@@ -83,6 +89,7 @@ export class Renderer {
   constructor(machine: RendererMachine, manner: Manner) {
     this.#machine = machine;
     this.#manner = manner;
+    this.#isFresh = !manner.once && !manner.dry;
     this.#ended = new Promise((resolve, reject) => {
       this.#end = (error) => (error === undefined ? resolve() : reject(error));
     });
@@ -101,12 +108,14 @@ export class Renderer {
     for (const standing of this.#standings) quiet(standing);
     this.#standings = files.map((file) => ({ file, needs: new Set(), failures: 0, done: false }));
     for (const standing of this.#standings) this.#queue(standing);
+    if (this.#isFresh) this.#freshness ??= this.#machine.clock.after(FRESH_MS, () => this.#believe());
     if (files.length === 0) this.#end();
   }
 
   /** Ends what runs; files stay. */
   async stop(): Promise<void> {
     this.#stop.abort();
+    this.#freshness?.cancel();
     for (const standing of this.#standings) quiet(standing);
     for (const { stop } of this.#followed.values()) stop.abort();
     await this.#turn;
@@ -159,6 +168,7 @@ export class Renderer {
     standing.waiting = undefined;
     this.#forget();
     try {
+      if (await this.#isTooSoon(standing, text)) return;
       if (this.#manner.dry) this.#machine.onEvent({ event: "dry", path, text });
       else {
         const written = await writeFile(standing.file.rule, text, this.#machine, this.#stop.signal);
@@ -170,6 +180,33 @@ export class Renderer {
     } catch (error) {
       if (!this.#stop.signal.aborted) this.#fail(standing, messageOf(error), false);
     }
+  }
+
+  /** Whether a file would lose a service's instances only because nobody has been found yet. */
+  async #isTooSoon({ done, file, needs }: Standing, text: string): Promise<boolean> {
+    if (!this.#isFresh || done) return false;
+    const nobody = [...needs].flatMap((key) => {
+      const { need, known } = this.#followed.get(key) ?? {};
+      const isNobody = need?.kind === "service" && (known?.value as Known["service"] | undefined)?.answer.length === 0;
+      return isNobody ? [need.service] : [];
+    });
+    const { path } = file.rule;
+    const { disk } = this.#machine;
+    if (nobody.length === 0 || (await disk.info(path))?.isFile !== true || (await disk.readText(path)) === text)
+      return false;
+    for (const service of nobody) {
+      this.#nobodyYet.add(service);
+      this.#sayHeld(service, `nobody is there yet; ${path} stays as it is until that has lasted`);
+    }
+    return true;
+  }
+
+  /** From now on nobody means nobody. */
+  #believe(): void {
+    this.#isFresh = false;
+    for (const service of this.#nobodyYet) this.#sayHeld(service, undefined);
+    this.#nobodyYet.clear();
+    for (const standing of this.#standings) if (!standing.done) this.#queue(standing);
   }
 
   #done(standing: Standing): void {
@@ -210,7 +247,11 @@ export class Renderer {
         if (followed.stop.signal.aborted) return;
         const first = followed.known === undefined;
         followed.known = { value };
-        if (need.kind === "service") this.#sayHeld(need.service, (value as Known["service"]).held);
+        if (need.kind === "service") {
+          const { answer, held } = value as Known["service"];
+          if (answer.length > 0) this.#nobodyYet.delete(need.service);
+          if (!this.#nobodyYet.has(need.service)) this.#sayHeld(need.service, held);
+        }
         for (const standing of this.#standings) if (standing.needs.has(key)) this.#changed(standing, first);
       })
       .catch((error: unknown) => {
