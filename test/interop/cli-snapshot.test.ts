@@ -106,7 +106,7 @@ it("inspects as Consul does: JSON, and keys by their beginnings", async () => {
 
 it("adds to the file's name what the agent says", async () => {
   const file = join(folder.path, "named.d", "backup.snap");
-  await mkdir(join(folder.path, "named.d"));
+  await mkdir(join(folder.path, "named.d"), { recursive: true });
   await snapshot(false, "save", "--append-filename", "node,dc,status", file);
   const { Config } = (await (await fetch(`${agent.url}/v1/agent/self`)).json()) as {
     Config: { Datacenter: string; NodeName: string };
