@@ -33,6 +33,14 @@ function compare(args: readonly Value[], what: string): number {
     : fail(`${what}: incompatible types for comparison`);
 }
 
+/** @throws TemplateFault for a text beside a number and the like, as in Go: it would never be so */
+function equal(a: Value, b: Value, what: string): boolean {
+  const isOne = (value: Value): boolean => value !== null && value !== undefined;
+  if (isOne(a) && isOne(b) && typeof a !== typeof b)
+    fail(`${what}: incompatible types for comparison: ${kindOf(a)} and ${kindOf(b)}`);
+  return isOne(a) ? a === b : !isOne(b);
+}
+
 function printf(args: readonly Value[]): string {
   let next = 1;
   return asText(args[0], "printf").replace(
@@ -97,8 +105,8 @@ export function goFunctions(
     and: lazily((args) => until(args, (value) => !truthy(value))),
     or: lazily((args) => until(args, truthy)),
     not: { least: 1, most: 1, call: ([value]) => !truthy(value) },
-    eq: { least: 2, most: 99, call: ([first, ...rest]) => rest.some((value) => value === first) },
-    ne: { least: 2, most: 2, call: ([a, b]) => a !== b },
+    eq: { least: 2, most: 99, call: ([first, ...rest]) => rest.some((value) => equal(first, value, "eq")) },
+    ne: { least: 2, most: 2, call: ([a, b]) => !equal(a, b, "ne") },
     lt: { least: 2, most: 2, call: (args) => compare(args, "lt") < 0 },
     le: { least: 2, most: 2, call: (args) => compare(args, "le") <= 0 },
     gt: { least: 2, most: 2, call: (args) => compare(args, "gt") > 0 },
@@ -111,7 +119,9 @@ export function goFunctions(
           ? Buffer.byteLength(value)
           : Array.isArray(value)
             ? value.length
-            : Object.keys(value ?? {}).length,
+            : value === null || value === undefined || typeof value === "object"
+              ? Object.keys(value ?? {}).length
+              : fail(`len of type ${kindOf(value)}`),
     },
     index: {
       least: 1,

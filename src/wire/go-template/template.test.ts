@@ -51,6 +51,12 @@ describe("a Go template", () => {
     ['{{`}}`}}{{ "}}" }}', "}}}}"],
     ["{{- `a` -}}\n{{`b`}}", "ab"],
     ["{{-3}}", "-3"],
+    // What Go itself gives for these.
+    ["{{$a := 1}}{{if $a = 3}}{{end}}{{$a}}", "3"],
+    ["{{$a := 1}}{{with $a = 3}}{{.}}{{end}}{{$a}}", "33"],
+    ["{{$i := 9}}{{$e := 9}}{{range $i, $e = .list}}{{end}}{{$i}}{{$e}}", "2c"],
+    ["{{$a := 1}}{{if true}}{{$a := 2}}{{end}}{{$a}}", "1"],
+    ["{{eq nil nil}}{{eq 1 2 1}}{{ne .text `y`}}", "truetruetrue"],
   ])("%s", (source, text) => {
     expect(render(source)).toBe(text ?? "<aa><bb><cc><<no value><no value>>");
   });
@@ -76,6 +82,9 @@ describe("a Go template", () => {
     ["{{template x}}", "expected a quoted name"],
     ["{{.text ; }}", '1:9: unexpected ";'],
     ["{{range .list}}{{else}}{{else}}{{end}}", "unexpected {{else}}"],
+    ["{{range $a, $b, $c := .list}}{{end}}", "at most two variables"],
+    // Comments without an end to their action: read once, not in every way there is.
+    [`a\n{{ ${"/**/".repeat(40)}`, "2:1: unclosed action"],
   ])("%j is refused with the place", (source, text) => {
     expect(() => parse(source)).toThrow(text);
   });
@@ -87,6 +96,9 @@ describe("a Go template", () => {
     ["{{range 1000000000}}{{end}}", "range can't go to"],
     ['{{define "x"}}{{template "x"}}{{end}}{{template "x"}}', 'template "x" uses itself without end'],
     ["{{range .list}}\n{{index . 1}}{{end}}", "2:3: index"],
+    ['{{eq 1 "1"}}', "eq: incompatible types for comparison: number and string"],
+    ["{{ne true 1}}", "ne: incompatible types"],
+    ["{{len 3}}", "len of type number"],
   ])("%j does not run, with the place", (source, text) => {
     const template = parse(source);
     expect(() => template(data)).toThrow(Fault);

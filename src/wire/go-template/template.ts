@@ -26,7 +26,8 @@ const NOTHING: Pipe = { names: [], assigns: false, value: () => undefined };
 const MOST_DEEP = 100;
 /** Whoever ranges over a larger number has mistaken something for a count. */
 const MOST_TIMES = 1_000_000;
-const ACTION = /\{\{(-[ \t\r\n])?((?:"(?:[^"\\\n]|\\.)*"|`[^`]*`|\/\*[\s\S]*?\*\/|(?!\}\})[^"`])*?)([ \t\r\n]-)?\}\}/y;
+const ACTION =
+  /\{\{(-[ \t\r\n])?((?:"(?:[^"\\\n]|\\.)*"|`[^`]*`|\/\*(?:(?!\*\/)[\s\S])*\*\/|(?!\}\}|\/\*)[^"`])*?)([ \t\r\n]-)?\}\}/y;
 
 /** Cuts `text {{action}} text …` into pieces; `{{-` and `-}}` take the blanks beside them away. `at` is where an action begins. */
 function* cut(source: string): Generator<{ readonly text: string; readonly action?: string; readonly at: number }> {
@@ -152,6 +153,8 @@ class Parser {
   #begin(kind: "if" | "with" | "range", reader: Reader, at: number, chained: boolean): void {
     const outer = this.#declared;
     const pipe = readPipe(reader, outer, this.#dialect);
+    if (pipe.names.length > (kind === "range" ? 2 : 1))
+      fail(kind === "range" ? "range gives at most two variables" : `${kind} gives at most one variable`);
     const node = { kind, at, pipe, body: [], otherwise: [] };
     this.#into.push(node);
     this.#enter(node, outer, chained);
@@ -247,6 +250,14 @@ function bind(variables: Variables, names: readonly string[], values: readonly V
   return bound;
 }
 
+/** Changes variables where they stand. */
+function assign(variables: Variables, names: readonly string[], values: readonly Value[]): Variables {
+  names.forEach((name, i) => {
+    (variables.get(name) as { value: Value }).value = values[i];
+  });
+  return variables;
+}
+
 /** What is gone through by `range`, with keys. */
 function itemsOf(value: Value): readonly (readonly [Value, Value])[] {
   if (Array.isArray(value)) return value.map((item, i) => [i, item]);
@@ -272,7 +283,7 @@ function run(nodes: readonly Node[], outer: Scope, running: Running): "break" | 
     const value = node.pipe.value(scope);
     if (node.kind === "print") {
       if (names.length === 0) running.text += print(value);
-      else if (assigns) for (const name of names) (scope.variables.get(name) as { value: Value }).value = value;
+      else if (assigns) assign(scope.variables, names, [value]);
       else scope = { ...scope, variables: bind(scope.variables, names, [value]) };
       continue;
     }
@@ -283,15 +294,16 @@ function run(nodes: readonly Node[], outer: Scope, running: Running): "break" | 
       continue;
     }
     let ended: "break" | "continue" | undefined;
+    const give = assigns ? assign : bind;
     if (node.kind === "range") {
       const items = itemsOf(value);
       for (const [key, item] of items) {
-        const variables = bind(scope.variables, names, names.length === 2 ? [key, item] : [item]);
+        const variables = give(scope.variables, names, names.length === 2 ? [key, item] : [item]);
         if (run(node.body, { ...scope, dot: item, variables }, running) === "break") break;
       }
       if (items.length === 0) ended = run(node.otherwise, scope, running);
     } else {
-      const inner = { ...scope, variables: bind(scope.variables, names, [value]) };
+      const inner = { ...scope, variables: give(scope.variables, names, [value]) };
       if (!truthy(value)) ended = run(node.otherwise, inner, running);
       else ended = run(node.body, node.kind === "with" ? { ...inner, dot: value } : inner, running);
     }
