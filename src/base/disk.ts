@@ -37,7 +37,7 @@ export interface Disk {
   makeFolder(path: string): Promise<void>;
   /**
    * Replaces a file so that readers see the old or the new content whole, also after a power cut. It belongs to this process's user unless an owner
-   * is told. Errors name the file, whatever stood in its place meanwhile.
+   * is told, with whom the mode is kept whatever the umask says. Errors name the file, whatever stood in its place meanwhile.
    */
   replace(path: string, content: string | Uint8Array, mode?: number, owner?: FileOwner): Promise<void>;
   /**
@@ -82,9 +82,12 @@ export async function makeFolders(path: string, mode = 0o777): Promise<void> {
   }
 }
 
-async function isOther(handle: FileHandle, { uid, gid }: FileOwner): Promise<boolean> {
+/** Both the umask and a new owner take bits away. */
+async function give(handle: FileHandle, { uid, gid }: FileOwner, mode: number): Promise<void> {
   const now = await handle.stat();
-  return now.uid !== uid || now.gid !== gid;
+  const isOther = now.uid !== uid || now.gid !== gid;
+  if (isOther) await handle.chown(uid, gid);
+  if (isOther || (now.mode & 0o7777) !== mode) await handle.chmod(mode);
 }
 
 /** Files replaced so far: two replacements of one file at once are two temporary files. */
@@ -130,11 +133,7 @@ export const systemDisk: Disk = {
       const handle = await open(temporary, "wx", mode);
       try {
         try {
-          if (owner !== undefined && (await isOther(handle, owner))) {
-            await handle.chown(owner.uid, owner.gid);
-            // Both the umask and a new owner take bits away.
-            await handle.chmod(mode);
-          }
+          if (owner !== undefined) await give(handle, owner, mode);
           await handle.writeFile(content);
           await handle.sync();
         } finally {

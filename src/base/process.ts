@@ -1,6 +1,7 @@
 // Processes: the only door to starting, signalling and looking at them.
 import { type ChildProcess, spawn } from "node:child_process";
 import { readdir, readFile, readlink } from "node:fs/promises";
+import type { Socket } from "node:net";
 import { hostname, userInfo } from "node:os";
 import { type ProcessTable, systemProcessTable } from "./process-table.ts";
 
@@ -38,6 +39,8 @@ export interface Processes {
       readonly onOutput?: (chunk: Uint8Array) => void;
       readonly env?: Readonly<Record<string, string>>;
       readonly input?: Uint8Array | string;
+      /** What the command left running may keep its output open: waited for it is so long, then the command has finished. Unless told, to its end. */
+      readonly outputGraceMs?: number;
     },
   ): Promise<Finished>;
   /** Starts a command with the caller's own input (unless told) and output. */
@@ -133,6 +136,16 @@ export const systemProcesses: Processes = {
         child.stdin?.end(options.input);
       }
       signal?.addEventListener("abort", onAbort, { once: true });
+      if (options.outputGraceMs !== undefined)
+        child.once("exit", (exitCode, endedBy) => {
+          const wait = setTimeout(() => {
+            signal?.removeEventListener("abort", onAbort);
+            // It is read on, so that whoever still writes is neither ended nor stopped by that; it keeps nobody here.
+            for (const stream of [child.stdout, child.stderr]) (stream as Socket | null)?.unref();
+            resolve({ exitCode, signal: endedBy, output: kept, totalBytes });
+          }, options.outputGraceMs);
+          child.once("close", () => clearTimeout(wait));
+        });
       child.once("close", (exitCode, endedBy) => {
         signal?.removeEventListener("abort", onAbort);
         if (killer !== undefined && !groupExists(child.pid)) {

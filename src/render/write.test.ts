@@ -82,3 +82,46 @@ it("ends a command that takes too long, and those that run when it is stopped", 
   stop.abort(new Error("stopped"));
   await expect(writing).rejects.toThrow("stopped");
 });
+
+it("runs a command again that did not come to its end, and goes back to what was there before it", async () => {
+  await put(at("out"), Buffer.from([0xff, 0x0a]));
+  const pending = `${at(".out")}.pending`;
+  const ended = async (command: string): Promise<void> => {
+    const stop = new AbortController();
+    await rm(at("began"), { force: true });
+    const writing = write("new", { command: `touch ${at("began")}; ${command}` }, stop.signal);
+    await expect.poll(() => systemDisk.info(at("began"))).toBeDefined();
+    stop.abort(new Error("stopped"));
+    await expect(writing).rejects.toThrow("stopped");
+  };
+  await ended("sleep 60");
+  expect([await text(), (await stat(pending)).mode & 0o777]).toEqual(["new", 0o600]);
+  expect(await write("new", { command: `cp ${at("out")} ${at("log")}` })).toBe(true);
+  expect(await text("log")).toBe("new");
+  expect(await write("new", { command: "false" })).toBe(false);
+
+  await put(at("out"), Buffer.from([0xff, 0x0a]));
+  await ended("sleep 60");
+  await ended("sleep 60");
+  await expect(write("newer", { command: "false" })).rejects.toThrow("the former file is back");
+  // Byte for byte, whatever it is written in.
+  expect([...(await readFile(at("out")))]).toEqual([0xff, 0x0a]);
+  expect(await systemDisk.info(pending)).toBeUndefined();
+});
+
+it("gives the mode that is asked for whatever the umask says, and keeps the one that is there", async () => {
+  expect(await write("one", { mode: 0o666 })).toBe(true);
+  expect((await stat(at("out"))).mode & 0o777).toBe(0o666);
+  expect(await write("one", { mode: 0o666, command: "false" })).toBe(false);
+  expect(await write("two")).toBe(true);
+  expect((await stat(at("out"))).mode & 0o777).toBe(0o666);
+});
+
+it("does not wait for what a command leaves running", async () => {
+  const command = `(echo $$ > ${at("pid")}; exec sleep 30) & echo started`;
+  expect(await write("x", { command, commandTimeoutMs: 10_000 })).toBe(true);
+  const group = Number(await text("pid"));
+  expect(() => process.kill(-group, 0)).not.toThrow();
+  process.kill(-group, "SIGKILL");
+  expect(printed).toContain("started");
+});
