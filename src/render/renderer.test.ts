@@ -3,7 +3,7 @@ import { afterEach, expect, it } from "vitest";
 import { fakeClock } from "../../test/simulated/clock.ts";
 import { fakeDisk } from "../../test/simulated/disk.ts";
 import type { Need, ServiceKnown } from "./needs.ts";
-import { type RenderEvent, type Rendered, Renderer } from "./renderer.ts";
+import { type RenderEvent, type Rendered, Renderer, type RendererMachine } from "./renderer.ts";
 import type { Content } from "./template.ts";
 
 const key = (name: string): Extract<Need, { kind: "key" }> => ({ kind: "key", key: name });
@@ -27,35 +27,34 @@ function world(manner: Partial<{ once: boolean; dry: boolean }> = {}) {
   const events: RenderEvent[] = [];
   const commands: string[] = [];
   let exitCode = 0;
-  const renderer = new Renderer(
-    {
-      clock,
-      disk,
-      processes: {
-        pid: 1,
-        run: async (command) => {
-          commands.push(command[2] ?? "");
-          return { exitCode, signal: null, output: new Uint8Array(), totalBytes: 0 };
-        },
-      },
-      onOutput: () => {},
-      onEvent: (event) => void events.push(event),
-      follow: (need, signal, told) => {
-        const name = need.kind === "service" ? need.service : (need as { key: string }).key;
-        tell.set(name, told);
-        return new Promise((resolve) =>
-          signal.addEventListener("abort", () => {
-            tell.delete(name);
-            resolve();
-          }),
-        );
+  const machine: { -readonly [K in keyof RendererMachine]: RendererMachine[K] } = {
+    clock,
+    disk,
+    processes: {
+      pid: 1,
+      run: async (command) => {
+        commands.push(command[2] ?? "");
+        const output = Buffer.from(`try ${commands.length}`);
+        return { exitCode, signal: null, output, totalBytes: output.length };
       },
     },
-    { once: false, dry: false, ...manner },
-  );
+    onOutput: () => {},
+    onEvent: (event) => void events.push(event),
+    follow: (need, signal, told) => {
+      const name = need.kind === "service" ? need.service : (need as { key: string }).key;
+      tell.set(name, told);
+      return new Promise((resolve) =>
+        signal.addEventListener("abort", () => {
+          tell.delete(name);
+          resolve();
+        }),
+      );
+    },
+  };
+  const renderer = new Renderer(machine, { once: false, dry: false, ...manner });
   renderers.push(renderer);
   return {
-    ...{ clock, disk, tell, events, commands, renderer },
+    ...{ clock, disk, tell, events, commands, renderer, machine },
     fails: (code: number) => {
       exitCode = code;
     },
@@ -197,6 +196,43 @@ it("empties no file that is there in its first minute: after a boot the agent ma
   w.tell.get("web")?.(known());
   await w.clock.advance(250);
   expect(w.disk.text("/web")).toBe("");
+});
+
+it("has not gone well when it was stopped before everything was made", async () => {
+  const w = world({ once: true });
+  w.renderer.set([file("/out", joined("a"))]);
+  await w.clock.advance(0);
+  await w.renderer.stop();
+  expect(await w.renderer.ended()).toBe(false);
+});
+
+it("says once that a service is held, however many ask for it, and that it is not any more when the last of them is content", async () => {
+  const w = world();
+  const need = (tag: string): Need => ({ kind: "service", service: "web", tag, health: "routable" });
+  const of =
+    (tag: string): Content =>
+    (reading) =>
+      `${(reading.get(need(tag))?.value as ServiceKnown | undefined)?.answer.length}`;
+  const told: ((held?: string) => void)[] = [];
+  const follow = w.machine.follow;
+  w.machine.follow = (asked, signal, tell) => {
+    told.push((held) => tell({ answer: [], all: [], ...(held === undefined ? {} : { held }) } as ServiceKnown));
+    return follow(asked, signal, tell);
+  };
+  w.renderer.set([file("/a", of("a")), file("/b", of("b"))]);
+  await w.clock.advance(0);
+  const [a, b] = told;
+  for (let i = 0; i < 3; i++) {
+    a?.("kept");
+    b?.();
+    await w.clock.advance(250);
+  }
+  b?.("kept, too");
+  expect(w.words()).toBe("held written written");
+  a?.();
+  b?.();
+  await w.clock.advance(250);
+  expect(w.words()).toBe("held written written held released");
 });
 
 it("prints rather than writes", async () => {

@@ -75,9 +75,12 @@ export class Renderer {
   readonly #manner: Manner;
   readonly #followed = new Map<string, Followed>();
   readonly #stop = new AbortController();
-  readonly #held = new Map<string, string>();
-  /** Services of which nobody is known so soon after the beginning. */
-  readonly #nobodyYet = new Set<string>();
+  /** Why a service's instances are held, by who says so: each need of it, and the files that may not be emptied yet. */
+  readonly #held = new Map<string, Map<string, string>>();
+  /** What was last said of it. */
+  readonly #heldSaid = new Map<string, string>();
+  /** Needs of which nobody is known so soon after the beginning. */
+  readonly #nobodyYet = new Map<string, string>();
   #isFresh: boolean;
   #freshness?: Timer;
   #standings: Standing[] = [];
@@ -100,7 +103,7 @@ export class Renderer {
   /** Resolves when every file was made once, or after `stop`: to whether all went well. @throws what no file can be made without */
   async ended(): Promise<boolean> {
     await this.#ended;
-    return !this.#failed;
+    return !this.#failed && (!this.#manner.once || this.#standings.every(({ done }) => done));
   }
 
   /** These files from now on; what is followed for others goes on where these need it, too. */
@@ -172,7 +175,9 @@ export class Renderer {
       if (this.#manner.dry) this.#machine.onEvent({ event: "dry", path, text });
       else {
         const written = await writeFile(standing.file.rule, text, this.#machine, this.#stop.signal);
-        if (written || !standing.done) this.#machine.onEvent({ event: written ? "written" : "unchanged", path });
+        // Whoever was told that it failed is told that it is well again.
+        if (written || !standing.done || standing.said !== undefined)
+          this.#machine.onEvent({ event: written ? "written" : "unchanged", path });
       }
       standing.failures = 0;
       standing.said = undefined;
@@ -188,15 +193,16 @@ export class Renderer {
     const nobody = [...needs].flatMap((key) => {
       const { need, known } = this.#followed.get(key) ?? {};
       const isNobody = need?.kind === "service" && (known?.value as Known["service"] | undefined)?.answer.length === 0;
-      return isNobody ? [need.service] : [];
+      return isNobody ? [[key, need.service] as const] : [];
     });
     const { path } = file.rule;
     const { disk } = this.#machine;
     if (nobody.length === 0 || (await disk.info(path))?.isFile !== true || (await disk.readText(path)) === text)
       return false;
-    for (const service of nobody) {
-      this.#nobodyYet.add(service);
-      this.#sayHeld(service, `nobody is there yet; ${path} stays as it is until that has lasted`);
+    for (const [key, service] of nobody) {
+      if (this.#nobodyYet.has(key)) continue;
+      this.#nobodyYet.set(key, service);
+      this.#sayHeld(service, key, `nobody is there yet; ${path} stays as it is until that has lasted`);
     }
     return true;
   }
@@ -204,7 +210,7 @@ export class Renderer {
   /** From now on nobody means nobody. */
   #believe(): void {
     this.#isFresh = false;
-    for (const service of this.#nobodyYet) this.#sayHeld(service, undefined);
+    for (const [key, service] of this.#nobodyYet) this.#sayHeld(service, key, undefined);
     this.#nobodyYet.clear();
     for (const standing of this.#standings) if (!standing.done) this.#queue(standing);
   }
@@ -215,9 +221,12 @@ export class Renderer {
   }
 
   #fail(standing: Standing, text: string, onlyOnChange: boolean): void {
+    // Of files that are not wanted any more nothing is tried again.
+    if (!this.#standings.includes(standing)) return;
     this.#failed = true;
-    if (standing.said !== text) this.#machine.onEvent({ event: "failed", path: standing.file.rule.path, text });
-    standing.said = text;
+    const said = lasting(text);
+    if (standing.said !== said) this.#machine.onEvent({ event: "failed", path: standing.file.rule.path, text });
+    standing.said = said;
     if (this.#manner.once) {
       this.#done(standing);
       return;
@@ -249,8 +258,8 @@ export class Renderer {
         followed.known = { value };
         if (need.kind === "service") {
           const { answer, held } = value as Known["service"];
-          if (answer.length > 0) this.#nobodyYet.delete(need.service);
-          if (!this.#nobodyYet.has(need.service)) this.#sayHeld(need.service, held);
+          if (answer.length > 0) this.#nobodyYet.delete(key);
+          if (!this.#nobodyYet.has(key)) this.#sayHeld(need.service, key, held);
         }
         for (const standing of this.#standings) if (standing.needs.has(key)) this.#changed(standing, first);
       })
@@ -279,25 +288,36 @@ export class Renderer {
   /** What no file needs any more is followed no more. */
   #forget(): void {
     if (this.#standings.some(({ done, needs }) => !done && needs.size === 0)) return;
-    for (const [key, { stop }] of this.#followed) {
+    for (const [key, { need, stop }] of this.#followed) {
       if (this.#standings.some(({ needs }) => needs.has(key))) continue;
       stop.abort();
       this.#followed.delete(key);
+      this.#nobodyYet.delete(key);
+      if (need.kind === "service") this.#sayHeld(need.service, key, undefined);
     }
   }
 
-  #sayHeld(service: string, held: string | undefined): void {
-    const before = this.#held.get(service);
-    if (held === before) return;
-    if (held === undefined) {
-      this.#held.delete(service);
+  /** `who` says why a service's instances are held, or that they are not; told on is only what is new. */
+  #sayHeld(service: string, who: string, why: string | undefined): void {
+    const held = this.#held.get(service) ?? new Map<string, string>();
+    if (why === undefined) held.delete(who);
+    else held.set(who, why);
+    if (held.size === 0) this.#held.delete(service);
+    else this.#held.set(service, held);
+    const [text] = held.values();
+    if (text === this.#heldSaid.get(service)) return;
+    if (text === undefined) {
+      this.#heldSaid.delete(service);
       this.#machine.onEvent({ event: "released", service });
       return;
     }
-    this.#held.set(service, held);
-    this.#machine.onEvent({ event: "held", service, text: held });
+    this.#heldSaid.set(service, text);
+    this.#machine.onEvent({ event: "held", service, text });
   }
 }
+
+/** What a failure says, without what is another at each try: times and numbers of processes. */
+const lasting = (text: string): string => text.replace(/\d+/g, "0");
 
 function quiet(standing: Standing): void {
   for (const timer of [standing.min, standing.most, standing.retry, standing.waiting]) timer?.cancel();
