@@ -2,7 +2,7 @@
 import { agentAddress } from "./base/agent-address.ts";
 import type { Clock } from "./base/clock.ts";
 import type { Disk } from "./base/disk.ts";
-import { codeOf, messageOf, TrilithError } from "./base/error.ts";
+import { type Code, codeOf, messageOf, TrilithError } from "./base/error.ts";
 import type { Http } from "./base/http.ts";
 import { jitter, type Random } from "./base/random.ts";
 import { follow as followAnswer } from "./protocols/api/client.ts";
@@ -32,6 +32,16 @@ const PAUSE_LONGEST_MS = 15_000;
 const LOOK_MS = 2_000;
 /** How long what vanished at once is kept where nobody else keeps it. */
 const HOLD_MS = 60_000;
+
+/** Failures by which an agent is not there; by others it refuses. */
+const AWAY: readonly Code[] = ["unavailable", "timeout", "stopped"];
+/** What its statuses mean, and those of what stands before it. */
+const REFUSED: ReadonlyMap<number, Code> = new Map([
+  [403, "not-allowed"],
+  [502, "unavailable"],
+  [503, "unavailable"],
+  [504, "unavailable"],
+]);
 
 /** Where it is asked, and by what. */
 export interface RenderSource {
@@ -128,6 +138,8 @@ class Asked {
   readonly #address: ReturnType<typeof agentAddress>;
   /** What does not get answers at present. */
   readonly #failing = new Set<object>();
+  /** What is refused by an agent that is there, and how. */
+  readonly #refused = new Map<object, string>();
   #isAway = false;
   #noted = false;
 
@@ -154,7 +166,7 @@ class Asked {
     const text = await response.text();
     if (response.status !== 200 && response.status !== 404)
       throw new TrilithError(
-        "unavailable",
+        REFUSED.get(response.status) ?? "internal",
         `the agent at ${name} answers ${path} with status ${response.status}: ${text.trim().slice(0, 200)}`,
       );
     const index = response.headers["x-consul-index"];
@@ -188,24 +200,44 @@ class Asked {
         },
       );
     } finally {
-      this.#failing.delete(who);
+      this.forget(who);
     }
   }
 
   /** @throws the error where only one try is meant */
   fails(who: object, error: unknown): void {
     if (this.source.once) throw error;
+    if (!AWAY.includes(codeOf(error))) {
+      const text = messageOf(error);
+      const isNew = ![...this.#refused.values()].includes(text);
+      this.#reached(who);
+      this.#refused.set(who, text);
+      if (isNew)
+        this.source.onEvent({ event: "note", text: `${text}; files made from that stay as they are meanwhile` });
+      return;
+    }
     this.#failing.add(who);
     if (this.#isAway) return;
     this.#isAway = true;
-    this.source.onEvent({ event: "away", text: `${messageOf(error)}; files stay as they are until it does` });
+    this.source.onEvent({ event: "away", text: `${messageOf(error)}; files stay as they are meanwhile` });
   }
 
   answers(who: object): void {
+    this.#refused.delete(who);
+    this.#reached(who);
+  }
+
+  #reached(who: object): void {
     this.#failing.delete(who);
     if (!this.#isAway || this.#failing.size > 0) return;
     this.#isAway = false;
     this.source.onEvent({ event: "back", text: `the agent at ${this.#address.text} answers again` });
+  }
+
+  /** Whoever is not asked for any more keeps nobody away. */
+  forget(who: object): void {
+    this.#refused.delete(who);
+    if (this.#failing.delete(who) && this.#failing.size === 0) this.#isAway = false;
   }
 
   /** Says once that nobody guards what is answered. */
@@ -274,6 +306,7 @@ class FollowedService {
       ]);
     } finally {
       this.#timer?.cancel();
+      this.#agent.forget(this);
     }
   }
 
@@ -317,9 +350,10 @@ class FollowedService {
           if (!this.#hold.holding) this.#guarded = true;
         }
         return;
-      } catch (error) {
+      } catch (caught) {
+        const error = await this.#matter(caught);
         if (this.#signal.aborted) return;
-        if (codeOf(error) === "unsupported") {
+        if (error === undefined) {
           this.#agent.unguarded();
           this.#answers = this.#guarded = false;
           this.#say();
@@ -329,6 +363,17 @@ class FollowedService {
         this.#agent.fails(this, error);
         await this.#agent.pause(++tries, this.#signal);
       }
+    }
+  }
+
+  /** What is the matter where no answers come: undefined where it is a Consul, which gives none, and not something that stands before an agent. */
+  async #matter(error: unknown): Promise<unknown> {
+    if (codeOf(error) !== "unsupported") return error;
+    try {
+      const { status } = await this.#agent.ask("/v1/trilith/list", this.#signal);
+      return status === 404 ? undefined : error;
+    } catch (instead) {
+      return instead;
     }
   }
 
@@ -348,9 +393,11 @@ class FollowedService {
       this.#timer = undefined;
     }
     const held = passed.held ?? this.#answer?.held?.text;
-    const wanted = new Set([...passed.answer, ...all].map(keyOf));
+    // What is held stands where it stood: a file in another order would be another file.
+    const answer = this.#need.near === undefined ? [...passed.answer].sort(byNodeAndId) : passed.answer;
+    const wanted = new Set([...answer, ...all].map(keyOf));
     for (const key of this.#known.keys()) if (!wanted.has(key)) this.#known.delete(key);
-    this.#tell({ answer: passed.answer, all, ...(held === undefined ? {} : { held }) });
+    this.#tell({ answer, all, ...(held === undefined ? {} : { held }) });
   }
 
   #answered(all: readonly ServiceInstance[]): readonly ServiceInstance[] {

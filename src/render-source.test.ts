@@ -1,0 +1,100 @@
+// What files are made from, by an agent that has something before it, refuses, or is a Consul: what is believed, and what is said.
+import { createServer, type RequestListener, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
+import { afterEach, expect, it } from "vitest";
+import { systemClock } from "./base/clock.ts";
+import { systemDisk } from "./base/disk.ts";
+import { createHttp } from "./base/http.ts";
+import { systemRandom } from "./base/random.ts";
+import type { Known } from "./render/needs.ts";
+import { agentFollow } from "./render-source.ts";
+
+const undo: (() => unknown)[] = [];
+afterEach(async () => {
+  for (let step = undo.pop(); step !== undefined; step = undo.pop()) await step();
+});
+
+const row = (id: string) => ({
+  Node: { Node: "n1", Address: "10.0.0.1" },
+  Service: { ID: id, Service: "web", Address: "", Port: 80 },
+  Checks: [],
+});
+const rows = (ids: readonly string[]): string => JSON.stringify(ids.map(row));
+
+/** Follows `service "web"` at whatever answers there; tells what was told and said. */
+async function followed(answer: RequestListener) {
+  const server: Server = createServer(answer);
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const stop = new AbortController();
+  const http = createHttp();
+  const said: string[] = [];
+  const told: (readonly string[])[] = [];
+  const pauses: number[] = [];
+  const clock = {
+    ...systemClock,
+    sleep: (ms: number, signal?: AbortSignal) => {
+      pauses.push(ms);
+      return systemClock.sleep(ms, signal);
+    },
+  };
+  const follow = agentFollow({
+    ...{ http, clock, random: systemRandom, disk: systemDisk, once: false },
+    agent: `127.0.0.1:${(server.address() as AddressInfo).port}`,
+    onEvent: (event) => void said.push(event.event),
+  });
+  const following = follow({ kind: "service", service: "web", health: "routable" }, stop.signal, (known) => {
+    told.push((known as Known["service"]).answer.map(({ id, held }) => (held ? `${id}*` : id)));
+  });
+  undo.push(async () => {
+    stop.abort();
+    await following;
+    await http.close();
+    await new Promise((resolve) => server.close(resolve).closeAllConnections());
+  });
+  return { said, told, pauses };
+}
+
+it("takes a gateway before an agent that is away for no Consul", async () => {
+  let isAway = true;
+  const { said, told } = await followed((request, response) => {
+    if (isAway) response.writeHead(502).end("<html>Bad Gateway</html>");
+    else if (request.url?.startsWith("/v1/trilith/follow/")) {
+      const endpoint = { address: "10.0.0.1", port: 80, weight: 1, node: "n1", id: "a", status: "passing" };
+      response.write(`${JSON.stringify({ endpoints: [{ ...endpoint, tags: [], labels: {} }] })}\n`);
+    } else if (!request.url?.includes("index="))
+      response.writeHead(200, { "x-consul-index": "1" }).end(rows(["a", "b"]));
+  });
+  await expect.poll(() => said).toEqual(["away"]);
+  isAway = false;
+  // Its own answer, not all that is registered.
+  await expect.poll(() => told.at(-1), { timeout: 5_000 }).toEqual(["a"]);
+  await expect.poll(() => said).toEqual(["away", "back"]);
+});
+
+it("says that it is refused, and once, rather than that nobody is there", async () => {
+  const { said, told, pauses } = await followed((request, response) => {
+    if (request.url?.startsWith("/v1/trilith/")) response.writeHead(404).end("404 page not found");
+    else response.writeHead(403).end("Permission denied");
+  });
+  await expect.poll(() => pauses.length, { timeout: 5_000 }).toBe(2);
+  expect([said.filter((event) => event === "away"), said.length, told]).toEqual([[], 2, []]);
+});
+
+it("keeps what vanished at once from a Consul where it stood", async () => {
+  let ids = ["a", "b", "c"];
+  let change = (): void => {};
+  const changed = new Promise<void>((resolve) => {
+    change = resolve;
+  });
+  const { said, told } = await followed((request, response) => {
+    if (request.url?.startsWith("/v1/trilith/")) response.writeHead(404).end("404 page not found");
+    else if (!request.url?.includes("index=")) response.writeHead(200, { "x-consul-index": "1" }).end(rows(ids));
+    else if (request.url.includes("index=1"))
+      void changed.then(() => response.writeHead(200, { "x-consul-index": "2" }).end(rows(ids)));
+  });
+  await expect.poll(() => told.at(-1)).toEqual(["a", "b", "c"]);
+  ids = ["c"];
+  change();
+  await expect.poll(() => told.at(-1)).toEqual(["a*", "b*", "c"]);
+  expect(said).toEqual(["note"]);
+});
