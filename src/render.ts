@@ -1,4 +1,5 @@
 // Files kept up to date from the directory, for any program and `trilith render`.
+import { resolve } from "node:path";
 import { systemClock } from "./base/clock.ts";
 import { systemDisk } from "./base/disk.ts";
 import { codeOf, InputError, messageOf } from "./base/error.ts";
@@ -160,8 +161,9 @@ async function filesOf(options: RenderOptions, configs: readonly RenderConfig[])
     );
   const paths = new Set<string>();
   for (const { path } of wanted) {
-    if (paths.has(path)) throw new InputError(path, "is wanted twice");
-    paths.add(path);
+    const whole = resolve(path);
+    if (paths.has(whole)) throw new InputError(path, "is wanted twice");
+    paths.add(whole);
   }
   const told = options.wait === undefined ? undefined : waitFromText(options.wait, "--wait");
   const wait = told ?? configs.find((config) => config.wait !== undefined)?.wait ?? DEFAULT_WAIT;

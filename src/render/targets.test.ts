@@ -14,18 +14,27 @@ function made(target: Target, service: string, known: ServiceKnown): string {
 }
 const a = instance("a", { weight: 3 });
 const b = instance("b", { address: "2001:db8::1", held: true });
-const leaving = instance("c", { draining: true });
+const leaving = instance("c", { port: 81, draining: true });
 const known = { answer: [a, b], all: [a, leaving, instance("sick", { status: "critical" })] };
 
 it("lists what is answered with weights, what the guard holds, and what drains without new work; not what is sick", () => {
   expect(made("haproxy", "web", known)).toBe(
-    "backend web\n    server a 10.0.0.1:80 weight 3\n    server b [2001:db8::1]:80 weight 1\n    server c 10.0.0.1:80 weight 0\n",
+    "backend web\n    server a 10.0.0.1:80 weight 3\n    server b [2001:db8::1]:80 weight 1\n    server c 10.0.0.1:81 weight 0\n",
   );
   expect(made("nginx", "v1.web", known)).toBe(
-    "upstream v1.web {\n    server 10.0.0.1:80 weight=3;\n    server [2001:db8::1]:80 weight=1;\n    server 10.0.0.1:80 down;\n}\n",
+    "upstream v1.web {\n    server 10.0.0.1:80 weight=3;\n    server [2001:db8::1]:80 weight=1;\n    server 10.0.0.1:81 down;\n}\n",
   );
   expect(made("apache", "web", known)).toBe(
-    '<Proxy "balancer://web">\n    BalancerMember "http://10.0.0.1:80" loadfactor=3\n    BalancerMember "http://[2001:db8::1]:80" loadfactor=1\n    BalancerMember "http://10.0.0.1:80" status=+N\n</Proxy>\n',
+    '<Proxy "balancer://web">\n    BalancerMember "http://10.0.0.1:80" loadfactor=3\n    BalancerMember "http://[2001:db8::1]:80" loadfactor=1\n    BalancerMember "http://10.0.0.1:81" status=+N\n</Proxy>\n',
+  );
+});
+
+it("reaches who listens where another one leaves, and nobody by an address with a zone", () => {
+  const moved = instance("new");
+  const zoned = instance("zone", { address: "fe80::1%eth0" });
+  const all = [moved, zoned, instance("old", { draining: true })];
+  expect(made("apache", "web", { answer: [moved, zoned], all })).toBe(
+    '<Proxy "balancer://web">\n    BalancerMember "http://10.0.0.1:80" loadfactor=1\n</Proxy>\n',
   );
 });
 

@@ -60,7 +60,8 @@ const safe = (text: string): string => text.replace(/[^A-Za-z0-9_.-]/g, "_");
 function addressOf({ address, port }: ServiceInstance): string | undefined {
   if (!Number.isInteger(port) || port < 1 || port > 65_535) return undefined;
   const family = ipFamily(address);
-  if (family === 6) return `[${address}]:${port}`;
+  // A zone is an interface of another host.
+  if (family === 6) return address.includes("%") ? undefined : `[${address}]:${port}`;
   return family === 4 || /^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$/.test(address)
     ? `${address}:${port}`
     : undefined;
@@ -98,7 +99,11 @@ export function targetContent(target: Target, text: string): Content {
     const known = reading.get({ kind: "service", ...query, health: "routable" })?.value;
     const answered = known?.answer ?? [];
     const isAnswered = new Set(answered.map(keyOf));
-    const leaving = (known?.all ?? []).filter((one) => one.draining && !isAnswered.has(keyOf(one)));
+    // Whoever listens where another one leaves is reached: nginx and Apache know servers by their addresses.
+    const isTaken = new Set(answered.map(addressOf));
+    const leaving = (known?.all ?? []).filter(
+      (one) => one.draining && !isAnswered.has(keyOf(one)) && !isTaken.has(addressOf(one)),
+    );
     const own = answered.map((one) => ({ ...one, draining: false }));
     return HEAD(text) + WRITERS[target](name, serversOf(inOrder([...own, ...leaving])));
   };

@@ -261,6 +261,10 @@ describe.skipIf(!here)("trilith render beside the programs that read its files",
       2,
       expect.stringContaining("there is no such file"),
     ]);
+    expect(await said("--haproxy", `web:${at("x")}`, "--nginx", `web:${folder.path}/./x`)).toEqual([
+      2,
+      expect.stringContaining("is wanted twice"),
+    ]);
     expect(await said("--haproxy", `web:${at("x")}`, "--once")).toEqual([
       1,
       expect.stringContaining("no agent answers at"),
