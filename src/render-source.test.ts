@@ -9,6 +9,7 @@ import { systemRandom } from "./base/random.ts";
 import type { Known } from "./render/needs.ts";
 import { agentFollow } from "./render-source.ts";
 
+const SOON = { timeout: 10_000 };
 const undo: (() => unknown)[] = [];
 afterEach(async () => {
   for (let step = undo.pop(); step !== undefined; step = undo.pop()) await step();
@@ -64,11 +65,11 @@ it("takes a gateway before an agent that is away for no Consul", async () => {
     } else if (!request.url?.includes("index="))
       response.writeHead(200, { "x-consul-index": "1" }).end(rows(["a", "b"]));
   });
-  await expect.poll(() => said).toEqual(["away"]);
+  await expect.poll(() => said, SOON).toEqual(["away"]);
   isAway = false;
   // Its own answer, not all that is registered.
-  await expect.poll(() => told.at(-1), { timeout: 5_000 }).toEqual(["a"]);
-  await expect.poll(() => said).toEqual(["away", "back"]);
+  await expect.poll(() => told.at(-1), SOON).toEqual(["a"]);
+  await expect.poll(() => said, SOON).toEqual(["away", "back"]);
 });
 
 it("says that it is refused, and once, rather than that nobody is there", async () => {
@@ -76,7 +77,7 @@ it("says that it is refused, and once, rather than that nobody is there", async 
     if (request.url?.startsWith("/v1/trilith/")) response.writeHead(404).end("404 page not found");
     else response.writeHead(403).end("Permission denied");
   });
-  await expect.poll(() => pauses.length, { timeout: 5_000 }).toBe(2);
+  await expect.poll(() => pauses.length, SOON).toBe(2);
   expect([said.filter((event) => event === "away"), said.length, told]).toEqual([[], 2, []]);
 });
 
@@ -92,9 +93,9 @@ it("keeps what vanished at once from a Consul where it stood", async () => {
     else if (request.url.includes("index=1"))
       void changed.then(() => response.writeHead(200, { "x-consul-index": "2" }).end(rows(ids)));
   });
-  await expect.poll(() => told.at(-1)).toEqual(["a", "b", "c"]);
+  await expect.poll(() => told.at(-1), SOON).toEqual(["a", "b", "c"]);
   ids = ["c"];
   change();
-  await expect.poll(() => told.at(-1)).toEqual(["a*", "b*", "c"]);
+  await expect.poll(() => told.at(-1), SOON).toEqual(["a*", "b*", "c"]);
   expect(said).toEqual(["note"]);
 });

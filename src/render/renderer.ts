@@ -66,6 +66,8 @@ interface Standing {
   /** What was last said about it, so that nothing is said twice. */
   said?: string | undefined;
   waiting?: Timer | undefined;
+  /** What was not there when it was last made. */
+  waitsFor?: { readonly open: readonly Followed[]; readonly lacking: readonly string[] };
   done: boolean;
 }
 
@@ -223,6 +225,8 @@ export class Renderer {
   #fail(standing: Standing, text: string, onlyOnChange: boolean): void {
     // Of files that are not wanted any more nothing is tried again.
     if (!this.#standings.includes(standing)) return;
+    standing.waiting?.cancel();
+    standing.waiting = undefined;
     this.#failed = true;
     const said = lasting(text);
     if (standing.said !== said) this.#machine.onEvent({ event: "failed", path: standing.file.rule.path, text });
@@ -237,12 +241,17 @@ export class Renderer {
   }
 
   #wait(standing: Standing, open: readonly Followed[], lacking: readonly string[]): void {
-    const { path } = standing.file.rule;
-    standing.waiting?.cancel();
-    standing.waiting = this.#machine.clock.after(SAY_WAITING_MS, () => {
+    standing.waitsFor = { open, lacking };
+    // Counted from the first time: what else changes meanwhile must not put it off.
+    standing.waiting ??= this.#machine.clock.after(SAY_WAITING_MS, () => {
+      standing.waiting = undefined;
+      const { path } = standing.file.rule;
+      const waitsFor = standing.waitsFor ?? { open: [], lacking: [] };
       // Some of it has come meanwhile.
-      const still = open.filter(({ known }) => known === undefined).map(({ need }) => needText(need));
-      const text = `${path} waits for ${[...new Set([...still, ...lacking])].join(", ")}`;
+      const still = waitsFor.open.filter(({ known }) => known === undefined).map(({ need }) => needText(need));
+      const all = new Set([...still, ...waitsFor.lacking]);
+      if (all.size === 0) return;
+      const text = `${path} waits for ${[...all].join(", ")}`;
       if (standing.said !== text) this.#machine.onEvent({ event: "waiting", path, text });
       standing.said = text;
     });

@@ -120,6 +120,7 @@ it("gives the mode that is asked for whatever the umask says, and keeps the one 
 it("does not wait for what a command leaves running", async () => {
   const command = `(echo $$ > ${at("pid")}; exec sleep 30) & echo started`;
   expect(await write("x", { command, commandTimeoutMs: 10_000 })).toBe(true);
+  await expect.poll(() => text("pid").catch(() => ""), { timeout: 5_000 }).toMatch(/^\d+\n/);
   const group = Number(await text("pid"));
   expect(() => process.kill(-group, 0)).not.toThrow();
   process.kill(-group, "SIGKILL");
