@@ -240,6 +240,26 @@ it("says once that a service is held, however many ask for it, and that it is no
   expect(w.words()).toBe("held written written held released");
 });
 
+it("says which file could not be written, and when the former one could not be put back, which goes on to be tried", async () => {
+  const w = world();
+  await w.disk.replace("/out", "old", 0o644);
+  w.disk.fault = (what) => (what === "replace" ? new Error("no space left") : undefined);
+  w.renderer.set([file("/out", () => "new", { command: "reload" })]);
+  await w.clock.advance(0);
+  expect(w.events).toEqual([{ event: "failed", path: "/out", text: "/out: no space left" }]);
+  w.fails(1);
+  w.disk.fault = (what) => (what === "replace" && w.commands.length > 0 ? new Error("no space left") : undefined);
+  await w.clock.advance(5_000);
+  expect(w.events.at(-1)).toMatchObject({ text: expect.stringContaining("could not be put back: no space left") });
+  expect(w.disk.text("/out")).toBe("new");
+  w.disk.fault = () => undefined;
+  await w.clock.advance(60_000);
+  expect(w.disk.text("/out")).toBe("old");
+  w.fails(0);
+  await w.clock.advance(120_000);
+  expect([w.disk.text("/out"), w.events.at(-1)]).toEqual(["new", { event: "written", path: "/out" }]);
+});
+
 it("prints rather than writes", async () => {
   const w = world({ once: true, dry: true });
   w.renderer.set([file("/out", () => "1", { command: "reload" })]);

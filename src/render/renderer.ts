@@ -185,7 +185,9 @@ export class Renderer {
       standing.said = undefined;
       this.#done(standing);
     } catch (error) {
-      if (!this.#stop.signal.aborted) this.#fail(standing, messageOf(error), false);
+      // The system's own errors need not say which file they are about.
+      const text = messageOf(error);
+      if (!this.#stop.signal.aborted) this.#fail(standing, text.includes(path) ? text : `${path}: ${text}`, false);
     }
   }
 

@@ -2,7 +2,7 @@
 import { folderOf } from "../base/bells.ts";
 import type { Clock } from "../base/clock.ts";
 import type { Disk } from "../base/disk.ts";
-import { messageOf, TrilithError } from "../base/error.ts";
+import { codeOf, messageOf, TrilithError } from "../base/error.ts";
 import type { Processes } from "../base/process.ts";
 
 /** A file that is kept, and what is done around it. */
@@ -162,10 +162,17 @@ export async function writeFile(
   }
   if (rule.command === undefined) return true;
   const failure = await failureOf(rule.command, rule.commandTimeoutMs, machine, stop);
-  if (failure !== undefined) {
-    if (old === undefined) await disk.remove(path);
-    else await disk.replace(path, old.bytes, old.mode, old.owner);
-  }
+  if (failure !== undefined)
+    try {
+      if (old === undefined) await disk.remove(path);
+      else await disk.replace(path, old.bytes, old.mode, old.owner);
+    } catch (error) {
+      throw new TrilithError(
+        codeOf(error),
+        `${rule.path}: "${rule.command}" failed: ${failure}; the former file, which ${pending} holds, could not be put back: ${messageOf(error)}`,
+        error,
+      );
+    }
   const again = failure === undefined ? undefined : await failureOf(rule.command, rule.commandTimeoutMs, machine, stop);
   await disk.remove(pending);
   if (failure === undefined) return true;
