@@ -5,6 +5,7 @@ import { nearestName } from "../base/nearest-name.ts";
 import { parseGoDuration } from "../wire/duration.ts";
 import { type ConfigPath, type ConfigText, parseConfigText } from "../wire/hcl/config.ts";
 import type { Target } from "./targets.ts";
+import { shellWord } from "./write.ts";
 
 /** How long bursts are waited for. */
 export interface Wait {
@@ -189,9 +190,7 @@ function templateOf(block: Block, ignored: string[]): Wanted {
   exec?.only(["command", "timeout"], []);
   // consul-template takes a list of words, too.
   const given = exec?.value("command");
-  const words = Array.isArray(given)
-    ? given.map((word) => `'${String(word).replaceAll("'", "'\\''")}'`).join(" ")
-    : exec?.text("command");
+  const words = Array.isArray(given) ? given.map((word) => shellWord(String(word))).join(" ") : exec?.text("command");
   const command = block.text("command") ?? words;
   const check = block.text("check") ?? block.text("validate");
   const timeoutMs = block.duration("command_timeout") ?? exec?.duration("timeout");

@@ -37,7 +37,8 @@ interface Before {
   readonly owner?: { readonly uid: number; readonly gid: number };
 }
 
-const WORD = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
+/** A text as one word of a shell's command. */
+export const shellWord = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
 const READ_BYTES = 4096;
 /** A command that starts a daemon has ended although that keeps its output open. */
 const OUTPUT_GRACE_MS = 500;
@@ -141,7 +142,7 @@ export async function writeFile(
     const beside = `${name}.${machine.processes.pid}.new`;
     try {
       await disk.replace(beside, text, mode, owner);
-      const command = rule.check.replaceAll("{}", () => WORD(beside));
+      const command = rule.check.replaceAll("{}", () => shellWord(beside));
       const failure = await failureOf(command, rule.commandTimeoutMs, machine, stop);
       if (failure !== undefined)
         throw new TrilithError(
