@@ -1,6 +1,7 @@
 // Sums the test runner's JSON reports: what failed and why, the slowest files, and as the last line `N passed, N failed`.
 import { existsSync, readFileSync } from "node:fs";
 import { relative } from "node:path";
+import { failedOutsideTests, tally } from "./tally.mjs";
 
 let passed = 0;
 let failed = 0;
@@ -12,12 +13,16 @@ for (const report of process.argv.slice(2)) {
     continue;
   }
   const result = JSON.parse(readFileSync(report, "utf8"));
-  passed += result.numPassedTests;
-  failed += result.numFailedTests + (result.success || result.numFailedTests > 0 ? 0 : 1);
+  const counted = tally(result);
+  passed += counted.passed;
+  failed += counted.failed;
   for (const file of result.testResults) {
     const name = relative(process.cwd(), file.name);
     files.push({ name, seconds: (file.endTime - file.startTime) / 1000 });
-    if (file.status === "failed" && file.message) console.log(`FAILED ${name}: ${file.message.slice(0, 1_500)}`);
+    if (failedOutsideTests(file))
+      console.log(
+        `FAILED ${name}: ${file.message.slice(0, 1_500) || "outside its tests: the runner's output says what"}`,
+      );
     for (const test of file.assertionResults) {
       if (test.status !== "failed") continue;
       console.log(`FAILED ${name}: ${test.fullName}\n  ${test.failureMessages.join("\n").slice(0, 1_500)}`);
