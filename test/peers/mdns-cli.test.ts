@@ -50,6 +50,14 @@ function start(host: AvahiHost, ...command: string[]): Running {
   return { out: () => out, err: () => err, ended, kill: (signal) => void child.kill(signal) };
 }
 
+/** Until the command has said this, and nothing else, on standard error. */
+async function told(running: Running, text: string): Promise<void> {
+  await eventually(`told: ${text}`, () => {
+    expect(running.err()).toBe(text);
+    return true;
+  });
+}
+
 /** Service files of the running test. */
 const named = new Set<string>();
 async function announce(name: string, xml: string): Promise<void> {
@@ -277,7 +285,7 @@ describe.runIf(possible)("trilith publish", { timeout: 120_000 }, () => {
       [six, "six"],
       [bare, "mine"],
     ] as const)
-      await eventually(`${name} is established`, () => each.err() === `Established under name '${name}.local'\n`);
+      await told(each, `Established under name '${name}.local'\n`);
     const asked = async (...words: string[]) => (await avahi.run("avahi-resolve", ...words)).out;
     expect(await asked("-n", "printer.local")).toBe("printer.local\t10.77.0.55\n");
     expect(await asked("-a", "10.77.0.55")).toBe("10.77.0.55\tprinter.local\n");
@@ -286,10 +294,10 @@ describe.runIf(possible)("trilith publish", { timeout: 120_000 }, () => {
     expect(await asked("-n", "mine.local")).toBe(`mine.local\t${ours.ipv4}\n`);
     // What Avahi publishes is left alone, and the next name is taken.
     const theirs = start(avahi, "avahi-publish", "-a", "taken.local", "10.77.0.56");
-    await eventually("established", () => theirs.err() === "Established under name 'taken.local'\n");
+    await told(theirs, "Established under name 'taken.local'\n");
     const late = start(ours, ...trilith("publish", "-a", "taken.local", "10.77.0.57"));
     const said = "Name collision, picking new name 'taken-2.local'.\nEstablished under name 'taken-2.local'\n";
-    await eventually("it gave way", () => late.err() === said);
+    await told(late, said);
     expect(await asked("-n", "taken.local")).toBe("taken.local\t10.77.0.56\n");
     expect(await asked("-n", "taken-2.local")).toBe("taken-2.local\t10.77.0.57\n");
     for (const each of [own, six, bare, late]) each.kill("SIGINT");
@@ -302,7 +310,7 @@ describe.runIf(possible)("trilith publish", { timeout: 120_000 }, () => {
   it("is seen by Avahi as it was written, and says goodbye", async () => {
     const words = ["Grüße. x;y\\z", "_http._tcp", "0x50", 'k=wert;mit "q"', "=b", "--subtype=_printer._sub._http._tcp"];
     const own = start(ours, ...trilith("publish", ...words));
-    await eventually("established", () => own.err() === "Established under name 'Grüße. x;y\\z'\n");
+    await told(own, "Established under name 'Grüße. x;y\\z'\n");
     const ofThatName = (text: string): string[] => blocks(text).filter((line) => line.includes("\\\\z;"));
     const seen = await eventually("Avahi sees it", async () => {
       const { out } = await avahi.run("avahi-browse", "-rtp", "_printer._sub._http._tcp");
@@ -325,7 +333,7 @@ describe.runIf(possible)("trilith publish", { timeout: 120_000 }, () => {
   it("gives way to a name that is taken, as Avahi does", async () => {
     const own = start(ours, ...trilith("publish", "plain", "_http._tcp", "99"));
     const said = "Name collision, picking new name 'plain #2'.\nEstablished under name 'plain #2'\n";
-    await eventually("established", () => own.err() === said);
+    await told(own, said);
     const theirs = start(avahi, "avahi-publish", "-s", "plain", "_http._tcp", "98");
     await eventually("Avahi gives way, too", () => theirs.err().endsWith("Established under name 'plain #3'\n"));
     for (const each of [own, theirs]) each.kill("SIGINT");
