@@ -22,6 +22,8 @@ let reports: string[];
 /** By how much the clock is ahead; and held back: the agent does not take a list over before this resolves. */
 let late = 0;
 let adopting: Promise<void> | undefined;
+/** Held back: nobody knows of a process whether it lives before this resolves. */
+let looking: Promise<void> | undefined;
 
 async function start(held: readonly HeldService[] = []): Promise<void> {
   const controller = new AbortController();
@@ -31,6 +33,7 @@ async function start(held: readonly HeldService[] = []): Promise<void> {
     processes: {
       exists: (pid) => alive.has(pid),
       proc: async (path) => {
+        await looking;
         const startTicks = alive.get(Number(path.split("/")[0]));
         return startTicks === undefined ? undefined : `1 (x) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 ${startTicks} 0`;
       },
@@ -67,6 +70,7 @@ beforeEach(() => {
   alive = new Map();
   reports = [];
   adopting = undefined;
+  looking = undefined;
 });
 afterEach(async () => {
   await stop();
@@ -313,6 +317,21 @@ describe("a restart of the agent", () => {
       },
       checks: [],
     }) as HeldService;
+
+  it("keeps a wrapper that comes back while its process is looked for", async () => {
+    alive.set(1, 100).set(2, 200);
+    let look = (): void => {};
+    looking = new Promise((resolve) => {
+      look = resolve;
+    });
+    await start([held(1), held(2)]);
+    const one = await wrapper();
+    one.send({ n: 1, state: statement(1, [80]) });
+    await until("it is there", () => source.state().text === "1 program under `trilith run`");
+    look();
+    await until("the first list", () => ids().length === 2);
+    expect(source.state().text).toBe("2 programs under `trilith run`, 1 without a wrapper");
+  });
 
   it("keeps what lives and drops what died, from the first list on", async () => {
     alive.set(1, 100);

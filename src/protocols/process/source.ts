@@ -261,8 +261,10 @@ class Runs implements ProcessSource {
       else known.services.push(service);
     }
     for (const [key, { pid, start, part, services }] of held) {
+      const isAlive = await this.lives(pid, start);
+      // Its wrapper may have come back before, or meanwhile.
       if (this.runs.has(key)) continue;
-      if (await this.lives(pid, start))
+      if (isAlive)
         this.runs.set(key, {
           pid,
           start,
