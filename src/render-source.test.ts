@@ -72,6 +72,18 @@ it("takes a gateway before an agent that is away for no Consul", async () => {
   await expect.poll(() => said, SOON).toEqual(["away", "back"]);
 });
 
+it("takes an agent that comes between two questions for one that was away", async () => {
+  let isAway = true;
+  const { said, told } = await followed((request, response) => {
+    if (request.url === "/v1/trilith/list") isAway = false;
+    if (isAway) response.writeHead(502).end("<html>Bad Gateway</html>");
+    else if (request.url?.startsWith("/v1/trilith/follow/")) response.write(`${JSON.stringify({ endpoints: [] })}\n`);
+    else if (!request.url?.includes("index=")) response.writeHead(200, { "x-consul-index": "1" }).end(rows(["a"]));
+  });
+  await expect.poll(() => told.at(-1), SOON).toEqual([]);
+  await expect.poll(() => said, SOON).toEqual(["away", "back"]);
+});
+
 it("says that it is refused, and once, rather than that nobody is there", async () => {
   const { said, told, pauses } = await followed((request, response) => {
     if (request.url?.startsWith("/v1/trilith/")) response.writeHead(404).end("404 page not found");

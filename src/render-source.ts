@@ -286,6 +286,8 @@ class FollowedService {
   #answers = true;
   /** False: from a Consul, or from an agent that was away since the last answer and may have forgotten. */
   #guarded = true;
+  /** True: what gave no answers turned out to be an agent, and has not answered since. */
+  #came = false;
   #timer: { cancel(): void } | undefined;
 
   constructor(agent: Asked, need: ServiceNeed, signal: AbortSignal, tell: Told) {
@@ -340,6 +342,7 @@ class FollowedService {
       try {
         for await (const answer of followAnswer(service, {}, options)) {
           this.#agent.answers(this);
+          this.#came = false;
           tries = 0;
           // What is answered is registered by now: a file never shows an instance without what belongs to it.
           const { json } = await this.#agent.ask(plan.path, this.#signal);
@@ -371,7 +374,11 @@ class FollowedService {
     if (codeOf(error) !== "unsupported") return error;
     try {
       const { status } = await this.#agent.ask("/v1/trilith/list", this.#signal);
-      return status === 404 ? undefined : error;
+      if (status === 404) return undefined;
+      if (this.#came) return error;
+      // It may have come between the two questions.
+      this.#came = true;
+      return new TrilithError("unavailable", messageOf(error), error);
     } catch (instead) {
       return instead;
     }
