@@ -89,12 +89,14 @@ export class Follower {
    * One question serves all that ask at the same time.
    */
   async fresh(timeoutMs: number): Promise<readonly StreamedService[] | undefined> {
-    if (this.#state.kind === "trilith" && this.#state.failing === undefined) return this.#state.services;
+    if (this.#isHeard) return this.#state.services;
     this.#asked ??= this.#options.asker.services(this.to, timeoutMs, this.#stop.signal).finally(() => {
       this.#asked = undefined;
     });
     const reply = await this.#asked.catch(() => undefined);
     if (reply === undefined || this.#stop.signal.aborted) return undefined;
+    // Its stream may have begun meanwhile: a question from before that got no answer says nothing against it.
+    if (this.#isHeard) return this.#state.services;
     if (reply.kind === "ok") {
       const services = streamed(reply.services, reply.mark !== undefined);
       if (this.#state.kind !== "trilith") this.#take(services, reply.dropped, "plain");
@@ -104,6 +106,11 @@ export class Follower {
     }
     this.#fail(reply);
     return undefined;
+  }
+
+  /** True while its stream stands. */
+  get #isHeard(): boolean {
+    return this.#state.kind === "trilith" && this.#state.failing === undefined;
   }
 
   async #run(): Promise<void> {

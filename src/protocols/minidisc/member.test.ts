@@ -132,9 +132,9 @@ describe("the end of an original that leads", () => {
 });
 
 describe("who keeps up with another host", () => {
-  const following = (host: Host): Follower =>
+  const following = (host: Host, asker: Asker = host.asker): Follower =>
     new Follower({
-      asker: host.asker,
+      asker,
       clock: host.clock,
       random: systemRandom,
       to: { host: PLACE.speaking, port: PORT },
@@ -162,6 +162,40 @@ describe("who keeps up with another host", () => {
     await follower.stop();
     expect(host.held).toBe(0);
     expect(host.clock.timers).toBe(0);
+  });
+
+  it("is not in doubt about a stream that began while a question from before it got no answer", async () => {
+    const host = new Host();
+    let lost = (): void => {};
+    const asked = new Promise<void>((resolve) => {
+      lost = resolve;
+    });
+    let isThere = false;
+    const asker: Asker = {
+      ...host.asker,
+      services: async (_to, timeoutMs) => {
+        if (timeoutMs === 1_000) await asked;
+        else if (isThere) return { kind: "ok", mark: "m", services: [OWN], dropped: [], python: false };
+        return { kind: "silent", text: "no answer" };
+      },
+      follow: async (_to, _beatMs, signal, line) => {
+        line({ mark: "m", leads: true, services: [OWN], delegates: [], dropped: [] });
+        await new Promise((resolve) => signal.addEventListener("abort", resolve));
+        return "ended";
+      },
+    };
+    const follower = following(host, asker);
+    follower.start();
+    await host.clock.settle();
+    expect(follower.state.failing).toMatchObject({ kind: "silent" });
+    const fresh = follower.fresh(1_000);
+    isThere = true;
+    await host.clock.advance(1_000);
+    expect(follower.state).toMatchObject({ kind: "trilith", services: [OWN] });
+    lost();
+    expect(await fresh).toEqual([OWN]);
+    expect(follower.state.failing).toBeUndefined();
+    await follower.stop();
   });
 
   it("holds no connection to Python's", async () => {
