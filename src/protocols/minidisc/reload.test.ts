@@ -10,10 +10,14 @@ const did: string[] = [];
 vi.mock("./peer.ts", () => ({
   createPeer: () => ({
     state: () => ({ ok: true, text: "", absent: false, tailnet: undefined }),
-    async advertise(_offers: unknown, signal: AbortSignal) {
+    async advertise() {
       did.push("told");
-      signal.addEventListener("abort", () => did.push("withdrawn"), { once: true });
-      return { update: () => {} };
+      return { update: () => {}, stop: () => void did.push("withdrawn") };
+    },
+    looked: async () => {},
+    async *follow(signal: AbortSignal) {
+      yield { services: [], hosts: [] };
+      await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
     },
     moved: (signal: AbortSignal) =>
       new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason), { once: true })),
@@ -44,6 +48,16 @@ it("tells this host's services or not, from now on", async () => {
   expect(await become({ announce: false })).toEqual(["withdrawn", "stopped"]);
   expect(await become(true)).toEqual(["told"]);
   expect(said).toEqual([]);
+  // Those of the others are followed on: nothing but this host's own ends.
+  const stop = new AbortController();
+  const following = (async () => {
+    for await (const _list of part?.source?.watch(stop.signal) ?? []);
+  })();
+  await clock.advance(100);
+  expect(await become({ announce: false })).toEqual(["withdrawn"]);
+  expect(await become(true)).toEqual(["told"]);
+  stop.abort();
+  await following;
   expect(await become({ socket: "/elsewhere" })).toEqual([]);
   expect(said.splice(0)).toEqual([
     "warn minidisc.socket or minidisc.proxy is another one now: it counts after a restart",

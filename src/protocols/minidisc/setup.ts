@@ -9,7 +9,7 @@ import type { Registration } from "../../model/instance.ts";
 import { keyOf } from "../../model/record.ts";
 import { offersOf, SOURCE } from "./announce.ts";
 import { listingsOf } from "./listings.ts";
-import { createPeer, type Peer, type SocksProxy } from "./peer.ts";
+import { type Advertisement, createPeer, type Peer, type SocksProxy } from "./peer.ts";
 import { type Known, sourceListOf } from "./registrations.ts";
 
 /** Under `protocols.minidisc` of the settings. */
@@ -150,6 +150,7 @@ export const minidisc: Protocol<MinidiscConfig, Needs> = defineProtocol({
     let announcing: Promise<void> = Promise.resolve();
     const announce = async (signal: AbortSignal): Promise<void> => {
       const peer = shared.take();
+      let advertised: Advertisement | undefined;
       try {
         const offers = () => {
           const own = peer.state().tailnet?.own;
@@ -160,7 +161,7 @@ export const minidisc: Protocol<MinidiscConfig, Needs> = defineProtocol({
             own: [own?.ipv4, own?.ipv6].filter((each) => each !== undefined),
           });
         };
-        const advertised = await peer.advertise(offers(), signal);
+        advertised = await peer.advertise(offers(), signal);
         for (;;) {
           signal.throwIfAborted();
           // What was decided before the addresses were known is decided again.
@@ -180,6 +181,8 @@ export const minidisc: Protocol<MinidiscConfig, Needs> = defineProtocol({
       } catch (error) {
         if (!signal.aborted) log.part(SOURCE).error("nothing is advertised any more", { error: messageOf(error) });
       } finally {
+        // The peer lives on where others use it.
+        advertised?.stop();
         await shared.release();
       }
     };
