@@ -1,8 +1,8 @@
 // What files are made from, by an agent that has something before it, refuses, or is a Consul: what is believed, and what is said.
-import { createServer, type RequestListener, type Server } from "node:http";
+import { createServer, type RequestListener, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, expect, it } from "vitest";
-import { systemClock } from "./base/clock.ts";
+import { type Clock, systemClock } from "./base/clock.ts";
 import { systemDisk } from "./base/disk.ts";
 import { createHttp } from "./base/http.ts";
 import { systemRandom } from "./base/random.ts";
@@ -23,7 +23,7 @@ const row = (id: string) => ({
 const rows = (ids: readonly string[]): string => JSON.stringify(ids.map(row));
 
 /** Follows `service "web"` at whatever answers there; tells what was told and said. */
-async function followed(answer: RequestListener) {
+async function followed(answer: RequestListener, timers: Pick<Clock, "after"> = systemClock) {
   const server: Server = createServer(answer);
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const stop = new AbortController();
@@ -33,6 +33,7 @@ async function followed(answer: RequestListener) {
   const pauses: number[] = [];
   const clock = {
     ...systemClock,
+    after: timers.after,
     sleep: (ms: number, signal?: AbortSignal) => {
       pauses.push(ms);
       return systemClock.sleep(ms, signal);
@@ -110,4 +111,52 @@ it("keeps what vanished at once from a Consul where it stood", async () => {
   change();
   await expect.poll(() => told.at(-1), SOON).toEqual(["a*", "b*", "c"]);
   expect(said).toEqual(["note"]);
+});
+
+it("keeps what vanished from an agent that is away when what vanished before is let go", async () => {
+  let ids: readonly string[] | undefined = ["a", "b", "c"];
+  const streams: ServerResponse[] = [];
+  let release = (): void => {};
+  const after: Clock["after"] = (ms, callback, keepAlive) => {
+    // What is held is let go when the test says so.
+    if (ms !== 60_000) return systemClock.after(ms, callback, keepAlive);
+    release = callback;
+    return { cancel: () => {} };
+  };
+  const { told, pauses } = await followed(
+    (request, response) => {
+      if (ids === undefined) response.destroy();
+      else if (request.url?.startsWith("/v1/trilith/follow/")) {
+        const endpoint = {
+          address: "10.0.0.1",
+          port: 80,
+          weight: 1,
+          node: "n1",
+          status: "passing",
+          tags: [],
+          labels: {},
+        };
+        streams.push(response);
+        response.write(`${JSON.stringify({ endpoints: ids.map((id) => ({ ...endpoint, id })) })}\n`);
+      } else if (request.url?.includes("index=")) streams.push(response);
+      else response.writeHead(200, { "x-consul-index": String(ids.length) }).end(rows(ids));
+    },
+    { after },
+  );
+  const goes = async (): Promise<void> => {
+    ids = undefined;
+    for (const stream of streams.splice(0)) stream.destroy();
+    const before = pauses.length;
+    await expect.poll(() => pauses.length, SOON).toBeGreaterThanOrEqual(before + 2);
+  };
+  await expect.poll(() => told.at(-1), SOON).toEqual(["a", "b", "c"]);
+  await goes();
+  ids = ["c", "d"];
+  await expect.poll(() => told.at(-1), SOON).toEqual(["a*", "b*", "c", "d"]);
+  await goes();
+  release();
+  expect(told.at(-1)).toEqual(["c", "d"]);
+  ids = [];
+  // It comes back before it was asked in vain again.
+  await expect.poll(() => told.at(-1), SOON).toEqual(["c*", "d*"]);
 });

@@ -286,6 +286,8 @@ class FollowedService {
   #answers = true;
   /** False: from a Consul, or from an agent that was away since the last answer and may have forgotten. */
   #guarded = true;
+  /** True from an agent's answer until it goes away. */
+  #heard = false;
   /** True: what gave no answers turned out to be an agent, and has not answered since. */
   #came = false;
   #timer: { cancel(): void } | undefined;
@@ -343,6 +345,7 @@ class FollowedService {
         for await (const answer of followAnswer(service, {}, options)) {
           this.#agent.answers(this);
           this.#came = false;
+          this.#heard = true;
           tries = 0;
           // What is answered is registered by now: a file never shows an instance without what belongs to it.
           const { json } = await this.#agent.ask(plan.path, this.#signal);
@@ -354,6 +357,7 @@ class FollowedService {
         }
         return;
       } catch (caught) {
+        this.#heard = false;
         const error = await this.#matter(caught);
         if (this.#signal.aborted) return;
         if (error === undefined) {
@@ -392,7 +396,8 @@ class FollowedService {
       this.#timer ??= this.#agent.source.clock.after(HOLD_MS, () => {
         this.#timer = undefined;
         this.#hold.release();
-        this.#guarded = this.#answers;
+        // One that is away may have forgotten more when it comes back.
+        this.#guarded = this.#heard;
         this.#say();
       });
     else {
