@@ -61,6 +61,7 @@ function world(manner: Partial<{ once: boolean; dry: boolean }> = {}) {
     words: () => events.map(({ event }) => event).join(" "),
   };
 }
+type World = ReturnType<typeof world>;
 const renderers: Renderer[] = [];
 afterEach(async () => {
   for (const renderer of renderers.splice(0)) await renderer.stop();
@@ -201,6 +202,33 @@ it("empties no file that is there in its first minute: after a boot the agent ma
   w.tell.get("web")?.(known());
   await w.clock.advance(250);
   expect(w.disk.text("/web")).toBe("");
+});
+
+it("holds nothing for want of anybody who came, or after its first minute passed, while it looked at the file", async () => {
+  const of: Need = { kind: "service", service: "web", health: "routable" };
+  const content: Content = (reading) =>
+    (reading.get(of)?.value as ServiceKnown | undefined)?.answer.map(({ id }) => id).join(" ") ?? "";
+  const known = (...ids: string[]) => ({ answer: ids.map((id) => ({ id })), all: [] }) as unknown as ServiceKnown;
+  for (const [meanwhile, becomes] of [
+    [async (w: World) => w.tell.get("web")?.(known("b")), "b"],
+    [async (w: World) => await w.clock.advance(60_000), ""],
+  ] as const) {
+    const w = world();
+    await w.disk.replace("/web", "a", 0o644);
+    let look = (): void => {};
+    const looking = new Promise<void>((resolve) => {
+      look = resolve;
+    });
+    w.machine.disk = { ...w.disk, info: async (path) => await looking.then(() => w.disk.info(path)) };
+    w.renderer.set([file("/web", content)]);
+    await w.clock.advance(0);
+    w.tell.get("web")?.(known());
+    await w.clock.advance(0);
+    await meanwhile(w);
+    look();
+    await w.clock.advance(1_000);
+    expect([w.disk.text("/web"), w.words()]).toEqual([becomes, "written"]);
+  }
 });
 
 it("has not gone well when it was stopped before everything was made", async () => {

@@ -194,16 +194,20 @@ export class Renderer {
   /** Whether a file would lose a service's instances only because nobody has been found yet. */
   async #isTooSoon({ done, file, needs }: Standing, text: string): Promise<boolean> {
     if (!this.#isFresh || done) return false;
-    const nobody = [...needs].flatMap((key) => {
-      const { need, known } = this.#followed.get(key) ?? {};
-      const isNobody = need?.kind === "service" && (known?.value as Known["service"] | undefined)?.answer.length === 0;
-      return isNobody ? [[key, need.service] as const] : [];
-    });
+    const nobody = () =>
+      [...needs].flatMap((key) => {
+        const { need, known } = this.#followed.get(key) ?? {};
+        const isNobody =
+          need?.kind === "service" && (known?.value as Known["service"] | undefined)?.answer.length === 0;
+        return isNobody ? [[key, need.service] as const] : [];
+      });
     const { path } = file.rule;
     const { disk } = this.#machine;
-    if (nobody.length === 0 || (await disk.info(path))?.isFile !== true || (await disk.readText(path)) === text)
+    if (nobody().length === 0 || (await disk.info(path))?.isFile !== true || (await disk.readText(path)) === text)
       return false;
-    for (const [key, service] of nobody) {
+    // Whether it has lasted by now, or somebody has come while the file was looked at: it is made again for that.
+    if (!this.#isFresh) return true;
+    for (const [key, service] of nobody()) {
       if (this.#nobodyYet.has(key)) continue;
       this.#nobodyYet.set(key, service);
       this.#sayHeld(service, key, `nobody is there yet; ${path} stays as it is until that has lasted`);
