@@ -135,6 +135,7 @@ export class Copy {
   /** It said so itself: its instances are out of answers when this resolves, and with `leave` its node is gone. */
   async goodbye(leave: boolean): Promise<void> {
     const { clock, directory } = this.#options;
+    const vouching = this.#vouching;
     this.#rows = undefined;
     this.#silence?.cancel();
     this.#silence = undefined;
@@ -147,8 +148,9 @@ export class Copy {
         { op: "delete", table: "alive", key: keyOf.alive(this.name) },
       ]);
     } else await this.#dead("Agent stopped: it said goodbye", "first-hand", "said goodbye");
-    this.#vouching?.abort();
-    this.#vouching = undefined;
+    vouching?.abort();
+    // Its next life may be heard by now, at another place.
+    if (this.#vouching === vouching) this.#vouching = undefined;
   }
 
   /** No more timers; what stands stays as it is. */
@@ -216,6 +218,7 @@ export class Copy {
   async #write(signal: AbortSignal): Promise<number> {
     const { directory } = this.#options;
     const rows = this.#rows;
+    const reasons = [...this.#reasons];
     const own = scope.node(this.name);
     if (rows === undefined || !rows.has("node\u0000")) return directory.view().at(own);
     await this.#clear(directory.view(), signal);
@@ -223,7 +226,8 @@ export class Copy {
     const before = view.at(own);
     const changes = this.#changes(view, rows);
     const written = await directory.write(changes, [], signal);
-    this.#reasons.clear();
+    // Not those that came meanwhile, for what goes with the next write.
+    for (const [id, why] of reasons) if (this.#reasons.get(id) === why) this.#reasons.delete(id);
     if (written.result === "unknown") throw written.cause;
     if (!this.#told) {
       this.#told = true;
