@@ -154,7 +154,9 @@ export async function takeOver(parts: RegisterParts & Pick<ServerParts, "clock">
     const { id, name, address, port } = asked ?? instance;
     const { source, foreignId, text } = instance.origin;
     if (source !== FROM || name === config.service || foreignId === undefined) continue;
-    await register(parts, { id: foreignId, address, port, text: text ?? "" });
+    // One that has POSTed itself meanwhile knows better where it is.
+    if (!agent.services().has(prefix(config) + foreignId))
+      await register(parts, { id: foreignId, address, port, text: text ?? "" });
     await agent.deregister(FROM, id, {
       code: "deregistered",
       text: `the list is of ${config.service} now`,
