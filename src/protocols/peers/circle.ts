@@ -158,6 +158,9 @@ export class Circle {
     let known = false;
     for (let failures = 0; !signal.aborted; failures++) {
       const before = clock.monotonic();
+      const wake = new AbortController();
+      // Also while it is asked: the question may have left before anybody was there.
+      place.nudge = () => wake.abort();
       place.standing = await this.#listen(place, signal);
       const { kind } = place.standing;
       if (signal.aborted) return;
@@ -173,15 +176,8 @@ export class Circle {
         kind === "self" || kind === "double"
           ? IDLE_MS
           : jitter(Math.min(most, PAUSE_MS.first * 2 ** Math.min(failures, 12)), 0.2, random);
-      await this.#pause(place, waitMs, signal);
+      await clock.sleep(waitMs, AbortSignal.any([signal, wake.signal])).catch(() => {});
     }
-  }
-
-  async #pause(place: Place, waitMs: number, signal: AbortSignal): Promise<void> {
-    const wake = new AbortController();
-    place.nudge = () => wake.abort();
-    await this.#options.clock.sleep(waitMs, AbortSignal.any([signal, wake.signal])).catch(() => {});
-    place.nudge = undefined;
   }
 
   #copyAt(place: Place): Copy | undefined {
