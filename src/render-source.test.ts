@@ -30,6 +30,7 @@ async function followed(answer: RequestListener, timers: Pick<Clock, "after"> = 
   const http = createHttp();
   const said: string[] = [];
   const told: (readonly string[])[] = [];
+  const all: (readonly string[])[] = [];
   const pauses: number[] = [];
   const clock = {
     ...systemClock,
@@ -45,6 +46,7 @@ async function followed(answer: RequestListener, timers: Pick<Clock, "after"> = 
     onEvent: (event) => void said.push(event.event),
   });
   const following = follow({ kind: "service", service: "web", health: "routable" }, stop.signal, (known) => {
+    all.push((known as Known["service"]).all.map(({ id }) => id));
     told.push((known as Known["service"]).answer.map(({ id, held }) => (held ? `${id}*` : id)));
   });
   undo.push(async () => {
@@ -53,7 +55,7 @@ async function followed(answer: RequestListener, timers: Pick<Clock, "after"> = 
     await http.close();
     await new Promise((resolve) => server.close(resolve).closeAllConnections());
   });
-  return { said, told, pauses };
+  return { said, told, all, pauses };
 }
 
 it("takes a gateway before an agent that is away for no Consul", async () => {
@@ -159,4 +161,29 @@ it("keeps what vanished from an agent that is away when what vanished before is 
   ids = [];
   // It comes back before it was asked in vain again.
   await expect.poll(() => told.at(-1), SOON).toEqual(["c*", "d*"]);
+});
+
+it("does not take what is registered for what was, where that came later", async () => {
+  let stream: ServerResponse | undefined;
+  let late: ServerResponse | undefined;
+  let change: ServerResponse | undefined;
+  let questions = 0;
+  const { all } = await followed((request, response) => {
+    if (request.url?.startsWith("/v1/trilith/follow/")) {
+      stream = response;
+      response.write(`${JSON.stringify({ endpoints: [] })}\n`);
+    } else if (request.url?.includes("index=1")) change = response;
+    else if (request.url?.includes("index=")) return;
+    else if (++questions < 3) response.writeHead(200, { "x-consul-index": "1" }).end(rows(["a"]));
+    else late = response;
+  });
+  await expect.poll(() => [all.at(-1), change !== undefined], SOON).toEqual([["a"], true]);
+  stream?.write(`${JSON.stringify({ endpoints: [] })}\n`);
+  await expect.poll(() => late !== undefined, SOON).toBe(true);
+  change?.writeHead(200, { "x-consul-index": "2" }).end(rows(["a", "b"]));
+  await expect.poll(() => all.at(-1), SOON).toEqual(["a", "b"]);
+  const before = all.length;
+  late?.writeHead(200, { "x-consul-index": "1" }).end(rows(["a"]));
+  await expect.poll(() => all.length, SOON).toBeGreaterThan(before);
+  expect(all.at(-1)).toEqual(["a", "b"]);
 });

@@ -177,8 +177,12 @@ class Asked {
     };
   }
 
-  /** Follows one read. */
-  async read(plan: WatchPlan, signal: AbortSignal, tell: Told): Promise<void> {
+  /** Follows one read; `tell` is also told the index of what it tells. */
+  async read(
+    plan: WatchPlan,
+    signal: AbortSignal,
+    tell: (known: Known[Need["kind"]], index: string) => void,
+  ): Promise<void> {
     const who = {};
     try {
       await followRead(
@@ -194,8 +198,8 @@ class Asked {
           },
           onFailure: (error) => this.fails(who, error),
         },
-        async (_, data) => {
-          tell((data as { readonly known: Known[Need["kind"]] }).known);
+        async (index, data) => {
+          tell((data as { readonly known: Known[Need["kind"]] }).known, index);
           return true;
         },
       );
@@ -281,6 +285,8 @@ class FollowedService {
   /** What was registered of each instance, also of those that only the guard still knows. */
   readonly #known = new Map<string, ServiceInstance>();
   #all: readonly ServiceInstance[] | undefined;
+  /** The index at which the read told last what is registered. */
+  #index: string | undefined;
   #answer: FindJson | undefined;
   /** False: nobody gives answers but the catalog. */
   #answers = true;
@@ -302,7 +308,8 @@ class FollowedService {
   async run(): Promise<void> {
     try {
       await Promise.all([
-        this.#agent.read(this.#plan(), this.#signal, (rows) => {
+        this.#agent.read(this.#plan(), this.#signal, (rows, index) => {
+          this.#index = index;
           this.#registered(rows as unknown as readonly HealthRow[]);
           this.#say();
         }),
@@ -348,8 +355,11 @@ class FollowedService {
           this.#heard = true;
           tries = 0;
           // What is answered is registered by now: a file never shows an instance without what belongs to it.
-          const { json } = await this.#agent.ask(plan.path, this.#signal);
-          this.#registered((json ?? []) as readonly HealthRow[]);
+          const before = this.#index;
+          const { json, index } = await this.#agent.ask(plan.path, this.#signal);
+          // The read may have told meanwhile what is newer.
+          const isOlder = this.#index !== before && Number(index) < Number(this.#index);
+          if (!isOlder) this.#registered((json ?? []) as readonly HealthRow[]);
           this.#answer = answer;
           this.#say();
           // From here on the agent has seen everything that it answers about, and guards it.
