@@ -119,10 +119,16 @@ export async function render(options: RenderOptions): Promise<Renders> {
   for (const key of configs.flatMap(({ ignored }) => ignored))
     onEvent({ event: "note", text: `${key} is accepted and has no effect here` });
   renderer.set(files);
+  let reloading = Promise.resolve();
   return {
     ended: () => renderer.ended(),
-    async reload() {
-      renderer.set(await filesOf(options, await readConfigs(options.config ?? [])));
+    reload() {
+      // One after the other: what is read last counts.
+      const turn = reloading.then(async () =>
+        renderer.set(await filesOf(options, await readConfigs(options.config ?? []))),
+      );
+      reloading = turn.catch(() => {});
+      return turn;
     },
     async stop() {
       await renderer.stop();
