@@ -126,6 +126,8 @@ function ttlCheckId(id: string): string {
 
 /** One announcement with a process. */
 interface Watched {
+  readonly id: string;
+  readonly foreignId: string;
   readonly pid: number;
   readonly start: number;
 }
@@ -168,13 +170,17 @@ export class Announcements {
   private async watch(signal: AbortSignal): Promise<void> {
     const { agent, clock, log, processes } = this.machine;
     while (!signal.aborted) {
-      const watched: (Watched & { readonly id: string })[] = [];
+      const watched: Watched[] = [];
       for (const { instance } of agent.services().values()) {
-        const match = instance.origin.source === FROM ? FOREIGN.exec(instance.origin.foreignId ?? "") : null;
-        if (match?.[1] !== undefined) watched.push({ id: instance.id, pid: Number(match[1]), start: Number(match[2]) });
+        const { source, foreignId = "" } = instance.origin;
+        const match = source === FROM ? FOREIGN.exec(foreignId) : null;
+        if (match?.[1] !== undefined)
+          watched.push({ id: instance.id, foreignId, pid: Number(match[1]), start: Number(match[2]) });
       }
-      for (const { id, pid, start } of watched) {
+      for (const { id, foreignId, pid, start } of watched) {
         if (await lives(processes, pid, start)) continue;
+        // It may be announced for another process by now.
+        if (agent.services().get(id)?.instance.origin.foreignId !== foreignId) continue;
         try {
           await agent.deregister(FROM, id, {
             code: "died",
