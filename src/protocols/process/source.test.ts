@@ -9,7 +9,7 @@ import { silentLog } from "../../base/log.ts";
 import type { Listening } from "../../base/net.ts";
 import type { HeldService } from "../../contracts/agent.ts";
 import type { SourceList } from "../../contracts/source.ts";
-import { createProcessSource, type ProcessSource } from "./source.ts";
+import { createProcessSource, type ProcessMachine, type ProcessSource } from "./source.ts";
 import type { Statement } from "./statement.ts";
 
 const http = createHttp();
@@ -25,7 +25,10 @@ let adopting: Promise<void> | undefined;
 /** Held back: nobody knows of a process whether it lives before this resolves. */
 let looking: Promise<void> | undefined;
 
-async function start(held: readonly HeldService[] = []): Promise<void> {
+async function start(
+  held: readonly HeldService[] = [],
+  environ?: NonNullable<ProcessMachine["environ"]>,
+): Promise<void> {
   const controller = new AbortController();
   source = createProcessSource({
     clock: { ...systemClock, monotonic: () => systemClock.monotonic() + late },
@@ -49,13 +52,18 @@ async function start(held: readonly HeldService[] = []): Promise<void> {
       if (detail["url"] === "bad") throw new TrilithError("invalid", "http check: url: bad");
       return { kind, detail };
     },
+    ...(environ === undefined ? {} : { environ }),
   });
   lists = [];
-  const done = (async () => {
+  const listen = async (): Promise<void> => {
     for await (const list of source.watch(controller.signal)) {
       lists.push(list);
       await adopting;
     }
+  };
+  const done = (async () => {
+    // What the agent cannot take over is told once more.
+    while (!controller.signal.aborted) await listen().catch(() => {});
   })();
   server = await http.serve({ host: "127.0.0.1", port: 0 }, source.handle);
   stop = async () => {
@@ -75,6 +83,22 @@ beforeEach(() => {
 afterEach(async () => {
   await stop();
 });
+
+/** A host on which no process says anything. */
+const nobody: NonNullable<ProcessMachine["environ"]> = {
+  table: {
+    here: () => true,
+    pulse: () => ({ pids: "", sockets: "" }),
+    pids: async () => [],
+    stat: () => undefined,
+    environ: async () => undefined,
+    network: () => undefined,
+    sockets: async () => undefined,
+    table: async () => "",
+  },
+  checks: { scripts: false, probes: new Map(), nodeAddress: "" },
+  self: 99,
+};
 
 const statement = (pid: number, ports: readonly number[], more: Partial<Statement> = {}): Statement => ({
   pid,
@@ -206,6 +230,29 @@ describe("wrappers", () => {
     expect(ids()).toEqual(["p1:1:80"]);
   });
 
+  it("that come back while their program is looked at still say that it is to stop", async () => {
+    await start();
+    alive.set(1, 100);
+    const state = statement(1, [80], { draining: true });
+    const one = await wrapper();
+    one.send({ n: 1, state });
+    await until("the list", () => lists.at(-1)?.list[0]?.draining === true);
+    one.cut();
+    await until("away", () => source.state().text.includes("without a wrapper"));
+    let look = (): void => {};
+    looking = new Promise((resolve) => {
+      look = resolve;
+    });
+    late = 11_000;
+    await new Promise((resolve) => setTimeout(resolve, 700));
+    const two = await wrapper();
+    two.send({ n: 2, state });
+    await until("back", () => source.state().text === "1 program under `trilith run`");
+    look();
+    await until("the reply", () => two.replies.length === 1);
+    expect(lists.at(-1)?.list[0]?.draining).toBe(true);
+  });
+
   it("come back to what stayed, and nothing changes", async () => {
     await start();
     alive.set(1, 100);
@@ -302,6 +349,21 @@ describe("refusals", () => {
   });
 });
 
+describe("the list", () => {
+  it("is told anew where the agent could not take it over, also while processes are looked at", async () => {
+    adopting = Promise.reject(new Error("no space left on device"));
+    adopting.catch(() => {});
+    await start([], nobody);
+    await until("the first list", () => lists.length > 0);
+    adopting = undefined;
+    alive.set(1, 100);
+    const one = await wrapper();
+    one.send({ n: 1, state: statement(1, [80]) });
+    await until("the list", () => ids().length === 1);
+    await until("the reply", () => one.replies.length === 1);
+  });
+});
+
 describe("a restart of the agent", () => {
   const held = (pid: number, source = "process"): HeldService =>
     ({
@@ -331,6 +393,20 @@ describe("a restart of the agent", () => {
     look();
     await until("the first list", () => ids().length === 2);
     expect(source.state().text).toBe("2 programs under `trilith run`, 1 without a wrapper");
+  });
+
+  it("that is followed by a stop at once does not hold it up, though processes are still to be looked at", async () => {
+    let look = (): void => {};
+    looking = new Promise((resolve) => {
+      look = resolve;
+    });
+    await start([held(1)], nobody);
+    const began = systemClock.monotonic();
+    const stopping = stop();
+    stop = async () => {};
+    look();
+    await stopping;
+    expect(systemClock.monotonic() - began).toBeLessThan(1500);
   });
 
   it("keeps what lives and drops what died, from the first list on", async () => {

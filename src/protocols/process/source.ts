@@ -147,7 +147,8 @@ class Runs implements ProcessSource {
         this.restored = true;
         await this.restore();
       }
-      if (this.scanner !== undefined) {
+      // It may have been stopped meanwhile, and nobody looks then.
+      if (this.scanner !== undefined && !signal.aborted) {
         const looked = new Promise<void>((resolve) => {
           this.lookedAll = resolve;
           if (this.scanner?.complete) resolve();
@@ -200,6 +201,8 @@ class Runs implements ProcessSource {
       }
     } finally {
       signal.removeEventListener("abort", stop);
+      // Who takes no further list gives no signal: the looking has to be told.
+      this.over.abort();
       await scanning;
     }
   }
@@ -294,13 +297,11 @@ class Runs implements ProcessSource {
   private async look(): Promise<void> {
     for (const [key, run] of this.runs) {
       if (run.stream !== undefined) continue;
-      if (await this.lives(run.pid, run.start)) {
-        this.endDrain(run);
-        continue;
-      }
+      const isAlive = await this.lives(run.pid, run.start);
       // Its wrapper may have come back meanwhile.
-      if (run.stream === undefined)
-        this.end(key, run, this.reason("died", `process ${run.pid} is gone, and so is its wrapper`));
+      if (run.stream !== undefined) continue;
+      if (isAlive) this.endDrain(run);
+      else this.end(key, run, this.reason("died", `process ${run.pid} is gone, and so is its wrapper`));
     }
   }
 
