@@ -63,7 +63,10 @@ async function start(
   };
   const done = (async () => {
     // What the agent cannot take over is told once more.
-    while (!controller.signal.aborted) await listen().catch(() => {});
+    while (!controller.signal.aborted)
+      await listen().catch(() => {
+        adopting = undefined;
+      });
   })();
   server = await http.serve({ host: "127.0.0.1", port: 0 }, source.handle);
   stop = async () => {
@@ -354,8 +357,7 @@ describe("the list", () => {
     adopting = Promise.reject(new Error("no space left on device"));
     adopting.catch(() => {});
     await start([], nobody);
-    await until("the first list", () => lists.length > 0);
-    adopting = undefined;
+    await until("the list once more", () => lists.length === 2);
     alive.set(1, 100);
     const one = await wrapper();
     one.send({ n: 1, state: statement(1, [80]) });
