@@ -131,6 +131,33 @@ describe("the end of an original that leads", () => {
   });
 });
 
+it("leads nobody at an address that went while its port was being opened there", async () => {
+  const host = new Host();
+  let open = (): void => {};
+  const opening = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  let closed = 0;
+  const serve = async (at: { readonly host: string; readonly port: number }) => {
+    await opening;
+    return { ...at, close: async () => void closed++ };
+  };
+  const { clock, asker } = host;
+  const http = { serve } as unknown as Http;
+  const member = new Member(
+    { clock, random: systemRandom, http, log: silentLog, asker },
+    () => [OWN],
+    () => {},
+  );
+  member.place(PLACE);
+  await clock.settle();
+  member.place(undefined);
+  open();
+  await clock.settle();
+  expect([member.role, closed]).toEqual([{ role: "none", text: "no address in the tailnet" }, 1]);
+  await member.stop();
+});
+
 describe("who keeps up with another host", () => {
   const following = (host: Host, asker: Asker = host.asker): Follower =>
     new Follower({

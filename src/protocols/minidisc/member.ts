@@ -172,6 +172,11 @@ export class Member {
             continue;
           }
         }
+        if (leading !== undefined && signal.aborted) {
+          // The address went while the port was being opened.
+          listeners.push(leading);
+          break;
+        }
         if (leading !== undefined) {
           const before = listeners.splice(0);
           listeners.push(leading);
