@@ -22,6 +22,8 @@ const OWN_FILE = "# Written by Trilith: changes in here are lost.";
 /** Errors of a file whose place cannot be taken by another: mounted by itself, in a folder that may not be written, on another disk. */
 const STAYS = new Set(["EBUSY", "EXDEV", "EACCES", "EPERM", "EROFS"]);
 const TRIES = 5;
+/** The last write of each path that is under way: whoever reads a file before another has written it would write that one's block away. */
+const turns = new Map<string, Promise<void>>();
 
 export class HostsFile {
   readonly #rule: Pick<HostsRule, "path" | "block" | "inPlace">;
@@ -50,6 +52,21 @@ export class HostsFile {
 
   /** Brings the file to these lines; undefined = takes everything of Trilith's out. @returns whether it was written */
   async write(lines: readonly string[] | undefined): Promise<boolean> {
+    const { path } = this.#rule;
+    const turn = (turns.get(path) ?? Promise.resolve()).then(() => this.#bring(lines));
+    const over = turn.then(
+      () => {},
+      () => {},
+    );
+    turns.set(path, over);
+    try {
+      return await turn;
+    } finally {
+      if (turns.get(path) === over) turns.delete(path);
+    }
+  }
+
+  async #bring(lines: readonly string[] | undefined): Promise<boolean> {
     const { path, block: name } = this.#rule;
     for (let tries = 0; tries < TRIES; tries++) {
       const text = await this.#text();

@@ -111,6 +111,18 @@ describe("a hosts file", () => {
     expect(lines()).toEqual([]);
   });
 
+  it("is written by two rules, each with its own block, one after the other", async () => {
+    const one = await run({ block: "one" });
+    const other = await run({ block: "other" }, { clock: one.at.clock, disk: one.disk });
+    await one.at.directory.write([nodeChange("box", "10.0.0.1"), serviceChange("box", "w", "web", { port: 80 })]);
+    await other.at.directory.write([nodeChange("box", "10.0.0.1"), serviceChange("box", "d", "db", { port: 80 })]);
+    await one.at.clock.advance(500);
+    expect(one.disk.text(PATH)?.match(/10\.0\.0\.1\t\w+/g)).toEqual(["10.0.0.1\tweb", "10.0.0.1\tdb"]);
+    expect([...one.said, ...other.said]).toEqual([]);
+    await Promise.all([one.writer.stop("goes"), other.writer.stop("goes"), one.at.clock.advance(200)]);
+    expect(one.disk.text(PATH)).toBe(OTHERS);
+  });
+
   it("keeps what the guard holds", async () => {
     const { at, lines } = await run();
     await at.list("web", ["m1", "m2", "m3", "m4"]);
