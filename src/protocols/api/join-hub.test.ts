@@ -123,7 +123,7 @@ describe("the line of changes", () => {
         const catchUp = async (): Promise<void> => {
           const { index } = directory.view();
           hub.reach(index);
-          while (!hub.beyond(index - 1)) await hub.next(AbortSignal.timeout(5_000));
+          while (!hub.beyond(index - 1, hub.line)) await hub.next(AbortSignal.timeout(5_000));
           reader.read(hub);
         };
         try {
@@ -147,6 +147,41 @@ describe("the line of changes", () => {
     );
   });
 
+  it("is another one where the store went back: everybody reads everything again, at once", async () => {
+    const ground = { clock: systemClock, random: systemRandom, log: silentLog };
+    const made = () => createDirectory(memoryStorage(), { ...ground, metrics: createMetrics() });
+    const [before, after] = [made(), made()];
+    await Promise.all([before.start(), after.start()]);
+    for (const s of [0, 1, 2]) await apply(before, { what: "service", n: 0, s, name: 0, v: 1 });
+    await apply(after, { what: "node", n: 1, v: 1 });
+    let now = before;
+    const directory = {
+      view: () => now.view(),
+      changed: (...args: Parameters<LocalDirectory["changed"]>) => now.changed(...args),
+    } as LocalDirectory;
+    const hub = new JoinHub({ ...ground, directory });
+    const leave = hub.enter();
+    const reader = new Reader();
+    reader.read(hub);
+    expect(reader.after).toBeGreaterThan(after.view().index);
+    const woken = hub.next(AbortSignal.timeout(2_000));
+    now = after;
+    await apply(before, { what: "node", n: 2, v: 1 });
+    await woken;
+    for (const v of [1, 2]) {
+      expect(hub.beyond(reader.after, reader.line)).toBe(true);
+      reader.read(hub);
+      expect(content(reader.tables)).toEqual(content(after.view()));
+      expect(hub.beyond(reader.after, reader.line)).toBe(false);
+      const next = hub.next(AbortSignal.timeout(2_000));
+      await apply(after, { what: "service", n: 1, s: 0, name: 0, v });
+      hub.reach(after.view().index);
+      await next;
+    }
+    leave();
+    await Promise.all([before.stop(), after.stop()]);
+  });
+
   it("gives the reasons of what went, and nothing of keys", async () => {
     const ground = { clock: systemClock, random: systemRandom, log: silentLog };
     const directory = createDirectory(memoryStorage(), { ...ground, metrics: createMetrics() });
@@ -164,7 +199,7 @@ describe("the line of changes", () => {
       { op: "delete", table: "kv", key: "k" },
     ]);
     const { index } = directory.view();
-    while (!hub.beyond(index - 1)) await hub.next(AbortSignal.timeout(5_000));
+    while (!hub.beyond(index - 1, hub.line)) await hub.next(AbortSignal.timeout(5_000));
     reader.read(hub);
     const graves = [...reader.tables.list("grave")];
     expect(graves.map((grave) => grave.why)).toContainEqual(why);

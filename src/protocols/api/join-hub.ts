@@ -95,8 +95,7 @@ function difference(before: View, after: View): Row[] {
 
 /** One per agent; works only while somebody reads. */
 export class JoinHub {
-  /** Names this memory of changes. */
-  readonly line: string;
+  #line: string;
   readonly #ground: HubGround;
   #view: View | undefined;
   #ring: Delta[] = [];
@@ -108,7 +107,12 @@ export class JoinHub {
 
   constructor(ground: HubGround) {
     this.#ground = ground;
-    this.line = ground.random.uuid();
+    this.#line = ground.random.uuid();
+  }
+
+  /** Names this memory of changes. */
+  get line(): string {
+    return this.#line;
   }
 
   /** Somebody reads from now on; returns how to say that he does no longer. */
@@ -136,7 +140,7 @@ export class JoinHub {
     const deltas = this.#ring.filter((delta) => delta.index > after);
     const first = deltas[0];
     const resumable =
-      line === this.line && after > 0 && (first === undefined ? after === view.index : first.after <= after);
+      line === this.#line && after > 0 && (first === undefined ? after === view.index : first.after <= after);
     if (resumable) {
       if (first === undefined) yield batchLine({ kind: "delta", index: view.index, rows: [] });
       for (const delta of deltas) yield delta.text;
@@ -153,9 +157,9 @@ export class JoinHub {
     return view.index;
   }
 
-  /** True where there is something beyond `after`. */
-  beyond(after: Index): boolean {
-    return (this.#view?.index ?? 0) > after;
+  /** True where there is something beyond `after` of a line. */
+  beyond(after: Index, line: string): boolean {
+    return line !== this.#line || (this.#view?.index ?? 0) > after;
   }
 
   /** Resolves when there is something new, or when aborted. */
@@ -184,10 +188,17 @@ export class JoinHub {
   #advance(view: View): void {
     const before = this.#view;
     this.#view = view;
-    if (before === undefined || view.index <= before.index) return;
-    const text = batchLine({ kind: "delta", index: view.index, rows: difference(before, view) });
-    this.#ring.push({ after: before.index, index: view.index, text });
-    this.#bytes += text.length;
+    if (before === undefined || view.index === before.index) return;
+    if (view.index < before.index) {
+      // A store that began anew has a line of its own: everybody reads everything again.
+      this.#line = this.#ground.random.uuid();
+      this.#ring = [];
+      this.#bytes = this.#wanted = 0;
+    } else {
+      const text = batchLine({ kind: "delta", index: view.index, rows: difference(before, view) });
+      this.#ring.push({ after: before.index, index: view.index, text });
+      this.#bytes += text.length;
+    }
     while (this.#ring.length > REMEMBERED.deltas || (this.#bytes > REMEMBERED.bytes && this.#ring.length > 1))
       this.#bytes -= this.#ring.shift()?.text.length ?? 0;
     for (const wake of [...this.#waiting]) wake();
@@ -201,12 +212,6 @@ export class JoinHub {
         if (signal.aborted) return;
         const began = clock.monotonic();
         const view = directory.view();
-        // A store that began anew has a line of its own: everybody reads everything again.
-        if (this.#view !== undefined && view.index < this.#view.index) {
-          this.#ring = [];
-          this.#bytes = 0;
-          this.#view = undefined;
-        }
         this.#advance(view);
         const pauseMs = Math.min(PAUSE.longestMs, (clock.monotonic() - began) * PAUSE.times);
         await clock.sleep(pauseMs, signal);

@@ -68,7 +68,7 @@ export function createJoinHandler(token: () => string | undefined, ground: JoinG
     try {
       while (!gone.signal.aborted) {
         // The first answer comes also where nothing has changed: it says that the reader is in step.
-        if (first || hub.beyond(after)) {
+        if (first || hub.beyond(after, line)) {
           first = false;
           const pieces = hub.since(after, line);
           line = hub.line;
