@@ -16,6 +16,8 @@ class Checks {
   readonly held = new Map<string, CheckRegistration>();
   readonly services = new Set<string>();
   calls = 0;
+  /** Held back: the check "load" is not durable before this resolves. */
+  keeping: Promise<void> | undefined;
   private changes: (() => void)[] = [];
   count = 1;
   readonly agent: FileMachine["agent"] = {
@@ -23,6 +25,7 @@ class Checks {
       this.calls++;
       if (check.serviceId !== "" && !this.services.has(check.serviceId))
         throw new TrilithError("not-found", `no service ${check.serviceId}`);
+      if (check.id === "load") await this.keeping;
       this.held.set(check.id, check);
     },
     deregisterCheck: async (_from, id) => {
@@ -388,6 +391,25 @@ describe("checks of their own", () => {
     expect(checks.held.get("load")).toMatchObject({ serviceId: "", kind: "ttl", ttlMs: 3_600_000, initial: "warning" });
     await put("b.hcl", 'service { id = "web-1" name = "web" }');
     await until("the node check to go", () => !checks.held.has("load"));
+  });
+
+  it("are placed at once with a service that comes while another one is registered", async () => {
+    await put("a.hcl", 'check { id = "c" name = "C" service_id = "web-1" ttl = "10s" }');
+    await put("b.hcl", 'check { id = "load" name = "Load" ttl = "1h" }');
+    start();
+    await until("it is missed", () => told().length === 1 && checks.held.has("load"));
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    let keep = (): void => {};
+    checks.keeping = new Promise((resolve) => {
+      keep = resolve;
+    });
+    const { calls } = checks;
+    await put("b.hcl", 'check { id = "load" name = "Load" ttl = "2h" }');
+    await until("both are tried", () => checks.calls === calls + 2);
+    checks.services.add("web-1");
+    checks.ring();
+    keep();
+    await until("it is placed", () => checks.held.has("c"));
   });
 
   it("wait for a service that somebody else registers", async () => {

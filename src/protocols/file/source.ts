@@ -353,7 +353,7 @@ class Files implements FileSource {
           if (codeOf(error) !== "not-found") log.warn(`taking back the check ${id}: ${messageOf(error)}`);
         });
       }
-    let unplaced = false;
+    const unplaced: string[] = [];
     const untaken: Trouble[] = [];
     for (const [id, check] of wanted) {
       const text = JSON.stringify(check);
@@ -364,7 +364,7 @@ class Files implements FileSource {
         this.registered.set(id, text);
       } catch (error) {
         this.registered.delete(id);
-        if (codeOf(error) === "not-found") unplaced = true;
+        if (codeOf(error) === "not-found") unplaced.push(check.serviceId);
         untaken.push({ about: `check ${id}`, text: messageOf(error) });
       }
     }
@@ -373,7 +373,9 @@ class Files implements FileSource {
       // The complaints changed, and they travel with the list.
       this.ring();
     }
-    return unplaced;
+    // A service may have come while other checks were registered, and nobody waited for it then.
+    if (unplaced.some((id) => agent.services().has(id))) this.ring();
+    return unplaced.length > 0;
   }
 
   /** Waits for a change, a settling file, a service that a check waits for, or the time to look again. */
