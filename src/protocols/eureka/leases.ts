@@ -68,7 +68,7 @@ export class Leases implements Source {
   readonly name: string = SOURCE;
   readonly #machine: LeasesMachine;
   readonly #leases = new Map<string, Lease & { readonly endsAt: number }>();
-  #gone = new Map<string, Reason>();
+  readonly #gone = new Map<string, Reason>();
   #changed = false;
   #wake: (() => void) | undefined;
   /** What the checks of this host's own instances were last told, by service id. */
@@ -158,10 +158,11 @@ export class Leases implements Source {
       while (!signal.aborted) {
         if (this.#changed) {
           this.#changed = false;
-          const gone = this.#gone;
-          this.#gone = new Map();
+          const gone = new Map(this.#gone);
           const list = [...this.#leases.values()].map((lease) => this.#registrationOf(lease));
           yield { list, authority: "second-hand", ...(gone.size > 0 ? { gone } : {}) };
+          // Who asks for more has taken it over; else it is told again.
+          for (const [key, why] of gone) if (this.#gone.get(key) === why) this.#gone.delete(key);
           await this.#report();
           continue;
         }
