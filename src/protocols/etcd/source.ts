@@ -282,6 +282,9 @@ export class EtcdSource implements Source {
       if (entry === undefined) keys.delete(key);
       else keys.set(key, { entry, createRevision: kv.createRevision });
     };
+    // The timers of what is held since an earlier reading ended with that.
+    if (one.held.size > 0) this.#holdFor(one, [...one.held], holding, changed);
+    if (one.keys !== undefined && one.restored.length > 0) this.#holdFor(one, [], holding, changed);
     try {
       const revision = await this.#again(
         prefix,
@@ -311,24 +314,30 @@ export class EtcdSource implements Source {
     one.restored = most ? missing : [];
     if (!most) return;
     this.#log.warn("etcd has little of what was known before: the rest is held", { keys: missing.length });
-    const timer = this.#machine.clock.after(this.#config.holdMs, () => {
-      holding.delete(timer);
-      one.restored = [];
-      changed();
-    });
-    holding.add(timer);
+    this.#holdFor(one, [], holding, changed);
   }
 
   /** What another etcd in the place of the old one does not have may come again: its writers find out only after a while. */
   #hold(one: Reading, now: ReadonlyMap<string, Standing>, holding: Set<Timer>, changed: () => void): void {
-    const { clock } = this.#machine;
     const missing = [...(one.keys ?? []), ...one.held].filter(([key]) => !now.has(key));
     if (missing.length === 0) return;
     this.#log.warn("etcd was set back or replaced: what it does not have is held", { keys: missing.length });
     for (const [key, standing] of missing) one.held.set(key, standing);
-    const timer = clock.after(this.#config.holdMs, () => {
+    this.#holdFor(one, missing, holding, changed);
+  }
+
+  /** Ends, after its time, the hold of these keys, or where there are none that of what an earlier life knew. */
+  #holdFor(
+    one: Reading,
+    missing: readonly (readonly [string, Standing])[],
+    holding: Set<Timer>,
+    changed: () => void,
+  ): void {
+    const timer = this.#machine.clock.after(this.#config.holdMs, () => {
       holding.delete(timer);
-      for (const [key] of missing) one.held.delete(key);
+      if (missing.length === 0) one.restored = [];
+      // What came back since and went missing once more is held for its own time.
+      for (const [key, standing] of missing) if (one.held.get(key) === standing) one.held.delete(key);
       changed();
     });
     holding.add(timer);
