@@ -33,6 +33,17 @@ describe("adopting whole lists", () => {
     ]);
   });
 
+  test("what a caller takes over while a list is being written comes back when the caller gives it up", async () => {
+    const { agent } = await host();
+    const adopting = agent.adopt("docker", { list: [service("a", { port: 1 })], authority: "first-hand" });
+    await Promise.resolve();
+    await Promise.all([adopting, agent.register("api", service("a", { port: 2 }))]);
+    expect(agent.services().get("a")).toMatchObject({ from: "api" });
+    await agent.deregister("api", "a");
+    await agent.adopt("docker", { list: [service("a", { port: 1 })], authority: "first-hand" });
+    expect(agent.services().get("a")).toMatchObject({ from: "docker", instance: { port: 1 } });
+  });
+
   test("bursts are coalesced: the latest list wins while a write is under way", async () => {
     const { agent, directory, durable } = await host();
     const before = durable.writes;

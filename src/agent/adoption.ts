@@ -145,6 +145,8 @@ export class Adoption {
       this.#tellNew(from, source.complaints, complaints);
       source.complaints = complaints;
     }
+    // What somebody took over while this was being written is not held any more.
+    for (const id of source.blocked) last.delete(id);
     source.last = last;
     this.offerAgain(freed, from);
   }
