@@ -240,3 +240,10 @@ describe("overrides", () => {
     expect(entryOf(directory, "ipp", "printer")?.name).toBe("ipp");
   });
 });
+
+test("of two overrides that are said at once for one service both hold", async () => {
+  const { agent } = await host();
+  await agent.register("api", service("a"));
+  await Promise.all([agent.override("a", ["tags+=x"], "one"), agent.override("a", ["weight=5"], "two")]);
+  expect(agent.overrides()).toMatchObject([{ for: "a", set: ["tags+=x", "weight=5"] }]);
+});

@@ -23,6 +23,8 @@ export class Overriding {
   readonly #options: OverridingOptions;
   readonly #listing: Listing;
   readonly #overrides: Overrides;
+  /** What is said is kept one after the other: each builds upon the words that were kept before. */
+  #keeping: Promise<unknown> = Promise.resolve();
 
   constructor(options: OverridingOptions) {
     this.#options = options;
@@ -31,9 +33,14 @@ export class Overriding {
   }
 
   async override(target: string, words: readonly string[], by: string): Promise<HeldOverride> {
-    const override = this.#overrides.planned(target, words, by, this.#originals());
-    await this.#options.list.override(override.for.toLowerCase(), override);
-    this.#overrides.set(override.for, override);
+    const keeping = this.#keeping.then(async () => {
+      const planned = this.#overrides.planned(target, words, by, this.#originals());
+      await this.#options.list.override(planned.for.toLowerCase(), planned);
+      this.#overrides.set(planned.for, planned);
+      return planned;
+    });
+    this.#keeping = keeping.catch(() => {});
+    const override = await keeping;
     await this.reapply();
     const held = this.overrides().find((one) => one.from === undefined && one.for === override.for);
     if (held === undefined) throw new TrilithError("internal", `the override for "${override.for}" was not kept`);
