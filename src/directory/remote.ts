@@ -134,6 +134,8 @@ class Remote implements RemoteStorage {
     const { servers, clock, random } = this.#options;
     for (let failures = 0; !signal.aborted; ) {
       const url = servers.current;
+      // It may have been said while nobody was connected: who goes on where it left off hears only what has changed since.
+      if (this.#again.signal.aborted) this.#position.line = "";
       this.#again = new AbortController();
       try {
         for await (const batch of this.#connection(url, AbortSignal.any([signal, this.#again.signal]))) {
@@ -144,10 +146,7 @@ class Remote implements RemoteStorage {
         }
       } catch (error) {
         if (signal.aborted) return;
-        if (error instanceof ReadAnew) {
-          this.#position.line = "";
-          continue;
-        }
+        if (error instanceof ReadAnew) continue;
         const refused = codeOf(error) === "not-allowed";
         this.#trouble = messageOf(error);
         this.#refused = refused;
