@@ -50,17 +50,22 @@ export class Ports {
   /** Makes it so. Never rejects. Not to be called again before it resolves. */
   async want(all: readonly WantedPort[]): Promise<void> {
     const byKey = new Map(all.map((wanted) => [portKey(wanted), wanted]));
+    const turned: Promise<void>[] = [];
     for (const [key, open] of this.#open) {
       const now = byKey.get(key);
       if (now === undefined || !isDeepStrictEqual(now.query, open.wanted.query)) {
         this.#open.delete(key);
         // Who is connected stays so: a port that new clients should not use says nothing about those there are.
-        this.#end(open.listener, Number.POSITIVE_INFINITY);
+        // Of UDP one socket does everything, and a port that is to be another service's does not wait for answers.
+        const atOnce = now?.protocol === "udp";
+        const ended = this.#end(open.listener, atOnce ? 0 : Number.POSITIVE_INFINITY);
+        if (atOnce) turned.push(ended);
         continue;
       }
       if (!isDeepStrictEqual(now.options, open.wanted.options)) open.listener.retell(now.options);
       open.wanted = now;
     }
+    await Promise.all(turned);
     for (const [key, { query }] of this.#missing)
       if (!isDeepStrictEqual(byKey.get(key)?.query, query)) this.#missing.delete(key);
     const nowMs = this.#clock.monotonic();
@@ -88,11 +93,10 @@ export class Ports {
     }
   }
 
-  #end(listener: ProxyListener, drainMs?: number): void {
-    this.#ending.set(
-      listener,
-      listener.stop(drainMs).finally(() => this.#ending.delete(listener)),
-    );
+  #end(listener: ProxyListener, drainMs?: number): Promise<void> {
+    const ended = listener.stop(drainMs).finally(() => this.#ending.delete(listener));
+    this.#ending.set(listener, ended);
+    return ended;
   }
 
   /** When something should be tried again; undefined = never. */
@@ -116,7 +120,7 @@ export class Ports {
 
   /** Closes all; open connections may end first. */
   async stop(): Promise<void> {
-    for (const { listener } of this.#open.values()) this.#end(listener);
+    for (const { listener } of this.#open.values()) void this.#end(listener);
     for (const listener of [...this.#ending.keys()]) void listener.stop();
     this.#open.clear();
     this.#missing.clear();

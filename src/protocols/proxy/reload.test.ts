@@ -130,7 +130,11 @@ it("turns a port of UDP to another service at once", async () => {
   };
   const port = await freePort();
   const [one, two] = [await echoing("one"), await echoing("two")];
-  const { become } = await changing({ listen: { [`${port}/udp`]: "one" }, magic: false }, { one, two });
+  const mute = createSocket("udp4").bind(0, "127.0.0.1");
+  ends.push(() => new Promise<void>((resolve) => mute.close(() => resolve())));
+  await once(mute, "listening");
+  const services = { one, two, mute: mute.address().port };
+  const { become } = await changing({ listen: { [`${port}/udp`]: "one" }, magic: false }, services);
   const heard = async (): Promise<string> => {
     const socket = createSocket("udp4");
     try {
@@ -144,6 +148,15 @@ it("turns a port of UDP to another service at once", async () => {
   await eventually("it answers", async () => (await heard().catch(() => "")) === "one");
   await become({ listen: { [`${port}/udp`]: "two" }, magic: false });
   expect(await heard()).toBe("two");
+  // Also where somebody waits for an answer that never comes, as with logs and statistics.
+  await become({ listen: { [`${port}/udp`]: "mute" }, magic: false });
+  const said = once(mute, "message");
+  const client = createSocket("udp4");
+  ends.push(() => client.close());
+  client.send("?", port, "127.0.0.1");
+  await said;
+  await become({ listen: { [`${port}/udp`]: "one" }, magic: false });
+  expect(await heard()).toBe("one");
 });
 
 it("listens at magic addresses for all, for those that were asked for, or for none; who is connected stays so", async () => {
