@@ -387,6 +387,21 @@ describe("while the agent runs", () => {
     expect(directory.waiting).toBe(0);
     expect(host.clock.timers).toBe(0);
   });
+
+  test("a stop in the middle of many services is no failure", async () => {
+    for (let i = 0; i < 450; i++) await host.list(`s${i}`, [`m${i}`]);
+    keeper.start();
+    let pauses = 0;
+    const { yield: pause } = host.clock;
+    host.clock.yield = () => {
+      // The first is before the services are looked at.
+      if (++pauses === 2) void keeper.stop();
+      return pause();
+    };
+    for (let turns = 0; turns < 1000 && pauses < 2; turns++) await run(1);
+    await keeper.stop();
+    expect([pauses, lines]).toEqual([2, []]);
+  });
 });
 
 describe("a place", () => {

@@ -221,7 +221,7 @@ class Keeping implements Keeper {
         } catch (error) {
           // Whatever was to be written still is.
           failed = true;
-          this.#note(error instanceof TrilithError ? error : troubleOf(place.file.path, error));
+          if (!signal.aborted) this.#note(error instanceof TrilithError ? error : troubleOf(place.file.path, error));
         }
         this.#settle(waiters, signal.aborted ? signal.reason : failed ? this.#trouble : undefined);
         const tookMs = clock.monotonic() - beganMs;
